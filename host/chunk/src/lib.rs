@@ -1,0 +1,1 @@
+//! The rows that a chain of plugins works on.

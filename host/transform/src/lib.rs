@@ -1,0 +1,1 @@
+//! Wasm: engine, instances, limits, chains.
