@@ -1,0 +1,52 @@
+//! Every bound on a guest, in one file, and the limiter that enforces memory and tables.
+
+use std::time::Duration;
+
+/// Longest single log message, in bytes.
+pub(crate) const LOG_MESSAGE_BYTES_MAX: usize = 4096;
+/// Most bytes that one `setup.file` call hands over.
+pub(crate) const FILE_READ_BYTES_MAX: u32 = 16 << 20;
+/// Most bytes of stdout and stderr that one call may write; the rest is dropped and counted.
+pub(crate) const STDIO_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of one WASI random call.
+pub(crate) const RANDOM_BYTES_MAX: u64 = 64 << 10;
+/// Most handles that a guest holds at once (chunks, WASI resources).
+pub(crate) const HANDLES_MAX: usize = 4096;
+/// Core instances, memories and tables of one component: CPython's adapters need the most.
+pub(crate) const CORE_INSTANCES_MAX: usize = 256;
+pub(crate) const MEMORIES_MAX: usize = 4;
+pub(crate) const TABLES_MAX: usize = 64;
+/// Elements of one table; debug builds of C# need more than 10,000.
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// Slots and outputs that one `configure` may declare, and the length of one path.
+pub(crate) const FIELDS_MAX: usize = 4096;
+pub(crate) const PATH_STEPS_MAX: usize = 64;
+/// The wall-clock limit of a call is this many times its CPU deadline: a busy machine must not kill innocents.
+pub(crate) const WALL_PER_CPU: u32 = 10;
+
+/// What one transform may use. The operator's config and the manifest both set these; the smaller holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of one instance, all memories together.
+    pub memory_bytes: u64,
+    /// CPU time of one call of `process`.
+    pub deadline: Duration,
+    /// CPU time of instantiation and `configure` together.
+    pub configure_deadline: Duration,
+    /// Bytes staged by one call (values, payloads, reasons).
+    pub output_bytes: u64,
+    /// Bytes of log lines per call; past it lines are dropped and counted.
+    pub log_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory_bytes: 128 << 20,
+            deadline: Duration::from_secs(1),
+            configure_deadline: Duration::from_secs(10),
+            output_bytes: 16 << 20,
+            log_bytes: 16 << 10,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What goes into a run of a slice and what comes out of it, as plain data.
+
+use std::time::Duration;
+
+use wasmill_chunk::Input;
+
+use crate::fault::PluginFault;
+use crate::plugin::Digest;
+
+/// Consecutive records of a stream, taken through the chain together.
+#[derive(Clone, Copy)]
+pub struct Slice<'a> {
+    /// The offset of its first record.
+    pub id: u64,
+    /// Drawn once per stream; together with the slice's id, the transform and the first offset it seeds guests.
+    pub stream_seed: u64,
+    /// Usually one per durable frame; they are cut into chunks here.
+    pub inputs: &'a [Input<'a>],
+}
+
+/// A record that could not be transformed. Its original bytes are `slice.inputs[input].payloads` at `row`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Index into `Slice::inputs`.
+    pub input: usize,
+    /// Row of that input.
+    pub row: u32,
+    pub offset: i64,
+    pub child: u32,
+    /// The transform's name in the stream; empty when the record failed after the last one.
+    pub transform: std::sync::Arc<str>,
+    pub digest: Option<Digest>,
+    /// At most 1 KiB.
+    pub reason: String,
+}
+
+/// One transform's part in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransformReport {
+    pub calls: u64,
+    /// CPU time of the calls, including host functions that they called.
+    pub cpu: Duration,
+    /// Largest linear memory of any instance so far.
+    pub memory_bytes_peak: u64,
+    pub traps: u64,
+    /// Fresh instances made.
+    pub instances: u64,
+}
+
+/// What became of a slice. `passed + dropped + failures = records in`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SliceReport {
+    pub passed: u64,
+    pub dropped: u64,
+    /// Rows handed to the sink.
+    pub emitted: u64,
+    pub failures: Vec<DeadLetter>,
+    /// By position in the chain.
+    pub transforms: Vec<TransformReport>,
+    pub chunks: u64,
+    /// Chunks that had to be bisected.
+    pub chunks_bisected: u64,
+    /// The first fault of each transform in this slice, for the log.
+    pub faults: Vec<(usize, PluginFault)>,
+}
