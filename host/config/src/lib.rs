@@ -1,1 +1,32 @@
-//! Configuration.
+//! What the user wrote, turned into checked settings.
+//!
+//! The text goes through three steps: a TOML tree with positions, a structural check of that tree
+//! against the JSON Schema that is derived from the raw types (unknown keys, types, ranges, units),
+//! and semantic checks that resolve every default and path. Each step collects all problems that it
+//! can find, and each problem names file, line and column and, for a misspelt name, the nearest valid
+//! one. The schema and the reference page come from the same descriptions.
+//!
+//! It refuses to open sockets, to read anything but granted secret files, and to know other crates:
+//! [`Settings`] is plain data which the pipeline maps onto the stages' own types.
+
+mod problem;
+mod secret;
+mod settings;
+
+pub use problem::{Invalid, Problem};
+pub use secret::Secret;
+pub use settings::{
+    Buffer, Codec, Compression, Destination, Directory, Durability, FileSource, Format, Http, HttpPost,
+    Limits, Output, PluginRef, Retry, S3, Settings, Source, SourceBuffer, Start, Stream, TcpSource,
+    Transform,
+};
+
+/// JSON Schema of the configuration, pretty-printed, for editors.
+pub fn schema() -> String {
+    unimplemented!()
+}
+
+/// The reference page `docs/config.md`, generated from the schema's descriptions.
+pub fn reference() -> String {
+    unimplemented!()
+}

@@ -1,0 +1,288 @@
+//! The checked settings: plain data in which every default and path is resolved.
+//!
+//! Sizes are bytes, times are [`Duration`]s, paths are absolute or relative to the working directory
+//! (no longer to the file). It refuses to hold anything that was not checked: values of these types
+//! come out of [`Settings::from_toml`] only, or are built by tests.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::problem::{Invalid, Problem};
+use crate::secret::Secret;
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file it came from, as the user named it.
+    pub file: PathBuf,
+    /// Where the journal, segments, caches and dead letters live.
+    pub data_dir: PathBuf,
+    /// The watched directory of `.wasm` files.
+    pub plugin_dir: PathBuf,
+    /// Transform worker threads, at least 1.
+    pub workers: usize,
+    /// The HTTP listener.
+    pub http: Http,
+    /// The durable buffer.
+    pub buffer: Buffer,
+    /// Streams, in the order of their names.
+    pub streams: Vec<Stream>,
+}
+
+impl Settings {
+    /// Parses and checks `text`. `file` names it in problems, and its directory is what relative
+    /// paths are resolved against.
+    ///
+    /// # Errors
+    /// Every problem that could be found at once.
+    pub fn from_toml(_text: &str, _file: &Path) -> Result<Settings, Invalid> {
+        unimplemented!()
+    }
+
+    /// As [`Settings::from_toml`], with an environment other than the process's.
+    pub fn from_toml_with(
+        _text: &str,
+        _file: &Path,
+        _environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Settings, Invalid> {
+        unimplemented!()
+    }
+
+    /// A problem at a key of this configuration, for checks that happen later (a missing plugin, an
+    /// object template): `settings.problem(&format!("{}.plugin", transform.key), "...")`.
+    /// A key that is not in the text is located at its nearest table.
+    pub fn problem(&self, _key: &str, _message: impl Into<String>) -> Problem {
+        unimplemented!()
+    }
+}
+
+/// The HTTP listener: push, metrics, health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// `None`: `listen = "off"`.
+    pub listen: Option<SocketAddr>,
+    /// Bytes of one request body, before and after decompression.
+    pub max_body: u64,
+    /// Bytes of one record.
+    pub max_record: u64,
+    /// Records of one request.
+    pub max_records: u32,
+    /// Connections at a time.
+    pub max_connections: u32,
+    /// For the headers, and between two pieces of a body.
+    pub read_timeout: Duration,
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The records survive a power cut.
+    Fsync,
+    /// The records survive the process, not the machine.
+    Os,
+}
+
+/// The durable buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    pub durability: Durability,
+    /// Bytes per stream.
+    pub max_bytes: u64,
+    /// Bytes of one journal file.
+    pub journal_file: u64,
+}
+
+/// source -> buffer -> transforms -> outputs, under one name.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    pub name: String,
+    /// Where it stands in the text, for [`Settings::problem`].
+    pub key: String,
+    pub source: Source,
+    /// Index into `outputs`: where rows go whose output fails.
+    pub fallback: Option<usize>,
+    pub transforms: Vec<Transform>,
+    /// Never empty; the first is the default.
+    pub outputs: Vec<Output>,
+}
+
+/// Where a stream's records come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Pushed to `/v1/streams/{name}/records`.
+    Http,
+    File(FileSource),
+    Stdin {
+        max_record: u64,
+    },
+    Tcp(TcpSource),
+}
+
+/// Where to begin in files that are there at the first start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Start,
+    End,
+}
+
+/// Whether records of a source that can be read again are copied into the buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceBuffer {
+    /// Only if the source cannot be read again.
+    Auto,
+    /// Always.
+    Forced,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSource {
+    /// Glob patterns, resolved.
+    pub paths: Vec<String>,
+    /// Keep reading what is appended, created and rotated; else read once.
+    pub follow: bool,
+    pub from: Start,
+    pub buffer: SourceBuffer,
+    /// Bytes of one line.
+    pub max_record: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpSource {
+    pub listen: SocketAddr,
+    /// Bytes of one line.
+    pub max_record: u64,
+    pub max_connections: u32,
+}
+
+/// A plugin by name and, when pinned, by digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginRef {
+    pub name: String,
+    /// `sha256:<64 lower-case hex digits>`.
+    pub digest: Option<String>,
+}
+
+/// A plugin's place in a stream.
+#[derive(Clone, Debug)]
+pub struct Transform {
+    /// Unique in the stream.
+    pub name: String,
+    /// Where it stands in the text, for [`Settings::problem`].
+    pub key: String,
+    pub plugin: PluginRef,
+    /// JSON text for the plugin's `configure`; `{}` if nothing was written.
+    pub config: String,
+    /// Granted files by name.
+    pub files: BTreeMap<String, PathBuf>,
+    /// Granted secrets by name.
+    pub secrets: BTreeMap<String, Secret>,
+    pub limits: Limits,
+}
+
+/// What one instance of a plugin may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of linear memory.
+    pub memory: u64,
+    /// CPU time of one call.
+    pub deadline: Duration,
+    /// CPU time of `configure`.
+    pub configure_deadline: Duration,
+    /// Bytes that one call may hand over.
+    pub output: u64,
+    /// Bytes of log text per call.
+    pub log: u64,
+}
+
+/// One destination of a stream with its batching.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Unique in the stream; what `route` names.
+    pub name: String,
+    /// Where it stands in the text, for [`Settings::problem`].
+    pub key: String,
+    pub destination: Destination,
+    pub format: Format,
+    pub compression: Compression,
+    /// Raw bytes that seal a batch.
+    pub size: u64,
+    /// Age that seals a batch; zero delivers at once.
+    pub interval: Duration,
+    /// Open partitions at a time; more go to the overflow partition.
+    pub max_partitions: u32,
+    pub retry: Retry,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Records one after another, each followed by a line feed.
+    Raw,
+    Ndjson,
+    JsonArray,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    None,
+    Gzip,
+    Zstd,
+    Snappy,
+}
+
+/// How an object is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compression {
+    pub codec: Codec,
+    /// In the codec's own range; 0 for codecs without levels.
+    pub level: i32,
+}
+
+/// How long and how often a delivery is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub initial: Duration,
+    pub max: Duration,
+    /// After this long a batch becomes a dead letter.
+    pub give_up_after: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub enum Destination {
+    Directory(Directory),
+    S3(S3),
+    Http(HttpPost),
+    Stdout,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    pub path: PathBuf,
+    /// Template of the object's name below `path`.
+    pub object: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3 {
+    pub bucket: String,
+    /// Prepended to `object`; empty or ending in `/`.
+    pub prefix: String,
+    pub object: String,
+    /// `None`: AWS itself.
+    pub endpoint: Option<String>,
+    /// `None`: from the environment.
+    pub region: Option<String>,
+    pub path_style: bool,
+    /// Encoded bytes from which an object is uploaded in parts.
+    pub multipart_threshold: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct HttpPost {
+    pub url: String,
+    /// Values may be secrets, so all are held as such.
+    pub headers: Vec<(String, Secret)>,
+    /// Of one request.
+    pub timeout: Duration,
+}

@@ -1,0 +1,88 @@
+//! The way from a source into a stream's buffer.
+//!
+//! It owns the batch of records that sources hand over, the receipt that comes back when the batch is
+//! durable, and what can go wrong. It refuses to buffer anything itself.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// How far a source that can be read again has been read. Kept durably together with the records
+/// of its batch, so that a restart goes on behind exactly these records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The source's name, unique in its stream.
+    pub name: String,
+    /// A part of the source (a file's identity); positions of different partitions are independent.
+    pub partition: String,
+    /// The source's own encoding.
+    pub position: Vec<u8>,
+}
+
+/// Consecutive records of one source: record `i` is `payload[ends[i - 1]..ends[i]]`.
+#[derive(Clone, Debug)]
+pub struct RecordBatch {
+    pub payload: Bytes,
+    pub ends: Vec<u32>,
+    /// Nanoseconds since the Unix epoch.
+    pub arrival: i64,
+    pub source: Option<Position>,
+}
+
+impl RecordBatch {
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+/// Proof that a batch is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub first_offset: u64,
+    pub count: u32,
+}
+
+/// Why a batch has no receipt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Nothing was stored; there is no space at the moment.
+    #[error("buffer is full, retry after {retry_after:?}")]
+    Full { retry_after: Duration },
+    /// Nothing was stored; the buffer cannot write at the moment.
+    #[error("buffer is unavailable")]
+    Unavailable,
+    /// The write failed half-way: the records may or may not be stored.
+    #[error("buffer cannot tell whether the records were stored")]
+    Unknown,
+    /// Nothing was stored; the stream is stopping.
+    #[error("stream is closed")]
+    Closed,
+}
+
+/// A stream's buffer as sources see it.
+///
+/// Order is by call: a batch is stored behind those whose `append` was called before, whatever the
+/// order in which the futures are polled. `Full` and `Closed` are decided by the call, so that the
+/// future is ready at its first poll. When a write fails, appends that were called after it fail too.
+pub trait Append: Send + Sync + 'static {
+    /// Appends the batch as a whole; the future is ready when the batch is durable. A batch without
+    /// records stores its position only. An empty position forgets its partition.
+    fn append(
+        &self,
+        batch: RecordBatch,
+    ) -> impl Future<Output = Result<Receipt, AppendError>> + Send + 'static;
+
+    /// Every durable position of a source, by partition.
+    ///
+    /// # Errors
+    /// [`AppendError::Unavailable`] while it is not known what is durable (after
+    /// [`AppendError::Unknown`], until the buffer was reopened).
+    fn positions(&self, source: &str) -> Result<Vec<(String, Vec<u8>)>, AppendError>;
+}

@@ -1,0 +1,46 @@
+//! What a source counts while it runs. The pipeline reads it; only the source writes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters of one source, all since its start.
+#[derive(Debug, Default)]
+pub struct SourceStats {
+    pub(crate) records: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) too_long: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) open: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
+impl SourceStats {
+    /// Records that have a receipt.
+    pub fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    /// Payload bytes that have a receipt.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Lines over the limit, which were skipped (files, stdin) or ended their connection (TCP).
+    pub fn too_long(&self) -> u64 {
+        self.too_long.load(Ordering::Relaxed)
+    }
+
+    /// Appends that were tried again.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Open files or connections at the moment.
+    pub fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were refused because too many were open.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
