@@ -1,0 +1,366 @@
+//! A test kit for plugins: records in, rows and verdicts out, on the host's own in-memory chunk.
+//!
+//! ```ignore
+//! let outcome = wasmill_sdk::testing::run::<MyPlugin>(r#"{"field":"a"}"#, &[r#"{"a":1}"#]);
+//! assert_eq!(outcome.rows(), [r#"{"a":1,"b":2}"#]);
+//! ```
+//! As on the host, an `Err` of `process` costs one record: the chunk is run again record by record, in fresh
+//! instances. [`cases`] runs a folder of cases three ways (warm, fresh, cut differently) and compares.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmill_chunk::{
+    Chunk, ChunkLimits, ColumnRef, FinishOptions, Input, Layout, RowMeta, RowSink, Verdicts,
+};
+
+use crate::Plugin;
+use crate::log::Level;
+use crate::native::{Grants, Native};
+
+/// What became of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// At least one row left.
+    Passed,
+    /// No row left.
+    Dropped,
+    /// It failed for this reason.
+    Failed(String),
+}
+
+/// A row that left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Offset of the record that it came from; -1 for fresh rows.
+    pub offset: i64,
+    /// Position among the rows of its record.
+    pub child: u32,
+    /// Number of the output.
+    pub route: u32,
+    /// Partition names and values.
+    pub partition: Vec<(String, String)>,
+    /// The key, if set.
+    pub key: Option<String>,
+    /// The payload.
+    pub payload: String,
+}
+
+/// What became of all records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Rows in the order in which they left.
+    pub emitted: Vec<Row>,
+    /// One per record.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Outcome {
+    /// The payloads that left.
+    #[must_use]
+    pub fn rows(&self) -> Vec<&str> {
+        self.emitted.iter().map(|row| row.payload.as_str()).collect()
+    }
+
+    /// Record number and reason of the failures.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<(usize, &str)> {
+        let failed = |(row, verdict)| match verdict {
+            Verdict::Failed(reason) => Some((row, reason.as_str())),
+            _ => None,
+        };
+        self.verdicts.iter().enumerate().filter_map(failed).collect()
+    }
+}
+
+/// A run to be set up: config, grants, arrival times, how the records are cut into chunks.
+#[derive(Clone, Debug)]
+pub struct Run {
+    config: String,
+    grants: Grants,
+    arrival: i64,
+    chunk_rows: usize,
+    fresh: bool,
+}
+
+/// Arrival of the first record: 2026-11-22T00:00:00Z. Each record arrives a millisecond after the one before.
+pub const ARRIVAL: i64 = 1_795_305_600_000_000_000;
+const ARRIVAL_STEP: u32 = 1_000_000;
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl Run {
+    /// A run with this config (JSON text) and nothing granted.
+    #[must_use]
+    pub fn new(config: &str) -> Self {
+        let grants = Grants { outputs: vec!["default".to_owned()], ..Grants::default() };
+        Self { config: config.to_owned(), grants, arrival: ARRIVAL, chunk_rows: 500, fresh: false }
+    }
+
+    /// Grants a file.
+    #[must_use]
+    pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.grants.files.insert(name.to_owned(), content.into());
+        self
+    }
+
+    /// Grants a secret.
+    #[must_use]
+    pub fn secret(mut self, name: &str, value: &str) -> Self {
+        self.grants.secrets.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Adds an output behind the default one.
+    #[must_use]
+    pub fn output(mut self, name: &str) -> Self {
+        self.grants.outputs.push(name.to_owned());
+        self
+    }
+
+    /// Cuts the records into chunks of so many rows (500 unless told), at most 4000.
+    #[must_use]
+    pub fn chunk_rows(mut self, rows: usize) -> Self {
+        self.chunk_rows = rows.clamp(1, 4000);
+        self
+    }
+
+    /// A fresh instance for every chunk.
+    #[must_use]
+    pub fn fresh(mut self) -> Self {
+        self.fresh = true;
+        self
+    }
+
+    /// Configures the plugin and runs the records through it. `Err` is the refusal of `configure`.
+    pub fn records<P: Plugin>(&self, records: &[impl AsRef<[u8]>]) -> Result<Outcome, String> {
+        let mut plugin = Native::<P>::configure(&self.config, &self.grants)?;
+        let mut outcome = Outcome::default();
+        for (number, rows) in records.chunks(self.chunk_rows).enumerate() {
+            if self.fresh && number > 0 {
+                plugin = Native::configure(&self.config, &self.grants)?;
+            }
+            let rows: Vec<&[u8]> = rows.iter().map(AsRef::as_ref).collect();
+            self.chunk(&mut plugin, number * self.chunk_rows, &rows, &mut outcome)?;
+        }
+        Ok(outcome)
+    }
+
+    /// One chunk; where the plugin fails as a whole, its records one by one.
+    fn chunk<P: Plugin>(
+        &self,
+        plugin: &mut Native<P>,
+        first: usize,
+        rows: &[&[u8]],
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
+        match self.call(plugin, first, rows) {
+            Ok((emitted, verdicts)) => {
+                outcome.emitted.extend(emitted);
+                outcome.verdicts.extend(verdicts);
+            }
+            Err(reason) if rows.len() == 1 => outcome.verdicts.push(Verdict::Failed(reason)),
+            Err(_) => {
+                for (row, record) in rows.iter().enumerate() {
+                    *plugin = Native::configure(&self.config, &self.grants)?;
+                    self.chunk(plugin, first + row, &[record], outcome)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn call<P: Plugin>(
+        &self,
+        plugin: &mut Native<P>,
+        first: usize,
+        rows: &[&[u8]],
+    ) -> Result<(Vec<Row>, Vec<Verdict>), String> {
+        let layout = Layout::new(&[plugin.fields().to_vec()]).map_err(|error| error.to_string())?;
+        let mut chunk = Chunk::new(Arc::new(layout), ChunkLimits::default());
+        let (mut data, mut ends) = (Vec::new(), Vec::new());
+        for row in rows {
+            data.extend_from_slice(row);
+            ends.push(small(data.len()));
+        }
+        let deltas: Vec<u32> = (0..rows.len()).map(|row| small(row) * ARRIVAL_STEP).collect();
+        let input = Input {
+            first_offset: first as u64,
+            payloads: ColumnRef { data: &data, ends: &ends },
+            arrival: self.arrival + first as i64 * i64::from(ARRIVAL_STEP),
+            arrival_deltas: Some(&deltas),
+            keys: None,
+            attributes: &[],
+        };
+        chunk.begin(&input, 0..rows.len()).map_err(|error| error.to_string())?;
+        chunk.enter(0, SEED ^ first as u64);
+        if let Err(error) = plugin.process(&mut chunk) {
+            chunk.discard();
+            return Err(error);
+        }
+        chunk.apply().map_err(|error| error.to_string())?;
+        let mut gather = Gather::default();
+        let mut report = Verdicts::default();
+        chunk.finish(&FinishOptions { require_json: false }, &mut gather, &mut report);
+        Ok((gather.rows.clone(), verdicts(first, rows.len(), &gather.rows, &report)))
+    }
+}
+
+fn small(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn verdicts(first: usize, rows: usize, emitted: &[Row], report: &Verdicts) -> Vec<Verdict> {
+    let mut verdicts = vec![Verdict::Dropped; rows];
+    for row in emitted {
+        if let Ok(offset) = usize::try_from(row.offset) {
+            verdicts[offset - first] = Verdict::Passed;
+        }
+    }
+    for failure in &report.failed {
+        if let Some(verdict) = verdicts.get_mut(failure.input_row as usize) {
+            *verdict = Verdict::Failed(failure.reason.clone());
+        }
+    }
+    verdicts
+}
+
+#[derive(Default)]
+struct Gather {
+    rows: Vec<Row>,
+    buffer: Vec<u8>,
+}
+
+impl RowSink for Gather {
+    fn begin(&mut self, _row: &RowMeta<'_>) -> &mut Vec<u8> {
+        self.buffer.clear();
+        &mut self.buffer
+    }
+
+    fn end(&mut self, row: &RowMeta<'_>) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let partition = row.partition.values.iter().map(|(name, value)| (name.to_string(), text(value)));
+        self.rows.push(Row {
+            offset: row.offset,
+            child: row.child,
+            route: row.route,
+            partition: partition.collect(),
+            key: row.key.map(text),
+            payload: text(&self.buffer),
+        });
+    }
+}
+
+/// Runs records through a plugin. Panics where `configure` refuses: see [`refusal`].
+pub fn run<P: Plugin>(config: &str, records: &[impl AsRef<[u8]>]) -> Outcome {
+    match Run::new(config).records::<P>(records) {
+        Ok(outcome) => outcome,
+        Err(error) => panic!("the plugin refused its config: {error}"),
+    }
+}
+
+/// The reason why `configure` refuses this config. Panics where it does not.
+pub fn refusal<P: Plugin>(config: &str) -> String {
+    match Native::<P>::configure(config, &Grants::default()) {
+        Err(error) => error,
+        Ok(_) => panic!("the plugin accepted the config {config}"),
+    }
+}
+
+thread_local! {
+    static LOG: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// At most so many log lines are kept.
+const LOG_LINES: usize = 1000;
+
+pub(crate) fn log_line(level: Level, message: &str) {
+    LOG.with_borrow_mut(|lines| {
+        if lines.len() < LOG_LINES {
+            lines.push((level, message.to_owned()));
+        }
+    });
+}
+
+/// Takes what plugins logged on this thread.
+#[must_use]
+pub fn take_log() -> Vec<(Level, String)> {
+    LOG.take()
+}
+
+/// Runs every case folder under `folder` and panics with all differences.
+///
+/// A case is `config.json`, the input (`input.ndjson` or `input.txt`, one record per line) and either
+/// `expected.ndjson` (the rows that leave, and for each failed record `!number reason`, in order of the records)
+/// or `error.txt` (the refusal). Files under `files/` are granted by their name. Each case runs warm, with a
+/// fresh instance per chunk, and cut to single records: all three must agree. `BLESS=1` rewrites what is expected.
+pub fn cases<P: Plugin>(folder: &Path) {
+    let mut faults = Vec::new();
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("read {}: {error}", folder.display()))
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "no case in {}", folder.display());
+    for case in names {
+        if let Err(fault) = check_case::<P>(&case) {
+            faults.push(format!("{}: {fault}", case.display()));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n\n"));
+}
+
+fn check_case<P: Plugin>(case: &Path) -> Result<(), String> {
+    let read = |name: &str| std::fs::read_to_string(case.join(name)).ok();
+    let mut run = Run::new(&read("config.json").ok_or("no config.json")?);
+    for (name, content) in granted(&case.join("files")) {
+        run = run.file(&name, content);
+    }
+    let expected = if case.join("error.txt").exists() { "error.txt" } else { "expected.ndjson" };
+    let input = read("input.ndjson").or_else(|| read("input.txt")).unwrap_or_default();
+    let records: Vec<&str> = input.lines().collect();
+    let got = describe(&run.records::<P>(&records));
+    for (way, other) in
+        [("cut to single records", run.clone().chunk_rows(1)), ("fresh", run.clone().chunk_rows(3).fresh())]
+    {
+        let other = describe(&other.records::<P>(&records));
+        if other != got {
+            return Err(format!("{way} differs\n--- at once\n{got}--- {way}\n{other}"));
+        }
+    }
+    if std::env::var_os("BLESS").is_some() {
+        return std::fs::write(case.join(expected), &got).map_err(|error| error.to_string());
+    }
+    let wanted = read(expected).ok_or(format!("no {expected}; BLESS=1 writes it"))?;
+    if wanted.trim_end() == got.trim_end() {
+        return Ok(());
+    }
+    Err(format!("--- expected\n{wanted}--- got\n{got}"))
+}
+
+fn granted(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries
+        .filter_map(|entry| {
+            let content = std::fs::read(entry.path()).ok()?;
+            Some((entry.file_name().to_string_lossy().into_owned(), content))
+        })
+        .collect()
+}
+
+/// Rows and failures in the order of their records, one line each.
+fn describe(outcome: &Result<Outcome, String>) -> String {
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(refusal) => return format!("{refusal}\n"),
+    };
+    let mut lines: Vec<(i64, u32, String)> =
+        outcome.emitted.iter().map(|row| (row.offset, row.child, row.payload.clone())).collect();
+    let failures = outcome.reasons();
+    lines.extend(failures.iter().map(|(row, reason)| (*row as i64, 0, format!("!{row} {reason}"))));
+    lines.sort_by_key(|(offset, child, _)| (*offset, *child));
+    lines.into_iter().map(|(_, _, line)| line + "\n").collect()
+}
