@@ -1,1 +1,29 @@
-//! The durable buffer.
+//! The durable buffer: one journal per data directory, which everything durable passes through.
+//!
+//! A dedicated thread group-commits: whatever was submitted while the last sync ran becomes one
+//! vectored write and one `fdatasync`, and every waiting [`Stream::append`] returns only then.
+//! [`format`] documents the bytes on disk well enough to write another reader.
+//!
+//! This crate owns frames, recovery, segments, checkpoints and their space. It never parses a payload
+//! or an entry's body, knows no Wasm, and never touches the network.
+//!
+//! As a record meets the modules: [`Stream`] encodes columns on the caller's thread, `queue` bounds what
+//! waits, `writer` commits groups, `state` indexes what is durable, `keeper` frees files and moves what
+//! slow streams still need into their segments, `recovery` rebuilds all of it at open.
+
+mod disk;
+mod error;
+pub mod format;
+mod frame;
+mod journal;
+mod limits;
+mod records;
+mod stream;
+mod wire;
+
+pub use disk::{Disk, DiskFile, DiskLock, RealDisk};
+pub use error::{AppendError, OpenError, ReadError, StreamError};
+pub use frame::Frame;
+pub use journal::{Corrupt, Durability, Journal, Options, Recovery, Stats, Torn};
+pub use records::{Cells, Producer, Receipt, Records, SourcePosition};
+pub use stream::{Entry, EntryKind, Frames, Pending, Position, Stream, StreamKey, StreamOptions};

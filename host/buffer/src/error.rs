@@ -1,0 +1,74 @@
+//! One error enum per public operation. Fields carry what a caller may act on; causes sit in `source()`.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Why the journal could not be opened. Nothing on disk was changed or lost.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("data directory {path} is in use by process {pid}")]
+    Locked { path: PathBuf, pid: String },
+    #[error("journal file {file} needs format version {version} at byte {at}; this program reads up to {known}")]
+    Version { file: PathBuf, at: u64, version: u16, known: u16 },
+    #[error("journal file {file} needs unknown features {flags:#06x} at byte {at}; a newer program wrote it")]
+    Features { file: PathBuf, at: u64, flags: u16 },
+    #[error("journal file {file} belongs to another data directory")]
+    Foreign { file: PathBuf },
+    #[error("option {option}: {what}")]
+    Option { option: &'static str, what: &'static str },
+    #[error("{action} {path}")]
+    Disk { action: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// Why an append is not acknowledged. All but [`AppendError::Unknown`] mean that nothing was stored.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// The caller's columns contradict each other or exceed a bound. Retrying is of no use.
+    #[error("invalid append: {what}")]
+    Invalid { what: &'static str },
+    /// The stream's own bound is reached; it recovers as its records are delivered.
+    #[error("stream holds {buffered} bytes of at most {max}")]
+    StreamFull { buffered: u64, max: u64 },
+    /// The bound of all streams together is reached.
+    #[error("buffer holds {buffered} bytes of at most {max}")]
+    Full { buffered: u64, max: u64 },
+    /// `submit` only: the writer's queue has no room now.
+    #[error("the journal's queue is full")]
+    Busy,
+    /// The disk refused the write. Later appends may succeed, without a restart.
+    #[error("write journal")]
+    Storage { source: Arc<io::Error> },
+    /// A sync failed or the journal went away: the records may or may not be stored, and are not delivered
+    /// by this process.
+    #[error("it is not known whether the append is durable")]
+    Unknown,
+    #[error("stream is deleted")]
+    Deleted,
+    #[error("journal is closed")]
+    Closed,
+}
+
+/// Why a stream cannot be created.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StreamError {
+    #[error("invalid stream name: {what}")]
+    Name { what: &'static str },
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// Why a read failed. Corrupt frames are no error: they are reported as lost ranges and passed over.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("read {path} at byte {at}")]
+    Disk { path: PathBuf, at: u64, source: io::Error },
+    #[error("no entry at journal position {position}")]
+    NoEntry { position: u64 },
+    #[error("entry at journal position {position} is corrupt")]
+    Corrupt { position: u64 },
+    #[error("stream is deleted")]
+    Deleted,
+    #[error("journal is closed")]
+    Closed,
+}

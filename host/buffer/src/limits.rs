@@ -1,0 +1,38 @@
+//! Every bound of the buffer in one place, and how they relate.
+//!
+//! Lengths that come from disk or from a caller are checked against these before they are used.
+
+/// Frames start at multiples of this many bytes, so that a reader can find the next one.
+pub(crate) const ALIGN: u64 = 64;
+/// Longest header, its variable part included.
+pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Longest body of one frame.
+pub(crate) const BODY_BYTES_MAX: u64 = 1 << 30;
+/// Most records of one frame.
+pub(crate) const RECORDS_MAX: usize = 16 * 1024 * 1024;
+/// Most columns of one frame.
+pub(crate) const COLUMNS_MAX: usize = 64;
+/// Longest tenant or stream name.
+pub(crate) const NAME_BYTES_MAX: usize = 255;
+/// Longest name of a source.
+pub(crate) const SOURCE_NAME_BYTES_MAX: usize = 4096;
+/// Longest opaque position inside a source.
+pub(crate) const SOURCE_POSITION_BYTES_MAX: usize = 4096;
+/// Most (source, partition) positions that one stream remembers.
+pub(crate) const SOURCES_MAX: usize = 65_536;
+/// Most attributes (names) of one frame.
+pub(crate) const ATTRIBUTES_MAX: usize = 256;
+/// Most appends that wait for the writer at one time.
+pub(crate) const QUEUE_COUNT_MAX: usize = 16 * 1024;
+/// What the shortest frame counts for against `max_bytes`, so that the index in memory is bounded too.
+pub(crate) const CHARGE_BYTES_MIN: u64 = 2048;
+/// Smallest journal file.
+pub(crate) const FILE_BYTES_MIN: u64 = 16 * 1024;
+/// Slices of one vectored write (`IOV_MAX` on Linux).
+pub(crate) const IO_SLICES_MAX: usize = 1024;
+/// Free journal files that are kept for the next rotation.
+pub(crate) const SPARES_MAX: usize = 4;
+
+const _: () = assert!(SOURCE_NAME_BYTES_MAX + SOURCE_POSITION_BYTES_MAX + COLUMNS_MAX * 8 + 256 <= HEADER_BYTES_MAX);
+const _: () = assert!(HEADER_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(RECORDS_MAX < u32::MAX as usize && BODY_BYTES_MAX < u32::MAX as u64);
