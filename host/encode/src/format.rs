@@ -1,0 +1,75 @@
+//! How rows become one object: what stands before, between and after them.
+//!
+//! The pipeline writes every row followed by `Format::separator`; the encoder adds prefix and
+//! suffix and takes away the last separator where the format wants none there.
+
+/// The format of an object's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Payload bytes as they are, each followed by a line feed.
+    Raw,
+    /// One JSON text per line.
+    Ndjson,
+    /// One JSON array of all rows.
+    JsonArray,
+}
+
+impl Format {
+    /// MIME type of the uncompressed object.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Raw => "text/plain; charset=utf-8",
+            Format::Ndjson => "application/x-ndjson",
+            Format::JsonArray => "application/json",
+        }
+    }
+
+    /// Extension with its dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Raw => ".log",
+            Format::Ndjson => ".ndjson",
+            Format::JsonArray => ".json",
+        }
+    }
+
+    /// Bytes before the first row.
+    pub fn prefix(self) -> &'static [u8] {
+        match self {
+            Format::Raw | Format::Ndjson => b"",
+            Format::JsonArray => b"[",
+        }
+    }
+
+    /// The byte that follows every row in a piece.
+    pub fn separator(self) -> u8 {
+        match self {
+            Format::Raw | Format::Ndjson => b'\n',
+            Format::JsonArray => b',',
+        }
+    }
+
+    /// Whether the object ends with the last row's separator, or the encoder takes it away.
+    pub fn ends_with_separator(self) -> bool {
+        !matches!(self, Format::JsonArray)
+    }
+
+    /// Bytes after the last row.
+    pub fn suffix(self) -> &'static [u8] {
+        match self {
+            Format::Raw | Format::Ndjson => b"",
+            Format::JsonArray => b"]",
+        }
+    }
+
+    /// Whether every row must be a valid JSON text.
+    pub fn requires_json(self) -> bool {
+        !matches!(self, Format::Raw)
+    }
+
+    /// Size of the uncompressed object whose pieces add up to `framed_bytes` (rows with their separators).
+    pub fn object_bytes(self, framed_bytes: u64) -> u64 {
+        let dropped = u64::from(framed_bytes > 0 && !self.ends_with_separator());
+        framed_bytes - dropped + self.prefix().len() as u64 + self.suffix().len() as u64
+    }
+}
