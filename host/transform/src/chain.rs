@@ -1,70 +1,53 @@
 //! A chain of configured transforms, shared by the workers that run it.
+//!
+//! Owns the probe of a chain before it is used: instantiate and configure with the real config, an empty chunk, the
+//! manifest's sample. A chain that does not pass is never handed out.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use wasmill_chunk::{Chunk, ChunkLimits, Column, Input, Layout};
+
+use crate::clock::thread_cpu;
 use crate::engine::Engine;
 use crate::fault::PluginFault;
-use crate::grants::GrantedFile;
+use crate::grants::{GrantSet, GrantedFile};
+use crate::instance::{Call, Instance};
 use crate::limits::Limits;
 use crate::log::LogSink;
-use crate::plugin::Plugin;
+use crate::manifest::Sample;
+use crate::plugin::{Digest, Plugin};
+use crate::seed;
+use crate::step::{Declared, Step};
 
 /// One transform of a stream as the operator wants it.
 #[derive(Clone)]
 pub struct TransformSpec {
-    /// Its name in the stream.
+    /// Its name in the stream; also part of the seed, so renaming it changes what it samples.
     pub name: String,
     pub plugin: Arc<Plugin>,
-    /// JSON.
+    /// JSON, handed to `configure` as it is.
     pub config: String,
     pub files: BTreeMap<String, GrantedFile>,
     pub secrets: BTreeMap<String, String>,
+    /// Narrowed by the manifest's own limits.
     pub limits: Limits,
 }
 
 /// How a chain cuts and recycles; the defaults are what was measured to be good.
 #[derive(Clone, Debug)]
 pub struct ChainOptions {
-    /// Payload bytes per chunk.
+    /// Payload bytes per chunk: small enough for the CPU's cache.
     pub chunk_bytes: usize,
     /// Rows per chunk at most.
-    pub chunk_rows: u32,
+    pub chunk_rows: usize,
     /// A warm instance is replaced after about this many calls (drawn between half and one and a half).
     pub calls_per_instance: u64,
     /// A warm instance is replaced once its memory is over this share of its limit, in percent.
     pub memory_watermark_percent: u8,
     /// CPU time that bisecting one chunk may take, in multiples of the failing transform's deadline.
     pub bisect_deadlines: u32,
-}
-
-/// A chain, built and probed.
-pub struct Chain {
-    _private: (),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ChainError {
-    /// One transform could not be configured or failed its probe.
-    #[error("transform {transform:?} (plugin {plugin} {digest}): {fault}")]
-    Transform { transform: String, plugin: String, digest: crate::plugin::Digest, fault: PluginFault },
-    #[error("fields of the chain: {message}")]
-    Layout { message: String },
-}
-
-impl Chain {
-    /// Instantiates and configures every transform with its real config, runs an empty chunk, and the manifest's
-    /// sample where there is one. `outputs` are the stream's outputs, the first is the default.
-    /// Runs guests on the calling thread.
-    pub fn build(
-        _engine: &Engine,
-        _transforms: Vec<TransformSpec>,
-        _outputs: &[String],
-        _options: ChainOptions,
-        _log: Arc<dyn LogSink>,
-    ) -> Result<Arc<Chain>, ChainError> {
-        unimplemented!()
-    }
 }
 
 impl Default for ChainOptions {
@@ -77,4 +60,201 @@ impl Default for ChainOptions {
             bisect_deadlines: 4,
         }
     }
+}
+
+/// A chain, built and probed. May be empty: then records pass as they are.
+pub struct Chain {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) options: ChainOptions,
+    pub(crate) chunk_limits: ChunkLimits,
+}
+
+/// Why a chain cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// One transform could not be configured or failed its probe.
+    #[error("transform {transform:?} (plugin {plugin:?}, {digest})")]
+    Transform {
+        transform: String,
+        plugin: String,
+        digest: Digest,
+        #[source]
+        fault: PluginFault,
+    },
+    #[error("lay out the fields of the chain")]
+    Layout(#[source] wasmill_chunk::LayoutError),
+}
+
+impl Chain {
+    /// Instantiates and configures every transform with its real config, runs an empty chunk, and the manifest's
+    /// sample where there is one. `outputs` are the stream's outputs, the first is the default.
+    /// Runs guests on the calling thread.
+    pub fn build(
+        engine: &Engine,
+        transforms: Vec<TransformSpec>,
+        outputs: &[String],
+        options: ChainOptions,
+        log: Arc<dyn LogSink>,
+    ) -> Result<Arc<Chain>, ChainError> {
+        let outputs: Arc<[String]> = outputs.into();
+        let mut steps = Vec::with_capacity(transforms.len());
+        let mut probes = Vec::with_capacity(transforms.len());
+        for spec in transforms {
+            let step = step(engine, spec, &outputs, &log)?;
+            let instance = Instance::start(&step).map_err(|fault| failed(&step, fault))?;
+            // A fresh cell: nothing else can have set it.
+            let _first = step.declared.set(instance.declared().clone());
+            probes.push(instance);
+            steps.push(step);
+        }
+        let fields: Vec<_> = steps.iter().map(|step| declared(step).fields.clone()).collect();
+        let layout = Arc::new(Layout::new(&fields).map_err(ChainError::Layout)?);
+        let output_bytes = steps.iter().map(|step| step.limits.output_bytes).max();
+        let chunk_limits = ChunkLimits {
+            output_bytes: output_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            ..ChunkLimits::default()
+        };
+        let mut chunk = Some(Box::new(Chunk::new(Arc::clone(&layout), chunk_limits)));
+        for (index, (step, instance)) in steps.iter().zip(&mut probes).enumerate() {
+            probe(step, index, instance, &mut chunk, &[]).map_err(|fault| failed(step, fault))?;
+            if let Some(sample) = &step.plugin.manifest.sample {
+                probe_sample(step, index, instance, &mut chunk, sample, chunk_limits)
+                    .map_err(|fault| failed(step, fault))?;
+            }
+        }
+        Ok(Arc::new(Chain { steps, layout, options, chunk_limits }))
+    }
+
+    /// Name and digest of every transform, in order.
+    pub fn transforms(&self) -> impl ExactSizeIterator<Item = (&str, Digest)> {
+        self.steps.iter().map(|step| (&*step.name, step.plugin.digest))
+    }
+}
+
+fn failed(step: &Step, fault: PluginFault) -> ChainError {
+    ChainError::Transform {
+        transform: step.name.to_string(),
+        plugin: step.plugin.name.clone(),
+        digest: step.plugin.digest,
+        fault,
+    }
+}
+
+fn declared(step: &Step) -> &Declared {
+    static NOTHING: Declared = Declared { fields: Vec::new(), outputs: Vec::new() };
+    step.declared.get().unwrap_or(&NOTHING)
+}
+
+fn step(
+    engine: &Engine,
+    spec: TransformSpec,
+    outputs: &Arc<[String]>,
+    log: &Arc<dyn LogSink>,
+) -> Result<Step, ChainError> {
+    let TransformSpec { name, plugin, config, files, secrets, limits } = spec;
+    let step = Step {
+        engine: engine.clone(),
+        name_seed: seed::of_name(&name),
+        name: name.into(),
+        limits: narrowed(limits, &plugin),
+        plugin,
+        config,
+        grants: Arc::new(GrantSet { files, secrets }),
+        outputs: Arc::clone(outputs),
+        log: Arc::clone(log),
+        declared: OnceLock::new(),
+    };
+    let asked = &step.plugin.manifest.grants;
+    // A file without a manifest asks for nothing by name and gets what the operator hands it.
+    if !step.plugin.manifest.name.is_empty() {
+        let unasked = |kind: &str, name: &str| {
+            let message = format!("the config grants the {kind} {name:?}, which the plugin's manifest does not ask for");
+            failed(&step, PluginFault::Refused { message })
+        };
+        if let Some(name) = step.grants.files.keys().find(|name| !asked.files.contains(name)) {
+            return Err(unasked("file", name));
+        }
+        if let Some(name) = step.grants.secrets.keys().find(|name| !asked.secrets.contains(name)) {
+            return Err(unasked("secret", name));
+        }
+    }
+    Ok(step)
+}
+
+/// The operator's limits, or the manifest's where those are smaller.
+fn narrowed(mut limits: Limits, plugin: &Plugin) -> Limits {
+    let asked = &plugin.manifest.limits;
+    limits.memory_bytes = limits.memory_bytes.min(asked.memory_bytes.unwrap_or(u64::MAX));
+    limits.output_bytes = limits.output_bytes.min(asked.output_bytes.unwrap_or(u64::MAX));
+    limits.deadline = limits.deadline.min(asked.deadline_ms.map_or(Duration::MAX, Duration::from_millis));
+    limits
+}
+
+/// Runs one transform alone over `records`; whatever it writes is thrown away.
+fn probe(
+    step: &Step,
+    index: usize,
+    instance: &mut Instance,
+    chunk: &mut Option<Box<Chunk>>,
+    records: &[String],
+) -> Result<(), PluginFault> {
+    let lost = || PluginFault::Host { message: "the chunk was lost in a call".to_owned() };
+    let mut rows = chunk.take().ok_or_else(lost)?;
+    let mut payloads = Column::default();
+    for record in records {
+        payloads.push(record.as_bytes());
+    }
+    let input = Input::of_payloads(0, payloads.as_ref());
+    let bad_output = |message: String| PluginFault::BadOutput { message };
+    rows.begin(&input, input.rows()).map_err(|misuse| bad_output(misuse.to_string()))?;
+    let seed = seed::of_call(0, 0, step.name_seed, 0);
+    rows.enter(index, seed);
+    let call = Call { seed, now: 0, deadline: step.limits.deadline, cpu_start: thread_cpu() };
+    let (back, result) = instance.process(rows, call);
+    let mut rows = back.ok_or_else(lost)?;
+    let result = result.and_then(|()| {
+        rows.apply().map_err(|over| PluginFault::OutputTooLarge { message: over.to_string() })
+    });
+    rows.discard();
+    *chunk = Some(rows);
+    result
+}
+
+/// Runs the manifest's sample, in an instance of its own if it brings its own config.
+fn probe_sample(
+    step: &Step,
+    index: usize,
+    instance: &mut Instance,
+    chunk: &mut Option<Box<Chunk>>,
+    sample: &Sample,
+    limits: ChunkLimits,
+) -> Result<(), PluginFault> {
+    let result = if sample.config.is_null() {
+        probe(step, index, instance, chunk, &sample.records)
+    } else {
+        let own = Step {
+            engine: step.engine.clone(),
+            name: Arc::clone(&step.name),
+            name_seed: step.name_seed,
+            plugin: Arc::clone(&step.plugin),
+            config: sample.config.to_string(),
+            grants: Arc::clone(&step.grants),
+            limits: step.limits.clone(),
+            outputs: Arc::clone(&step.outputs),
+            log: Arc::clone(&step.log),
+            declared: OnceLock::new(),
+        };
+        Instance::start(&own).and_then(|mut instance| {
+            let fields = vec![instance.declared().fields.clone()];
+            let layout = Layout::new(&fields)
+                .map_err(|error| PluginFault::BadOutput { message: error.to_string() })?;
+            let mut chunk = Some(Box::new(Chunk::new(Arc::new(layout), limits)));
+            probe(&own, 0, &mut instance, &mut chunk, &sample.records)
+        })
+    };
+    result.map_err(|fault| match fault {
+        PluginFault::Host { .. } => fault,
+        fault => PluginFault::Refused { message: format!("fails the sample in its own manifest: {fault}") },
+    })
 }

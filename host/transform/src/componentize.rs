@@ -1,21 +1,68 @@
-//! Makes a component of a core module that carries component metadata.
+//! Makes a component of a core module that carries component metadata, so that authors need no extra tool.
+//!
+//! Refuses compiled code: only WebAssembly comes in from outside.
 
 use std::borrow::Cow;
 
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+use wasmparser::{Encoding, Parser, Payload};
+use wit_component::ComponentEncoder;
+
+/// Why a file is no plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentizeError {
     #[error("not a WebAssembly file")]
     NotWasm,
     #[error("this is already compiled code; hand in the WebAssembly file itself")]
     Precompiled,
-    #[error("a core module without component metadata; build it with the plugin SDK or `wit-bindgen`")]
+    #[error("a core module without component metadata; build it with a plugin SDK or with wit-bindgen")]
     NoMetadata,
     #[error("make a component of the core module: {message}")]
     Encode { message: String },
 }
 
-/// A component as it is; a core module with component metadata as a component (with the WASI preview 1 adapter
-/// where it imports that).
-pub fn componentize(_wasm: &[u8]) -> Result<Cow<'_, [u8]>, ComponentizeError> {
-    unimplemented!()
+/// A component as it is; a core module with component metadata as a component, with the WASI preview 1 adapter where
+/// it imports that.
+pub fn componentize(wasm: &[u8]) -> Result<Cow<'_, [u8]>, ComponentizeError> {
+    match encoding(wasm)? {
+        Encoding::Component => Ok(Cow::Borrowed(wasm)),
+        Encoding::Module => {
+            if !has_metadata(wasm) {
+                return Err(ComponentizeError::NoMetadata);
+            }
+            encode(wasm)
+                .map(Cow::Owned)
+                .map_err(|error| ComponentizeError::Encode { message: format!("{error:#}") })
+        }
+    }
+}
+
+/// Component or core module.
+pub(crate) fn encoding(wasm: &[u8]) -> Result<Encoding, ComponentizeError> {
+    if wasmtime::Engine::detect_precompiled(wasm).is_some() {
+        return Err(ComponentizeError::Precompiled);
+    }
+    if Parser::is_component(wasm) {
+        Ok(Encoding::Component)
+    } else if Parser::is_core_wasm(wasm) {
+        Ok(Encoding::Module)
+    } else {
+        Err(ComponentizeError::NotWasm)
+    }
+}
+
+fn encode(wasm: &[u8]) -> Result<Vec<u8>, impl std::fmt::Display> {
+    ComponentEncoder::default()
+        .validate(true)
+        .module(wasm)?
+        .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?
+        .encode()
+}
+
+fn has_metadata(wasm: &[u8]) -> bool {
+    Parser::new(0).parse_all(wasm).any(
+        |payload| matches!(payload, Ok(Payload::CustomSection(section)) if section.name().starts_with("component-type")),
+    )
 }

@@ -1,21 +1,40 @@
-//! The Wasm engine: one per process.
+//! The Wasm engine: one per process, with the linker of everything that a plugin may import.
+//!
+//! Owns the configuration that decides what compiled code looks like. Anything nondeterministic (threads, relaxed
+//! SIMD, NaN bits) and anything that tenants do not need (garbage collection, 64-bit memories, exceptions) is off.
 
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use wasmtime::component::Linker;
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmFeatures,
+};
+
+use crate::instance::Guest;
+use crate::limits;
 use crate::manifest::Manifest;
 use crate::plugin::{Digest, LoadError, Plugin};
+use crate::ticker::Ticker;
 
-/// Stack that a thread must have which runs guests: the guests' own part and what host functions need.
-pub const WORKER_STACK_BYTES: usize = (512 << 10) + (4 << 20);
+/// Stack that guests themselves may use; what a guest needs beyond it is a clean trap.
+const WASM_STACK_BYTES: usize = 512 << 10;
+/// Stack that a thread must have which runs guests: the guests' own part and what host functions need. Overrunning
+/// the host's part aborts the process, so it is generous; untouched pages cost nothing.
+pub const WORKER_STACK_BYTES: usize = WASM_STACK_BYTES + (4 << 20);
+
+/// Changes when this crate makes different code of the same plugin file (adapter, componentizing, linker names).
+const CODE_REVISION: u32 = 1;
 
 /// What an engine is built from.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// Instances that may be alive at once in the process, over all chains and workers.
     pub instances_max: u32,
-    /// Period of the interruption ticker, 1 to 10 ms; deadlines are exact to about this.
-    pub tick: std::time::Duration,
+    /// Period of the interruption ticker; deadlines are exact to about this. Clamped to 1 to 10 ms.
+    pub tick: Duration,
     /// Try the pooling allocator first; it needs a lot of address space.
     pub pooling: bool,
     /// Compile with all cores. Off in the compile child, whose memory is limited.
@@ -26,17 +45,24 @@ impl Default for EngineOptions {
     fn default() -> Self {
         EngineOptions {
             instances_max: 1000,
-            tick: std::time::Duration::from_millis(5),
+            tick: Duration::from_millis(5),
             pooling: true,
             parallel_compilation: true,
         }
     }
 }
 
-/// The Wasm engine. Cheap to clone.
+/// The Wasm engine. Cheap to clone; its ticker thread ends with the last clone.
 #[derive(Clone)]
 pub struct Engine {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    linker: Linker<Guest>,
+    engine: wasmtime::Engine,
+    pooling: bool,
+    _ticker: Ticker,
 }
 
 /// Why there is no engine or no code.
@@ -51,19 +77,127 @@ pub enum EngineError {
 }
 
 impl Engine {
-    pub fn new(_options: EngineOptions) -> Result<Engine, EngineError> {
-        unimplemented!()
+    /// Starts an engine and its ticker thread. Falls back to on-demand allocation where the address space is too
+    /// small for the pool, and says so in the log.
+    pub fn new(options: EngineOptions) -> Result<Engine, EngineError> {
+        let config_error = |error: wasmtime::Error| EngineError::Config { message: format!("{error:#}") };
+        let mut pooling = options.pooling;
+        let engine = if pooling {
+            let mut config = config(&options);
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&options)));
+            match wasmtime::Engine::new(&config) {
+                Ok(engine) => Some(engine),
+                Err(error) => {
+                    pooling = false;
+                    tracing::warn!(error = format!("{error:#}"), "no pool of instances, allocating on demand");
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let engine = match engine {
+            Some(engine) => engine,
+            None => wasmtime::Engine::new(&config(&options)).map_err(config_error)?,
+        };
+        let mut linker = Linker::new(&engine);
+        crate::wasi::add_to_linker(&mut linker).map_err(config_error)?;
+        crate::abi::add_to_linker(&mut linker).map_err(config_error)?;
+        let tick = options.tick.clamp(Duration::from_millis(1), Duration::from_millis(10));
+        let ticker = Ticker::start(engine.weak(), tick).map_err(EngineError::Ticker)?;
+        Ok(Engine { inner: Arc::new(Inner { linker, engine, pooling, _ticker: ticker }) })
     }
+
     /// A text that changes whenever compiled code stops being interchangeable; part of the cache key.
     pub fn compatibility(&self) -> String {
-        unimplemented!()
+        // Hashes wasmtime's full version and every setting that shapes code.
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.inner.engine.precompile_compatibility_hash().hash(&mut hasher);
+        CODE_REVISION.hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
     }
+
+    /// Whether the pooling allocator is in use.
+    pub fn pooling(&self) -> bool {
+        self.inner.pooling
+    }
+
     /// Compiles a component; may take long and much memory: see [`crate::compile_in_child`].
-    pub fn precompile(&self, _component: &[u8]) -> Result<Vec<u8>, EngineError> {
-        unimplemented!()
+    pub fn precompile(&self, component: &[u8]) -> Result<Vec<u8>, EngineError> {
+        if wasmtime::Engine::detect_precompiled(component).is_some() {
+            return Err(EngineError::Compile { message: "this is already compiled code".to_owned() });
+        }
+        self.inner
+            .engine
+            .precompile_component(component)
+            .map_err(|error| EngineError::Compile { message: format!("{error:#}") })
     }
-    /// Loads what [`crate::CodeCache`] wrote. `digest` is that of the plugin file, `manifest` the one in it.
-    pub fn load(&self, _precompiled: &Path, _manifest: Manifest, _digest: Digest) -> Result<Arc<Plugin>, LoadError> {
-        unimplemented!()
+
+    /// Loads a file that [`crate::CodeCache`] wrote. `digest` is that of the plugin file, `manifest` the one in it.
+    pub fn load(
+        &self,
+        precompiled: &Path,
+        manifest: Manifest,
+        digest: Digest,
+    ) -> Result<Arc<Plugin>, LoadError> {
+        crate::cache::verify(precompiled).map_err(LoadError::Verify)?;
+        Plugin::load(self, precompiled, manifest, digest).map(Arc::new)
     }
+
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner.engine
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<Guest> {
+        &self.inner.linker
+    }
+}
+
+/// Everything that shapes code or behaviour, except where memory comes from.
+fn config(options: &EngineOptions) -> Config {
+    let mut config = Config::new();
+    config.wasm_features(
+        WasmFeatures::MEMORY64
+            | WasmFeatures::MULTI_MEMORY
+            | WasmFeatures::GC
+            | WasmFeatures::FUNCTION_REFERENCES
+            | WasmFeatures::EXCEPTIONS
+            | WasmFeatures::THREADS
+            | WasmFeatures::TAIL_CALL
+            | WasmFeatures::RELAXED_SIMD
+            | WasmFeatures::CM_ASYNC,
+        false,
+    );
+    config.wasm_features(WasmFeatures::SIMD | WasmFeatures::BULK_MEMORY, true);
+    config.concurrency_support(false);
+    config.epoch_interruption(true);
+    config.max_wasm_stack(WASM_STACK_BYTES);
+    config.cranelift_opt_level(OptLevel::Speed);
+    // Results must not depend on the processor; floating point is a small part of what plugins do.
+    config.cranelift_nan_canonicalization(true);
+    // Registering unwind tables is quadratic in the number of modules, and nothing here unwinds through guests.
+    config.native_unwind_info(false);
+    // Fixed so that code from the compile child (no pool) suits this process (pool).
+    config.memory_reservation(4 << 30);
+    config.memory_guard_size(32 << 20);
+    config.parallel_compilation(options.parallel_compilation);
+    config
+}
+
+fn pool(options: &EngineOptions) -> PoolingAllocationConfig {
+    let instances = options.instances_max.max(1);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(16))
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(4))
+        .max_core_instances_per_component(u32::try_from(limits::CORE_INSTANCES_MAX).unwrap_or(u32::MAX))
+        .max_memories_per_component(u32::try_from(limits::MEMORIES_MAX).unwrap_or(u32::MAX))
+        .max_tables_per_component(u32::try_from(limits::TABLES_MAX).unwrap_or(u32::MAX))
+        .table_elements(limits::TABLE_ELEMENTS_MAX)
+        .max_memory_size(4 << 30)
+        .pagemap_scan(Enabled::Auto)
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(64 << 10);
+    pool
 }

@@ -3,6 +3,14 @@
 //! A fault never carries record contents beyond what the guest itself put into its message.
 
 use std::fmt;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+
+use crate::abi::{AbiCause, AbiError};
+use crate::instance::Guest;
+use crate::wasi::MayNotWait;
 
 /// Longest reason that is kept, in bytes; longer ones are cut at a character.
 pub(crate) const REASON_BYTES_MAX: usize = 1024;
@@ -110,4 +118,89 @@ pub(crate) fn cut_text(text: &str, max: usize) -> String {
     out.push_str(text.get(..end).unwrap_or_default());
     out.push_str("...");
     out
+}
+
+/// A guest's own error text, made fit for a reason.
+pub(crate) fn reason_of(message: String) -> String {
+    if message.trim().is_empty() {
+        return "the plugin returned an error without a message".to_owned();
+    }
+    cut_text(&message, REASON_BYTES_MAX)
+}
+
+/// The epoch callback's verdict on a call that took too long.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(crate) enum Interrupted {
+    #[error("used more than {}ms of CPU time", .limit.as_millis())]
+    Cpu { limit: Duration },
+    #[error("did not return within {}ms", .limit.as_millis())]
+    Wall { limit: Duration },
+}
+
+/// What a failed call means, in words for the plugin's author.
+pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> PluginFault {
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        return PluginFault::Deadline { message: interrupted.to_string() };
+    }
+    if let Some(waited) = error.downcast_ref::<MayNotWait>() {
+        return PluginFault::Deadline { message: waited.to_string() };
+    }
+    if let Some(abi) = error.downcast_ref::<AbiError>() {
+        let message = abi.to_string();
+        return match abi.cause {
+            AbiCause::Misuse(wasmill_chunk::Misuse::TooLarge { .. } | wasmill_chunk::Misuse::TooManyRows { .. }) => {
+                PluginFault::OutputTooLarge { message }
+            }
+            _ => PluginFault::BadOutput { message },
+        };
+    }
+    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        return PluginFault::Host { message: format!("no instance left in the pool: {error:#}") };
+    }
+    let mut message = match (error.downcast_ref::<wasmtime_wasi::I32Exit>(), error.downcast_ref::<Trap>()) {
+        (Some(exit), _) => format!("called exit({})", exit.0),
+        (None, Some(trap)) => trap_text(*trap).to_owned(),
+        (None, None) => error.root_cause().to_string(),
+    };
+    // A panic of the guest's language is a bare trap; what it said went to the log or to stderr.
+    let last_line = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    for words in [guest.last_words.as_str(), last_line] {
+        if !words.is_empty() && !message.contains(words) {
+            let _infallible = write!(message, ": {words}");
+            break;
+        }
+    }
+    if guest.limiter.refused {
+        return PluginFault::Memory { limit_bytes: guest.limiter.limit() as u64, message: reason_of(message) };
+    }
+    let mut detail = String::new();
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        for frame in backtrace.frames() {
+            let name = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned);
+            let _infallible = match frame.module_offset() {
+                Some(offset) => writeln!(detail, "  at {name} ({offset:#x})"),
+                None => writeln!(detail, "  at {name}"),
+            };
+        }
+    }
+    if !stderr.is_empty() {
+        let _infallible = writeln!(detail, "stderr:\n{stderr}");
+    }
+    PluginFault::Trap { message: reason_of(message), detail }
+}
+
+fn trap_text(trap: Trap) -> &'static str {
+    match trap {
+        Trap::UnreachableCodeReached => "the plugin panicked or aborted (unreachable)",
+        Trap::StackOverflow => "call stack exhausted",
+        Trap::MemoryOutOfBounds => "memory access out of bounds",
+        Trap::TableOutOfBounds => "table access out of bounds",
+        Trap::IntegerDivisionByZero => "division by zero",
+        Trap::IntegerOverflow => "integer overflow",
+        Trap::BadConversionToInteger => "a float that is no integer",
+        Trap::IndirectCallToNull => "call of an empty table entry",
+        Trap::BadSignature => "indirect call with another signature",
+        Trap::CannotEnterComponent => "the instance had already failed",
+        _ => "the guest trapped",
+    }
 }

@@ -1,11 +1,20 @@
 //! What a plugin file is, without running or compiling it.
+//!
+//! Says everything that it finds wrong at once. What it does not refuse may still be refused by the compiler or by the
+//! probe of a chain.
 
 use serde::Serialize;
+use wasmparser::Encoding;
+use wit_component::DecodedWasm;
+use wit_parser::{Resolve, WorldItem, WorldKey};
 
+use crate::abi;
+use crate::componentize::{componentize, encoding};
 use crate::fault::PluginFault;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, read_manifest};
 use crate::plugin::Digest;
 
+/// How the file is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -17,10 +26,13 @@ pub enum Kind {
 /// One imported or exported interface and its functions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Item {
+    /// As in the WIT: `wasmill:plugin/records@0.1.0`.
     pub interface: String,
+    /// Methods as `[method]chunk.len`.
     pub functions: Vec<String>,
 }
 
+/// What was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     pub digest: Digest,
@@ -36,6 +48,94 @@ pub struct Inspection {
 }
 
 /// Looks into a plugin file. An `Err` means that it is no plugin file at all.
-pub fn inspect(_wasm: &[u8]) -> Result<Inspection, PluginFault> {
-    unimplemented!()
+pub fn inspect(wasm: &[u8]) -> Result<Inspection, PluginFault> {
+    let refuse = |message: String| PluginFault::Refused { message };
+    let kind = match encoding(wasm).map_err(|error| refuse(error.to_string()))? {
+        Encoding::Component => Kind::Component,
+        Encoding::Module => Kind::CoreModule,
+    };
+    let component = componentize(wasm).map_err(|error| refuse(error.to_string()))?;
+    let decoded = wit_component::decode(&component).map_err(|error| refuse(format!("{error:#}")))?;
+    let DecodedWasm::Component(resolve, world) = decoded else {
+        return Err(refuse("a WIT package, not a plugin".to_owned()));
+    };
+    let world = &resolve.worlds[world];
+    let imports: Vec<_> = world.imports.iter().map(|(key, item)| item_of(&resolve, key, item)).collect();
+    let exports: Vec<_> = world.exports.iter().map(|(key, item)| item_of(&resolve, key, item)).collect();
+    let mut refused = Vec::new();
+    let manifest = read_manifest(wasm).unwrap_or_else(|error| {
+        refused.push(error.to_string());
+        None
+    });
+    refused.extend(imports.iter().flat_map(unknown_imports));
+    for function in ["configure", "process"] {
+        if !exports.iter().any(|item| {
+            item.interface == abi::TRANSFORM && item.functions.iter().any(|exported| exported == function)
+        }) {
+            refused.push(format!("does not export {function:?} of {}", abi::TRANSFORM));
+        }
+    }
+    let optional = exports.iter().any(|item| item.interface == abi::EVENT_TIME);
+    Ok(Inspection {
+        digest: Digest::of(wasm),
+        bytes: wasm.len() as u64,
+        kind,
+        imports,
+        exports,
+        manifest,
+        optional: if optional { vec!["event-time".to_owned()] } else { Vec::new() },
+        refused,
+    })
+}
+
+fn item_of(resolve: &Resolve, key: &WorldKey, item: &WorldItem) -> Item {
+    let interface = resolve.name_world_key(key);
+    let functions = match item {
+        WorldItem::Interface { id, .. } => resolve.interfaces[*id].functions.keys().cloned().collect(),
+        WorldItem::Function(function) => vec![function.name.clone()],
+        WorldItem::Type { .. } => Vec::new(),
+    };
+    Item { interface, functions }
+}
+
+/// What of an imported interface this host does not have.
+fn unknown_imports(item: &Item) -> Vec<String> {
+    let interface = &item.interface;
+    let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
+    if let Some(known) = name.strip_prefix("wasmill:plugin/") {
+        let Some((_, functions)) = abi::IMPORTS.iter().find(|(interface, _)| *interface == known) else {
+            return vec![format!("imports {interface}, which this host does not have")];
+        };
+        return item
+            .functions
+            .iter()
+            .filter(|function| !functions.contains(&function.as_str()))
+            .map(|function| format!("imports {function:?} of {interface}; this host speaks {}", abi::VERSION))
+            .collect();
+    }
+    let known = ["wasi:io/", "wasi:cli/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
+    if known.iter().any(|package| name.starts_with(package)) && version.starts_with("0.2.") {
+        return Vec::new();
+    }
+    vec![format!("imports {interface}, which this host does not have")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(interface: &str, functions: &[&str]) -> Item {
+        Item { interface: interface.to_owned(), functions: functions.iter().map(|&f| f.to_owned()).collect() }
+    }
+
+    #[test]
+    fn unknown_imports_names_the_interface_and_the_function() {
+        assert!(unknown_imports(&item("wasmill:plugin/records@0.1.0", &["[method]chunk.len", "emit"])).is_empty());
+        assert!(unknown_imports(&item("wasi:random/random@0.2.3", &["get-random-bytes"])).is_empty());
+        let text = unknown_imports(&item("wasmill:plugin/records@0.1.0", &["[method]chunk.zip"])).join("");
+        assert!(text.contains("[method]chunk.zip") && text.contains("records@0.1.0"), "{text}");
+        for foreign in ["wasi:http/outgoing-handler@0.2.3", "wasi:io/poll@0.3.0", "wasmill:plugin/net@0.1.0", "env"] {
+            assert!(unknown_imports(&item(foreign, &[])).join("").contains(foreign));
+        }
+    }
 }

@@ -12,19 +12,27 @@
 //! [`ChainWorker::run`] and [`Chain::build`] run guests on the calling thread. Call them on plain OS threads with a
 //! stack of at least [`WORKER_STACK_BYTES`], never on a thread that drives an async runtime.
 
+mod abi;
+mod bisect;
 mod cache;
 mod chain;
 mod child;
+mod clock;
 mod componentize;
 mod engine;
 mod fault;
 mod grants;
 mod inspect;
+mod instance;
 mod limits;
 mod log;
 mod manifest;
 mod plugin;
 mod report;
+mod seed;
+mod step;
+mod ticker;
+mod wasi;
 mod worker;
 
 pub use cache::{CacheError, CodeCache};
@@ -37,7 +45,7 @@ pub use grants::{GrantError, GrantedFile};
 pub use inspect::{Inspection, Item, Kind, inspect};
 pub use limits::Limits;
 pub use log::{Level, LogSink, NullLog};
-pub use manifest::{Grants, Manifest, ManifestError, ManifestLimits, embed_manifest, read_manifest};
-pub use plugin::{Digest, LoadError, Plugin};
+pub use manifest::{Grants, Manifest, ManifestError, ManifestLimits, SECTION as MANIFEST_SECTION, Sample, embed_manifest, read_manifest};
+pub use plugin::{Digest, DigestError, LoadError, Plugin};
 pub use report::{DeadLetter, Slice, SliceReport, TransformReport};
 pub use worker::ChainWorker;

@@ -50,3 +50,57 @@ impl Default for Limits {
         }
     }
 }
+
+/// Charges linear memory and tables of one instance; refuses growth past the limit and remembers that it did.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    limit: usize,
+    used: usize,
+    pub(crate) peak: usize,
+    /// The guest asked for more than it may have since this was last cleared.
+    pub(crate) refused: bool,
+}
+
+impl Limiter {
+    pub(crate) fn new(limit_bytes: u64) -> Limiter {
+        Limiter { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX), used: 0, peak: 0, refused: false }
+    }
+
+    /// Linear memory now in use. Never falls: memories do not shrink.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+}
+
+impl wasmtime::ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        if used > self.limit {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.used = used;
+        self.peak = self.peak.max(used);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX
+    }
+}

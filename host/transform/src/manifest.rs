@@ -3,12 +3,16 @@
 //! The section is part of the file and so covered by its digest. It grants nothing: what it lists under `grants`
 //! is what the plugin *may ask for*; the operator's config hands it over. A sidecar may only narrow it.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
+use wasmparser::BinaryReader;
 
 /// Name of the custom section.
 pub const SECTION: &str = "wasmill:manifest";
 /// A larger manifest is refused.
 const MANIFEST_BYTES_MAX: usize = 1 << 20;
+const NAME_BYTES_MAX: usize = 64;
 
 /// What a plugin says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -71,11 +75,15 @@ pub struct Sample {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("not a WebAssembly file")]
-    NotWasm(#[source] wasmparser::BinaryReaderError),
+    NotWasm,
+    #[error("a section ends past the end of the file")]
+    Truncated,
+    #[error("read the sections of the file")]
+    Sections(#[from] wasmparser::BinaryReaderError),
     #[error("manifest of {bytes} bytes is over the limit of {max}")]
     TooLarge { bytes: usize, max: usize },
-    #[error("manifest is not what this host expects")]
-    Json(#[source] serde_json::Error),
+    #[error("the manifest is not what this host expects: {0}")]
+    Json(serde_json::Error),
     #[error("plugin name {name:?} must match [a-z0-9-]+ and be at most 64 characters")]
     Name { name: String },
     #[error("more than one manifest section")]
@@ -83,11 +91,170 @@ pub enum ManifestError {
 }
 
 /// The manifest of a plugin file; `None` when it has none.
-pub fn read_manifest(_wasm: &[u8]) -> Result<Option<Manifest>, ManifestError> {
-    unimplemented!()
+pub fn read_manifest(wasm: &[u8]) -> Result<Option<Manifest>, ManifestError> {
+    let mut found = None;
+    for section in TopSections::new(wasm) {
+        let section = section?;
+        if section.is_manifest && found.replace(&wasm[section.contents]).is_some() {
+            return Err(ManifestError::Twice);
+        }
+    }
+    let Some(json) = found else { return Ok(None) };
+    if json.len() > MANIFEST_BYTES_MAX {
+        return Err(ManifestError::TooLarge { bytes: json.len(), max: MANIFEST_BYTES_MAX });
+    }
+    let manifest: Manifest = serde_json::from_slice(json).map_err(ManifestError::Json)?;
+    check(&manifest)?;
+    Ok(Some(manifest))
 }
 
 /// `wasm` with its manifest section replaced by `manifest`. Works on components and on core modules.
-pub fn embed_manifest(_wasm: &[u8], _manifest: &Manifest) -> Result<Vec<u8>, ManifestError> {
-    unimplemented!()
+pub fn embed_manifest(wasm: &[u8], manifest: &Manifest) -> Result<Vec<u8>, ManifestError> {
+    check(manifest)?;
+    let json = serde_json::to_vec(manifest).map_err(ManifestError::Json)?;
+    if json.len() > MANIFEST_BYTES_MAX {
+        return Err(ManifestError::TooLarge { bytes: json.len(), max: MANIFEST_BYTES_MAX });
+    }
+    let mut out = Vec::with_capacity(wasm.len() + json.len() + 64);
+    let mut kept = 0;
+    for section in TopSections::new(wasm) {
+        let section = section?;
+        if section.is_manifest {
+            out.extend_from_slice(&wasm[kept..section.whole.start]);
+            kept = section.whole.end;
+        }
+    }
+    out.extend_from_slice(&wasm[kept..]);
+    // A custom section has the same form in modules and in components: id 0, size, name, bytes.
+    let custom = wasm_encoder::CustomSection { name: SECTION.into(), data: json.as_slice().into() };
+    out.push(0);
+    wasm_encoder::Encode::encode(&custom, &mut out);
+    Ok(out)
+}
+
+fn check(manifest: &Manifest) -> Result<(), ManifestError> {
+    let name = &manifest.name;
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(ManifestError::Name { name: crate::fault::cut_text(name, 2 * NAME_BYTES_MAX) })
+    }
+}
+
+/// One top-level section of a module or component.
+struct Section {
+    /// With its id and size.
+    whole: Range<usize>,
+    /// What follows the name, if it is custom.
+    contents: Range<usize>,
+    is_manifest: bool,
+}
+
+/// Walks the top-level sections without looking into them: manifests of nested modules do not count.
+struct TopSections<'a> {
+    wasm: &'a [u8],
+    at: usize,
+}
+
+impl<'a> TopSections<'a> {
+    fn new(wasm: &'a [u8]) -> Self {
+        TopSections { wasm, at: 0 }
+    }
+
+    fn section(&mut self) -> Result<Section, ManifestError> {
+        let start = self.at;
+        let mut reader = BinaryReader::new(&self.wasm[start..], start);
+        let id = reader.read_u8()?;
+        let size = reader.read_var_u32()? as usize;
+        let body = reader.original_position();
+        let end = body.checked_add(size).filter(|end| *end <= self.wasm.len()).ok_or(ManifestError::Truncated)?;
+        self.at = end;
+        let mut section = Section { whole: start..end, contents: end..end, is_manifest: false };
+        if id == 0 {
+            let mut reader = BinaryReader::new(&self.wasm[body..end], body);
+            section.is_manifest = reader.read_string()? == SECTION;
+            section.contents = reader.original_position()..end;
+        }
+        Ok(section)
+    }
+}
+
+impl Iterator for TopSections<'_> {
+    type Item = Result<Section, ManifestError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at == 0 {
+            if self.wasm.get(..4) != Some(b"\0asm") || self.wasm.len() < 8 {
+                self.at = usize::MAX;
+                return Some(Err(ManifestError::NotWasm));
+            }
+            self.at = 8;
+        }
+        if self.at >= self.wasm.len() {
+            return None;
+        }
+        let section = self.section();
+        if section.is_err() {
+            self.at = usize::MAX;
+        }
+        Some(section)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(name: &str) -> Manifest {
+        Manifest { name: name.to_owned(), version: "1.2.3".to_owned(), ..Manifest::default() }
+    }
+
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+    #[test]
+    fn manifest_embedded_is_read_back() {
+        let wasm = embed_manifest(MODULE, &manifest("parse")).unwrap();
+        assert_eq!(read_manifest(&wasm).unwrap(), Some(manifest("parse")));
+        assert_eq!(read_manifest(MODULE).unwrap(), None);
+    }
+
+    #[test]
+    fn manifest_embedded_twice_replaces_the_first() {
+        let once = embed_manifest(MODULE, &manifest("parse")).unwrap();
+        let twice = embed_manifest(&once, &manifest("filter")).unwrap();
+        assert_eq!(read_manifest(&twice).unwrap(), Some(manifest("filter")));
+        assert_eq!(twice, embed_manifest(MODULE, &manifest("filter")).unwrap());
+    }
+
+    #[test]
+    fn manifest_section_twice_is_refused() {
+        let once = embed_manifest(MODULE, &manifest("parse")).unwrap();
+        let both = [once.as_slice(), &once[8..]].concat();
+        assert!(matches!(read_manifest(&both), Err(ManifestError::Twice)));
+    }
+
+    #[test]
+    fn manifest_of_damaged_file_is_an_error_and_never_a_panic() {
+        let wasm = embed_manifest(MODULE, &manifest("parse")).unwrap();
+        for len in 0..wasm.len() {
+            let cut = &wasm[..len];
+            assert!(!matches!(read_manifest(cut), Ok(Some(_))), "{len}");
+        }
+        for index in 8..wasm.len() {
+            let mut damaged = wasm.clone();
+            damaged[index] ^= 0xff;
+            let _any = read_manifest(&damaged);
+        }
+    }
+
+    #[test]
+    fn manifest_unknown_field_or_bad_name_is_refused() {
+        let wasm = embed_manifest(MODULE, &manifest("parse")).unwrap();
+        let text = String::from_utf8_lossy(&wasm).replace("version", "versiom");
+        assert!(matches!(read_manifest(text.as_bytes()), Err(ManifestError::Json(_))));
+        for name in ["", "Parse", "a/b", "ä", &"x".repeat(65)] {
+            assert!(matches!(embed_manifest(MODULE, &manifest(name)), Err(ManifestError::Name { .. })), "{name}");
+        }
+    }
 }

@@ -1,10 +1,17 @@
 //! A plugin ready to be instantiated: compiled code, manifest, digest.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
+use crate::abi::{EVENT_TIME, TRANSFORM};
+use crate::cache::CacheError;
+use crate::engine::Engine;
+use crate::fault::PluginFault;
+use crate::instance::Guest;
 use crate::manifest::Manifest;
 
 /// SHA-256 of a plugin file as its author wrote it. Displayed and parsed as `sha256:<hex>`.
@@ -67,20 +74,80 @@ impl serde::Serialize for Digest {
 
 /// One compiled plugin; shared by every chain that uses this digest.
 pub struct Plugin {
+    /// The manifest's name.
     pub name: String,
     pub digest: Digest,
     pub manifest: Manifest,
+    pub(crate) pre: InstancePre<Guest>,
+    pub(crate) configure: ComponentExportIndex,
+    pub(crate) process: ComponentExportIndex,
+    on_watermark: Option<ComponentExportIndex>,
 }
 
 /// Why compiled code could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// Not one that [`crate::CodeCache`] wrote for this engine, or changed since.
+    /// Not one that [`crate::CodeCache`] wrote, or changed since.
     #[error("verify compiled code")]
-    Verify(#[source] crate::cache::CacheError),
+    Verify(#[source] CacheError),
     #[error("load compiled code: {message}")]
     Code { message: String },
     /// Imports that this host does not have, or missing exports; the text names them.
-    #[error("{0}")]
-    Link(crate::fault::PluginFault),
+    #[error(transparent)]
+    Link(PluginFault),
+}
+
+impl Plugin {
+    /// `path` has been verified by the caller.
+    pub(crate) fn load(
+        engine: &Engine,
+        path: &Path,
+        manifest: Manifest,
+        digest: Digest,
+    ) -> Result<Plugin, LoadError> {
+        let component = deserialize(engine, path)?;
+        let pre = engine.linker().instantiate_pre(&component).map_err(|error| {
+            LoadError::Link(PluginFault::Refused { message: format!("wants what this host does not have: {error:#}") })
+        })?;
+        let export = |interface: &str, function: &str| {
+            let interface = component.get_export_index(None, interface)?;
+            component.get_export_index(Some(&interface), function)
+        };
+        let required = |function: &str| {
+            export(TRANSFORM, function).ok_or_else(|| {
+                let message = format!("does not export {function:?} of {TRANSFORM}");
+                LoadError::Link(PluginFault::Refused { message })
+            })
+        };
+        Ok(Plugin {
+            name: manifest.name.clone(),
+            digest,
+            configure: required("configure")?,
+            process: required("process")?,
+            on_watermark: export(EVENT_TIME, "on-watermark"),
+            manifest,
+            pre,
+        })
+    }
+
+    /// Whether it exports the optional interface `event-time`.
+    pub fn takes_watermarks(&self) -> bool {
+        self.on_watermark.is_some()
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin").field("name", &self.name).field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+#[expect(unsafe_code, reason = "the one place where compiled code becomes executable")]
+fn deserialize(engine: &Engine, path: &Path) -> Result<Component, LoadError> {
+    // SAFETY: `deserialize_file` maps native code, so the file must be the unmodified output of `precompile_component`.
+    // The only caller, `Engine::load`, has checked the file's keyed digest, which `CodeCache::put` wrote beside the code
+    // into a directory that only this user can enter; the cache never changes a file in place (temporary file and
+    // rename), and wasmtime itself checks version and settings in the header.
+    unsafe { Component::deserialize_file(engine.wasmtime(), path) }
+        .map_err(|error| LoadError::Code { message: format!("{error:#}") })
 }

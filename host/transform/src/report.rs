@@ -60,6 +60,9 @@ pub struct SliceReport {
     pub chunks: u64,
     /// Chunks that had to be bisected.
     pub chunks_bisected: u64,
-    /// The first fault of each transform in this slice, for the log.
+    /// The first fault of each transform (its place in the chain) in this slice, for the log.
     pub faults: Vec<(usize, PluginFault)>,
+    /// The transform at this place could not be started, or the host could not run it: the slice has no outcome. The
+    /// caller throws away what the sink got and runs the slice again later, or pauses the stream.
+    pub unrunnable: Option<(usize, PluginFault)>,
 }

@@ -1,29 +1,364 @@
 //! One thread's warm instances of a chain, and the way of a slice through them.
+//!
+//! Owns cutting a slice into chunks, the turn of each transform, and when an instance is replaced. What a guest does
+//! wrong ends in the report; nothing that it staged is applied unless its call returned ok.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use wasmill_chunk::{FinishOptions, RowSink};
+use wasmill_chunk::{Chunk, Failure, FinishOptions, NO_INPUT, RowSink, Verdicts};
 
+use crate::bisect::Bisection;
 use crate::chain::Chain;
-use crate::report::{Slice, SliceReport};
+use crate::clock::thread_cpu;
+use crate::fault::PluginFault;
+use crate::instance::{Call, Instance};
+use crate::report::{DeadLetter, Slice, SliceReport, TransformReport};
+use crate::seed::{self, Generator};
 
 /// Runs slices through a chain on one thread; keeps warm instances and buffers.
 pub struct ChainWorker {
-    _chain: Arc<Chain>,
+    chain: Arc<Chain>,
+    chunk: Option<Box<Chunk>>,
+    warm: Vec<Option<Warm>>,
+    /// Draws when instances are replaced, so that workers do not do it all at once.
+    recycle: Generator,
+    verdicts: Verdicts,
+    parts: Vec<Part>,
+}
+
+struct Warm {
+    instance: Instance,
+    calls_max: u64,
+}
+
+/// Consecutive rows of one of the slice's inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) input: usize,
+    pub(crate) rows: Range<usize>,
+}
+
+/// Why a chunk did not come through.
+pub(crate) struct Failed {
+    /// Place in the chain.
+    pub(crate) step: usize,
+    pub(crate) fault: PluginFault,
+    /// The plugin could not even be started: no record is to blame.
+    pub(crate) unrunnable: bool,
+}
+
+/// What all runs of one slice share.
+pub(crate) struct Run<'a> {
+    pub(crate) slice: &'a Slice<'a>,
+    pub(crate) options: &'a FinishOptions,
+    pub(crate) sink: &'a mut dyn RowSink,
+    pub(crate) report: SliceReport,
 }
 
 impl ChainWorker {
-    pub fn new(_chain: Arc<Chain>) -> ChainWorker {
-        unimplemented!()
+    /// A worker without instances; they are made when first needed.
+    pub fn new(chain: Arc<Chain>) -> ChainWorker {
+        let chunk = Chunk::new(Arc::clone(&chain.layout), chain.chunk_limits);
+        let recycle = Generator::new(thread_cpu().as_nanos() as u64 ^ Arc::as_ptr(&chain) as u64);
+        ChainWorker {
+            warm: chain.steps.iter().map(|_| None).collect(),
+            chunk: Some(Box::new(chunk)),
+            chain,
+            recycle,
+            verdicts: Verdicts::default(),
+            parts: Vec::new(),
+        }
     }
+
+    /// The chain that it runs.
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.chain
+    }
+
     /// Cuts the slice into chunks and takes each through the chain. Rows that survive go to `sink` in order.
-    /// Never panics or errs because of a guest: what fails is in the report.
-    pub fn run(
+    /// Never panics or errs because of a guest: what fails is in the report. If the report says `unrunnable`, rows
+    /// already in the sink must be thrown away: the slice has no outcome.
+    pub fn run(&mut self, slice: &Slice<'_>, options: &FinishOptions, sink: &mut dyn RowSink) -> SliceReport {
+        let report = SliceReport {
+            transforms: vec![TransformReport::default(); self.chain.steps.len()],
+            ..SliceReport::default()
+        };
+        let mut run = Run { slice, options, sink, report };
+        let mut parts = std::mem::take(&mut self.parts);
+        let mut cutter = Cutter { slice, input: 0, row: 0 };
+        while run.report.unrunnable.is_none()
+            && cutter.next(&mut parts, self.chain.options.chunk_bytes, self.chain.options.chunk_rows)
+        {
+            run.report.chunks += 1;
+            self.chunk(&mut run, &parts);
+        }
+        self.parts = parts;
+        for (transform, warm) in run.report.transforms.iter_mut().zip(&self.warm) {
+            if let Some(warm) = warm {
+                transform.memory_bytes_peak = transform.memory_bytes_peak.max(warm.instance.memory_bytes_peak());
+            }
+        }
+        run.report
+    }
+
+    fn chunk(&mut self, run: &mut Run<'_>, parts: &[Part]) {
+        let Err(failed) = self.attempt(run, parts, None) else { return };
+        if failed.unrunnable {
+            run.report.unrunnable = Some((failed.step, failed.fault));
+            return;
+        }
+        run.report.chunks_bisected += 1;
+        Bisection::new(&self.chain, &failed).run(self, run, parts, failed);
+    }
+
+    /// Takes rows through the whole chain, and into the sink if every transform agrees. `deadline_max` shortens the
+    /// transforms' own deadlines.
+    pub(crate) fn attempt(
         &mut self,
-        _slice: &Slice<'_>,
-        _options: &FinishOptions,
-        _sink: &mut dyn RowSink,
-    ) -> SliceReport {
-        unimplemented!()
+        run: &mut Run<'_>,
+        parts: &[Part],
+        deadline_max: Option<Duration>,
+    ) -> Result<(), Failed> {
+        let Some(first) = parts.first() else { return Ok(()) };
+        let broken = |step, message: String| Failed { step, fault: PluginFault::Host { message }, unrunnable: true };
+        let mut chunk = match self.chunk.take() {
+            Some(chunk) => chunk,
+            None => Box::new(Chunk::new(Arc::clone(&self.chain.layout), self.chain.chunk_limits)),
+        };
+        for (index, part) in parts.iter().enumerate() {
+            let Some(input) = run.slice.inputs.get(part.input) else { continue };
+            let rows = part.rows.clone();
+            let taken = if index == 0 { chunk.begin(input, rows) } else { chunk.extend(input, rows) };
+            taken.map_err(|misuse| broken(0, format!("input columns: {misuse}")))?;
+        }
+        let (offset, now) = origin(run.slice, first);
+        let chain = Arc::clone(&self.chain);
+        let mut cpu = thread_cpu();
+        for (index, step) in chain.steps.iter().enumerate() {
+            if chunk.rows_left() == 0 {
+                break;
+            }
+            let report = &mut run.report.transforms[index];
+            let instance = match self.instance(index, report) {
+                Ok(instance) => instance,
+                Err(fault) => {
+                    self.chunk = Some(chunk);
+                    return Err(Failed { step: index, fault, unrunnable: true });
+                }
+            };
+            let seed = seed::of_call(run.slice.stream_seed, run.slice.id, step.name_seed, offset);
+            chunk.enter(index, seed);
+            let deadline = deadline_max.map_or(step.limits.deadline, |max| max.min(step.limits.deadline));
+            let (back, result) = instance.process(chunk, Call { seed, now, deadline, cpu_start: cpu });
+            let Some(back) = back else {
+                return Err(broken(index, "the chunk was lost in a call".to_owned()));
+            };
+            chunk = back;
+            let result = result.and_then(|()| {
+                chunk.apply().map_err(|over| PluginFault::OutputTooLarge { message: over.to_string() })
+            });
+            let end = thread_cpu();
+            report.calls += 1;
+            report.cpu += end.saturating_sub(cpu);
+            cpu = end;
+            if let Err(fault) = result {
+                chunk.discard();
+                report.traps += 1;
+                self.retire(index, report);
+                self.chunk = Some(chunk);
+                return Err(Failed { step: index, unrunnable: matches!(fault, PluginFault::Host { .. }), fault });
+            }
+        }
+        self.verdicts.passed = 0;
+        self.verdicts.dropped = 0;
+        self.verdicts.emitted = 0;
+        self.verdicts.failed.clear();
+        chunk.finish(run.options, run.sink, &mut self.verdicts);
+        self.chunk = Some(chunk);
+        run.report.passed += self.verdicts.passed;
+        run.report.dropped += self.verdicts.dropped;
+        run.report.emitted += self.verdicts.emitted;
+        for failure in self.verdicts.failed.drain(..) {
+            run.report.failures.push(dead_letter(&chain, parts, failure));
+        }
+        Ok(())
+    }
+
+    /// The warm instance of a transform; a fresh one if there is none or its time has come.
+    fn instance(&mut self, index: usize, report: &mut TransformReport) -> Result<&mut Instance, PluginFault> {
+        let options = &self.chain.options;
+        if self.warm[index].as_ref().is_some_and(|warm| {
+            warm.instance.calls() >= warm.calls_max || warm.instance.memory_over(options.memory_watermark_percent)
+        }) {
+            self.retire(index, report);
+        }
+        if self.warm[index].is_none() {
+            let step = &self.chain.steps[index];
+            let instance = Instance::start(step)?;
+            report.instances += 1;
+            let calls = self.chain.options.calls_per_instance.max(2);
+            self.warm[index] = Some(Warm { instance, calls_max: calls / 2 + self.recycle.next() % calls });
+        }
+        match &mut self.warm[index] {
+            Some(warm) => Ok(&mut warm.instance),
+            None => Err(PluginFault::Host { message: "no instance".to_owned() }),
+        }
+    }
+
+    fn retire(&mut self, index: usize, report: &mut TransformReport) {
+        if let Some(warm) = self.warm[index].take() {
+            report.memory_bytes_peak = report.memory_bytes_peak.max(warm.instance.memory_bytes_peak());
+        }
+    }
+}
+
+/// First offset and arrival time of a chunk.
+fn origin(slice: &Slice<'_>, first: &Part) -> (u64, u64) {
+    let Some(input) = slice.inputs.get(first.input) else { return (0, 0) };
+    let delta = input.arrival_deltas.and_then(|deltas| deltas.get(first.rows.start)).copied().unwrap_or(0);
+    let now = input.arrival.saturating_add(i64::from(delta));
+    (input.first_offset.saturating_add(first.rows.start as u64), u64::try_from(now).unwrap_or(0))
+}
+
+fn dead_letter(chain: &Chain, parts: &[Part], failure: Failure) -> DeadLetter {
+    let (input, row) = locate(parts, failure.input_row);
+    let step = chain.steps.get(failure.transform);
+    DeadLetter {
+        input,
+        row,
+        offset: failure.offset,
+        child: failure.child,
+        transform: step.map_or_else(|| Arc::from(""), |step| Arc::clone(&step.name)),
+        digest: step.map(|step| step.plugin.digest),
+        reason: failure.reason,
+    }
+}
+
+/// Input and row of a chunk's row; [`NO_INPUT`] for rows that no record stands behind.
+fn locate(parts: &[Part], row: u32) -> (usize, u32) {
+    let mut left = row as usize;
+    for part in parts {
+        if left < part.rows.len() {
+            return (part.input, u32::try_from(part.rows.start + left).unwrap_or(NO_INPUT));
+        }
+        left -= part.rows.len();
+    }
+    (usize::MAX, NO_INPUT)
+}
+
+/// Cuts a slice into chunks; a chunk may span inputs, so that small frames share one.
+struct Cutter<'a> {
+    slice: &'a Slice<'a>,
+    input: usize,
+    row: usize,
+}
+
+impl Cutter<'_> {
+    /// Fills `parts` with the next chunk; false at the end of the slice.
+    fn next(&mut self, parts: &mut Vec<Part>, bytes_max: usize, rows_max: usize) -> bool {
+        parts.clear();
+        let (mut bytes, mut rows) = (0, 0);
+        while let Some(input) = self.slice.inputs.get(self.input) {
+            let ends = input.payloads.ends;
+            if self.row >= ends.len() {
+                self.input += 1;
+                self.row = 0;
+                continue;
+            }
+            let start = if self.row == 0 { 0 } else { ends[self.row - 1] as usize };
+            let until = start.saturating_add(bytes_max - bytes);
+            let fitting = ends[self.row..].partition_point(|&end| end as usize <= until);
+            // A record larger than a chunk is a chunk of its own.
+            let take = fitting.min(rows_max - rows).max(usize::from(rows == 0));
+            if take == 0 {
+                break;
+            }
+            let end = self.row + take;
+            parts.push(Part { input: self.input, rows: self.row..end });
+            bytes += ends[end - 1] as usize - start;
+            rows += take;
+            self.row = end;
+            if bytes >= bytes_max || rows >= rows_max || self.row < ends.len() {
+                break;
+            }
+        }
+        !parts.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmill_chunk::{ColumnRef, Input};
+
+    use super::*;
+
+    fn cut(inputs: &[&[u32]], bytes: usize, rows: usize) -> Vec<Vec<Part>> {
+        let data = vec![0u8; 1000];
+        let inputs: Vec<_> = inputs
+            .iter()
+            .map(|ends| {
+                let len = ends.last().map_or(0, |&end| end as usize);
+                Input::of_payloads(0, ColumnRef { data: &data[..len], ends })
+            })
+            .collect();
+        let slice = Slice { id: 0, stream_seed: 0, inputs: &inputs };
+        let mut cutter = Cutter { slice: &slice, input: 0, row: 0 };
+        let mut parts = Vec::new();
+        let mut out = Vec::new();
+        while cutter.next(&mut parts, bytes, rows) {
+            out.push(parts.clone());
+        }
+        out
+    }
+
+    fn part(input: usize, rows: Range<usize>) -> Part {
+        Part { input, rows }
+    }
+
+    #[test]
+    fn cut_by_bytes_keeps_every_row_once_and_in_order() {
+        assert_eq!(cut(&[&[10, 20, 30, 40, 50]], 25, 100), [
+            vec![part(0, 0..2)],
+            vec![part(0, 2..4)],
+            vec![part(0, 4..5)]
+        ]);
+    }
+
+    #[test]
+    fn cut_small_inputs_share_a_chunk() {
+        assert_eq!(cut(&[&[10], &[], &[10, 20], &[30, 60]], 40, 100), [
+            vec![part(0, 0..1), part(2, 0..2)],
+            vec![part(3, 0..1)],
+            vec![part(3, 1..2)]
+        ]);
+    }
+
+    #[test]
+    fn cut_record_over_the_limit_is_a_chunk_of_its_own() {
+        assert_eq!(cut(&[&[5, 105, 110]], 25, 100), [
+            vec![part(0, 0..1)],
+            vec![part(0, 1..2)],
+            vec![part(0, 2..3)]
+        ]);
+    }
+
+    #[test]
+    fn cut_empty_records_are_bounded_by_rows() {
+        assert_eq!(cut(&[&[0, 0, 0, 0, 0]], 25, 2), [
+            vec![part(0, 0..2)],
+            vec![part(0, 2..4)],
+            vec![part(0, 4..5)]
+        ]);
+    }
+
+    #[test]
+    fn locate_row_of_a_chunk_finds_its_input() {
+        let parts = [part(1, 3..5), part(2, 0..2)];
+        assert_eq!(locate(&parts, 0), (1, 3));
+        assert_eq!(locate(&parts, 1), (1, 4));
+        assert_eq!(locate(&parts, 3), (2, 1));
+        assert_eq!(locate(&parts, 4), (usize::MAX, NO_INPUT));
     }
 }

@@ -1,0 +1,268 @@
+//! One warm instance of a configured plugin, and the state that host functions see behind it.
+//!
+//! Owns the limits of a call: CPU deadline, wall limit, memory, handles, what may be lifted. Any trap, error or limit
+//! ends the instance; the caller drops it and makes a new one. Guest memory is a cache, never state.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmill_chunk::Chunk;
+use wasmtime::component::{Resource, TypedFunc};
+use wasmtime::{Store, UpdateDeadline};
+
+use crate::abi::{OutBuffers, Rows};
+use crate::clock::thread_cpu;
+use crate::fault::{Interrupted, PluginFault, fault_of};
+use crate::grants::GrantSet;
+use crate::limits::{HANDLES_MAX, Limiter, WALL_PER_CPU};
+use crate::log::{Level, LogGate};
+use crate::step::{Declared, Step};
+use crate::wasi::Wasi;
+
+/// What the guest is being asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Configure,
+    Process,
+}
+
+/// The state behind one instance.
+pub(crate) struct Guest {
+    pub(crate) phase: Phase,
+    /// The chunk in hand, during `process`.
+    pub(crate) chunk: Option<Box<Chunk>>,
+    pub(crate) out: OutBuffers,
+    pub(crate) declared: Declared,
+    pub(crate) outputs: Arc<[String]>,
+    pub(crate) grants: Arc<GrantSet>,
+    pub(crate) limiter: Limiter,
+    /// The last line that this call logged as an error: SDKs log panics, and traps themselves say nothing.
+    pub(crate) last_words: String,
+    log: LogGate,
+    wasi: Option<Box<Wasi>>,
+    /// What clocks show and randomness is drawn from.
+    now: u64,
+    seed: u64,
+    meter: Meter,
+}
+
+/// The running call's allowance.
+#[derive(Clone, Copy)]
+struct Meter {
+    cpu_start: Duration,
+    cpu_limit: Duration,
+    wall_start: Instant,
+}
+
+impl Meter {
+    fn start(cpu_start: Duration, cpu_limit: Duration) -> Meter {
+        Meter { cpu_start, cpu_limit, wall_start: Instant::now() }
+    }
+
+    /// Asked at every tick of the epoch.
+    fn check(&self) -> Result<(), Interrupted> {
+        let cpu = thread_cpu().saturating_sub(self.cpu_start);
+        if cpu >= self.cpu_limit {
+            return Err(Interrupted::Cpu { limit: self.cpu_limit });
+        }
+        let wall = self.wall_start.elapsed();
+        let limit = self.cpu_limit.saturating_mul(WALL_PER_CPU).max(Duration::from_secs(1));
+        if wall >= limit { Err(Interrupted::Wall { limit }) } else { Ok(()) }
+    }
+}
+
+impl Guest {
+    /// The WASI state, made when first needed.
+    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+        let (now, seed) = (self.now, self.seed);
+        self.wasi.get_or_insert_with(|| Box::new(Wasi::new(now, seed)))
+    }
+
+    pub(crate) fn log(&mut self, level: Level, message: &str) {
+        if level == Level::Error {
+            self.last_words.clear();
+            self.last_words.push_str(&crate::fault::cut_text(message, crate::fault::REASON_BYTES_MAX));
+        }
+        self.log.write(level, message);
+    }
+
+    fn begin_call(&mut self, phase: Phase, now: u64, seed: u64, meter: Meter) {
+        self.phase = phase;
+        self.now = now;
+        self.seed = seed;
+        self.meter = meter;
+        self.limiter.refused = false;
+        self.last_words.clear();
+        self.log.begin_call();
+        if let Some(wasi) = &mut self.wasi {
+            wasi.begin_call(now, seed);
+        }
+    }
+
+    /// Moves what the guest wrote to stdout and stderr into the log; returns its last part, for error texts.
+    fn end_call(&mut self) -> String {
+        let mut tail = String::new();
+        if let Some(wasi) = &self.wasi {
+            let (text, lost) = wasi.stdio.take();
+            if !text.is_empty() {
+                let text = String::from_utf8_lossy(&text);
+                for line in text.lines().filter(|line| !line.trim().is_empty()) {
+                    self.log.write(Level::Warn, line);
+                }
+                tail = last_lines(&text);
+            }
+            if lost > 0 {
+                self.log.count_dropped(1);
+            }
+        }
+        self.log.end_call();
+        tail
+    }
+}
+
+/// The last 2 KiB, from the start of a line.
+fn last_lines(text: &str) -> String {
+    const KEEP: usize = 2048;
+    let from = text.len().saturating_sub(KEEP);
+    let from = (from..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
+    text.get(from..).unwrap_or_default().trim_end().to_owned()
+}
+
+/// What one call depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    pub(crate) seed: u64,
+    /// Arrival time of the first record, nanoseconds since the epoch.
+    pub(crate) now: u64,
+    /// CPU time of the call.
+    pub(crate) deadline: Duration,
+    /// The thread's CPU time at its start.
+    pub(crate) cpu_start: Duration,
+}
+
+type ProcessFunc = TypedFunc<(Resource<Rows>,), (Result<(), String>,)>;
+
+/// A configured instance, ready for chunks.
+pub(crate) struct Instance {
+    store: Store<Guest>,
+    process: ProcessFunc,
+    calls: u64,
+}
+
+impl Instance {
+    /// Instantiates and configures within the step's own limits. What the guest declared must be what its sisters did.
+    pub(crate) fn start(step: &Step) -> Result<Instance, PluginFault> {
+        let limits = &step.limits;
+        let engine = step.engine.wasmtime();
+        let mut store = Store::new(
+            engine,
+            Guest {
+                phase: Phase::Configure,
+                chunk: None,
+                out: OutBuffers::default(),
+                declared: Declared::default(),
+                outputs: Arc::clone(&step.outputs),
+                grants: Arc::clone(&step.grants),
+                limiter: Limiter::new(limits.memory_bytes),
+                last_words: String::new(),
+                log: LogGate::new(Arc::clone(&step.log), Arc::clone(&step.name), limits.log_bytes),
+                wasi: None,
+                now: 0,
+                seed: step.name_seed,
+                meter: Meter::start(thread_cpu(), limits.configure_deadline),
+            },
+        );
+        store.limiter(|guest| &mut guest.limiter);
+        store.epoch_deadline_callback(|store| match store.data().meter.check() {
+            Ok(()) => Ok(UpdateDeadline::Continue(1)),
+            Err(interrupted) => Err(wasmtime::Error::new(interrupted)),
+        });
+        store.set_epoch_deadline(1);
+        // Everything that one host call copies out of the guest; views are not charged.
+        store.set_hostcall_fuel(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX).saturating_add(1 << 20));
+        store.set_max_component_handles(HANDLES_MAX);
+        match Instance::configure(&mut store, step) {
+            Ok(process) => {
+                store.data_mut().end_call();
+                let instance = Instance { store, process, calls: 0 };
+                let declared = &instance.store.data().declared;
+                match step.declared.get() {
+                    Some(before) if before != declared => Err(PluginFault::BadOutput {
+                        message: "configure declared other fields or outputs than in the instance before; \
+                                  it must depend on the config alone"
+                            .to_owned(),
+                    }),
+                    _ => Ok(instance),
+                }
+            }
+            Err(Ended::Returned(message)) => {
+                store.data_mut().end_call();
+                Err(PluginFault::Returned { message })
+            }
+            Err(Ended::Error(error)) => {
+                let stderr = store.data_mut().end_call();
+                Err(fault_of(&error, store.data(), &stderr))
+            }
+        }
+    }
+
+    fn configure(store: &mut Store<Guest>, step: &Step) -> Result<ProcessFunc, Ended> {
+        let instance = step.plugin.pre.instantiate(&mut *store)?;
+        let configure = instance.get_typed_func::<(&str,), (Result<(), String>,)>(&mut *store, step.plugin.configure)?;
+        let process = instance.get_typed_func(&mut *store, step.plugin.process)?;
+        match configure.call(&mut *store, (step.config.as_str(),))? {
+            (Ok(()),) => Ok(process),
+            (Err(message),) => Err(Ended::Returned(crate::fault::reason_of(message))),
+        }
+    }
+
+    /// What `configure` declared.
+    pub(crate) fn declared(&self) -> &Declared {
+        &self.store.data().declared
+    }
+
+    /// Hands the chunk to the guest and takes it back, whatever happens. After an `Err` the instance must be dropped.
+    pub(crate) fn process(&mut self, chunk: Box<Chunk>, call: Call) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
+        let guest = self.store.data_mut();
+        guest.begin_call(Phase::Process, call.now, call.seed, Meter::start(call.cpu_start, call.deadline));
+        guest.chunk = Some(chunk);
+        self.calls += 1;
+        self.store.set_epoch_deadline(1);
+        let result = self.process.call(&mut self.store, (Resource::new_borrow(0),));
+        let guest = self.store.data_mut();
+        let chunk = guest.chunk.take();
+        let stderr = guest.end_call();
+        let result = match result {
+            Ok((Ok(()),)) => Ok(()),
+            Ok((Err(message),)) => Err(PluginFault::Returned { message: crate::fault::reason_of(message) }),
+            Err(error) => Err(fault_of(&error, guest, &stderr)),
+        };
+        (chunk, result)
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    pub(crate) fn memory_bytes_peak(&self) -> u64 {
+        self.store.data().limiter.peak as u64
+    }
+
+    /// Linear memory over this share of the limit.
+    pub(crate) fn memory_over(&self, percent: u8) -> bool {
+        let limiter = &self.store.data().limiter;
+        limiter.used() / 100 >= limiter.limit() / 10_000 * usize::from(percent)
+    }
+}
+
+/// How configuring ended when it did not end well.
+enum Ended {
+    Returned(String),
+    Error(wasmtime::Error),
+}
+
+impl From<wasmtime::Error> for Ended {
+    fn from(error: wasmtime::Error) -> Self {
+        Ended::Error(error)
+    }
+}

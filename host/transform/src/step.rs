@@ -1,0 +1,31 @@
+//! One configured transform of a chain: everything that an instance of it is made from.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::engine::Engine;
+use crate::grants::GrantSet;
+use crate::limits::Limits;
+use crate::log::LogSink;
+use crate::plugin::Plugin;
+
+/// What `configure` declared, in order. Every instance must declare the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Declared {
+    pub(crate) fields: Vec<Vec<String>>,
+    pub(crate) outputs: Vec<u32>,
+}
+
+pub(crate) struct Step {
+    pub(crate) engine: Engine,
+    /// Its name in the stream.
+    pub(crate) name: Arc<str>,
+    pub(crate) name_seed: u64,
+    pub(crate) plugin: Arc<Plugin>,
+    pub(crate) config: String,
+    pub(crate) grants: Arc<GrantSet>,
+    pub(crate) limits: Limits,
+    pub(crate) outputs: Arc<[String]>,
+    pub(crate) log: Arc<dyn LogSink>,
+    /// Fixed by the first instance.
+    pub(crate) declared: OnceLock<Declared>,
+}
