@@ -1,0 +1,12 @@
+//! Chains over real instances: what a guest can do wrong, and that it costs only the guest.
+//!
+//! The guests are small core modules in the text format; `support` gives them the component metadata that a plugin SDK
+//! would. Guests written in real languages have their tests in `tests/` at the top of the workspace.
+
+mod abi;
+mod bisection;
+mod code;
+mod limits;
+mod speed;
+mod support;
+mod wasi;
