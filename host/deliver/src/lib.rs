@@ -1,1 +1,34 @@
-//! Destinations.
+//! Destinations: where finished objects go, under which names, and how often they are tried.
+//!
+//! The pipeline hands over one `Object` (a synced file and what is known about it) and gets back
+//! `Delivered` or a `DeliverError` that says whose fault it is and whether to try again; both are
+//! data, so that the policy (`RetryPolicy`, `with_retry`) is the same for every destination.
+//! Nothing is ever overwritten: an object that is already there is either provably ours
+//! (`Delivered::AlreadyOurs`) or an error.
+//!
+//! This crate never runs plugins, never moves checkpoints, never compresses, and never logs a
+//! credential, a header or a payload.
+
+mod batch_id;
+mod destination;
+mod directory;
+mod fault;
+mod http;
+mod name;
+mod object;
+mod retry;
+mod s3;
+#[cfg(test)]
+mod staged;
+mod stdout;
+
+pub use batch_id::{BATCH_ID_LENGTH, BatchOwner, batch_id};
+pub use destination::{Capabilities, Config, Destination};
+pub use directory::{Directory, DirectoryConfig, STAGING_NAME, SyncCount};
+pub use fault::{DeliverError, Fault, Retry};
+pub use http::{Http, HttpConfig};
+pub use name::{NameContext, NameTemplate, TemplateError, sanitise};
+pub use object::{Delivered, Object, ObjectMeta};
+pub use retry::{Backoff, GaveUp, RetryPolicy, Retrying, Step, with_retry};
+pub use s3::{Credentials, S3, S3Config};
+pub use stdout::Stdout;

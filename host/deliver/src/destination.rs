@@ -1,0 +1,124 @@
+//! The one match over destinations.
+//!
+//! A newcomer adds a destination as a file of its own and a variant here; the compiler shows the rest.
+//! It holds no rules of any one destination.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::directory::{Directory, DirectoryConfig};
+use crate::fault::DeliverError;
+use crate::http::{Http, HttpConfig};
+use crate::object::{Delivered, Object};
+use crate::s3::{S3, S3Config};
+use crate::stdout::Stdout;
+
+/// Name of the spool directory below the data directory.
+const SPOOL_NAME: &str = "spool";
+
+/// Checked settings of one destination.
+#[derive(Clone, Debug)]
+pub enum Config {
+    Directory(DirectoryConfig),
+    S3(S3Config),
+    Http(HttpConfig),
+    Stdout,
+}
+
+/// An open destination. Shared by everything that delivers to one output.
+#[derive(Debug)]
+pub enum Destination {
+    Directory(Directory),
+    S3(S3),
+    Http(Http),
+    Stdout(Stdout),
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Whether the destination itself refuses to replace an existing object. Where it does not,
+    /// each delivery looks first, and a second writer of the same name could slip in between.
+    pub conditional_create: bool,
+    /// The same for objects that are sent in parts.
+    pub conditional_multipart: bool,
+    /// What the operator should know, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Destination {
+    /// Opens the destination; makes the root of a directory, touches no network.
+    pub async fn open(config: &Config) -> Result<Destination, DeliverError> {
+        Ok(match config {
+            Config::Directory(config) => Destination::Directory(Directory::open(config).await?),
+            Config::S3(config) => Destination::S3(S3::open(config).await?),
+            Config::Http(config) => Destination::Http(Http::open(config)?),
+            Config::Stdout => Destination::Stdout(Stdout::open()),
+        })
+    }
+
+    /// Where bodies are written and synced before they are delivered: inside the root of a
+    /// directory destination (the same file system), else below the data directory. The caller
+    /// creates it when it is missing.
+    pub fn staging(&self, data_dir: &Path) -> PathBuf {
+        match self {
+            Destination::Directory(directory) => directory.staging(),
+            Destination::S3(_) | Destination::Http(_) | Destination::Stdout(_) => data_dir.join(SPOOL_NAME),
+        }
+    }
+
+    /// Asks the destination whether it is there and what it can do.
+    pub async fn probe(&self) -> Result<Capabilities, DeliverError> {
+        match self {
+            Destination::Directory(directory) => directory.probe().await,
+            Destination::S3(s3) => s3.probe().await,
+            Destination::Http(_) | Destination::Stdout(_) => Ok(Capabilities::default()),
+        }
+    }
+
+    /// Sends one object, once. Its success is durable at the destination.
+    pub async fn deliver(&self, object: &Object<'_>) -> Result<Delivered, DeliverError> {
+        match self {
+            Destination::Directory(directory) => directory.deliver(object).await,
+            Destination::S3(s3) => s3.deliver(object).await,
+            Destination::Http(http) => http.deliver(object).await,
+            Destination::Stdout(stdout) => stdout.deliver(object).await,
+        }
+    }
+
+    /// Sends several objects on the calling thread, one result each, in order; `None` where the
+    /// destination needs the runtime (S3, HTTP). Objects that go into one directory share its sync.
+    pub fn deliver_blocking(&self, objects: &[Object<'_>]) -> Option<Vec<Result<Delivered, DeliverError>>> {
+        match self {
+            Destination::Directory(directory) => Some(directory.deliver_blocking(objects)),
+            Destination::Stdout(stdout) => {
+                Some(objects.iter().map(|object| stdout.deliver_blocking(object)).collect())
+            }
+            Destination::S3(_) | Destination::Http(_) => None,
+        }
+    }
+
+    /// Whether objects must be sent one after another, in the order of their offsets.
+    pub fn ordered(&self) -> bool {
+        match self {
+            Destination::Stdout(_) | Destination::Http(_) => true,
+            Destination::Directory(_) | Destination::S3(_) => false,
+        }
+    }
+
+    /// Whether a delivered body is moved away (directory), or stays for the caller to remove.
+    pub fn consumes_body(&self) -> bool {
+        matches!(self, Destination::Directory(_))
+    }
+}
+
+/// The staged body is gone although its delivery was not recorded.
+pub(crate) fn body_error(body: &Path, error: &io::Error) -> DeliverError {
+    use crate::fault::{Fault, Retry};
+    let (retry, message) = if error.kind() == io::ErrorKind::NotFound {
+        (Retry::Never, "the staged body is missing")
+    } else {
+        (Retry::Later { after: None }, "the staged body cannot be read")
+    };
+    DeliverError::new(Fault::Host, retry, message, format!("{}: {error}", body.display()))
+}
