@@ -52,7 +52,13 @@ impl Bisection {
     pub(crate) fn run(mut self, worker: &mut ChainWorker, run: &mut Run<'_>, parts: &[Part], failed: Failed) {
         let total = parts.iter().map(|part| part.rows.len()).sum();
         let mut pairs = 0;
-        let whole = Pending { rows: 0..total, known: true, pair: pairs, step: failed.step, reason: failed.fault.reason() };
+        let whole = Pending {
+            rows: 0..total,
+            known: true,
+            pair: pairs,
+            step: failed.step,
+            reason: failed.fault.reason(),
+        };
         note(run, failed);
         let mut stack = vec![whole];
         let mut some = Vec::new();
@@ -68,7 +74,13 @@ impl Bisection {
                 let Pending { rows, step, reason, .. } = pending;
                 pairs += 1;
                 let pair = pairs;
-                stack.push(Pending { rows: middle..rows.end, known: false, pair, step, reason: reason.clone() });
+                stack.push(Pending {
+                    rows: middle..rows.end,
+                    known: false,
+                    pair,
+                    step,
+                    reason: reason.clone(),
+                });
                 stack.push(Pending { rows: rows.start..middle, known: false, pair, step, reason });
                 continue;
             }

@@ -63,7 +63,8 @@ impl CodeCache {
         let entries = fs::read_dir(&self.directory).map_err(failed("list", &self.directory))?;
         for entry in entries {
             let path = entry.map_err(failed("list", &self.directory))?.path();
-            let ours = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&prefix));
+            let ours =
+                path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&prefix));
             if !ours {
                 continue;
             }

@@ -76,8 +76,8 @@ pub enum ChainError {
     /// One transform could not be configured or failed its probe.
     #[error("transform {transform:?} (plugin {plugin:?}, {digest})")]
     Transform {
-        transform: String,
-        plugin: String,
+        transform: Box<str>,
+        plugin: Box<str>,
         digest: Digest,
         #[source]
         fault: PluginFault,
@@ -112,7 +112,8 @@ impl Chain {
         let layout = Arc::new(Layout::new(&fields).map_err(ChainError::Layout)?);
         let output_bytes = steps.iter().map(|step| step.limits.output_bytes).max();
         let chunk_limits = ChunkLimits {
-            output_bytes: output_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            output_bytes: output_bytes
+                .map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             ..ChunkLimits::default()
         };
         let mut chunk = Some(Box::new(Chunk::new(Arc::clone(&layout), chunk_limits)));
@@ -134,8 +135,8 @@ impl Chain {
 
 fn failed(step: &Step, fault: PluginFault) -> ChainError {
     ChainError::Transform {
-        transform: step.name.to_string(),
-        plugin: step.plugin.name.clone(),
+        transform: Box::from(&*step.name),
+        plugin: Box::from(step.plugin.name.as_str()),
         digest: step.plugin.digest,
         fault,
     }
@@ -169,7 +170,9 @@ fn step(
     // A file without a manifest asks for nothing by name and gets what the operator hands it.
     if !step.plugin.manifest.name.is_empty() {
         let unasked = |kind: &str, name: &str| {
-            let message = format!("the config grants the {kind} {name:?}, which the plugin's manifest does not ask for");
+            let message = format!(
+                "the config grants the {kind} {name:?}, which the plugin's manifest does not ask for"
+            );
             failed(&step, PluginFault::Refused { message })
         };
         if let Some(name) = step.grants.files.keys().find(|name| !asked.files.contains(name)) {

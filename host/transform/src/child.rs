@@ -180,7 +180,8 @@ pub fn compile_child_main(args: &[String]) -> u8 {
         say(&format!("limit the compile process: {error}"));
         return REFUSED;
     }
-    let worker = std::thread::Builder::new().stack_size(COMPILE_STACK_BYTES).spawn(move || compile(wasm_bytes));
+    let worker =
+        std::thread::Builder::new().stack_size(COMPILE_STACK_BYTES).spawn(move || compile(wasm_bytes));
     match worker.map(std::thread::JoinHandle::join) {
         Ok(Ok(Ok(()))) => 0,
         Ok(Ok(Err(reason))) => {
@@ -200,7 +201,11 @@ pub fn compile_child_main(args: &[String]) -> u8 {
 
 fn compile(wasm_bytes: u64) -> Result<(), String> {
     let mut wasm = Vec::new();
-    io::stdin().lock().take(wasm_bytes + 1).read_to_end(&mut wasm).map_err(|error| format!("read: {error}"))?;
+    io::stdin()
+        .lock()
+        .take(wasm_bytes + 1)
+        .read_to_end(&mut wasm)
+        .map_err(|error| format!("read: {error}"))?;
     if wasm.len() as u64 > wasm_bytes {
         return Err(format!("plugin file is over the limit of {wasm_bytes} bytes"));
     }

@@ -54,11 +54,22 @@ pub(crate) fn encoding(wasm: &[u8]) -> Result<Encoding, ComponentizeError> {
 }
 
 fn encode(wasm: &[u8]) -> Result<Vec<u8>, impl std::fmt::Display> {
-    ComponentEncoder::default()
-        .validate(true)
-        .module(wasm)?
-        .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?
-        .encode()
+    let mut encoder = ComponentEncoder::default().validate(true).module(wasm)?;
+    // Only where it is used: its own WIT must otherwise agree with that of every module.
+    if imports_from(wasm, WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME) {
+        encoder =
+            encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?;
+    }
+    encoder.encode()
+}
+
+fn imports_from(wasm: &[u8], module: &str) -> bool {
+    Parser::new(0).parse_all(wasm).any(|payload| match payload {
+        Ok(Payload::ImportSection(section)) => {
+            section.into_imports().any(|import| matches!(import, Ok(import) if import.module == module))
+        }
+        _ => false,
+    })
 }
 
 fn has_metadata(wasm: &[u8]) -> bool {

@@ -89,7 +89,10 @@ impl Engine {
                 Ok(engine) => Some(engine),
                 Err(error) => {
                     pooling = false;
-                    tracing::warn!(error = format!("{error:#}"), "no pool of instances, allocating on demand");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "no pool of instances, allocating on demand"
+                    );
                     None
                 }
             }

@@ -148,9 +148,9 @@ pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> 
     if let Some(abi) = error.downcast_ref::<AbiError>() {
         let message = abi.to_string();
         return match abi.cause {
-            AbiCause::Misuse(wasmill_chunk::Misuse::TooLarge { .. } | wasmill_chunk::Misuse::TooManyRows { .. }) => {
-                PluginFault::OutputTooLarge { message }
-            }
+            AbiCause::Misuse(
+                wasmill_chunk::Misuse::TooLarge { .. } | wasmill_chunk::Misuse::TooManyRows { .. },
+            ) => PluginFault::OutputTooLarge { message },
             _ => PluginFault::BadOutput { message },
         };
     }
@@ -171,12 +171,16 @@ pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> 
         }
     }
     if guest.limiter.refused {
-        return PluginFault::Memory { limit_bytes: guest.limiter.limit() as u64, message: reason_of(message) };
+        return PluginFault::Memory {
+            limit_bytes: guest.limiter.limit() as u64,
+            message: reason_of(message),
+        };
     }
     let mut detail = String::new();
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         for frame in backtrace.frames() {
-            let name = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned);
+            let name =
+                frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned);
             let _infallible = match frame.module_offset() {
                 Some(offset) => writeln!(detail, "  at {name} ({offset:#x})"),
                 None => writeln!(detail, "  at {name}"),

@@ -42,7 +42,11 @@ impl GrantedFile {
     pub fn read(path: &Path, max: u64) -> Result<GrantedFile, GrantError> {
         let error = |source| GrantError::Read { path: path.to_owned(), source };
         let mut bytes = Vec::new();
-        File::open(path).map_err(error)?.take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(error)?;
+        File::open(path)
+            .map_err(error)?
+            .take(max.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(error)?;
         if bytes.len() as u64 > max {
             return Err(GrantError::TooLarge { path: path.to_owned(), max });
         }

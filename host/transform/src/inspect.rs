@@ -113,7 +113,8 @@ fn unknown_imports(item: &Item) -> Vec<String> {
             .map(|function| format!("imports {function:?} of {interface}; this host speaks {}", abi::VERSION))
             .collect();
     }
-    let known = ["wasi:io/", "wasi:cli/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
+    let known =
+        ["wasi:io/", "wasi:cli/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
     if known.iter().any(|package| name.starts_with(package)) && version.starts_with("0.2.") {
         return Vec::new();
     }
@@ -130,11 +131,15 @@ mod tests {
 
     #[test]
     fn unknown_imports_names_the_interface_and_the_function() {
-        assert!(unknown_imports(&item("wasmill:plugin/records@0.1.0", &["[method]chunk.len", "emit"])).is_empty());
+        assert!(
+            unknown_imports(&item("wasmill:plugin/records@0.1.0", &["[method]chunk.len", "emit"])).is_empty()
+        );
         assert!(unknown_imports(&item("wasi:random/random@0.2.3", &["get-random-bytes"])).is_empty());
         let text = unknown_imports(&item("wasmill:plugin/records@0.1.0", &["[method]chunk.zip"])).join("");
         assert!(text.contains("[method]chunk.zip") && text.contains("records@0.1.0"), "{text}");
-        for foreign in ["wasi:http/outgoing-handler@0.2.3", "wasi:io/poll@0.3.0", "wasmill:plugin/net@0.1.0", "env"] {
+        for foreign in
+            ["wasi:http/outgoing-handler@0.2.3", "wasi:io/poll@0.3.0", "wasmill:plugin/net@0.1.0", "env"]
+        {
             assert!(unknown_imports(&item(foreign, &[])).join("").contains(foreign));
         }
     }

@@ -19,6 +19,10 @@ use crate::log::{Level, LogGate};
 use crate::step::{Declared, Step};
 use crate::wasi::Wasi;
 
+/// An instance is not replaced for its memory before this many calls, or one that needs much would be made anew for
+/// every chunk.
+const CALLS_BEFORE_WATERMARK: u64 = 64;
+
 /// What the guest is being asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -147,6 +151,8 @@ pub(crate) struct Instance {
     store: Store<Guest>,
     process: ProcessFunc,
     calls: u64,
+    /// Linear memory after `configure`: tables and models are no reason to start anew.
+    memory_at_start: usize,
 }
 
 impl Instance {
@@ -179,12 +185,15 @@ impl Instance {
         });
         store.set_epoch_deadline(1);
         // Everything that one host call copies out of the guest; views are not charged.
-        store.set_hostcall_fuel(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX).saturating_add(1 << 20));
+        store.set_hostcall_fuel(
+            usize::try_from(limits.output_bytes).unwrap_or(usize::MAX).saturating_add(1 << 20),
+        );
         store.set_max_component_handles(HANDLES_MAX);
         match Instance::configure(&mut store, step) {
             Ok(process) => {
                 store.data_mut().end_call();
-                let instance = Instance { store, process, calls: 0 };
+                let memory_at_start = store.data().limiter.used();
+                let instance = Instance { store, process, calls: 0, memory_at_start };
                 let declared = &instance.store.data().declared;
                 match step.declared.get() {
                     Some(before) if before != declared => Err(PluginFault::BadOutput {
@@ -208,7 +217,8 @@ impl Instance {
 
     fn configure(store: &mut Store<Guest>, step: &Step) -> Result<ProcessFunc, Ended> {
         let instance = step.plugin.pre.instantiate(&mut *store)?;
-        let configure = instance.get_typed_func::<(&str,), (Result<(), String>,)>(&mut *store, step.plugin.configure)?;
+        let configure =
+            instance.get_typed_func::<(&str,), (Result<(), String>,)>(&mut *store, step.plugin.configure)?;
         let process = instance.get_typed_func(&mut *store, step.plugin.process)?;
         match configure.call(&mut *store, (step.config.as_str(),))? {
             (Ok(()),) => Ok(process),
@@ -222,7 +232,11 @@ impl Instance {
     }
 
     /// Hands the chunk to the guest and takes it back, whatever happens. After an `Err` the instance must be dropped.
-    pub(crate) fn process(&mut self, chunk: Box<Chunk>, call: Call) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
+    pub(crate) fn process(
+        &mut self,
+        chunk: Box<Chunk>,
+        call: Call,
+    ) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
         let guest = self.store.data_mut();
         guest.begin_call(Phase::Process, call.now, call.seed, Meter::start(call.cpu_start, call.deadline));
         guest.chunk = Some(chunk);
@@ -248,10 +262,11 @@ impl Instance {
         self.store.data().limiter.peak as u64
     }
 
-    /// Linear memory over this share of the limit.
+    /// Its memory has grown in calls, and over this share of the limit.
     pub(crate) fn memory_over(&self, percent: u8) -> bool {
         let limiter = &self.store.data().limiter;
-        limiter.used() / 100 >= limiter.limit() / 10_000 * usize::from(percent)
+        let over = limiter.used() / 100 >= limiter.limit() / 10_000 * usize::from(percent);
+        over && limiter.used() > self.memory_at_start && self.calls >= CALLS_BEFORE_WATERMARK
     }
 }
 

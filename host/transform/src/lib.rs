@@ -45,7 +45,10 @@ pub use grants::{GrantError, GrantedFile};
 pub use inspect::{Inspection, Item, Kind, inspect};
 pub use limits::Limits;
 pub use log::{Level, LogSink, NullLog};
-pub use manifest::{Grants, Manifest, ManifestError, ManifestLimits, SECTION as MANIFEST_SECTION, Sample, embed_manifest, read_manifest};
+pub use manifest::{
+    Grants, Manifest, ManifestError, ManifestLimits, SECTION as MANIFEST_SECTION, Sample, embed_manifest,
+    read_manifest,
+};
 pub use plugin::{Digest, DigestError, LoadError, Plugin};
 pub use report::{DeadLetter, Slice, SliceReport, TransformReport};
 pub use worker::ChainWorker;

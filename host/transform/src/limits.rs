@@ -63,7 +63,12 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     pub(crate) fn new(limit_bytes: u64) -> Limiter {
-        Limiter { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX), used: 0, peak: 0, refused: false }
+        Limiter {
+            limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX),
+            used: 0,
+            peak: 0,
+            refused: false,
+        }
     }
 
     /// Linear memory now in use. Never falls: memories do not shrink.
@@ -77,7 +82,12 @@ impl Limiter {
 }
 
 impl wasmtime::ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let used = self.used.saturating_add(desired.saturating_sub(current));
         if used > self.limit {
             self.refused = true;
@@ -88,7 +98,12 @@ impl wasmtime::ResourceLimiter for Limiter {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired <= TABLE_ELEMENTS_MAX)
     }
 

@@ -168,7 +168,8 @@ impl<'a> TopSections<'a> {
         let id = reader.read_u8()?;
         let size = reader.read_var_u32()? as usize;
         let body = reader.original_position();
-        let end = body.checked_add(size).filter(|end| *end <= self.wasm.len()).ok_or(ManifestError::Truncated)?;
+        let end =
+            body.checked_add(size).filter(|end| *end <= self.wasm.len()).ok_or(ManifestError::Truncated)?;
         self.at = end;
         let mut section = Section { whole: start..end, contents: end..end, is_manifest: false };
         if id == 0 {
@@ -254,7 +255,10 @@ mod tests {
         let text = String::from_utf8_lossy(&wasm).replace("version", "versiom");
         assert!(matches!(read_manifest(text.as_bytes()), Err(ManifestError::Json(_))));
         for name in ["", "Parse", "a/b", "ä", &"x".repeat(65)] {
-            assert!(matches!(embed_manifest(MODULE, &manifest(name)), Err(ManifestError::Name { .. })), "{name}");
+            assert!(
+                matches!(embed_manifest(MODULE, &manifest(name)), Err(ManifestError::Name { .. })),
+                "{name}"
+            );
         }
     }
 }

@@ -107,7 +107,9 @@ impl Plugin {
     ) -> Result<Plugin, LoadError> {
         let component = deserialize(engine, path)?;
         let pre = engine.linker().instantiate_pre(&component).map_err(|error| {
-            LoadError::Link(PluginFault::Refused { message: format!("wants what this host does not have: {error:#}") })
+            LoadError::Link(PluginFault::Refused {
+                message: format!("wants what this host does not have: {error:#}"),
+            })
         })?;
         let export = |interface: &str, function: &str| {
             let interface = component.get_export_index(None, interface)?;
@@ -138,7 +140,10 @@ impl Plugin {
 
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plugin").field("name", &self.name).field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("Plugin")
+            .field("name", &self.name)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }
 

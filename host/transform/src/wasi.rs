@@ -16,7 +16,9 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::bindings::io::poll::{Host as _, HostPollable as _};
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::runtime::{poll_noop, with_ambient_tokio_runtime};
-use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, async_trait};
+use wasmtime_wasi::{
+    HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, async_trait,
+};
 
 use crate::instance::Guest;
 use crate::limits::{HANDLES_MAX, RANDOM_BYTES_MAX, STDIO_BYTES_MAX};
@@ -84,10 +86,13 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
     let mut poll = linker.instance("wasi:io/poll@0.2.12")?;
-    poll.func_wrap("poll", |mut store: StoreContextMut<'_, Guest>, (list,): (Vec<Resource<DynPollable>>,)| {
-        let table = &mut store.data_mut().wasi().table;
-        now_or_trap(async { table.poll(list).await }).map(|ready| (ready,))
-    })?;
+    poll.func_wrap(
+        "poll",
+        |mut store: StoreContextMut<'_, Guest>, (list,): (Vec<Resource<DynPollable>>,)| {
+            let table = &mut store.data_mut().wasi().table;
+            now_or_trap(async { table.poll(list).await }).map(|ready| (ready,))
+        },
+    )?;
     poll.func_wrap(
         "[method]pollable.block",
         |mut store: StoreContextMut<'_, Guest>, (pollable,): (Resource<DynPollable>,)| {
@@ -95,7 +100,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
             now_or_trap(async { table.block(pollable).await })
         },
     )?;
-    for (interface, prefix) in [("wasi:random/random@0.2.12", ""), ("wasi:random/insecure@0.2.12", "insecure-")] {
+    for (interface, prefix) in
+        [("wasi:random/random@0.2.12", ""), ("wasi:random/insecure@0.2.12", "insecure-")]
+    {
         let mut random = linker.instance(interface)?;
         random.func_wrap(
             &format!("get-{prefix}random-bytes"),

@@ -57,6 +57,12 @@ pub(crate) struct Run<'a> {
     pub(crate) report: SliceReport,
 }
 
+// A worker is made on one thread and runs on another.
+const _: fn() = || {
+    fn assert_send<T: Send>() {}
+    assert_send::<ChainWorker>();
+};
+
 impl ChainWorker {
     /// A worker without instances; they are made when first needed.
     pub fn new(chain: Arc<Chain>) -> ChainWorker {
@@ -97,7 +103,8 @@ impl ChainWorker {
         self.parts = parts;
         for (transform, warm) in run.report.transforms.iter_mut().zip(&self.warm) {
             if let Some(warm) = warm {
-                transform.memory_bytes_peak = transform.memory_bytes_peak.max(warm.instance.memory_bytes_peak());
+                transform.memory_bytes_peak =
+                    transform.memory_bytes_peak.max(warm.instance.memory_bytes_peak());
             }
         }
         run.report
@@ -122,7 +129,8 @@ impl ChainWorker {
         deadline_max: Option<Duration>,
     ) -> Result<(), Failed> {
         let Some(first) = parts.first() else { return Ok(()) };
-        let broken = |step, message: String| Failed { step, fault: PluginFault::Host { message }, unrunnable: true };
+        let broken =
+            |step, message: String| Failed { step, fault: PluginFault::Host { message }, unrunnable: true };
         let mut chunk = match self.chunk.take() {
             Some(chunk) => chunk,
             None => Box::new(Chunk::new(Arc::clone(&self.chain.layout), self.chain.chunk_limits)),
@@ -168,7 +176,11 @@ impl ChainWorker {
                 report.traps += 1;
                 self.retire(index, report);
                 self.chunk = Some(chunk);
-                return Err(Failed { step: index, unrunnable: matches!(fault, PluginFault::Host { .. }), fault });
+                return Err(Failed {
+                    step: index,
+                    unrunnable: matches!(fault, PluginFault::Host { .. }),
+                    fault,
+                });
             }
         }
         self.verdicts.passed = 0;
@@ -190,7 +202,8 @@ impl ChainWorker {
     fn instance(&mut self, index: usize, report: &mut TransformReport) -> Result<&mut Instance, PluginFault> {
         let options = &self.chain.options;
         if self.warm[index].as_ref().is_some_and(|warm| {
-            warm.instance.calls() >= warm.calls_max || warm.instance.memory_over(options.memory_watermark_percent)
+            warm.instance.calls() >= warm.calls_max
+                || warm.instance.memory_over(options.memory_watermark_percent)
         }) {
             self.retire(index, report);
         }
@@ -319,38 +332,34 @@ mod tests {
 
     #[test]
     fn cut_by_bytes_keeps_every_row_once_and_in_order() {
-        assert_eq!(cut(&[&[10, 20, 30, 40, 50]], 25, 100), [
-            vec![part(0, 0..2)],
-            vec![part(0, 2..4)],
-            vec![part(0, 4..5)]
-        ]);
+        assert_eq!(
+            cut(&[&[10, 20, 30, 40, 50]], 25, 100),
+            [vec![part(0, 0..2)], vec![part(0, 2..4)], vec![part(0, 4..5)]]
+        );
     }
 
     #[test]
     fn cut_small_inputs_share_a_chunk() {
-        assert_eq!(cut(&[&[10], &[], &[10, 20], &[30, 60]], 40, 100), [
-            vec![part(0, 0..1), part(2, 0..2)],
-            vec![part(3, 0..1)],
-            vec![part(3, 1..2)]
-        ]);
+        assert_eq!(
+            cut(&[&[10], &[], &[10, 20], &[30, 60]], 40, 100),
+            [vec![part(0, 0..1), part(2, 0..2)], vec![part(3, 0..1)], vec![part(3, 1..2)]]
+        );
     }
 
     #[test]
     fn cut_record_over_the_limit_is_a_chunk_of_its_own() {
-        assert_eq!(cut(&[&[5, 105, 110]], 25, 100), [
-            vec![part(0, 0..1)],
-            vec![part(0, 1..2)],
-            vec![part(0, 2..3)]
-        ]);
+        assert_eq!(
+            cut(&[&[5, 105, 110]], 25, 100),
+            [vec![part(0, 0..1)], vec![part(0, 1..2)], vec![part(0, 2..3)]]
+        );
     }
 
     #[test]
     fn cut_empty_records_are_bounded_by_rows() {
-        assert_eq!(cut(&[&[0, 0, 0, 0, 0]], 25, 2), [
-            vec![part(0, 0..2)],
-            vec![part(0, 2..4)],
-            vec![part(0, 4..5)]
-        ]);
+        assert_eq!(
+            cut(&[&[0, 0, 0, 0, 0]], 25, 2),
+            [vec![part(0, 0..2)], vec![part(0, 2..4)], vec![part(0, 4..5)]]
+        );
     }
 
     #[test]

@@ -132,24 +132,47 @@ fn add_reads(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 }
 
 fn add_writes(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
-    linker.func_wrap("[method]chunk.set-payloads", |store: Store<'_>, (this, values): (Handle, CellsIn)| {
-        stage(store, "chunk.set-payloads", |chunk, store| chunk.set_payloads(rows(&this), values.view(store)))
-    })?;
+    linker.func_wrap(
+        "[method]chunk.set-payloads",
+        |store: Store<'_>, (this, values): (Handle, CellsIn)| {
+            stage(store, "chunk.set-payloads", |chunk, store| {
+                chunk.set_payloads(rows(&this), values.view(store))
+            })
+        },
+    )?;
     linker.func_wrap("[method]chunk.clear", |store: Store<'_>, (this, marks): (Handle, WasmList<u8>)| {
         stage(store, "chunk.clear", |chunk, store| chunk.clear(rows(&this), marks.as_le_slice(store)))
     })?;
-    linker.func_wrap("[method]chunk.set-text", |store: Store<'_>, (this, slot, values): (Handle, u32, CellsIn)| {
-        stage(store, "chunk.set-text", |chunk, store| chunk.set_text(rows(&this), slot, values.view(store)))
-    })?;
-    linker.func_wrap("[method]chunk.set-raw", |store: Store<'_>, (this, slot, values): (Handle, u32, CellsIn)| {
-        stage(store, "chunk.set-raw", |chunk, store| chunk.set_raw(rows(&this), slot, values.view(store)))
-    })?;
-    linker.func_wrap("[method]chunk.set-floats", |store: Store<'_>, (this, slot, values): (Handle, u32, FloatsIn)| {
-        stage(store, "chunk.set-floats", |chunk, store| chunk.set_floats(rows(&this), slot, values.view(store)))
-    })?;
-    linker.func_wrap("[method]chunk.set-ints", |store: Store<'_>, (this, slot, values): (Handle, u32, IntsIn)| {
-        stage(store, "chunk.set-ints", |chunk, store| chunk.set_ints(rows(&this), slot, values.view(store)))
-    })?;
+    linker.func_wrap(
+        "[method]chunk.set-text",
+        |store: Store<'_>, (this, slot, values): (Handle, u32, CellsIn)| {
+            stage(store, "chunk.set-text", |chunk, store| {
+                chunk.set_text(rows(&this), slot, values.view(store))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "[method]chunk.set-raw",
+        |store: Store<'_>, (this, slot, values): (Handle, u32, CellsIn)| {
+            stage(store, "chunk.set-raw", |chunk, store| chunk.set_raw(rows(&this), slot, values.view(store)))
+        },
+    )?;
+    linker.func_wrap(
+        "[method]chunk.set-floats",
+        |store: Store<'_>, (this, slot, values): (Handle, u32, FloatsIn)| {
+            stage(store, "chunk.set-floats", |chunk, store| {
+                chunk.set_floats(rows(&this), slot, values.view(store))
+            })
+        },
+    )?;
+    linker.func_wrap(
+        "[method]chunk.set-ints",
+        |store: Store<'_>, (this, slot, values): (Handle, u32, IntsIn)| {
+            stage(store, "chunk.set-ints", |chunk, store| {
+                chunk.set_ints(rows(&this), slot, values.view(store))
+            })
+        },
+    )?;
     linker.func_wrap(
         "[method]chunk.set-strings",
         |mut store: Store<'_>, (this, slot, values): (Handle, u32, WasmList<Option<WasmStr>>)| {
@@ -176,15 +199,19 @@ fn add_writes(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
             })
         },
     )?;
-    linker.func_wrap("[method]chunk.route", |store: Store<'_>, (this, outputs): (Handle, WasmList<u32>)| {
-        let known = store.data().outputs.len().max(1);
-        let highest = outputs.as_le_slice(store.as_context()).iter().fold(0, |highest, &next| highest.max(next));
-        if highest as usize >= known {
-            let cause = AbiCause::Text("a number that setup.output did not return");
-            return Err(AbiError::trap("chunk.route", cause));
-        }
-        stage(store, "chunk.route", |chunk, store| chunk.route(rows(&this), outputs.as_le_slice(store)))
-    })?;
+    linker.func_wrap(
+        "[method]chunk.route",
+        |store: Store<'_>, (this, outputs): (Handle, WasmList<u32>)| {
+            let known = store.data().outputs.len().max(1);
+            let highest =
+                outputs.as_le_slice(store.as_context()).iter().fold(0, |highest, &next| highest.max(next));
+            if highest as usize >= known {
+                let cause = AbiCause::Text("a number that setup.output did not return");
+                return Err(AbiError::trap("chunk.route", cause));
+            }
+            stage(store, "chunk.route", |chunk, store| chunk.route(rows(&this), outputs.as_le_slice(store)))
+        },
+    )?;
     linker.func_wrap("[method]chunk.keep", |store: Store<'_>, (this, marks): (Handle, WasmList<u8>)| {
         stage(store, "chunk.keep", |chunk, store| chunk.keep(rows(&this), marks.as_le_slice(store)))
     })?;

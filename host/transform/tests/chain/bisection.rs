@@ -29,10 +29,7 @@ fn chunk_with_poison_records_loses_exactly_those_in_order() {
 #[test]
 fn chunk_fails_in_the_second_transform_is_bisected_from_the_start() {
     // The first drops rows with `d`; the second traps on `x`.
-    let first = Guest {
-        process: "",
-        ..picky()
-    };
+    let first = Guest { process: "", ..picky() };
     let mut bench = Bench::new(&[&first, &picky()]);
     let (rows, report) = bench.run(&["a", "x", "drop", "b"]);
     assert_eq!(rows, ["100:a", "103:b"]);

@@ -40,7 +40,10 @@ fn compiled_code_as_upload_is_refused_everywhere() {
     assert!(ENGINE.precompile(&code).is_err());
     assert!(inspect(&code).unwrap_err().to_string().contains("already compiled"));
     let error = compile_in_child(Path::new(CHILD), &code, &CompileLimits::default()).unwrap_err();
-    assert!(matches!(&error, CompileError::Refused(reason) if reason.contains("already compiled")), "{error}");
+    assert!(
+        matches!(&error, CompileError::Refused(reason) if reason.contains("already compiled")),
+        "{error}"
+    );
 }
 
 #[test]

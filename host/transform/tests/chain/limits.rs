@@ -67,7 +67,9 @@ fn guest_memory_bomb_hits_its_limit() {
     let mut bench = Bench::new(&[&guest]);
     let (rows, report) = bench.run(&["a"]);
     assert_eq!(rows.len(), 0);
-    assert!(matches!(first_fault(&report), PluginFault::Memory { limit_bytes, .. } if *limit_bytes == 32 << 20));
+    assert!(
+        matches!(first_fault(&report), PluginFault::Memory { limit_bytes, .. } if *limit_bytes == 32 << 20)
+    );
     let peak = report.transforms[0].memory_bytes_peak;
     assert!((30 << 20..=32 << 20).contains(&peak), "{peak}");
 }
@@ -99,11 +101,7 @@ fn guest_output_bomb_is_stopped() {
     let mut bench = Bench::new(&[&guest]);
     let (rows, report) = bench.run(&["a"]);
     assert_eq!(rows.len(), 0);
-    assert!(
-        matches!(first_fault(&report), PluginFault::OutputTooLarge { .. }),
-        "{:?}",
-        report.faults
-    );
+    assert!(matches!(first_fault(&report), PluginFault::OutputTooLarge { .. }), "{:?}", report.faults);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use wasmill_chunk::{Column, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
-    Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, GrantedFile, Level,
-    Limits, LoadError, LogSink, Manifest, Plugin, Slice, SliceReport, TransformSpec, componentize,
+    Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, GrantedFile,
+    Level, Limits, LoadError, LogSink, Manifest, Plugin, Slice, SliceReport, TransformSpec, componentize,
 };
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
@@ -90,8 +90,11 @@ impl Guest {
         for (index, package) in self.packages.iter().enumerate() {
             resolve.push_str(format!("package-{index}.wit"), package).unwrap();
         }
-        let more: String = self.world_imports.iter().map(|interface| format!("import {interface};\n")).collect();
-        let world = format!("package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.0; {more} }}");
+        let more: String =
+            self.world_imports.iter().map(|interface| format!("import {interface};\n")).collect();
+        let world = format!(
+            "package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.0; {more} }}"
+        );
         let package = resolve.push_str("guest.wit", &world).unwrap();
         let world = resolve.select_world(&[package], Some("guest")).unwrap();
         wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
@@ -191,7 +194,8 @@ impl Bench {
     }
 
     pub(crate) fn new(guests: &[&Guest]) -> Bench {
-        let specs = guests.iter().enumerate().map(|(index, guest)| guest.spec(&format!("t{index}"))).collect();
+        let specs =
+            guests.iter().enumerate().map(|(index, guest)| guest.spec(&format!("t{index}"))).collect();
         Bench::try_new(specs, ChainOptions::default()).unwrap()
     }
 
@@ -212,7 +216,8 @@ impl Bench {
 
 /// What `Chain::build` says against this guest.
 pub(crate) fn refusal(guest: &Guest) -> String {
-    let error = Bench::try_new(vec![guest.spec("t0")], ChainOptions::default()).err().expect("a refused chain");
+    let error =
+        Bench::try_new(vec![guest.spec("t0")], ChainOptions::default()).err().expect("a refused chain");
     text_of(&error)
 }
 

@@ -13,6 +13,7 @@ const CLOCKS: &str = "package wasi:clocks@0.2.12;
 interface monotonic-clock {
   use wasi:io/poll@0.2.12.{pollable};
   now: func() -> u64;
+  subscribe-instant: func(when: u64) -> pollable;
   subscribe-duration: func(when: u64) -> pollable;
 }
 interface wall-clock {
@@ -28,6 +29,7 @@ fn sleeper(wait: &'static str) -> Guest {
         world_imports: vec!["wasi:io/poll@0.2.12", "wasi:clocks/monotonic-clock@0.2.12"],
         imports: r#"
           (import "wasi:clocks/monotonic-clock@0.2.12" "subscribe-duration" (func $after (param i64) (result i32)))
+          (import "wasi:clocks/monotonic-clock@0.2.12" "subscribe-instant" (func $at (param i64) (result i32)))
           (import "wasi:io/poll@0.2.12" "[method]pollable.block" (func $block (param i32)))
           (import "wasi:io/poll@0.2.12" "poll" (func $poll (param i32 i32 i32)))"#,
         process: wait,
@@ -54,7 +56,7 @@ fn guest_that_sleeps_is_stopped_at_once() {
 
 #[test]
 fn guest_that_waits_for_what_is_ready_goes_on() {
-    let guest = sleeper("(call $block (call $after (i64.const 0)))");
+    let guest = sleeper("(call $block (call $at (i64.const 0)))");
     let mut bench = Bench::new(&[&guest]);
     assert_eq!(bench.run(&["a"]).0, ["100:a"]);
 }
