@@ -312,6 +312,31 @@ macro_rules! numbers {
                 }
             }
 
+            /// Starts a chunk of `rows` rows that are then set by number; those not set are 0.
+            pub fn start(&mut self, rows: usize) {
+                self.clear();
+                self.0.state.resize(rows, VALUE);
+                self.0.values.resize(rows, $zero);
+            }
+
+            /// After `start`: row `row` gets this value.
+            #[inline(always)]
+            pub fn set(&mut self, row: usize, value: $number) {
+                self.0.values[row] = value;
+            }
+
+            /// After `start`: row `row`'s field is left alone.
+            #[inline(always)]
+            pub fn set_missing(&mut self, row: usize) {
+                self.0.state[row] = MISSING;
+            }
+
+            /// After `start`: row `row`'s field becomes JSON null.
+            #[inline(always)]
+            pub fn set_null(&mut self, row: usize) {
+                self.0.state[row] = NULL;
+            }
+
             /// Takes back the last row.
             pub fn pop(&mut self) {
                 self.0.state.pop();

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 
-use crate::column::raw;
 use crate::{
     Field, FloatColumn, Floats, IntColumn, Ints, Output, Payloads, Plugin, Strings, Text, TextColumn,
 };

@@ -13,6 +13,8 @@ pub mod column;
 pub mod config;
 pub mod log;
 mod record;
+mod span;
+pub mod time;
 
 #[cfg(target_arch = "wasm32")]
 #[path = "guest.rs"]
@@ -28,6 +30,7 @@ pub mod testing;
 pub use column::{Cell, FloatColumn, Floats, IntColumn, Ints, Payloads, Strings, Text, TextColumn};
 pub use face::{Chunk, Setup};
 pub use record::{ByRecord, RecordMeta, RecordPlugin};
+pub use span::SpanColumn;
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
