@@ -127,6 +127,13 @@ impl Chain {
         Ok(Arc::new(Chain { steps, layout, options, chunk_limits }))
     }
 
+    /// Transform, name and digest of every granted file, for the outcome.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &str, Digest)> {
+        self.steps.iter().flat_map(|step| {
+            step.grants.files.iter().map(|(name, file)| (&*step.name, name.as_str(), file.digest))
+        })
+    }
+
     /// Name and digest of every transform, in order.
     pub fn transforms(&self) -> impl ExactSizeIterator<Item = (&str, Digest)> {
         self.steps.iter().map(|step| (&*step.name, step.plugin.digest))

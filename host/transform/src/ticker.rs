@@ -53,3 +53,34 @@ impl Drop for Ticker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tickers() -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "wasm-ticker").count()
+    }
+
+    #[test]
+    fn ticker_dropped_ends_its_thread_and_until_then_ticks() {
+        let mut config = wasmtime::Config::new();
+        config.epoch_interruption(true);
+        let engine = wasmtime::Engine::new(&config).unwrap();
+        let before = tickers();
+        let ticker = Ticker::start(engine.weak(), Duration::from_millis(1)).unwrap();
+        // An endless loop ends only if somebody ticks.
+        let wasm = wat::parse_str("(module (func (export \"f\") (loop (br 0))))").unwrap();
+        let module = wasmtime::Module::new(&engine, wasm).unwrap();
+        let mut store = wasmtime::Store::new(&engine, ());
+        store.set_epoch_deadline(3);
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let function = instance.get_typed_func::<(), ()>(&mut store, "f").unwrap();
+        assert!(function.call(&mut store, ()).is_err());
+        assert_eq!(tickers(), before + 1);
+        drop(ticker);
+        assert_eq!(tickers(), before);
+    }
+}

@@ -123,10 +123,12 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     Ok(())
 }
 
-/// The future's value if it is there at once; otherwise a trap.
+/// The future's value if it is there at once; otherwise a trap. "At once" is a second look: a timer of no duration
+/// yields once before it is ready.
 fn now_or_trap<R>(future: impl Future<Output = wasmtime::Result<R>>) -> wasmtime::Result<R> {
-    let future = pin!(future);
-    with_ambient_tokio_runtime(|| poll_noop(future)).unwrap_or_else(|| Err(wasmtime::Error::new(MayNotWait)))
+    let mut future = pin!(future);
+    with_ambient_tokio_runtime(|| poll_noop(future.as_mut()).or_else(|| poll_noop(future.as_mut())))
+        .unwrap_or_else(|| Err(wasmtime::Error::new(MayNotWait)))
 }
 
 /// Nanoseconds since the epoch, moving with every look.

@@ -1,11 +1,22 @@
 //! What a call and an instance cost. Prints figures and asserts only what must never be off by orders of magnitude.
+#![expect(clippy::print_stdout, reason = "figures are for whoever runs this with --nocapture")]
 
 use std::time::Instant;
 
-use crate::support::{Bench, Guest};
+use wasmill_transform::{Digest, Engine, EngineOptions, Manifest};
+
+use crate::support::{Bench, ENGINE, Guest, compiled};
 
 #[test]
 fn call_and_fresh_instance_cost_is_microseconds() {
+    let started = Instant::now();
+    let engine = Engine::new(EngineOptions::default()).unwrap();
+    println!("engine {:?}, pooling {}", started.elapsed(), engine.pooling());
+    let path = compiled(&Guest::process("").core());
+    let started = Instant::now();
+    ENGINE.load(&path, Manifest::default(), Digest([0; 32])).unwrap();
+    println!("load {:?}", started.elapsed());
+
     let guest = Guest::process("");
     let mut bench = Bench::new(&[&guest]);
     bench.run(&["a"]);
