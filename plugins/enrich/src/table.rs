@@ -254,7 +254,6 @@ struct Loader<'c> {
     keys: Keys,
     places: Vec<Place>,
     columns: Vec<Builder>,
-    defaults: Vec<String>,
     folded: Vec<u8>,
 }
 
@@ -270,7 +269,6 @@ impl<'c> Loader<'c> {
             keys: Keys::default(),
             places: Vec::new(),
             columns,
-            defaults: Vec::new(),
             folded: Vec::new(),
         };
         if let Some(columns) = &lookup.table.columns {
