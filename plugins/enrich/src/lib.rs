@@ -10,6 +10,7 @@ pub mod cidr;
 pub mod config;
 pub mod csv;
 pub mod exact;
+pub mod fault;
 pub mod path;
 pub mod prefix;
 pub mod table;
@@ -50,7 +51,10 @@ impl Plugin for Enrich {
         let mut lookups = Vec::with_capacity(config.lookups.len());
         for lookup in &config.lookups {
             let name = lookup.name.clone().unwrap_or_else(|| lookup.field.shown());
-            lookups.push(ready(lookup, &name, &mut written, setup).map_err(|what| format!("lookup `{name}`: {what}"))?);
+            lookups.push(
+                ready(lookup, &name, &mut written, setup)
+                    .map_err(|what| format!("lookup `{name}`: {what}"))?,
+            );
         }
         Ok(Self { lookups, hits: Vec::new(), scratch: Scratch::default() })
     }
@@ -135,7 +139,7 @@ fn ready(lookup: &Lookup, name: &str, written: &mut Vec<Path>, setup: &mut Setup
     Ok(Ready { field, table, targets, fail, leave })
 }
 
-fn inline(lookup: &Lookup, format: Format, text: &str) -> Result<Table, table::TableFault> {
+fn inline(lookup: &Lookup, format: Format, text: &str) -> Result<Table, fault::TableFault> {
     table::load(lookup, format, &mut |offset| {
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
         let end = start.saturating_add(PART as usize).min(text.len());

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use wasmill_sdk::config::nearest;
 
-use crate::cidr::{Cidr, NetworkFault, network};
+use crate::cidr::{Cidr, network};
 use crate::config::{CsvType, Duplicates, Format, Lookup, Matching, Otherwise};
-use crate::csv::{CsvFault, Fields, Place, Scan, scan};
+use crate::csv::{Fields, Place, Scan, scan};
 use crate::exact::{Exact, Inserted, Keys, NONE};
+use crate::fault::{RowFault, TableFault};
 use crate::prefix::Prefix;
 use crate::values::{Builder, Cell, Values};
 
@@ -22,105 +23,6 @@ pub const ROW_MAX: usize = 1 << 20;
 pub const TABLE_MAX: u64 = 64 << 20;
 /// Bytes asked for at a time.
 pub const PART: u32 = 256 << 10;
-
-/// What is wrong with a table.
-#[derive(Debug, thiserror::Error)]
-pub enum TableFault {
-    /// It could not be read.
-    #[error("{0}")]
-    Read(String),
-    /// It is longer than allowed.
-    #[error("longer than {max} bytes (`max_bytes`)")]
-    TooLong {
-        /// The bound.
-        max: u64,
-    },
-    /// No header line.
-    #[error("no header line; give `columns` if the table has none")]
-    NoHeader,
-    /// A column that the config names is not there.
-    #[error("no column `{name}`{hint}")]
-    NoColumn {
-        /// The name.
-        name: String,
-        /// A name that is there.
-        hint: String,
-    },
-    /// Something at a place.
-    #[error("line {}, column {}: {fault}", .place.line, .place.column)]
-    At {
-        /// Where.
-        place: Place,
-        /// What.
-        fault: RowFault,
-    },
-}
-
-/// What is wrong with a row.
-#[derive(Debug, thiserror::Error)]
-pub enum RowFault {
-    /// A row longer than [`ROW_MAX`].
-    #[error("the row is longer than {ROW_MAX} bytes")]
-    TooLong,
-    /// No CSV.
-    #[error("{0}")]
-    Csv(CsvFault),
-    /// More or fewer fields than columns.
-    #[error("the row has {found} fields, the table has {expected} columns")]
-    Fields {
-        /// Fields of the row.
-        found: usize,
-        /// Columns of the table.
-        expected: usize,
-    },
-    /// A column name twice.
-    #[error("column `{0}` is there twice")]
-    ColumnTwice(String),
-    /// Bytes that are no UTF-8.
-    #[error("not UTF-8")]
-    Utf8,
-    /// No JSON object.
-    #[error("{0}")]
-    Json(String),
-    /// A cell is not of its column's type.
-    #[error("`{text}` in column `{column}` is no {kind}")]
-    Type {
-        /// The cell, shortened.
-        text: String,
-        /// The column's name.
-        column: String,
-        /// What was expected.
-        kind: &'static str,
-    },
-    /// A row without a key.
-    #[error("no key: `{0}` is missing or neither a string, a number nor a boolean")]
-    NoKey(String),
-    /// A key that is no network.
-    #[error("`{text}`: {fault}")]
-    Network {
-        /// The key, shortened.
-        text: String,
-        /// Why.
-        fault: NetworkFault,
-    },
-    /// The same key again.
-    #[error("key `{key}` is already on line {line} (`duplicates` says what to do)")]
-    Duplicate {
-        /// The key, shortened.
-        key: String,
-        /// Where it was first.
-        line: u32,
-    },
-    /// More than a table can hold.
-    #[error("more rows or bytes than a table can hold")]
-    Full,
-}
-
-impl RowFault {
-    fn at(self, place: Place) -> TableFault {
-        TableFault::At { place, fault: self }
-    }
-}
 
 enum Index {
     Exact(Exact),
@@ -434,7 +336,9 @@ impl<'c> Loader<'c> {
                     networks.push(network);
                 }
                 let winners = self.distinct(&plain)?.1;
-                Ok(Index::Cidr(Cidr::new(winners.iter().map(|row| (networks[*row as usize], *row)).collect())))
+                Ok(Index::Cidr(Cidr::new(
+                    winners.iter().map(|row| (networks[*row as usize], *row)).collect(),
+                )))
             }
         }
     }
@@ -493,7 +397,8 @@ fn json_cell(text: &str) -> JsonCell<'_> {
 }
 
 fn csv_cell(text: &[u8], kind: CsvType) -> Result<Cell<'_>, &'static str> {
-    let json = || std::str::from_utf8(text).ok().filter(|text| serde_json::from_str::<&RawValue>(text).is_ok());
+    let json =
+        || std::str::from_utf8(text).ok().filter(|text| serde_json::from_str::<&RawValue>(text).is_ok());
     let number = || {
         text.first().is_some_and(|byte| *byte == b'-' || byte.is_ascii_digit())
             && text.last().is_some_and(u8::is_ascii_digit)

@@ -19,7 +19,8 @@ fn fault(config: &str, format: Format, text: &str) -> String {
     result.err().expect("the table is refused").to_string()
 }
 
-const CSV: &str = r#"{"field":"k","table":{"file":"t","types":{"n":"number","b":"boolean"}},"copy":["n","b"]}"#;
+const CSV: &str =
+    r#"{"field":"k","table":{"file":"t","types":{"n":"number","b":"boolean"}},"copy":["n","b"]}"#;
 
 #[test]
 fn load_csv_in_pieces_of_any_size_finds_the_same_rows() {
@@ -87,7 +88,9 @@ fn load_ndjson_faults_name_line_and_column() {
 fn load_networks_equal_but_written_differently_are_duplicates() {
     let config = r#"{"field":"k","match":"cidr","table":{"file":"t"},"copy":["v"]}"#;
     let text = "net,v\n2001:db8::/32,1\n2001:DB8:0::/32,2\n";
-    assert!(fault(config, Format::Csv, text).starts_with("line 3, column 1: key `2001:DB8:0::/32` is already"));
+    assert!(
+        fault(config, Format::Csv, text).starts_with("line 3, column 1: key `2001:DB8:0::/32` is already")
+    );
     let bits = fault(config, Format::Csv, "net,v\n10.0.0.1/8,1\n");
     assert_eq!(
         bits,
@@ -119,6 +122,7 @@ fn load_too_long_tables_and_rows_are_refused() {
     let config = r#"{"field":"k","table":{"file":"t","max_bytes":10},"copy":["v"]}"#;
     assert_eq!(fault(config, Format::Csv, "id,v\nlonger,1\n"), "longer than 10 bytes (`max_bytes`)");
     let text = format!("id,v\nx,\"{}", "y".repeat(ROW_MAX + 10));
-    let result = read(&lookup(&config.replace(",\"max_bytes\":10", "")), Format::Csv, text.as_bytes(), 1 << 18);
+    let result =
+        read(&lookup(&config.replace(",\"max_bytes\":10", "")), Format::Csv, text.as_bytes(), 1 << 18);
     assert!(result.err().unwrap().to_string().starts_with("line 2, column 1: the row is longer"));
 }

@@ -73,7 +73,10 @@ impl Builder {
             }
         }
         if !has(JSON) {
-            let states = self.spans().map(bare).map(|null| null.map_or(MISSING, |null| if null { NULL } else { TEXT }));
+            let states = self
+                .spans()
+                .map(bare)
+                .map(|null| null.map_or(MISSING, |null| if null { NULL } else { TEXT }));
             let state = states.collect();
             return Values::Text(Texts::new(state, self.data, &self.ends));
         }

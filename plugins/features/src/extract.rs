@@ -69,7 +69,9 @@ impl Columns {
             Kind::Ratio { numerator, denominator, .. } => {
                 Columns::Two(rows.floats(*numerator), rows.floats(*denominator))
             }
-            Kind::OneHot { field, .. } | Kind::Ngrams { field, .. } => Columns::Values(Values::read(rows, *field)),
+            Kind::OneHot { field, .. } | Kind::Ngrams { field, .. } => {
+                Columns::Values(Values::read(rows, *field))
+            }
             Kind::Hash { fields, .. } => {
                 Columns::Many(fields.iter().map(|(field, _)| Values::read(rows, *field)).collect())
             }

@@ -167,7 +167,8 @@ fn ready(feature: &Feature, config: &Config, setup: &mut Setup) -> Result<(Strin
             (named(name, field.shown()), kind)
         }
         Feature::OneHot { name, field, values, other } => {
-            let kind = Kind::OneHot { field: setup.field(&field.0), values: categories(values)?, other: *other };
+            let kind =
+                Kind::OneHot { field: setup.field(&field.0), values: categories(values)?, other: *other };
             (named(name, field.shown()), kind)
         }
         Feature::Hash { name, fields, size, signed } => {
@@ -186,7 +187,8 @@ fn ready(feature: &Feature, config: &Config, setup: &mut Setup) -> Result<(Strin
         }
         Feature::Time { name, field, unit, parts, zone, missing } => {
             let zone = zone.as_deref().unwrap_or("+00:00");
-            let offset = time::zone(zone.as_bytes()).ok_or_else(|| format!("zone `{zone}` is not like `+02:00`"))?;
+            let offset =
+                time::zone(zone.as_bytes()).ok_or_else(|| format!("zone `{zone}` is not like `+02:00`"))?;
             if parts.is_empty() || (1..parts.len()).any(|at| parts[..at].contains(&parts[at])) {
                 return Err("`parts` needs one or more different parts".to_owned());
             }
@@ -205,7 +207,14 @@ fn ready(feature: &Feature, config: &Config, setup: &mut Setup) -> Result<(Strin
     })
 }
 
-fn ngrams(unit: Unit, min: usize, max: usize, size: u32, norm: Norm, max_chars: usize) -> Result<Ngrams, String> {
+fn ngrams(
+    unit: Unit,
+    min: usize,
+    max: usize,
+    size: u32,
+    norm: Norm,
+    max_chars: usize,
+) -> Result<Ngrams, String> {
     check_size(size)?;
     if min == 0 || min > max || max > GRAM_MAX {
         return Err(format!("n-grams need 1 <= `min` <= `max` <= {GRAM_MAX}"));
@@ -280,8 +289,9 @@ impl Kind {
             Kind::OneHot { values, other, .. } => {
                 let mut ordered: Vec<_> = values.iter().collect();
                 ordered.sort_unstable_by_key(|(_, position)| *position);
-                let named = |(value, _): &&(Vec<u8>, u32)| format!("{name}={}", String::from_utf8_lossy(value));
-                names.extend(ordered.iter().map(|value| named(value)));
+                let named =
+                    |(value, _): &&(Vec<u8>, u32)| format!("{name}={}", String::from_utf8_lossy(value));
+                names.extend(ordered.iter().map(named));
                 names.extend((*other == Other::Column).then(|| format!("{name}=other")));
             }
             Kind::Hash { size, .. } => names.extend((0..*size).map(|at| format!("{name}_{at}"))),

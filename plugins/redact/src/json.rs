@@ -14,7 +14,8 @@ pub fn rewrite(text: &[u8], out: &mut Vec<u8>, replace: &mut dyn FnMut(&[u8], &m
             b'"' => string(rest),
             b'-' | b'0'..=b'9' => rest.iter().take_while(|byte| is_number(**byte)).count(),
             _ => {
-                let length = rest.iter().take_while(|byte| **byte != b'"' && !is_number_start(**byte)).count();
+                let length =
+                    rest.iter().take_while(|byte| **byte != b'"' && !is_number_start(**byte)).count();
                 out.extend_from_slice(&rest[..length]);
                 at += length;
                 continue;
@@ -92,7 +93,8 @@ fn unescape(inner: &[u8], out: &mut Vec<u8>) {
             b'u' => {
                 let high = hex(inner, at);
                 at += 4;
-                let low = if inner[at.min(inner.len())..].starts_with(b"\\u") { hex(inner, at + 2) } else { 0 };
+                let low =
+                    if inner[at.min(inner.len())..].starts_with(b"\\u") { hex(inner, at + 2) } else { 0 };
                 let paired = (0xd800..0xdc00).contains(&high) && (0xdc00..0xe000).contains(&low);
                 let code = if paired { 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00) } else { high };
                 at += if paired { 6 } else { 0 };

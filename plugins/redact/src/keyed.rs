@@ -36,7 +36,9 @@ impl Keyed {
             return Err(format!("the secret has {} bytes; it needs at least {SECRET_MIN}", secret.len()));
         }
         if !(LENGTH_MIN..=LENGTH_MAX).contains(&length) {
-            return Err(format!("`length` is {length}; it must be from {LENGTH_MIN} to {LENGTH_MAX} hex digits"));
+            return Err(format!(
+                "`length` is {length}; it must be from {LENGTH_MIN} to {LENGTH_MAX} hex digits"
+            ));
         }
         Ok(Self::of(secret, length))
     }

@@ -62,9 +62,11 @@ pub fn plan(config: &Config, setup: &mut Setup) -> Result<(Scope, Redactor), Str
         }
     }
     for (at, (path, _)) in fields.iter().enumerate() {
-        if let Some((inner, _)) = fields.iter().enumerate().find_map(|(other, inner)| {
-            (other != at && inner.0.0.starts_with(&path.0)).then_some(inner)
-        }) {
+        if let Some((inner, _)) = fields
+            .iter()
+            .enumerate()
+            .find_map(|(other, inner)| (other != at && inner.0.0.starts_with(&path.0)).then_some(inner))
+        {
             return Err(format!(
                 "`{}` lies within `{}`; name one of them, or use a second transform",
                 inner.shown(),

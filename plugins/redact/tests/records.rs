@@ -7,7 +7,8 @@ const SECRET: &str = "an example secret of some length";
 
 #[test]
 fn process_hash_is_hmac_sha_256_and_the_same_for_equal_values() {
-    let config = r#"{"secret":"key","length":40,"rules":[{"fields":["user","id"],"action":"hash","prefix":"u_"}]}"#;
+    let config =
+        r#"{"secret":"key","length":40,"rules":[{"fields":["user","id"],"action":"hash","prefix":"u_"}]}"#;
     let run = Run::new(config).secret("key", SECRET);
     let outcome = run.records::<Redact>(&[r#"{"user":"42","id":42}"#, r#"{"user":null}"#]).unwrap();
     // printf 42 | openssl dgst -sha256 -hmac 'an example secret of some length'

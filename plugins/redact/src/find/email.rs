@@ -34,7 +34,8 @@ fn is_local(byte: u8) -> bool {
 
 /// The end of the domain that begins at `start`.
 fn domain(text: &[u8], start: usize) -> Option<usize> {
-    let length = text[start..].iter().take_while(|byte| is_word(**byte) || matches!(byte, b'.' | b'-')).count();
+    let length =
+        text[start..].iter().take_while(|byte| is_word(**byte) || matches!(byte, b'.' | b'-')).count();
     let mut end = start + length;
     // Labels are taken off the end until the rest ends like a domain: `a@b.com.` and `a@b.com.5`.
     while end > start {
@@ -51,7 +52,8 @@ fn domain(text: &[u8], start: usize) -> Option<usize> {
 fn is_top_level(label: &[u8]) -> bool {
     label.len() >= 2
         && !label.ends_with(b"-")
-        && (label.starts_with(b"xn--") || label.iter().all(|byte| byte.is_ascii_alphabetic() || *byte >= 0x80))
+        && (label.starts_with(b"xn--")
+            || label.iter().all(|byte| byte.is_ascii_alphabetic() || *byte >= 0x80))
 }
 
 #[cfg(test)]

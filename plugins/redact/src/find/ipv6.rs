@@ -12,7 +12,8 @@ pub(super) fn find(text: &[u8], spans: &mut Vec<Span>) {
             continue;
         }
         // The group before the colon is where an address may begin.
-        let group = text[from..colon].iter().rev().take(5).take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let group =
+            text[from..colon].iter().rev().take(5).take_while(|byte| byte.is_ascii_hexdigit()).count();
         let start = colon - group;
         let glued = start > 0 && (is_word(text[start - 1]) || (group == 0 && text[start - 1] == b':'));
         if group > 4 || glued {
