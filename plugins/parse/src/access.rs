@@ -35,7 +35,7 @@ struct Line {
 }
 
 /// The columns of an access log.
-pub struct Access {
+pub(crate) struct Access {
     combined: bool,
     fields: [Field; 9],
     status_field: Field,
@@ -61,7 +61,7 @@ const EXTRA: usize = 8;
 
 impl Access {
     /// Declares the fields; their order is the order of the keys in the records.
-    pub fn new(combined: bool, time_as: TimeAs, setup: &mut Setup) -> Self {
+    pub(crate) fn new(combined: bool, time_as: TimeAs, setup: &mut Setup) -> Self {
         let [client, ident, user] = ["client", "ident", "user"].map(|name| setup.top(name));
         let time = setup.top("time");
         let [method, path, protocol, status, bytes, referrer, agent, extra] =
@@ -82,7 +82,7 @@ impl Access {
     }
 
     /// Parses every payload and sets the columns.
-    pub fn process(&mut self, rows: &Chunk<'_>, payloads: &Payloads) {
+    pub(crate) fn process(&mut self, rows: &Chunk<'_>, payloads: &Payloads) {
         let count = payloads.len();
         let data = payloads.data();
         for column in &mut self.texts {

@@ -11,7 +11,7 @@ use crate::unparsable::Unparsable;
 /// How a time stamp is written into the record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TimeAs {
+pub(crate) enum TimeAs {
     /// As it stands in the line.
     Text,
     /// `2015-05-17T10:05:03Z`, with the offset of the line.
@@ -25,7 +25,7 @@ pub enum TimeAs {
 const KEPT: usize = 40;
 
 /// A time stamp per row.
-pub struct StampColumn {
+pub(crate) struct StampColumn {
     field: Field,
     time_as: TimeAs,
     texts: SpanColumn,
@@ -36,7 +36,7 @@ pub struct StampColumn {
 }
 
 impl StampColumn {
-    pub fn new(field: Field, time_as: TimeAs) -> Self {
+    pub(crate) fn new(field: Field, time_as: TimeAs) -> Self {
         Self {
             field,
             time_as,
@@ -48,7 +48,7 @@ impl StampColumn {
         }
     }
 
-    pub fn start(&mut self, rows: usize) {
+    pub(crate) fn start(&mut self, rows: usize) {
         match self.time_as {
             TimeAs::EpochMs => self.ints.start(rows),
             TimeAs::Text | TimeAs::Rfc3339 => self.texts.start(rows),
@@ -57,7 +57,7 @@ impl StampColumn {
 
     /// Sets one row from the text at `span`, which `read` understands.
     #[inline(always)]
-    pub fn write(
+    pub(crate) fn write(
         &mut self,
         row: usize,
         data: &[u8],
@@ -98,25 +98,25 @@ impl StampColumn {
     }
 
     /// The kept conversion may depend on more than the text (a year from the arrival time): forget it.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.kept_from.clear();
     }
 
-    pub fn null(&mut self, row: usize) {
+    pub(crate) fn null(&mut self, row: usize) {
         match self.time_as {
             TimeAs::EpochMs => self.ints.set_null(row),
             TimeAs::Text | TimeAs::Rfc3339 => self.texts.set_null(row),
         }
     }
 
-    pub fn missing(&mut self, row: usize) {
+    pub(crate) fn missing(&mut self, row: usize) {
         match self.time_as {
             TimeAs::EpochMs => self.ints.set_missing(row),
             TimeAs::Text | TimeAs::Rfc3339 => self.texts.set_missing(row),
         }
     }
 
-    pub fn set(&mut self, rows: &Chunk<'_>) {
+    pub(crate) fn set(&mut self, rows: &Chunk<'_>) {
         match self.time_as {
             TimeAs::EpochMs => rows.set_ints(self.field, &self.ints),
             TimeAs::Text | TimeAs::Rfc3339 => rows.set_text(self.field, self.texts.column()),

@@ -2,7 +2,7 @@
 
 /// A fault of one line; `at` counts in the chunk's payload bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unparsable {
+pub(crate) enum Unparsable {
     /// Something that must be there is not.
     Missing { what: &'static str, at: usize },
     /// A part is there but means nothing.
@@ -19,7 +19,7 @@ const SHOWN: usize = 40;
 impl Unparsable {
     /// The reason for a dead letter: what, where (column from 1), and the text there.
     #[cold]
-    pub fn describe(&self, start: usize, line: &[u8]) -> String {
+    pub(crate) fn describe(&self, start: usize, line: &[u8]) -> String {
         let (what, at) = match self {
             Unparsable::Missing { what, at } => (format!("missing {what}"), *at),
             Unparsable::Bad { what, at } => (format!("bad {what}"), *at),

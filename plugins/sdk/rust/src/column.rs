@@ -342,6 +342,12 @@ macro_rules! numbers {
                 self.0.state.pop();
                 self.0.values.pop();
             }
+
+            /// What was pushed for a row.
+            #[must_use]
+            pub fn get(&self, row: usize) -> Option<$number> {
+                (self.0.state[row] == VALUE).then(|| self.0.values[row])
+            }
         }
     };
 }

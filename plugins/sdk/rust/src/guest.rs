@@ -29,13 +29,22 @@ pub mod bindings {
 use bindings::wasmill::plugin::{log, records, setup};
 
 /// What `configure` may ask the host for.
-pub struct Setup(());
+pub struct Setup {
+    fields: Vec<Vec<String>>,
+    slots: Vec<u32>,
+}
 
 impl Setup {
     /// Declares a field by its object keys, outermost first, verbatim: keys with dots work.
     pub fn field<S: AsRef<str>>(&mut self, path: &[S]) -> Field {
         let path: Vec<String> = path.iter().map(|key| key.as_ref().to_owned()).collect();
-        Field(setup::field(&path))
+        if let Some(known) = self.fields.iter().position(|known| *known == path) {
+            return Field(self.slots[known]);
+        }
+        let slot = setup::field(&path);
+        self.fields.push(path);
+        self.slots.push(slot);
+        Field(slot)
     }
 
     /// An output of the stream by name.
@@ -265,7 +274,7 @@ pub mod glue {
 
         pub fn configure(&self, config: &str) -> Result<(), String> {
             std::panic::set_hook(Box::new(|panic| log::write(log::Level::Error, &panic.to_string())));
-            let plugin = P::configure(config, &mut Setup(()))?;
+            let plugin = P::configure(config, &mut Setup { fields: Vec::new(), slots: Vec::new() })?;
             self.0.replace(Some(plugin));
             Ok(())
         }

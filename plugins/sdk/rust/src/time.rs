@@ -176,7 +176,8 @@ pub fn month(name: &[u8]) -> Option<u8> {
 }
 
 /// `+0200`, `+02:00` or `Z` as minutes east of UTC.
-fn offset(text: &[u8]) -> Option<i16> {
+#[must_use]
+pub fn offset(text: &[u8]) -> Option<i16> {
     let (sign, hours, minutes) = match text {
         [b'Z' | b'z'] => return Some(0),
         [sign, h1, h2, b':', m1, m2] | [sign, h1, h2, m1, m2] => (sign, [*h1, *h2], [*m1, *m2]),
