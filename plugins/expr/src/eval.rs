@@ -74,10 +74,11 @@ fn arithmetic<'a>(op: Operator, left: Value<'a>, right: Value<'a>) -> Value<'a> 
         });
     }
     let is_text = |value: &Value<'_>| matches!(value, Value::Text(_));
-    if op == Operator::Add && (is_text(&left) || is_text(&right)) {
-        if let (Some(left), Some(right)) = (left.into_text(), right.into_text()) {
-            return bounded(left.into_owned() + &right);
-        }
+    if op == Operator::Add
+        && (is_text(&left) || is_text(&right))
+        && let (Some(left), Some(right)) = (left.into_text(), right.into_text())
+    {
+        return bounded(left.into_owned() + &right);
     }
     Value::Null
 }

@@ -19,10 +19,6 @@ macro_rules! functions {
                 }
             }
 
-            pub(crate) fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),* }
-            }
-
             /// Least and greatest number of arguments.
             pub(crate) fn arity(self) -> (usize, usize) {
                 match self { $(Self::$variant => ($least, $most)),* }

@@ -48,16 +48,10 @@ pub(crate) struct Access {
     scratch: Vec<u8>,
 }
 
-// Places in `texts`; the time stamp has a column of its own.
-const CLIENT: usize = 0;
-const IDENT: usize = 1;
-const USER: usize = 2;
-const METHOD: usize = 3;
-const PATH: usize = 4;
-const PROTOCOL: usize = 5;
-const REFERRER: usize = 6;
-const AGENT: usize = 7;
-const EXTRA: usize = 8;
+/// How many of `texts` the common format has.
+const COMMON: usize = 6;
+/// How many of `texts` the combined format has.
+const COMBINED: usize = 8;
 
 impl Access {
     /// Declares the fields; their order is the order of the keys in the records.
@@ -112,14 +106,9 @@ impl Access {
     }
 
     fn set(&mut self, rows: &Chunk<'_>, any_extra: bool) {
-        let last = if any_extra {
-            EXTRA
-        } else if self.combined {
-            AGENT
-        } else {
-            PROTOCOL
-        };
-        for (column, field) in self.texts.iter_mut().zip(self.fields).take(last + 1) {
+        let combined = if self.combined { COMBINED } else { COMMON };
+        let used = if any_extra { self.texts.len() } else { combined };
+        for (column, field) in self.texts.iter_mut().zip(self.fields).take(used) {
             rows.set_text(field, column.column());
         }
         self.time.set(rows);
@@ -273,10 +262,10 @@ impl Cursor<'_> {
 #[inline(always)]
 fn parse(data: &[u8], span: Range<usize>, combined: bool) -> Result<Line, Unparsable> {
     let mut cursor = Cursor { line: &data[span.clone()], at: 0, start: span.start };
-    let mut line = Line::default();
-    line.client = cursor.word("the client")?;
-    line.ident = cursor.word("the ident")?;
-    line.user = user(&mut cursor)?;
+    let client = cursor.word("the client")?;
+    let ident = cursor.word("the ident")?;
+    let user = user(&mut cursor)?;
+    let mut line = Line { client, ident, user, ..Line::default() };
     cursor.expect(b'[', "the time in brackets")?;
     let begin = cursor.at;
     let len = match cursor.line.get(begin + 26) {
@@ -287,12 +276,11 @@ fn parse(data: &[u8], span: Range<usize>, combined: bool) -> Result<Line, Unpars
     cursor.at = begin + len + 1;
     cursor.expect(b' ', "the request")?;
     cursor.expect(b'"', "the request in quotes")?;
-    let begin = cursor.at;
     let (request, closed) = cursor.quoted(&mut line.escaped);
     if !closed {
         return Err(cursor.missing("the end of the request"));
     }
-    request_parts(data, request, cursor.line[begin..].len(), &mut line);
+    request_parts(data, request, &mut line);
     cursor.expect(b' ', "the status")?;
     line.status = status(&mut cursor)?;
     if cursor.line.get(cursor.at) == Some(&b' ') {
@@ -329,7 +317,7 @@ fn user(cursor: &mut Cursor<'_>) -> Result<Range<usize>, Unparsable> {
 /// Splits `GET /path HTTP/1.1`. A request that is not of this shape is a path alone: garbage that clients send is
 /// still a record of what they sent.
 #[inline(always)]
-fn request_parts(data: &[u8], request: Range<usize>, _rest: usize, line: &mut Line) {
+fn request_parts(data: &[u8], request: Range<usize>, line: &mut Line) {
     let text = &data[request.clone()];
     let path_start = match text {
         [_, _, _, b' ', ..] => 4,

@@ -67,11 +67,13 @@ impl Outcome {
     /// Record number and reason of the failures.
     #[must_use]
     pub fn reasons(&self) -> Vec<(usize, &str)> {
-        let failed = |(row, verdict)| match verdict {
-            Verdict::Failed(reason) => Some((row, reason.as_str())),
-            _ => None,
-        };
-        self.verdicts.iter().enumerate().filter_map(failed).collect()
+        let mut reasons = Vec::new();
+        for (row, verdict) in self.verdicts.iter().enumerate() {
+            if let Verdict::Failed(reason) = verdict {
+                reasons.push((row, reason.as_str()));
+            }
+        }
+        reasons
     }
 }
 
