@@ -60,7 +60,10 @@ impl Plugin for Derive {
         for (from, to) in &config.rename.0 {
             let (from, to) = (path("rename", from)?, path("rename", to)?);
             if assignments.iter().any(|assignment| assignment.path == from) {
-                return Err(format!("rename: `{}` is set by an assignment: give that the new name", from.join(".")));
+                return Err(format!(
+                    "rename: `{}` is set by an assignment: give that the new name",
+                    from.join(".")
+                ));
             }
             renames.push(Rename { from: setup.field(&from), to: setup.field(&to), to_path: to });
         }

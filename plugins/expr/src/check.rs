@@ -10,7 +10,10 @@ use crate::syntax::{Comparison, Kind, Literal, Node, Operator, Type};
 pub(crate) fn check(node: &Node, wanted: Type, fields: &mut Fields) -> Result<(), Fault> {
     let ty = node.ty();
     if wanted != Type::Any && ty != Type::Any && ty != wanted {
-        return Err(Fault::new(format!("expected {}, this is {}", wanted.name(), ty.name()), node.at.clone()));
+        return Err(Fault::new(
+            format!("expected {}, this is {}", wanted.name(), ty.name()),
+            node.at.clone(),
+        ));
     }
     match &node.kind {
         Kind::Literal(_) => {}
@@ -88,7 +91,8 @@ fn add(left: &Node, right: &Node, fields: &mut Fields) -> Result<(), Fault> {
         if side.ty() == Type::Bool {
             return Err(Fault::new("a condition cannot be added", side.at.clone()));
         }
-        let wanted = if other.ty() == Type::Number && side.ty() != Type::Text { Type::Number } else { Type::Any };
+        let wanted =
+            if other.ty() == Type::Number && side.ty() != Type::Text { Type::Number } else { Type::Any };
         check(side, wanted, fields)?;
     }
     Ok(())

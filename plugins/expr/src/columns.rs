@@ -57,7 +57,8 @@ impl Fields {
     /// Fetches the fields' columns of a chunk.
     #[must_use]
     pub fn load(&self, rows: &Chunk<'_>) -> Columns {
-        let views = self.handles.iter().zip(&self.uses).map(|(field, wanted)| View::load(rows, *field, *wanted));
+        let views =
+            self.handles.iter().zip(&self.uses).map(|(field, wanted)| View::load(rows, *field, *wanted));
         Columns {
             rows: rows.len(),
             views: views.collect(),

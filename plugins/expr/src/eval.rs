@@ -56,7 +56,9 @@ fn arithmetic<'a>(op: Operator, left: Value<'a>, right: Value<'a>) -> Value<'a> 
             Operator::Add => left.checked_add(*right),
             Operator::Subtract => left.checked_sub(*right),
             Operator::Multiply => left.checked_mul(*right),
-            Operator::Divide if *right != 0 && left.checked_rem(*right) == Some(0) => left.checked_div(*right),
+            Operator::Divide if *right != 0 && left.checked_rem(*right) == Some(0) => {
+                left.checked_div(*right)
+            }
             Operator::Divide => None,
             Operator::Remainder => return left.checked_rem_euclid(*right).map_or(Value::Null, Value::Int),
         };
@@ -116,7 +118,12 @@ fn slice<'a>(text: Cow<'a, str>, part: impl Fn(&str) -> &str) -> Value<'a> {
     })
 }
 
-fn call<'a>(function: Function, arguments: &'a [Node], columns: &'a Columns, row: usize) -> Option<Value<'a>> {
+fn call<'a>(
+    function: Function,
+    arguments: &'a [Node],
+    columns: &'a Columns,
+    row: usize,
+) -> Option<Value<'a>> {
     let any = |number: usize| eval(&arguments[number], columns, row);
     let text = |number: usize| text(&arguments[number], columns, row);
     let optional_text = |number: usize| arguments.get(number).map(|_| text(number));
@@ -142,11 +149,8 @@ fn call<'a>(function: Function, arguments: &'a [Node], columns: &'a Columns, row
             if separator.is_empty() {
                 return None;
             }
-            let index = if index < 0 {
-                i64::try_from(text.split(&*separator).count()).ok()? + index
-            } else {
-                index
-            };
+            let index =
+                if index < 0 { i64::try_from(text.split(&*separator).count()).ok()? + index } else { index };
             let index = usize::try_from(index).ok()?;
             text.split(&*separator).nth(index)?;
             slice(text, |text| text.split(&*separator).nth(index).unwrap_or_default())
@@ -202,7 +206,8 @@ fn call<'a>(function: Function, arguments: &'a [Node], columns: &'a Columns, row
         Function::Offset => Value::Int(columns.offsets[row]),
         Function::Hash => {
             let hash = hash(any(0).into_text()?.as_bytes());
-            let hash = if arguments.len() > 1 { hash % u64::try_from(integer(1)?.max(1)).ok()? } else { hash >> 1 };
+            let hash =
+                if arguments.len() > 1 { hash % u64::try_from(integer(1)?.max(1)).ok()? } else { hash >> 1 };
             Value::Int(i64::try_from(hash).ok()?)
         }
         Function::Coalesce => {
@@ -243,7 +248,10 @@ fn substring(text: &str, start: usize, count: usize) -> &str {
     rest.get(..len).unwrap_or_default()
 }
 
-fn extreme<'a>(values: impl Iterator<Item = Value<'a>>, better: crate::syntax::Comparison) -> Option<Value<'a>> {
+fn extreme<'a>(
+    values: impl Iterator<Item = Value<'a>>,
+    better: crate::syntax::Comparison,
+) -> Option<Value<'a>> {
     let mut best: Option<Value<'a>> = None;
     for value in values.filter(|value| value.number().is_some()) {
         if best.as_ref().is_none_or(|best| value.compare(better, best)) {

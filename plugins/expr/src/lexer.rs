@@ -20,8 +20,8 @@ pub(crate) enum Token {
 
 /// Longest first.
 const SIGNS: [&str; 26] = [
-    "==", "!=", "<=", ">=", "=~", "!~", "&&", "||", "<", ">", "=", "~", "!", "+", "-", "*", "/", "%", "(", ")", "[",
-    "]", ",", ".", "|", "&",
+    "==", "!=", "<=", ">=", "=~", "!~", "&&", "||", "<", ">", "=", "~", "!", "+", "-", "*", "/", "%", "(",
+    ")", "[", "]", ",", ".", "|", "&",
 ];
 
 pub(crate) fn tokens(source: &str) -> Result<Vec<(Token, Range<usize>)>, Fault> {
@@ -108,6 +108,7 @@ fn number(text: &str, start: usize) -> Result<(Token, usize), Fault> {
     }
     let shown = text.get(..len).unwrap_or_default().replace('_', "");
     let token = if float { None } else { shown.parse().ok().map(Token::Int) };
-    let token = token.or_else(|| shown.parse().ok().filter(|value: &f64| value.is_finite()).map(Token::Float));
+    let token =
+        token.or_else(|| shown.parse().ok().filter(|value: &f64| value.is_finite()).map(Token::Float));
     token.map(|token| (token, len)).ok_or_else(|| Fault::new("a number out of range", start..start + len))
 }

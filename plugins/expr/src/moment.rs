@@ -5,7 +5,17 @@ use wasmill_sdk::time::{self, Stamp};
 use crate::value::Value;
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
@@ -56,7 +66,8 @@ fn name(rest: &mut &str, names: &[&str]) -> Option<u8> {
 
 fn by_format(text: &str, format: &str) -> Option<Stamp> {
     let small = |value: i64| u8::try_from(value).ok();
-    let mut stamp = Stamp { year: 1970, month: 1, day: 1, hour: 0, minute: 0, second: 0, millis: 0, offset: 0 };
+    let mut stamp =
+        Stamp { year: 1970, month: 1, day: 1, hour: 0, minute: 0, second: 0, millis: 0, offset: 0 };
     let (mut rest, mut chars) = (text, format.chars());
     let mut afternoon = None;
     while let Some(c) = chars.next() {
@@ -89,7 +100,8 @@ fn by_format(text: &str, format: &str) -> Option<Stamp> {
                 rest = rest.get(len..)?;
             }
             'z' => {
-                let len = if rest.starts_with(['Z', 'z']) { 1 } else { 5 + usize::from(rest.get(3..4)? == ":") };
+                let len =
+                    if rest.starts_with(['Z', 'z']) { 1 } else { 5 + usize::from(rest.get(3..4)? == ":") };
                 stamp.offset = time::offset(rest.get(..len)?.as_bytes())?;
                 rest = rest.get(len..)?;
             }

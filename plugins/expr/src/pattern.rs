@@ -131,7 +131,8 @@ fn literals(body: &str, ignore_case: bool) -> Option<Vec<Literal>> {
     // `^(a|b)$`: the anchors hold for every alternative.
     let (outer_start, rest) = strip(body, body.strip_prefix('^'));
     let (outer_end, rest) = strip(rest, rest.strip_suffix('$').filter(|rest| !rest.ends_with('\\')));
-    let group = rest.strip_prefix("(?:").or_else(|| rest.strip_prefix('(').filter(|rest| !rest.starts_with('?')));
+    let group =
+        rest.strip_prefix("(?:").or_else(|| rest.strip_prefix('(').filter(|rest| !rest.starts_with('?')));
     let group = group.and_then(|group| group.strip_suffix(')')).filter(|group| !group.ends_with('\\'));
     let (at_start, at_end, alternatives) = match group {
         Some(group) => (outer_start, outer_end, group),
@@ -149,7 +150,11 @@ fn literals(body: &str, ignore_case: bool) -> Option<Vec<Literal>> {
             }
             needle.make_ascii_lowercase();
         }
-        literals.push(Literal { at_start: literal.0, at_end: literal.1, finder: Finder::new(&needle).into_owned() });
+        literals.push(Literal {
+            at_start: literal.0,
+            at_end: literal.1,
+            finder: Finder::new(&needle).into_owned(),
+        });
     }
     (literals.len() <= LITERALS_MAX).then_some(literals)
 }
@@ -204,9 +209,17 @@ mod tests {
 
     #[test]
     fn new_literal_alternations_are_searched_plainly() {
-        for plain in
-            ["bot|spider", "^/images/", "\\.png$", "^(GET|HEAD)$", "(?i)Bot|crawl", "(?:a|b)", "^a|b$", "", "a\\|b"]
-        {
+        for plain in [
+            "bot|spider",
+            "^/images/",
+            "\\.png$",
+            "^(GET|HEAD)$",
+            "(?i)Bot|crawl",
+            "(?:a|b)",
+            "^a|b$",
+            "",
+            "a\\|b",
+        ] {
             assert!(is_plain(plain), "{plain}");
         }
         for special in ["b.t", "a+", "[ab]", "a(b|c)", "(a)|(b)", "^/x/\\d", "(?s)a", "x{2}"] {
@@ -216,13 +229,32 @@ mod tests {
 
     #[test]
     fn is_match_plain_and_regex_agree() {
-        let patterns = ["bot|spider", "^/images/", "\\.png$", "^(GET|HEAD)$", "(?i)Bot|crawl", "^a|b$", "", "a\\|b"];
-        let texts = ["Googlebot", "x/images/", "/images/a", "a.png", "apng", "GET", "GETS", "BOT", "CRAWLER", "ab", "b",
-            "xa", "a|b", ""];
+        let patterns =
+            ["bot|spider", "^/images/", "\\.png$", "^(GET|HEAD)$", "(?i)Bot|crawl", "^a|b$", "", "a\\|b"];
+        let texts = [
+            "Googlebot",
+            "x/images/",
+            "/images/a",
+            "a.png",
+            "apng",
+            "GET",
+            "GETS",
+            "BOT",
+            "CRAWLER",
+            "ab",
+            "b",
+            "xa",
+            "a|b",
+            "",
+        ];
         for pattern in patterns {
             let regex = regex_lite::Regex::new(pattern).unwrap();
             for text in texts {
-                assert_eq!(Pattern::new(pattern).unwrap().is_match(text), regex.is_match(text), "{pattern} on {text}");
+                assert_eq!(
+                    Pattern::new(pattern).unwrap().is_match(text),
+                    regex.is_match(text),
+                    "{pattern} on {text}"
+                );
             }
         }
     }

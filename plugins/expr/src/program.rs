@@ -38,7 +38,8 @@ impl Program {
         let (target, rest) = source.split_at(equals);
         let expression = rest.get(1..).unwrap_or_default();
         // The expression keeps its place in the source, so that carets point right.
-        let shift = |fault: Fault| Fault::new(fault.message, fault.at.start + equals + 1..fault.at.end + equals + 1);
+        let shift =
+            |fault: Fault| Fault::new(fault.message, fault.at.start + equals + 1..fault.at.end + equals + 1);
         let program = compile(expression, Type::Any, fields).map_err(|fault| shift(fault).show(source))?;
         Ok((path(target).map_err(|fault| fault.show(source))?, program))
     }
@@ -106,9 +107,7 @@ fn compile(source: &str, wanted: Type, fields: &mut Fields) -> Result<Program, F
 fn split_assignment(source: &str) -> Result<usize, Fault> {
     let tokens = tokens(source)?;
     let equals = tokens.iter().find(|(token, _)| *token == Token::Sign("="));
-    equals
-        .map(|(_, at)| at.start)
-        .ok_or_else(|| Fault::new("expected `name = expression`", 0..source.len()))
+    equals.map(|(_, at)| at.start).ok_or_else(|| Fault::new("expected `name = expression`", 0..source.len()))
 }
 
 fn path(source: &str) -> Result<Vec<String>, Fault> {

@@ -61,13 +61,36 @@ pub(crate) enum Kind {
     Not(Box<Node>),
     And(Box<Node>, Box<Node>),
     Or(Box<Node>, Box<Node>),
-    Compare { op: Comparison, left: Box<Node>, right: Box<Node> },
-    Match { text: Box<Node>, pattern: Pattern, negated: bool },
-    In { value: Box<Node>, list: Vec<Literal>, negated: bool },
-    Arithmetic { op: Operator, left: Box<Node>, right: Box<Node> },
+    Compare {
+        op: Comparison,
+        left: Box<Node>,
+        right: Box<Node>,
+    },
+    Match {
+        text: Box<Node>,
+        pattern: Pattern,
+        negated: bool,
+    },
+    In {
+        value: Box<Node>,
+        list: Vec<Literal>,
+        negated: bool,
+    },
+    Arithmetic {
+        op: Operator,
+        left: Box<Node>,
+        right: Box<Node>,
+    },
     Negate(Box<Node>),
-    Call { function: Function, arguments: Vec<Node> },
-    If { condition: Box<Node>, then: Box<Node>, otherwise: Box<Node> },
+    Call {
+        function: Function,
+        arguments: Vec<Node>,
+    },
+    If {
+        condition: Box<Node>,
+        then: Box<Node>,
+        otherwise: Box<Node>,
+    },
 }
 
 /// A type as far as it is known before any record is seen.

@@ -77,7 +77,9 @@ impl<'a> Value<'a> {
             Comparison::Less => self.order(other) == Some(Ordering::Less),
             Comparison::LessEqual => matches!(self.order(other), Some(Ordering::Less | Ordering::Equal)),
             Comparison::Greater => self.order(other) == Some(Ordering::Greater),
-            Comparison::GreaterEqual => matches!(self.order(other), Some(Ordering::Greater | Ordering::Equal)),
+            Comparison::GreaterEqual => {
+                matches!(self.order(other), Some(Ordering::Greater | Ordering::Equal))
+            }
         }
     }
 

@@ -117,7 +117,9 @@ impl Sample {
                 hash(&bytes)
             }
             Some(Value::Text(text)) => hash(text.as_bytes()) ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-            Some(other) => hash(format!("{other:?}").as_bytes()) ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            Some(other) => {
+                hash(format!("{other:?}").as_bytes()) ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            }
         };
         // Once more through the mixer, so that another seed is another sample.
         hash(&hashed.to_le_bytes()) < below

@@ -106,10 +106,15 @@ impl Access {
     }
 
     fn set(&mut self, rows: &Chunk<'_>, any_extra: bool) {
-        let combined = if self.combined { COMBINED } else { COMMON };
-        let used = if any_extra { self.texts.len() } else { combined };
-        for (column, field) in self.texts.iter_mut().zip(self.fields).take(used) {
-            rows.set_text(field, column.column());
+        for (number, (column, field)) in self.texts.iter_mut().zip(self.fields).enumerate() {
+            let used = match number {
+                0..COMMON => true,
+                COMMON..COMBINED => self.combined,
+                _ => any_extra,
+            };
+            if used {
+                rows.set_text(field, column.column());
+            }
         }
         self.time.set(rows);
         rows.set_ints(self.status_field, &self.status);
