@@ -5,12 +5,23 @@
 //! rows, verdicts, and writing the final JSON once. Refuses: I/O, clocks, knowledge of plugins, outputs
 //! and formats. The rules that the WIT leaves open are fixed in `README.md` and in `wit/vectors.json`.
 
+mod apply;
 mod cells;
 mod chunk;
+mod edit;
 mod error;
+mod finish;
 mod input;
 mod layout;
+mod merge;
+mod number;
+mod scan;
+mod staged;
+mod store;
+mod table;
+mod text;
 mod verdict;
+mod writer;
 
 pub use cells::{Cells, CellsRef, Column, ColumnRef, Floats, FloatsRef, Ints, IntsRef, state, write};
 pub use chunk::{Chunk, RowsId};

@@ -1,0 +1,80 @@
+//! The end of a chain: every surviving row is written once, and every record gets its verdict.
+
+use crate::chunk::Chunk;
+use crate::input::FinishOptions;
+use crate::merge::Picked;
+use crate::verdict::{RowMeta, RowSink, Verdicts};
+use crate::writer::Writer;
+
+impl Chunk {
+    /// After the last transform: writes every surviving row once and adds to the verdicts.
+    pub fn finish(&mut self, options: &FinishOptions, sink: &mut dyn RowSink, report: &mut Verdicts) {
+        if options.require_json {
+            self.fail_other_than_json();
+        }
+        if !self.table.order.is_empty() {
+            self.table.scan(&self.layout);
+        }
+        let table = &self.table;
+        let mut writer = Writer::new(table, &self.layout);
+        for (at, row) in table.rows.iter().enumerate() {
+            let key = table.keys.as_ref().and_then(|store| {
+                let at = table.mapped(store.epoch, at)?;
+                store.cells().get(at)
+            });
+            let meta = RowMeta {
+                offset: row.offset,
+                child: row.child,
+                arrival: row.arrival,
+                route: row.route,
+                partition: &table.partitions[row.partition as usize],
+                key,
+            };
+            writer.write(at, sink.begin(&meta));
+            sink.end(&meta);
+        }
+        let failed = self.failed.iter().filter(|failed| **failed).count() as u64;
+        let passed = if self.has_children {
+            let mut seen = vec![false; self.inputs as usize];
+            for row in &table.rows {
+                if let Some(seen) = seen.get_mut(row.input as usize) {
+                    *seen = true;
+                }
+            }
+            seen.iter().filter(|seen| **seen).count() as u64
+        } else {
+            table.rows.len() as u64
+        };
+        report.emitted += table.rows.len() as u64;
+        report.passed += passed;
+        report.dropped += u64::from(self.inputs) - failed - passed;
+        report.failed.append(&mut self.failures);
+    }
+
+    fn fail_other_than_json(&mut self) {
+        self.table.scan(&self.layout);
+        let rows = 0..self.table.rows.len();
+        let failed: Vec<(usize, String)> = rows
+            .filter(|&row| !self.table.shape(row).json)
+            .map(|row| (row, "the payload is not JSON".to_string()))
+            .collect();
+        if failed.is_empty() {
+            return;
+        }
+        let mut dead = vec![false; self.table.rows.len()];
+        self.fail_rows(failed, &mut dead, self.layout.transforms());
+        let picked: Vec<Picked> = (0..dead.len() as u32)
+            .filter(|&row| !dead[row as usize])
+            .map(|row| Picked { group: 0, row, root: row })
+            .collect();
+        let mut at = 0;
+        self.table.rows.retain(|_| {
+            at += 1;
+            !dead[at - 1]
+        });
+        self.remap(Some(&picked));
+        if self.has_children {
+            self.number_children();
+        }
+    }
+}
