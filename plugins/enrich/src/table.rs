@@ -380,20 +380,33 @@ fn shortened(text: &[u8]) -> String {
 enum JsonCell<'a> {
     Null,
     Text(Cow<'a, str>),
-    Json(&'a str),
+    Json(Cow<'a, str>),
 }
 
-/// Takes valid JSON apart: strings unescaped, everything else verbatim.
+/// Takes valid JSON apart: strings unescaped, everything else verbatim but for white space.
 fn json_cell(text: &str) -> JsonCell<'_> {
     let text = text.trim();
     match text.as_bytes().first() {
         Some(b'n') => JsonCell::Null,
         Some(b'"') => match serde_json::from_str::<Cow<'_, str>>(text) {
             Ok(text) => JsonCell::Text(text),
-            Err(_) => JsonCell::Json(text),
+            Err(_) => JsonCell::Json(Cow::Borrowed(text)),
         },
-        _ => JsonCell::Json(text),
+        Some(b'{' | b'[') => JsonCell::Json(Cow::Owned(compact(text))),
+        _ => JsonCell::Json(Cow::Borrowed(text)),
     }
+}
+
+/// Valid JSON without white space between its tokens: a config may be spread over lines, a record is not.
+fn compact(text: &str) -> String {
+    let (mut quoted, mut escaped) = (false, false);
+    let keep = |character: &char| {
+        let keep = quoted || !character.is_ascii_whitespace();
+        quoted ^= *character == '"' && !escaped;
+        escaped = quoted && *character == '\\' && !escaped;
+        keep
+    };
+    text.chars().filter(keep).collect()
 }
 
 fn csv_cell(text: &[u8], kind: CsvType) -> Result<Cell<'_>, &'static str> {

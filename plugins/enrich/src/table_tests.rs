@@ -126,3 +126,9 @@ fn load_too_long_tables_and_rows_are_refused() {
         read(&lookup(&config.replace(",\"max_bytes\":10", "")), Format::Csv, text.as_bytes(), 1 << 18);
     assert!(result.err().unwrap().to_string().starts_with("line 2, column 1: the row is longer"));
 }
+
+#[test]
+fn compact_only_white_space_between_tokens_goes() {
+    let text = "{ \"a b\" : [ 1.0,\n\t\"\\\\\" , \"\\\" x\" ] }";
+    assert_eq!(compact(text), r#"{"a b":[1.0,"\\","\" x"]}"#);
+}

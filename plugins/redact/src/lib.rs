@@ -22,25 +22,30 @@ pub struct Redact {
     scope: Scope,
     redactor: Redactor,
     column: TextColumn,
+    /// Per row whether it has any of the fields.
+    seen: Vec<bool>,
 }
 
 impl Plugin for Redact {
     fn configure(config: &str, setup: &mut Setup) -> Result<Self, String> {
         let config: Config = wasmill_sdk::config::read(config)?;
         let (scope, redactor) = plan::plan(&config, setup)?;
-        Ok(Self { scope, redactor, column: TextColumn::new() })
+        Ok(Self { scope, redactor, column: TextColumn::new(), seen: Vec::new() })
     }
 
     fn process(&mut self, rows: &mut Chunk<'_>) -> Result<(), String> {
         if rows.is_empty() {
             return Ok(());
         }
-        let Self { scope, redactor, column } = self;
+        let Self { scope, redactor, column, seen } = self;
         match scope {
             Scope::Fields(fields) => {
+                seen.clear();
+                seen.resize(rows.len(), false);
                 for (field, rules) in fields {
-                    redact_field(rows, *field, rules, redactor, column);
+                    redact_field(rows, *field, rules, redactor, column, seen);
                 }
+                refuse_other_than_objects(rows, seen);
             }
             Scope::Payload(mode, rules) => redact_payload(rows, *mode, rules, redactor, column),
         }
@@ -54,12 +59,15 @@ fn redact_field(
     rules: &[usize],
     redactor: &mut Redactor,
     column: &mut TextColumn,
+    seen: &mut [bool],
 ) {
     let text = rows.text(field);
     let others = text.states().contains(&2).then(|| rows.raw_json(field));
     column.clear();
-    for row in 0..text.len() {
-        match text.cell(row) {
+    for (row, seen) in seen.iter_mut().enumerate() {
+        let cell = text.cell(row);
+        *seen |= cell != Cell::Missing;
+        match cell {
             // Also where the last of several parents lacks the field: an earlier one may have it.
             Cell::Missing => column.push_remove(),
             Cell::Null => column.push_null(),
@@ -87,6 +95,25 @@ fn redact_field(
         None => rows.set_text(field, column),
         Some(_) => rows.set_raw(field, column),
     }
+}
+
+/// In a record that is no JSON object every field is missing, and nobody knows what it hides: it fails. Payloads are
+/// only looked at where a record has none of the fields.
+fn refuse_other_than_objects(rows: &Chunk<'_>, seen: &[bool]) {
+    if seen.iter().all(|seen| *seen) {
+        return;
+    }
+    let payloads = rows.payloads();
+    for (row, _) in seen.iter().enumerate().filter(|(_, seen)| !**seen) {
+        let payload = payloads.get(row);
+        if payload.trim_ascii_start().first() != Some(&b'{') || !is_json(payload) {
+            rows.fail(row, "the record is not a JSON object");
+        }
+    }
+}
+
+fn is_json(payload: &[u8]) -> bool {
+    std::str::from_utf8(payload).is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }
 
 /// A number, boolean, array or object, as JSON text.
@@ -142,9 +169,7 @@ fn redact_payload(
                 _ => column.push_bytes(redactor.result()),
             },
             Payload::Json => {
-                let valid = std::str::from_utf8(payload)
-                    .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
-                if !valid {
+                if !is_json(payload) {
                     // Nobody knows what a broken record hides.
                     rows.fail(row, "the payload is not JSON");
                     column.push_missing();
