@@ -47,6 +47,10 @@ pub struct Derive {
 impl Plugin for Derive {
     fn configure(config: &str, setup: &mut Setup) -> Result<Self, String> {
         let config: Config = wasmill_sdk::config::read(config)?;
+        // Keys are written in the order in which their fields are declared: those of `select` come first.
+        for name in config.select.iter().flatten() {
+            setup.field(&path("select", name)?);
+        }
         let mut fields = Fields::new();
         let mut compiled = Vec::new();
         for source in &config.set.0 {

@@ -138,7 +138,7 @@ impl Node {
             | Kind::In { .. } => Type::Bool,
             Kind::Arithmetic { op: Operator::Add, left, right } => match (left.ty(), right.ty()) {
                 (Type::Text, _) | (_, Type::Text) => Type::Text,
-                (Type::Number, Type::Number) => Type::Number,
+                (Type::Number, _) | (_, Type::Number) => Type::Number,
                 _ => Type::Any,
             },
             Kind::Arithmetic { .. } | Kind::Negate(_) => Type::Number,

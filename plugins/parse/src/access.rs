@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use memchr::{memchr, memchr2};
-use wasmill_sdk::{Chunk, Field, IntColumn, Payloads, Setup, SpanColumn, time};
+use wasmill_sdk::{Chunk, Field, IntColumn, Payloads, Setup, SpanColumn};
 
 use crate::stamp_column::{StampColumn, TimeAs};
 use crate::unparsable::Unparsable;
@@ -123,7 +123,7 @@ impl Access {
 
     #[inline(always)]
     fn write(&mut self, row: usize, data: &[u8], line: &Line) -> Result<(), Unparsable> {
-        self.time.write(row, data, &line.time, time::access)?;
+        self.time.write_access(row, data, &line.time)?;
         let [client, ident, user, method, path, protocol, referrer, agent, extra] = &mut self.texts;
         client.set(row, data, line.client.start, line.client.end);
         optional(ident, row, data, &line.ident);

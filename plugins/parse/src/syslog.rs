@@ -1,7 +1,7 @@
 //! Syslog: RFC 5424 with its structured data, and RFC 3164 as it is found in the wild.
 //!
 //! Fields: `facility`, `severity`, `time`, `host`, `app`, `procid`, `msgid`, `structured_data`, `message`. A `-` is
-//! null. RFC 3164 has no year and no zone: the year is the one nearest the arrival time, the zone is taken as UTC.
+//! null. RFC 3164 has no year and no zone: the year is the latest that does not lie ahead of the arrival time, the zone is taken as UTC.
 //! Lines of log files, which carry no priority, are read as RFC 3164 without facility and severity.
 
 use std::ops::Range;
@@ -128,7 +128,7 @@ impl Syslog {
                 self.time.forget();
                 self.time.write(row, line, span, |text| time::bsd(text, arrival))?;
             }
-            Some(span) => self.time.write(row, line, span, time::rfc3339)?,
+            Some(span) => self.time.write_rfc3339(row, line, span)?,
         }
         let named =
             |names: &[&'static str], number: u8| names.get(usize::from(number)).copied().unwrap_or_default();

@@ -241,31 +241,34 @@ pub fn rfc3339(text: &[u8]) -> Option<Stamp> {
     stamp.is_valid().then_some(stamp)
 }
 
-/// `May 17 10:05:03` of RFC 3164, which has no year: the one that puts it nearest before `arrival` (ns, UTC),
-/// or up to a month after it.
+/// A stamp without a year that lies further after the arrival than this is of the year before.
+const AHEAD_MS: i64 = 2 * 86_400_000;
+
+/// `May 17 10:05:03` of RFC 3164, which has no year: the latest one that does not put it more than two days after
+/// `arrival` (nanoseconds since the epoch).
 #[must_use]
 pub fn bsd(text: &[u8], arrival: i64) -> Option<Stamp> {
     let [n1, n2, n3, b' ', d1, d2, b' ', h1, h2, b':', m1, m2, b':', s1, s2] = text else { return None };
-    let (this_year, this_month, _) = civil_from_days(arrival.div_euclid(86_400_000_000_000));
-    let month = month(&[*n1, *n2, *n3])?;
-    let year = match i16::from(month) - i16::from(this_month) {
-        11 => this_year - 1,
-        -11 => this_year + 1,
-        difference if difference > 1 => this_year - 1,
-        _ => this_year,
-    };
-    let day = if *d1 == b' ' { small(&[*d2])? } else { small(&[*d1, *d2])? };
-    let stamp = Stamp {
+    let arrival_ms = arrival.div_euclid(1_000_000);
+    let (year, ..) = civil_from_days(arrival_ms.saturating_add(AHEAD_MS).div_euclid(86_400_000));
+    let mut stamp = Stamp {
         year,
-        month,
-        day,
+        month: month(&[*n1, *n2, *n3])?,
+        day: if *d1 == b' ' { small(&[*d2])? } else { small(&[*d1, *d2])? },
         hour: small(&[*h1, *h2])?,
         minute: small(&[*m1, *m2])?,
         second: small(&[*s1, *s2])?,
         millis: 0,
         offset: 0,
     };
-    stamp.is_valid().then_some(stamp)
+    // February 29 is only found in a leap year: at most eight years back.
+    for _ in 0..9 {
+        if stamp.is_valid() && stamp.epoch_ms() <= arrival_ms.saturating_add(AHEAD_MS) {
+            return Some(stamp);
+        }
+        stamp.year -= 1;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -307,7 +310,12 @@ mod tests {
         let january = 1_767_312_000_000_000_000; // 2026-01-02
         assert_eq!(bsd(b"Dec 31 23:59:59", january).unwrap().year, 2025);
         assert_eq!(bsd(b"Jan  2 00:00:00", january).unwrap().year, 2026);
+        assert_eq!(bsd(b"Jan  5 00:00:00", january).unwrap().year, 2025);
         assert_eq!(bsd(b"Aug  2 00:00:00", january).unwrap().year, 2025);
+        assert_eq!(bsd(b"Feb 29 00:00:00", january).unwrap().year, 2024);
+        assert_eq!(bsd(b"Feb 30 00:00:00", january), None);
+        let december = january - 3 * 86_400_000_000_000; // 2025-12-30
+        assert_eq!(bsd(b"Jan  1 00:00:00", december).unwrap().year, 2026);
     }
 
     #[test]
