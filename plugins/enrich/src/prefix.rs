@@ -9,7 +9,9 @@ use crate::exact::{Keys, NONE};
 /// Value -> row of the longest key that it begins with.
 #[derive(Debug)]
 pub struct Prefix {
-    /// First eight bytes of each key as a big-endian number: decides most comparisons.
+    /// The beginning that all keys share.
+    common: Vec<u8>,
+    /// The eight bytes of each key behind that as a big-endian number: decides most comparisons.
     heads: Vec<u64>,
     rows: Vec<u32>,
     /// Position of the longest key that begins this one, or [`NONE`].
@@ -34,14 +36,21 @@ impl Prefix {
             outer.push(open.last().copied().unwrap_or(NONE));
             open.push(at as u32);
         }
-        let heads = rows.iter().map(|row| head(keys.get(*row as usize))).collect();
-        Self { heads, rows, outer }
+        // Of sorted keys, the first and the last share what all share.
+        let ends = rows.first().zip(rows.last());
+        let common = ends.map_or(&[][..], |(first, last)| {
+            let (first, last) = (keys.get(*first as usize), keys.get(*last as usize));
+            &first[..shared(first, last)]
+        });
+        let heads = rows.iter().map(|row| head(&keys.get(*row as usize)[common.len()..])).collect();
+        Self { common: common.to_vec(), heads, rows, outer }
     }
 
     /// The row of the longest key that begins `value`, or [`NONE`].
     #[must_use]
     pub fn find(&self, keys: &Keys, value: &[u8]) -> u32 {
-        let wanted = head(value);
+        let Some(behind) = value.strip_prefix(self.common.as_slice()) else { return NONE };
+        let wanted = head(behind);
         let (mut low, mut high) = (0, self.rows.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -54,7 +63,7 @@ impl Prefix {
         }
         let Some(nearest) = low.checked_sub(1) else { return NONE };
         let key = keys.get(self.rows[nearest] as usize);
-        let common = key.iter().zip(value).take_while(|(left, right)| left == right).count();
+        let common = shared(key, value);
         let mut at = nearest as u32;
         while at != NONE {
             if keys.get(self.rows[at as usize] as usize).len() <= common {
@@ -64,6 +73,11 @@ impl Prefix {
         }
         NONE
     }
+}
+
+/// Bytes that two texts have in common at their beginnings.
+fn shared(left: &[u8], right: &[u8]) -> usize {
+    left.iter().zip(right).take_while(|(left, right)| left == right).count()
 }
 
 fn head(bytes: &[u8]) -> u64 {

@@ -4,7 +4,7 @@
 //! Not found, because they are nearly always something else: digits behind a decimal point, and digits within a
 //! run of 20 or more hexadecimal digits (digests and other identifiers).
 
-use super::Span;
+use super::{Span, next_digit};
 
 const DIGITS_MIN: usize = 13;
 const DIGITS_MAX: usize = 19;
@@ -14,14 +14,11 @@ const IDENTIFIER_MIN: usize = 20;
 
 pub(super) fn find(text: &[u8], spans: &mut Vec<Span>) {
     let mut at = 0;
-    while at < text.len() {
-        if !text[at].is_ascii_digit() {
-            at += 1;
-            continue;
-        }
-        match card(text, at) {
+    while let Some(start) = next_digit(text, at) {
+        at = start;
+        match card(text, start) {
             Some(end) => {
-                spans.push(Span { start: at, end });
+                spans.push(Span { start, end });
                 at = end;
             }
             // On to the next group: a card never begins within one.

@@ -3,15 +3,12 @@
 //! Leading zeros are allowed, since some programs write them. A version number of four parts looks the same and is
 //! found too.
 
-use super::Span;
+use super::{Span, next_digit};
 
 pub(super) fn find(text: &[u8], spans: &mut Vec<Span>) {
     let mut at = 0;
-    while at < text.len() {
-        if !text[at].is_ascii_digit() {
-            at += 1;
-            continue;
-        }
+    while let Some(start) = next_digit(text, at) {
+        at = start;
         let inner = at >= 2 && text[at - 1] == b'.' && text[at - 2].is_ascii_digit();
         match address(text, at).filter(|_| !inner) {
             Some(end) => {

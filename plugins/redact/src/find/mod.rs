@@ -120,6 +120,23 @@ fn merge(spans: &mut Vec<Span>) {
     });
 }
 
+/// The first digit at or behind `at`; looks at eight bytes a step.
+#[inline]
+fn next_digit(text: &[u8], mut at: usize) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    while let Some(step) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        // A digit is a byte that differs from `0` by less than 10; borrows reach only bytes behind the first hit.
+        let difference = u64::from_le_bytes(*step) ^ (ONES * u64::from(b'0'));
+        let hits = difference.wrapping_sub(ONES * 10) & !difference & (ONES * 0x80);
+        if hits != 0 {
+            return Some(at + (hits.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    let rest = text.get(at..)?;
+    rest.iter().position(u8::is_ascii_digit).map(|found| at + found)
+}
+
 /// ASCII letters, digits, and every byte of a character beyond ASCII.
 #[inline]
 fn is_word(byte: u8) -> bool {
@@ -151,6 +168,17 @@ mod tests {
     fn all_group_named_redact_is_what_counts() {
         let find = Find::Regex("password=(?<redact>\\S+)".to_owned());
         assert_eq!(found(find, "user=a password=b c"), ["b"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn next_digit_agrees_with_looking_at_every_byte(
+            text in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+            at in 0usize..40,
+        ) {
+            let want = (at..text.len()).find(|at| text[*at].is_ascii_digit());
+            proptest::prop_assert_eq!(next_digit(&text, at), want);
+        }
     }
 
     #[test]
