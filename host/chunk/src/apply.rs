@@ -200,30 +200,39 @@ impl Chunk {
         }
     }
 
-    /// Whether a row gets a new member in a column that other rows got earlier: then the order of the columns
-    /// is not the order of the row's members.
+    /// Whether laying the columns one over the other would not give what edits in turn give: a row gets a new
+    /// member in a column that other rows got earlier (the order of the columns is not that of its members),
+    /// or loses one for which parents were made (they stay).
     fn would_reorder(&mut self, groups: &[usize]) -> bool {
         for slot in 0..self.slots() {
             let column = self.layout.slots[self.turn.transform][slot as usize] as usize;
             let Some(old) = &self.table.overlays[column] else { continue };
-            if old.mask & !SETS == 0 && self.table.maps[old.epoch].is_none() {
-                continue;
-            }
+            let (mask, mapped) = (old.mask, self.table.maps[old.epoch].is_some());
+            let nested = self.layout.fields[column].path.len() > 1;
             for &group in groups {
                 let rows = &self.turn.groups[group];
                 let Some(store) = rows.staged.field(slot) else { continue };
-                if store.mask & SETS == 0 {
+                let removes = nested && store.mask & bit(write::REMOVE) != 0;
+                let adds = store.mask & SETS != 0 && (mask & !SETS != 0 || mapped || group != 0);
+                if !adds && !removes {
                     continue;
                 }
                 self.table.scan(&self.layout);
                 for (row, &op) in store.state.iter().enumerate() {
                     let root = if group == 0 { row as u32 } else { rows.roots[row] };
-                    if !matches!(op, write::NULL | write::VALUE) || root == NO_INPUT {
+                    let sets = matches!(op, write::NULL | write::VALUE);
+                    if root == NO_INPUT {
+                        if sets {
+                            return true;
+                        }
                         continue;
                     }
-                    let (old, _) = self.table.overlay(column, root as usize);
+                    let (had, _) = self.table.overlay(column, root as usize);
                     let missing = self.table.span(&self.layout, root as usize, column).is_missing();
-                    if old == write::REMOVE || (old == write::LEAVE && missing) {
+                    let had_set = matches!(had, write::NULL | write::VALUE);
+                    if sets && (had == write::REMOVE || (had == write::LEAVE && missing))
+                        || nested && op == write::REMOVE && had_set && missing
+                    {
                         return true;
                     }
                 }
