@@ -254,6 +254,15 @@ impl<'a> Chunk<'a> {
     }
 }
 
+impl Drop for Chunk<'_> {
+    /// Rows that were derived or made and not emitted are discarded; of emitted ones the host knows nothing more.
+    fn drop(&mut self) {
+        if self.rows != RowsId::MAIN {
+            self.host.borrow_mut().drop_rows(self.rows);
+        }
+    }
+}
+
 /// Keeps a line of the plugin's log; tests capture it, and a native pipeline drops it.
 pub(crate) fn write_log(level: crate::log::Level, message: &str) {
     crate::testing::log_line(level, message);
