@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde_json::json;
-use wasmill_chunk::{Column, FinishOptions, Input, RowMeta, RowSink};
+use serde_json::{Value, json};
+use wasmill_chunk::{Cells, Column, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
     Chain, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Limits, Manifest, NullLog,
     Plugin, Slice, SliceReport, TransformSpec, componentize, inspect,
@@ -40,8 +40,8 @@ impl Host {
         Host { engine, plugin }
     }
 
-    fn worker(&self, programs: &[serde_json::Value]) -> ChainWorker {
-        let spec = |(index, program): (usize, &serde_json::Value)| TransformSpec {
+    fn worker(&self, programs: &[Value], outputs: &[String]) -> ChainWorker {
+        let spec = |(index, program): (usize, &Value)| TransformSpec {
             name: format!("t{index}"),
             plugin: Arc::clone(&self.plugin),
             config: program.to_string(),
@@ -49,17 +49,17 @@ impl Host {
             secrets: BTreeMap::new(),
             limits: Limits::default(),
         };
-        let outputs = ["main".to_owned(), "side".to_owned()];
         let specs = programs.iter().enumerate().map(spec).collect();
         let chain =
-            Chain::build(&self.engine, specs, &outputs, ChainOptions::default(), Arc::new(NullLog)).unwrap();
+            Chain::build(&self.engine, specs, outputs, ChainOptions::default(), Arc::new(NullLog)).unwrap();
         ChainWorker::new(chain)
     }
 }
 
+/// Rows as `wit/vectors.json` writes them.
 #[derive(Default)]
 struct Rows {
-    rows: Vec<(i64, u32, u32, String)>,
+    rows: Vec<Value>,
     buffer: Vec<u8>,
 }
 
@@ -70,21 +70,145 @@ impl RowSink for Rows {
     }
 
     fn end(&mut self, row: &RowMeta<'_>) {
-        let payload = String::from_utf8_lossy(&self.buffer).into_owned();
-        self.rows.push((row.offset, row.child, row.route, payload));
+        let mut out = json!({ "payload": value_of(&self.buffer), "offset": row.offset });
+        if row.child != 0 {
+            out["child"] = json!(row.child);
+        }
+        if row.route != 0 {
+            out["route"] = json!(row.route);
+        }
+        if let Some(key) = row.key {
+            out["key"] = value_of(key);
+        }
+        if !row.partition.values.is_empty() {
+            let pairs = row.partition.values.iter();
+            out["partition"] = pairs.map(|(name, value)| json!([name.as_ref(), value_of(value)])).collect();
+        }
+        self.rows.push(out);
     }
 }
 
-fn run(worker: &mut ChainWorker, lines: &[&str]) -> (Rows, SliceReport) {
-    let mut payloads = Column::default();
-    for line in lines {
-        payloads.push(line.as_bytes());
+fn value_of(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!(text),
+        Err(_) => json!({ "hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() }),
     }
-    let inputs = [Input::of_payloads(0, payloads.as_ref())];
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn bytes_of(value: &Value) -> Vec<u8> {
+    if let Some(text) = value.as_str() {
+        return text.as_bytes().to_vec();
+    }
+    let hex = value["hex"].as_str().unwrap_or_default().as_bytes();
+    hex.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+fn column(value: &Value) -> Column {
+    let mut column = Column::default();
+    list(value).iter().for_each(|value| column.push(&bytes_of(value)));
+    column
+}
+
+fn cells(value: &Value) -> Cells {
+    let mut cells = Cells::default();
+    let state = |cell: &Value| u8::try_from(cell[0].as_u64().unwrap()).unwrap();
+    list(value).iter().for_each(|cell| cells.push(state(cell), &bytes_of(&cell[1])));
+    cells
+}
+
+/// Runs the `input` of a case.
+fn run(worker: &mut ChainWorker, input: &Value, options: &FinishOptions) -> (Rows, SliceReport) {
+    let payloads = column(&input["payloads"]);
+    let keys = input.get("keys").map(cells);
+    let attributes: Vec<(String, Cells)> = input["attributes"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, values)| (name.clone(), cells(values)))
+        .collect();
+    let attributes: Vec<_> = attributes.iter().map(|(name, cells)| (name.clone(), cells.as_ref())).collect();
+    let deltas: Option<Vec<u32>> = input.get("arrival_deltas").map(|deltas| {
+        list(deltas).iter().map(|delta| u32::try_from(delta.as_u64().unwrap()).unwrap()).collect()
+    });
+    let inputs = [Input {
+        first_offset: input["first_offset"].as_u64().unwrap_or(0),
+        payloads: payloads.as_ref(),
+        arrival: input["arrival"].as_i64().unwrap_or(0),
+        arrival_deltas: deltas.as_deref(),
+        keys: keys.as_ref().map(Cells::as_ref),
+        attributes: &attributes,
+    }];
     let slice = Slice { id: 0, stream_seed: 1, inputs: &inputs };
     let mut rows = Rows::default();
-    let report = worker.run(&slice, &FinishOptions::default(), &mut rows);
+    let report = worker.run(&slice, options, &mut rows);
     (rows, report)
+}
+
+/// One case; an `Err` says what differs.
+fn run_case(host: &Host, case: &Value) -> Result<(), String> {
+    let transforms = list(&case["transforms"]);
+    // The numbers of a case's outputs are their places in its list.
+    let outputs: Vec<String> = transforms
+        .iter()
+        .map(|transform| list(&transform["outputs"]))
+        .max_by_key(|outputs| outputs.len())
+        .into_iter()
+        .flatten()
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect();
+    let mut worker = host.worker(transforms, &outputs);
+    let options = FinishOptions { require_json: case["require_json"].as_bool().unwrap_or(false) };
+    let (rows, report) = run(&mut worker, &case["input"], &options);
+    let differs =
+        |what: &str, got: &dyn std::fmt::Debug| Err(format!("{what}: {got:?}, faults {:?}", report.faults));
+    if !report.faults.is_empty() {
+        return differs("a fault", &report.failures);
+    }
+    if rows.rows != list(&case["output"]) {
+        return differs("output", &rows.rows);
+    }
+    let failed = list(&case["failed"]);
+    if report.failures.len() != failed.len() {
+        return differs("failed", &report.failures);
+    }
+    for (letter, wanted) in report.failures.iter().zip(failed) {
+        let row = wanted["row"].as_u64().map_or(u32::MAX, |row| u32::try_from(row).unwrap());
+        let place = usize::try_from(wanted["transform"].as_u64().unwrap_or(0)).unwrap();
+        let name = if place < transforms.len() { format!("t{place}") } else { String::new() };
+        let reason = wanted["reason"].as_str().unwrap_or(&letter.reason);
+        let child = wanted["child"].as_u64().unwrap_or(u64::from(letter.child));
+        if letter.row != row
+            || *letter.transform != *name
+            || letter.reason != reason
+            || u64::from(letter.child) != child
+        {
+            return differs("failure", letter);
+        }
+    }
+    let dropped = case["dropped"].as_u64().unwrap_or(0);
+    let records = list(&case["input"]["payloads"]).len() as u64;
+    let with_row = failed.iter().filter(|failure| failure["row"].is_u64()).count() as u64;
+    if report.dropped != dropped || report.passed != records - dropped - with_row {
+        return differs("verdicts", &(report.passed, report.dropped));
+    }
+    Ok(())
+}
+
+#[test]
+fn component_holds_every_case_of_the_vectors() {
+    let host = Host::new();
+    let vectors: Value = serde_json::from_str(include_str!("../../../wit/vectors.json")).unwrap();
+    let cases = list(&vectors["cases"]);
+    assert!(cases.len() > 30, "the file has its cases");
+    let failed: Vec<_> = cases
+        .iter()
+        .filter_map(|case| Some(format!("{}: {}", case["name"], run_case(&host, case).err()?)))
+        .collect();
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), cases.len(), failed.join("\n"));
 }
 
 #[test]
@@ -111,20 +235,23 @@ fn component_reads_and_writes_typed_cells_through_a_chain() {
             {"call": "route", "outputs": [1, 0]},
         ]
     });
-    let mut worker = host.worker(&[first, second]);
-    let (rows, report) = run(&mut worker, &[r#"{"a":"q\"\n","n":7}"#, r#"{"n":1.5,"a":null}"#, "{}"]);
+    let mut worker = host.worker(&[first, second], &["main".to_owned(), "side".to_owned()]);
+    let lines = json!({"payloads": [r#"{"a":"q\"\n","n":7}"#, r#"{"n":1.5,"a":null}"#, "{}"]});
+    let (rows, report) = run(&mut worker, &lines, &FinishOptions::default());
     assert_eq!(report.failures, []);
     assert_eq!((report.passed, report.dropped), (2, 1));
-    let wanted = [(0, 0, 1, r#"{"a":"q\"\n","n":8}"#), (1, 0, 0, r#"{"a":null,"x":{"y":"deep\u0007"}}"#)];
-    let got: Vec<_> = rows.rows.iter().map(|row| (row.0, row.1, row.2, row.3.as_str())).collect();
-    assert_eq!(got, wanted);
+    let wanted = [
+        json!({"offset": 0, "route": 1, "payload": r#"{"a":"q\"\n","n":8}"#}),
+        json!({"offset": 1, "payload": r#"{"a":null,"x":{"y":"deep\u0007"}}"#}),
+    ];
+    assert_eq!(rows.rows, wanted);
 }
 
 #[test]
 fn component_panics_is_a_dead_letter_with_frames() {
     let host = Host::new();
-    let mut worker = host.worker(&[json!({"ops": [{"call": "trap"}]})]);
-    let (rows, report) = run(&mut worker, &["{}"]);
+    let mut worker = host.worker(&[json!({"ops": [{"call": "trap"}]})], &[]);
+    let (rows, report) = run(&mut worker, &json!({"payloads": ["{}"]}), &FinishOptions::default());
     assert!(rows.rows.is_empty());
     assert_eq!(report.failures.len(), 1);
     assert!(report.faults[0].1.detail().contains(" at "), "{:?}", report.faults);

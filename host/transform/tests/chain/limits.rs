@@ -93,6 +93,7 @@ fn guest_output_bomb_is_stopped() {
         imports: r#"(import "wasmill:plugin/records@0.1.0" "[method]chunk.derive" (func $derive (param i32 i32 i32) (result i32)))"#,
         process: "(if (call $len (local.get $rows)) (then
                    (local.set $j (call $alloc (i32.const 4194304)))
+                   (memory.fill (local.get $j) (i32.const 0) (i32.const 4194304))
                    (loop $more
                      (drop (call $derive (local.get $rows) (local.get $j) (i32.const 1048576)))
                      (br $more))))",
