@@ -197,14 +197,13 @@ impl Plan {
                 2 => None,
                 _ => Some(value),
             };
-            match &mut row.tree {
-                Some(tree) => {
-                    if tree.edit(path, new).is_err() {
-                        return false;
-                    }
-                }
-                None if new.is_some() => return false,
-                None => {}
+            let edited = match &mut row.tree {
+                Some(tree) => tree.edit(path, new),
+                None if new.is_some() => Err(()),
+                None => Ok(()),
+            };
+            if edited.is_err() {
+                return false;
             }
         }
         if let Some(keys) = &self.keys {
