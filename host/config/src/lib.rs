@@ -9,11 +9,20 @@
 //! It refuses to open sockets, to read anything but granted secret files, and to know other crates:
 //! [`Settings`] is plain data which the pipeline maps onto the stages' own types.
 
+mod describe;
+mod names;
+mod outputs;
 mod problem;
+mod raw;
+mod reference;
+mod resolve;
 mod secret;
 mod settings;
+mod structure;
+mod tree;
+mod units;
 
-pub use problem::{Invalid, Problem};
+pub use problem::{Invalid, LoadError, Problem};
 pub use secret::Secret;
 pub use settings::{
     Buffer, Codec, Compression, Destination, Directory, Durability, FileSource, Format, Http, HttpPost,
@@ -23,10 +32,12 @@ pub use settings::{
 
 /// JSON Schema of the configuration, pretty-printed, for editors.
 pub fn schema() -> String {
-    unimplemented!()
+    let mut text = format!("{:#}", describe::schema());
+    text.push('\n');
+    text
 }
 
 /// The reference page `docs/config.md`, generated from the schema's descriptions.
 pub fn reference() -> String {
-    unimplemented!()
+    reference::page(describe::schema())
 }

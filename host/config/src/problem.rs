@@ -43,3 +43,14 @@ impl fmt::Display for Invalid {
         Ok(())
     }
 }
+
+/// Why a configuration file could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("cannot read {}", file.display())]
+    Read { file: PathBuf, source: std::io::Error },
+    #[error("{} has {size} bytes, the limit is {limit}", file.display())]
+    TooLarge { file: PathBuf, size: u64, limit: u64 },
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}

@@ -1,0 +1,241 @@
+//! The outputs of a stream: destinations, object templates, compression levels, collisions.
+//!
+//! It owns what can be said about an output without opening it. The full syntax of templates and
+//! everything about endpoints belong to `deliver`, which has the last word.
+
+use crate::names;
+use crate::raw;
+use crate::resolve::Resolver;
+use crate::secret::Secret;
+use crate::settings::{Codec, Compression, Destination, Directory, Format, HttpPost, Output, Retry, S3};
+
+const PLACEHOLDERS: [&str; 9] =
+    ["stream", "output", "year", "month", "day", "hour", "minute", "batch", "extension"];
+
+/// Resolves output `index` of a stream.
+pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, output: raw::Output) -> Output {
+    let (kind, compressed, destination, batching) = match output {
+        raw::Output::Directory(directory) => {
+            let path = resolver.path(&format!("{key}.path"), &directory.path);
+            template(resolver, &format!("{key}.object"), &directory.object);
+            let destination = Destination::Directory(Directory { path, object: directory.object });
+            ("directory", true, destination, directory.batching)
+        }
+        raw::Output::S3(s3) => {
+            let (destination, batching) = s3_destination(resolver, &key, s3);
+            ("s3", true, destination, batching)
+        }
+        raw::Output::Http(http) => {
+            let (destination, batching) = http_destination(resolver, &key, http);
+            ("http", false, destination, batching)
+        }
+        raw::Output::Stdout(stdout) => ("stdout", false, Destination::Stdout, stdout.batching),
+    };
+    let default_codec = if compressed { raw::Codec::Zstd } else { raw::Codec::None };
+    let compression =
+        compression(resolver, &key, batching.compression.unwrap_or(default_codec), batching.level);
+    if !(1..=4 << 30).contains(&batching.size.0) {
+        resolver.problem(&format!("{key}.size"), "\"size\" must be from 1 byte to 4GiB");
+    }
+    if batching.interval.0.as_secs() > 7 * 86_400 {
+        resolver.problem(&format!("{key}.interval"), "\"interval\" must be at most 7d");
+    }
+    let name = match batching.name {
+        Some(name) => {
+            resolver.name(&format!("{key}.name"), "output", &name);
+            name
+        }
+        None if index == 0 => "default".to_owned(),
+        None => kind.to_owned(),
+    };
+    Output {
+        name,
+        destination,
+        format: match batching.format {
+            raw::Format::Raw => Format::Raw,
+            raw::Format::Ndjson => Format::Ndjson,
+            raw::Format::JsonArray => Format::JsonArray,
+        },
+        compression,
+        size: batching.size.0,
+        interval: batching.interval.0,
+        max_partitions: batching.max_partitions,
+        retry: retry(resolver, &key, &batching.retry),
+        key,
+    }
+}
+
+/// Two outputs that write under the same names would meet.
+pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[Output]) {
+    fn place(output: &Output) -> Option<(String, &str)> {
+        match &output.destination {
+            Destination::Directory(directory) => {
+                let normal: std::path::PathBuf = directory
+                    .path
+                    .components()
+                    .filter(|component| !matches!(component, std::path::Component::CurDir))
+                    .collect();
+                Some((normal.display().to_string(), &directory.object))
+            }
+            Destination::S3(s3) => {
+                let endpoint = s3.endpoint.as_deref().unwrap_or_default();
+                Some((format!("{endpoint} {} {}", s3.bucket, s3.prefix), &s3.object))
+            }
+            Destination::Http(_) | Destination::Stdout => None,
+        }
+    }
+    for (index, output) in outputs.iter().enumerate() {
+        let Some((path, object)) = place(output) else { continue };
+        let other = outputs.iter().take(index).find(|earlier| {
+            place(earlier).is_some_and(|(other_path, other_object)| {
+                other_path == path && other_object == object && !object.contains("{output}")
+            })
+        });
+        if let Some(other) = other {
+            resolver.problem(
+                &format!("{}.object", output.key),
+                format!(
+                    "outputs \"{}\" and \"{}\" write to the same place; put {{output}} into \"object\" or change one",
+                    other.name, output.name
+                ),
+            );
+        }
+    }
+}
+
+fn s3_destination(resolver: &mut Resolver<'_>, key: &str, s3: raw::S3Output) -> (Destination, raw::Batching) {
+    template(resolver, &format!("{key}.object"), &s3.object);
+    let bucket_characters =
+        s3.bucket.bytes().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_'));
+    if !(3..=255).contains(&s3.bucket.len()) || !bucket_characters {
+        resolver.problem(
+            &format!("{key}.bucket"),
+            format!(
+                "bucket name {:?} is not valid, expected at least 3 letters, digits, `-`, `.` and `_`",
+                s3.bucket
+            ),
+        );
+    }
+    let prefix_key = format!("{key}.prefix");
+    if s3.prefix.starts_with('/') || s3.prefix.split('/').any(|part| part == "..") {
+        resolver.problem(&prefix_key, "\"prefix\" must not begin with / or contain ..");
+    }
+    if s3.prefix.contains(['{', '}']) {
+        resolver.problem(&prefix_key, "\"prefix\" is plain text; placeholders belong into \"object\"");
+    }
+    // S3 itself allows parts of 5 MiB to 5 GiB.
+    if !(5 << 20..=5 << 30).contains(&s3.multipart_threshold.0) {
+        resolver.problem(
+            &format!("{key}.multipart_threshold"),
+            "\"multipart_threshold\" must be from 5MiB to 5GiB",
+        );
+    }
+    let mut prefix = s3.prefix;
+    if !prefix.is_empty() && !prefix.ends_with('/') {
+        prefix.push('/');
+    }
+    let destination = Destination::S3(S3 {
+        bucket: s3.bucket,
+        prefix,
+        object: s3.object,
+        endpoint: s3.endpoint,
+        region: s3.region,
+        path_style: s3.path_style,
+        multipart_threshold: s3.multipart_threshold.0,
+    });
+    (destination, s3.batching)
+}
+
+fn http_destination(
+    resolver: &mut Resolver<'_>,
+    key: &str,
+    http: raw::HttpOutput,
+) -> (Destination, raw::Batching) {
+    let mut headers = Vec::with_capacity(http.headers.len());
+    for (name, value) in http.headers {
+        let key = format!("{key}.headers.{name}");
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if name.is_empty() || !name.bytes().all(token) {
+            resolver.problem(&key, format!("{name:?} is no valid header name"));
+        }
+        let value = match value {
+            raw::HeaderValue::Plain(text) => Secret::new(text),
+            raw::HeaderValue::Secret(source) => resolver.secret(&key, &source),
+        };
+        if value.reveal().bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
+            resolver.problem(&key, format!("the value of header {name:?} contains a control character"));
+        }
+        headers.push((name, value));
+    }
+    if http.timeout.0.is_zero() || http.timeout.0.as_secs() > 3600 {
+        resolver.problem(&format!("{key}.timeout"), "\"timeout\" must be above zero and at most 1h");
+    }
+    (Destination::Http(HttpPost { url: http.url, headers, timeout: http.timeout.0 }), http.batching)
+}
+
+fn compression(resolver: &mut Resolver<'_>, key: &str, codec: raw::Codec, level: Option<i32>) -> Compression {
+    let (codec, default, levels, name) = match codec {
+        raw::Codec::None => (Codec::None, 0, None, "none"),
+        raw::Codec::Snappy => (Codec::Snappy, 0, None, "snappy"),
+        raw::Codec::Gzip => (Codec::Gzip, 6, Some(0..=9), "gzip"),
+        raw::Codec::Zstd => (Codec::Zstd, 3, Some(1..=22), "zstd"),
+    };
+    match (level, levels) {
+        (Some(_), None) => {
+            resolver.problem(&format!("{key}.level"), format!("compression \"{name}\" has no levels"));
+        }
+        (Some(level), Some(levels)) if !levels.contains(&level) => {
+            let message =
+                format!("level {level} is out of range, {name} has {} to {}", levels.start(), levels.end());
+            resolver.problem(&format!("{key}.level"), message);
+        }
+        _ => {}
+    }
+    Compression { codec, level: level.unwrap_or(default) }
+}
+
+fn retry(resolver: &mut Resolver<'_>, key: &str, retry: &raw::Retry) -> Retry {
+    if retry.initial.0.as_millis() < 1 {
+        resolver.problem(&format!("{key}.retry.initial"), "\"initial\" must be at least 1ms");
+    }
+    if retry.max < retry.initial {
+        resolver.problem(
+            &format!("{key}.retry.max"),
+            format!("\"max\" ({}) is below \"initial\" ({})", retry.max, retry.initial),
+        );
+    }
+    Retry { initial: retry.initial.0, max: retry.max.0, give_up_after: retry.give_up_after.0 }
+}
+
+/// The obvious things about an object template.
+fn template(resolver: &mut Resolver<'_>, key: &str, object: &str) {
+    let mut batch = false;
+    let mut rest = object;
+    while let Some(open) = rest.find(['{', '}']) {
+        let (_, from) = rest.split_at(open);
+        let Some((inside, after)) = from.strip_prefix('{').and_then(|from| from.split_once('}')) else {
+            resolver.problem(key, format!("object name {object:?} has a brace without its partner"));
+            return;
+        };
+        rest = after;
+        batch |= inside == "batch";
+        let partition = inside.strip_prefix("partition.");
+        if partition.is_some_and(|name| !names::is_name(name)) {
+            resolver.problem(
+                key,
+                format!("{{{inside}}} is no valid partition name, expected {}", names::NAME_EXPECTED),
+            );
+        } else if partition.is_none() && !PLACEHOLDERS.contains(&inside) {
+            let mut valid = PLACEHOLDERS.to_vec();
+            valid.push("partition.NAME");
+            let hint = names::suggestion(inside, &valid);
+            resolver.problem(key, format!("unknown placeholder {{{inside}}} in \"object\"{hint}"));
+        }
+    }
+    if !batch {
+        resolver.problem(key, "\"object\" must contain {batch}, or objects would overwrite each other");
+    }
+    if object.starts_with('/') || object.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        resolver.problem(key, "\"object\" must be a relative name without empty parts, `.` and `..`");
+    }
+}

@@ -1,0 +1,530 @@
+//! What the user writes, key by key: the one description that feeds the parser, the structural check,
+//! the JSON Schema and the reference page. A doc comment here is text that users read.
+//!
+//! It owns names, types and defaults of keys. It refuses relations between keys; `resolve` checks
+//! those.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Size, Span};
+
+const fn mib(count: u64) -> Size {
+    Size(count << 20)
+}
+
+const fn seconds(count: u64) -> Span {
+    Span(std::time::Duration::from_secs(count))
+}
+
+/// Defaults that are values; each is named after its key.
+mod default {
+    use super::{Size, Span, mib, seconds};
+
+    pub(super) fn data_dir() -> String {
+        "data".to_owned()
+    }
+    pub(super) fn plugin_dir() -> String {
+        "plugins".to_owned()
+    }
+    pub(super) fn listen() -> String {
+        "127.0.0.1:7070".to_owned()
+    }
+    pub(super) fn max_body() -> Size {
+        mib(16)
+    }
+    pub(super) fn max_record() -> Size {
+        mib(1)
+    }
+    pub(super) fn max_records() -> u32 {
+        100_000
+    }
+    pub(super) fn max_connections() -> u32 {
+        1024
+    }
+    pub(super) fn read_timeout() -> Span {
+        seconds(30)
+    }
+    pub(super) fn max_bytes() -> Size {
+        Size(8 << 30)
+    }
+    pub(super) fn journal_file() -> Size {
+        mib(64)
+    }
+    pub(super) fn memory() -> Size {
+        mib(64)
+    }
+    pub(super) fn deadline() -> Span {
+        seconds(1)
+    }
+    pub(super) fn configure_deadline() -> Span {
+        seconds(10)
+    }
+    pub(super) fn output() -> Size {
+        mib(16)
+    }
+    pub(super) fn log() -> Size {
+        Size(16 << 10)
+    }
+    pub(super) fn object() -> String {
+        "{stream}/{year}/{month}/{day}/{hour}/{batch}{extension}".to_owned()
+    }
+    pub(super) fn size() -> Size {
+        mib(5)
+    }
+    pub(super) fn interval() -> Span {
+        seconds(60)
+    }
+    pub(super) fn max_partitions() -> u32 {
+        10_000
+    }
+    pub(super) fn retry_initial() -> Span {
+        Span(std::time::Duration::from_millis(200))
+    }
+    pub(super) fn retry_max() -> Span {
+        seconds(30)
+    }
+    pub(super) fn retry_for() -> Span {
+        seconds(24 * 3600)
+    }
+    pub(super) fn multipart_threshold() -> Size {
+        mib(16)
+    }
+    pub(super) fn timeout() -> Span {
+        seconds(30)
+    }
+}
+
+/// The configuration of one Wasmill host.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(title = "configuration")]
+pub(crate) struct Config {
+    /// Directory of everything durable: journal, segments, compile cache, dead letters. Relative to this file.
+    #[serde(default = "default::data_dir")]
+    pub(crate) data_dir: String,
+    /// Directory of `.wasm` plugins. It is watched: a changed file takes over between two slices. Relative to this file.
+    #[serde(default = "default::plugin_dir")]
+    pub(crate) plugin_dir: String,
+    /// Threads that run transforms. By default one per core.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(crate) workers: Option<u32>,
+    /// The HTTP listener: push, metrics, health, state.
+    #[serde(default)]
+    pub(crate) http: Http,
+    /// The durable buffer in front of the transforms.
+    #[serde(default)]
+    pub(crate) buffer: Buffer,
+    /// Streams by name: 1 to 64 letters, digits, `-` and `_`.
+    #[serde(default)]
+    pub(crate) streams: BTreeMap<String, Stream>,
+}
+
+/// The HTTP listener: push, metrics, health, state.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "http")]
+pub(crate) struct Http {
+    /// Address and port, or `"off"`. Port 0 takes a free one.
+    #[schemars(extend("format" = "listen", "default" = default::listen()))]
+    pub(crate) listen: String,
+    /// Longest request body, before and after decompression.
+    #[schemars(extend("default" = default::max_body()))]
+    pub(crate) max_body: Size,
+    /// Longest record.
+    #[schemars(extend("default" = default::max_record()))]
+    pub(crate) max_record: Size,
+    /// Most records in one request.
+    #[schemars(range(min = 1, max = 10_000_000), extend("default" = default::max_records()))]
+    pub(crate) max_records: u32,
+    /// Most connections at a time; more wait to be accepted.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = default::max_connections()))]
+    pub(crate) max_connections: u32,
+    /// Longest wait for a request's headers, and between two pieces of its body.
+    #[schemars(extend("default" = default::read_timeout()))]
+    pub(crate) read_timeout: Span,
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http {
+            listen: default::listen(),
+            max_body: default::max_body(),
+            max_record: default::max_record(),
+            max_records: default::max_records(),
+            max_connections: default::max_connections(),
+            read_timeout: default::read_timeout(),
+        }
+    }
+}
+
+/// The durable buffer in front of the transforms.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "buffer")]
+pub(crate) struct Buffer {
+    /// What an acknowledgement means.
+    #[schemars(extend("default" = "fsync"))]
+    pub(crate) durability: Durability,
+    /// Most bytes that wait in one stream. When it is full, pushes get 429 and other sources wait.
+    #[schemars(extend("default" = default::max_bytes()))]
+    pub(crate) max_bytes: Size,
+    /// Size of one journal file.
+    #[schemars(extend("default" = default::journal_file()))]
+    pub(crate) journal_file: Size,
+}
+
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer {
+            durability: Durability::Fsync,
+            max_bytes: default::max_bytes(),
+            journal_file: default::journal_file(),
+        }
+    }
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Durability {
+    /// The records are synced to disk: they survive a power cut.
+    Fsync,
+    /// The operating system has the records: they survive the process, not a power cut.
+    Os,
+}
+
+/// One stream: a source, transforms one after another, and one or more outputs.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(title = "stream")]
+pub(crate) struct Stream {
+    /// Where records come from.
+    pub(crate) source: Source,
+    /// Name of the output that takes rows whose output cannot take them. By default they become dead letters.
+    pub(crate) fallback: Option<String>,
+    /// Plugins that the records pass, in this order.
+    #[serde(default)]
+    pub(crate) transforms: Vec<Transform>,
+    /// Where records go. Plugins route rows to outputs by name; the first output is the default.
+    #[schemars(length(min = 1))]
+    pub(crate) outputs: Vec<Output>,
+}
+
+/// Where records come from.
+#[derive(Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+#[schemars(title = "source", inline)]
+pub(crate) enum Source {
+    /// Pushed to `POST /v1/streams/NAME/records`.
+    #[schemars(title = "http source")]
+    Http {},
+    /// Lines of files.
+    #[schemars(title = "file source")]
+    File {
+        /// Glob patterns. Relative to this file.
+        #[schemars(length(min = 1), extend("examples" = [["logs/*.log"]]))]
+        paths: Vec<String>,
+        /// Keep reading what is appended, created and rotated. Otherwise each file is read once and the stream ends.
+        #[serde(default)]
+        follow: bool,
+        /// Where to begin in files that exist when the stream starts for the first time.
+        #[serde(default)]
+        from: Start,
+        /// Whether records are copied into the buffer although the files could be read again.
+        #[serde(default)]
+        buffer: SourceBuffer,
+        /// Longest line; a longer one is skipped, counted and logged with its place.
+        #[serde(default = "default::max_record")]
+        max_record: Size,
+    },
+    /// Lines of standard input. The stream ends with it.
+    #[schemars(title = "stdin source")]
+    Stdin {
+        /// Longest line; a longer one is skipped, counted and logged.
+        #[serde(default = "default::max_record")]
+        max_record: Size,
+    },
+    /// Lines of TCP connections.
+    #[schemars(title = "tcp source")]
+    Tcp {
+        /// Address and port. Port 0 takes a free one.
+        #[schemars(extend("format" = "address", "examples" = ["127.0.0.1:5140"]))]
+        listen: String,
+        /// Longest line; a longer one ends its connection.
+        #[serde(default = "default::max_record")]
+        max_record: Size,
+        /// Most connections at a time; more are closed at once.
+        #[serde(default = "default::max_connections")]
+        #[schemars(range(min = 1, max = 1_000_000))]
+        max_connections: u32,
+    },
+}
+
+/// Where to begin in files that exist when the stream starts for the first time.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Start {
+    /// At the first line.
+    #[default]
+    Start,
+    /// Behind the last line.
+    End,
+}
+
+/// Whether records of a source that can be read again are copied into the buffer.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SourceBuffer {
+    /// Only if the source cannot be read again.
+    #[default]
+    Auto,
+    /// Always.
+    Forced,
+}
+
+/// A plugin's place in a stream.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(title = "transform")]
+pub(crate) struct Transform {
+    /// Name of a plugin in `plugin_dir`, or `NAME@sha256:DIGEST` to pin one version.
+    #[schemars(extend("format" = "plugin", "examples" = ["parse"]))]
+    pub(crate) plugin: String,
+    /// Name of the transform in metrics, logs and dead letters, unique in the stream. By default the plugin's name, then with `-2`, `-3`.
+    pub(crate) name: Option<String>,
+    /// Passed to the plugin's `configure` as JSON; the plugin's README has its keys.
+    #[serde(default)]
+    pub(crate) config: serde_json::Map<String, serde_json::Value>,
+    /// Files that the plugin may read, by the name under which it asks for them. Relative to this file.
+    #[serde(default)]
+    pub(crate) files: BTreeMap<String, String>,
+    /// Secrets that the plugin may read, by the name under which it asks for them.
+    #[serde(default)]
+    pub(crate) secrets: BTreeMap<String, SecretSource>,
+    /// What one instance of the plugin may use.
+    #[serde(default)]
+    pub(crate) limits: Limits,
+}
+
+/// Where a secret comes from. The value itself never stands in the configuration.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(title = "secret", inline)]
+pub(crate) enum SecretSource {
+    /// Name of an environment variable.
+    #[schemars(title = "secret")]
+    Env(String),
+    /// A file whose whole text, without a line feed at its end, is the secret. Relative to this file.
+    #[schemars(title = "secret")]
+    File(String),
+}
+
+/// What one instance of a plugin may use.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "limits")]
+pub(crate) struct Limits {
+    /// Linear memory.
+    #[schemars(extend("default" = default::memory()))]
+    pub(crate) memory: Size,
+    /// CPU time of one call, which is one chunk of about 128 KiB.
+    #[schemars(extend("default" = default::deadline()))]
+    pub(crate) deadline: Span,
+    /// CPU time of `configure`.
+    #[schemars(extend("default" = default::configure_deadline()))]
+    pub(crate) configure_deadline: Span,
+    /// Bytes that one call may hand over.
+    #[schemars(extend("default" = default::output()))]
+    pub(crate) output: Size,
+    /// Log text of one call; more is cut.
+    #[schemars(extend("default" = default::log()))]
+    pub(crate) log: Size,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            memory: default::memory(),
+            deadline: default::deadline(),
+            configure_deadline: default::configure_deadline(),
+            output: default::output(),
+            log: default::log(),
+        }
+    }
+}
+
+/// One destination of a stream.
+#[derive(Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+#[schemars(title = "output", inline)]
+pub(crate) enum Output {
+    /// Files in a directory: written under a temporary name, synced, renamed.
+    #[schemars(title = "directory output")]
+    Directory(DirectoryOutput),
+    /// Objects in S3 or a store with its interface. Credentials come from the usual places (environment, profile, instance).
+    #[schemars(title = "s3 output")]
+    S3(S3Output),
+    /// One POST request per batch.
+    #[schemars(title = "http output")]
+    Http(HttpOutput),
+    /// Standard output.
+    #[schemars(title = "stdout output")]
+    Stdout(StdoutOutput),
+}
+
+/// Files in a directory.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct DirectoryOutput {
+    /// The directory; it is created if missing. Relative to this file.
+    pub(crate) path: String,
+    /// Name of an object below `path`. Must contain `{batch}`. Also: `{stream}`, `{output}`, `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}` (arrival time, UTC), `{partition.NAME}` (set by a plugin), `{extension}`.
+    #[serde(default = "default::object")]
+    pub(crate) object: String,
+    #[serde(flatten)]
+    pub(crate) batching: Batching,
+}
+
+/// Objects in S3.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct S3Output {
+    /// Name of the bucket.
+    pub(crate) bucket: String,
+    /// Put in front of every object name.
+    #[serde(default)]
+    pub(crate) prefix: String,
+    /// Name of an object; the same names as in a directory output.
+    #[serde(default = "default::object")]
+    pub(crate) object: String,
+    /// URL of a store other than AWS.
+    #[schemars(extend("format" = "url", "examples" = ["http://127.0.0.1:9000"]))]
+    pub(crate) endpoint: Option<String>,
+    /// Region. By default from the environment.
+    pub(crate) region: Option<String>,
+    /// Put the bucket into the path instead of the host name; most stores other than AWS want it.
+    #[serde(default)]
+    pub(crate) path_style: bool,
+    /// Objects from this compressed size on are uploaded in parts.
+    #[serde(default = "default::multipart_threshold")]
+    pub(crate) multipart_threshold: Size,
+    #[serde(flatten)]
+    pub(crate) batching: Batching,
+}
+
+/// One POST request per batch.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct HttpOutput {
+    /// Where to post to.
+    #[schemars(extend("format" = "url", "examples" = ["https://collector.example/in"]))]
+    pub(crate) url: String,
+    /// Headers of every request, by name.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, HeaderValue>,
+    /// Longest time of one request.
+    #[serde(default = "default::timeout")]
+    pub(crate) timeout: Span,
+    #[serde(flatten)]
+    pub(crate) batching: Batching,
+}
+
+/// Standard output.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct StdoutOutput {
+    #[serde(flatten)]
+    pub(crate) batching: Batching,
+}
+
+/// A header's value: text, or a secret.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(crate) enum HeaderValue {
+    /// The value itself.
+    Plain(String),
+    /// The value is a secret.
+    Secret(SecretSource),
+}
+
+/// What every output has.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct Batching {
+    /// Name that plugins route to, unique in the stream. By default `default` for the first output and the type for others.
+    pub(crate) name: Option<String>,
+    /// How records stand in an object.
+    #[serde(default)]
+    pub(crate) format: Format,
+    /// How objects are compressed. By default zstd for directory and s3 outputs, none for others.
+    pub(crate) compression: Option<Codec>,
+    /// Compression level: 0 to 9 for gzip (default 6), 1 to 22 for zstd (default 3).
+    pub(crate) level: Option<i32>,
+    /// Uncompressed bytes that make a batch due.
+    #[serde(default = "default::size")]
+    pub(crate) size: Size,
+    /// Age that makes a batch due; `"0s"` delivers at once.
+    #[serde(default = "default::interval")]
+    pub(crate) interval: Span,
+    /// Most partitions that are open at a time; rows of more go to the partition `overflow` and are counted.
+    #[serde(default = "default::max_partitions")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) max_partitions: u32,
+    /// How a failing delivery is tried again.
+    #[serde(default)]
+    pub(crate) retry: Retry,
+}
+
+/// How records stand in an object.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Format {
+    /// Any bytes, each record followed by a line feed.
+    Raw,
+    /// One JSON value per line.
+    #[default]
+    Ndjson,
+    /// One JSON array.
+    JsonArray,
+}
+
+/// How objects are compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Codec {
+    /// Not at all.
+    None,
+    /// One gzip member, `.gz`.
+    Gzip,
+    /// One zstd frame, `.zst`.
+    Zstd,
+    /// Snappy's framing format, `.sz`.
+    Snappy,
+}
+
+/// How a failing delivery is tried again: after `initial`, then twice as long each time up to `max`, with jitter.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "retry")]
+pub(crate) struct Retry {
+    /// First pause.
+    #[schemars(extend("default" = default::retry_initial()))]
+    pub(crate) initial: Span,
+    /// Longest pause.
+    #[schemars(extend("default" = default::retry_max()))]
+    pub(crate) max: Span,
+    /// After this time a batch becomes a dead letter.
+    #[serde(rename = "for")]
+    #[schemars(extend("default" = default::retry_for()))]
+    pub(crate) give_up_after: Span,
+}
+
+impl Default for Retry {
+    fn default() -> Retry {
+        Retry {
+            initial: default::retry_initial(),
+            max: default::retry_max(),
+            give_up_after: default::retry_for(),
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! From raw keys to settings: defaults that depend on other keys, paths, secrets, and everything that
+//! relates one key to another.
+//!
+//! It owns these checks and collects every problem. It reads secret files and looks at whether
+//! granted files exist; it refuses to touch anything else on the machine.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use crate::names;
+use crate::outputs;
+use crate::raw;
+use crate::secret::Secret;
+use crate::settings::{
+    Buffer, Durability, FileSource, Http, Limits, Output, PluginRef, Source, SourceBuffer, Start, Stream,
+    TcpSource, Transform,
+};
+use crate::tree::{self, Found};
+
+/// Longest secret file, in bytes.
+const SECRET_MAX: u64 = 64 << 10;
+
+/// Everything of [`crate::Settings`] that is resolved here.
+pub(crate) struct Resolved {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) plugin_dir: PathBuf,
+    pub(crate) workers: usize,
+    pub(crate) http: Http,
+    pub(crate) buffer: Buffer,
+    pub(crate) streams: Vec<Stream>,
+}
+
+/// What the checks of one file share.
+pub(crate) struct Resolver<'a> {
+    pub(crate) root: &'a Spanned<DeTable<'a>>,
+    /// Directory of the file.
+    pub(crate) base: &'a Path,
+    pub(crate) environment: &'a dyn Fn(&str) -> Option<String>,
+    pub(crate) found: &'a mut Vec<Found>,
+}
+
+impl Resolver<'_> {
+    pub(crate) fn problem(&mut self, key: &str, message: impl Into<String>) {
+        self.found.push(Found { at: tree::locate(self.root, key), message: message.into() });
+    }
+
+    /// A path as written, made relative to the file's directory.
+    pub(crate) fn path(&mut self, key: &str, written: &str) -> PathBuf {
+        if written.is_empty() || written.contains('\0') {
+            self.problem(key, "path is empty or contains a zero byte");
+        }
+        self.base.join(written)
+    }
+
+    pub(crate) fn name(&mut self, key: &str, what: &str, name: &str) {
+        if !names::is_name(name) {
+            self.problem(
+                key,
+                format!("{what} name {name:?} is not valid, expected {}", names::NAME_EXPECTED),
+            );
+        }
+    }
+
+    pub(crate) fn secret(&mut self, key: &str, source: &raw::SecretSource) -> Secret {
+        let value = match source {
+            raw::SecretSource::Env(name) => {
+                let value = if name.is_empty() || name.contains(['=', '\0']) {
+                    None
+                } else {
+                    (self.environment)(name)
+                };
+                value.ok_or_else(|| format!("environment variable {name:?} is not set"))
+            }
+            raw::SecretSource::File(written) => {
+                let path = self.path(&format!("{key}.file"), written);
+                read_secret(&path).map_err(|why| format!("secret file {}: {why}", path.display()))
+            }
+        };
+        match value {
+            Ok(value) => Secret::new(value),
+            Err(message) => {
+                self.problem(key, message);
+                Secret::new(String::new())
+            }
+        }
+    }
+
+    pub(crate) fn configuration(&mut self, config: raw::Config) -> Resolved {
+        let workers = match config.workers {
+            Some(workers) => usize::try_from(workers).unwrap_or(1),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let resolved = Resolved {
+            data_dir: self.path("data_dir", &config.data_dir),
+            plugin_dir: self.path("plugin_dir", &config.plugin_dir),
+            workers,
+            http: self.http(&config.http),
+            buffer: self.buffer(&config.buffer),
+            streams: Vec::new(),
+        };
+        let mut streams = Vec::with_capacity(config.streams.len());
+        for (name, stream) in config.streams {
+            let stream = self.stream(name, stream);
+            streams.push(stream);
+        }
+        self.listeners(&resolved.http, &streams);
+        Resolved { streams, ..resolved }
+    }
+
+    fn http(&mut self, http: &raw::Http) -> Http {
+        if http.max_record.0 == 0 {
+            self.problem("http.max_record", "\"max_record\" must be at least 1 byte");
+        }
+        if http.max_record > http.max_body {
+            self.problem(
+                "http.max_record",
+                format!("\"max_record\" ({}) is above \"max_body\" ({})", http.max_record, http.max_body),
+            );
+        }
+        // Offsets within a batch of records have 32 bits.
+        if http.max_body.0 > 1 << 30 {
+            self.problem("http.max_body", "\"max_body\" must be at most 1GiB");
+        }
+        if http.read_timeout.0.is_zero() {
+            self.problem("http.read_timeout", "\"read_timeout\" must be above zero");
+        }
+        Http {
+            listen: http.listen.parse().ok(),
+            max_body: http.max_body.0,
+            max_record: http.max_record.0,
+            max_records: http.max_records,
+            max_connections: http.max_connections,
+            read_timeout: http.read_timeout.0,
+        }
+    }
+
+    fn buffer(&mut self, buffer: &raw::Buffer) -> Buffer {
+        if !(1 << 20..=1 << 30).contains(&buffer.journal_file.0) {
+            self.problem("buffer.journal_file", "\"journal_file\" must be from 1MiB to 1GiB");
+        }
+        if buffer.max_bytes < buffer.journal_file {
+            self.problem(
+                "buffer.max_bytes",
+                format!(
+                    "\"max_bytes\" ({}) is below \"journal_file\" ({})",
+                    buffer.max_bytes, buffer.journal_file
+                ),
+            );
+        }
+        Buffer {
+            durability: match buffer.durability {
+                raw::Durability::Fsync => Durability::Fsync,
+                raw::Durability::Os => Durability::Os,
+            },
+            max_bytes: buffer.max_bytes.0,
+            journal_file: buffer.journal_file.0,
+        }
+    }
+
+    fn stream(&mut self, name: String, stream: raw::Stream) -> Stream {
+        let key = format!("streams.{name}");
+        self.name(&key, "stream", &name);
+        let source = self.source(&format!("{key}.source"), &stream.source);
+
+        let mut transforms: Vec<Transform> = Vec::with_capacity(stream.transforms.len());
+        let taken: HashSet<String> = stream.transforms.iter().filter_map(|t| t.name.clone()).collect();
+        let mut seen = HashSet::new();
+        for (index, transform) in stream.transforms.into_iter().enumerate() {
+            let key = format!("{key}.transforms[{index}]");
+            let transform = self.transform(key, transform, &taken, &mut seen);
+            transforms.push(transform);
+        }
+
+        let mut outputs: Vec<Output> = Vec::with_capacity(stream.outputs.len());
+        for (index, output) in stream.outputs.into_iter().enumerate() {
+            let key = format!("{key}.outputs[{index}]");
+            let output = outputs::output(self, key, index, output);
+            if outputs.iter().any(|earlier| earlier.name == output.name) {
+                self.problem(
+                    &format!("{}.name", output.key),
+                    format!("output name \"{}\" is taken by another output of this stream; give it a \"name\" of its own", output.name),
+                );
+            }
+            outputs.push(output);
+        }
+        outputs::collisions(self, &outputs);
+
+        let fallback = stream.fallback.and_then(|wanted| {
+            let index = outputs.iter().position(|output| output.name == wanted);
+            if index.is_none() {
+                let valid: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
+                let hint = names::suggestion(&wanted, &valid);
+                self.problem(
+                    &format!("{key}.fallback"),
+                    format!("fallback {wanted:?} is no output of this stream{hint}"),
+                );
+            }
+            index
+        });
+        Stream { name, key, source, fallback, transforms, outputs }
+    }
+
+    fn source(&mut self, key: &str, source: &raw::Source) -> Source {
+        let max_record = |this: &mut Self, size: crate::units::Size| {
+            if !(1..=1 << 30).contains(&size.0) {
+                this.problem(&format!("{key}.max_record"), "\"max_record\" must be from 1 byte to 1GiB");
+            }
+            size.0
+        };
+        match source {
+            raw::Source::Http {} => Source::Http,
+            raw::Source::Stdin { max_record: size } => Source::Stdin { max_record: max_record(self, *size) },
+            raw::Source::File { paths, follow, from, buffer, max_record: size } => {
+                let mut resolved = Vec::with_capacity(paths.len());
+                for (index, pattern) in paths.iter().enumerate() {
+                    let key = format!("{key}.paths[{index}]");
+                    let path = self.path(&key, pattern);
+                    if let Err(error) = glob::Pattern::new(pattern) {
+                        self.problem(&key, format!("{pattern:?} is no glob pattern: {}", error.msg));
+                    }
+                    // The directory of the configuration is no pattern, whatever characters it has.
+                    let base = self.base.to_str().map(glob::Pattern::escape);
+                    match (base, path.to_str()) {
+                        (Some(_), Some(whole)) if Path::new(pattern).is_absolute() => {
+                            resolved.push(whole.to_owned())
+                        }
+                        (Some(base), Some(_)) if base.is_empty() => resolved.push(pattern.clone()),
+                        (Some(base), Some(_)) => {
+                            resolved.push(format!("{}/{pattern}", base.trim_end_matches('/')))
+                        }
+                        _ => self.problem(&key, "the directory of this file has a name that is not UTF-8"),
+                    }
+                }
+                if matches!(from, raw::Start::End) && !follow {
+                    self.problem(
+                        &format!("{key}.from"),
+                        "from = \"end\" needs follow = true, or nothing would be read",
+                    );
+                }
+                Source::File(FileSource {
+                    paths: resolved,
+                    follow: *follow,
+                    from: match from {
+                        raw::Start::Start => Start::Start,
+                        raw::Start::End => Start::End,
+                    },
+                    buffer: match buffer {
+                        raw::SourceBuffer::Auto => SourceBuffer::Auto,
+                        raw::SourceBuffer::Forced => SourceBuffer::Forced,
+                    },
+                    max_record: max_record(self, *size),
+                })
+            }
+            raw::Source::Tcp { listen, max_record: size, max_connections } => {
+                Source::Tcp(TcpSource {
+                    // The structural check has parsed it before.
+                    listen: listen.parse().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0))),
+                    max_record: max_record(self, *size),
+                    max_connections: *max_connections,
+                })
+            }
+        }
+    }
+
+    fn transform(
+        &mut self,
+        key: String,
+        transform: raw::Transform,
+        taken: &HashSet<String>,
+        seen: &mut HashSet<String>,
+    ) -> Transform {
+        let (plugin, digest) = match transform.plugin.split_once('@') {
+            Some((name, digest)) => (name.to_owned(), Some(digest.to_owned())),
+            None => (transform.plugin, None),
+        };
+        let name = match transform.name {
+            Some(name) => {
+                let name_key = format!("{key}.name");
+                self.name(&name_key, "transform", &name);
+                if seen.contains(&name) {
+                    self.problem(
+                        &name_key,
+                        format!("transform name {name:?} is taken by an earlier transform of this stream"),
+                    );
+                }
+                name
+            }
+            None => (1..)
+                .map(|count| if count == 1 { plugin.clone() } else { format!("{plugin}-{count}") })
+                .find(|name| !seen.contains(name) && !taken.contains(name))
+                .unwrap_or_default(),
+        };
+        seen.insert(name.clone());
+
+        let mut files = BTreeMap::new();
+        for (grant, written) in &transform.files {
+            let key = format!("{key}.files.{grant}");
+            self.name(&key, "file", grant);
+            let path = self.path(&key, written);
+            if !path.is_file() {
+                self.problem(&key, format!("{} is no file", path.display()));
+            }
+            files.insert(grant.clone(), path);
+        }
+        let mut secrets = BTreeMap::new();
+        for (grant, source) in &transform.secrets {
+            let key = format!("{key}.secrets.{grant}");
+            self.name(&key, "secret", grant);
+            let secret = self.secret(&key, source);
+            secrets.insert(grant.clone(), secret);
+        }
+        let limits = self.limits(&format!("{key}.limits"), &transform.limits);
+        let config = serde_json::Value::Object(transform.config).to_string();
+        Transform { name, key, plugin: PluginRef { name: plugin, digest }, config, files, secrets, limits }
+    }
+
+    fn limits(&mut self, key: &str, limits: &raw::Limits) -> Limits {
+        // Below 1 MiB no toolchain's start-up fits; 4 GiB is what 32-bit memory can have.
+        if !(1 << 20..=4 << 30).contains(&limits.memory.0) {
+            self.problem(&format!("{key}.memory"), "\"memory\" must be from 1MiB to 4GiB");
+        }
+        if !(64 << 10..=1 << 30).contains(&limits.output.0) {
+            self.problem(&format!("{key}.output"), "\"output\" must be from 64KiB to 1GiB");
+        }
+        if limits.log.0 > 1 << 20 {
+            self.problem(&format!("{key}.log"), "\"log\" must be at most 1MiB");
+        }
+        for (name, deadline) in
+            [("deadline", limits.deadline), ("configure_deadline", limits.configure_deadline)]
+        {
+            if deadline.0.as_millis() < 1 || deadline.0.as_secs() > 3600 {
+                self.problem(&format!("{key}.{name}"), format!("\"{name}\" must be from 1ms to 1h"));
+            }
+        }
+        Limits {
+            memory: limits.memory.0,
+            deadline: limits.deadline.0,
+            configure_deadline: limits.configure_deadline.0,
+            output: limits.output.0,
+            log: limits.log.0,
+        }
+    }
+
+    /// Two listeners cannot share an address, and standard input has one reader.
+    fn listeners(&mut self, http: &Http, streams: &[Stream]) {
+        let mut taken: HashMap<SocketAddr, String> = HashMap::new();
+        if let Some(listen) = http.listen.filter(|listen| listen.port() != 0) {
+            taken.insert(listen, "http".to_owned());
+        }
+        let mut stdin: Option<&str> = None;
+        for stream in streams {
+            let key = format!("{}.source", stream.key);
+            match &stream.source {
+                Source::Http if http.listen.is_none() => {
+                    self.problem(&key, "an http source needs http.listen, which is \"off\"");
+                }
+                Source::Http | Source::File(_) => {}
+                Source::Stdin { .. } => match stdin {
+                    Some(other) => {
+                        self.problem(&key, format!("standard input is read by stream \"{other}\" already"));
+                    }
+                    None => stdin = Some(&stream.name),
+                },
+                Source::Tcp(tcp) if tcp.listen.port() == 0 => {}
+                Source::Tcp(tcp) => {
+                    if let Some(other) = taken.get(&tcp.listen) {
+                        let message = format!("{} is taken by {other} already", tcp.listen);
+                        self.problem(&format!("{key}.listen"), message);
+                    } else {
+                        taken.insert(tcp.listen, format!("stream \"{}\"", stream.name));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn read_secret(path: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !size.is_file() {
+        return Err("no file".to_owned());
+    }
+    if size.len() > SECRET_MAX {
+        return Err(format!("has {} bytes, the limit is {SECRET_MAX}", size.len()));
+    }
+    let mut text = String::from_utf8(std::fs::read(path).map_err(|error| error.to_string())?)
+        .map_err(|_| "is not UTF-8".to_owned())?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}

@@ -1,0 +1,345 @@
+//! The structural check: a TOML tree against the JSON Schema.
+//!
+//! It owns unknown and missing keys, types, ranges, enumerations and the formats of single values, and
+//! collects every problem instead of stopping at the first. What passes comes out as JSON that
+//! the raw types can be read from; an optional key with a problem is left out, so that the checks that
+//! follow still see the rest. It refuses relations between keys.
+
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::names;
+use crate::tree::{self, Found};
+use crate::units;
+
+/// Checks a whole file. `None` only if a required top-level key is unusable.
+pub(crate) fn check(root: &Spanned<DeTable<'_>>, schema: &Value, found: &mut Vec<Found>) -> Option<Value> {
+    Check { found }.table(schema, root.get_ref(), root.span().start)
+}
+
+struct Check<'f> {
+    found: &'f mut Vec<Found>,
+}
+
+impl Check<'_> {
+    fn fail<T>(&mut self, at: usize, message: String) -> Option<T> {
+        self.found.push(Found { at, message });
+        None
+    }
+
+    fn value(&mut self, schema: &Value, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        if let Some(options) = schema.get("oneOf").and_then(Value::as_array) {
+            return self.one_of(options, key, value);
+        }
+        if let Some(options) = schema.get("anyOf").and_then(Value::as_array) {
+            return self.any_of(options, key, value);
+        }
+        if let Some(format) = schema.get("format").and_then(Value::as_str) {
+            return self.formatted(format, key, value);
+        }
+        match schema.get("type").and_then(Value::as_str) {
+            Some("object") => match value.get_ref() {
+                DeValue::Table(table) => self.table(schema, table, value.span().start),
+                _ => self.mismatch(key, value, "a table"),
+            },
+            Some("array") => self.array(schema, key, value),
+            Some("integer") => self.integer(schema, key, value),
+            Some("boolean") => match value.get_ref() {
+                DeValue::Boolean(flag) => Some(Value::Bool(*flag)),
+                _ => self.mismatch(key, value, "true or false"),
+            },
+            Some("string") => match value.get_ref() {
+                DeValue::String(text) => Some(Value::String(text.to_string())),
+                _ => self.mismatch(key, value, "a string"),
+            },
+            _ => tree::to_json(value, self.found),
+        }
+    }
+
+    fn mismatch<T>(&mut self, key: &str, value: &Spanned<DeValue<'_>>, expected: &str) -> Option<T> {
+        let found = match value.get_ref() {
+            DeValue::String(text) => format!("the string {:?}", shortened(text)),
+            DeValue::Integer(integer) => format!("the integer {}", shortened(integer.as_str())),
+            DeValue::Float(float) => format!("the number {}", shortened(float.as_str())),
+            DeValue::Boolean(flag) => flag.to_string(),
+            DeValue::Datetime(_) => "a date".to_owned(),
+            DeValue::Array(_) => "an array".to_owned(),
+            DeValue::Table(_) => "a table".to_owned(),
+        };
+        self.fail(value.span().start, format!("\"{key}\" is {found}, expected {expected}"))
+    }
+
+    fn table(&mut self, schema: &Value, table: &DeTable<'_>, at: usize) -> Option<Value> {
+        let title = schema.get("title").and_then(Value::as_str).unwrap_or("table");
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let required: Vec<&str> = schema
+            .get("required")
+            .and_then(Value::as_array)
+            .map(|names| names.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        let other = schema.get("additionalProperties").filter(|other| **other != Value::Bool(false));
+
+        let mut object = Map::new();
+        let mut usable = true;
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let inner = properties.and_then(|properties| properties.get(name)).or(other);
+            let Some(inner) = inner else {
+                let valid: Vec<&str> =
+                    properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+                let hint = names::suggestion(name, &valid);
+                let place = if title == "configuration" {
+                    "at the top level".to_owned()
+                } else {
+                    format!("in {title}")
+                };
+                self.found.push(Found {
+                    at: key.span().start,
+                    message: format!("unknown key \"{}\" {place}{hint}", shortened(name)),
+                });
+                continue;
+            };
+            match self.value(inner, name, value) {
+                Some(value) => drop(object.insert(name.to_owned(), value)),
+                None => usable &= !required.contains(&name),
+            }
+        }
+        for name in required {
+            if !table.contains_key(name) {
+                usable = false;
+                let expected = properties
+                    .and_then(|properties| properties.get(name))
+                    .map(|schema| format!(", expected {}", expected(schema)))
+                    .unwrap_or_default();
+                self.found
+                    .push(Found { at, message: format!("missing key \"{name}\" in {title}{expected}") });
+            }
+        }
+        usable.then_some(Value::Object(object))
+    }
+
+    fn array(&mut self, schema: &Value, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        let Some(items) = value.get_ref().as_array() else {
+            return self.mismatch(key, value, "an array");
+        };
+        let least = schema.get("minItems").and_then(Value::as_u64).unwrap_or(0);
+        let count = items.iter().count();
+        if (count as u64) < least {
+            return self.fail(value.span().start, format!("\"{key}\" is empty, expected at least {least}"));
+        }
+        let inner = schema.get("items").unwrap_or(&Value::Null);
+        let items: Vec<_> = items.iter().map(|item| self.value(inner, key, item)).collect();
+        items.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
+    }
+
+    fn integer(&mut self, schema: &Value, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        let least = schema.get("minimum").and_then(Value::as_i64);
+        let most = schema.get("maximum").and_then(Value::as_i64);
+        match tree::integer(value) {
+            Some(number)
+                if least.is_none_or(|least| number >= least)
+                    && most.is_none_or(|most| number <= most)
+                    && i32::try_from(number).is_ok() =>
+            {
+                Some(number.into())
+            }
+            _ => {
+                let expected = expected(schema);
+                self.mismatch(key, value, &expected)
+            }
+        }
+    }
+
+    /// An enumeration, or a table whose `type` (or only key) tells which of several it is.
+    fn one_of(&mut self, options: &[Value], key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        let constants: Vec<&str> =
+            options.iter().filter_map(|option| option.get("const").and_then(Value::as_str)).collect();
+        let at = value.span().start;
+        if !constants.is_empty() {
+            return match value.get_ref() {
+                DeValue::String(text) if constants.contains(&text.as_ref()) => {
+                    Some(Value::String(text.to_string()))
+                }
+                DeValue::String(text) => {
+                    let hint = names::suggestion(text, &constants);
+                    self.fail(at, format!("unknown {key} \"{}\"{hint}", shortened(text)))
+                }
+                _ => self.mismatch(key, value, &format!("one of {}", names::list(&constants))),
+            };
+        }
+        let tagged: Vec<(&str, &Value)> =
+            options.iter().filter_map(|option| Some((tag(option)?, option))).collect();
+        let tags: Vec<&str> = tagged.iter().map(|(tag, _)| *tag).collect();
+        let what = key.trim_end_matches('s');
+        let DeValue::Table(table) = value.get_ref() else {
+            let expected = format!("a table with {}", alternatives(options));
+            return self.mismatch(key, value, &expected);
+        };
+        if tagged.is_empty() {
+            let option =
+                options.iter().find(|option| only_key(option).is_some_and(|only| table.contains_key(only)));
+            return match option {
+                Some(option) => self
+                    .table(option, table, at)
+                    .filter(|object| object.as_object().is_some_and(|o| o.len() == 1)),
+                None => {
+                    self.fail(at, format!("\"{key}\" is not complete, expected {}", alternatives(options)))
+                }
+            };
+        }
+        match table.get("type").map(|kind| (kind.get_ref(), kind)) {
+            None => self
+                .fail(at, format!("missing key \"type\" in {what}, expected one of {}", names::list(&tags))),
+            Some((DeValue::String(text), kind)) => {
+                match tagged.iter().find(|(tag, _)| *tag == text.as_ref()) {
+                    Some((_, option)) => self.table(option, table, at),
+                    None => {
+                        let hint = names::suggestion(text, &tags);
+                        self.fail(
+                            kind.span().start,
+                            format!("unknown {what} type \"{}\"{hint}", shortened(text)),
+                        )
+                    }
+                }
+            }
+            Some((_, kind)) => self.mismatch("type", kind, &format!("one of {}", names::list(&tags))),
+        }
+    }
+
+    /// Text or a table.
+    fn any_of(&mut self, options: &[Value], key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        let is_text = |option: &&Value| option.get("type").and_then(Value::as_str) == Some("string");
+        let option = match value.get_ref() {
+            DeValue::String(_) => options.iter().find(is_text),
+            DeValue::Table(_) => options.iter().find(|option| !is_text(option)),
+            _ => None,
+        };
+        match option {
+            Some(option) => self.value(option, key, value),
+            None => self.mismatch(key, value, "a string or a table"),
+        }
+    }
+
+    fn formatted(&mut self, format: &str, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        let (valid, wanted) = match (format, value.get_ref()) {
+            ("size", DeValue::Integer(_)) => {
+                return match tree::integer(value) {
+                    Some(bytes) if bytes >= 0 => Some(bytes.into()),
+                    _ => self.mismatch(key, value, units::SIZE_EXPECTED),
+                };
+            }
+            ("size", DeValue::String(text)) => (units::Size::parse(text).is_some(), units::SIZE_EXPECTED),
+            ("size", _) => (false, units::SIZE_EXPECTED),
+            ("interval", DeValue::String(text)) => {
+                (units::Span::parse(text).is_some(), units::DURATION_EXPECTED)
+            }
+            ("interval", _) => (false, units::DURATION_EXPECTED),
+            ("listen", DeValue::String(text)) if text == "off" => (true, ""),
+            ("listen", DeValue::String(text)) => (is_address(text), LISTEN_EXPECTED),
+            ("listen", _) => (false, LISTEN_EXPECTED),
+            ("address", DeValue::String(text)) => (is_address(text), ADDRESS_EXPECTED),
+            ("address", _) => (false, ADDRESS_EXPECTED),
+            ("url", DeValue::String(text)) => (is_url(text), URL_EXPECTED),
+            ("url", _) => (false, URL_EXPECTED),
+            ("plugin", DeValue::String(text)) => (is_plugin(text), PLUGIN_EXPECTED),
+            ("plugin", _) => (false, PLUGIN_EXPECTED),
+            (_, DeValue::String(_)) => (true, ""),
+            _ => (false, "a string"),
+        };
+        match value.get_ref() {
+            DeValue::String(text) if valid => Some(Value::String(text.to_string())),
+            _ => self.mismatch(key, value, wanted),
+        }
+    }
+}
+
+const ADDRESS_EXPECTED: &str = "an IP address and a port such as \"127.0.0.1:7070\" or \"[::1]:7070\"";
+const LISTEN_EXPECTED: &str = "\"off\" or an IP address and a port such as \"127.0.0.1:7070\"";
+const URL_EXPECTED: &str = "a URL that begins with http:// or https://";
+const PLUGIN_EXPECTED: &str = "a plugin's name, or NAME@sha256: and 64 lower-case hex digits";
+
+fn is_address(text: &str) -> bool {
+    text.parse::<SocketAddr>().is_ok()
+}
+
+fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with(['/', '?', '#', ':'])
+            && !rest.contains(|c: char| c.is_whitespace() || c.is_control())
+    })
+}
+
+fn is_plugin(text: &str) -> bool {
+    match text.split_once('@') {
+        None => names::is_name(text),
+        Some((name, pin)) => {
+            let digits = pin.strip_prefix("sha256:");
+            names::is_name(name)
+                && digits.is_some_and(|digits| {
+                    digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+                })
+        }
+    }
+}
+
+/// The constant of the `type` key of one option.
+fn tag(option: &Value) -> Option<&str> {
+    option.pointer("/properties/type/const").and_then(Value::as_str)
+}
+
+/// The one required key of an option without `type`.
+fn only_key(option: &Value) -> Option<&str> {
+    option.pointer("/required/0").and_then(Value::as_str)
+}
+
+fn alternatives(options: &[Value]) -> String {
+    let tags: Vec<&str> = options.iter().filter_map(tag).collect();
+    if !tags.is_empty() {
+        return format!("a type that is one of {}", names::list(&tags));
+    }
+    let keys: Vec<String> =
+        options.iter().filter_map(only_key).map(|key| format!("{{ {key} = \"..\" }}")).collect();
+    keys.join(" or ")
+}
+
+/// What a key's value should be, in words.
+fn expected(schema: &Value) -> String {
+    if let Some(options) = schema.get("oneOf").and_then(Value::as_array) {
+        return format!("a table with {}", alternatives(options));
+    }
+    let plain = match schema.get("format").and_then(Value::as_str) {
+        Some("size") => units::SIZE_EXPECTED,
+        Some("interval") => units::DURATION_EXPECTED,
+        Some("listen") => LISTEN_EXPECTED,
+        Some("address") => ADDRESS_EXPECTED,
+        Some("url") => URL_EXPECTED,
+        Some("plugin") => PLUGIN_EXPECTED,
+        _ => match schema.get("type").and_then(Value::as_str) {
+            Some("integer") => {
+                let least = schema.get("minimum").and_then(Value::as_i64);
+                let most = schema.get("maximum").and_then(Value::as_i64);
+                return match (least, most) {
+                    (Some(least), Some(most)) => format!("an integer from {least} to {most}"),
+                    _ => "an integer".to_owned(),
+                };
+            }
+            Some("boolean") => "true or false",
+            Some("array") => "an array",
+            Some("object") => "a table",
+            _ => "a string",
+        },
+    };
+    plain.to_owned()
+}
+
+/// At most 60 characters of a value, for messages.
+fn shortened(text: &str) -> String {
+    let mut characters = text.chars();
+    let start: String = characters.by_ref().take(60).collect();
+    if characters.next().is_some() { format!("{start}...") } else { start }
+}
