@@ -1,5 +1,5 @@
 //! Runs every case of `wit/vectors.json` on the native chunk. The format is described in that file.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
