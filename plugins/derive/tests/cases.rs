@@ -4,5 +4,7 @@ use std::path::Path;
 
 #[test]
 fn cases_give_what_is_expected() {
-    wasmill_sdk::testing::cases::<wasmill_derive::Derive>(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"));
+    wasmill_sdk::testing::cases::<wasmill_derive::Derive>(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("cases"),
+    );
 }

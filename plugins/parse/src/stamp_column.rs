@@ -106,7 +106,12 @@ impl StampColumn {
 
     /// [`StampColumn::write`] for RFC 3339: where that is asked for the text is only checked, so that no digit of
     /// its fraction is lost.
-    pub(crate) fn write_rfc3339(&mut self, row: usize, data: &[u8], span: &Range<usize>) -> Result<(), Unparsable> {
+    pub(crate) fn write_rfc3339(
+        &mut self,
+        row: usize,
+        data: &[u8],
+        span: &Range<usize>,
+    ) -> Result<(), Unparsable> {
         if self.time_as != TimeAs::Rfc3339 {
             return self.write(row, data, span, wasmill_sdk::time::rfc3339);
         }
@@ -122,7 +127,12 @@ impl StampColumn {
     /// [`StampColumn::write`] for `17/May/2015:10:05:03 +0000`: of a stamp on the same day and in the same zone as
     /// the one before only the clock is converted.
     #[inline(always)]
-    pub(crate) fn write_access(&mut self, row: usize, data: &[u8], span: &Range<usize>) -> Result<(), Unparsable> {
+    pub(crate) fn write_access(
+        &mut self,
+        row: usize,
+        data: &[u8],
+        span: &Range<usize>,
+    ) -> Result<(), Unparsable> {
         if self.time_as == TimeAs::Text {
             self.texts.set(row, data, span.start, span.end);
             return Ok(());

@@ -1,5 +1,7 @@
 //! Access logs: real lines, escapes, odd requests, and what is said of lines that cannot be parsed.
 
+#![expect(clippy::print_stderr, reason = "a skipped test says why")]
+
 use std::path::Path;
 
 use wasmill_parse::Parse;
@@ -72,7 +74,11 @@ fn combined_odd_requests_keep_what_was_sent() {
         let line = format!(r#"::1 - - [17/May/2015:10:05:03 +0000] "{request}" 200 1 "r" "a""#);
         let record: serde_json::Value = serde_json::from_str(&one(COMBINED, &line).unwrap()).unwrap();
         let shown = |name: &str| record[name].as_str().unwrap_or("null").to_owned();
-        assert_eq!([shown("method"), shown("path"), shown("protocol")], [method, path, protocol], "{request}");
+        assert_eq!(
+            [shown("method"), shown("path"), shown("protocol")],
+            [method, path, protocol],
+            "{request}"
+        );
     }
 }
 
@@ -98,7 +104,8 @@ fn combined_cut_line_is_parsed_as_far_as_it_goes() {
 
 #[test]
 fn combined_any_bytes_never_panic() {
-    let line = br#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 5 "http://x/" "Mo\"zi" extra"#;
+    let line =
+        br#"1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 5 "http://x/" "Mo\"zi" extra"#;
     let mut lines = Vec::new();
     for at in 0..line.len() {
         for byte in [b' ', b'"', b'\\', b'[', b']', b'-', 0xff, b'\n'] {
