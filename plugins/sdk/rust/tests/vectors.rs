@@ -1,5 +1,6 @@
 //! Runs every case of `wit/vectors.json` through the SDK's chunk: what a plugin sees and does must be what the host
 //! and a real component do. The format is described in that file.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
