@@ -14,9 +14,10 @@ use bytes::Bytes;
 pub struct Position {
     /// The source's name, unique in its stream.
     pub name: String,
-    /// A part of the source (a file's identity); positions of different partitions are independent.
-    pub partition: String,
-    /// The source's own encoding.
+    /// A part of the source (for files a slot, below [`crate::PARTITIONS_MAX`]); positions of different
+    /// partitions are independent.
+    pub partition: u32,
+    /// The source's own encoding; a later one of the same partition replaces it.
     pub position: Vec<u8>,
 }
 
@@ -69,20 +70,18 @@ pub enum AppendError {
 /// A stream's buffer as sources see it.
 ///
 /// Order is by call: a batch is stored behind those whose `append` was called before, whatever the
-/// order in which the futures are polled. `Full` and `Closed` are decided by the call, so that the
-/// future is ready at its first poll. When a write fails, appends that were called after it fail too.
+/// order in which the futures are polled. When a write fails, appends that were called after it fail too.
 pub trait Append: Send + Sync + 'static {
-    /// Appends the batch as a whole; the future is ready when the batch is durable. A batch without
-    /// records stores its position only. An empty position forgets its partition.
+    /// Appends the batch as a whole; it is never empty. The future is ready when the batch is durable.
     fn append(
         &self,
         batch: RecordBatch,
     ) -> impl Future<Output = Result<Receipt, AppendError>> + Send + 'static;
 
-    /// Every durable position of a source, by partition.
+    /// The last durable position of a partition of a source.
     ///
     /// # Errors
     /// [`AppendError::Unavailable`] while it is not known what is durable (after
     /// [`AppendError::Unknown`], until the buffer was reopened).
-    fn positions(&self, source: &str) -> Result<Vec<(String, Vec<u8>)>, AppendError>;
+    fn position(&self, source: &str, partition: u32) -> Result<Option<Vec<u8>>, AppendError>;
 }

@@ -10,13 +10,16 @@
 mod append;
 mod body;
 mod file;
+mod lane;
+mod lines;
+mod position;
 mod stats;
 mod stdin;
 mod tcp;
 
 pub use append::{Append, AppendError, Position, Receipt, RecordBatch};
 pub use body::{BodyError, BodyLimits, Framing, SplitBody, split_body};
-pub use file::{FileError, FileOptions, FileSource, Start};
+pub use file::{FileError, FileOptions, FileSource, PARTITIONS_MAX, Start};
 pub use stats::SourceStats;
 pub use stdin::LineSource;
 pub use tcp::{TcpOptions, TcpSource};

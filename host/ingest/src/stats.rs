@@ -14,6 +14,14 @@ pub struct SourceStats {
 }
 
 impl SourceStats {
+    pub(crate) fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(counter: &AtomicU64, value: u64) {
+        counter.store(value, Ordering::Relaxed);
+    }
+
     /// Records that have a receipt.
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::Relaxed)
