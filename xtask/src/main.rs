@@ -1,2 +1,89 @@
-//! xtask
-fn main() {}
+//! The project's own commands: `cargo xtask plugins | test | ci | generate`.
+//!
+//! This file owns the command line and nothing else: each command is a module that can be read alone.
+//! It is a program for people who work on the project, so it talks on the terminal: what it does and why
+//! goes to stderr, what another program would read (figures, generated data) to stdout.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
+
+mod access_log;
+mod component;
+mod plugins;
+#[allow(dead_code, reason = "its guarded child is for the demo")]
+mod process;
+mod project;
+mod suite;
+mod toolchain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::project::Project;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the first-party plugins to Wasm components (finds or installs what that needs)
+    Plugins {
+        /// Only these plugins (all without)
+        names: Vec<String>,
+        /// Where the components go [default: <target dir>/plugins]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Run every test: plugins built to Wasm, unit and black-box tests, doc tests
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+        /// Unit tests only: no Wasm build, no black-box tests, no doc tests
+        #[arg(long)]
+        fast: bool,
+    },
+    /// What CI runs: fmt, clippy with warnings denied, then every test
+    Ci,
+    /// Write a realistic access log (combined format) to stdout or a file
+    Generate {
+        /// Lines to write
+        #[arg(long, default_value_t = 1_000_000)]
+        records: u64,
+        /// The same seed gives the same bytes
+        #[arg(long, default_value_t = access_log::DEFAULT_SEED)]
+        seed: u64,
+        /// Where to write [default: stdout]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Plugins { names, out } => {
+            let project = Project::find()?;
+            let out = out.unwrap_or_else(|| project.plugin_dir());
+            plugins::build(&project, &names, &out)?;
+            Ok(())
+        }
+        Command::Test { filter, fast } => suite::test(&Project::find()?, filter.as_deref(), fast),
+        Command::Ci => suite::ci(&Project::find()?),
+        Command::Generate { records, seed, out } => access_log::write_to(records, seed, out.as_deref()),
+    }
+}

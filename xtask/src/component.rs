@@ -1,0 +1,66 @@
+//! From a core module as the compiler wrote it to the component that the host loads.
+//!
+//! A component carries its manifest in the custom section `wasmill:manifest` (JSON), so that one file is
+//! everything and the digest covers it. The schema of a plugin's config is a file of its own beside
+//! `manifest.json` (editors like that); it is put into the manifest here.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use wasm_encoder::{ComponentSection, CustomSection};
+use wit_component::ComponentEncoder;
+
+/// The custom section that holds the manifest.
+const MANIFEST_SECTION: &str = "wasmill:manifest";
+
+/// Bytes 4..8 of a core module; a component has another version and layer there.
+const CORE_MODULE: [u8; 4] = [1, 0, 0, 0];
+
+/// A component with its manifest inside, made of what the compiler wrote (core module or component).
+pub(crate) fn assemble(wasm: &[u8], manifest: Option<&str>) -> Result<Vec<u8>> {
+    let mut component = componentize(wasm)?.into_owned();
+    if let Some(manifest) = manifest {
+        append_custom_section(&mut component, MANIFEST_SECTION, manifest.as_bytes());
+    }
+    Ok(component)
+}
+
+fn componentize(wasm: &[u8]) -> Result<Cow<'_, [u8]>> {
+    match wasm.get(4..8) {
+        Some(version) if version == CORE_MODULE => {
+            let mut encoder = ComponentEncoder::default().validate(true).module(wasm)?;
+            Ok(Cow::Owned(encoder.encode()?))
+        }
+        Some(_) => Ok(Cow::Borrowed(wasm)),
+        None => bail!("not a Wasm file: {} bytes", wasm.len()),
+    }
+}
+
+fn append_custom_section(component: &mut Vec<u8>, name: &str, data: &[u8]) {
+    CustomSection { name: name.into(), data: data.into() }.append_to_component(component);
+}
+
+/// `manifest.json` of a plugin as one JSON text, the schema that it names put in its place.
+pub(crate) fn read_manifest(dir: &Path) -> Result<String> {
+    let file = dir.join("manifest.json");
+    let mut manifest = read_json(&file)?;
+    let object = manifest.as_object_mut().with_context(|| format!("{}: not an object", file.display()))?;
+    if let Some(Value::String(name)) = object.get("config_schema") {
+        let schema = read_json(&dir.join(name))?;
+        object.insert("config_schema".to_owned(), schema);
+    }
+    Ok(manifest.to_string())
+}
+
+fn read_json(file: &Path) -> Result<Value> {
+    let text = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{}: not JSON", file.display()))
+}
+
+/// `sha256` in lower-case hexadecimal digits.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

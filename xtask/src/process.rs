@@ -1,0 +1,100 @@
+//! Running other programs: with a time limit, with their output copied through, and on the search path.
+//!
+//! It never shows less than the program said: what is captured is also passed on.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// The command as a person would type it, for messages.
+pub(crate) fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// Runs a command to its end; anything but success is an error that shows the command.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("start `{}`", shown(command)))?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs a command and kills it when it is not done within `limit`. `None` = it was killed.
+pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
+    let mut child =
+        command.stdin(Stdio::null()).spawn().with_context(|| format!("start `{}`", shown(command)))?;
+    let end = Instant::now() + limit;
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        pause(Duration::from_millis(50));
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(None)
+}
+
+/// What a command writes to stdout, or `None` when it cannot be started or fails.
+pub(crate) fn output_of(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Which of a child's streams [`run_watching`] reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watched {
+    Stdout,
+    Stderr,
+}
+
+/// Runs a command, passes one of its output streams on line by line and shows each line to `look`.
+pub(crate) fn run_watching(
+    command: &mut Command,
+    watched: Watched,
+    mut look: impl FnMut(&str),
+) -> Result<ExitStatus> {
+    match watched {
+        Watched::Stdout => command.stdout(Stdio::piped()),
+        Watched::Stderr => command.stderr(Stdio::piped()),
+    };
+    let mut child = command.spawn().with_context(|| format!("start `{}`", shown(command)))?;
+    let stream: Box<dyn Read> = match watched {
+        Watched::Stdout => Box::new(child.stdout.take().context("the child has no stdout")?),
+        Watched::Stderr => Box::new(child.stderr.take().context("the child has no stderr")?),
+    };
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        match watched {
+            Watched::Stdout => std::io::stdout().write_all(&line)?,
+            Watched::Stderr => std::io::stderr().write_all(&line)?,
+        }
+        look(String::from_utf8_lossy(&line).trim_end());
+    }
+    Ok(child.wait()?)
+}
+
+/// The first file of that name in a directory of `PATH`.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// Lets a moment pass between two looks at a condition that another process fulfils.
+pub(crate) fn pause(moment: Duration) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "another process cannot wake us; callers look again and have a deadline"
+    )]
+    std::thread::sleep(moment);
+}

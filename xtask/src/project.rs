@@ -1,0 +1,97 @@
+//! Where things are: the checkout, cargo's target directory, and which packages the workspace has.
+//!
+//! Everything comes from `cargo metadata`, so that `CARGO_TARGET_DIR` and cargo's own configuration are
+//! honoured. It writes nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// A checkout of the project and its target directory.
+pub(crate) struct Project {
+    pub(crate) root: PathBuf,
+    pub(crate) target: PathBuf,
+    packages: Vec<Package>,
+}
+
+/// A member of the workspace.
+#[derive(Clone, Debug)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) dir: PathBuf,
+    /// File name (without extension) of the dynamic library that the package builds, if it builds one.
+    pub(crate) cdylib: Option<String>,
+}
+
+impl Project {
+    /// The checkout that this program was built from.
+    pub(crate) fn find() -> Result<Project> {
+        let manifest_dir =
+            std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&manifest_dir).parent().context("xtask has no parent directory")?.to_path_buf();
+        let (target, packages) = metadata(&root)?;
+        Ok(Project { root, target, packages })
+    }
+
+    /// Where `cargo xtask plugins` puts the components, and where the tests look for them.
+    pub(crate) fn plugin_dir(&self) -> PathBuf {
+        self.target.join("plugins")
+    }
+
+    /// Where the components that only the tests use go.
+    pub(crate) fn guest_dir(&self) -> PathBuf {
+        self.target.join("guests")
+    }
+
+    /// Cargo's target directory for everything that is built to Wasm.
+    pub(crate) fn wasm_dir(&self) -> PathBuf {
+        self.target.join("wasm")
+    }
+
+    /// The member of the workspace whose manifest lies in `dir`.
+    pub(crate) fn package_in(&self, dir: &Path) -> Option<&Package> {
+        self.packages.iter().find(|package| package.dir == dir)
+    }
+}
+
+/// The package that lies in `dir`, in whatever workspace it belongs to.
+pub(crate) fn package_outside(dir: &Path) -> Result<Package> {
+    let (_, packages) = metadata(dir)?;
+    packages
+        .into_iter()
+        .find(|package| package.dir == dir)
+        .with_context(|| format!("{} holds no package", dir.display()))
+}
+
+/// The cargo that runs this program, else the one on the path.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn metadata(dir: &Path) -> Result<(PathBuf, Vec<Package>)> {
+    let output = cargo()
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .current_dir(dir)
+        .output()
+        .context("run cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("read cargo metadata")?;
+    let target = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
+    Ok((PathBuf::from(target), packages.iter().filter_map(package).collect()))
+}
+
+fn package(value: &Value) -> Option<Package> {
+    let name = value["name"].as_str()?.to_owned();
+    let dir = Path::new(value["manifest_path"].as_str()?).parent()?.to_path_buf();
+    let is_cdylib = |target: &&Value| {
+        target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
+    };
+    let cdylib = value["targets"].as_array()?.iter().find(is_cdylib);
+    let cdylib = cdylib.and_then(|target| target["name"].as_str()).map(|name| name.replace('-', "_"));
+    Some(Package { name, dir, cdylib })
+}

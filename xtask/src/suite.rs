@@ -1,0 +1,222 @@
+//! `cargo xtask test` and `cargo xtask ci`: everything in order, with a summary at the end.
+//!
+//! Tests find what was built for them through the environment:
+//! - `WASMILL_PLUGINS`: directory with the first-party plugins as components;
+//! - `WASMILL_GUESTS`: directory with the components that only tests use;
+//! - `WASMILL_BIN`: the `wasmill` binary, for the black-box tests.
+//!
+//! It decides no test's outcome: what `cargo` answers is the answer.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::plugins;
+use crate::process::{self, Watched};
+use crate::project::{self, Project};
+
+/// Runs every test, or those whose name contains `filter`; `fast` leaves out all but the unit tests.
+pub(crate) fn test(project: &Project, filter: Option<&str>, fast: bool) -> Result<()> {
+    let mut steps = Steps::default();
+    test_steps(project, filter, fast, &mut steps);
+    steps.finish("test")
+}
+
+/// What CI runs.
+pub(crate) fn ci(project: &Project) -> Result<()> {
+    let mut steps = Steps::default();
+    steps.run("fmt", || {
+        process::run(cargo(project).args(["fmt", "--all", "--check"]))?;
+        Ok(None)
+    });
+    steps.run("clippy", || {
+        let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        process::run(cargo(project).args(arguments))?;
+        Ok(None)
+    });
+    test_steps(project, None, false, &mut steps);
+    steps.finish("ci")
+}
+
+fn test_steps(project: &Project, filter: Option<&str>, fast: bool, steps: &mut Steps) {
+    if !fast {
+        let built = steps.run("plugins", || {
+            plugins::build(project, &[], &project.plugin_dir())?;
+            Ok(None)
+        });
+        let built = built
+            && steps.run("build", || {
+                process::run(cargo(project).args(["build", "--workspace", "--bins"]))?;
+                Ok(None)
+            });
+        if !built {
+            steps.skip("tests", "they need the plugins and the program");
+            return;
+        }
+    }
+    let nextest = process::output_of(cargo(project).args(["nextest", "--version"])).is_some();
+    steps.run("tests", || run_tests(project, filter, fast, nextest));
+    // `cargo test` runs them among the rest.
+    if !fast && nextest {
+        steps.run("doc tests", || run_doc_tests(project, filter));
+    }
+}
+
+fn run_tests(project: &Project, filter: Option<&str>, fast: bool, nextest: bool) -> Result<Option<String>> {
+    let mut command = cargo(project);
+    command.args(if nextest { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] });
+    command.arg("--workspace");
+    if nextest {
+        command.args(["--no-fail-fast", "--no-tests=pass"]);
+    }
+    if fast {
+        command.args(["--lib", "--bins", "--exclude", "wasmill-tests"]);
+    }
+    if let Some(filter) = filter {
+        command.arg(filter);
+    }
+    with_environment(project, &mut command);
+    let mut tally = Tally::default();
+    let watched = if nextest { Watched::Stderr } else { Watched::Stdout };
+    let status = process::run_watching(&mut command, watched, |line| tally.look(line))?;
+    if !status.success() {
+        bail!("{} ({status})", tally.closing());
+    }
+    Ok(Some(tally.closing()))
+}
+
+fn run_doc_tests(project: &Project, filter: Option<&str>) -> Result<Option<String>> {
+    let mut command = cargo(project);
+    command.args(["test", "--doc", "--workspace", "--no-fail-fast"]).args(filter);
+    with_environment(project, &mut command);
+    let mut tally = Tally::default();
+    let status = process::run_watching(&mut command, Watched::Stdout, |line| tally.look(line))?;
+    if !status.success() {
+        bail!("{} ({status})", tally.closing());
+    }
+    Ok(Some(tally.closing()))
+}
+
+fn with_environment(project: &Project, command: &mut Command) {
+    let profile_dir = project.target.join("debug");
+    command.env("WASMILL_PLUGINS", project.plugin_dir()).env("WASMILL_GUESTS", project.guest_dir());
+    command.env("WASMILL_BIN", profile_dir.join("wasmill"));
+}
+
+fn cargo(project: &Project) -> Command {
+    let mut command = project::cargo();
+    command.current_dir(&project.root);
+    // Set for this program by the cargo that runs it; the next one must find its own.
+    for name in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// What the runners said in their closing lines.
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    nextest: Option<String>,
+}
+
+impl Tally {
+    fn look(&mut self, line: &str) {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.passed += count_before(counts, " passed");
+            self.failed += count_before(counts, " failed");
+            self.ignored += count_before(counts, " ignored");
+        } else if line.trim_start().starts_with("Summary [") {
+            self.nextest = Some(line.trim().to_owned());
+        }
+    }
+
+    fn closing(&self) -> String {
+        match &self.nextest {
+            Some(summary) => summary.clone(),
+            None => format!("{} passed, {} failed, {} ignored", self.passed, self.failed, self.ignored),
+        }
+    }
+}
+
+/// The number that stands before `word`: `ok. 12 passed; 0 failed` and ` passed` give 12.
+fn count_before(text: &str, word: &str) -> u64 {
+    let before = text.split(word).next().filter(|before| before.len() < text.len());
+    before.and_then(|before| before.rsplit(' ').next()).and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// What was done, for the summary.
+#[derive(Default)]
+struct Steps {
+    done: Vec<Step>,
+}
+
+struct Step {
+    name: &'static str,
+    took: Duration,
+    outcome: Result<Option<String>>,
+}
+
+impl Steps {
+    fn run(&mut self, name: &'static str, work: impl FnOnce() -> Result<Option<String>>) -> bool {
+        eprintln!("== {name}");
+        let started = Instant::now();
+        let outcome = work();
+        let passed = outcome.is_ok();
+        self.done.push(Step { name, took: started.elapsed(), outcome });
+        passed
+    }
+
+    fn skip(&mut self, name: &'static str, reason: &'static str) {
+        let outcome = Err(anyhow::anyhow!("not run: {reason}"));
+        self.done.push(Step { name, took: Duration::ZERO, outcome });
+    }
+
+    /// Prints what happened; an error when a step failed.
+    fn finish(self, title: &str) -> Result<()> {
+        eprintln!("== summary");
+        let mut failed = Vec::new();
+        for step in self.done {
+            let seconds = step.took.as_secs_f64();
+            let (word, detail) = match &step.outcome {
+                Ok(detail) => ("ok", detail.clone().unwrap_or_default()),
+                Err(error) => ("FAILED", format!("{error:#}")),
+            };
+            println!("{title}: {:<10} {word:<7} {seconds:>7.1} s  {detail}", step.name);
+            if step.outcome.is_err() {
+                failed.push(step.name);
+            }
+        }
+        if !failed.is_empty() {
+            bail!("{title} failed: {}", failed.join(", "));
+        }
+        println!("{title}: all passed");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tally_several_result_lines_adds_them_up() {
+        let mut tally = Tally::default();
+        tally.look(
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s",
+        );
+        tally.look("running 3 tests");
+        tally.look("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured");
+        assert_eq!(tally.closing(), "14 passed, 1 failed, 1 ignored");
+    }
+
+    #[test]
+    fn tally_nextest_summary_is_kept_as_it_is() {
+        let mut tally = Tally::default();
+        tally.look("     Summary [   0.5s] 12 tests run: 12 passed, 0 skipped");
+        assert_eq!(tally.closing(), "Summary [   0.5s] 12 tests run: 12 passed, 0 skipped");
+    }
+}
