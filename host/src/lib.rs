@@ -1,1 +1,4 @@
 //! Wasmill.
+
+pub mod pipeline;
+pub mod api;

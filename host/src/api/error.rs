@@ -1,0 +1,99 @@
+//! From what went wrong to a status code: one exhaustive match, no wildcard.
+//!
+//! It owns the error body `{"error":{"code","message"}}`. It refuses to show anything but what the
+//! client can act on.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use wasmill_encode::DecodeError;
+use wasmill_ingest::{AppendError, BodyError};
+
+/// Everything that a request can be refused with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    #[error("no such route")]
+    NoRoute,
+    #[error("method not allowed")]
+    Method,
+    #[error("no stream {name:?} takes records over HTTP")]
+    NoStream { name: String },
+    #[error(
+        "content type {found:?} is not supported, expected application/x-ndjson, application/json, text/plain, application/octet-stream or application/vnd.wasmill.length-delimited"
+    )]
+    ContentType { found: String },
+    #[error("content encoding {found:?} is not supported, expected gzip, zstd or identity")]
+    ContentEncoding { found: String },
+    #[error("body has more than {limit} bytes")]
+    BodyTooLarge { limit: u64 },
+    #[error("decompressed body has more than {limit} bytes")]
+    DecompressedTooLarge { limit: u64 },
+    #[error("{reason}")]
+    Corrupt { reason: String },
+    #[error("body broke off")]
+    BrokenBody,
+    #[error("no piece of the body came within {wait:?}")]
+    SlowBody { wait: Duration },
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+impl ApiError {
+    pub(super) fn decode(error: DecodeError) -> ApiError {
+        match error {
+            DecodeError::TooLarge { cap } => ApiError::DecompressedTooLarge { limit: cap as u64 },
+            DecodeError::Corrupt { .. } => ApiError::Corrupt { reason: error.to_string() },
+        }
+    }
+
+    /// Status and the code for programs.
+    fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            ApiError::NoRoute => (StatusCode::NOT_FOUND, "no_route"),
+            ApiError::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            ApiError::NoStream { .. } => (StatusCode::NOT_FOUND, "no_stream"),
+            ApiError::ContentType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type"),
+            ApiError::ContentEncoding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding"),
+            ApiError::BodyTooLarge { .. } | ApiError::DecompressedTooLarge { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")
+            }
+            ApiError::Corrupt { .. } => (StatusCode::BAD_REQUEST, "corrupt_body"),
+            ApiError::BrokenBody => (StatusCode::BAD_REQUEST, "broken_body"),
+            ApiError::SlowBody { .. } => (StatusCode::REQUEST_TIMEOUT, "slow_body"),
+            ApiError::Body(BodyError::RecordTooLarge { .. }) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "record_too_large")
+            }
+            ApiError::Body(BodyError::TooManyRecords { .. }) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too_many_records")
+            }
+            ApiError::Body(BodyError::BodyTooLarge { .. }) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")
+            }
+            ApiError::Body(BodyError::NoJsonArray { .. }) => (StatusCode::BAD_REQUEST, "no_json_array"),
+            ApiError::Body(BodyError::Truncated { .. }) => (StatusCode::BAD_REQUEST, "truncated_body"),
+            ApiError::Append(AppendError::Full { .. }) => (StatusCode::TOO_MANY_REQUESTS, "buffer_full"),
+            ApiError::Append(AppendError::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            ApiError::Append(AppendError::Unknown) => (StatusCode::SERVICE_UNAVAILABLE, "unknown"),
+            ApiError::Append(AppendError::Closed) => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, code) = self.status();
+        let body = serde_json::json!({ "error": { "code": code, "message": self.to_string() } });
+        let mut response = (status, axum::Json(body)).into_response();
+        if let ApiError::Append(AppendError::Full { retry_after }) = self {
+            // Whole seconds, rounded up: the header knows no fractions.
+            let seconds = retry_after.as_millis().div_ceil(1000).max(1);
+            if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+                response.headers_mut().insert(header::RETRY_AFTER, value);
+            }
+        }
+        response
+    }
+}

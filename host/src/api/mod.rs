@@ -1,0 +1,185 @@
+//! HTTP: push, metrics, health and state.
+//!
+//! It owns routes, the bounds of a request and of a listener, and (in `error`) the mapping from what
+//! went wrong to status codes. It sees the program through [`Host`] only; it refuses to reach into the
+//! buffer, and to answer a push before its records have a receipt.
+//!
+//! | status of a push | meaning |
+//! |---|---|
+//! | 200 | durable: count and offsets in the answer |
+//! | 400, 404, 408, 413, 415 | refused, nothing stored |
+//! | 429 | buffer full, nothing stored; send again after `Retry-After` |
+//! | 503 `unavailable` | nothing stored; send again |
+//! | 503 `unknown` | a write failed half-way: the records may or may not be stored |
+
+mod error;
+mod push;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmill_ingest::Append;
+
+pub use error::ApiError;
+
+/// Bytes of request bodies that are in memory at a time, unless a single body may be longer.
+const BODIES_BYTES_MAX: u64 = 256 << 20;
+
+/// The program as the routes see it.
+pub trait Host: Send + Sync + 'static {
+    type Append: Append;
+
+    /// The stream of this name, if records may be pushed to it.
+    fn stream(&self, name: &str) -> Option<Arc<Self::Append>>;
+    /// State per stream, for `GET /v1/streams`.
+    fn streams(&self) -> serde_json::Value;
+    /// Loaded and refused plugins, for `GET /v1/plugins`.
+    fn plugins(&self) -> serde_json::Value;
+    /// `Err` says what is not ready yet.
+    fn ready(&self) -> Result<(), String>;
+    /// Prometheus text.
+    fn metrics(&self) -> String;
+}
+
+/// Bounds of requests.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiLimits {
+    /// Bytes of a body, before and after decompression.
+    pub max_body: u64,
+    /// Bytes of one record.
+    pub max_record: u64,
+    /// Records of one request.
+    pub max_records: u32,
+    /// Longest wait for the next piece of a body.
+    pub read_timeout: Duration,
+}
+
+/// What the handlers share.
+struct Shared<H> {
+    host: Arc<H>,
+    limits: ApiLimits,
+    /// One permit per KiB of request body in memory.
+    bodies: Semaphore,
+}
+
+/// The routes.
+pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits) -> Router {
+    let bodies = Semaphore::new(push::permits(BODIES_BYTES_MAX.max(limits.max_body)) as usize);
+    let shared = Arc::new(Shared { host, limits, bodies });
+    Router::new()
+        .route("/v1/streams/{name}/records", post(push::push::<H>))
+        .route("/v1/streams", get(streams::<H>))
+        .route("/v1/plugins", get(plugins::<H>))
+        .route("/metrics", get(metrics::<H>))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready::<H>))
+        .fallback(async || ApiError::NoRoute)
+        .method_not_allowed_fallback(async || ApiError::Method)
+        .with_state(shared)
+}
+
+async fn streams<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
+    axum::Json(shared.host.streams()).into_response()
+}
+
+async fn plugins<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
+    axum::Json(shared.host.plugins()).into_response()
+}
+
+async fn metrics<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.host.metrics()).into_response()
+}
+
+async fn ready<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
+    match shared.host.ready() {
+        Ok(()) => "ready\n".into_response(),
+        Err(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("{what}\n")).into_response(),
+    }
+}
+
+/// Serves until `stop` is ready, then finishes the requests that have begun.
+///
+/// # Errors
+/// What the operating system says about the listener.
+pub async fn serve(
+    listener: TcpListener,
+    max_connections: u32,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let permits = Arc::new(Semaphore::new(max_connections.max(1) as usize));
+    axum::serve(Bounded { listener, permits }, router).with_graceful_shutdown(stop).await
+}
+
+/// A listener that accepts no more connections than there are permits; more wait in the system's queue.
+struct Bounded {
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+}
+
+impl axum::serve::Listener for Bounded {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+        let (stream, peer) = axum::serve::Listener::accept(&mut self.listener).await;
+        // Answers are small; waiting to fill a packet would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, %peer, "cannot disable packet delay");
+        }
+        (Connection { stream, _permit: permit }, peer)
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that gives its permit back when it is closed.
+struct Connection {
+    stream: TcpStream,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,117 @@
+//! `POST /v1/streams/{name}/records`.
+//!
+//! It owns reading a body within its bounds (length, time between pieces, bytes of all bodies in
+//! memory), opening and splitting it, and the receipt as JSON. Nothing of a refused request is stored.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::body::{Body, HttpBody};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use wasmill_encode::Encoding;
+use wasmill_ingest::{Append, BodyLimits, Framing, RecordBatch, SplitBody, split_body};
+
+use super::error::ApiError;
+use super::{ApiLimits, Host, Shared};
+
+/// Bodies from this size on are opened and split off the async threads.
+const BLOCKING_BYTES_MIN: usize = 64 << 10;
+
+/// Permits for so many bytes.
+pub(super) fn permits(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4)
+}
+
+pub(super) async fn push<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let limits = shared.limits;
+    let Some(stream) = shared.host.stream(&name) else { return Err(ApiError::NoStream { name }) };
+    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
+    let framing =
+        Framing::of_content_type(&content_type).ok_or(ApiError::ContentType { found: content_type })?;
+    let content_encoding = text(header::CONTENT_ENCODING).unwrap_or_default();
+    let encoding = Encoding::from_header(&content_encoding)
+        .ok_or(ApiError::ContentEncoding { found: content_encoding })?;
+
+    let announced = body.size_hint().exact();
+    if announced.is_some_and(|bytes| bytes > limits.max_body) {
+        return Err(ApiError::BodyTooLarge { limit: limits.max_body });
+    }
+    let held = match (encoding, announced) {
+        (Encoding::Identity, Some(bytes)) => bytes,
+        _ => limits.max_body,
+    };
+    // Waiting here is back-pressure on the connection; the semaphore is never closed.
+    let _permit = shared.bodies.acquire_many(permits(held)).await.ok();
+    let body = read(body, &limits).await?;
+    let split = if body.len() < BLOCKING_BYTES_MIN {
+        open(encoding, framing, body, &limits)?
+    } else {
+        let opened = tokio::task::spawn_blocking(move || open(encoding, framing, body, &limits));
+        opened.await.map_err(|_| ApiError::BrokenBody)??
+    };
+    if split.ends.is_empty() {
+        return Ok(Json(serde_json::json!({ "records": 0 })));
+    }
+    let batch = RecordBatch { payload: split.payload, ends: split.ends, arrival: now(), source: None };
+    let receipt = stream.append(batch).await?;
+    let last = receipt.first_offset + u64::from(receipt.count.saturating_sub(1));
+    Ok(Json(serde_json::json!({
+        "records": receipt.count,
+        "first_offset": receipt.first_offset,
+        "last_offset": last,
+    })))
+}
+
+async fn read(mut body: Body, limits: &ApiLimits) -> Result<Bytes, ApiError> {
+    let mut whole = BytesMut::new();
+    loop {
+        let next = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context));
+        let frame = tokio::time::timeout(limits.read_timeout, next)
+            .await
+            .map_err(|_| ApiError::SlowBody { wait: limits.read_timeout })?;
+        let Some(frame) = frame else { return Ok(whole.freeze()) };
+        let frame = frame.map_err(|_| ApiError::BrokenBody)?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if (whole.len() + piece.len()) as u64 > limits.max_body {
+            return Err(ApiError::BodyTooLarge { limit: limits.max_body });
+        }
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(piece);
+        }
+        whole.extend_from_slice(&piece);
+    }
+}
+
+fn open(
+    encoding: Encoding,
+    framing: Framing,
+    body: Bytes,
+    limits: &ApiLimits,
+) -> Result<SplitBody, ApiError> {
+    let body = match encoding {
+        Encoding::Identity => body,
+        Encoding::Gzip | Encoding::Zstd => {
+            let cap = usize::try_from(limits.max_body).unwrap_or(usize::MAX);
+            let mut opened = Vec::new();
+            wasmill_encode::decompress(encoding, &body, cap, &mut opened).map_err(ApiError::decode)?;
+            opened.into()
+        }
+    };
+    let limits = BodyLimits { max_record: limits.max_record, max_records: limits.max_records };
+    Ok(split_body(framing, body, &limits)?)
+}
+
+/// Nanoseconds since the Unix epoch.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

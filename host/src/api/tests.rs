@@ -1,0 +1,168 @@
+//! The routes over a real connection, against a program that is a few lines.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
+
+use super::{ApiLimits, Host, router, serve};
+
+#[derive(Default)]
+struct Fake {
+    next: Mutex<Option<AppendError>>,
+    count: Mutex<u64>,
+}
+
+impl Append for Fake {
+    fn append(
+        &self,
+        batch: RecordBatch,
+    ) -> impl Future<Output = Result<Receipt, AppendError>> + Send + 'static {
+        let mut count = self.count.lock().unwrap();
+        let result = match self.next.lock().unwrap().take() {
+            Some(error) => Err(error),
+            None => Ok(Receipt { first_offset: *count, count: batch.len() as u32 }),
+        };
+        if result.is_ok() {
+            *count += batch.len() as u64;
+        }
+        std::future::ready(result)
+    }
+
+    fn position(&self, _: &str, _: u32) -> Result<Option<Vec<u8>>, AppendError> {
+        Ok(None)
+    }
+}
+
+struct Program(Arc<Fake>);
+
+impl Host for Program {
+    type Append = Fake;
+
+    fn stream(&self, name: &str) -> Option<Arc<Fake>> {
+        (name == "access").then(|| Arc::clone(&self.0))
+    }
+    fn streams(&self) -> serde_json::Value {
+        serde_json::json!([])
+    }
+    fn plugins(&self) -> serde_json::Value {
+        serde_json::json!([])
+    }
+    fn ready(&self) -> Result<(), String> {
+        Err("stream access is starting".to_owned())
+    }
+    fn metrics(&self) -> String {
+        "up 1\n".to_owned()
+    }
+}
+
+/// Sends one request with these header lines; the whole answer.
+async fn request(fake: &Arc<Fake>, head: &str, body: &[u8]) -> String {
+    let limits = ApiLimits {
+        max_body: 1000,
+        max_record: 100,
+        max_records: 3,
+        read_timeout: Duration::from_millis(200),
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = router(Arc::new(Program(Arc::clone(fake))), limits);
+    let server = tokio::spawn(serve(listener, 4, routes, std::future::pending()));
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!("{head}\r\nhost: x\r\nconnection: close\r\n\r\n");
+    socket.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    // A server that refuses before it has read the body may reset the connection behind its answer.
+    drop(socket.read_to_end(&mut answer).await);
+    server.abort();
+    String::from_utf8(answer).unwrap()
+}
+
+async fn push(fake: &Arc<Fake>, headers: &str, body: &[u8]) -> String {
+    let length = body.len();
+    let head = format!("POST /v1/streams/access/records HTTP/1.1\r\ncontent-length: {length}\r\n{headers}");
+    request(fake, &head, body).await
+}
+
+const NDJSON: &str = "content-type: application/x-ndjson";
+
+#[tokio::test]
+async fn push_is_answered_with_count_and_offsets() {
+    let fake = Arc::default();
+    let first = push(&fake, NDJSON, b"{}\n{}\n").await;
+    assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+    let second = push(&fake, "content-type: application/json; charset=utf-8", b"[1, 2]").await;
+    assert!(second.ends_with(r#"{"first_offset":2,"last_offset":3,"records":2}"#), "{second}");
+}
+
+#[tokio::test]
+async fn push_compressed_is_opened_under_the_limit() {
+    let fake = Arc::default();
+    // "{}\n" as one gzip member.
+    let gzip = [31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 174, 229, 2, 0, 6, 176, 161, 221, 3, 0, 0, 0];
+    let answer = push(&fake, &format!("{NDJSON}\r\ncontent-encoding: gzip"), &gzip).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"records\":1"), "{answer}");
+    let broken = push(&fake, &format!("{NDJSON}\r\ncontent-encoding: zstd"), b"nonsense").await;
+    assert!(broken.starts_with("HTTP/1.1 400") && broken.contains("corrupt_body"), "{broken}");
+}
+
+#[tokio::test]
+async fn push_over_a_limit_is_413_and_stores_nothing() {
+    let fake: Arc<Fake> = Arc::default();
+    for (body, code) in [
+        (vec![b'x'; 1001], "body_too_large"),
+        (vec![b'x'; 101], "record_too_large"),
+        (b"1\n2\n3\n4\n".to_vec(), "too_many_records"),
+    ] {
+        let answer = push(&fake, NDJSON, &body).await;
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains(code), "{answer}");
+    }
+    assert_eq!(*fake.count.lock().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn push_refused_by_the_buffer_maps_to_its_status() {
+    let fake: Arc<Fake> = Arc::default();
+    for (error, status, what) in [
+        (AppendError::Full { retry_after: Duration::from_millis(1500) }, 429, "retry-after: 2"),
+        (AppendError::Unavailable, 503, "\"unavailable\""),
+        (AppendError::Unknown, 503, "\"unknown\""),
+        (AppendError::Closed, 503, "\"closed\""),
+    ] {
+        *fake.next.lock().unwrap() = Some(error);
+        let answer = push(&fake, NDJSON, b"{}\n").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(what), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn push_that_cannot_be_understood_is_refused() {
+    let fake = Arc::default();
+    let unknown = "POST /v1/streams/other/records HTTP/1.1\r\ncontent-length: 0";
+    assert!(request(&fake, unknown, b"").await.starts_with("HTTP/1.1 404"));
+    assert!(push(&fake, "content-type: text/html", b"x").await.starts_with("HTTP/1.1 415"));
+    assert!(
+        push(&fake, &format!("{NDJSON}\r\ncontent-encoding: br"), b"x").await.starts_with("HTTP/1.1 415")
+    );
+    assert!(push(&fake, "content-type: application/json", b"{}").await.starts_with("HTTP/1.1 400"));
+    let slow = format!("POST /v1/streams/access/records HTTP/1.1\r\ncontent-length: 9\r\n{NDJSON}");
+    assert!(request(&fake, &slow, b"{}").await.starts_with("HTTP/1.1 408"));
+}
+
+#[tokio::test]
+async fn state_routes_answer() {
+    let fake = Arc::default();
+    for (path, status) in [
+        ("/healthz", 200),
+        ("/metrics", 200),
+        ("/readyz", 503),
+        ("/v1/streams", 200),
+        ("/v1/plugins", 200),
+        ("/x", 404),
+    ] {
+        let answer = request(&fake, &format!("GET {path} HTTP/1.1"), b"").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+    }
+}
