@@ -1,7 +1,7 @@
 //! Bad configurations, one folder each: `wasmill.toml` and the exact problems in `error.txt`.
 //! `BLESS=1` rewrites the expected texts, the schema and the reference page.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 
