@@ -45,7 +45,9 @@ pub(crate) fn build(project: &Project, names: &[String], out: &Path) -> Result<(
     let toolchain = Toolchain::prepare()?;
     eprintln!("plugins: building {} for Wasm with {}", listed(&sources, &guests), toolchain.described());
     if !project.wasm_dir().exists() {
-        eprintln!("plugins: the first build takes a minute or two; later ones build only what changed");
+        eprintln!(
+            "plugins: the first build takes some minutes (the standard library too); later ones build only what changed"
+        );
     }
     compile(project, &toolchain, sources.iter().chain(&guests))?;
     for (dir, sources) in [(out, &sources), (&project.guest_dir(), &guests)] {
