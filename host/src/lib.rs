@@ -1,4 +1,4 @@
 //! Wasmill.
 
-pub mod pipeline;
 pub mod api;
+pub mod pipeline;

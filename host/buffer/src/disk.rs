@@ -18,9 +18,9 @@ pub trait Disk: Send + Sync + 'static {
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Opens a file that exists, for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
-    /// Creates or truncates a file. With `bytes > 0` it gets this length, written with zeros and synced, so
-    /// that a later sync of its content changes no metadata.
-    fn create(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
+    /// Creates or truncates a file and reserves `bytes` for it. With `zeroed` they are also written and
+    /// synced: slower now, but later syncs of the content change no metadata, which makes them faster.
+    fn create(&self, path: &Path, bytes: u64, zeroed: bool) -> io::Result<Arc<dyn DiskFile>>;
     /// Atomic; durable only after `sync_dir`.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file; durable only after `sync_dir`.
@@ -139,7 +139,7 @@ impl Disk for RealDisk {
         Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
     }
 
-    fn create(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+    fn create(&self, path: &Path, bytes: u64, zeroed: bool) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         if bytes > 0 {
             // Space is reserved first, so that a full disk is found at once. Not every file system can.
@@ -147,6 +147,8 @@ impl Disk for RealDisk {
                 Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        if zeroed {
             let zeros = vec![0; 1 << 20];
             let mut at = 0;
             while at < bytes {

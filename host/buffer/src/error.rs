@@ -9,10 +9,8 @@ use std::sync::Arc;
 pub enum OpenError {
     #[error("data directory {path} is in use by process {pid}")]
     Locked { path: PathBuf, pid: String },
-    #[error("journal file {file} needs format version {version} at byte {at}; this program reads up to {known}")]
-    Version { file: PathBuf, at: u64, version: u16, known: u16 },
-    #[error("journal file {file} needs unknown features {flags:#06x} at byte {at}; a newer program wrote it")]
-    Features { file: PathBuf, at: u64, flags: u16 },
+    #[error("journal file {file} was written by a newer program: {needs} at byte {at}")]
+    Newer { file: PathBuf, at: u64, needs: crate::format::HeaderError },
     #[error("journal file {file} belongs to another data directory")]
     Foreign { file: PathBuf },
     #[error("option {option}: {what}")]

@@ -2,9 +2,20 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
-use crate::error::{OpenError, StreamError};
-use crate::stream::{Stream, StreamKey, StreamOptions};
+use bytes::Bytes;
+
+use crate::disk::{Disk, RealDisk};
+use crate::error::{AppendError, OpenError, StreamError};
+use crate::format::Kind;
+use crate::queue::Work;
+use crate::state::{Shared, StreamCore};
+use crate::stream::{self, Stream, StreamKey, StreamOptions};
+use crate::writer::Writer;
+use crate::{limits, recovery, snapshot};
 
 /// When an append counts as durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +32,7 @@ pub struct Options {
     pub durability: Durability,
     /// Size of a journal file; a larger frame gets a larger file.
     pub file_bytes: u64,
-    /// Once the journal is longer, what slow streams still need is moved from its oldest files into segments.
+    /// Reserved: once the journal is longer, what slow streams still need moves into segments.
     pub max_journal_bytes: u64,
     /// Most buffered bytes of all streams together.
     pub max_total_bytes: u64,
@@ -96,20 +107,156 @@ pub struct Stats {
     pub cached_bytes: u64,
 }
 
-pub struct Journal {}
+/// The journal of a data directory. Dropping it without `close` ends it as a crash would.
+pub struct Journal {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
 
-#[allow(unused_variables, clippy::unused_async, reason = "signatures first")]
 impl Journal {
+    /// Opens or creates the journal under `dir`; blocks while it reads what is there.
     pub fn open(dir: &Path, options: Options) -> Result<(Journal, Recovery), OpenError> {
-        unimplemented!()
+        Journal::open_on(Arc::new(RealDisk), dir, options)
     }
+
+    /// The same on another disk.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+    ) -> Result<(Journal, Recovery), OpenError> {
+        if options.file_bytes < limits::FILE_BYTES_MIN {
+            return Err(OpenError::Option { option: "file_bytes", what: "at least 16 KiB" });
+        }
+        if options.queue_bytes == 0 {
+            return Err(OpenError::Option { option: "queue_bytes", what: "more than 0" });
+        }
+        let journal = dir.join("journal");
+        let failed = |action: &'static str| {
+            let path = journal.clone();
+            move |source| OpenError::Disk { action, path, source }
+        };
+        disk.create_dir(&journal).map_err(failed("create"))?;
+        let lock = match disk.lock(&journal.join("lock")).map_err(failed("lock"))? {
+            Ok(lock) => lock,
+            Err(pid) => return Err(OpenError::Locked { path: dir.to_owned(), pid }),
+        };
+        let mut found = recovery::recover(disk.as_ref(), dir, options.file_bytes)?;
+        found.state.lock = Some(lock);
+        let journal_id = match found.journal_id {
+            Some(id) => id,
+            None => {
+                let mut id = [0; 8];
+                disk.entropy(&mut id).map_err(failed("draw an identity for"))?;
+                u64::from_le_bytes(id)
+            }
+        };
+        let shared = Arc::new(Shared::new(disk, dir, options, (journal_id, found.epoch), found.state));
+        let writer = Writer::open(Arc::clone(&shared), found.end, found.next_number)
+            .map_err(failed("start a file in"))?;
+        let thread = std::thread::Builder::new().name("wasmill-journal".into());
+        let guard = CloseOnDrop(Arc::clone(&shared));
+        let thread = thread
+            .spawn(move || {
+                let _guard = guard;
+                writer.run();
+            })
+            .map_err(failed("start the writer of"))?;
+        Ok((Journal { shared, thread: Some(thread) }, found.recovery))
+    }
+
+    /// The stream of this name, created durably if there is none.
     pub async fn stream(&self, key: &StreamKey, options: StreamOptions) -> Result<Stream, StreamError> {
-        unimplemented!()
+        for part in [&key.tenant, &key.name] {
+            if part.len() > limits::NAME_BYTES_MAX {
+                return Err(StreamError::Name { what: "longer than 255 bytes" });
+            }
+        }
+        let _one = self.shared.creating.lock().await;
+        let known = |shared: &Shared| {
+            let state = shared.state();
+            let id = state.names.get(key)?;
+            state.streams.get(id).map(|stream| Arc::clone(&stream.core))
+        };
+        let core = match known(&self.shared) {
+            Some(core) => core,
+            None => {
+                let mut incarnation = [0; 16];
+                self.shared
+                    .disk
+                    .entropy(&mut incarnation)
+                    .map_err(|source| AppendError::Storage { source: Arc::new(source) })?;
+                let id = {
+                    let mut state = self.shared.state();
+                    state.next_stream += 1;
+                    state.next_stream - 1
+                };
+                let core = Arc::new(StreamCore::new(id, key.clone(), incarnation, 0));
+                let mut content = Vec::new();
+                snapshot::put_key(&mut content, key);
+                stream::send(
+                    &self.shared,
+                    Some(&core),
+                    Kind::StreamCreated,
+                    (0, 0),
+                    content.into(),
+                    Work::Create,
+                )
+                .await?;
+                core
+            }
+        };
+        core.max_bytes.store(options.max_bytes, Ordering::Relaxed);
+        Ok(Stream::new(Arc::clone(&self.shared), core))
     }
-    pub async fn close(&self) -> Result<(), crate::error::AppendError> {
-        unimplemented!()
+
+    /// Writes what waits and the mark of an orderly end. Later appends are refused; reading still works.
+    pub async fn close(&self) -> Result<(), AppendError> {
+        stream::send(&self.shared, None, Kind::Closed, (0, 0), Bytes::new(), Work::Close).await?;
+        Ok(())
     }
+
     pub fn stats(&self) -> Stats {
-        unimplemented!()
+        let state = self.shared.state();
+        let counters = &self.shared.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            syncs: get(&counters.syncs),
+            bytes_written: get(&counters.bytes_written),
+            groups: get(&counters.groups),
+            frames: get(&counters.frames),
+            records: get(&counters.records),
+            largest_group_frames: get(&counters.largest_group_frames),
+            failed_syncs: get(&counters.failed_syncs),
+            failed_writes: get(&counters.failed_writes),
+            journal_files: state.files.len() as u64,
+            journal_bytes: state.journal_bytes(),
+            segment_bytes: 0,
+            buffered_bytes: get(&self.shared.buffered),
+            cached_bytes: state.cache.bytes,
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("journal writer panicked");
+        }
+        self.shared.state().lock = None;
+    }
+}
+
+/// However the writer ends, nobody waits for it in vain.
+struct CloseOnDrop(Arc<Shared>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.queue.close();
+        self.0.state().streams.values().for_each(|stream| stream.core.wake());
     }
 }

@@ -8,8 +8,12 @@
 //! or an entry's body, knows no Wasm, and never touches the network.
 //!
 //! As a record meets the modules: [`Stream`] encodes columns on the caller's thread, `queue` bounds what
-//! waits, `writer` commits groups, `state` indexes what is durable, `keeper` frees files and moves what
-//! slow streams still need into their segments, `recovery` rebuilds all of it at open.
+//! waits, `writer` commits groups, `state` indexes what is durable, `recovery` rebuilds it at open.
+//!
+//! Not yet: moving what slow streams still need out of old files (they pin their journal files until then,
+//! bounded by `max_bytes` per stream and `max_total_bytes`).
+
+#![allow(dead_code, reason = "the writer, recovery and keeper that use these parts are not there yet")]
 
 mod disk;
 mod error;
@@ -17,9 +21,14 @@ pub mod format;
 mod frame;
 mod journal;
 mod limits;
+mod queue;
 mod records;
+mod recovery;
+mod snapshot;
+mod state;
 mod stream;
 mod wire;
+mod writer;
 
 pub use disk::{Disk, DiskFile, DiskLock, RealDisk};
 pub use error::{AppendError, OpenError, ReadError, StreamError};

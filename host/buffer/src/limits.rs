@@ -33,6 +33,7 @@ pub(crate) const IO_SLICES_MAX: usize = 1024;
 /// Free journal files that are kept for the next rotation.
 pub(crate) const SPARES_MAX: usize = 4;
 
-const _: () = assert!(SOURCE_NAME_BYTES_MAX + SOURCE_POSITION_BYTES_MAX + COLUMNS_MAX * 8 + 256 <= HEADER_BYTES_MAX);
+const _: () =
+    assert!(SOURCE_NAME_BYTES_MAX + SOURCE_POSITION_BYTES_MAX + COLUMNS_MAX * 8 + 256 <= HEADER_BYTES_MAX);
 const _: () = assert!(HEADER_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(RECORDS_MAX < u32::MAX as usize && BODY_BYTES_MAX < u32::MAX as u64);

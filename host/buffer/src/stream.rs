@@ -1,14 +1,23 @@
-//! The handle of one stream.
+//! The handle of one stream: appending, reading, entries, checkpoints.
+//!
+//! Encodes on the caller's thread and queues for the writer; reads only what is durable.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tokio::sync::watch;
+use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+use crate::disk::read_full;
 use crate::error::{AppendError, ReadError};
-use crate::frame::Frame;
+use crate::format::{Header, Kind};
+use crate::frame::{Body, Frame, content};
+use crate::limits;
+use crate::queue::{Charge, Item, Work};
 use crate::records::{Receipt, Records};
+use crate::state::{FrameRef, Shared, StreamCore, charge_of};
 
 /// A stream's name inside its tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,72 +63,299 @@ pub struct Frames {
 }
 
 /// An append that was submitted and is not yet known to be durable.
-pub struct Pending {}
+pub struct Pending {
+    answer: oneshot::Receiver<Result<Receipt, AppendError>>,
+}
 
 impl Pending {
+    /// Waits for durability.
     pub async fn wait(self) -> Result<Receipt, AppendError> {
-        unimplemented!()
+        self.answer.await.unwrap_or(Err(AppendError::Unknown))
     }
 }
 
 /// A handle; cheap to clone.
 #[derive(Clone)]
-pub struct Stream {}
+pub struct Stream {
+    shared: Arc<Shared>,
+    core: Arc<StreamCore>,
+}
 
-#[allow(unused_variables, clippy::unused_async, reason = "signatures first")]
+/// Queues a frame that counts against no bound, and waits until it is durable.
+pub(crate) async fn send(
+    shared: &Arc<Shared>,
+    core: Option<&Arc<StreamCore>>,
+    kind: Kind,
+    (base, until): (u64, u64),
+    content: Bytes,
+    work: Work,
+) -> Result<Receipt, AppendError> {
+    if content.len() as u64 > limits::BODY_BYTES_MAX - 8 {
+        return Err(AppendError::Invalid { what: "content too long" });
+    }
+    let room = shared.queue.room(content.len() as u64).await?;
+    let (reply, answer) = oneshot::channel();
+    let mut item = item(shared, core, kind, (base, until), content, work);
+    item.reply = Some(reply);
+    item.room = Some(room);
+    shared.queue.push(item)?;
+    Pending { answer }.wait().await
+}
+
+fn item(
+    shared: &Arc<Shared>,
+    core: Option<&Arc<StreamCore>>,
+    kind: Kind,
+    (base, until): (u64, u64),
+    content: Bytes,
+    work: Work,
+) -> Item {
+    let mut header = Header { base, until, ..Header::new(kind) };
+    let body = Body::of_content(&mut header, content);
+    let charge = match (&work, core) {
+        (Work::Entry, Some(core)) => Some(Charge::new(shared, core, charge_of(header.frame_len()))),
+        _ => None,
+    };
+    Item { stream: core.cloned(), header, body, work, reply: None, charge, room: None }
+}
+
 impl Stream {
+    pub(crate) fn new(shared: Arc<Shared>, core: Arc<StreamCore>) -> Stream {
+        Stream { shared, core }
+    }
+
     pub fn key(&self) -> &StreamKey {
-        unimplemented!()
+        &self.core.key
     }
+
+    /// 128 random bits, made when the stream was created.
     pub fn incarnation(&self) -> [u8; 16] {
-        unimplemented!()
+        self.core.incarnation
     }
+
+    /// Grows at each open that was not clean.
     pub fn epoch(&self) -> u32 {
-        unimplemented!()
+        self.shared.epoch
     }
+
     /// Offset that the next durable record gets = end of what is durable.
     pub fn next_offset(&self) -> u64 {
-        unimplemented!()
+        self.durable_end()
     }
+
     pub fn durable_end(&self) -> u64 {
-        unimplemented!()
+        *self.core.durable_end.borrow()
     }
+
+    /// Changes whenever records become durable (and when the stream or journal ends).
     pub fn watch_durable_end(&self) -> watch::Receiver<u64> {
-        unimplemented!()
+        self.core.durable_end.subscribe()
     }
+
+    /// What counts against `max_bytes`: frames as on disk, waiting ones included, each at least 2 KiB.
     pub fn buffered_bytes(&self) -> u64 {
-        unimplemented!()
+        self.core.buffered.load(Ordering::Relaxed)
     }
+
+    /// The durable position in a partition of a source.
     pub fn source_position(&self, source: &str, partition: u32) -> Option<Vec<u8>> {
-        unimplemented!()
+        let state = self.shared.state();
+        state.streams.get(&self.core.id)?.sources.get(&(source.to_owned(), partition)).cloned()
     }
+
     /// Waits for room in the queue, then for durability.
     pub async fn append(&self, records: Records) -> Result<Receipt, AppendError> {
-        unimplemented!()
+        self.enqueue(records).await?.wait().await
     }
-    /// Waits for room in the queue only.
+
+    /// Waits for room in the queue only: several appends in flight, in this order.
     pub async fn enqueue(&self, records: Records) -> Result<Pending, AppendError> {
-        unimplemented!()
+        records.check()?;
+        let room = self.shared.queue.room(records.payload.len() as u64).await?;
+        self.push(records, room)
     }
+
     /// Waits for nothing: `AppendError::Busy` if the queue is full.
     pub fn submit(&self, records: Records) -> Result<Pending, AppendError> {
-        unimplemented!()
+        records.check()?;
+        let room = self.shared.queue.try_room(records.payload.len() as u64)?;
+        self.push(records, room)
     }
+
+    fn push(&self, records: Records, room: OwnedSemaphorePermit) -> Result<Pending, AppendError> {
+        self.alive()?;
+        if let Some(source) = &records.source {
+            let state = self.shared.state();
+            let sources = state.streams.get(&self.core.id).map(|stream| &stream.sources);
+            if sources.is_some_and(|known| {
+                known.len() >= limits::SOURCES_MAX
+                    && !known.contains_key(&(source.name.clone(), source.partition))
+            }) {
+                return Err(AppendError::Invalid { what: "too many partitions of sources" });
+            }
+        }
+        let mut header = Header::new(Kind::Records);
+        let body = Body::of_records(&mut header, &records);
+        if header.body_len > limits::BODY_BYTES_MAX {
+            return Err(AppendError::Invalid { what: "records exceed 1 GiB" });
+        }
+        let cost = charge_of(header.frame_len());
+        // Counted first, then checked, so that two callers cannot both take the last of it.
+        let charge = Charge::new(&self.shared, &self.core, cost);
+        let (buffered, max) = (self.buffered_bytes(), self.core.max_bytes.load(Ordering::Relaxed));
+        if buffered > max {
+            self.shared.queue.kick();
+            return Err(AppendError::StreamFull { buffered: buffered - cost, max });
+        }
+        let (buffered, max) =
+            (self.shared.buffered.load(Ordering::Relaxed), self.shared.options.max_total_bytes);
+        if buffered > max {
+            self.shared.queue.kick();
+            return Err(AppendError::Full { buffered: buffered.saturating_sub(cost), max });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.shared.queue.push(Item {
+            stream: Some(Arc::clone(&self.core)),
+            header,
+            body,
+            work: Work::Records(records),
+            reply: Some(reply),
+            charge: Some(charge),
+            room: Some(room),
+        })?;
+        Ok(Pending { answer })
+    }
+
+    fn alive(&self) -> Result<(), AppendError> {
+        if self.core.deleted.load(Ordering::Acquire) { Err(AppendError::Deleted) } else { Ok(()) }
+    }
+
+    /// Waits until a durable record at or after `from_offset` can be read, or is known to be lost.
     pub async fn frames(&self, from_offset: u64, max_bytes: usize) -> Result<Frames, ReadError> {
-        unimplemented!()
+        let mut end = self.watch_durable_end();
+        loop {
+            end.borrow_and_update();
+            let found = self.try_frames(from_offset, max_bytes)?;
+            if !found.frames.is_empty() || !found.lost.is_empty() {
+                return Ok(found);
+            }
+            if self.shared.closed.load(Ordering::Acquire) || end.changed().await.is_err() {
+                return Err(ReadError::Closed);
+            }
+        }
     }
+
+    /// The same without waiting: empty if there is nothing. At least one frame, then up to `max_bytes`.
     pub fn try_frames(&self, from_offset: u64, max_bytes: usize) -> Result<Frames, ReadError> {
-        unimplemented!()
+        let mut picked = Vec::new();
+        let (mut expected, stop) = {
+            let state = self.shared.state();
+            let stream = state.streams.get(&self.core.id).ok_or(ReadError::Deleted)?;
+            let first = stream.records.partition_point(|frame| frame.until <= from_offset);
+            let mut bytes = 0usize;
+            let mut stop = stream.next_offset;
+            for frame in stream.records.range(first..) {
+                bytes = bytes.saturating_add(frame.len as usize);
+                if bytes > max_bytes && !picked.is_empty() {
+                    stop = frame.base;
+                    break;
+                }
+                picked.push((frame.clone(), state.cache.get(frame.position)));
+            }
+            (from_offset.max(stream.records_from), stop)
+        };
+        let mut found = Frames { next_offset: expected, ..Frames::default() };
+        for (place, cached) in picked {
+            let frame = match cached {
+                Some(frame) => Some(frame),
+                None => {
+                    self.load(&place)?.and_then(|(header, body)| Frame::decode(&header, &body)).map(Arc::new)
+                }
+            };
+            let Some(frame) = frame else {
+                tracing::error!(
+                    position = place.position,
+                    base = place.base,
+                    until = place.until,
+                    "frame is corrupt"
+                );
+                continue;
+            };
+            if frame.base_offset > expected {
+                found.lost.push(expected..frame.base_offset);
+            }
+            expected = expected.max(frame.end_offset());
+            found.frames.push(frame);
+        }
+        if stop > expected {
+            found.lost.push(expected..stop);
+            expected = stop;
+        }
+        found.next_offset = expected;
+        Ok(found)
     }
-    pub async fn entry(&self, kind: EntryKind, input: Range<u64>, body: impl Into<Bytes>) -> Result<Position, AppendError> {
-        unimplemented!()
+
+    /// Reads a frame from its file; `None` if it does not pass its checksums.
+    fn load(&self, place: &FrameRef) -> Result<Option<(Header, Bytes)>, ReadError> {
+        let mut bytes = vec![0; place.len as usize];
+        let len = read_full(place.store.file.as_ref(), &mut bytes, place.at)
+            .map_err(|source| ReadError::Disk { path: place.store.path.clone(), at: place.at, source })?;
+        bytes.truncate(len);
+        let Ok(header) = Header::read(&bytes) else { return Ok(None) };
+        let from = header.header_len();
+        let to = from + usize::try_from(header.body_len).unwrap_or(usize::MAX / 2);
+        if header.position != place.position || to > bytes.len() {
+            return Ok(None);
+        }
+        let body = Bytes::from(bytes).slice(from..to);
+        Ok((crc32c::crc32c(&body) == header.body_crc).then_some((header, body)))
     }
+
+    /// Makes an entry durable. Entries are never refused for want of room: what frees room depends on them.
+    pub async fn entry(
+        &self,
+        kind: EntryKind,
+        input: Range<u64>,
+        body: impl Into<Bytes>,
+    ) -> Result<Position, AppendError> {
+        self.alive()?;
+        let kind = match kind {
+            EntryKind::Outcome => Kind::Outcome,
+            EntryKind::Mark => Kind::Mark,
+        };
+        let range = (input.start, input.end);
+        let receipt = send(&self.shared, Some(&self.core), kind, range, body.into(), Work::Entry).await?;
+        Ok(Position(receipt.position))
+    }
+
     pub fn read_entry(&self, position: Position) -> Result<Bytes, ReadError> {
-        unimplemented!()
+        let place = {
+            let state = self.shared.state();
+            let stream = state.streams.get(&self.core.id).ok_or(ReadError::Deleted)?;
+            let index = stream.entries.binary_search_by_key(&position.0, |entry| entry.position);
+            let entry = index.ok().and_then(|index| stream.entries.get(index));
+            entry.cloned().ok_or(ReadError::NoEntry { position: position.0 })?
+        };
+        let (header, body) = self.load(&place)?.ok_or(ReadError::Corrupt { position: position.0 })?;
+        Ok(content(&header, &body))
     }
+
+    /// Every entry from the checkpoint's `entries_needed_from` on, in order.
     pub fn entries(&self) -> Vec<Entry> {
-        unimplemented!()
+        let state = self.shared.state();
+        let entries = state.streams.get(&self.core.id).map(|stream| {
+            let entry = |frame: &FrameRef| Entry {
+                position: Position(frame.position),
+                kind: if frame.kind == Kind::Mark { EntryKind::Mark } else { EntryKind::Outcome },
+                input: frame.base..frame.until,
+            };
+            stream.entries.iter().map(entry).collect()
+        });
+        entries.unwrap_or_default()
     }
+
+    /// States what is needed no more, and replaces the checkpoint before. Without `durable` it returns at once
+    /// and rides along with the next group; a later one of the stream replaces it there.
     pub async fn checkpoint(
         &self,
         body: impl Into<Bytes>,
@@ -127,12 +363,33 @@ impl Stream {
         entries_needed_from: Position,
         durable: bool,
     ) -> Result<(), AppendError> {
-        unimplemented!()
+        self.alive()?;
+        let content = body.into();
+        let range = (records_needed_from, entries_needed_from.0);
+        let work = Work::Checkpoint(content.clone());
+        if durable {
+            send(&self.shared, Some(&self.core), Kind::Checkpoint, range, content, work).await?;
+            return Ok(());
+        }
+        let item = item(&self.shared, Some(&self.core), Kind::Checkpoint, range, content, work);
+        self.shared.queue.ride(self.core.id, item)
     }
+
     pub fn latest_checkpoint(&self) -> Option<Bytes> {
-        unimplemented!()
+        self.shared.state().streams.get(&self.core.id)?.checkpoint.clone()
     }
+
+    /// Discards the stream and all that it holds; leaves a tombstone in the journal.
     pub async fn delete(&self) -> Result<(), AppendError> {
-        unimplemented!()
+        if self.core.deleted.swap(true, Ordering::AcqRel) {
+            return Err(AppendError::Deleted);
+        }
+        let sent =
+            send(&self.shared, Some(&self.core), Kind::StreamDeleted, (0, 0), Bytes::new(), Work::Delete);
+        let result = sent.await;
+        if result.is_err() {
+            self.core.deleted.store(false, Ordering::Release);
+        }
+        result.map(|_| ())
     }
 }

@@ -1,9 +1,39 @@
-//! HTTP POST.
+//! HTTP POST: one request per batch, the object as its body.
+//!
+//! The batch id goes along as `Idempotency-Key`, so that a receiver that cares can drop what it has
+//! seen: whether a request whose answer never came was taken is unknown, and it is sent again.
+//! Redirects are not followed (they could carry headers and data elsewhere), and of an answer's body
+//! at most a few lines are read, for the operator.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::fault::DeliverError;
+use reqwest::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+
+use crate::destination::body_error;
+use crate::fault::{DeliverError, Fault, Retry};
 use crate::object::{Delivered, Object};
+use crate::retry_after::retry_after;
+
+/// Time to connect; the request's own timeout holds for the whole.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of an answer's body, in bytes: so much is read so that the connection can be used again.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Of a refusal's text, in bytes: so much is shown to the operator.
+const DETAIL_BYTES_MAX: usize = 512;
+/// Headers that we set ourselves and settings may not.
+const RESERVED: [&str; 7] = [
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "transfer-encoding",
+    "host",
+    "connection",
+    "idempotency-key",
+];
 
 /// Checked settings of an HTTP destination.
 #[derive(Clone)]
@@ -24,14 +54,157 @@ impl std::fmt::Debug for HttpConfig {
     }
 }
 
-#[derive(Debug)]
-pub struct Http {}
+/// An open HTTP destination.
+pub struct Http {
+    client: Client,
+    url: Url,
+    headers: HeaderMap,
+    /// Scheme, host and port, for the operator: path and query may hold tokens.
+    place: String,
+}
 
-impl Http {
-    pub(crate) fn open(_config: &HttpConfig) -> Result<Http, DeliverError> {
-        unimplemented!()
-    }
-    pub(crate) async fn deliver(&self, _object: &Object<'_>) -> Result<Delivered, DeliverError> {
-        unimplemented!()
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http").field("place", &self.place).finish_non_exhaustive()
     }
 }
+
+impl Http {
+    /// Checks the settings and builds the client; touches no network.
+    pub fn open(config: &HttpConfig) -> Result<Http, DeliverError> {
+        let wrong = |message: String| DeliverError::new(Fault::Client, Retry::Never, message, "");
+        let url = Url::parse(&config.url).map_err(|error| wrong(format!("the URL is not valid: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong(format!("the URL's scheme is {} instead of http or https", url.scheme())));
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in &config.headers {
+            let parsed = HeaderName::from_bytes(name.as_bytes());
+            let Ok(header) = parsed else {
+                return Err(wrong(format!("{name:?} is not a header name")));
+            };
+            if RESERVED.contains(&header.as_str()) {
+                return Err(wrong(format!("the header {header} is set by the host")));
+            }
+            let Ok(mut value) = HeaderValue::from_str(value) else {
+                return Err(wrong(format!("the value of the header {header} is not valid")));
+            };
+            value.set_sensitive(true);
+            headers.insert(header, value);
+        }
+        let client = Client::builder()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(config.timeout)
+            .user_agent(concat!("wasmill/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| {
+                DeliverError::new(
+                    Fault::Host,
+                    Retry::Later { after: None },
+                    "the HTTP client cannot be built",
+                    error.without_url().to_string(),
+                )
+            })?;
+        let place = url.origin().ascii_serialization();
+        Ok(Http { client, url, headers, place })
+    }
+
+    pub(crate) async fn deliver(&self, object: &Object<'_>) -> Result<Delivered, DeliverError> {
+        let meta = object.meta;
+        let wrong = |message: &str| DeliverError::new(Fault::Host, Retry::Never, message, meta.name.clone());
+        let text = |value: &str| HeaderValue::from_str(value).ok();
+        let (Some(content_type), Some(key)) = (text(&meta.content_type), text(&meta.batch_id)) else {
+            return Err(wrong("the object's metadata does not fit into headers"));
+        };
+        let file =
+            tokio::fs::File::open(object.body).await.map_err(|error| body_error(object.body, &error))?;
+        let length = file.metadata().await.map_err(|error| body_error(object.body, &error))?.len();
+        if length != meta.bytes {
+            return Err(wrong("the staged body has another length than its metadata"));
+        }
+        let mut headers = self.headers.clone();
+        headers.insert(CONTENT_TYPE, content_type);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert("idempotency-key", key);
+        headers.insert("wasmill-records", HeaderValue::from(meta.records));
+        if let Some(encoding) = meta.content_encoding.as_deref().and_then(text) {
+            headers.insert(CONTENT_ENCODING, encoding);
+        }
+        if let Some(digest) = text(&meta.digest_text()) {
+            headers.insert("wasmill-digest", digest);
+        }
+        let request = self.client.post(self.url.clone()).headers(headers).body(file);
+        let answer = request.send().await.map_err(|error| self.unanswered(error))?;
+        self.answered(answer).await
+    }
+
+    /// What an answer means.
+    async fn answered(&self, answer: Response) -> Result<Delivered, DeliverError> {
+        let status = answer.status();
+        let after =
+            answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
+        let body = read_start(answer).await;
+        if status.is_success() {
+            return Ok(Delivered::Created);
+        }
+        let detail = || {
+            let start = &body[..body.len().min(DETAIL_BYTES_MAX)];
+            format!("{}: {}", self.place, String::from_utf8_lossy(start).escape_debug())
+        };
+        let message = format!("the endpoint answered {}", status.as_u16());
+        let (fault, retry) = match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => {
+                (Fault::Destination, Retry::Later { after })
+            }
+            status if status.is_server_error() => (Fault::Destination, Retry::Later { after }),
+            status if status.is_redirection() => {
+                let message =
+                    format!("the endpoint answered {} and redirects are not followed", status.as_u16());
+                return Err(DeliverError::new(Fault::Client, Retry::Never, message, detail()));
+            }
+            _ => (Fault::Client, Retry::Never),
+        };
+        Err(DeliverError::new(fault, retry, message, detail()))
+    }
+
+    /// A request without an answer. The error's URL is left out: it may hold tokens.
+    fn unanswered(&self, error: reqwest::Error) -> DeliverError {
+        let message = if error.is_timeout() {
+            "the endpoint did not answer in time"
+        } else if error.is_connect() {
+            "the endpoint cannot be reached"
+        } else {
+            "the request was cut off"
+        };
+        let error = error.without_url();
+        let mut detail = format!("{}: {error}", self.place);
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            detail.push_str(": ");
+            detail.push_str(&error.to_string());
+            cause = error.source();
+        }
+        DeliverError::later(message, detail)
+    }
+}
+
+/// The start of the answer's body. What does not come, or comes too long, is left: the status counts.
+async fn read_start(mut answer: Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    let mut read = 0;
+    while read < ANSWER_BYTES_MAX {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => {
+                read += chunk.len();
+                let room = DETAIL_BYTES_MAX.saturating_sub(body.len());
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            }
+            Ok(None) | Err(_) => break,
+        }
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests;

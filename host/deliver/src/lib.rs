@@ -17,6 +17,7 @@ mod http;
 mod name;
 mod object;
 mod retry;
+mod retry_after;
 mod s3;
 #[cfg(test)]
 mod staged;

@@ -31,7 +31,7 @@ impl Default for RetryPolicy {
 }
 
 /// What to do after a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Try again after this long (zero = at once).
     Wait(Duration),

@@ -99,7 +99,7 @@ impl Encoder {
                 let context = ZstdContext::ready(&mut self.zstd, level, workers, raw_bytes)?;
                 Codec::Zstd { context, buffer: &mut self.buffer, out }
             }
-            Compression::Snappy => Codec::Snappy(snap::write::FrameEncoder::new(out)),
+            Compression::Snappy => Codec::Snappy(Box::new(snap::write::FrameEncoder::new(out))),
         };
         let mut body = Body { codec, digest: &mut self.raw_digest, raw_bytes: 0 };
         body.write(format.prefix())?;
@@ -168,7 +168,7 @@ enum Codec<'a, W: Write + ?Sized> {
     Plain(Counted<'a, W>),
     Gzip { context: &'a mut GzipContext, buffer: &'a mut [u8], out: Counted<'a, W> },
     Zstd { context: &'a mut ZstdContext, buffer: &'a mut [u8], out: Counted<'a, W> },
-    Snappy(snap::write::FrameEncoder<Counted<'a, W>>),
+    Snappy(Box<snap::write::FrameEncoder<Counted<'a, W>>>),
 }
 
 impl<W: Write + ?Sized> Codec<'_, W> {
@@ -193,7 +193,8 @@ impl<W: Write + ?Sized> Codec<'_, W> {
                 context.finish(buffer, &mut out)?;
                 Ok(out.ended())
             }
-            Codec::Snappy(mut encoder) => {
+            Codec::Snappy(encoder) => {
+                let mut encoder = *encoder;
                 encoder.flush()?;
                 if encoder.get_ref().bytes == 0 {
                     // The library writes its stream header with the first byte of data only.

@@ -1,5 +1,7 @@
 //! Bodies that clients may send: honest ones of several frames, and bombs, cut and padded ones.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::io::Write;
 
 use proptest::prelude::*;

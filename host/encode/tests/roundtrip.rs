@@ -1,6 +1,8 @@
 //! Objects are read back by decoders that are not ours to change: the libraries' readers and the
 //! command-line tools. Also what the encoder refuses, and that its contexts start clean each time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 
@@ -8,12 +10,8 @@ use proptest::prelude::*;
 use wasmill_encode::{Compression, Encoded, Encoder, Format, PARALLEL_BYTES_MIN};
 use xxhash_rust::xxh3::xxh3_128;
 
-const ALL: [Compression; 4] = [
-    Compression::None,
-    Compression::Gzip { level: 6 },
-    Compression::Zstd { level: 3 },
-    Compression::Snappy,
-];
+const ALL: [Compression; 4] =
+    [Compression::None, Compression::Gzip { level: 6 }, Compression::Zstd { level: 3 }, Compression::Snappy];
 
 fn framed(format: Format, rows: &[Vec<u8>]) -> Vec<u8> {
     rows.iter().flat_map(|row| row.iter().copied().chain([format.separator()])).collect()
@@ -57,12 +55,8 @@ fn decode(compression: Compression, body: &[u8]) -> Vec<u8> {
 
 /// Output of a command-line tool, or nothing where it is not installed.
 fn tool(name: &str, body: &[u8]) -> Option<Vec<u8>> {
-    let mut child = Command::new(name)
-        .args(["-d", "-c"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .ok()?;
+    let mut child =
+        Command::new(name).args(["-d", "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
     let mut stdin = child.stdin.take()?;
     let body = body.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&body));

@@ -1,0 +1,80 @@
+//! The contents of the journal's own frames: file starts, stream creations, snapshots. Write and read.
+
+use bytes::Bytes;
+
+use crate::format::{Header, Kind};
+use crate::frame::Body;
+use crate::state::StreamState;
+use crate::stream::StreamKey;
+use crate::wire::{Take, put_bytes, put_u32, put_u64};
+
+pub(crate) fn put_key(out: &mut Vec<u8>, key: &StreamKey) {
+    put_bytes(out, key.tenant.as_bytes());
+    put_bytes(out, key.name.as_bytes());
+}
+
+pub(crate) fn take_key(take: &mut Take<'_>) -> Option<StreamKey> {
+    let tenant = String::from_utf8(take.prefixed()?.to_vec()).ok()?;
+    let name = String::from_utf8(take.prefixed()?.to_vec()).ok()?;
+    Some(StreamKey { tenant, name })
+}
+
+pub(crate) fn file_start(number: u64, next_stream: u32, snapshots: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_u64(&mut out, number);
+    put_u32(&mut out, next_stream);
+    put_u32(&mut out, u32::try_from(snapshots).unwrap_or(u32::MAX));
+    out
+}
+
+/// File number and next stream id.
+pub(crate) fn read_file_start(content: &[u8]) -> Option<(u64, u32)> {
+    let mut take = Take(content);
+    Some((take.u64()?, take.u32()?))
+}
+
+pub(crate) fn of_stream(state: &StreamState) -> (Header, Body) {
+    let mut header = Header::new(Kind::Snapshot);
+    header.stream = state.core.id;
+    header.incarnation = state.core.incarnation;
+    header.base = state.records_from;
+    header.until = state.entries_from;
+    header.arrival = state.last_arrival;
+    let mut out = Vec::new();
+    put_key(&mut out, &state.core.key);
+    put_u64(&mut out, state.next_offset);
+    put_u32(&mut out, u32::try_from(state.sources.len()).unwrap_or(0));
+    for ((name, partition), position) in &state.sources {
+        put_bytes(&mut out, name.as_bytes());
+        put_u32(&mut out, *partition);
+        put_bytes(&mut out, position);
+    }
+    match &state.checkpoint {
+        Some(content) => {
+            out.push(1);
+            put_bytes(&mut out, content);
+        }
+        None => out.push(0),
+    }
+    let body = Body::of_content(&mut header, out.into());
+    (header, body)
+}
+
+/// Takes over what a snapshot says of an already known stream.
+pub(crate) fn apply(header: &Header, content: &[u8], state: &mut StreamState) -> Option<()> {
+    let mut take = Take(content);
+    take_key(&mut take)?;
+    state.next_offset = state.next_offset.max(take.u64()?);
+    for _ in 0..take.u32()? {
+        let name = String::from_utf8(take.prefixed()?.to_vec()).ok()?;
+        let partition = take.u32()?;
+        state.sources.insert((name, partition), take.prefixed()?.to_vec());
+    }
+    state.records_from = state.records_from.max(header.base);
+    state.entries_from = state.entries_from.max(header.until);
+    state.last_arrival = state.last_arrival.max(header.arrival);
+    if take.bytes(1)? == [1] {
+        state.checkpoint = Some(Bytes::copy_from_slice(take.prefixed()?));
+    }
+    Some(())
+}

@@ -1,0 +1,266 @@
+//! What is durable, in memory: the index of every stream, the files it lies in, the cache of recent frames.
+//!
+//! Changed by the writer only after a sync and by recovery. Nothing here
+//! does I/O; the lock around it is held for short, bounded work.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::disk::{Disk, DiskFile, DiskLock};
+use crate::format::{Header, Kind};
+use crate::frame::Frame;
+use crate::journal::Options;
+use crate::limits;
+use crate::queue::Queue;
+use crate::stream::StreamKey;
+
+/// A journal or segment file. Every reference into it is an `Arc`, so it is free when only its list holds it.
+pub(crate) struct Store {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// Journal position of its first byte (segments: of its first frame).
+    pub(crate) start: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Where a durable frame lies.
+#[derive(Clone)]
+pub(crate) struct FrameRef {
+    pub(crate) store: Arc<Store>,
+    pub(crate) at: u64,
+    pub(crate) position: u64,
+    /// First offset; of an entry, start of its input.
+    pub(crate) base: u64,
+    pub(crate) until: u64,
+    pub(crate) len: u32,
+    pub(crate) kind: Kind,
+}
+
+impl FrameRef {
+    pub(crate) fn new(header: &Header, store: &Arc<Store>, at: u64) -> FrameRef {
+        FrameRef {
+            store: Arc::clone(store),
+            at,
+            position: header.position,
+            base: header.base,
+            until: header.until,
+            len: u32::try_from(header.frame_len()).unwrap_or(u32::MAX),
+            kind: header.kind,
+        }
+    }
+
+    pub(crate) fn charge(&self) -> u64 {
+        charge_of(u64::from(self.len))
+    }
+}
+
+/// What a frame counts for against the bounds.
+pub(crate) fn charge_of(frame_len: u64) -> u64 {
+    frame_len.max(limits::CHARGE_BYTES_MIN)
+}
+
+/// What handles of a stream share; outlives its entry in the state.
+pub(crate) struct StreamCore {
+    pub(crate) id: u32,
+    pub(crate) key: StreamKey,
+    pub(crate) incarnation: [u8; 16],
+    pub(crate) durable_end: watch::Sender<u64>,
+    pub(crate) buffered: AtomicU64,
+    pub(crate) max_bytes: AtomicU64,
+    pub(crate) deleted: AtomicBool,
+}
+
+impl StreamCore {
+    pub(crate) fn new(id: u32, key: StreamKey, incarnation: [u8; 16], next_offset: u64) -> StreamCore {
+        StreamCore {
+            id,
+            key,
+            incarnation,
+            durable_end: watch::Sender::new(next_offset),
+            buffered: AtomicU64::new(0),
+            max_bytes: AtomicU64::new(u64::MAX),
+            deleted: AtomicBool::new(false),
+        }
+    }
+
+    /// Wakes everyone who waits for records, to look again.
+    pub(crate) fn wake(&self) {
+        self.durable_end.send_modify(|_| {});
+    }
+}
+
+/// The durable state of one stream.
+pub(crate) struct StreamState {
+    pub(crate) core: Arc<StreamCore>,
+    pub(crate) next_offset: u64,
+    /// Records before this offset are needed no more.
+    pub(crate) records_from: u64,
+    /// Entries before this journal position are needed no more.
+    pub(crate) entries_from: u64,
+    pub(crate) checkpoint: Option<Bytes>,
+    pub(crate) last_arrival: i64,
+    pub(crate) sources: BTreeMap<(String, u32), Vec<u8>>,
+    pub(crate) records: VecDeque<FrameRef>,
+    pub(crate) entries: VecDeque<FrameRef>,
+}
+
+impl StreamState {
+    pub(crate) fn new(core: Arc<StreamCore>) -> StreamState {
+        StreamState {
+            core,
+            next_offset: 0,
+            records_from: 0,
+            entries_from: 0,
+            checkpoint: None,
+            last_arrival: i64::MIN,
+            sources: BTreeMap::new(),
+            records: VecDeque::new(),
+            entries: VecDeque::new(),
+        }
+    }
+
+    /// Drops what a checkpoint released; calls `freed` for each frame.
+    pub(crate) fn release(&mut self, mut freed: impl FnMut(&FrameRef)) {
+        while let Some(frame) = self.records.pop_front_if(|frame| frame.until <= self.records_from) {
+            freed(&frame);
+        }
+        while let Some(frame) = self.entries.pop_front_if(|frame| frame.position < self.entries_from) {
+            freed(&frame);
+        }
+    }
+}
+
+/// Recent frames, by journal position; the oldest go first.
+#[derive(Default)]
+pub(crate) struct Cache {
+    frames: BTreeMap<u64, Arc<Frame>>,
+    pub(crate) bytes: u64,
+}
+
+impl Cache {
+    pub(crate) fn insert(&mut self, frame: Arc<Frame>, budget: u64) {
+        self.bytes += frame.memory_bytes();
+        if let Some(old) = self.frames.insert(frame.position, frame) {
+            self.bytes -= old.memory_bytes();
+        }
+        while self.bytes > budget
+            && let Some((_, old)) = self.frames.pop_first()
+        {
+            self.bytes -= old.memory_bytes();
+        }
+    }
+
+    pub(crate) fn get(&self, position: u64) -> Option<Arc<Frame>> {
+        self.frames.get(&position).cloned()
+    }
+
+    pub(crate) fn remove(&mut self, position: u64) {
+        if let Some(old) = self.frames.remove(&position) {
+            self.bytes -= old.memory_bytes();
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) streams: BTreeMap<u32, StreamState>,
+    pub(crate) names: HashMap<StreamKey, u32>,
+    pub(crate) next_stream: u32,
+    /// Journal files, oldest first; the last is being written.
+    pub(crate) files: VecDeque<Arc<Store>>,
+    /// Files that hold nothing and wait for their next use.
+    pub(crate) spares: Vec<Arc<Store>>,
+    pub(crate) next_spare: u64,
+    pub(crate) cache: Cache,
+    pub(crate) lock: Option<Box<dyn DiskLock>>,
+}
+
+impl State {
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+}
+
+/// Counters for `Journal::stats`.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) syncs: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    pub(crate) frames: AtomicU64,
+    pub(crate) records: AtomicU64,
+    pub(crate) largest_group_frames: AtomicU64,
+    pub(crate) failed_syncs: AtomicU64,
+    pub(crate) failed_writes: AtomicU64,
+}
+
+/// Everything that handles and writer share.
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) journal_id: u64,
+    pub(crate) epoch: u32,
+    pub(crate) queue: Queue,
+    pub(crate) counters: Counters,
+    /// Charges of all streams, pending ones included.
+    pub(crate) buffered: AtomicU64,
+    pub(crate) closed: AtomicBool,
+    /// One creation of a stream at a time.
+    pub(crate) creating: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+        identity: (u64, u32),
+        state: State,
+    ) -> Shared {
+        let buffered = state.streams.values().map(|s| s.core.buffered.load(Ordering::Relaxed)).sum();
+        Shared {
+            disk,
+            dir: dir.to_owned(),
+            queue: Queue::new(options.queue_bytes),
+            options,
+            journal_id: identity.0,
+            epoch: identity.1,
+            counters: Counters::default(),
+            buffered: AtomicU64::new(buffered),
+            closed: AtomicBool::new(false),
+            creating: tokio::sync::Mutex::new(()),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    pub(crate) fn journal_dir(&self) -> PathBuf {
+        self.dir.join("journal")
+    }
+
+    /// Counts `bytes` against the stream's bound and the total one.
+    pub(crate) fn charge(&self, core: &StreamCore, bytes: u64) {
+        core.buffered.fetch_add(bytes, Ordering::Relaxed);
+        self.buffered.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn discharge(&self, core: &StreamCore, bytes: u64) {
+        core.buffered.fetch_sub(bytes, Ordering::Relaxed);
+        self.buffered.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A panic elsewhere leaves the data under our locks consistent: they change in single steps.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,189 @@
+//! The journal on a real disk: what was acknowledged is read back, whatever happens to the files in between.
+
+use std::path::{Path, PathBuf};
+
+use wasmill_buffer::{
+    AppendError, EntryKind, Journal, OpenError, Options, Position, Records, Recovery, Stream, StreamKey,
+    StreamOptions,
+};
+
+fn options() -> Options {
+    Options { file_bytes: 64 << 10, ..Options::default() }
+}
+
+async fn open(dir: &Path) -> (Journal, Recovery, Stream) {
+    let (journal, recovery) = Journal::open(dir, options()).unwrap();
+    let key = StreamKey { tenant: "default".into(), name: "access".into() };
+    let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30 }).await.unwrap();
+    (journal, recovery, stream)
+}
+
+async fn put(stream: &Stream, text: &str) -> u64 {
+    stream.append(Records::one(text.to_owned(), 7)).await.unwrap().first_offset
+}
+
+fn all(stream: &Stream, mut from: u64) -> Vec<String> {
+    let mut out = Vec::new();
+    loop {
+        let found = stream.try_frames(from, 10_000).unwrap();
+        if found.next_offset == from {
+            return out;
+        }
+        from = found.next_offset;
+        for frame in found.frames {
+            out.extend(frame.records().map(|r| String::from_utf8(r.to_vec()).unwrap()));
+        }
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let names = std::fs::read_dir(dir.join("journal")).unwrap().map(|e| e.unwrap().path());
+    let mut names: Vec<_> = names.filter(|p| p.extension().is_some_and(|e| e == "wmj")).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn journal_closed_and_reopened_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, recovery, stream) = open(dir.path()).await;
+    assert!(recovery.clean);
+    for i in 0..50 {
+        assert_eq!(put(&stream, &format!("r{i}")).await, i);
+    }
+    let entry = stream.entry(EntryKind::Outcome, 0..10, "outcome").await.unwrap();
+    stream.checkpoint("point", 10, entry, true).await.unwrap();
+    let identity = (stream.incarnation(), stream.epoch());
+    journal.close().await.unwrap();
+    assert!(matches!(stream.append(Records::one("x", 1)).await, Err(AppendError::Closed)));
+    drop(journal);
+    let (_journal, recovery, stream) = open(dir.path()).await;
+    assert!(recovery.clean, "{recovery:?}");
+    assert_eq!((stream.incarnation(), stream.epoch()), identity);
+    assert_eq!(all(&stream, 0), (10..50).map(|i| format!("r{i}")).collect::<Vec<_>>());
+    assert_eq!(stream.latest_checkpoint().unwrap(), "point");
+    assert_eq!(stream.entries().len(), 1);
+    assert_eq!(stream.read_entry(entry).unwrap(), "outcome");
+    assert_eq!(put(&stream, "next").await, 50);
+}
+
+#[tokio::test]
+async fn journal_dropped_without_close_keeps_everything_in_a_new_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    put(&stream, "a").await;
+    let epoch = stream.epoch();
+    drop(journal);
+    let (_journal, recovery, stream) = open(dir.path()).await;
+    assert!(!recovery.clean && recovery.corrupt.is_empty() && recovery.torn.is_empty(), "{recovery:?}");
+    assert_eq!(stream.epoch(), epoch + 1);
+    assert_eq!(all(&stream, 0), ["a"]);
+}
+
+#[tokio::test]
+async fn files_whose_records_are_released_are_recycled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    let text = "x".repeat(10_000);
+    for i in 0..100 {
+        let offset = put(&stream, &format!("{i}{text}")).await;
+        stream.checkpoint("", offset, Position(0), i % 3 == 0).await.unwrap();
+    }
+    assert!(journal.stats().journal_files <= 3, "{:?}", journal.stats());
+    drop(journal);
+    let (journal, recovery, stream) = open(dir.path()).await;
+    assert!(
+        recovery.torn.is_empty() && recovery.corrupt.is_empty() && recovery.lost.is_empty(),
+        "{recovery:?}"
+    );
+    let found = all(&stream, 99);
+    assert_eq!(found, [format!("99{text}")]);
+    journal.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn tail_cut_at_every_byte_of_the_last_frame_loses_only_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    put(&stream, "first").await;
+    let at = stream.append(Records::one("second", 7)).await.unwrap().position;
+    drop(journal);
+    let file = files(dir.path()).pop().unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    // One file so far, which starts at position 0.
+    for cut in (at as usize..at as usize + 256).step_by(7) {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("journal")).unwrap();
+        std::fs::write(copy.path().join("journal").join(file.file_name().unwrap()), &whole[..cut]).unwrap();
+        let (_journal, recovery, stream) = open(copy.path()).await;
+        let found = all(&stream, 0);
+        assert!(found == ["first"] || found == ["first", "second"], "{cut}: {found:?} {recovery:?}");
+        assert!(recovery.corrupt.is_empty(), "{cut}: {recovery:?}");
+        assert_eq!(found.len() == 1 && cut > at as usize, !recovery.torn.is_empty(), "{cut}: {recovery:?}");
+        assert_eq!(put(&stream, "third").await, found.len() as u64);
+    }
+}
+
+#[tokio::test]
+async fn bit_flipped_before_the_durable_position_is_reported_and_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    put(&stream, "first").await;
+    let at = stream.append(Records::one("second", 7)).await.unwrap().position;
+    put(&stream, "third").await;
+    journal.close().await.unwrap();
+    drop(journal);
+    let file = files(dir.path()).pop().unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    for flip in [0, 8, 41, 90, 100, 152, 170, 184] {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("journal")).unwrap();
+        let mut bytes = whole.clone();
+        bytes[at as usize + flip] ^= 4;
+        std::fs::write(copy.path().join("journal").join(file.file_name().unwrap()), bytes).unwrap();
+        let (_journal, recovery, stream) = open(copy.path()).await;
+        assert_eq!(all(&stream, 0), ["first", "third"], "{flip}: {recovery:?}");
+        assert_eq!(recovery.corrupt.len(), 1, "{flip}: {recovery:?}");
+        assert!(recovery.corrupt[0].set_aside.as_ref().unwrap().exists());
+        assert_eq!(recovery.lost.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>(), [1..2]);
+        assert_eq!(stream.try_frames(0, 10_000).unwrap().lost, [1..2]);
+    }
+}
+
+#[tokio::test]
+async fn second_opener_is_refused_with_the_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_journal, _, _stream) = open(dir.path()).await;
+    let Err(OpenError::Locked { pid, .. }) = Journal::open(dir.path(), options()) else {
+        panic!("opened twice")
+    };
+    assert_eq!(pid, std::process::id().to_string());
+}
+
+#[tokio::test]
+async fn stream_at_its_bound_refuses_until_records_are_released() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, _) = open(dir.path()).await;
+    let key = StreamKey { tenant: "t".into(), name: "small".into() };
+    let stream = journal.stream(&key, StreamOptions { max_bytes: 4096 }).await.unwrap();
+    put(&stream, "a").await;
+    put(&stream, "b").await;
+    assert!(matches!(stream.append(Records::one("c", 1)).await, Err(AppendError::StreamFull { .. })));
+    stream.checkpoint("", 2, Position(0), true).await.unwrap();
+    assert_eq!(put(&stream, "c").await, 2);
+}
+
+#[tokio::test]
+async fn deleted_stream_is_gone_after_reopen_and_its_name_starts_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    put(&stream, "a").await;
+    let old = stream.incarnation();
+    stream.delete().await.unwrap();
+    assert!(matches!(stream.append(Records::one("b", 1)).await, Err(AppendError::Deleted)));
+    drop(journal);
+    let (_journal, recovery, stream) = open(dir.path()).await;
+    assert!(recovery.streams.is_empty(), "{recovery:?}");
+    assert_ne!(stream.incarnation(), old);
+    assert_eq!(stream.next_offset(), 0);
+}

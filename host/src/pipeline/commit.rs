@@ -1,0 +1,305 @@
+//! One commit: due batches become staged objects, the outcome becomes durable.
+//!
+//! In this order, and nothing outside sees any of it before the last step is done:
+//!
+//! 1. every due batch is encoded on the worker threads; a large one into a synced file of its output's
+//!    staging directory, a small one into the outcome itself;
+//! 2. the staging directories are synced;
+//! 3. the outcome is appended to the journal (one sync, shared with whoever appends at that moment);
+//! 4. its dead letters are copied into the stream's store.
+//!
+//! A crash before 3 leaves files that recovery removes; after 3 recovery finishes from the outcome.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use wasmill_buffer::{EntryKind, Position};
+use wasmill_deliver::{BatchOwner, NameContext, batch_id};
+use wasmill_encode::{Encoder, extension};
+
+use super::batch::{OpenBatch, Rows};
+use super::context::{Output, StreamContext};
+use super::dead_letters::{DeadLetter, Stage, StoreError};
+use super::outcome::{self, BatchKey, Counts, Letter, OpenRows, Outcome, OutcomeError, Sealed};
+
+/// Up to this many encoded bytes an object is carried by its outcome: one sync less until it is visible.
+const INLINE_BYTES_MAX: u64 = 256 << 10;
+
+/// What the stream has decided to make durable.
+pub(crate) struct Commit {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) chain: Vec<String>,
+    pub(crate) counts: Counts,
+    pub(crate) due: Vec<(BatchKey, OpenBatch)>,
+    /// Rows of batches that stay open; ranges are within `blobs`.
+    pub(crate) open: Vec<OpenRows>,
+    pub(crate) blobs: Vec<u8>,
+    pub(crate) letters: Vec<(Letter, Bytes)>,
+}
+
+/// What is durable now.
+pub(crate) struct Committed {
+    pub(crate) at: Position,
+    pub(crate) to: u64,
+    pub(crate) counts: Counts,
+    pub(crate) sealed: Vec<Ready>,
+    /// Where the rows of open batches lie in the outcome's body, by key and first offset.
+    pub(crate) open: HashMap<(BatchKey, u64), Range<usize>>,
+    pub(crate) letters: u64,
+}
+
+/// A sealed batch whose outcome is durable.
+#[derive(Debug, Clone)]
+pub(crate) struct Ready {
+    pub(crate) at: Position,
+    pub(crate) sealed: Sealed,
+    /// The object, if the outcome carries it; else it is in the staged file.
+    pub(crate) inline: Option<Bytes>,
+}
+
+/// Why nothing became durable. Everything may be tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommitError {
+    #[error("write {path} into staging")]
+    Stage {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    #[error("read back rows of an open batch")]
+    Read(#[source] wasmill_buffer::ReadError),
+    #[error("append the outcome")]
+    Append(#[source] wasmill_buffer::AppendError),
+    #[error(transparent)]
+    Outcome(#[from] OutcomeError),
+    #[error("store dead letters")]
+    Letters(#[source] StoreError),
+    #[error("a worker thread gave up on a batch")]
+    Worker,
+}
+
+struct Staged {
+    sealed: Sealed,
+    inline: Option<Vec<u8>>,
+}
+
+impl Commit {
+    /// Makes it durable. After an error it may be run again: nothing outside has seen anything of it.
+    pub(crate) async fn run(self: Arc<Self>, context: Arc<StreamContext>) -> Result<Committed, CommitError> {
+        let mut encoding = Vec::with_capacity(self.due.len());
+        for index in 0..self.due.len() {
+            let (reply, done) = oneshot::channel();
+            let (commit, job_context) = (self.clone(), context.clone());
+            context.workers.submit(context.lane, move |worker| {
+                let (key, batch) = &commit.due[index];
+                let staged = stage(&job_context, key, batch, &mut worker.encoder);
+                // The stream may have been stopped meanwhile; then nobody waits.
+                drop(reply.send(staged));
+            });
+            encoding.push(done);
+        }
+        let mut sealed = Vec::with_capacity(encoding.len());
+        let mut blobs = Blobs::after(&self.blobs);
+        let mut inline = Vec::new();
+        for done in encoding {
+            let mut staged = done.await.map_err(|_gone| CommitError::Worker)??;
+            if let Some(object) = staged.inline {
+                let object = Bytes::from(object);
+                staged.sealed.inline = Some(blobs.push(object.clone()));
+                inline.push(Some(object));
+            } else {
+                inline.push(None);
+            }
+            sealed.push(staged.sealed);
+        }
+        sync_staging(&context, &sealed).await?;
+        let letters: Vec<DeadLetter> =
+            self.letters.iter().map(|(letter, payload)| dead_letter(letter, payload)).collect();
+        let outcome = Outcome {
+            version: outcome::VERSION,
+            from: self.from,
+            to: self.to,
+            chain: self.chain.clone(),
+            counts: self.counts,
+            sealed,
+            open: self.open.clone(),
+            letters: self
+                .letters
+                .iter()
+                .map(|(letter, payload)| Letter { blob: blobs.push(payload.clone()), ..letter.clone() })
+                .collect(),
+        };
+        let (body, blobs_at) = outcome::write(&outcome, &self.blobs, &blobs.parts)?;
+        let at = context
+            .buffer
+            .entry(EntryKind::Outcome, self.from..self.to, body)
+            .await
+            .map_err(CommitError::Append)?;
+        let letters = context.store_letters(letters).await.map_err(CommitError::Letters)?;
+        let open = outcome
+            .open
+            .into_iter()
+            .map(|rows| {
+                ((rows.key, rows.first_offset), rows.blob.start + blobs_at..rows.blob.end + blobs_at)
+            })
+            .collect();
+        let sealed = outcome
+            .sealed
+            .into_iter()
+            .zip(inline)
+            .map(|(sealed, inline)| Ready { at, sealed, inline })
+            .collect();
+        Ok(Committed { at, to: self.to, counts: outcome.counts, sealed, open, letters })
+    }
+}
+
+/// What follows the rows of open batches in the body.
+struct Blobs {
+    parts: Vec<Bytes>,
+    end: usize,
+}
+
+impl Blobs {
+    fn after(rows: &[u8]) -> Blobs {
+        Blobs { parts: Vec::new(), end: rows.len() }
+    }
+
+    fn push(&mut self, bytes: Bytes) -> Range<usize> {
+        let start = self.end;
+        self.end += bytes.len();
+        self.parts.push(bytes);
+        start..self.end
+    }
+}
+
+/// The letter as the store keeps it.
+pub(crate) fn dead_letter(letter: &Letter, payload: &[u8]) -> DeadLetter {
+    DeadLetter {
+        offset: letter.offset,
+        child: letter.child,
+        stage: Stage::Transform,
+        transform: letter.transform.clone(),
+        plugin: letter.plugin.clone(),
+        reason: letter.reason.clone(),
+        arrival: letter.arrival,
+        attempts: 1,
+        payload: None,
+        payload_base64: None,
+        object: None,
+        object_name: None,
+    }
+    .with_payload(payload)
+}
+
+/// Encodes a batch; runs on a worker thread.
+fn stage(
+    context: &StreamContext,
+    key: &BatchKey,
+    batch: &OpenBatch,
+    encoder: &mut Encoder,
+) -> Result<Staged, CommitError> {
+    let output = &context.outputs[key.output as usize];
+    let id = identity(context, output, key, batch);
+    let name = name(context, output, key, batch, &id);
+    let pieces = pieces(context, batch)?;
+    let path = output.staging.join(&id);
+    let failed = |error| CommitError::Stage { path: path.clone(), error };
+    let mut pieces = pieces.iter().map(|piece| Ok::<_, io::Error>(&piece[..]));
+    let (encoded, inline) = if batch.raw_bytes <= INLINE_BYTES_MAX {
+        let mut object = Vec::new();
+        let encoded =
+            encoder.encode(output.format, output.compression, &mut pieces, &mut object).map_err(failed)?;
+        (encoded, Some(object))
+    } else {
+        let mut file = File::create(&path).map_err(failed)?;
+        let encoded =
+            encoder.encode(output.format, output.compression, &mut pieces, &mut file).map_err(failed)?;
+        file.sync_data().map_err(failed)?;
+        context.syncs.add(1);
+        (encoded, None)
+    };
+    let sealed = Sealed {
+        output_name: output.name.clone(),
+        name,
+        staged: id.clone(),
+        batch_id: id,
+        content_type: output.format.content_type().to_owned(),
+        content_encoding: output.compression.content_encoding().map(str::to_owned),
+        records: batch.records,
+        raw_bytes: encoded.raw_bytes,
+        bytes: encoded.bytes,
+        digest: format!("{:032x}", encoded.digest),
+        body_digest: format!("{:032x}", encoded.body_digest),
+        first_offset: batch.first_offset(),
+        first_arrival: batch.first_arrival(),
+        inline: None,
+        key: key.clone(),
+    };
+    Ok(Staged { sealed, inline })
+}
+
+fn identity(context: &StreamContext, output: &Output, key: &BatchKey, batch: &OpenBatch) -> String {
+    let owner = BatchOwner { incarnation: context.buffer.incarnation(), epoch: context.buffer.epoch() };
+    batch_id(&owner, &output.name, batch.first_offset(), &key.partition)
+}
+
+fn name(context: &StreamContext, output: &Output, key: &BatchKey, batch: &OpenBatch, id: &str) -> String {
+    output.template.render(&NameContext {
+        stream: &context.name,
+        output: &output.name,
+        arrival_ns: batch.first_arrival(),
+        partition: &key.partition,
+        batch: id,
+        extension: &extension(output.format, output.compression),
+    })
+}
+
+/// The rows of a batch in order, read back from the journal where they are no longer in memory.
+fn pieces(context: &StreamContext, batch: &OpenBatch) -> Result<Vec<Bytes>, CommitError> {
+    let mut body: Option<(Position, Bytes)> = None;
+    let mut pieces = Vec::with_capacity(batch.pieces.len());
+    for piece in &batch.pieces {
+        pieces.push(match &piece.rows {
+            Rows::Pending(bytes) | Rows::Durable { memory: Some(bytes), .. } => bytes.clone(),
+            Rows::Durable { at, blob, memory: None } => {
+                let whole = match body.take() {
+                    Some((position, bytes)) if position == *at => bytes,
+                    _ => context.buffer.read_entry(*at).map_err(CommitError::Read)?,
+                };
+                let rows = whole.slice(blob.clone());
+                body = Some((*at, whole));
+                rows
+            }
+        });
+    }
+    Ok(pieces)
+}
+
+/// Makes the names of staged files durable.
+async fn sync_staging(context: &Arc<StreamContext>, sealed: &[Sealed]) -> Result<(), CommitError> {
+    let mut outputs: Vec<u32> =
+        sealed.iter().filter(|sealed| sealed.inline.is_none()).map(|sealed| sealed.key.output).collect();
+    outputs.sort_unstable();
+    outputs.dedup();
+    for output in outputs {
+        let path = context.outputs[output as usize].staging.clone();
+        let synced = tokio::task::spawn_blocking(move || sync_directory(&path).map_err(|error| (path, error)));
+        match synced.await {
+            Ok(Ok(())) => context.syncs.add(1),
+            Ok(Err((path, error))) => return Err(CommitError::Stage { path, error }),
+            Err(_panicked) => return Err(CommitError::Worker),
+        }
+    }
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

@@ -1,0 +1,87 @@
+//! Which sealed batches are not delivered yet, and what the journal must keep because of them.
+//!
+//! The checkpoint moves to the oldest outcome that an undelivered or an open batch still needs. Batches that were
+//! delivered although an older outcome is still needed are remembered and written into the journal as marks, so
+//! that a restart does not deliver them again.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use wasmill_buffer::Position;
+
+use super::commit::Ready;
+
+/// What a checkpoint says beyond what the buffer needs.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CheckpointBody {
+    /// Outcomes cover every offset below.
+    pub(crate) processed: u64,
+}
+
+/// Batches delivered whose outcomes are still needed, as a journal entry.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) delivered: Vec<String>,
+}
+
+impl Mark {
+    pub(crate) fn read(body: &[u8]) -> Result<Mark, serde_json::Error> {
+        serde_json::from_slice(body)
+    }
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// Per outcome: batch id and arrival of its oldest record.
+    undelivered: BTreeMap<Position, BTreeMap<String, i64>>,
+    /// Delivered, their outcomes still needed, no mark written.
+    unmarked: Vec<(Position, String)>,
+}
+
+impl Ledger {
+    pub(crate) fn sealed(&mut self, ready: &Ready) {
+        let batches = self.undelivered.entry(ready.at).or_default();
+        batches.insert(ready.sealed.batch_id.clone(), ready.sealed.first_arrival);
+    }
+
+    /// The batch reached its destination or the dead letters.
+    pub(crate) fn finished(&mut self, ready: &Ready) {
+        if let Some(batches) = self.undelivered.get_mut(&ready.at) {
+            batches.remove(&ready.sealed.batch_id);
+            if batches.is_empty() {
+                self.undelivered.remove(&ready.at);
+            }
+        }
+        self.unmarked.push((ready.at, ready.sealed.batch_id.clone()));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.undelivered.is_empty()
+    }
+
+    /// The oldest outcome that an undelivered batch needs.
+    pub(crate) fn oldest_outcome(&self) -> Option<Position> {
+        self.undelivered.keys().next().copied()
+    }
+
+    /// Arrival of the oldest record that is sealed and not delivered.
+    pub(crate) fn first_arrival(&self) -> Option<i64> {
+        self.undelivered.values().flat_map(BTreeMap::values).min().copied()
+    }
+
+    /// Outcomes below `needed_from` are no longer needed: nobody will ask about their batches.
+    pub(crate) fn settle(&mut self, needed_from: Position) {
+        self.unmarked.retain(|(at, _)| *at >= needed_from);
+    }
+
+    /// The mark to write for batches that were delivered out of order, if there are any.
+    pub(crate) fn take_mark(&mut self) -> Option<Bytes> {
+        if self.unmarked.is_empty() {
+            return None;
+        }
+        let delivered = self.unmarked.drain(..).map(|(_, batch)| batch).collect();
+        serde_json::to_vec(&Mark { delivered }).ok().map(Bytes::from)
+    }
+}

@@ -1,0 +1,234 @@
+//! Cuts durable frames into slices and runs one slice through a chain.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wasmill_buffer::Frame;
+use wasmill_chunk::{ColumnRef, FinishOptions, Input};
+use wasmill_encode::Format;
+use wasmill_transform::{Chain, PluginFault, Slice, TransformReport};
+
+use super::batch::Piece;
+use super::outcome::{BatchKey, Counts, Letter};
+use super::sink::SliceSink;
+use super::workers::WorkerState;
+
+/// Consecutive records of a stream: whole frames, or a part of one frame that is larger than a slice.
+pub(crate) struct Cut {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// Rows `first..last` of a frame.
+pub(crate) struct Part {
+    frame: Arc<Frame>,
+    first: usize,
+    last: usize,
+    /// Ends counted from the first row, where that is not the frame's own.
+    ends: Option<Vec<u32>>,
+}
+
+impl Part {
+    pub(crate) fn whole(frame: Arc<Frame>) -> Part {
+        let last = frame.ends.len();
+        Part { frame, first: 0, last, ends: None }
+    }
+
+    /// Rows from `first` on that fit into `bytes`, at least one.
+    pub(crate) fn from_row(frame: Arc<Frame>, first: usize, bytes: usize) -> Part {
+        let start = if first == 0 { 0 } else { frame.ends[first - 1] };
+        let fits = frame.ends[first..].partition_point(|end| (end - start) as usize <= bytes);
+        let last = first + fits.max(1);
+        if first == 0 && last == frame.ends.len() {
+            return Part::whole(frame);
+        }
+        let ends = frame.ends[first..last].iter().map(|end| end - start).collect();
+        Part { frame, first, last, ends: Some(ends) }
+    }
+
+    pub(crate) fn last(&self) -> usize {
+        self.last
+    }
+
+    pub(crate) fn ends_frame(&self) -> bool {
+        self.last == self.frame.ends.len()
+    }
+
+    pub(crate) fn first_offset(&self) -> u64 {
+        self.frame.base_offset + self.first as u64
+    }
+
+    pub(crate) fn end_offset(&self) -> u64 {
+        self.frame.base_offset + self.last as u64
+    }
+
+    fn records(&self) -> u64 {
+        (self.last - self.first) as u64
+    }
+
+    fn payload(&self) -> &[u8] {
+        let start = if self.first == 0 { 0 } else { self.frame.ends[self.first - 1] as usize };
+        &self.frame.payload[start..self.frame.ends[self.last - 1] as usize]
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.payload().len()
+    }
+
+    fn arrival(&self, row: usize) -> i64 {
+        let delta = self.frame.arrival_deltas.as_ref().map_or(0, |deltas| deltas[self.first + row]);
+        self.frame.arrival + i64::from(delta)
+    }
+
+    fn input(&self) -> Input<'_> {
+        Input {
+            first_offset: self.first_offset(),
+            payloads: ColumnRef { data: self.payload(), ends: self.ends.as_deref().unwrap_or(&self.frame.ends) },
+            arrival: self.frame.arrival,
+            arrival_deltas: self.frame.arrival_deltas.as_deref().map(|deltas| &deltas[self.first..self.last]),
+            keys: None,
+            attributes: &[],
+        }
+    }
+
+    fn row(&self, row: usize) -> &[u8] {
+        let start = if self.first + row == 0 { 0 } else { self.frame.ends[self.first + row - 1] as usize };
+        &self.frame.payload[start..self.frame.ends[self.first + row] as usize]
+    }
+}
+
+/// What became of a slice; nothing of it is durable yet.
+pub(crate) struct Done {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// Of the chain that ran.
+    pub(crate) generation: u64,
+    pub(crate) counts: Counts,
+    pub(crate) pieces: Vec<(BatchKey, Piece)>,
+    /// With the original bytes; the letters' blob ranges are set when the outcome is written.
+    pub(crate) letters: Vec<(Letter, Bytes)>,
+    pub(crate) transforms: Vec<TransformReport>,
+    pub(crate) faults: Vec<(usize, PluginFault)>,
+    pub(crate) chunks_bisected: u64,
+    pub(crate) bytes_in: u64,
+}
+
+/// What a slice runs through, and into.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) generation: u64,
+    pub(crate) stream_seed: u64,
+    /// By output number.
+    pub(crate) formats: Vec<Format>,
+}
+
+impl Cut {
+    /// Runs on a worker thread.
+    pub(crate) fn run(&self, route: &Route, worker: &mut WorkerState) -> Done {
+        let inputs: Vec<Input<'_>> = self.parts.iter().map(Part::input).collect();
+        let slice = Slice { id: self.from, stream_seed: route.stream_seed, inputs: &inputs };
+        let require_json = route.formats.iter().any(|format| *format != Format::Raw);
+        let mut sink = SliceSink::new(route.formats.clone(), self.from);
+        let report = worker.chain(&route.chain).run(&slice, &FinishOptions { require_json }, &mut sink);
+        let letters = report
+            .failures
+            .iter()
+            .map(|failure| {
+                let part = &self.parts[failure.input];
+                let row = failure.row as usize;
+                let letter = Letter {
+                    offset: failure.offset,
+                    child: failure.child,
+                    arrival: part.arrival(row),
+                    transform: failure.transform.to_string(),
+                    plugin: failure.digest.as_ref().map(ToString::to_string).unwrap_or_default(),
+                    reason: failure.reason.clone(),
+                    blob: 0..0,
+                };
+                (letter, Bytes::copy_from_slice(part.row(row)))
+            })
+            .collect();
+        let records = self.parts.iter().map(Part::records).sum();
+        let counts = Counts {
+            records,
+            passed: report.passed,
+            dropped: report.dropped,
+            failed: report.failures.len() as u64,
+            absorbed: 0,
+            emitted: report.emitted,
+        };
+        Done {
+            from: self.from,
+            to: self.to,
+            generation: route.generation,
+            counts,
+            pieces: sink.into_pieces(),
+            letters,
+            transforms: report.transforms,
+            faults: report.faults,
+            chunks_bisected: report.chunks_bisected,
+            bytes_in: self.parts.iter().map(|part| part.bytes() as u64).sum(),
+        }
+    }
+}
+
+/// Frames that are durable and wait to be cut.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    frames: std::collections::VecDeque<Arc<Frame>>,
+    /// First row of the first frame that is not cut yet.
+    row: usize,
+    bytes: usize,
+}
+
+impl Waiting {
+    pub(crate) fn push(&mut self, frame: Arc<Frame>) {
+        self.bytes += frame.payload.len();
+        self.frames.push_back(frame);
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Waiting::default();
+    }
+
+    /// The next slice of about `bytes`: whole frames as long as they fit, or a part of one that does not.
+    pub(crate) fn cut(&mut self, bytes: usize) -> Option<Cut> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut taken = 0;
+        while let Some(frame) = self.frames.front() {
+            let start = if self.row == 0 { 0 } else { frame.ends[self.row - 1] as usize };
+            let left = frame.payload.len() - start;
+            if taken > 0 && taken + left > bytes {
+                break;
+            }
+            let part = Part::from_row(frame.clone(), self.row, bytes);
+            taken += part.bytes();
+            if part.ends_frame() {
+                self.frames.pop_front();
+                self.row = 0;
+            } else {
+                self.row = part.last();
+            }
+            let whole = part.ends_frame();
+            parts.push(part);
+            if !whole {
+                break;
+            }
+        }
+        self.bytes -= taken;
+        let from = parts.first()?.first_offset();
+        let to = parts.last()?.end_offset();
+        Some(Cut { parts, from, to })
+    }
+}

@@ -1,0 +1,167 @@
+//! What one stream has done and what it holds, as counters that its tasks write and `/metrics` and the API
+//! read. The counters here are the one truth; the metrics exporter copies them when it is asked.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One output of a stream. `emitted = delivered + failed + pending` at every moment between two commits.
+#[derive(Debug, Default)]
+pub struct OutputStats {
+    pub name: String,
+    /// Rows in durable outcomes for this output, delivered or not.
+    pub emitted: Counter,
+    pub delivered: Counter,
+    pub delivery_failed: Counter,
+    /// Rows in durable outcomes that are not delivered.
+    pub pending: Gauge,
+    /// Encoded bytes sealed and not delivered.
+    pub undelivered_bytes: Gauge,
+    pub undelivered_batches: Gauge,
+    pub objects: Counter,
+    pub bytes_raw: Counter,
+    pub bytes: Counter,
+    pub retries: Counter,
+    /// Stopped because an object that is not ours has the name of one of ours, or the like.
+    pub stopped: AtomicBool,
+    pub last_error: Mutex<Option<String>>,
+}
+
+/// One transform of a stream.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct TransformStats {
+    pub name: String,
+    pub plugin: String,
+    pub digest: String,
+    pub version: String,
+    pub calls: u64,
+    pub cpu_ns: u64,
+    pub memory_bytes_peak: u64,
+    pub traps: u64,
+    pub instances: u64,
+    pub log_lines_dropped: u64,
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct StreamStats {
+    pub name: String,
+    pub records_in: Counter,
+    pub bytes_in: Counter,
+    pub processed: Counter,
+    pub passed: Counter,
+    pub dropped: Counter,
+    pub failed: Counter,
+    pub absorbed: Counter,
+    pub emitted: Counter,
+    pub dead_letters: Counter,
+    pub dead_letter_bytes: Gauge,
+    pub overflowed: Counter,
+    pub slices: Counter,
+    pub commits: Counter,
+    pub chunks_bisected: Counter,
+    pub reloads: Counter,
+    pub reloads_refused: Counter,
+    pub records_lost_to_corruption: Counter,
+    pub source_records_skipped: Counter,
+    pub open_batches: Gauge,
+    pub buffered_bytes: Gauge,
+    /// Arrival of the oldest record that is not delivered, 0 when there is none.
+    pub oldest_undelivered: AtomicI64,
+    pub oldest_open_batch: AtomicI64,
+    pub paused: Mutex<Option<String>>,
+    pub outputs: Vec<OutputStats>,
+    pub transforms: Mutex<Vec<TransformStats>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl StreamStats {
+    pub fn new(name: &str, outputs: impl IntoIterator<Item = String>) -> StreamStats {
+        let outputs =
+            outputs.into_iter().map(|name| OutputStats { name, ..OutputStats::default() }).collect();
+        StreamStats { name: name.to_owned(), outputs, ..StreamStats::default() }
+    }
+
+    /// Seconds since the oldest record arrived that is not delivered.
+    pub fn freshness_s(&self, now_ns: i64) -> f64 {
+        age_s(self.oldest_undelivered.load(Ordering::Relaxed), now_ns)
+    }
+
+    /// Seconds since the oldest record of an open batch arrived.
+    pub fn batch_age_s(&self, now_ns: i64) -> f64 {
+        age_s(self.oldest_open_batch.load(Ordering::Relaxed), now_ns)
+    }
+
+    pub fn pause(&self, reason: Option<String>) {
+        *locked(&self.paused) = reason;
+    }
+
+    pub fn paused(&self) -> Option<String> {
+        locked(&self.paused).clone()
+    }
+
+    pub fn with_transforms<R>(&self, read: impl FnOnce(&mut Vec<TransformStats>) -> R) -> R {
+        read(&mut locked(&self.transforms))
+    }
+}
+
+impl OutputStats {
+    pub fn error(&self, error: Option<String>) {
+        *locked(&self.last_error) = error;
+    }
+
+    pub fn last_error(&self) -> Option<String> {
+        locked(&self.last_error).clone()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an age in seconds needs no 63 bits")]
+fn age_s(arrival_ns: i64, now_ns: i64) -> f64 {
+    if arrival_ns == 0 { 0.0 } else { (now_ns - arrival_ns).max(0) as f64 / 1e9 }
+}
+
+/// Nanoseconds since the epoch.
+pub fn wall_clock_ns() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}
