@@ -1,5 +1,12 @@
 //! The journal on a real disk: what was acknowledged is read back, whatever happens to the files in between.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::single_range_in_vec_init,
+    reason = "a test fails by panicking"
+)]
+
 use std::path::{Path, PathBuf};
 
 use wasmill_buffer::{
