@@ -119,6 +119,8 @@ impl Queue {
         if let (Work::Checkpoint(_), Some(stream)) = (&item.work, &item.stream) {
             inner.riders.remove(&stream.id);
         }
+        // Nothing may follow the mark of an orderly end.
+        inner.closed = matches!(item.work, Work::Close);
         inner.items.push(item);
         // The writer waits only while the list is empty.
         let wake = inner.items.len() == 1;
@@ -161,8 +163,10 @@ impl Queue {
     }
 
     fn drain(inner: &mut Inner, into: &mut Vec<Item>) {
+        let close = inner.items.pop_if(|item| matches!(item.work, Work::Close));
         into.append(&mut inner.items);
         into.extend(std::mem::take(&mut inner.riders).into_values());
+        into.extend(close);
         inner.kicked = false;
     }
 

@@ -132,6 +132,33 @@ async fn tail_cut_at_every_byte_of_the_last_frame_loses_only_it() {
 }
 
 #[tokio::test]
+async fn bit_flipped_before_the_durable_position_is_reported_and_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    put(&stream, "first").await;
+    let at = stream.append(Records::one("second", 7)).await.unwrap().position;
+    put(&stream, "third").await;
+    journal.close().await.unwrap();
+    drop(journal);
+    let file = files(dir.path()).pop().unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    // Header, column table, ends and payload; what follows is padding up to the next frame.
+    for flip in (0..168).step_by(8).chain(168..182) {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("journal")).unwrap();
+        let mut bytes = whole.clone();
+        bytes[at as usize + flip] ^= 4;
+        std::fs::write(copy.path().join("journal").join(file.file_name().unwrap()), bytes).unwrap();
+        let (_journal, recovery, stream) = open(copy.path()).await;
+        assert_eq!(all(&stream, 0), ["first", "third"], "{flip}: {recovery:?}");
+        assert_eq!(recovery.corrupt.len(), 1, "{flip}: {recovery:?}");
+        assert!(recovery.corrupt[0].set_aside.as_ref().unwrap().exists());
+        assert_eq!(recovery.lost.iter().map(|(_, r)| r.clone()).collect::<Vec<_>>(), [1..2]);
+        assert_eq!(stream.try_frames(0, 10_000).unwrap().lost, [1..2]);
+    }
+}
+
+#[tokio::test]
 async fn second_opener_is_refused_with_the_holder() {
     let dir = tempfile::tempdir().unwrap();
     let (_journal, _, _stream) = open(dir.path()).await;
@@ -152,6 +179,19 @@ async fn stream_at_its_bound_refuses_until_records_are_released() {
     assert!(matches!(stream.append(Records::one("c", 1)).await, Err(AppendError::StreamFull { .. })));
     stream.checkpoint("", 2, Position(0), true).await.unwrap();
     assert_eq!(put(&stream, "c").await, 2);
+}
+
+#[tokio::test]
+async fn close_with_a_checkpoint_waiting_is_clean_and_keeps_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    put(&stream, "a").await;
+    stream.checkpoint("late", 1, Position(0), false).await.unwrap();
+    journal.close().await.unwrap();
+    drop(journal);
+    let (_journal, recovery, stream) = open(dir.path()).await;
+    assert!(recovery.clean, "{recovery:?}");
+    assert_eq!(stream.latest_checkpoint().unwrap(), "late");
 }
 
 #[tokio::test]
