@@ -12,7 +12,8 @@
 //!
 //! All parts have a fixed width and are zero-padded, so ids of one output sort by offset, and
 //! `[0-9a-f-]` are safe in every file system and object store. The partition is hashed with
-//! SHA-256 because its values come from data: nobody can make two partitions share an id.
+//! SHA-256 because its values come from data: nobody can make two partitions share an id. Hashed are,
+//! for each name and then its value, the length as a little-endian u64 and the bytes.
 
 use sha2::{Digest, Sha256};
 
@@ -99,7 +100,7 @@ mod tests {
         incarnation[0] = 0xab;
         assert_eq!(
             batch_id(incarnation, 3, "default", 42, &[("class", "bot")]),
-            "ab000000000000000000000000000000-00000003-37a8eec1-00000000000000000042-6e2b2b3d7f2d4b0d0000"
+            "ab000000000000000000000000000000-00000003-37a8eec1-00000000000000000042-66a9d2c6d239058fb9d6"
         );
     }
 
