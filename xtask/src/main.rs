@@ -9,7 +9,6 @@
 mod access_log;
 mod component;
 mod plugins;
-#[allow(dead_code, reason = "its guarded child is for the demo")]
 mod process;
 mod project;
 mod suite;

@@ -13,8 +13,6 @@
 //! Not yet: moving what slow streams still need out of old files (they pin their journal files until then,
 //! bounded by `max_bytes` per stream and `max_total_bytes`).
 
-#![allow(dead_code, reason = "the writer, recovery and keeper that use these parts are not there yet")]
-
 mod disk;
 mod error;
 pub mod format;

@@ -19,7 +19,7 @@ use crate::state::{Shared, StreamCore, lock};
 pub(crate) type Reply = oneshot::Sender<Result<Receipt, AppendError>>;
 
 /// What becomes of a frame once it is durable.
-#[allow(clippy::large_enum_variant, reason = "a queue entry is moved once, and most are the large kind")]
+#[expect(clippy::large_enum_variant, reason = "a queue entry is moved once, and most are the large kind")]
 pub(crate) enum Work {
     Create,
     Records(Records),

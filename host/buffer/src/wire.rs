@@ -2,10 +2,6 @@
 //!
 //! Taking is checked: whatever is not there is `None`, never a panic.
 
-pub(crate) fn put_u16(out: &mut Vec<u8>, value: u16) {
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
 pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_le_bytes());
 }
@@ -46,10 +42,6 @@ impl<'a> Take<'a> {
         let (head, tail) = self.0.split_at_checked(len)?;
         self.0 = tail;
         Some(head)
-    }
-
-    pub(crate) fn u16(&mut self) -> Option<u16> {
-        self.bytes(2).and_then(|b| u16_at(b, 0))
     }
 
     pub(crate) fn u32(&mut self) -> Option<u32> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::path::Path;
+use wasmill_sdk::path::Path;
 
 /// Most look-ups of one transform.
 pub const LOOKUPS_MAX: usize = 64;

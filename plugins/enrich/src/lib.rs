@@ -11,16 +11,15 @@ pub mod config;
 pub mod csv;
 pub mod exact;
 pub mod fault;
-pub mod path;
 pub mod prefix;
 pub mod table;
 pub mod values;
 
 use config::{Config, Format, LOOKUPS_MAX, Lookup, Otherwise, Source};
 use exact::NONE;
-use path::Path;
 use table::{PART, Table};
 use values::Scratch;
+use wasmill_sdk::path::Path;
 use wasmill_sdk::{Cell, Chunk, Field, Plugin, Setup};
 
 /// The configured plugin.

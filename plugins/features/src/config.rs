@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::path::Path;
+use wasmill_sdk::path::Path;
 
 /// The whole config.
 #[derive(Debug, Deserialize)]

@@ -8,7 +8,6 @@
 pub mod config;
 pub mod extract;
 pub mod murmur;
-pub mod path;
 pub mod plan;
 pub mod text;
 pub mod time;

@@ -6,9 +6,9 @@
 use wasmill_sdk::{Field, Setup};
 
 use crate::config::{Config, Feature, Form, Missing, Norm, Other, Part, Step, TimeUnit, Unit};
-use crate::path::Path;
 use crate::text::Ngrams;
 use crate::time;
+use wasmill_sdk::path::Path;
 
 /// Most positions of a vector that is written in full.
 pub const DENSE_MAX: u32 = 4096;

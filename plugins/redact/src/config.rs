@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use crate::path::Path;
+use wasmill_sdk::path::Path;
 
 /// The whole config.
 #[derive(Debug, Deserialize)]

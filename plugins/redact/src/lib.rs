@@ -9,7 +9,6 @@ pub mod config;
 pub mod find;
 pub mod json;
 pub mod keyed;
-pub mod path;
 pub mod plan;
 
 use act::{Outcome, Redactor};

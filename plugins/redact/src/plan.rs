@@ -9,7 +9,7 @@ use crate::act::{Act, Redactor, Rule};
 use crate::config::{self, Action, Config, Payload};
 use crate::find::{Finder, Span};
 use crate::keyed::Keyed;
-use crate::path::Path;
+use wasmill_sdk::path::Path;
 
 /// Most rules of one transform.
 pub const RULES_MAX: usize = 256;

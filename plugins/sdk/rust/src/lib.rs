@@ -12,6 +12,7 @@
 pub mod column;
 pub mod config;
 pub mod log;
+pub mod path;
 mod record;
 mod span;
 pub mod time;

@@ -1,8 +1,22 @@
 //! A test kit for plugins: records in, rows and verdicts out, on the host's own in-memory chunk.
 //!
-//! ```ignore
-//! let outcome = wasmill_sdk::testing::run::<MyPlugin>(r#"{"field":"a"}"#, &[r#"{"a":1}"#]);
-//! assert_eq!(outcome.rows(), [r#"{"a":1,"b":2}"#]);
+//! ```
+//! use wasmill_sdk::{Chunk, Plugin, Setup};
+//!
+//! struct DropAll;
+//!
+//! impl Plugin for DropAll {
+//!     fn configure(_config: &str, _setup: &mut Setup) -> Result<Self, String> {
+//!         Ok(DropAll)
+//!     }
+//!     fn process(&mut self, rows: &mut Chunk<'_>) -> Result<(), String> {
+//!         rows.keep(&vec![0; rows.len() as usize]);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let outcome = wasmill_sdk::testing::run::<DropAll>("{}", &[r#"{"a":1}"#]);
+//! assert!(outcome.rows().is_empty());
 //! ```
 //! As on the host, an `Err` of `process` costs one record: the chunk is run again record by record, in fresh
 //! instances. [`cases`] runs a folder of cases three ways (warm, fresh, cut differently) and compares.
