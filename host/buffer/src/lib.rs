@@ -4,14 +4,15 @@
 //! vectored write and one `fdatasync`, and every waiting [`Stream::append`] returns only then.
 //! [`format`] documents the bytes on disk well enough to write another reader.
 //!
-//! This crate owns frames, recovery, segments, checkpoints and their space. It never parses a payload
+//! This crate owns frames, recovery, checkpoints and their space. It never parses a payload
 //! or an entry's body, knows no Wasm, and never touches the network.
 //!
 //! As a record meets the modules: [`Stream`] encodes columns on the caller's thread, `queue` bounds what
 //! waits, `writer` commits groups, `state` indexes what is durable, `recovery` rebuilds it at open.
 //!
-//! Not yet: moving what slow streams still need out of old files (they pin their journal files until then,
-//! bounded by `max_bytes` per stream and `max_total_bytes`).
+//! Not yet: moving what slow streams still need out of old files into segments. Until then a slow stream pins its
+//! oldest file and every newer one, so that disk use can pass `max_bytes` and `max_total_bytes`, which count needed
+//! frames only; `max_journal_bytes` has no effect.
 
 mod disk;
 mod error;
