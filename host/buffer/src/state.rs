@@ -37,6 +37,8 @@ pub(crate) struct FrameRef {
     /// First offset; of an entry, start of its input.
     pub(crate) base: u64,
     pub(crate) until: u64,
+    /// Of the first record, ns since 1970.
+    pub(crate) arrival: i64,
     pub(crate) len: u32,
     pub(crate) kind: Kind,
 }
@@ -49,6 +51,7 @@ impl FrameRef {
             position: header.position,
             base: header.base,
             until: header.until,
+            arrival: header.arrival,
             len: u32::try_from(header.frame_len()).unwrap_or(u32::MAX),
             kind: header.kind,
         }
@@ -176,6 +179,8 @@ pub(crate) struct State {
     /// Files that hold nothing and wait for their next use.
     pub(crate) spares: Vec<Arc<Store>>,
     pub(crate) next_spare: u64,
+    /// Journal position behind everything that is durable.
+    pub(crate) end: u64,
     pub(crate) cache: Cache,
     pub(crate) lock: Option<Box<dyn DiskLock>>,
 }

@@ -152,6 +152,47 @@ impl Stream {
         self.core.durable_end.subscribe()
     }
 
+    /// Waits until a record at or after `offset` is durable: `durable_end() > offset`.
+    ///
+    /// It also returns, once, if the stream or the journal ends during the wait. If it has ended before, and
+    /// nothing is durable past `offset`, it never returns, so that a loop around it cannot spin: wait beside
+    /// something else, or ask [`Stream::has_ended`] first.
+    pub async fn durable_past(&self, offset: u64) {
+        let mut end = self.watch_durable_end();
+        loop {
+            if *end.borrow_and_update() > offset {
+                return;
+            }
+            // Marked ended before it wakes us, so that a wake-up from now on is seen below.
+            if self.has_ended() {
+                return std::future::pending().await;
+            }
+            if end.changed().await.is_err() || self.has_ended() {
+                return;
+            }
+        }
+    }
+
+    /// True once the stream is deleted or the journal closed: nothing becomes durable any more.
+    pub fn has_ended(&self) -> bool {
+        self.core.deleted.load(Ordering::Acquire) || self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// Arrival of the oldest frame that holds records at or after `from_offset`, ns since 1970; `None` if no
+    /// such record is durable.
+    pub fn oldest_arrival(&self, from_offset: u64) -> Option<i64> {
+        let state = self.shared.state();
+        let records = &state.streams.get(&self.core.id)?.records;
+        let first = records.partition_point(|frame| frame.until <= from_offset);
+        records.get(first).map(|frame| frame.arrival)
+    }
+
+    /// Journal position behind everything that is durable now, and before everything that becomes durable
+    /// later: a checkpoint that needs no entry any more states it as `entries_needed_from`.
+    pub fn journal_end(&self) -> Position {
+        Position(self.shared.state().end)
+    }
+
     /// What counts against `max_bytes`: frames as on disk, waiting ones included, each at least 2 KiB.
     pub fn buffered_bytes(&self) -> u64 {
         self.core.buffered.load(Ordering::Relaxed)

@@ -204,6 +204,7 @@ impl Writer {
         let mut answers = Vec::with_capacity(items.len());
         let mut guard = self.shared.state();
         let state = &mut *guard;
+        state.end = self.end;
         for item in items {
             let Item { stream, header, work, reply, charge, room, .. } = item;
             let receipt =
@@ -321,10 +322,13 @@ impl Writer {
         count(&self.shared.counters.syncs, 2);
         count(&self.shared.counters.bytes_written, head.len() as u64);
         let store = Arc::new(Store { path: name, file, start: self.end, bytes });
-        self.shared.state().files.push_back(Arc::clone(&store));
-        self.file = Some(store);
         self.end += head.len() as u64;
         self.durable = self.end;
+        let mut state = self.shared.state();
+        state.files.push_back(Arc::clone(&store));
+        state.end = self.end;
+        drop(state);
+        self.file = Some(store);
         Ok(())
     }
 

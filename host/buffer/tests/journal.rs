@@ -208,3 +208,56 @@ async fn deleted_stream_is_gone_after_reopen_and_its_name_starts_anew() {
     assert_ne!(stream.incarnation(), old);
     assert_eq!(stream.next_offset(), 0);
 }
+
+#[tokio::test]
+async fn oldest_arrival_is_that_of_the_first_frame_that_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    assert_eq!(stream.oldest_arrival(0), None);
+    for arrival in [10, 20, 30] {
+        stream.append(Records::new("ab", vec![1, 2], arrival)).await.unwrap();
+    }
+    let seen = |stream: &Stream| [0, 1, 2, 5, 6].map(|offset| stream.oldest_arrival(offset));
+    assert_eq!(seen(&stream), [Some(10), Some(10), Some(20), Some(30), None]);
+    stream.checkpoint("", 3, Position(0), true).await.unwrap();
+    drop(journal);
+    let (_journal, _, stream) = open(dir.path()).await;
+    assert_eq!(seen(&stream), [Some(20), Some(20), Some(20), Some(30), None]);
+}
+
+#[tokio::test]
+async fn checkpoint_at_the_journal_end_releases_every_entry_before_and_none_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_journal, _, stream) = open(dir.path()).await;
+    let before = stream.entry(EntryKind::Outcome, 0..1, "before").await.unwrap();
+    let end = stream.journal_end();
+    assert!(before < end);
+    let after = stream.entry(EntryKind::Mark, 0..1, "after").await.unwrap();
+    assert!(after >= end);
+    stream.checkpoint("", 0, end, true).await.unwrap();
+    assert_eq!(stream.entries().iter().map(|e| e.position).collect::<Vec<_>>(), [after]);
+}
+
+#[tokio::test]
+async fn durable_past_returns_with_the_record_and_at_the_end_but_not_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    let soon = std::time::Duration::from_secs(20);
+    let waits = tokio::spawn({
+        let stream = stream.clone();
+        async move { stream.durable_past(1).await }
+    });
+    put(&stream, "a").await;
+    stream.durable_past(0).await;
+    put(&stream, "b").await;
+    tokio::time::timeout(soon, waits).await.unwrap().unwrap();
+    let mut waits = Box::pin(stream.durable_past(2));
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(waits.as_mut().poll(cx).is_pending())).await);
+    journal.close().await.unwrap();
+    tokio::time::timeout(soon, waits).await.unwrap();
+    assert!(stream.has_ended());
+    // Durable records are still announced; beyond them nothing comes, and a loop around this must not spin.
+    stream.durable_past(1).await;
+    let mut waits = Box::pin(stream.durable_past(2));
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(waits.as_mut().poll(cx).is_pending())).await);
+}
