@@ -1,0 +1,54 @@
+//! Why there is no catalog, and why it does not have what was asked for.
+
+use std::io;
+use std::path::PathBuf;
+
+use wasmill_transform::{CacheError, Digest};
+
+/// Why a catalog cannot be opened or watched.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("plugin directory {path} does not exist or cannot be read")]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("plugin directory {path} holds more than {max} plugin files")]
+    TooManyFiles { path: PathBuf, max: usize },
+    /// The place for copies of plugin files.
+    #[error("{action} {path}")]
+    Store {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("open the cache of compiled code")]
+    Cache(#[source] CacheError),
+    #[error("start the catalog's thread")]
+    Thread(#[source] io::Error),
+    /// The catalog's thread has ended, which it does only after a bug.
+    #[error("the catalog's thread has ended")]
+    Stopped,
+}
+
+/// Why a plugin was not found. Every text is fit for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FindError {
+    #[error(
+        "no plugin {name:?} in {}{}",
+        .directory.display(),
+        .nearest.as_ref().map(|nearest| format!("; did you mean {nearest:?}?")).unwrap_or_default()
+    )]
+    Missing { name: String, directory: PathBuf, nearest: Option<String> },
+    /// There is a file, and no good version from before.
+    #[error("plugin {name:?} ({}) is refused: {reason}", .file.display())]
+    Refused { name: String, file: PathBuf, reason: String },
+    #[error("no version {digest} of plugin {name:?}, neither in {} nor kept in {}", .directory.display(), .store.display())]
+    NoSuchVersion { name: String, digest: Digest, directory: PathBuf, store: PathBuf },
+    #[error("{digest} is a version of plugin {actual:?}, not of {name:?}")]
+    OtherName { name: String, digest: Digest, actual: String },
+    #[error("the plugin catalog has stopped")]
+    Stopped,
+}

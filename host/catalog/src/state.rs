@@ -1,0 +1,73 @@
+//! What the catalog shows of itself: for the API, for metrics, and for people.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use wasmill_transform::Digest;
+
+/// What a version or file is at present.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum VersionState {
+    /// What [`crate::Catalog::find`] gives for the name.
+    Current,
+    /// As `Current`, but its file has gone: after a restart the name is missing.
+    Removed,
+    /// An earlier version, kept for pins and for streams that are not done with it.
+    Kept,
+    /// This file is not used.
+    Refused { reason: String },
+}
+
+/// A stream in which a version did not pass its probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProbeFailure {
+    pub stream: String,
+    pub reason: String,
+}
+
+/// One version of a plugin, or one refused file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PluginState {
+    /// The manifest's name, or the file's stem if it has no manifest that can be read.
+    pub name: String,
+    /// In the plugin directory, or the kept copy.
+    pub file: PathBuf,
+    /// Absent if the file could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The manifest's; absent without a manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    pub bytes: u64,
+    #[serde(flatten)]
+    pub state: VersionState,
+    /// A sidecar narrows what the manifest asks for.
+    pub narrowed: bool,
+    /// Milliseconds since 1970; absent if this process has not loaded it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loaded_at_ms: Option<u64>,
+    /// Absent if the code came from the cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compile_ms: Option<u64>,
+    /// Streams that go on with the version before, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub probe_failures: Vec<ProbeFailure>,
+}
+
+/// Counts since the catalog was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CatalogStats {
+    /// Versions that became current after the catalog was opened.
+    pub reloads: u64,
+    /// Files or versions that were refused.
+    pub refusals: u64,
+    /// Runs of the compile child.
+    pub compiles: u64,
+    /// Loads that needed no compiling.
+    pub cache_hits: u64,
+    /// Names that have a current version.
+    pub current: u64,
+    /// Files in the directory that are refused now.
+    pub refused: u64,
+}
