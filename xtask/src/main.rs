@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask plugins | test | ci | generate`.
+//! The project's own commands: `cargo xtask demo | plugins | test | ci | generate`.
 //!
 //! This file owns the command line and nothing else: each command is a module that can be read alone.
 //! It is a program for people who work on the project, so it talks on the terminal: what it does and why
@@ -6,8 +6,9 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
 
-mod access_log;
 mod component;
+mod demo;
+mod generate;
 mod plugins;
 mod process;
 mod project;
@@ -31,6 +32,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Watch a million records pass through plugins into compressed files: builds what is missing, then `wasmill demo`
+    Demo(demo::Arguments),
     /// Build the first-party plugins to Wasm components (finds or installs what that needs)
     Plugins {
         /// Only these plugins (all without)
@@ -55,7 +58,7 @@ enum Command {
         #[arg(long, default_value_t = 1_000_000)]
         records: u64,
         /// The same seed gives the same bytes
-        #[arg(long, default_value_t = access_log::DEFAULT_SEED)]
+        #[arg(long, default_value_t = wasmill_access_log::DEFAULT_SEED)]
         seed: u64,
         /// Where to write [default: stdout]
         #[arg(long, value_name = "FILE")]
@@ -75,14 +78,17 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Demo(arguments) => demo::run(&Project::find()?, &arguments),
         Command::Plugins { names, out } => {
             let project = Project::find()?;
             let out = out.unwrap_or_else(|| project.plugin_dir());
-            plugins::build(&project, &names, &out)?;
+            for line in plugins::build(&project, &names, &out)? {
+                println!("{line}");
+            }
             Ok(())
         }
         Command::Test { filter, fast } => suite::test(&Project::find()?, filter.as_deref(), fast),
         Command::Ci => suite::ci(&Project::find()?),
-        Command::Generate { records, seed, out } => access_log::write_to(records, seed, out.as_deref()),
+        Command::Generate { records, seed, out } => generate::write_to(records, seed, out.as_deref()),
     }
 }

@@ -26,7 +26,8 @@ struct Source {
 }
 
 /// Builds the first-party plugins (all when `names` is empty) into `out`, and with all of them the test guests.
-pub(crate) fn build(project: &Project, names: &[String], out: &Path) -> Result<()> {
+/// Returns a line per component: name, size, digest, whether it changed.
+pub(crate) fn build(project: &Project, names: &[String], out: &Path) -> Result<Vec<String>> {
     let started = Instant::now();
     let mut sources = plugin_sources(project)?;
     if let Some(unknown) = names.iter().find(|name| !sources.iter().any(|source| source.name == **name)) {
@@ -39,7 +40,7 @@ pub(crate) fn build(project: &Project, names: &[String], out: &Path) -> Result<(
     let guests = if names.is_empty() { guest_sources(project)? } else { Vec::new() };
     if sources.is_empty() && guests.is_empty() {
         eprintln!("plugins: none here (no directory below plugins/ has a manifest.json)");
-        return Ok(());
+        return Ok(Vec::new());
     }
 
     let toolchain = Toolchain::prepare()?;
@@ -50,13 +51,14 @@ pub(crate) fn build(project: &Project, names: &[String], out: &Path) -> Result<(
         );
     }
     compile(project, &toolchain, sources.iter().chain(&guests))?;
+    let mut lines = Vec::new();
     for (dir, sources) in [(out, &sources), (&project.guest_dir(), &guests)] {
         for source in sources {
-            install(project, &toolchain, source, dir)?;
+            lines.push(install(project, &toolchain, source, dir)?);
         }
     }
     eprintln!("plugins: ready in {} after {:.1} s", out.display(), started.elapsed().as_secs_f64());
-    Ok(())
+    Ok(lines)
 }
 
 fn listed(sources: &[Source], guests: &[Source]) -> String {
@@ -144,7 +146,7 @@ fn compile<'a>(
 }
 
 /// Makes the component and puts it into `dir`, unless the same one is there already.
-fn install(project: &Project, toolchain: &Toolchain, source: &Source, dir: &Path) -> Result<()> {
+fn install(project: &Project, toolchain: &Toolchain, source: &Source, dir: &Path) -> Result<String> {
     let library = source.package.cdylib.as_ref().with_context(|| {
         format!("package {} builds no cdylib, so it cannot become a plugin", source.package.name)
     })?;
@@ -159,8 +161,8 @@ fn install(project: &Project, toolchain: &Toolchain, source: &Source, dir: &Path
     }
     let note = if same { "unchanged" } else { "written" };
     let size = component.len().div_ceil(1024);
-    println!("{:<16} {size:>6} KiB  sha256:{}  {note}", source.name, component::digest(&component));
-    Ok(())
+    let digest = component::digest(&component);
+    Ok(format!("{:<16} {size:>6} KiB  sha256:{digest}  {note}", source.name))
 }
 
 /// Writes a file beside its place and renames it there, so that nobody reads half of it.

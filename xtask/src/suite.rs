@@ -42,7 +42,9 @@ pub(crate) fn ci(project: &Project) -> Result<()> {
 fn test_steps(project: &Project, filter: Option<&str>, fast: bool, steps: &mut Steps) {
     if !fast {
         let built = steps.run("plugins", || {
-            plugins::build(project, &[], &project.plugin_dir())?;
+            for line in plugins::build(project, &[], &project.plugin_dir())? {
+                println!("{line}");
+            }
             Ok(None)
         });
         let built = built
@@ -104,7 +106,8 @@ fn with_environment(project: &Project, command: &mut Command) {
     command.env("WASMILL_BIN", profile_dir.join("wasmill"));
 }
 
-fn cargo(project: &Project) -> Command {
+/// Cargo in the checkout, as a person would start it there.
+pub(crate) fn cargo(project: &Project) -> Command {
     let mut command = project::cargo();
     command.current_dir(&project.root);
     // Set for this program by the cargo that runs it; the next one must find its own.
