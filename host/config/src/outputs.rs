@@ -177,8 +177,8 @@ fn compression(resolver: &mut Resolver<'_>, key: &str, codec: raw::Codec, level:
     let (codec, default, levels, name) = match codec {
         raw::Codec::None => (Codec::None, 0, None, "none"),
         raw::Codec::Snappy => (Codec::Snappy, 0, None, "snappy"),
-        raw::Codec::Gzip => (Codec::Gzip, 6, Some(0..=9), "gzip"),
-        raw::Codec::Zstd => (Codec::Zstd, 3, Some(1..=22), "zstd"),
+        raw::Codec::Gzip => (Codec::Gzip, 6, Some(1..=9), "gzip"),
+        raw::Codec::Zstd => (Codec::Zstd, 3, Some(1..=19), "zstd"),
     };
     match (level, levels) {
         (Some(_), None) => {

@@ -92,6 +92,12 @@ mod default {
     pub(super) fn multipart_threshold() -> Size {
         mib(16)
     }
+    pub(super) fn max_failed_percent() -> u32 {
+        5
+    }
+    pub(super) fn max_dead_letters() -> Size {
+        Size(1 << 30)
+    }
     pub(super) fn timeout() -> Span {
         seconds(30)
     }
@@ -201,8 +207,15 @@ pub(crate) enum Durability {
 pub(crate) struct Stream {
     /// Where records come from.
     pub(crate) source: Source,
-    /// Name of the output that takes rows whose output cannot take them. By default they become dead letters.
+    /// Name of the output that takes objects whose own output gave them up. By default they become dead letters.
     pub(crate) fallback: Option<String>,
+    /// Percentage of failed records, of at least 1,000, past which the plugins before take over again, or else the stream pauses; 100 = never.
+    #[serde(default = "default::max_failed_percent")]
+    #[schemars(range(min = 0, max = 100))]
+    pub(crate) max_failed_percent: u32,
+    /// Most bytes of dead letters. When they are full the stream pauses; nothing is evicted.
+    #[serde(default = "default::max_dead_letters")]
+    pub(crate) max_dead_letters: Size,
     /// Plugins that the records pass, in this order.
     #[serde(default)]
     pub(crate) transforms: Vec<Transform>,
@@ -458,7 +471,7 @@ pub(crate) struct Batching {
     pub(crate) format: Format,
     /// How objects are compressed. By default zstd for directory and s3 outputs, none for others.
     pub(crate) compression: Option<Codec>,
-    /// Compression level: 0 to 9 for gzip (default 6), 1 to 22 for zstd (default 3).
+    /// Compression level: 1 to 9 for gzip (default 6), 1 to 19 for zstd (default 3).
     pub(crate) level: Option<i32>,
     /// Uncompressed bytes that make a batch due.
     #[serde(default = "default::size")]
@@ -466,7 +479,7 @@ pub(crate) struct Batching {
     /// Age that makes a batch due; `"0s"` delivers at once.
     #[serde(default = "default::interval")]
     pub(crate) interval: Span,
-    /// Most partitions that are open at a time; rows of more go to the partition `overflow` and are counted.
+    /// Most partitions that are open at a time; rows of more go to the partition `_overflow` and are counted.
     #[serde(default = "default::max_partitions")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) max_partitions: u32,

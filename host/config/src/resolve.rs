@@ -201,7 +201,16 @@ impl Resolver<'_> {
             }
             index
         });
-        Stream { name, key, source, fallback, transforms, outputs }
+        Stream {
+            name,
+            key,
+            source,
+            fallback,
+            max_failed_percent: stream.max_failed_percent,
+            max_dead_letters: stream.max_dead_letters.0,
+            transforms,
+            outputs,
+        }
     }
 
     fn source(&mut self, key: &str, source: &raw::Source) -> Source {

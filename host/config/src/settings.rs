@@ -191,8 +191,12 @@ pub struct Stream {
     /// Where it stands in the text, for [`Settings::problem`].
     pub key: String,
     pub source: Source,
-    /// Index into `outputs`: where rows go whose output fails.
+    /// Index into `outputs`: where objects go that their own output gave up.
     pub fallback: Option<usize>,
+    /// Of records, past which a plugin version is a bad one; 100 = never.
+    pub max_failed_percent: u32,
+    /// Bytes of dead letters at which the stream pauses.
+    pub max_dead_letters: u64,
     pub transforms: Vec<Transform>,
     /// Never empty; the first is the default.
     pub outputs: Vec<Output>,

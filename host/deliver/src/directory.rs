@@ -41,7 +41,8 @@ impl SyncCount {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn add_one(&self) {
+    /// Counts one more.
+    pub fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

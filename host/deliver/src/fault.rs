@@ -8,12 +8,14 @@ use std::time::Duration;
 /// Who has to do something about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The destination is down, slow, full, denies, or holds a foreign object.
+    /// The destination is down, slow, full or denies.
     Destination,
     /// The request itself is wrong: the settings of this output, or this object, cannot succeed.
     Client,
     /// This host: its disk, its memory, a body that has gone.
     Host,
+    /// Whoever put something that is not ours where an object belongs: the output stops until it is gone.
+    Foreign,
 }
 
 /// Whether and when to try again.
@@ -40,12 +42,7 @@ pub struct DeliverError {
 }
 
 impl DeliverError {
-    pub(crate) fn new(
-        fault: Fault,
-        retry: Retry,
-        message: impl Into<String>,
-        detail: impl Into<String>,
-    ) -> Self {
+    pub fn new(fault: Fault, retry: Retry, message: impl Into<String>, detail: impl Into<String>) -> Self {
         DeliverError { fault, retry, message: message.into(), detail: detail.into() }
     }
 
@@ -57,7 +54,7 @@ impl DeliverError {
     /// Something stands where the object should go and is not ours.
     pub(crate) fn foreign(name: &str, detail: impl Into<String>) -> Self {
         DeliverError::new(
-            Fault::Destination,
+            Fault::Foreign,
             Retry::Never,
             format!("a foreign object stands at {name}; it was neither overwritten nor skipped"),
             detail,

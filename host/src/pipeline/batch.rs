@@ -134,6 +134,14 @@ impl OpenBatches {
         batch.pieces.push(piece);
     }
 
+    /// Drops the open batch of `key`: a later outcome has sealed it.
+    pub(crate) fn forget(&mut self, key: &BatchKey) {
+        if let Some(batch) = self.batches.remove(key) {
+            self.per_output[key.output as usize] -= 1;
+            self.held -= batch.pieces.iter().map(Piece::held).sum::<usize>();
+        }
+    }
+
     /// Whether some batch has reached its size.
     pub(crate) fn any_full(&self) -> bool {
         self.batches.iter().any(|(key, batch)| batch.raw_bytes >= self.rules[key.output as usize].size)
@@ -241,9 +249,9 @@ impl OpenBatches {
         self.batches.len()
     }
 
-    /// Rows that wait, per output.
-    pub(crate) fn records(&self) -> u64 {
-        self.batches.values().map(|batch| batch.records).sum()
+    /// Rows that wait for the output with this number.
+    pub(crate) fn records(&self, output: u32) -> u64 {
+        self.batches.iter().filter(|(key, _)| key.output == output).map(|(_, batch)| batch.records).sum()
     }
 
     pub(crate) fn oldest_outcome(&self) -> Option<Position> {

@@ -20,13 +20,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use wasmill_buffer::{EntryKind, Position};
-use wasmill_deliver::{BatchOwner, NameContext, batch_id};
+use wasmill_deliver::{NameContext, batch_id};
 use wasmill_encode::{Encoder, extension};
 
 use super::batch::{OpenBatch, Rows};
 use super::context::{Output, StreamContext};
-use super::dead_letters::{DeadLetter, Stage, StoreError};
-use super::outcome::{self, BatchKey, Counts, Letter, OpenRows, Outcome, OutcomeError, Sealed};
+use super::dead_letters::{DeadLetter, Stage};
+use super::outcome::{self, BatchKey, Counts, Letter, OpenRows, Outcome, OutcomeError, Ran, Sealed};
 
 /// Up to this many encoded bytes an object is carried by its outcome: one sync less until it is visible.
 const INLINE_BYTES_MAX: u64 = 256 << 10;
@@ -35,8 +35,10 @@ const INLINE_BYTES_MAX: u64 = 256 << 10;
 pub(crate) struct Commit {
     pub(crate) from: u64,
     pub(crate) to: u64,
-    pub(crate) chain: Vec<String>,
+    pub(crate) chain: Vec<Ran>,
     pub(crate) counts: Counts,
+    /// Rows that this outcome is the first to carry, by output.
+    pub(crate) rows: Vec<u64>,
     pub(crate) due: Vec<(BatchKey, OpenBatch)>,
     /// Rows of batches that stay open; ranges are within `blobs`.
     pub(crate) open: Vec<OpenRows>,
@@ -49,10 +51,10 @@ pub(crate) struct Committed {
     pub(crate) at: Position,
     pub(crate) to: u64,
     pub(crate) counts: Counts,
+    pub(crate) rows: Vec<u64>,
     pub(crate) sealed: Vec<Ready>,
     /// Where the rows of open batches lie in the outcome's body, by key and first offset.
     pub(crate) open: HashMap<(BatchKey, u64), Range<usize>>,
-    pub(crate) letters: u64,
 }
 
 /// A sealed batch whose outcome is durable.
@@ -79,8 +81,6 @@ pub(crate) enum CommitError {
     Append(#[source] wasmill_buffer::AppendError),
     #[error(transparent)]
     Outcome(#[from] OutcomeError),
-    #[error("store dead letters")]
-    Letters(#[source] StoreError),
     #[error("a worker thread gave up on a batch")]
     Worker,
 }
@@ -128,6 +128,7 @@ impl Commit {
             to: self.to,
             chain: self.chain.clone(),
             counts: self.counts,
+            outputs: context.outputs.iter().map(Output::then).collect(),
             sealed,
             open: self.open.clone(),
             letters: self
@@ -142,13 +143,11 @@ impl Commit {
             .entry(EntryKind::Outcome, self.from..self.to, body)
             .await
             .map_err(CommitError::Append)?;
-        let letters = context.store_letters(letters).await.map_err(CommitError::Letters)?;
+        context.store_letters(letters).await;
         let open = outcome
             .open
             .into_iter()
-            .map(|rows| {
-                ((rows.key, rows.first_offset), rows.blob.start + blobs_at..rows.blob.end + blobs_at)
-            })
+            .map(|rows| ((rows.key, rows.first_offset), rows.blob.start + blobs_at..rows.blob.end + blobs_at))
             .collect();
         let sealed = outcome
             .sealed
@@ -156,7 +155,7 @@ impl Commit {
             .zip(inline)
             .map(|(sealed, inline)| Ready { at, sealed, inline })
             .collect();
-        Ok(Committed { at, to: self.to, counts: outcome.counts, sealed, open, letters })
+        Ok(Committed { at, to: self.to, counts: outcome.counts, rows: self.rows.clone(), sealed, open })
     }
 }
 
@@ -209,24 +208,26 @@ fn stage(
     let id = identity(context, output, key, batch);
     let name = name(context, output, key, batch, &id);
     let pieces = pieces(context, batch)?;
+    let framed = Some(batch.raw_bytes);
     let path = output.staging.join(&id);
     let failed = |error| CommitError::Stage { path: path.clone(), error };
     let mut pieces = pieces.iter().map(|piece| Ok::<_, io::Error>(&piece[..]));
     let (encoded, inline) = if batch.raw_bytes <= INLINE_BYTES_MAX {
         let mut object = Vec::new();
-        let encoded =
-            encoder.encode(output.format, output.compression, &mut pieces, &mut object).map_err(failed)?;
+        let encoded = encoder
+            .encode(output.format, output.compression, framed, &mut pieces, &mut object)
+            .map_err(failed)?;
         (encoded, Some(object))
     } else {
         let mut file = File::create(&path).map_err(failed)?;
-        let encoded =
-            encoder.encode(output.format, output.compression, &mut pieces, &mut file).map_err(failed)?;
+        let encoded = encoder
+            .encode(output.format, output.compression, framed, &mut pieces, &mut file)
+            .map_err(failed)?;
         file.sync_data().map_err(failed)?;
-        context.syncs.add(1);
+        context.syncs.add_one();
         (encoded, None)
     };
     let sealed = Sealed {
-        output_name: output.name.clone(),
         name,
         staged: id.clone(),
         batch_id: id,
@@ -246,17 +247,19 @@ fn stage(
 }
 
 fn identity(context: &StreamContext, output: &Output, key: &BatchKey, batch: &OpenBatch) -> String {
-    let owner = BatchOwner { incarnation: context.buffer.incarnation(), epoch: context.buffer.epoch() };
-    batch_id(&owner, &output.name, batch.first_offset(), &key.partition)
+    let (incarnation, epoch) = (context.buffer.incarnation(), context.buffer.epoch());
+    batch_id(incarnation, epoch, &output.name, batch.first_offset(), &key.partition)
 }
 
 fn name(context: &StreamContext, output: &Output, key: &BatchKey, batch: &OpenBatch, id: &str) -> String {
+    let partition: Vec<(&str, &[u8])> =
+        key.partition.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     output.template.render(&NameContext {
         stream: &context.name,
         output: &output.name,
-        arrival_ns: batch.first_arrival(),
-        partition: &key.partition,
-        batch: id,
+        arrival: batch.first_arrival(),
+        partition: &partition,
+        batch_id: id,
         extension: &extension(output.format, output.compression),
     })
 }
@@ -290,9 +293,10 @@ async fn sync_staging(context: &Arc<StreamContext>, sealed: &[Sealed]) -> Result
     outputs.dedup();
     for output in outputs {
         let path = context.outputs[output as usize].staging.clone();
-        let synced = tokio::task::spawn_blocking(move || sync_directory(&path).map_err(|error| (path, error)));
+        let synced =
+            tokio::task::spawn_blocking(move || sync_directory(&path).map_err(|error| (path, error)));
         match synced.await {
-            Ok(Ok(())) => context.syncs.add(1),
+            Ok(Ok(())) => context.syncs.add_one(),
             Ok(Err((path, error))) => return Err(CommitError::Stage { path, error }),
             Err(_panicked) => return Err(CommitError::Worker),
         }

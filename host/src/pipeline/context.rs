@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use wasmill_deliver::{Destination, NameTemplate, RetryPolicy};
+use wasmill_deliver::{Destination, NameTemplate, RetryPolicy, SyncCount};
 use wasmill_encode::{Compression, Format};
 
 use super::batch::SealAt;
 use super::dead_letters::{DeadLetter, Store, StoreError};
-use super::stats::{Counter, StreamStats};
+use super::outcome::OutputThen;
+use super::stats::StreamStats;
 use super::workers::{LaneId, Workers};
 
 /// How long to wait before dead letters are tried again that could not be stored.
@@ -28,6 +29,13 @@ pub(crate) struct Output {
     pub(crate) staging: PathBuf,
 }
 
+impl Output {
+    /// What an outcome says of it.
+    pub(crate) fn then(&self) -> OutputThen {
+        OutputThen { name: self.name.clone(), content_type: self.format.content_type().to_owned() }
+    }
+}
+
 /// See the head of this file.
 pub(crate) struct StreamContext {
     pub(crate) name: String,
@@ -37,19 +45,22 @@ pub(crate) struct StreamContext {
     pub(crate) lane: LaneId,
     pub(crate) stats: Arc<StreamStats>,
     /// Syncs of staged files and directories, all streams together.
-    pub(crate) syncs: Arc<Counter>,
+    pub(crate) syncs: SyncCount,
     pub(crate) letters: Arc<Mutex<Store>>,
-    /// Share of failed records past which a plugin version is demoted or the stream pauses.
-    pub(crate) failure_rate_max: f64,
+    /// Percentage of failed records past which a plugin version is demoted or the stream pauses.
+    pub(crate) failed_percent_max: u32,
+    /// Number of the output that takes what another one gave up.
+    pub(crate) fallback: Option<usize>,
 }
 
 impl StreamContext {
     /// Keeps letters durably; a full store or disk pauses the stream until there is room.
-    pub(crate) async fn store_letters(&self, letters: Vec<DeadLetter>) -> Result<u64, StoreError> {
+    pub(crate) async fn store_letters(&self, letters: Vec<DeadLetter>) -> u64 {
         if letters.is_empty() {
-            return Ok(0);
+            return 0;
         }
         let letters = Arc::new(letters);
+        let mut paused = false;
         loop {
             let (store, batch) = (self.letters.clone(), letters.clone());
             let appended = tokio::task::spawn_blocking(move || {
@@ -61,18 +72,22 @@ impl StreamContext {
                 Ok(Ok((new, bytes))) => {
                     self.stats.dead_letters.add(new);
                     self.stats.dead_letter_bytes.set(bytes);
-                    self.stats.pause(None);
-                    return Ok(new);
+                    if paused {
+                        self.stats.pause(None);
+                    }
+                    return new;
                 }
                 Ok(Err(error)) => {
-                    if self.stats.paused().is_none() {
-                        tracing::error!(stream = %self.name, %error, "stream paused: dead letters cannot be kept");
+                    if !paused {
+                        tracing::error!(
+                            stream = %self.name, error = &error as &dyn std::error::Error,
+                            "stream paused: dead letters cannot be kept"
+                        );
                     }
+                    paused = true;
                     self.stats.pause(Some(error.to_string()));
                 }
-                Err(error) => {
-                    tracing::error!(stream = %self.name, %error, "storing dead letters panicked");
-                }
+                Err(error) => tracing::error!(stream = %self.name, %error, "storing dead letters panicked"),
             }
             tokio::time::sleep(STORE_RETRY).await;
         }

@@ -1,29 +1,34 @@
 //! Takes the sealed batches of one output to its destination.
 //!
 //! One task per output, so that an output that is down holds up nobody else. Batches of an ordered destination
-//! go one by one; others go several at a time. A batch that is given up becomes a dead letter with its object.
+//! go one by one; others go several at a time, and what goes into a directory goes in groups that share its syncs.
+//! A batch that is given up goes to the fallback output, or becomes a dead letter with its object.
 //! The task never moves checkpoints: it reports each batch, and the stream does.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wasmill_deliver::{DeliverError, Destination, GaveUp, Object, ObjectMeta, with_retry};
+use wasmill_deliver::{
+    DeliverError, Delivered, Destination, Fault, GaveUp, Object, ObjectMeta, Retry, with_retry,
+};
 
 use super::commit::Ready;
 use super::context::{Output, StreamContext};
-use super::dead_letters::{DeadLetter, Stage};
+use super::dead_letters::{DeadLetter, Stage, StoreError};
+use super::outcome;
 
 /// Batches on their way at the same time, for destinations that allow it.
 const IN_FLIGHT_MAX: usize = 4;
-
+/// Batches that go into a directory together.
+const GROUP_MAX: usize = 64;
 /// How long an output that is stopped waits before it looks again.
 const STOPPED_RETRY: Duration = Duration::from_secs(30);
 
@@ -42,72 +47,115 @@ pub(crate) async fn run(
     finished: mpsc::Sender<Finished>,
     stop: CancellationToken,
 ) {
-    let in_flight_max = if context.outputs[number].destination.ordered() { 1 } else { IN_FLIGHT_MAX };
+    let destination = &context.outputs[number].destination;
+    let in_flight_max = if destination.ordered() { 1 } else { IN_FLIGHT_MAX };
+    let group_max = if matches!(**destination, Destination::Directory(_)) { GROUP_MAX } else { 1 };
     let mut in_flight = JoinSet::new();
-    let mut taken: VecDeque<Ready> = VecDeque::new();
-    loop {
-        while in_flight.len() < in_flight_max
-            && let Some(ready) = taken.pop_front()
-        {
-            in_flight.spawn(deliver(context.clone(), number, ready, stop.clone()));
-        }
+    let mut open = true;
+    while open || !in_flight.is_empty() {
+        let mut group = Vec::new();
         tokio::select! {
-            ready = batches.recv(), if taken.is_empty() => match ready {
-                Some(ready) => taken.push_back(ready),
-                None if in_flight.is_empty() => return,
-                None => {
-                    if !report(&finished, in_flight.join_next().await).await { return }
-                }
-            },
-            done = in_flight.join_next(), if !in_flight.is_empty() => {
-                if !report(&finished, done).await { return }
+            taken = batches.recv_many(&mut group, group_max), if open && in_flight.len() < in_flight_max => {
+                open = taken > 0;
             }
+            done = in_flight.join_next(), if !in_flight.is_empty() => match done {
+                Some(Err(error)) if error.is_panic() => tracing::error!(
+                    stream = %context.name, %error, "a delivery panicked; its batches wait for the next start"
+                ),
+                _ => {}
+            },
             () = stop.cancelled() => return,
+        }
+        if !group.is_empty() {
+            in_flight.spawn(deliver_group(context.clone(), number, group, finished.clone(), stop.clone()));
         }
     }
 }
 
-async fn report(
-    finished: &mpsc::Sender<Finished>,
-    done: Option<Result<Option<Finished>, tokio::task::JoinError>>,
-) -> bool {
-    match done {
-        Some(Ok(Some(done))) => finished.send(done).await.is_ok(),
-        Some(Ok(None)) | None => true,
-        Some(Err(error)) => {
-            tracing::error!(%error, "a delivery panicked; its batch stays undelivered until the next start");
-            true
+/// A first attempt for all together where the destination can do that; what fails goes on alone.
+async fn deliver_group(
+    context: Arc<StreamContext>,
+    number: usize,
+    group: Vec<Ready>,
+    finished: mpsc::Sender<Finished>,
+    stop: CancellationToken,
+) {
+    let (delivered, left) = match &*context.outputs[number].destination {
+        Destination::Directory(_) => together(&context, number, group).await,
+        _ => (Vec::new(), group),
+    };
+    for ready in delivered {
+        let done = Finished { ready, delivered: true };
+        // The stream has ended: the next start finds the objects in place.
+        if finished.send(done).await.is_err() {
+            return;
         }
     }
+    for ready in left {
+        let Some(done) = deliver(&context, number, ready, &stop).await else { return };
+        if finished.send(done).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One hop to a blocking thread for the files, their syncs, the renames and the directories' syncs.
+async fn together(
+    context: &Arc<StreamContext>,
+    number: usize,
+    group: Vec<Ready>,
+) -> (Vec<Ready>, Vec<Ready>) {
+    let (job_context, group) = (context.clone(), Arc::new(group));
+    let job_group = group.clone();
+    let attempted = tokio::task::spawn_blocking(move || {
+        let output = &job_context.outputs[number];
+        let mut objects = Vec::with_capacity(job_group.len());
+        for ready in job_group.iter() {
+            let path = output.staging.join(&ready.sealed.staged);
+            let made = meta(&job_context, output, ready)
+                .and_then(|meta| materialise(&job_context, ready, &path, true).map(|()| meta));
+            objects.push(made.map(|meta| (meta, path)));
+        }
+        let there: Vec<Object<'_>> = objects
+            .iter()
+            .filter_map(|made| made.as_ref().ok())
+            .map(|(meta, path)| Object { meta, body: path })
+            .collect();
+        let mut results = output.destination.deliver_blocking(&there).unwrap_or_default().into_iter();
+        objects.iter().map(|made| made.is_ok() && matches!(results.next(), Some(Ok(_)))).collect::<Vec<_>>()
+    })
+    .await
+    .unwrap_or_default();
+    let group = Arc::unwrap_or_clone(group);
+    let mut attempted = attempted.into_iter();
+    let stats = &context.stats.outputs[number];
+    let (delivered, left): (Vec<_>, Vec<_>) = group
+        .into_iter()
+        .map(|ready| (attempted.next().unwrap_or(false), ready))
+        .partition(|(done, _)| *done);
+    if !delivered.is_empty() && left.is_empty() {
+        stats.error(None);
+    }
+    (
+        delivered.into_iter().map(|(_, ready)| ready).collect(),
+        left.into_iter().map(|(_, ready)| ready).collect(),
+    )
 }
 
 /// One batch, until it is delivered, kept as a dead letter, or the host stops (`None`).
 async fn deliver(
-    context: Arc<StreamContext>,
+    context: &Arc<StreamContext>,
     number: usize,
     ready: Ready,
-    stop: CancellationToken,
+    stop: &CancellationToken,
 ) -> Option<Finished> {
-    let output = &context.outputs[number];
     let stats = &context.stats.outputs[number];
     loop {
-        let attempt = || attempt(&context, output, &ready);
-        let outcome = with_retry(&output.retry, stop.cancelled(), attempt, |retrying| {
-            stats.retries.add(1);
-            stats.error(Some(retrying.error.to_string()));
-            tracing::warn!(
-                stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id,
-                error = %retrying.error, detail = %retrying.error.detail, failures = retrying.failures,
-                wait_ms = u64::try_from(retrying.wait.as_millis()).unwrap_or(u64::MAX),
-                "delivery failed, trying again"
-            );
-        })
-        .await;
-        let error = match outcome {
-            Ok(_created_or_ours) => {
+        let error = match try_output(context, number, &ready, stop).await {
+            Ok(()) => {
                 stats.error(None);
                 stats.stopped.store(false, Ordering::Relaxed);
-                discard_staged(&context, output, &ready);
+                discard_staged(context, &context.outputs[number], &ready);
                 return Some(Finished { ready, delivered: true });
             }
             Err(GaveUp::Cancelled) => return None,
@@ -115,29 +163,21 @@ async fn deliver(
             Err(GaveUp::Refused(error)) => error,
         };
         stats.error(Some(error.to_string()));
-        if error.is_foreign() {
+        if error.fault == Fault::Foreign {
             stats.stopped.store(true, Ordering::Relaxed);
             tracing::error!(
-                stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id,
+                stream = %context.name, output = %context.outputs[number].name, batch = %ready.sealed.batch_id,
                 object = %ready.sealed.name, %error, detail = %error.detail,
                 "output stopped: an object that is not ours stands where this batch belongs; nothing is overwritten"
             );
-        } else {
-            match keep_as_dead_letter(&context, output, &ready, &error).await {
-                Ok(()) => {
-                    tracing::error!(
-                        stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, %error,
-                        detail = %error.detail, records = ready.sealed.records,
-                        "batch given up, its object is kept as a dead letter"
-                    );
-                    discard_staged(&context, output, &ready);
-                    return Some(Finished { ready, delivered: false });
-                }
-                Err(error) => tracing::error!(
-                    stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, %error,
-                    "dead letter cannot be kept, delivering again"
-                ),
+            tokio::select! {
+                () = tokio::time::sleep(STOPPED_RETRY) => continue,
+                () = stop.cancelled() => return None,
             }
+        }
+        if let Some(done) = give_up(context, number, &ready, &error, stop).await {
+            discard_staged(context, &context.outputs[number], &ready);
+            return done.then_some(Finished { ready, delivered: false });
         }
         tokio::select! {
             () = tokio::time::sleep(STOPPED_RETRY) => {}
@@ -146,48 +186,143 @@ async fn deliver(
     }
 }
 
-async fn attempt(
+/// The fallback output, if there is one that takes it, else the dead letters. `None`: neither took it.
+async fn give_up(
     context: &Arc<StreamContext>,
-    output: &Output,
+    number: usize,
     ready: &Ready,
-) -> Result<wasmill_deliver::Delivered, DeliverError> {
-    let path = output.staging.join(&ready.sealed.staged);
-    let meta = meta(context, ready)?;
-    if let Destination::Directory(_) = &*output.destination {
-        // One hop to a blocking thread for the file, its sync, the rename and the directory's sync.
-        let (context, ready, destination) = (context.clone(), ready.clone(), output.destination.clone());
-        let blocking = tokio::task::spawn_blocking(move || {
-            materialise(&ready, &path, true, &context)?;
-            let Destination::Directory(directory) = &*destination else {
-                return Err(DeliverError::host("the destination changed its kind", ""));
-            };
-            directory.deliver_blocking(&Object { meta: &meta, body: &path })
-        });
-        return blocking.await.map_err(|error| DeliverError::host("delivery panicked", error.to_string()))?;
+    error: &DeliverError,
+    stop: &CancellationToken,
+) -> Option<bool> {
+    let output = &context.outputs[number];
+    let mut last = error.clone();
+    if let Some(fallback) = context.fallback.filter(|fallback| *fallback != number) {
+        tracing::error!(
+            stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, %error,
+            detail = %error.detail, fallback = %context.outputs[fallback].name, "batch given up, trying the fallback"
+        );
+        match try_output(context, fallback, ready, stop).await {
+            Ok(()) => {
+                discard_staged(context, &context.outputs[fallback], ready);
+                context.stats.outputs[number].fallen_back.add(ready.sealed.records);
+                return Some(true);
+            }
+            Err(GaveUp::Cancelled) => return Some(false),
+            Err(GaveUp::Expired { last: error, .. } | GaveUp::Refused(error)) => last = error,
+        }
     }
-    materialise(ready, &path, false, context)?;
-    output.destination.deliver(&Object { meta: &meta, body: &path }).await
+    match keep_as_dead_letter(context, output, ready, &last).await {
+        Ok(()) => {
+            tracing::error!(
+                stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, error = %last,
+                detail = %last.detail, records = ready.sealed.records,
+                "batch given up, its object is kept as a dead letter"
+            );
+            Some(true)
+        }
+        Err(error) => {
+            tracing::error!(
+                stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id,
+                error = &error as &dyn std::error::Error, "dead letter cannot be kept, delivering again"
+            );
+            None
+        }
+    }
+}
+
+/// Tries one output, which need not be the batch's own, as long as its policy says.
+async fn try_output(
+    context: &Arc<StreamContext>,
+    to: usize,
+    ready: &Ready,
+    stop: &CancellationToken,
+) -> Result<(), GaveUp> {
+    let output = &context.outputs[to];
+    let stats = &context.stats.outputs[to];
+    let own = &context.outputs[ready.sealed.key.output as usize];
+    let on_retry = |retrying: wasmill_deliver::Retrying<'_>| {
+        stats.retries.add(1);
+        stats.error(Some(retrying.error.to_string()));
+        tracing::warn!(
+            stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id,
+            error = %retrying.error, detail = %retrying.error.detail, failures = retrying.failures,
+            wait_ms = u64::try_from(retrying.wait.as_millis()).unwrap_or(u64::MAX),
+            "delivery failed, trying again"
+        );
+    };
+    let attempt = || async {
+        let path = output.staging.join(&ready.sealed.staged);
+        let meta = meta(context, own, ready)?;
+        let (job_context, job_ready, job_path) = (context.clone(), ready.clone(), path.clone());
+        let sync = output.destination.consumes_body();
+        let from = own.staging.join(&ready.sealed.staged);
+        let blocking = tokio::task::spawn_blocking(move || {
+            if from != job_path && job_ready.sealed.inline.is_none() && !job_path.exists() {
+                copy(&from, &job_path)?;
+            }
+            materialise(&job_context, &job_ready, &job_path, sync)
+        });
+        blocking.await.map_err(|error| host_error("the delivery was interrupted", error.to_string()))??;
+        output.destination.deliver(&Object { meta: &meta, body: &path }).await.map(|_: Delivered| ())
+    };
+    with_retry(&output.retry, stop.cancelled(), on_retry, attempt).await
+}
+
+fn host_error(message: &str, detail: String) -> DeliverError {
+    DeliverError::new(Fault::Host, Retry::Later { after: None }, message, detail)
+}
+
+/// Into the staging directory of the fallback output.
+fn copy(from: &Path, to: &Path) -> Result<(), DeliverError> {
+    let copied = std::fs::copy(from, to).and_then(|_| File::open(to)?.sync_all());
+    copied.map_err(|error| {
+        host_error(
+            "cannot copy the staged object",
+            format!("{} to {}: {error}", from.display(), to.display()),
+        )
+    })
 }
 
 /// Writes an object that its outcome carries into its staged file.
-fn materialise(ready: &Ready, path: &Path, sync: bool, context: &StreamContext) -> Result<(), DeliverError> {
-    let Some(object) = &ready.inline else { return Ok(()) };
+fn materialise(context: &StreamContext, ready: &Ready, path: &Path, sync: bool) -> Result<(), DeliverError> {
+    let Some(range) = &ready.sealed.inline else { return Ok(()) };
+    let object = match &ready.inline {
+        Some(object) => object.clone(),
+        None => read_back(context, ready, range.clone())?,
+    };
     let write = || -> io::Result<()> {
         let mut file = File::create(path)?;
-        file.write_all(object)?;
+        file.write_all(&object)?;
         if sync {
             file.sync_data()?;
-            context.syncs.add(1);
+            context.syncs.add_one();
         }
         Ok(())
     };
-    write().map_err(|error| DeliverError::host("cannot write the staged object", format!("{}: {error}", path.display())))
+    write()
+        .map_err(|error| host_error("cannot write the staged object", format!("{}: {error}", path.display())))
 }
 
-fn meta(context: &StreamContext, ready: &Ready) -> Result<ObjectMeta, DeliverError> {
+/// The object out of its outcome in the journal.
+fn read_back(
+    context: &StreamContext,
+    ready: &Ready,
+    range: std::ops::Range<usize>,
+) -> Result<Bytes, DeliverError> {
+    let failed = |error: &dyn std::error::Error| {
+        host_error("cannot read the object back from the journal", super::sources::with_causes(error))
+    };
+    let body = context.buffer.read_entry(ready.at).map_err(|error| failed(&error))?;
+    let (_, blobs_at) = outcome::read(&body).map_err(|error| failed(&error))?;
+    Ok(body.slice(range.start + blobs_at..range.end + blobs_at))
+}
+
+fn meta(context: &StreamContext, output: &Output, ready: &Ready) -> Result<ObjectMeta, DeliverError> {
     let sealed = &ready.sealed;
     let digest = |text: &str| {
-        u128::from_str_radix(text, 16).map_err(|_not_hex| DeliverError::host("outcome with a bad digest", text))
+        u128::from_str_radix(text, 16).map_err(|_not_hex| {
+            DeliverError::new(Fault::Host, Retry::Never, "the outcome has a bad digest", text)
+        })
     };
     Ok(ObjectMeta {
         name: sealed.name.clone(),
@@ -200,7 +335,7 @@ fn meta(context: &StreamContext, ready: &Ready) -> Result<ObjectMeta, DeliverErr
         bytes: sealed.bytes,
         records: sealed.records,
         stream: context.name.clone(),
-        output: sealed.output_name.clone(),
+        output: output.name.clone(),
     })
 }
 
@@ -219,8 +354,15 @@ async fn keep_as_dead_letter(
     output: &Output,
     ready: &Ready,
     error: &DeliverError,
-) -> Result<(), super::dead_letters::StoreError> {
-    let staged = output.staging.join(&ready.sealed.staged);
+) -> Result<(), StoreError> {
+    let staged: PathBuf = output.staging.join(&ready.sealed.staged);
+    let (job_context, job_ready, job_path) = (context.clone(), ready.clone(), staged.clone());
+    // An object whose first attempt failed early may not be in its file yet.
+    let made = tokio::task::spawn_blocking(move || materialise(&job_context, &job_ready, &job_path, false));
+    if !matches!(made.await, Ok(Ok(()))) {
+        let error = io::Error::other("the staged object cannot be written");
+        return Err(StoreError::Io { path: staged, error });
+    }
     let sealed = &ready.sealed;
     let letter = DeadLetter {
         offset: i64::try_from(sealed.first_offset).unwrap_or(i64::MAX),

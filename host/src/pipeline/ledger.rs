@@ -76,12 +76,17 @@ impl Ledger {
         self.unmarked.retain(|(at, _)| *at >= needed_from);
     }
 
-    /// The mark to write for batches that were delivered out of order, if there are any.
-    pub(crate) fn take_mark(&mut self) -> Option<Bytes> {
+    /// The mark to write for batches that were delivered although older outcomes are needed, if there are any.
+    pub(crate) fn mark(&self) -> Option<Bytes> {
         if self.unmarked.is_empty() {
             return None;
         }
-        let delivered = self.unmarked.drain(..).map(|(_, batch)| batch).collect();
+        let delivered = self.unmarked.iter().map(|(_, batch)| batch.clone()).collect();
         serde_json::to_vec(&Mark { delivered }).ok().map(Bytes::from)
+    }
+
+    /// That mark is durable.
+    pub(crate) fn marked(&mut self) {
+        self.unmarked.clear();
     }
 }

@@ -1,9 +1,35 @@
 //! Wires the stages of one stream: cuts slices, gathers batches, commits outcomes, notes deliveries.
 //!
-//! The only place that imports several stages. What is compiled so far are its parts that stand alone.
-#![allow(dead_code, reason = "the stream task that uses these parts is not wired yet")]
+//! The only place that imports several stages. As a record meets the modules: `inlet` appends it, `intake` cuts it
+//! into a slice, `slice` takes that through the chain on one of the `workers`, `sink` gathers rows per output, `batch`
+//! keeps them until they are due, `commit` makes the outcome durable, `delivery` sends the object, `ledger` says what
+//! the journal must keep. `stream` is the task that owns all of it; `host` is the composition root.
 
+mod batch;
+mod check;
+mod commit;
+mod context;
 pub mod dead_letters;
+mod delivery;
+mod face;
+mod host;
+mod inlet;
+mod intake;
 mod judge;
+mod ledger;
+mod opening;
 mod outcome;
+mod outputs;
+mod recovery;
+mod reload;
+mod sink;
+mod slice;
+mod sources;
 pub mod stats;
+mod stream;
+mod workers;
+
+pub use check::check;
+pub use host::{DrainError, Host, HostOptions};
+pub use inlet::Inlet;
+pub use opening::StartError;

@@ -5,7 +5,8 @@
 //! ```text
 //! u32 LE   length of the header
 //! bytes    header: JSON (`Outcome`)
-//! bytes    blobs: rows of batches that are still open, payloads of dead letters; the header has their ranges
+//! bytes    blobs: rows of batches that are still open, small objects, payloads of dead letters; the header has
+//!          their ranges
 //! ```
 //!
 //! It fixes everything that later steps may not decide again: which input it covers, which chain ran, the
@@ -31,7 +32,6 @@ pub(crate) struct BatchKey {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sealed {
     pub(crate) key: BatchKey,
-    pub(crate) output_name: String,
     pub(crate) batch_id: String,
     /// Name of the object, dates and partition values filled in.
     pub(crate) name: String,
@@ -103,6 +103,23 @@ impl Counts {
     }
 }
 
+/// Which chain a part of the input ran through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ran {
+    /// Offset behind the last record of it.
+    pub(crate) to: u64,
+    /// Digests of the plugins in the order of the chain, then of granted files as `name=digest`.
+    pub(crate) digests: Vec<String>,
+}
+
+/// An output as it was when the outcome was written: its number may be another after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OutputThen {
+    pub(crate) name: String,
+    /// Content type of the format that open rows are framed for.
+    pub(crate) content_type: String,
+}
+
 /// See the head of this file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
@@ -110,9 +127,11 @@ pub(crate) struct Outcome {
     /// Offsets covered: `from..to`.
     pub(crate) from: u64,
     pub(crate) to: u64,
-    /// Plugin digests in the order of the chain.
-    pub(crate) chain: Vec<String>,
+    /// What ran, from first to last.
+    pub(crate) chain: Vec<Ran>,
     pub(crate) counts: Counts,
+    /// By number.
+    pub(crate) outputs: Vec<OutputThen>,
     pub(crate) sealed: Vec<Sealed>,
     pub(crate) open: Vec<OpenRows>,
     pub(crate) letters: Vec<Letter>,
@@ -177,8 +196,9 @@ mod tests {
             version: VERSION,
             from: 10,
             to: 20,
-            chain: vec!["sha256:aa".into()],
+            chain: vec![Ran { to: 20, digests: vec!["sha256:aa".into()] }],
             counts: Counts { records: 10, passed: 7, dropped: 2, failed: 1, absorbed: 0, emitted: 8 },
+            outputs: vec![],
             sealed: vec![],
             open: vec![OpenRows {
                 key: BatchKey { output: 1, partition: vec![("country".into(), "ch".into())] },

@@ -88,7 +88,7 @@ impl RowSink for SliceSink {
 
     fn end(&mut self, row: &RowMeta<'_>) {
         let gathering = &mut self.gathering[self.current];
-        gathering.rows.extend_from_slice(self.formats[row.route as usize].separator());
+        gathering.rows.push(self.formats[row.route as usize].separator());
         gathering.records += 1;
         gathering.first_arrival = gathering.first_arrival.min(row.arrival);
     }

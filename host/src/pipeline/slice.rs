@@ -1,4 +1,4 @@
-//! Cuts durable frames into slices and runs one slice through a chain.
+//! One slice: consecutive records of durable frames, and what becomes of them in a chain.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use bytes::Bytes;
 use wasmill_buffer::Frame;
 use wasmill_chunk::{ColumnRef, FinishOptions, Input};
 use wasmill_encode::Format;
-use wasmill_transform::{Chain, PluginFault, Slice, TransformReport};
+use wasmill_transform::{PluginFault, Slice, TransformReport};
 
 use super::batch::Piece;
 use super::outcome::{BatchKey, Counts, Letter};
+use super::reload::ChainVersion;
 use super::sink::SliceSink;
 use super::workers::WorkerState;
 
@@ -84,7 +85,10 @@ impl Part {
     fn input(&self) -> Input<'_> {
         Input {
             first_offset: self.first_offset(),
-            payloads: ColumnRef { data: self.payload(), ends: self.ends.as_deref().unwrap_or(&self.frame.ends) },
+            payloads: ColumnRef {
+                data: self.payload(),
+                ends: self.ends.as_deref().unwrap_or(&self.frame.ends),
+            },
             arrival: self.frame.arrival,
             arrival_deltas: self.frame.arrival_deltas.as_deref().map(|deltas| &deltas[self.first..self.last]),
             keys: None,
@@ -102,8 +106,8 @@ impl Part {
 pub(crate) struct Done {
     pub(crate) from: u64,
     pub(crate) to: u64,
-    /// Of the chain that ran.
-    pub(crate) generation: u64,
+    /// What ran.
+    pub(crate) version: Arc<ChainVersion>,
     pub(crate) counts: Counts,
     pub(crate) pieces: Vec<(BatchKey, Piece)>,
     /// With the original bytes; the letters' blob ranges are set when the outcome is written.
@@ -111,14 +115,14 @@ pub(crate) struct Done {
     pub(crate) transforms: Vec<TransformReport>,
     pub(crate) faults: Vec<(usize, PluginFault)>,
     pub(crate) chunks_bisected: u64,
-    pub(crate) bytes_in: u64,
+    /// The chain could not run: there is no result, and the slice must run again.
+    pub(crate) unrunnable: Option<(usize, PluginFault)>,
 }
 
 /// What a slice runs through, and into.
 #[derive(Clone)]
 pub(crate) struct Route {
-    pub(crate) chain: Arc<Chain>,
-    pub(crate) generation: u64,
+    pub(crate) version: Arc<ChainVersion>,
     pub(crate) stream_seed: u64,
     /// By output number.
     pub(crate) formats: Vec<Format>,
@@ -129,25 +133,27 @@ impl Cut {
     pub(crate) fn run(&self, route: &Route, worker: &mut WorkerState) -> Done {
         let inputs: Vec<Input<'_>> = self.parts.iter().map(Part::input).collect();
         let slice = Slice { id: self.from, stream_seed: route.stream_seed, inputs: &inputs };
-        let require_json = route.formats.iter().any(|format| *format != Format::Raw);
+        let require_json = route.formats.iter().any(|format| format.requires_json());
         let mut sink = SliceSink::new(route.formats.clone(), self.from);
-        let report = worker.chain(&route.chain).run(&slice, &FinishOptions { require_json }, &mut sink);
+        let report =
+            worker.chain(&route.version.chain).run(&slice, &FinishOptions { require_json }, &mut sink);
         let letters = report
             .failures
             .iter()
             .map(|failure| {
-                let part = &self.parts[failure.input];
+                // A row that no record stands behind (an aggregate) has no bytes either.
+                let part = self.parts.get(failure.input);
                 let row = failure.row as usize;
                 let letter = Letter {
                     offset: failure.offset,
                     child: failure.child,
-                    arrival: part.arrival(row),
+                    arrival: part.or(self.parts.first()).map_or(0, |part| part.arrival(row)),
                     transform: failure.transform.to_string(),
                     plugin: failure.digest.as_ref().map(ToString::to_string).unwrap_or_default(),
                     reason: failure.reason.clone(),
                     blob: 0..0,
                 };
-                (letter, Bytes::copy_from_slice(part.row(row)))
+                (letter, Bytes::copy_from_slice(part.map_or(&[], |part| part.row(row))))
             })
             .collect();
         let records = self.parts.iter().map(Part::records).sum();
@@ -162,73 +168,14 @@ impl Cut {
         Done {
             from: self.from,
             to: self.to,
-            generation: route.generation,
+            version: route.version.clone(),
             counts,
             pieces: sink.into_pieces(),
             letters,
             transforms: report.transforms,
             faults: report.faults,
             chunks_bisected: report.chunks_bisected,
-            bytes_in: self.parts.iter().map(|part| part.bytes() as u64).sum(),
+            unrunnable: report.unrunnable,
         }
-    }
-}
-
-/// Frames that are durable and wait to be cut.
-#[derive(Default)]
-pub(crate) struct Waiting {
-    frames: std::collections::VecDeque<Arc<Frame>>,
-    /// First row of the first frame that is not cut yet.
-    row: usize,
-    bytes: usize,
-}
-
-impl Waiting {
-    pub(crate) fn push(&mut self, frame: Arc<Frame>) {
-        self.bytes += frame.payload.len();
-        self.frames.push_back(frame);
-    }
-
-    /// Bytes that wait.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Waiting::default();
-    }
-
-    /// The next slice of about `bytes`: whole frames as long as they fit, or a part of one that does not.
-    pub(crate) fn cut(&mut self, bytes: usize) -> Option<Cut> {
-        let mut parts: Vec<Part> = Vec::new();
-        let mut taken = 0;
-        while let Some(frame) = self.frames.front() {
-            let start = if self.row == 0 { 0 } else { frame.ends[self.row - 1] as usize };
-            let left = frame.payload.len() - start;
-            if taken > 0 && taken + left > bytes {
-                break;
-            }
-            let part = Part::from_row(frame.clone(), self.row, bytes);
-            taken += part.bytes();
-            if part.ends_frame() {
-                self.frames.pop_front();
-                self.row = 0;
-            } else {
-                self.row = part.last();
-            }
-            let whole = part.ends_frame();
-            parts.push(part);
-            if !whole {
-                break;
-            }
-        }
-        self.bytes -= taken;
-        let from = parts.first()?.first_offset();
-        let to = parts.last()?.end_offset();
-        Some(Cut { parts, from, to })
     }
 }

@@ -2,9 +2,10 @@
 //! read. The counters here are the one truth; the metrics exporter copies them when it is asked.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::Serialize;
+use wasmill_ingest::SourceStats;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -59,6 +60,8 @@ pub struct OutputStats {
     pub bytes_raw: Counter,
     pub bytes: Counter,
     pub retries: Counter,
+    /// Rows of batches that the fallback output took; they count as failed here.
+    pub fallen_back: Counter,
     /// Stopped because an object that is not ours has the name of one of ours, or the like.
     pub stopped: AtomicBool,
     pub last_error: Mutex<Option<String>>,
@@ -76,7 +79,6 @@ pub struct TransformStats {
     pub memory_bytes_peak: u64,
     pub traps: u64,
     pub instances: u64,
-    pub log_lines_dropped: u64,
 }
 
 /// See the head of this file.
@@ -93,14 +95,16 @@ pub struct StreamStats {
     pub emitted: Counter,
     pub dead_letters: Counter,
     pub dead_letter_bytes: Gauge,
-    pub overflowed: Counter,
+    /// Rows that went to the overflow partition of their output.
+    pub overflowed: Gauge,
     pub slices: Counter,
     pub commits: Counter,
     pub chunks_bisected: Counter,
     pub reloads: Counter,
     pub reloads_refused: Counter,
     pub records_lost_to_corruption: Counter,
-    pub source_records_skipped: Counter,
+    /// Of a source that the host reads itself.
+    pub source: OnceLock<Arc<SourceStats>>,
     pub open_batches: Gauge,
     pub buffered_bytes: Gauge,
     /// Arrival of the oldest record that is not delivered, 0 when there is none.
@@ -146,6 +150,11 @@ impl StreamStats {
 }
 
 impl OutputStats {
+    /// The invariant of every output: each emitted row is delivered, failed or pending.
+    pub fn balanced(&self) -> bool {
+        self.emitted.get() == self.delivered.get() + self.delivery_failed.get() + self.pending.get()
+    }
+
     pub fn error(&self, error: Option<String>) {
         *locked(&self.last_error) = error;
     }

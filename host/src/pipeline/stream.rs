@@ -1,31 +1,32 @@
-//! The task of one stream: frames in, slices out to the workers, results gathered in order, commits started,
-//! deliveries noted, checkpoints moved.
+//! The task of one stream: slices out to the workers, results gathered in order, commits started, deliveries noted,
+//! checkpoints moved.
 //!
 //! One task owns all of the stream's state, so nothing here is locked. It never blocks and never computes: guests
 //! and encoders run on the workers, files are touched on blocking threads. What it holds is bounded: slices in
 //! flight, rows that no outcome carries yet, batches that are sealed and not delivered.
 
-use std::sync::{Arc, PoisonError};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
-use wasmill_buffer::{EntryKind, Position};
+use wasmill_buffer::{AppendError, EntryKind, Position, ReadError};
+use wasmill_transform::PluginFault;
 
 use super::batch::OpenBatches;
 use super::commit::{Commit, CommitError, Committed, Ready};
 use super::context::StreamContext;
 use super::delivery::Finished;
+use super::intake::Intake;
 use super::judge::Judge;
 use super::ledger::{CheckpointBody, Ledger};
-use super::outcome::{Counts, Letter, OpenRows};
-use super::reload::ChainVersion;
-use super::slice::{Cut, Done, Route, Waiting};
+use super::outcome::{Counts, Letter, OpenRows, Ran};
+use super::reload::{ChainVersion, Demoter};
+use super::slice::Done;
 
 /// Records of a slice take at most this many bytes.
 const SLICE_BYTES: usize = 4 << 20;
@@ -39,10 +40,12 @@ const OPEN_BYTES_MEMORY: usize = 64 << 20;
 const UNDELIVERED_BATCHES_MAX: u64 = 10_000;
 /// Their encoded bytes, per output.
 const UNDELIVERED_BYTES_MAX: u64 = 2 << 30;
+/// Of these, how many small objects are kept in memory besides the journal, per output.
+const UNDELIVERED_BYTES_MEMORY: u64 = 16 << 20;
 /// How often the checkpoint is written at most.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
-/// How long to wait before a commit is tried again that failed.
-const COMMIT_RETRY: Duration = Duration::from_millis(500);
+/// How long to wait before a commit, a read or a chain is tried again that failed.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Where a stream stands after recovery.
 pub(crate) struct Standing {
@@ -51,29 +54,36 @@ pub(crate) struct Standing {
     pub(crate) processed: u64,
 }
 
+/// Why nothing is cut at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Halt {
+    No,
+    /// Until there is another version.
+    BadVersion,
+    /// A plugin or the buffer did not work just now.
+    Until(Instant),
+}
+
 /// See the head of this file.
 pub(crate) struct StreamTask {
     context: Arc<StreamContext>,
     chains: watch::Receiver<Arc<ChainVersion>>,
-    demote: mpsc::Sender<u64>,
+    demoter: Demoter,
     current: Arc<ChainVersion>,
-    stream_seed: u64,
+    /// To the delivery tasks, by output.
     outputs: Vec<mpsc::Sender<Ready>>,
+    /// What the delivery tasks have no room for yet, by output.
+    queued: Vec<VecDeque<Ready>>,
     finished: mpsc::Receiver<Finished>,
     drain: CancellationToken,
-    slice_bytes: usize,
-    slice_wait: Duration,
-    slices_max: usize,
+    intake: Intake,
 
-    /// Next offset to read from the buffer.
-    read: u64,
-    waiting: Waiting,
-    waiting_since: Option<Instant>,
-    in_flight: FuturesOrdered<oneshot::Receiver<Done>>,
     open: OpenBatches,
     letters: Vec<(Letter, Bytes)>,
     counts: Counts,
-    chain_digests: Vec<String>,
+    /// Rows gathered since the last commit began, by output.
+    rows: Vec<u64>,
+    ran: Vec<Ran>,
     /// Results are gathered up to here.
     gathered: u64,
     uncommitted_since: Option<Instant>,
@@ -84,34 +94,35 @@ pub(crate) struct StreamTask {
     checkpoint: (u64, Position),
     checkpoint_at: Instant,
     judge: Judge,
-    /// The current version fails too much: nothing is cut until there is another.
-    halted: bool,
+    halt: Halt,
 }
 
 /// A commit on its way; kept until it is durable, to be tried again.
 struct Running {
     commit: Arc<Commit>,
+    /// Where the outcomes begin that it needs: those of rows that it seals, else its own.
+    needs_from: Position,
     task: JoinHandle<Result<Committed, CommitError>>,
 }
 
 /// Why a stream ended other than by draining.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StreamError {
-    #[error("read the buffer")]
-    Read(#[from] wasmill_buffer::ReadError),
     #[error("a slice was lost: its worker panicked")]
     SliceLost,
-    #[error("slice {from}..{to} does not balance: {counts:?}")]
-    Unbalanced { from: u64, to: u64, counts: Counts },
-    #[error("write the checkpoint")]
-    Checkpoint(#[source] wasmill_buffer::AppendError),
+    #[error("slice {from}..{to} does not balance: {counts:?}, {rows} rows")]
+    Unbalanced { from: u64, to: u64, counts: Counts, rows: u64 },
+    #[error("write the last checkpoint")]
+    Checkpoint(#[source] AppendError),
+    #[error("the buffer is closed")]
+    Closed,
 }
 
 /// What a stream task is made from.
 pub(crate) struct Parts {
     pub(crate) context: Arc<StreamContext>,
     pub(crate) chains: watch::Receiver<Arc<ChainVersion>>,
-    pub(crate) demote: mpsc::Sender<u64>,
+    pub(crate) demoter: Demoter,
     pub(crate) outputs: Vec<mpsc::Sender<Ready>>,
     pub(crate) finished: mpsc::Receiver<Finished>,
     pub(crate) drain: CancellationToken,
@@ -123,43 +134,54 @@ impl StreamTask {
         let context = parts.context;
         let smallest = context.outputs.iter().map(|output| output.seal.size).min().unwrap_or(0);
         let at_once = context.outputs.iter().any(|output| output.seal.interval.is_zero());
-        let current = parts.chains.borrow().clone();
-        let incarnation = context.buffer.incarnation();
+        let slice_bytes = usize::try_from(smallest).unwrap_or(SLICE_BYTES).clamp(64 << 10, SLICE_BYTES);
+        let slice_wait = if at_once { Duration::ZERO } else { SLICE_WAIT };
         let mut seed = [0; 8];
-        seed.copy_from_slice(&incarnation[..8]);
-        let mut ledger = Ledger::default();
-        for ready in &standing.undelivered {
-            ledger.sealed(ready);
-        }
-        StreamTask {
-            stream_seed: u64::from_le_bytes(seed),
-            slice_bytes: usize::try_from(smallest).unwrap_or(SLICE_BYTES).clamp(64 << 10, SLICE_BYTES),
-            slice_wait: if at_once { Duration::ZERO } else { SLICE_WAIT },
-            slices_max: parts.slices_max,
-            judge: Judge::new(context.failure_rate_max),
+        seed.copy_from_slice(&context.buffer.incarnation()[..8]);
+        let seed = u64::from_le_bytes(seed);
+        let current = parts.chains.borrow().clone();
+        context.stats.with_transforms(|transforms| current.name_transforms(transforms));
+        let mut task = StreamTask {
+            intake: Intake::new(standing.processed, slice_bytes, slice_wait, parts.slices_max, seed),
+            judge: Judge::new(f64::from(context.failed_percent_max) / 100.0),
             current,
             chains: parts.chains,
-            demote: parts.demote,
+            demoter: parts.demoter,
+            queued: parts.outputs.iter().map(|_| VecDeque::new()).collect(),
+            rows: vec![0; parts.outputs.len()],
             outputs: parts.outputs,
             finished: parts.finished,
             drain: parts.drain,
-            read: standing.processed,
-            waiting: Waiting::default(),
-            waiting_since: None,
-            in_flight: FuturesOrdered::new(),
             open: standing.open,
             letters: Vec::new(),
             counts: Counts::default(),
-            chain_digests: Vec::new(),
+            ran: Vec::new(),
             gathered: standing.processed,
             uncommitted_since: None,
             committed: standing.processed,
             commit: None,
-            ledger,
+            ledger: Ledger::default(),
             checkpoint: (0, Position::default()),
             checkpoint_at: Instant::now(),
-            halted: false,
+            halt: Halt::No,
             context,
+        };
+        task.take_over(standing.undelivered);
+        task
+    }
+
+    /// What outcomes before this start have left to deliver.
+    fn take_over(&mut self, undelivered: Vec<Ready>) {
+        for (number, output) in self.context.stats.outputs.iter().enumerate() {
+            let waiting = self.open.records(u32::try_from(number).unwrap_or(u32::MAX));
+            output.emitted.add(waiting);
+            output.pending.add(waiting);
+        }
+        for ready in undelivered {
+            let output = &self.context.stats.outputs[ready.sealed.key.output as usize];
+            output.emitted.add(ready.sealed.records);
+            output.pending.add(ready.sealed.records);
+            self.sealed(ready);
         }
     }
 
@@ -168,31 +190,27 @@ impl StreamTask {
         loop {
             self.start_slices()?;
             self.start_commit();
-            self.write_checkpoint(false).await?;
+            self.hand_over();
+            self.write_checkpoint().await;
             self.observe();
             if self.drained() {
-                return self.write_checkpoint(true).await;
+                return self.write_last_checkpoint().await;
             }
-            let wake = self.wake();
-            let may_read = self.may_read();
+            let (wake, read) = (self.wake(), self.intake.read());
+            let may_read = self.halt == Halt::No && self.intake.may_read() && self.has_room();
             let may_gather = self.open.pending_bytes() < 2 * PENDING_BYTES_MAX;
             tokio::select! {
-                done = self.in_flight.next(), if may_gather && !self.in_flight.is_empty() => {
-                    let done = done.ok_or(StreamError::SliceLost)?.map_err(|_gone| StreamError::SliceLost)?;
-                    self.gather(done)?;
+                done = self.intake.next_done(), if may_gather && self.intake.has_slices() => {
+                    self.gather(done.ok_or(StreamError::SliceLost)?)?;
                 }
-                committed = join(&mut self.commit), if self.commit.is_some() => self.committed(committed).await,
-                Some(finished) = self.finished.recv() => self.finished(finished),
-                () = self.context.buffer.durable_past(self.read), if may_read => {}
+                committed = join(&mut self.commit), if self.commit.is_some() => self.committed(committed),
+                Some(finished) = self.finished.recv() => self.finished(&finished),
+                () = self.context.buffer.durable_past(read), if may_read => {}
                 Ok(()) = self.chains.changed() => self.take_chain(),
                 () = self.drain.cancelled(), if !self.drain.is_cancelled() => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
-    }
-
-    fn may_read(&self) -> bool {
-        !self.halted && self.in_flight.len() < self.slices_max && self.waiting.bytes() < self.slice_bytes && self.has_room()
     }
 
     /// Whether every output can take more: one that is down holds up the others only when its quota is full.
@@ -203,60 +221,63 @@ impl StreamTask {
         })
     }
 
-    /// Reads what is durable, cuts it, and gives it to the workers.
     fn start_slices(&mut self) -> Result<(), StreamError> {
-        while self.may_read() || (!self.halted && !self.waiting.is_empty() && self.in_flight.len() < self.slices_max) {
-            if self.waiting.bytes() < self.slice_bytes && self.has_room() {
-                let read = self.context.buffer.try_frames(self.read, self.slice_bytes)?;
-                for gap in &read.gaps {
-                    tracing::error!(
-                        stream = %self.context.name, from = gap.start, to = gap.end,
-                        "records are lost to corruption of the buffer; what could be saved is set aside"
-                    );
-                    self.context.stats.records_lost_to_corruption.add(gap.end - gap.start);
-                    self.read = self.read.max(gap.end);
-                }
-                for frame in read.frames {
-                    self.read = frame.base_offset + frame.ends.len() as u64;
-                    self.waiting.push(frame);
-                }
+        match self.halt {
+            Halt::No => {}
+            Halt::Until(when) if Instant::now() >= when => {
+                self.halt = Halt::No;
+                self.context.stats.pause(None);
             }
-            if self.waiting.is_empty() {
-                return Ok(());
+            Halt::Until(_) | Halt::BadVersion => return Ok(()),
+        }
+        let (room, hurry) = (self.has_room(), self.drain.is_cancelled());
+        match self.intake.start_slices(&self.context, &self.current, room, hurry) {
+            Ok(()) => Ok(()),
+            Err(ReadError::Closed | ReadError::Deleted) => Err(StreamError::Closed),
+            Err(error) => {
+                let reason = super::sources::with_causes(&error);
+                tracing::error!(stream = %self.context.name, reason, "buffer cannot be read, trying again");
+                self.halt_for(RETRY_AFTER, reason);
+                Ok(())
             }
-            let now = Instant::now();
-            let since = *self.waiting_since.get_or_insert(now);
-            let full = self.waiting.bytes() >= self.slice_bytes;
-            if !full && now < since + self.slice_wait && !self.drain.is_cancelled() {
-                return Ok(());
-            }
-            let Some(cut) = self.waiting.cut(self.slice_bytes) else { return Ok(()) };
-            self.waiting_since = (!self.waiting.is_empty()).then_some(now);
-            self.start_slice(cut);
+        }
+    }
+
+    fn halt_for(&mut self, wait: Duration, reason: String) {
+        self.halt = Halt::Until(Instant::now() + wait);
+        self.context.stats.pause(Some(reason));
+    }
+
+    fn gather(&mut self, mut done: Done) -> Result<(), StreamError> {
+        self.count_transforms(&done);
+        if let Some((transform, fault)) = done.unrunnable.take() {
+            self.unrunnable(&done.version, transform, &fault);
+            return Ok(());
+        }
+        let rows = done.pieces.iter().map(|(_, piece)| piece.records).sum();
+        if !done.counts.balanced() || done.counts.emitted != rows {
+            return Err(StreamError::Unbalanced { from: done.from, to: done.to, counts: done.counts, rows });
+        }
+        if self.judged_bad(&done) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        self.uncommitted_since.get_or_insert(now);
+        self.counts.add(&done.counts);
+        self.gathered = done.to;
+        match self.ran.last_mut().filter(|ran| ran.digests == done.version.digests) {
+            Some(ran) => ran.to = done.to,
+            None => self.ran.push(Ran { to: done.to, digests: done.version.digests.clone() }),
+        }
+        self.letters.append(&mut done.letters);
+        for (key, piece) in done.pieces {
+            self.rows[key.output as usize] += piece.records;
+            self.open.add(key, piece, now);
         }
         Ok(())
     }
 
-    fn start_slice(&mut self, cut: Cut) {
-        let route = Route {
-            chain: self.current.chain.clone(),
-            generation: self.current.generation,
-            stream_seed: self.stream_seed,
-            formats: self.context.outputs.iter().map(|output| output.format).collect(),
-        };
-        let (reply, done) = oneshot::channel();
-        self.context.workers.submit(self.context.lane, move |worker| {
-            // Nobody waits when the stream was stopped or took its slices back.
-            drop(reply.send(cut.run(&route, worker)));
-        });
-        self.in_flight.push_back(done);
-    }
-
-    fn gather(&mut self, done: Done) -> Result<(), StreamError> {
-        if !done.counts.balanced() {
-            return Err(StreamError::Unbalanced { from: done.from, to: done.to, counts: done.counts });
-        }
-        let now = Instant::now();
+    fn count_transforms(&self, done: &Done) {
         let stats = &self.context.stats;
         stats.slices.add(1);
         stats.chunks_bisected.add(done.chunks_bisected);
@@ -270,43 +291,41 @@ impl StreamTask {
             }
         });
         for (transform, fault) in &done.faults {
-            let name = self.current.transforms.get(*transform).map_or("", |t| t.name.as_str());
             tracing::warn!(
-                stream = %self.context.name, transform = name, error = %fault, detail = fault.detail(),
-                from = done.from, "plugin failed; the records that it fails on become dead letters"
+                stream = %self.context.name, transform = done.version.transform(*transform), error = %fault,
+                detail = fault.detail(), from = done.from,
+                "plugin failed; the records that it fails on become dead letters"
             );
         }
-        if self.judged_bad(&done) {
-            return Ok(());
+    }
+
+    /// A version that cannot even be started: its slices run again, under the version before if there is one.
+    fn unrunnable(&mut self, version: &ChainVersion, transform: usize, fault: &PluginFault) {
+        self.withdraw();
+        if version.generation == self.current.generation {
+            let reason = format!("transform {:?} cannot run: {fault}", version.transform(transform));
+            tracing::error!(stream = %self.context.name, reason, "stream waits for its plugins");
+            self.halt_for(RETRY_AFTER, reason);
+            self.demoter.demote(version.generation);
         }
-        self.uncommitted_since.get_or_insert(now);
-        self.counts.add(&done.counts);
-        self.gathered = done.to;
-        self.chain_digests.clone_from(&self.current.digests);
-        self.letters.extend(done.letters);
-        for (key, piece) in done.pieces {
-            self.open.add(key, piece, now);
-        }
-        Ok(())
     }
 
     /// Judges the version that ran by its failure rate; when it is too bad, its uncommitted results are withdrawn
-    /// and the version before takes over, or the stream halts until there is another one.
+    /// and the version before takes over, or the stream pauses until there is another one.
     fn judged_bad(&mut self, done: &Done) -> bool {
-        let Some(reason) = self.judge.slice(done.generation, done.counts.records, done.counts.failed) else {
+        let Some(reason) = self.judge.slice(done.version.generation, done.counts.records, done.counts.failed)
+        else {
             return false;
         };
         self.withdraw();
-        if done.generation == self.current.generation {
+        if done.version.generation == self.current.generation {
             tracing::error!(
-                stream = %self.context.name, %reason, plugins = ?self.current.digests,
-                "plugins fail too much: the version before takes over, or the stream halts until there is a better one"
+                stream = %self.context.name, reason, plugins = ?self.current.digests, example = example(&done.letters),
+                "plugins fail too many records: the version before takes over, or the stream pauses until there is another"
             );
-            self.halted = true;
+            self.halt = Halt::BadVersion;
             self.context.stats.pause(Some(reason));
-            if self.demote.try_send(done.generation).is_err() {
-                tracing::warn!(stream = %self.context.name, "the reloader did not take the demotion");
-            }
+            self.demoter.demote(done.version.generation);
         }
         true
     }
@@ -314,14 +333,13 @@ impl StreamTask {
     /// Forgets every result that no outcome covers or is about to cover; the records are read and run again.
     fn withdraw(&mut self) {
         let floor = self.commit.as_ref().map_or(self.committed, |running| running.commit.to);
-        self.in_flight.clear();
-        self.waiting.clear();
-        self.waiting_since = None;
+        self.intake.restart(floor);
         self.open.withdraw_pending(floor);
         self.letters.clear();
+        self.ran.clear();
         self.counts = Counts::default();
+        self.rows.fill(0);
         self.gathered = floor;
-        self.read = floor;
         self.uncommitted_since = None;
     }
 
@@ -330,35 +348,34 @@ impl StreamTask {
         if next.generation == self.current.generation {
             return;
         }
-        if self.halted {
-            self.halted = false;
+        if self.halt != Halt::No {
+            self.halt = Halt::No;
             self.context.stats.pause(None);
         }
         self.context.stats.with_transforms(|transforms| next.name_transforms(transforms));
         self.context.stats.reloads.add(1);
-        tracing::info!(stream = %self.context.name, plugins = ?next.digests, "plugins reloaded");
+        tracing::info!(stream = %self.context.name, plugins = ?next.digests, from = self.intake.read(), "plugins reloaded");
         self.current = next;
     }
 
     fn commit_due(&self, now: Instant) -> bool {
+        let last = self.drain.is_cancelled() && self.intake_done();
         if self.gathered == self.committed {
-            return self.drain.is_cancelled() && !self.open.is_empty() && self.intake_done();
+            return (last && !self.open.is_empty()) || self.open.next_due().is_some_and(|due| now >= due);
         }
-        let interval = self.context.outputs.iter().map(|output| output.seal.interval).min().unwrap_or_default();
-        let stale = self.uncommitted_since.is_some_and(|since| now >= since + interval.max(Duration::from_secs(1)));
-        stale
+        let interval =
+            self.context.outputs.iter().map(|output| output.seal.interval).min().unwrap_or_default();
+        let stale =
+            self.uncommitted_since.is_some_and(|since| now >= since + interval.max(Duration::from_secs(1)));
+        last || stale
             || self.open.any_full()
             || self.open.next_due().is_some_and(|due| now >= due)
             || self.open.pending_bytes() >= PENDING_BYTES_MAX
-            || (self.drain.is_cancelled() && self.intake_done())
     }
 
-    /// Whether everything that is durable in the buffer has been gathered.
+    /// Whether everything that is durable in the buffer has been gathered, or cannot be now.
     fn intake_done(&self) -> bool {
-        self.halted
-            || (self.in_flight.is_empty()
-                && self.waiting.is_empty()
-                && self.read >= self.context.buffer.durable_end())
+        self.halt == Halt::BadVersion || self.intake.is_done(self.context.buffer.durable_end())
     }
 
     fn start_commit(&mut self) {
@@ -381,23 +398,27 @@ impl StreamTask {
                 blob: start..blobs.len(),
             });
         }
-        let commit = Commit {
+        let oldest = due.iter().filter_map(|(_, batch)| batch.oldest_outcome()).min();
+        let needs_from = oldest.unwrap_or_else(|| self.context.buffer.journal_end());
+        let rows = self.rows.clone();
+        self.rows.fill(0);
+        let commit = Arc::new(Commit {
             from: self.committed,
             to: self.gathered,
-            chain: self.chain_digests.clone(),
+            chain: std::mem::take(&mut self.ran),
             counts: std::mem::take(&mut self.counts),
+            rows,
             due,
             open,
             blobs,
             letters: std::mem::take(&mut self.letters),
-        };
+        });
         self.uncommitted_since = None;
-        let commit = Arc::new(commit);
         let task = tokio::spawn(commit.clone().run(self.context.clone()));
-        self.commit = Some(Running { commit, task });
+        self.commit = Some(Running { commit, needs_from, task });
     }
 
-    async fn committed(&mut self, result: Result<Result<Committed, CommitError>, JoinError>) {
+    fn committed(&mut self, result: Result<Result<Committed, CommitError>, JoinError>) {
         let Some(running) = self.commit.take() else { return };
         let committed = match result {
             Ok(Ok(committed)) => committed,
@@ -413,10 +434,10 @@ impl StreamTask {
                 );
                 let (commit, context) = (running.commit.clone(), self.context.clone());
                 let task = tokio::spawn(async move {
-                    tokio::time::sleep(COMMIT_RETRY).await;
+                    tokio::time::sleep(RETRY_AFTER).await;
                     commit.run(context).await
                 });
-                self.commit = Some(Running { commit: running.commit, task });
+                self.commit = Some(Running { task, ..running });
                 return;
             }
         };
@@ -430,23 +451,46 @@ impl StreamTask {
         stats.failed.add(committed.counts.failed);
         stats.absorbed.add(committed.counts.absorbed);
         stats.emitted.add(committed.counts.emitted);
+        for (output, rows) in stats.outputs.iter().zip(&committed.rows) {
+            output.emitted.add(*rows);
+            output.pending.add(*rows);
+        }
         for ready in committed.sealed {
-            let output = ready.sealed.key.output as usize;
-            let counters = &stats.outputs[output];
-            counters.undelivered_batches.add(1);
-            counters.undelivered_bytes.add(ready.sealed.bytes);
-            self.ledger.sealed(&ready);
-            if self.outputs[output].send(ready).await.is_err() {
-                tracing::warn!(stream = %self.context.name, "a delivery task has ended; the batch waits for the next start");
+            self.sealed(ready);
+        }
+    }
+
+    /// Queues a batch whose outcome is durable for its delivery task.
+    fn sealed(&mut self, mut ready: Ready) {
+        let output = ready.sealed.key.output as usize;
+        let counters = &self.context.stats.outputs[output];
+        counters.undelivered_batches.add(1);
+        counters.undelivered_bytes.add(ready.sealed.bytes);
+        if counters.undelivered_bytes.get() > UNDELIVERED_BYTES_MEMORY {
+            ready.inline = None;
+        }
+        self.ledger.sealed(&ready);
+        self.queued[output].push_back(ready);
+    }
+
+    /// Gives the delivery tasks as much as they have room for.
+    fn hand_over(&mut self) {
+        for (queue, output) in self.queued.iter_mut().zip(&self.outputs) {
+            while !queue.is_empty()
+                && let Ok(permit) = output.try_reserve()
+                && let Some(ready) = queue.pop_front()
+            {
+                permit.send(ready);
             }
         }
     }
 
-    fn finished(&mut self, finished: Finished) {
+    fn finished(&mut self, finished: &Finished) {
         let sealed = &finished.ready.sealed;
         let stats = &self.context.stats.outputs[sealed.key.output as usize];
         stats.undelivered_batches.sub(1);
         stats.undelivered_bytes.sub(sealed.bytes);
+        stats.pending.sub(sealed.records);
         if finished.delivered {
             stats.delivered.add(sealed.records);
             stats.objects.add(1);
@@ -455,41 +499,58 @@ impl StreamTask {
         } else {
             stats.delivery_failed.add(sealed.records);
         }
+        if !stats.balanced() {
+            tracing::error!(
+                stream = %self.context.name, output = %stats.name,
+                "emitted records are not delivered + failed + pending; this is a bug"
+            );
+        }
         self.ledger.finished(&finished.ready);
     }
 
-    /// Tells the buffer what is still needed, when that has changed and not too often, or at the end.
-    async fn write_checkpoint(&mut self, last: bool) -> Result<(), StreamError> {
-        if !last && Instant::now() < self.checkpoint_at + CHECKPOINT_EVERY {
+    /// The oldest outcome that is still needed.
+    fn entries_needed_from(&self) -> Position {
+        let commit = self.commit.as_ref().map(|running| running.needs_from);
+        let needed = [commit, self.ledger.oldest_outcome(), self.open.oldest_outcome()];
+        needed.into_iter().flatten().min().unwrap_or_else(|| self.context.buffer.journal_end())
+    }
+
+    /// Tells the buffer what is still needed, when that has changed and not too often. What fails is tried again.
+    async fn write_checkpoint(&mut self) {
+        let now = Instant::now();
+        if now < self.checkpoint_at + CHECKPOINT_EVERY {
+            return;
+        }
+        self.checkpoint_at = now;
+        let next = (self.committed, self.entries_needed_from());
+        if let Err(error) = self.checkpoint(next, false).await {
+            tracing::warn!(
+                stream = %self.context.name, error = &error as &dyn std::error::Error,
+                "checkpoint refused, trying again"
+            );
+        }
+    }
+
+    async fn write_last_checkpoint(&mut self) -> Result<(), StreamError> {
+        let next = (self.committed, self.entries_needed_from());
+        self.checkpoint(next, true).await.map_err(StreamError::Checkpoint)
+    }
+
+    async fn checkpoint(&mut self, next: (u64, Position), durable: bool) -> Result<(), AppendError> {
+        self.ledger.settle(next.1);
+        if let Some(mark) = self.ledger.mark() {
+            let at = self.committed..self.committed;
+            self.context.buffer.entry(EntryKind::Mark, at, mark).await?;
+            self.ledger.marked();
+        }
+        if !durable && self.checkpoint == next {
             return Ok(());
         }
-        let end = self.context.buffer.journal_end();
-        let oldest = [self.ledger.oldest_outcome(), self.open.oldest_outcome()].into_iter().flatten().min();
-        let entries_from = match (&self.commit, oldest) {
-            (_, Some(oldest)) => oldest,
-            // The outcome that is being written is needed and may lie before the end already.
-            (Some(_), None) => self.checkpoint.1,
-            (None, None) => end,
-        };
-        self.ledger.settle(entries_from);
-        if let Some(mark) = self.ledger.take_mark() {
-            let at = self.committed..self.committed;
-            self.context.buffer.entry(EntryKind::Mark, at, mark).await.map_err(StreamError::Checkpoint)?;
-        }
-        if last || self.checkpoint.0 != self.committed || self.checkpoint.1 < entries_from {
-            let body = CheckpointBody { processed: self.committed };
-            let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
-            self.context
-                .buffer
-                .checkpoint(body, self.committed, entries_from, last)
-                .await
-                .map_err(StreamError::Checkpoint)?;
-            self.checkpoint = (self.committed, entries_from);
-            let letters = self.context.letters.clone();
-            let committed = self.committed;
-            letters.lock().unwrap_or_else(PoisonError::into_inner).settle(committed);
-        }
-        self.checkpoint_at = Instant::now();
+        let body = CheckpointBody { processed: next.0 };
+        let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
+        self.context.buffer.checkpoint(body, next.0, next.1, durable).await?;
+        self.checkpoint = next;
+        self.context.letters.lock().unwrap_or_else(PoisonError::into_inner).settle(next.0);
         Ok(())
     }
 
@@ -518,14 +579,19 @@ impl StreamTask {
     /// When to look again although nothing happened.
     fn wake(&self) -> Instant {
         let now = Instant::now();
-        let slice = self.waiting_since.filter(|_| !self.waiting.is_empty() && self.in_flight.len() < self.slices_max);
         let due = if self.commit.is_none() { self.open.next_due() } else { None };
-        [slice.map(|since| since + self.slice_wait), due, Some(now + CHECKPOINT_EVERY)]
+        let halt = if let Halt::Until(when) = self.halt { Some(when) } else { None };
+        [self.intake.due(), due, halt, Some(now + CHECKPOINT_EVERY)]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(now)
     }
+}
+
+/// A reason out of the letters, to say what kind of failure it is.
+fn example(letters: &[(Letter, Bytes)]) -> &str {
+    letters.first().map_or("", |(letter, _)| &letter.reason)
 }
 
 /// Waits for the running commit; the caller makes sure that there is one.

@@ -10,10 +10,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use wasmill_encode::Encoder;
-use wasmill_transform::{Chain, ChainWorker};
+use wasmill_transform::{Chain, ChainWorker, WORKER_STACK_BYTES};
 
-/// Wasm may use 512 KiB of stack and host calls need room above it.
-const STACK_BYTES: usize = 8 << 20;
+/// What guests need, and room for the encoder; untouched pages cost nothing.
+const STACK_BYTES: usize = WORKER_STACK_BYTES + (4 << 20);
 
 /// Identifies a lane: one per stream.
 pub(crate) type LaneId = u64;
@@ -37,7 +37,11 @@ impl WorkerState {
             self.chains.retain(|_, (weak, _)| weak.strong_count() > 0);
             self.chains.insert(key, (Arc::downgrade(chain), ChainWorker::new(chain.clone())));
         }
-        &mut self.chains.entry(key).or_insert_with(|| (Arc::downgrade(chain), ChainWorker::new(chain.clone()))).1
+        &mut self
+            .chains
+            .entry(key)
+            .or_insert_with(|| (Arc::downgrade(chain), ChainWorker::new(chain.clone())))
+            .1
     }
 }
 
@@ -116,12 +120,6 @@ impl Workers {
         entry.jobs.push_back(Box::new(job));
         drop(queues);
         self.shared.ready.notify_one();
-    }
-
-    /// Forgets a lane and drops its queued jobs.
-    pub(crate) fn close_lane(&self, lane: LaneId) {
-        let dropped = self.shared.lock().lanes.remove(&lane);
-        drop(dropped);
     }
 }
 

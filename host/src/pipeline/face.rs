@@ -1,0 +1,79 @@
+//! What the HTTP routes see of a host.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use super::host::Host;
+use super::inlet::Inlet;
+use super::stats::{StreamStats, wall_clock_ns};
+use crate::api;
+
+impl api::Host for Host {
+    type Append = Inlet;
+
+    fn stream(&self, name: &str) -> Option<Arc<Inlet>> {
+        self.inner.inlets.get(name).cloned()
+    }
+
+    fn streams(&self) -> Value {
+        let now = wall_clock_ns();
+        Value::Array(self.inner.streams.iter().map(|stream| describe(stream, now)).collect())
+    }
+
+    fn plugins(&self) -> Value {
+        serde_json::to_value(self.inner.catalog.plugins()).unwrap_or_default()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let failures = self.failures();
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+    }
+
+    fn metrics(&self) -> String {
+        String::new()
+    }
+}
+
+fn describe(stream: &StreamStats, now: i64) -> Value {
+    let outputs: Vec<Value> = stream
+        .outputs
+        .iter()
+        .map(|output| {
+            json!({
+                "name": output.name,
+                "emitted": output.emitted.get(),
+                "delivered": output.delivered.get(),
+                "delivery_failed": output.delivery_failed.get(),
+                "pending": output.pending.get(),
+                "objects": output.objects.get(),
+                "bytes": output.bytes.get(),
+                "retries": output.retries.get(),
+                "stopped": output.stopped.load(Ordering::Relaxed),
+                "last_error": output.last_error(),
+            })
+        })
+        .collect();
+    json!({
+        "name": stream.name,
+        "records_in": stream.records_in.get(),
+        "bytes_in": stream.bytes_in.get(),
+        "processed": stream.processed.get(),
+        "passed": stream.passed.get(),
+        "dropped": stream.dropped.get(),
+        "failed": stream.failed.get(),
+        "absorbed": stream.absorbed.get(),
+        "emitted": stream.emitted.get(),
+        "dead_letters": stream.dead_letters.get(),
+        "buffered_bytes": stream.buffered_bytes.get(),
+        "open_batches": stream.open_batches.get(),
+        "freshness_seconds": stream.freshness_s(now),
+        "batch_age_seconds": stream.batch_age_s(now),
+        "reloads": stream.reloads.get(),
+        "reloads_refused": stream.reloads_refused.get(),
+        "paused": stream.paused(),
+        "transforms": stream.with_transforms(|transforms| serde_json::to_value(transforms).unwrap_or_default()),
+        "outputs": outputs,
+    })
+}

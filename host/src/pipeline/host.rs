@@ -1,0 +1,481 @@
+//! The composition root: one host, from settings to running streams, and back to a clean stop.
+//!
+//! Start, in this order: plugins and chains (what is wrong with the configuration shows here, before anything on disk
+//! changes), journal, streams, sources, HTTP. Stop: sources and listener first, then every stream until it is
+//! drained, then the journal. A stop past its deadline ends like a crash: nothing that was acknowledged is lost.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use wasmill_buffer::{Durability, Journal, Options, Recovery};
+use wasmill_catalog::{Catalog, CatalogStats, PluginState};
+use wasmill_config::{self as config, Settings};
+use wasmill_deliver::SyncCount;
+
+use super::delivery;
+use super::inlet::Inlet;
+use super::opening::{
+    OpenStream, Opening, StartError, first_chains, make_directory, on_guest_thread, open_plugins,
+};
+use super::reload::{ChainPlan, ChainVersion, Reloader, Reloading, Requests};
+use super::sources::{self, with_causes};
+use super::stats::StreamStats;
+use super::stream::{Parts, StreamTask};
+use super::workers::Workers;
+use crate::api;
+
+/// Batches that a delivery task has been handed and has not taken.
+const HANDED_OVER_MAX: usize = 64;
+/// Batches that were finished and that the stream has not noted.
+const FINISHED_MAX: usize = 256;
+
+/// What a host needs besides its settings.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// The program that has the hidden subcommand `compile-plugin`: usually this one.
+    pub compiler: PathBuf,
+}
+
+/// Why a host did not stop in order. Nothing that was acknowledged is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    #[error("not everything is delivered after {after:?}: {waiting}")]
+    Deadline { after: Duration, waiting: String },
+    #[error("close the journal")]
+    Journal(#[source] wasmill_buffer::AppendError),
+    #[error("streams that ended early: {streams}")]
+    Streams { streams: String },
+}
+
+/// A running host. Cheap to clone.
+#[derive(Clone)]
+pub struct Host {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) streams: Vec<Arc<StreamStats>>,
+    pub(super) inlets: BTreeMap<String, Arc<Inlet>>,
+    pub(super) catalog: Catalog,
+    pub(super) journal: Journal,
+    pub(super) syncs: SyncCount,
+    http: Option<SocketAddr>,
+    tcp: BTreeMap<String, SocketAddr>,
+    /// Sources and the listener.
+    stop_intake: CancellationToken,
+    /// Streams finish what they have.
+    drain: CancellationToken,
+    /// Deliveries are cut off.
+    stop: CancellationToken,
+    /// Names of the streams whose task has not ended.
+    running: watch::Receiver<Vec<String>>,
+    /// Streams and sources that ended with an error.
+    failed: Arc<Mutex<Vec<String>>>,
+    tasks: Mutex<JoinSet<()>>,
+    reloader: Mutex<Option<Reloader>>,
+}
+
+impl Host {
+    /// Opens everything and starts it. When it returns, sources are being read and pushes are taken.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub async fn start(settings: Settings, options: HostOptions) -> Result<Host, StartError> {
+        make_directory(&settings.data_dir)?;
+        let problems = super::opening::template_problems(&settings);
+        if !problems.is_empty() {
+            return Err(StartError::Invalid(problems));
+        }
+        let (job_settings, job_options) = (settings.clone(), options);
+        let (engine, catalog, chains) = on_guest_thread(move || {
+            let (engine, catalog) = open_plugins(&job_settings, &job_options)?;
+            let chains = first_chains(&job_settings, &engine, &catalog).map_err(StartError::Invalid)?;
+            Ok::<_, StartError>((engine, catalog, chains))
+        })
+        .await??;
+        let (dir, buffer) = (settings.data_dir.clone(), settings.buffer.clone());
+        let opened = tokio::task::spawn_blocking(move || Journal::open(&dir, journal_options(&buffer))).await;
+        let (journal, recovery) =
+            opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
+        report(&recovery, &settings);
+        let workers = Arc::new(Workers::start(settings.workers).map_err(StartError::Thread)?);
+        let syncs = SyncCount::default();
+        let opening = Opening { settings: &settings, journal: &journal, workers: &workers, syncs: &syncs };
+        let mut opened = Vec::with_capacity(settings.streams.len());
+        for (number, stream) in settings.streams.iter().enumerate() {
+            opened.push(opening.stream(number, stream).await?);
+        }
+        let mut starting = Starting::new(settings.workers);
+        for ((stream, open), chain) in settings.streams.iter().zip(opened).zip(chains) {
+            starting.stream(stream, open, chain).await?;
+        }
+        let listener = match settings.http.listen {
+            Some(address) => Some(TcpListener::bind(address).await.map_err(|error| StartError::Listen {
+                what: "HTTP".to_owned(),
+                address,
+                error,
+            })?),
+            None => None,
+        };
+        let http = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let watching = catalog.clone();
+        let watching = tokio::task::spawn_blocking(move || watching.start_watching()).await;
+        watching.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
+        let reloader = std::mem::replace(&mut starting.requests, Requests::new());
+        let reloading = std::mem::take(&mut starting.reloading);
+        let reloader = reloader.start(engine, catalog.clone(), reloading).map_err(StartError::Thread)?;
+        let host = starting.run(journal, catalog, syncs, http, reloader);
+        if let Some(listener) = listener {
+            host.serve(listener, &settings.http);
+        }
+        Ok(host)
+    }
+
+    fn serve(&self, listener: TcpListener, http: &config::Http) {
+        let limits = api::ApiLimits {
+            max_body: http.max_body,
+            max_record: http.max_record,
+            max_records: http.max_records,
+            read_timeout: http.read_timeout,
+        };
+        let router = api::router(Arc::new(self.clone()), limits);
+        let stop = self.inner.stop_intake.clone().cancelled_owned();
+        let served = api::serve(listener, http.max_connections, router, stop);
+        self.spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the HTTP listener failed");
+            }
+        });
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
+    }
+
+    /// Where pushes are taken; `None` when the listener is off.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.inner.http
+    }
+
+    /// Where a TCP source listens.
+    pub fn tcp_address(&self, stream: &str) -> Option<SocketAddr> {
+        self.inner.tcp.get(stream).copied()
+    }
+
+    /// Counters of every stream, in the order of their names.
+    pub fn stats(&self) -> Vec<Arc<StreamStats>> {
+        self.inner.streams.clone()
+    }
+
+    pub fn journal_stats(&self) -> wasmill_buffer::Stats {
+        self.inner.journal.stats()
+    }
+
+    /// Syncs of staged files and destination directories.
+    pub fn destination_syncs(&self) -> u64 {
+        self.inner.syncs.get()
+    }
+
+    pub fn plugins(&self) -> Vec<PluginState> {
+        self.inner.catalog.plugins()
+    }
+
+    pub fn catalog_stats(&self) -> CatalogStats {
+        self.inner.catalog.counters()
+    }
+
+    /// Sources and streams that ended with an error, as text.
+    pub fn failures(&self) -> Vec<String> {
+        self.inner.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until every source has ended by itself and everything is delivered. Pushes and connections never end.
+    pub async fn ended(&self) {
+        let mut running = self.inner.running.clone();
+        // The sender lives as long as some stream does.
+        let _all_gone = running.wait_for(Vec::is_empty).await;
+    }
+
+    /// Stops: no more intake, then everything that is stored is processed, delivered and checkpointed.
+    ///
+    /// # Errors
+    /// The deadline has passed, or something ended early; the journal is closed in order all the same.
+    pub async fn drain(&self, deadline: Duration) -> Result<(), DrainError> {
+        let inner = &self.inner;
+        inner.stop_intake.cancel();
+        inner.drain.cancel();
+        let drained = tokio::time::timeout(deadline, self.ended()).await;
+        inner.stop.cancel();
+        let waiting = self.waiting();
+        let mut tasks = std::mem::take(&mut *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        if drained.is_err() {
+            tasks.abort_all();
+        }
+        while tasks.join_next().await.is_some() {}
+        let reloader = inner.reloader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if tokio::task::spawn_blocking(move || drop(reloader)).await.is_err() {
+            tracing::error!("the reloader panicked");
+        }
+        inner.journal.close().await.map_err(DrainError::Journal)?;
+        if drained.is_err() {
+            return Err(DrainError::Deadline { after: deadline, waiting });
+        }
+        let failures = self.failures();
+        if failures.is_empty() { Ok(()) } else { Err(DrainError::Streams { streams: failures.join("; ") }) }
+    }
+
+    /// What is not delivered yet, for people.
+    pub fn waiting(&self) -> String {
+        let of_output = |stream: &StreamStats| {
+            let outputs = stream.outputs.iter().filter(|output| output.pending.get() > 0);
+            let texts = outputs.map(|output| {
+                let error = output.last_error().map(|error| format!(" ({error})")).unwrap_or_default();
+                format!("{} records for {}/{}{error}", output.pending.get(), stream.name, output.name)
+            });
+            texts.collect::<Vec<_>>()
+        };
+        let texts: Vec<String> = self.inner.streams.iter().flat_map(|stream| of_output(stream)).collect();
+        if texts.is_empty() {
+            let names = self.inner.running.borrow().join(", ");
+            return if names.is_empty() { "nothing".to_owned() } else { format!("streams {names}") };
+        }
+        texts.join(", ")
+    }
+}
+
+fn journal_options(buffer: &config::Buffer) -> Options {
+    Options {
+        durability: match buffer.durability {
+            config::Durability::Fsync => Durability::Fsync,
+            config::Durability::Os => Durability::Os,
+        },
+        file_bytes: buffer.journal_file,
+        ..Options::default()
+    }
+}
+
+/// Says what opening the journal found.
+fn report(recovery: &Recovery, settings: &Settings) {
+    for torn in &recovery.torn {
+        tracing::warn!(
+            file = %torn.file.display(), at = torn.at, bytes = torn.bytes, records = torn.records,
+            "a torn tail was cut; nothing of it was acknowledged"
+        );
+    }
+    for corrupt in &recovery.corrupt {
+        tracing::error!(
+            file = %corrupt.file.display(), at = corrupt.at, bytes = corrupt.bytes, offsets = ?corrupt.offsets,
+            stream = ?corrupt.stream, set_aside = ?corrupt.set_aside, "corrupt bytes in the journal were set aside"
+        );
+    }
+    for (stream, lost) in &recovery.lost {
+        tracing::error!(
+            stream = %stream.name, from = lost.start, to = lost.end, "acknowledged records are lost to corruption"
+        );
+    }
+    for stream in &recovery.streams {
+        if !settings.streams.iter().any(|known| known.name == stream.name) {
+            tracing::warn!(
+                stream = %stream.name,
+                "the data directory holds a stream that the configuration does not have; its records are kept"
+            );
+        }
+    }
+}
+
+/// A host in the making.
+struct Starting {
+    workers: usize,
+    requests: Requests,
+    reloading: Vec<Reloading>,
+    streams: Vec<Arc<StreamStats>>,
+    inlets: BTreeMap<String, Arc<Inlet>>,
+    tcp: BTreeMap<String, SocketAddr>,
+    stop_intake: CancellationToken,
+    drain: CancellationToken,
+    stop: CancellationToken,
+    ready: Vec<ReadyStream>,
+}
+
+/// A stream whose task, deliveries and source can start.
+struct ReadyStream {
+    name: String,
+    task: StreamTask,
+    deliveries: Vec<StartDelivery>,
+    source: sources::Opened,
+    /// Cancelled by the host, or when the stream's own source has ended.
+    drain: CancellationToken,
+}
+
+type StartDelivery = Box<dyn FnOnce() -> JoinHandle<()> + Send>;
+
+impl Starting {
+    fn new(workers: usize) -> Starting {
+        Starting {
+            workers,
+            requests: Requests::new(),
+            reloading: Vec::new(),
+            streams: Vec::new(),
+            inlets: BTreeMap::new(),
+            tcp: BTreeMap::new(),
+            stop_intake: CancellationToken::new(),
+            drain: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            ready: Vec::new(),
+        }
+    }
+
+    async fn stream(
+        &mut self,
+        stream: &config::Stream,
+        open: OpenStream,
+        chain: ChainVersion,
+    ) -> Result<(), StartError> {
+        let OpenStream { context, standing } = open;
+        let stats = Arc::clone(&context.stats);
+        let (chains, chains_seen) = watch::channel(Arc::new(chain));
+        let demoter = self.requests.demoter(self.reloading.len());
+        self.reloading.push(Reloading { plan: ChainPlan::of(stream), chains, stats: Arc::clone(&stats) });
+        let inlet = match stream.source {
+            config::Source::Http => Inlet::for_push(context.buffer.clone(), Arc::clone(&stats)),
+            _ => Inlet::for_source(context.buffer.clone(), Arc::clone(&stats)),
+        };
+        let inlet = Arc::new(inlet);
+        let source = sources::open(&stream.source, Arc::clone(&inlet)).await.map_err(|error| {
+            let address = match &stream.source {
+                config::Source::Tcp(tcp) => tcp.listen,
+                _ => SocketAddr::from(([0, 0, 0, 0], 0)),
+            };
+            StartError::Listen { what: format!("stream {:?}", stream.name), address, error }
+        })?;
+        if matches!(source, sources::Opened::Push) {
+            self.inlets.insert(stream.name.clone(), inlet);
+        }
+        if let Some(address) = source.address() {
+            self.tcp.insert(stream.name.clone(), address);
+        }
+        if let Some(source_stats) = source.stats() {
+            // A new cell: nobody else sets it.
+            let _first = stats.source.set(source_stats);
+        }
+        let (finished, finished_seen) = mpsc::channel(FINISHED_MAX);
+        let mut outputs = Vec::with_capacity(context.outputs.len());
+        let mut deliveries: Vec<StartDelivery> = Vec::new();
+        for number in 0..context.outputs.len() {
+            let (ready, ready_seen) = mpsc::channel(HANDED_OVER_MAX);
+            outputs.push(ready);
+            let run = delivery::run(context.clone(), number, ready_seen, finished.clone(), self.stop.clone());
+            deliveries.push(Box::new(move || tokio::spawn(run)));
+        }
+        let drain = self.drain.child_token();
+        let parts = Parts {
+            context,
+            chains: chains_seen,
+            demoter,
+            outputs,
+            finished: finished_seen,
+            drain: drain.clone(),
+            slices_max: self.workers + 2,
+        };
+        let task = StreamTask::new(parts, standing);
+        self.streams.push(stats);
+        self.ready.push(ReadyStream { name: stream.name.clone(), task, deliveries, source, drain });
+        Ok(())
+    }
+
+    fn run(
+        self,
+        journal: Journal,
+        catalog: Catalog,
+        syncs: SyncCount,
+        http: Option<SocketAddr>,
+        reloader: Reloader,
+    ) -> Host {
+        let (running, running_seen) =
+            watch::channel(self.ready.iter().map(|ready| ready.name.clone()).collect());
+        let running = Arc::new(running);
+        let failed = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = JoinSet::new();
+        for ready in self.ready {
+            tasks.spawn(run_stream(ready, self.stop_intake.clone(), running.clone(), failed.clone()));
+        }
+        let inner = Inner {
+            streams: self.streams,
+            inlets: self.inlets,
+            catalog,
+            journal,
+            syncs,
+            http,
+            tcp: self.tcp,
+            stop_intake: self.stop_intake,
+            drain: self.drain,
+            stop: self.stop,
+            running: running_seen,
+            failed,
+            tasks: Mutex::new(tasks),
+            reloader: Mutex::new(Some(reloader)),
+        };
+        Host { inner: Arc::new(inner) }
+    }
+}
+
+/// One stream from start to end: its deliveries, its task and its source.
+async fn run_stream(
+    ready: ReadyStream,
+    stop_intake: CancellationToken,
+    running: Arc<watch::Sender<Vec<String>>>,
+    failed: Arc<Mutex<Vec<String>>>,
+) {
+    let ReadyStream { name, task, deliveries, source, drain } = ready;
+    let fail = |text: String| failed.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    let deliveries: Vec<AbortOnDrop<()>> = deliveries.into_iter().map(|start| AbortOnDrop(start())).collect();
+    let mut source = AbortOnDrop(source.start(stop_intake));
+    let mut task = AbortOnDrop(tokio::spawn(task.run()));
+    let mut source_runs = true;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut task.0 => break ended,
+            ended = &mut source.0, if source_runs => {
+                source_runs = false;
+                if let Ok(Err(error)) = &ended {
+                    tracing::error!(stream = %name, error, "source ended early");
+                    fail(format!("source of {name}: {error}"));
+                }
+                // What it brought is delivered, then the stream has ended too.
+                drain.cancel();
+            }
+        }
+    };
+    match ended {
+        Ok(Ok(())) => tracing::info!(stream = %name, "stream has ended, everything is delivered"),
+        Ok(Err(error)) => {
+            tracing::error!(stream = %name, error = &error as &dyn std::error::Error, "stream ended early");
+            fail(format!("stream {name}: {}", with_causes(&error)));
+        }
+        Err(error) => {
+            tracing::error!(stream = %name, %error, "stream task ended early");
+            fail(format!("stream {name}: {error}"));
+        }
+    }
+    for mut delivery in deliveries {
+        // They end by themselves once the stream's task has; a panic was logged there.
+        let _panicked = (&mut delivery.0).await;
+    }
+    running.send_modify(|names| names.retain(|running| *running != name));
+}
+
+/// A task that does not outlive its owner.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

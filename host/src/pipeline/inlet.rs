@@ -1,0 +1,99 @@
+//! A stream's buffer as its sources and the HTTP routes see it.
+//!
+//! It maps the buffer's answers onto what sources understand and counts what has a receipt. Sources that can wait
+//! are held up long before the buffer is full, so that what they read passes through memory and the journal stays
+//! short. It acknowledges nothing that the buffer has not acknowledged.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmill_buffer as buffer;
+use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
+
+use super::stats::StreamStats;
+
+/// Buffered bytes from which a source that can wait has to wait: half of what the journal keeps in memory.
+const HOLD_ABOVE_BYTES: u64 = 32 << 20;
+/// How soon such a source asks again.
+const HOLD_RETRY: Duration = Duration::from_millis(5);
+/// What a client is told when the buffer is full: about the time in which a batch leaves.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+/// See the head of this file.
+pub struct Inlet {
+    stream: buffer::Stream,
+    stats: Arc<StreamStats>,
+    /// The source keeps its records until they have a receipt, and waits when it is told to.
+    patient: bool,
+}
+
+impl Inlet {
+    /// For clients that push: refused only when the buffer is full.
+    pub(crate) fn for_push(stream: buffer::Stream, stats: Arc<StreamStats>) -> Inlet {
+        Inlet { stream, stats, patient: false }
+    }
+
+    /// For a source of the host's own, which sends its batches in order and tries again.
+    pub(crate) fn for_source(stream: buffer::Stream, stats: Arc<StreamStats>) -> Inlet {
+        Inlet { stream, stats, patient: true }
+    }
+}
+
+fn records(batch: RecordBatch) -> buffer::Records {
+    let source = batch.source.map(|position| buffer::SourcePosition {
+        name: position.name,
+        partition: position.partition,
+        position: position.position,
+    });
+    buffer::Records { source, ..buffer::Records::new(batch.payload, batch.ends, batch.arrival) }
+}
+
+fn refusal(stream: &str, error: buffer::AppendError) -> AppendError {
+    match error {
+        buffer::AppendError::StreamFull { .. } | buffer::AppendError::Full { .. } => {
+            AppendError::Full { retry_after: FULL_RETRY }
+        }
+        buffer::AppendError::Busy => AppendError::Full { retry_after: HOLD_RETRY },
+        buffer::AppendError::Unknown => AppendError::Unknown,
+        buffer::AppendError::Deleted | buffer::AppendError::Closed => AppendError::Closed,
+        error @ (buffer::AppendError::Invalid { .. } | buffer::AppendError::Storage { .. }) => {
+            tracing::warn!(stream, error = &error as &dyn std::error::Error, "append refused");
+            AppendError::Unavailable
+        }
+    }
+}
+
+impl Append for Inlet {
+    fn append(
+        &self,
+        batch: RecordBatch,
+    ) -> impl Future<Output = Result<Receipt, AppendError>> + Send + 'static {
+        let bytes = batch.payload.len() as u64;
+        let stream = self.stream.clone();
+        let stats = Arc::clone(&self.stats);
+        // A source's order is that of its calls: what is sent must be queued before this returns.
+        let queued = match self.patient {
+            true if stream.buffered_bytes() > HOLD_ABOVE_BYTES => {
+                Some(Err(AppendError::Full { retry_after: HOLD_RETRY }))
+            }
+            true => Some(stream.submit(records(batch.clone())).map_err(|error| refusal(&stats.name, error))),
+            false => None,
+        };
+        async move {
+            let pending = match queued {
+                Some(queued) => queued?,
+                None => stream.enqueue(records(batch)).await.map_err(|error| refusal(&stats.name, error))?,
+            };
+            let receipt = pending.wait().await.map_err(|error| refusal(&stats.name, error))?;
+            stats.records_in.add(u64::from(receipt.count));
+            stats.bytes_in.add(bytes);
+            Ok(Receipt { first_offset: receipt.first_offset, count: receipt.count })
+        }
+    }
+
+    fn position(&self, source: &str, partition: u32) -> Result<Option<Vec<u8>>, AppendError> {
+        // What a failed sync left uncertain is voided by the next file, so this is always known.
+        Ok(self.stream.source_position(source, partition))
+    }
+}

@@ -1,0 +1,251 @@
+//! From durable frames to slices on the workers: reading ahead, cutting, results in order.
+//!
+//! It holds a bounded number of slices in flight and at most about one slice of frames that wait. It knows nothing
+//! of outcomes: what came back is the stream's to judge, and what the stream withdraws is read again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use tokio::sync::oneshot;
+use wasmill_buffer::{Frame, ReadError};
+
+use super::context::StreamContext;
+use super::reload::ChainVersion;
+use super::slice::{Cut, Done, Part, Route};
+
+/// Frames that are durable and wait to be cut.
+#[derive(Default)]
+struct Waiting {
+    frames: VecDeque<Arc<Frame>>,
+    /// First row of the first frame that is not cut yet.
+    row: usize,
+    bytes: usize,
+}
+
+/// See the head of this file.
+pub(super) struct Intake {
+    /// Next offset to read from the buffer.
+    read: u64,
+    waiting: Waiting,
+    waiting_since: Option<Instant>,
+    in_flight: FuturesOrdered<oneshot::Receiver<Done>>,
+    slice_bytes: usize,
+    slice_wait: Duration,
+    slices_max: usize,
+    stream_seed: u64,
+}
+
+impl Intake {
+    pub(super) fn new(
+        from: u64,
+        slice_bytes: usize,
+        slice_wait: Duration,
+        slices_max: usize,
+        stream_seed: u64,
+    ) -> Intake {
+        Intake {
+            read: from,
+            waiting: Waiting::default(),
+            waiting_since: None,
+            in_flight: FuturesOrdered::new(),
+            slice_bytes,
+            slice_wait,
+            slices_max,
+            stream_seed,
+        }
+    }
+
+    /// Next offset to read.
+    pub(super) fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// Whether there is room to read more.
+    pub(super) fn may_read(&self) -> bool {
+        self.in_flight.len() < self.slices_max && self.waiting.bytes < self.slice_bytes
+    }
+
+    /// Whether everything up to `durable_end` has come back from the workers.
+    pub(super) fn is_done(&self, durable_end: u64) -> bool {
+        self.in_flight.is_empty() && self.waiting.frames.is_empty() && self.read >= durable_end
+    }
+
+    pub(super) fn has_slices(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// The oldest slice's result; `None` if its worker panicked.
+    pub(super) async fn next_done(&mut self) -> Option<Done> {
+        self.in_flight.next().await.and_then(Result::ok)
+    }
+
+    /// When a slice is due that is not full.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let waits = !self.waiting.frames.is_empty() && self.in_flight.len() < self.slices_max;
+        self.waiting_since.filter(|_| waits).map(|since| since + self.slice_wait)
+    }
+
+    /// Forgets everything that is not gathered: reading goes on at `from`.
+    pub(super) fn restart(&mut self, from: u64) {
+        self.in_flight.clear();
+        self.waiting = Waiting::default();
+        self.waiting_since = None;
+        self.read = from;
+    }
+
+    /// Reads what is durable while `room` allows, cuts it, and gives it to the workers. Slices that are not full
+    /// wait a little for more, unless `hurry`.
+    pub(super) fn start_slices(
+        &mut self,
+        context: &StreamContext,
+        version: &Arc<ChainVersion>,
+        room: bool,
+        hurry: bool,
+    ) -> Result<(), ReadError> {
+        while self.in_flight.len() < self.slices_max {
+            if room && self.waiting.bytes < self.slice_bytes {
+                self.fill(context)?;
+            }
+            if self.waiting.frames.is_empty() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            let since = *self.waiting_since.get_or_insert(now);
+            let full = self.waiting.bytes >= self.slice_bytes;
+            if !full && !hurry && now < since + self.slice_wait {
+                return Ok(());
+            }
+            let Some(cut) = self.waiting.cut(self.slice_bytes) else { return Ok(()) };
+            self.waiting_since = (!self.waiting.frames.is_empty()).then_some(now);
+            self.start(context, version, cut);
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, context: &StreamContext) -> Result<(), ReadError> {
+        let found = context.buffer.try_frames(self.read, self.slice_bytes)?;
+        for lost in &found.lost {
+            tracing::error!(
+                stream = %context.name, from = lost.start, to = lost.end,
+                "records are lost to corruption of the buffer; what could be saved is set aside"
+            );
+            context.stats.records_lost_to_corruption.add(lost.end - lost.start);
+        }
+        for frame in found.frames {
+            self.waiting.bytes += frame.payload.len();
+            self.waiting.frames.push_back(frame);
+        }
+        self.read = self.read.max(found.next_offset);
+        Ok(())
+    }
+
+    fn start(&mut self, context: &StreamContext, version: &Arc<ChainVersion>, cut: Cut) {
+        let route = Route {
+            version: version.clone(),
+            stream_seed: self.stream_seed,
+            formats: context.outputs.iter().map(|output| output.format).collect(),
+        };
+        let (reply, done) = oneshot::channel();
+        context.workers.submit(context.lane, move |worker| {
+            // Nobody waits when the stream was stopped or took its slices back.
+            drop(reply.send(cut.run(&route, worker)));
+        });
+        self.in_flight.push_back(done);
+    }
+}
+
+impl Waiting {
+    /// The next slice of about `bytes`: whole frames as long as they fit, or a part of one that does not. A gap in
+    /// the offsets ends a slice, so that it covers what it says.
+    fn cut(&mut self, bytes: usize) -> Option<Cut> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut taken = 0;
+        while let Some(frame) = self.frames.front() {
+            let start = if self.row == 0 { 0 } else { frame.ends[self.row - 1] as usize };
+            let left = frame.payload.len() - start;
+            let gap = parts.last().is_some_and(|part| part.end_offset() != frame.base_offset);
+            if gap || (taken > 0 && taken + left > bytes) {
+                break;
+            }
+            let part = Part::from_row(frame.clone(), self.row, bytes);
+            taken += part.bytes();
+            let whole = part.ends_frame();
+            if whole {
+                self.frames.pop_front();
+                self.row = 0;
+            } else {
+                self.row = part.last();
+            }
+            parts.push(part);
+            if !whole {
+                break;
+            }
+        }
+        self.bytes -= taken;
+        let from = parts.first()?.first_offset();
+        let to = parts.last()?.end_offset();
+        Some(Cut { parts, from, to })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn frame(base_offset: u64, lengths: &[usize]) -> Arc<Frame> {
+        let mut ends = Vec::new();
+        let mut end = 0;
+        for length in lengths {
+            end += length;
+            ends.push(u32::try_from(end).unwrap());
+        }
+        Arc::new(Frame {
+            position: 0,
+            base_offset,
+            count: u32::try_from(lengths.len()).unwrap(),
+            arrival: 0,
+            arrival_deltas: None,
+            payload: Bytes::from(vec![b'x'; end]),
+            ends,
+            keys: None,
+            attributes: Vec::new(),
+            event_times: None,
+            producer: None,
+        })
+    }
+
+    fn cuts(frames: Vec<Arc<Frame>>, bytes: usize) -> Vec<(u64, u64)> {
+        let mut waiting = Waiting::default();
+        for frame in frames {
+            waiting.bytes += frame.payload.len();
+            waiting.frames.push_back(frame);
+        }
+        let cuts = std::iter::from_fn(|| waiting.cut(bytes)).map(|cut| (cut.from, cut.to)).collect();
+        assert_eq!((waiting.bytes, waiting.frames.len()), (0, 0));
+        cuts
+    }
+
+    #[test]
+    fn cut_takes_whole_frames_as_long_as_they_fit() {
+        assert_eq!(cuts(vec![frame(0, &[10, 10]), frame(2, &[10]), frame(3, &[10])], 30), [(0, 3), (3, 4)]);
+    }
+
+    #[test]
+    fn cut_frame_over_the_limit_is_taken_in_parts_and_a_large_record_alone() {
+        assert_eq!(cuts(vec![frame(5, &[10, 10, 90, 10])], 25), [(5, 7), (7, 8), (8, 9)]);
+    }
+
+    #[test]
+    fn cut_never_spans_a_gap_in_the_offsets() {
+        assert_eq!(cuts(vec![frame(0, &[1]), frame(7, &[1])], 100), [(0, 1), (7, 8)]);
+    }
+
+    #[test]
+    fn cut_empty_records_count_their_offsets() {
+        assert_eq!(cuts(vec![frame(0, &[0, 0, 0]), frame(3, &[4])], 100), [(0, 4)]);
+    }
+}

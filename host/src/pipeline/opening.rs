@@ -1,0 +1,238 @@
+//! Opens a host's streams: chains built and probed, outputs opened, what the journal has left read.
+//!
+//! What is wrong with the configuration is collected over all streams and reported at once, with places. Nothing
+//! runs yet when this is done.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use wasmill_buffer::{Journal, StreamKey, StreamOptions};
+use wasmill_catalog::{Catalog, CatalogError, CatalogOptions};
+use wasmill_config::{self as config, Problem, Settings};
+use wasmill_deliver::SyncCount;
+use wasmill_transform::{CompileLimits, Digest, Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
+
+use super::context::StreamContext;
+use super::dead_letters::{Store, StoreError};
+use super::host::HostOptions;
+use super::outputs::{self, OpenError};
+use super::recovery::{self, RecoveryError};
+use super::reload::{ChainPlan, ChainVersion};
+use super::stats::StreamStats;
+use super::stream::Standing;
+use super::workers::Workers;
+
+/// The tenant of every stream until there are others.
+pub(crate) const TENANT: &str = "default";
+
+/// Why a host does not start. Nothing was delivered, and nothing that is stored was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong; every problem that was found.
+    #[error("{} problems in the configuration", .0.len())]
+    Invalid(Vec<Problem>),
+    #[error("{action} {path}")]
+    Directory {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
+    #[error("open the journal")]
+    Journal(#[from] wasmill_buffer::OpenError),
+    #[error("start the Wasm engine")]
+    Engine(#[from] EngineError),
+    #[error("open the plugin directory")]
+    Catalog(#[from] CatalogError),
+    #[error("open stream {stream:?} in the journal")]
+    Stream {
+        stream: String,
+        #[source]
+        error: wasmill_buffer::StreamError,
+    },
+    #[error("open output {output:?} of stream {stream:?}: {message}")]
+    Output { stream: String, output: String, message: String },
+    #[error("go on with stream {stream:?}")]
+    Recovery {
+        stream: String,
+        #[source]
+        error: RecoveryCause,
+    },
+    #[error("open the dead letters of stream {stream:?}")]
+    DeadLetters {
+        stream: String,
+        #[source]
+        error: StoreError,
+    },
+    #[error("listen on {address} for {what}")]
+    Listen {
+        what: String,
+        address: SocketAddr,
+        #[source]
+        error: std::io::Error,
+    },
+    #[error("start a thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// What the journal says of a stream cannot be followed.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct RecoveryCause(#[from] RecoveryError);
+
+/// Runs guests on a thread that has the stack for it.
+pub(crate) async fn on_guest_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StartError> {
+    let (reply, done) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("probe".to_owned())
+        .stack_size(WORKER_STACK_BYTES + (1 << 20))
+        .spawn(move || {
+            // Nobody waits if the start was given up.
+            drop(reply.send(work()));
+        })
+        .map_err(StartError::Thread)?;
+    done.await.map_err(|_panicked| StartError::Thread(std::io::Error::other("the probing thread panicked")))
+}
+
+/// Starts the engine and opens the plugin directory. Blocks.
+pub(crate) fn open_plugins(
+    settings: &Settings,
+    options: &HostOptions,
+) -> Result<(Engine, Catalog), StartError> {
+    let transforms = settings.streams.iter().flat_map(|stream| &stream.transforms);
+    let wanted: Vec<(String, Option<Digest>)> = transforms
+        .map(|transform| {
+            let digest = transform.plugin.digest.as_ref().and_then(|text| text.parse().ok());
+            (transform.plugin.name.clone(), digest)
+        })
+        .collect();
+    if wanted.is_empty() {
+        // Nobody misses a directory from which nobody wants anything.
+        make_directory(&settings.plugin_dir)?;
+    }
+    // Warm ones per worker, as many again while versions change, and probes.
+    let instances = (settings.workers + 2).saturating_mul(wanted.len()).saturating_mul(2).max(64);
+    let engine = Engine::new(EngineOptions {
+        instances_max: u32::try_from(instances).unwrap_or(u32::MAX).min(10_000),
+        ..EngineOptions::default()
+    })?;
+    let catalog = CatalogOptions {
+        plugin_dir: settings.plugin_dir.clone(),
+        data_dir: settings.data_dir.clone(),
+        compiler: options.compiler.clone(),
+        compile: CompileLimits::default(),
+    };
+    let catalog = Catalog::open_for(engine.clone(), catalog, &wanted)?;
+    Ok((engine, catalog))
+}
+
+pub(crate) fn make_directory(path: &Path) -> Result<(), StartError> {
+    std::fs::create_dir_all(path).map_err(|error| StartError::Directory {
+        action: "make",
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// The chain of every stream, or every problem. Runs guests on this thread.
+pub(crate) fn first_chains(
+    settings: &Settings,
+    engine: &Engine,
+    catalog: &Catalog,
+) -> Result<Vec<ChainVersion>, Vec<Problem>> {
+    let mut chains = Vec::with_capacity(settings.streams.len());
+    let mut problems = Vec::new();
+    for stream in &settings.streams {
+        match ChainPlan::of(stream).first(engine, catalog) {
+            Ok(chain) => chains.push(chain),
+            Err(found) => problems.extend(found.into_iter().map(|problem| {
+                let transform = problem.transform.and_then(|index| stream.transforms.get(index));
+                let key =
+                    transform.map_or(stream.key.clone(), |transform| format!("{}.plugin", transform.key));
+                settings.problem(&key, problem.message)
+            })),
+        }
+    }
+    if problems.is_empty() { Ok(chains) } else { Err(problems) }
+}
+
+/// What all streams share while they are opened.
+pub(crate) struct Opening<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) journal: &'a Journal,
+    pub(crate) workers: &'a Arc<Workers>,
+    pub(crate) syncs: &'a SyncCount,
+}
+
+/// A stream, opened and not yet running.
+pub(crate) struct OpenStream {
+    pub(crate) context: Arc<StreamContext>,
+    pub(crate) standing: Standing,
+}
+
+impl Opening<'_> {
+    pub(crate) async fn stream(
+        &self,
+        number: usize,
+        stream: &config::Stream,
+    ) -> Result<OpenStream, StartError> {
+        let settings = self.settings;
+        let name = || stream.name.clone();
+        let key = StreamKey { tenant: TENANT.to_owned(), name: name() };
+        let options = StreamOptions { max_bytes: settings.buffer.max_bytes };
+        let buffer = self.journal.stream(&key, options).await;
+        let buffer = buffer.map_err(|error| StartError::Stream { stream: name(), error })?;
+        let mut opened = Vec::with_capacity(stream.outputs.len());
+        for output in &stream.outputs {
+            opened.push(outputs::open(settings, output, self.syncs).await.map_err(|error| match error {
+                OpenError::Problem(problem) => StartError::Invalid(vec![problem]),
+                OpenError::Failed { output, message } => {
+                    StartError::Output { stream: name(), output, message }
+                }
+            })?);
+        }
+        let recovered = recovery::recover(&buffer, &opened)
+            .map_err(|error| StartError::Recovery { stream: name(), error: error.into() })?;
+        let letters_dir = settings.data_dir.join("dead-letters").join(TENANT).join(&stream.name);
+        let letters = Store::open(&letters_dir, stream.max_dead_letters, recovered.letters_from)
+            .map_err(|error| StartError::DeadLetters { stream: name(), error })?;
+        let stats = Arc::new(StreamStats::new(&stream.name, stream.outputs.iter().map(|o| o.name.clone())));
+        stats.dead_letter_bytes.set(letters.bytes());
+        let context = Arc::new(StreamContext {
+            name: name(),
+            buffer,
+            outputs: opened,
+            workers: Arc::clone(self.workers),
+            lane: number as u64,
+            stats,
+            syncs: self.syncs.clone(),
+            letters: Arc::new(Mutex::new(letters)),
+            failed_percent_max: stream.max_failed_percent,
+            fallback: stream.fallback,
+        });
+        context.store_letters(recovered.letters).await;
+        recovery::clean_staging(&context, &recovered.standing.undelivered);
+        let standing = recovered.standing;
+        if !standing.undelivered.is_empty() || !standing.open.is_empty() {
+            tracing::info!(
+                stream = %stream.name, processed = standing.processed, open_batches = standing.open.len(),
+                undelivered_batches = standing.undelivered.len(), "stream goes on where it was"
+            );
+        }
+        Ok(OpenStream { context, standing })
+    }
+}
+
+/// Problems that need no journal: templates and settings that only the destinations' crate understands.
+pub(crate) fn template_problems(settings: &Settings) -> Vec<Problem> {
+    let outputs = settings.streams.iter().flat_map(|stream| &stream.outputs);
+    let mut found: Vec<Problem> =
+        outputs.filter_map(|output| outputs::template(settings, output).err()).collect();
+    let mut seen = HashSet::new();
+    found.retain(|problem| seen.insert(problem.to_string()));
+    found
+}

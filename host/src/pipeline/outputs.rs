@@ -1,0 +1,140 @@
+//! Opens the outputs of a stream: from checked settings to destinations, templates and staging directories.
+//!
+//! What only the destination's own crate can judge (a template, a URL, a header) is reported here as a problem of
+//! the configuration, with its place. It sends nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmill_config as config;
+use wasmill_config::{Problem, Settings};
+use wasmill_deliver::{
+    Credentials, Destination, DirectoryConfig, HttpConfig, NameTemplate, RetryPolicy, S3Config, SyncCount,
+};
+use wasmill_encode::{Compression, Format};
+
+use super::batch::SealAt;
+use super::context::Output;
+
+/// Name of what is sent where objects have no name of their own; seen in dead letters and logs.
+const REQUEST_TEMPLATE: &str = "{stream}/{output}/{batch}{extension}";
+
+/// Why an output cannot be opened.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// The configuration is wrong.
+    Problem(Problem),
+    /// It may be right tomorrow.
+    Failed { output: String, message: String },
+}
+
+/// The template of an output's object names.
+pub(crate) fn template(settings: &Settings, output: &config::Output) -> Result<NameTemplate, Problem> {
+    let written = match &output.destination {
+        config::Destination::Directory(directory) => &directory.object,
+        config::Destination::S3(s3) => &s3.object,
+        config::Destination::Http(_) | config::Destination::Stdout => REQUEST_TEMPLATE,
+    };
+    NameTemplate::parse(written).map_err(|error| {
+        settings.problem(&format!("{}.object", output.key), format!("object name {written:?}: {error}"))
+    })
+}
+
+pub(crate) fn format(format: config::Format) -> Format {
+    match format {
+        config::Format::Raw => Format::Raw,
+        config::Format::Ndjson => Format::Ndjson,
+        config::Format::JsonArray => Format::JsonArray,
+    }
+}
+
+fn compression(compression: config::Compression) -> Compression {
+    match compression.codec {
+        config::Codec::None => Compression::None,
+        config::Codec::Gzip => Compression::Gzip { level: u32::try_from(compression.level).unwrap_or(0) },
+        config::Codec::Zstd => Compression::Zstd { level: compression.level },
+        config::Codec::Snappy => Compression::Snappy,
+    }
+}
+
+fn destination(destination: &config::Destination, syncs: &SyncCount) -> wasmill_deliver::Config {
+    match destination {
+        config::Destination::Directory(directory) => wasmill_deliver::Config::Directory(DirectoryConfig {
+            root: directory.path.clone(),
+            syncs: syncs.clone(),
+        }),
+        config::Destination::S3(s3) => wasmill_deliver::Config::S3(S3Config {
+            prefix: s3.prefix.clone(),
+            endpoint: s3.endpoint.clone(),
+            region: s3.region.clone(),
+            path_style: s3.path_style,
+            credentials: Credentials::Chain,
+            multipart_threshold: s3.multipart_threshold,
+            ..S3Config::new(s3.bucket.clone())
+        }),
+        config::Destination::Http(http) => wasmill_deliver::Config::Http(HttpConfig {
+            url: http.url.clone(),
+            headers: http
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
+                .collect(),
+            timeout: http.timeout,
+        }),
+        config::Destination::Stdout => wasmill_deliver::Config::Stdout,
+    }
+}
+
+/// Opens one output and makes its staging directory.
+pub(crate) async fn open(
+    settings: &Settings,
+    output: &config::Output,
+    syncs: &SyncCount,
+) -> Result<Output, OpenError> {
+    let template = template(settings, output).map_err(OpenError::Problem)?;
+    let wanted = destination(&output.destination, syncs);
+    let opened = match Destination::open(&wanted).await {
+        Ok(opened) => opened,
+        Err(error) if error.fault == wasmill_deliver::Fault::Client => {
+            return Err(OpenError::Problem(settings.problem(&output.key, error.message)));
+        }
+        Err(error) => {
+            let message = format!("{error} ({})", error.detail);
+            return Err(OpenError::Failed { output: output.name.clone(), message });
+        }
+    };
+    let staging = opened.staging(&settings.data_dir);
+    make_staging(&staging).map_err(|error| OpenError::Failed {
+        output: output.name.clone(),
+        message: format!("cannot make {}: {error}", staging.display()),
+    })?;
+    Ok(Output {
+        name: output.name.clone(),
+        destination: Arc::new(opened),
+        template,
+        format: format(output.format),
+        compression: compression(output.compression),
+        seal: SealAt {
+            size: output.size,
+            interval: output.interval,
+            max_partitions: output.max_partitions as usize,
+        },
+        retry: RetryPolicy {
+            initial: output.retry.initial,
+            max: output.retry.max,
+            for_: Some(output.retry.give_up_after),
+        },
+        staging,
+    })
+}
+
+fn make_staging(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path)?;
+    match path.parent() {
+        Some(parent) => std::fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}

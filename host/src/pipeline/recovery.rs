@@ -1,0 +1,165 @@
+//! Where a stream stands when its host starts: read from the entries that its checkpoint still needs.
+//!
+//! Outcomes are replayed in order: what they sealed is delivered again unless a mark says that it was, rows of
+//! batches that are still open wait again, dead letters are stored again (the store drops what it has). Staged
+//! files that no outcome names are removed. Nothing here runs a plugin.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
+
+use wasmill_buffer::{EntryKind, Position};
+use wasmill_deliver::BatchOwner;
+
+use super::batch::{OpenBatches, Piece, Rows};
+use super::commit::{Ready, dead_letter};
+use super::context::{Output, StreamContext};
+use super::dead_letters::DeadLetter;
+use super::ledger::{CheckpointBody, Mark};
+use super::outcome::{self, OutcomeError, OutputThen};
+use super::stream::Standing;
+
+/// Why a stream cannot go on from what its journal says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecoveryError {
+    #[error("read the entry at journal position {}", .position.0)]
+    Read {
+        position: Position,
+        #[source]
+        error: wasmill_buffer::ReadError,
+    },
+    #[error("understand the outcome at journal position {}", .position.0)]
+    Outcome {
+        position: Position,
+        #[source]
+        error: OutcomeError,
+    },
+    #[error("understand the {what}")]
+    Body {
+        what: &'static str,
+        #[source]
+        error: serde_json::Error,
+    },
+    #[error("the outcome at journal position {} has records for the output {output:?}, which the configuration no longer has; put the output back until they are delivered", .position.0)]
+    OutputGone { position: Position, output: String },
+    #[error("the outcome at journal position {} has records for the output {output:?} that wait as {format}; set its format back until they are delivered", .position.0)]
+    OtherFormat { position: Position, output: String, format: String },
+}
+
+/// What was found.
+pub(crate) struct Recovered {
+    pub(crate) standing: Standing,
+    /// Of all outcomes that are still needed; stored before anything else happens.
+    pub(crate) letters: Vec<DeadLetter>,
+    /// First offset of the oldest outcome that is still needed.
+    pub(crate) letters_from: u64,
+}
+
+/// Reads the journal's entries of one stream.
+pub(crate) fn recover(
+    buffer: &wasmill_buffer::Stream,
+    outputs: &[Output],
+) -> Result<Recovered, RecoveryError> {
+    let mut processed = match buffer.latest_checkpoint() {
+        Some(body) if !body.is_empty() => {
+            let body: CheckpointBody = serde_json::from_slice(&body)
+                .map_err(|error| RecoveryError::Body { what: "checkpoint", error })?;
+            body.processed
+        }
+        _ => 0,
+    };
+    let mut open = OpenBatches::new(outputs.iter().map(|output| output.seal).collect());
+    let mut undelivered: BTreeMap<(Position, String), Ready> = BTreeMap::new();
+    let mut delivered: HashSet<String> = HashSet::new();
+    let mut letters = Vec::new();
+    let mut letters_from = None;
+    let now = Instant::now();
+    for entry in buffer.entries() {
+        let position = entry.position;
+        let body = buffer.read_entry(position).map_err(|error| RecoveryError::Read { position, error })?;
+        if entry.kind == EntryKind::Mark {
+            let mark = Mark::read(&body).map_err(|error| RecoveryError::Body { what: "mark", error })?;
+            delivered.extend(mark.delivered);
+            continue;
+        }
+        let (outcome, blobs_at) =
+            outcome::read(&body).map_err(|error| RecoveryError::Outcome { position, error })?;
+        letters_from.get_or_insert(outcome.from);
+        processed = processed.max(outcome.to);
+        for sealed in outcome.sealed {
+            let mut sealed = sealed;
+            sealed.key.output = today(position, &outcome.outputs, outputs, sealed.key.output, false)?;
+            open.forget(&sealed.key);
+            undelivered
+                .insert((position, sealed.batch_id.clone()), Ready { at: position, sealed, inline: None });
+        }
+        for rows in outcome.open {
+            let mut key = rows.key;
+            key.output = today(position, &outcome.outputs, outputs, key.output, true)?;
+            let blob = rows.blob.start + blobs_at..rows.blob.end + blobs_at;
+            let piece = Piece {
+                rows: Rows::Durable { at: position, blob, memory: None },
+                records: rows.records,
+                first_offset: rows.first_offset,
+                first_arrival: rows.first_arrival,
+            };
+            open.add(key, piece, now);
+        }
+        for letter in &outcome.letters {
+            let blob = letter.blob.start + blobs_at..letter.blob.end + blobs_at;
+            letters.push(dead_letter(letter, &body.slice(blob)));
+        }
+    }
+    let undelivered = undelivered.into_values().filter(|ready| !delivered.contains(&ready.sealed.batch_id));
+    let standing = Standing { open, undelivered: undelivered.collect(), processed };
+    Ok(Recovered { standing, letters, letters_from: letters_from.unwrap_or(processed) })
+}
+
+/// Today's number of an output that had another when the outcome was written. Rows that are framed already need the
+/// same format still.
+fn today(
+    position: Position,
+    then: &[OutputThen],
+    outputs: &[Output],
+    number: u32,
+    framed: bool,
+) -> Result<u32, RecoveryError> {
+    let gone = |output: &str| RecoveryError::OutputGone { position, output: output.to_owned() };
+    let then = then.get(number as usize).ok_or_else(|| gone("?"))?;
+    let found = outputs.iter().position(|output| output.name == then.name);
+    let found = found.ok_or_else(|| gone(&then.name))?;
+    let content_type = outputs[found].format.content_type();
+    if framed && content_type != then.content_type {
+        let (output, format) = (then.name.clone(), then.content_type.clone());
+        return Err(RecoveryError::OtherFormat { position, output, format });
+    }
+    u32::try_from(found).map_err(|_too_many| gone(&then.name))
+}
+
+/// Removes staged files of this stream that no outcome names: a crash left them before their outcome was durable.
+pub(crate) fn clean_staging(context: &StreamContext, undelivered: &[Ready]) {
+    for (number, output) in context.outputs.iter().enumerate() {
+        let owner = BatchOwner::new(context.buffer.incarnation(), &output.name);
+        let needed: HashSet<&str> = undelivered
+            .iter()
+            .filter(|ready| ready.sealed.key.output as usize == number && ready.sealed.inline.is_none())
+            .map(|ready| ready.sealed.staged.as_str())
+            .collect();
+        let entries = match std::fs::read_dir(&output.staging) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(stream = %context.name, output = %output.name, %error, "cannot list the staging directory");
+                continue;
+            }
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if owner.owns(name)
+                && !needed.contains(name)
+                && let Err(error) = std::fs::remove_file(entry.path())
+            {
+                tracing::warn!(stream = %context.name, file = name, %error, "cannot remove a staged object");
+            }
+        }
+    }
+}
