@@ -2,13 +2,29 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
-use wasmill_transform::{CompileLimits, Digest, Engine, Plugin};
+use wasmill_transform::{CodeCache, CompileLimits, Digest, Engine, Plugin, read_manifest};
 
 use crate::error::{CatalogError, FindError};
+use crate::keeper::Keeper;
+use crate::known::{Known, LookUp};
+use crate::load::{Loader, Refusal};
+use crate::scan::wasm_path;
+use crate::shared::Shared;
+use crate::sidecar::Sidecar;
+use crate::signals::Mode;
 use crate::state::{CatalogStats, PluginState};
+use crate::store::{Store, StoreError};
+use crate::view;
+
+/// Parsers of plugin files recurse.
+const STACK_BYTES: usize = 8 << 20;
 
 /// Where plugins are and how they are compiled.
 #[derive(Clone, Debug)]
@@ -22,29 +38,43 @@ pub struct CatalogOptions {
     pub compile: CompileLimits,
 }
 
-/// The plugin directory. Cheap to clone; its threads end with the last clone.
+/// The plugin directory. Cheap to clone; its thread ends with the last clone, after the compile at hand.
 #[derive(Clone)]
 pub struct Catalog {
-    engine: Engine,
-    options: Arc<CatalogOptions>,
-    changes: watch::Sender<u64>,
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.signals.stop();
+    }
 }
 
 impl Catalog {
     /// Scans the directory and loads everything in it; compiles what is not cached. Blocks. A bad plugin is no error,
     /// it is listed as refused.
     pub fn open(engine: Engine, options: CatalogOptions) -> Result<Catalog, CatalogError> {
-        Ok(Catalog { engine, options: Arc::new(options), changes: watch::Sender::new(0) })
+        start(engine, options, None)
     }
 
-    /// As [`Catalog::open`], but only what is `wanted` is loaded before it returns; the rest follows behind.
+    /// As [`Catalog::open`], but only what is `wanted` is loaded before it returns; the rest follows behind, and
+    /// [`Catalog::find`] waits for it. That one of these is missing or refused is for `find` to say.
     pub fn open_for(
         engine: Engine,
         options: CatalogOptions,
         wanted: &[(String, Option<Digest>)],
     ) -> Result<Catalog, CatalogError> {
-        let _all = wanted;
-        Catalog::open(engine, options)
+        let names = wanted.iter().map(|(name, _)| name.clone()).collect();
+        let catalog = start(engine, options, Some(names))?;
+        for (name, digest) in wanted {
+            // Loads it if it is not the current version; an error comes again when it is asked for.
+            let _loaded = digest.map(|digest| catalog.find(name, Some(digest)));
+        }
+        Ok(catalog)
     }
 
     /// The current version under a name, or the version with this digest, whether or not its file is still in the
@@ -54,42 +84,176 @@ impl Catalog {
     /// Compare what it returns with [`Arc::ptr_eq`] rather than by digest: a changed sidecar makes a new plugin of the
     /// same digest. A name goes on being found after its file was removed, until the process restarts.
     pub fn find(&self, name: &str, digest: Option<Digest>) -> Result<Arc<Plugin>, FindError> {
-        let _unused = (digest, &self.engine);
-        Err(FindError::Missing {
-            name: name.to_owned(),
-            directory: self.options.plugin_dir.clone(),
-            nearest: None,
-        })
+        let shared = &self.handle.shared;
+        let mut known = shared.known();
+        loop {
+            match known.look_up(name, digest) {
+                LookUp::Found(plugin) => return Ok(plugin),
+                LookUp::Load(_) => {
+                    drop(known);
+                    return self.load_kept(name, digest);
+                }
+                LookUp::OtherName(actual) => {
+                    let digest = digest.unwrap_or(Digest([0; 32]));
+                    return Err(FindError::OtherName { name: name.to_owned(), digest, actual });
+                }
+                LookUp::Refused(..) | LookUp::Missing if !known.scanned && !known.stopped => {
+                    known = shared.wait_for_news(known);
+                }
+                LookUp::Refused(stem, reason) => {
+                    let file = wasm_path(&shared.options.plugin_dir, &stem);
+                    return Err(FindError::Refused { name: name.to_owned(), file, reason });
+                }
+                LookUp::Missing => return Err(missing(shared, &known, name, digest)),
+            }
+        }
     }
 
     /// Goes up whenever the current version of some name changed, appeared, lost its file or was refused.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+        self.handle.shared.subscribe()
     }
 
     /// Every version that is known and every refused file, by name; the current version of a name first.
     pub fn plugins(&self) -> Vec<PluginState> {
-        Vec::new()
+        view::plugins(&self.handle.shared)
     }
 
     /// Remembers whether a version passed its probe in a stream, for [`Catalog::plugins`].
     pub fn note_probe(&self, digest: Digest, stream: &str, result: Result<(), String>) {
-        let _unused = (digest, stream, result);
+        self.handle.shared.known().note_probe(digest, stream, result);
     }
 
-    /// From now on, changes in the directory take effect by themselves.
+    /// From now on, changes in the directory take effect by themselves. Where the system gives no file events, the
+    /// directory is looked at every second, and the log says so.
     pub fn start_watching(&self) -> Result<(), CatalogError> {
+        self.observe(Mode::Watch)
+    }
+
+    /// As [`Catalog::start_watching`], but by looking every second: for file systems that report no changes made
+    /// elsewhere.
+    pub fn start_polling(&self) -> Result<(), CatalogError> {
+        self.handle.shared.known().polling = true;
+        self.observe(Mode::Poll)
+    }
+
+    fn observe(&self, mode: Mode) -> Result<(), CatalogError> {
+        let shared = &self.handle.shared;
+        if shared.known().stopped {
+            return Err(CatalogError::Stopped);
+        }
+        shared.signals.observe(mode);
         Ok(())
     }
 
     /// Removes kept copies and their compiled code: of each name all but the newest 16, and never one that is `needed`
     /// (pinned by a config, or by an outcome that is not delivered), current, or in use. Returns how many.
     pub fn expire(&self, needed: &HashSet<Digest>) -> Result<usize, CatalogError> {
-        let _unused = needed;
-        Ok(0)
+        let shared = &self.handle.shared;
+        let _storing = shared.storing();
+        let expired = shared.known().expired(needed);
+        for digest in &expired {
+            shared.store.remove(*digest).map_err(store_error)?;
+            shared.known().versions.remove(digest);
+            shared.loader.cache.remove(*digest).map_err(CatalogError::Cache)?;
+        }
+        Ok(expired.len())
     }
 
     pub fn counters(&self) -> CatalogStats {
-        CatalogStats::default()
+        view::stats(&self.handle.shared)
     }
+
+    /// Loads a version from its copy, on a thread of its own.
+    fn load_kept(&self, name: &str, digest: Option<Digest>) -> Result<Arc<Plugin>, FindError> {
+        let shared = Arc::clone(&self.handle.shared);
+        let name = name.to_owned();
+        let load = move || load_kept(&shared, &name, digest);
+        let thread =
+            thread::Builder::new().name("catalog-kept".to_owned()).stack_size(STACK_BYTES).spawn(load);
+        thread.map_or(Err(FindError::Stopped), |thread| thread.join().unwrap_or(Err(FindError::Stopped)))
+    }
+}
+
+fn start(
+    engine: Engine,
+    options: CatalogOptions,
+    wanted: Option<Vec<String>>,
+) -> Result<Catalog, CatalogError> {
+    let store = Store::open(options.data_dir.join("plugins")).map_err(store_error)?;
+    let cache = CodeCache::open(&options.data_dir.join("code")).map_err(CatalogError::Cache)?;
+    let mut known = Known::default();
+    known.remember(store.list().map_err(store_error)?);
+    let loader = Loader {
+        engine,
+        cache,
+        compiler: options.compiler.clone(),
+        limits: options.compile,
+        compiles: AtomicU64::new(0),
+        cache_hits: AtomicU64::new(0),
+    };
+    let shared = Arc::new(Shared::new(options, loader, store, known));
+    // From here on the thread is stopped if opening fails.
+    let catalog = Catalog { handle: Arc::new(Handle { shared: Arc::clone(&shared) }) };
+    let (opened, told) = sync_channel(1);
+    thread::Builder::new()
+        .name("catalog".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || Keeper::new(shared).run(wanted.as_deref(), &opened))
+        .map_err(CatalogError::Thread)?;
+    told.recv().unwrap_or(Err(CatalogError::Stopped))?;
+    Ok(catalog)
+}
+
+fn store_error(error: StoreError) -> CatalogError {
+    CatalogError::Store { action: error.action, path: error.path, source: error.source }
+}
+
+fn missing(shared: &Shared, known: &Known, name: &str, digest: Option<Digest>) -> FindError {
+    let (name, directory) = (name.to_owned(), shared.options.plugin_dir.clone());
+    if known.stopped {
+        return FindError::Stopped;
+    }
+    match digest {
+        Some(digest) => {
+            FindError::NoSuchVersion { name, digest, directory, store: shared.store.directory().to_owned() }
+        }
+        None => FindError::Missing { nearest: known.nearest(&name), name, directory },
+    }
+}
+
+fn load_kept(shared: &Shared, name: &str, digest: Option<Digest>) -> Result<Arc<Plugin>, FindError> {
+    let _one_at_a_time = shared.loading_kept();
+    // Somebody else may have loaded it while this waited.
+    let (sidecar, digest) = {
+        let known = shared.known();
+        match (known.look_up(name, digest), digest) {
+            (LookUp::Found(plugin), _) => return Ok(plugin),
+            (LookUp::Load(sidecar), Some(digest)) => (sidecar, digest),
+            _ => return Err(missing(shared, &known, name, digest)),
+        }
+    };
+    let path = shared.store.path(digest);
+    let refused = |refusal: Refusal| FindError::Refused {
+        name: name.to_owned(),
+        file: path.clone(),
+        reason: refusal.reason,
+    };
+    let wasm = shared.store.get(digest).map_err(|error| refused(Refusal::of_host(&error)))?;
+    let Some(wasm) = wasm else { return Err(missing(shared, &shared.known(), name, Some(digest))) };
+    let manifest =
+        read_manifest(&wasm).map_err(|error| refused(Refusal::of_host(&error)))?.unwrap_or_default();
+    let (narrowed_by, sidecar): (Option<Digest>, Option<Sidecar>) = sidecar.unzip();
+    let manifest = match sidecar {
+        Some(sidecar) => sidecar.restrict(manifest),
+        None => manifest,
+    };
+    let loaded = shared.loader.load(&wasm, digest, manifest, name).map_err(refused)?;
+    if let Some(version) = shared.known().versions.get_mut(&digest) {
+        let weak: Weak<Plugin> = Arc::downgrade(&loaded.plugin);
+        version.pinned = Some((weak, narrowed_by));
+        version.loaded_at = Some(SystemTime::now());
+        version.compile = loaded.compile.or(version.compile);
+    }
+    Ok(loaded.plugin)
 }

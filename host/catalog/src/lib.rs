@@ -9,7 +9,17 @@
 
 mod catalog;
 mod error;
+mod keeper;
+mod known;
+mod load;
+mod scan;
+mod shared;
+mod sidecar;
+mod signals;
 mod state;
+mod store;
+mod view;
+mod watch;
 
 pub use catalog::{Catalog, CatalogOptions};
 pub use error::{CatalogError, FindError};

@@ -70,4 +70,6 @@ pub struct CatalogStats {
     pub current: u64,
     /// Files in the directory that are refused now.
     pub refused: u64,
+    /// There are no file events, so the directory is looked at every second.
+    pub polling: bool,
 }

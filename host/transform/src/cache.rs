@@ -79,6 +79,20 @@ impl CodeCache {
         Ok(None)
     }
 
+    /// Removes all code of this digest, whichever engine it is for. Who has mapped it keeps it.
+    pub fn remove(&self, digest: Digest) -> Result<(), CacheError> {
+        let prefix = format!("{}-", digest.hex());
+        for entry in fs::read_dir(&self.directory).map_err(failed("list", &self.directory))? {
+            let path = entry.map_err(failed("list", &self.directory))?.path();
+            let ours =
+                path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&prefix));
+            if ours {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes compiled code (temporary file, sync, rename) and returns its path.
     pub fn put(&self, engine: &Engine, digest: Digest, code: &[u8]) -> Result<PathBuf, CacheError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);

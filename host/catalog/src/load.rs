@@ -1,0 +1,132 @@
+//! From the bytes of a plugin file to a plugin: inspection, compiled code from the cache or the compile child, linking.
+//!
+//! Never touches the plugin directory and runs no guest. Whatever goes wrong is a refusal with a reason, a panic of a
+//! parser included.
+
+use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use wasmill_transform::{
+    CacheError, CodeCache, CompileError, CompileLimits, Digest, Engine, LoadError, Manifest, Plugin,
+    compile_in_child, inspect,
+};
+
+/// Why a version is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) reason: String,
+    /// The host's trouble rather than the file's: worth another try with the same bytes.
+    pub(crate) passing: bool,
+}
+
+impl Refusal {
+    pub(crate) fn of_file(reason: impl Into<String>) -> Refusal {
+        Refusal { reason: reason.into(), passing: false }
+    }
+
+    pub(crate) fn of_host(error: &dyn Error) -> Refusal {
+        Refusal { reason: chain(error), passing: true }
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// A plugin and what it took.
+pub(crate) struct Loaded {
+    pub(crate) plugin: Arc<Plugin>,
+    /// `None` if the code came from the cache.
+    pub(crate) compile: Option<Duration>,
+}
+
+/// What every load needs.
+pub(crate) struct Loader {
+    pub(crate) engine: Engine,
+    pub(crate) cache: CodeCache,
+    pub(crate) compiler: PathBuf,
+    pub(crate) limits: CompileLimits,
+    pub(crate) compiles: AtomicU64,
+    pub(crate) cache_hits: AtomicU64,
+}
+
+impl Loader {
+    /// `manifest` as a sidecar leaves it; empty if the file has none, then `name` is the plugin's.
+    pub(crate) fn load(
+        &self,
+        wasm: &[u8],
+        digest: Digest,
+        manifest: Manifest,
+        name: &str,
+    ) -> Result<Loaded, Refusal> {
+        let load = || {
+            let mut loaded = self.load_once(wasm, digest, manifest)?;
+            // Nobody else has it yet.
+            if let Some(plugin) = Arc::get_mut(&mut loaded.plugin) {
+                name.clone_into(&mut plugin.name);
+            }
+            Ok(loaded)
+        };
+        catch_unwind(AssertUnwindSafe(load))
+            .unwrap_or_else(|_panic| Err(Refusal::of_file("the host panicked while it looked into the file")))
+    }
+
+    fn load_once(&self, wasm: &[u8], digest: Digest, manifest: Manifest) -> Result<Loaded, Refusal> {
+        if let Some(path) = self.cached(digest)? {
+            match self.engine.load(&path, manifest.clone(), digest) {
+                Ok(plugin) => {
+                    self.cache_hits.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Loaded { plugin, compile: None });
+                }
+                Err(error @ LoadError::Link(_)) => return Err(Refusal::of_file(chain(&error))),
+                Err(error) => {
+                    tracing::warn!(%digest, error = chain(&error), "compiled code cannot be loaded, compiling again");
+                    std::fs::remove_file(&path).map_err(|error| Refusal::of_host(&error))?;
+                }
+            }
+        }
+        // Before the compiler sees it: says all that is wrong at once.
+        let inspection = inspect(wasm).map_err(|fault| Refusal::of_file(fault.reason()))?;
+        if !inspection.refused.is_empty() {
+            return Err(Refusal::of_file(inspection.refused.join("; ")));
+        }
+        let started = Instant::now();
+        self.compiles.fetch_add(1, Ordering::Relaxed);
+        let code = compile_in_child(&self.compiler, wasm, &self.limits).map_err(|error| Refusal {
+            passing: matches!(error, CompileError::Process { .. }),
+            reason: chain(&error),
+        })?;
+        let compile = started.elapsed();
+        let path = self.cache.put(&self.engine, digest, &code).map_err(|error| Refusal::of_host(&error))?;
+        let plugin =
+            self.engine.load(&path, manifest, digest).map_err(|error| Refusal::of_file(chain(&error)))?;
+        Ok(Loaded { plugin, compile: Some(compile) })
+    }
+
+    fn cached(&self, digest: Digest) -> Result<Option<PathBuf>, Refusal> {
+        match self.cache.get(&self.engine, digest) {
+            Ok(path) => Ok(path),
+            Err(CacheError::Corrupt { path }) => {
+                warn_damaged(&path);
+                Ok(None)
+            }
+            Err(error) => Err(Refusal::of_host(&error)),
+        }
+    }
+}
+
+fn warn_damaged(path: &Path) {
+    tracing::warn!(file = %path.display(), "compiled code was damaged, compiling again");
+}

@@ -1,0 +1,150 @@
+//! What counts as a plugin file, and what a catalog makes of a directory when it opens.
+
+use std::fs;
+
+use wasmill_catalog::{CatalogError, FindError, VersionState};
+use wasmill_transform::Digest;
+
+use crate::support::{Bench, nameless, plugin, refusal, state};
+
+#[test]
+fn open_missing_directory_is_an_error_that_names_it() {
+    let bench = Bench::new(&[]);
+    fs::remove_dir(&bench.options.plugin_dir).unwrap();
+    let error = bench.try_open().err().unwrap();
+    assert!(matches!(error, CatalogError::Directory { .. }));
+    assert!(error.to_string().contains(bench.options.plugin_dir.to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn open_loads_every_plugin_and_lists_the_bad_ones() {
+    let (a, b) = (plugin("a", "1.0.0"), plugin("b", "2.0.0"));
+    let bench =
+        Bench::new(&[("a.wasm", &a), ("other.wasm", &b), ("bad.wasm", b"#!/bin/sh"), ("readme.md", b"hi")]);
+    let catalog = bench.open();
+    assert_eq!(catalog.find("a", None).unwrap().digest, Digest::of(&a));
+    // The manifest's name counts, not the file's.
+    assert_eq!(catalog.find("b", None).unwrap().digest, Digest::of(&b));
+    assert!(matches!(catalog.find("other", None), Err(FindError::Missing { .. })));
+    let error = catalog.find("bad", None).unwrap_err();
+    assert!(matches!(&error, FindError::Refused { .. }));
+    assert!(error.to_string().contains("bad.wasm") && error.to_string().contains("WebAssembly"), "{error}");
+
+    let listed = catalog.plugins();
+    let names: Vec<_> = listed.iter().map(|state| (state.name.as_str(), &state.state)).collect();
+    assert_eq!(names[0], ("a", &VersionState::Current));
+    assert_eq!(names[1], ("b", &VersionState::Current));
+    assert!(matches!(names[2], ("bad", VersionState::Refused { .. })));
+    assert_eq!(names.len(), 3);
+    assert_eq!(listed[1].file, bench.path("other.wasm"));
+    assert_eq!(listed[1].version.as_deref(), Some("2.0.0"));
+    assert_eq!(listed[1].bytes, b.len() as u64);
+    assert!(listed[1].loaded_at_ms.is_some() && listed[1].compile_ms.is_some());
+    let counters = catalog.counters();
+    assert_eq!((counters.compiles, counters.cache_hits, counters.reloads), (2, 0, 0));
+    assert_eq!((counters.current, counters.refused, counters.refusals), (2, 1, 1));
+}
+
+#[test]
+fn state_is_one_flat_json_object() {
+    let a = plugin("a", "1.0.0");
+    let bench = Bench::new(&[("a.wasm", &a), ("bad.wasm", b"no")]);
+    let json = serde_json::to_value(bench.open().plugins()).unwrap();
+    assert_eq!(json[0]["state"], "current");
+    assert_eq!(json[0]["digest"], Digest::of(&a).to_string());
+    assert_eq!(json[1]["state"], "refused");
+    assert!(json[1]["reason"].as_str().unwrap().contains("WebAssembly"), "{json}");
+}
+
+#[test]
+fn open_second_time_compiles_nothing() {
+    let (a, b) = (plugin("a", "1.0.0"), plugin("b", "1.0.0"));
+    let bench = Bench::new(&[("a.wasm", &a), ("b.wasm", &b)]);
+    assert_eq!(bench.open().counters().compiles, 2);
+    let catalog = bench.open();
+    assert_eq!((catalog.counters().compiles, catalog.counters().cache_hits), (0, 2));
+    assert_eq!(state(&catalog, Digest::of(&a)).compile_ms, None);
+    assert!(catalog.find("a", None).is_ok() && catalog.find("b", None).is_ok());
+}
+
+#[test]
+fn open_for_some_finds_the_others_too() {
+    let (a, b, c) = (plugin("a", "1.0.0"), plugin("b", "1.0.0"), plugin("c", "1.0.0"));
+    let bench = Bench::new(&[("a.wasm", &a), ("x.wasm", &b), ("c.wasm", &c)]);
+    let catalog = bench.open_for(&[("c".to_owned(), None)]);
+    for (name, wasm) in [("a", &a), ("b", &b), ("c", &c)] {
+        assert_eq!(catalog.find(name, None).unwrap().digest, Digest::of(wasm));
+    }
+    assert!(matches!(catalog.find("d", None), Err(FindError::Missing { .. })));
+    // What is wanted may be in a file of any name.
+    let catalog = bench.open_for(&[("b".to_owned(), None)]);
+    assert_eq!(catalog.find("b", None).unwrap().digest, Digest::of(&b));
+}
+
+#[test]
+fn open_damaged_code_is_compiled_again() {
+    let a = plugin("a", "1.0.0");
+    let bench = Bench::new(&[("a.wasm", &a)]);
+    drop(bench.open());
+    let code = bench.stored("code", "cwasm").pop().unwrap();
+    let mut bytes = fs::read(&code).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&code, &bytes).unwrap();
+    let catalog = bench.open();
+    assert_eq!((catalog.counters().compiles, catalog.counters().cache_hits), (1, 0));
+    assert!(catalog.find("a", None).is_ok());
+    drop(catalog);
+    let catalog = bench.open();
+    assert_eq!((catalog.counters().compiles, catalog.counters().cache_hits), (0, 1));
+}
+
+#[test]
+fn file_without_manifest_is_named_after_itself() {
+    let bench = Bench::new(&[("my_plugin-2.wasm", &nameless()), ("bad name.wasm", &nameless())]);
+    let catalog = bench.open();
+    let found = catalog.find("my_plugin-2", None).unwrap();
+    assert_eq!(found.name, "my_plugin-2");
+    // It asks for nothing, so the operator's grants are not checked against it.
+    assert!(found.manifest.name.is_empty());
+    let reason = refusal(&catalog, &bench.path("bad name.wasm")).unwrap();
+    assert!(reason.contains("letters, digits"), "{reason}");
+}
+
+#[test]
+fn hidden_and_temporary_files_are_no_plugins() {
+    let a = plugin("a", "1.0.0");
+    let bench =
+        Bench::new(&[(".a.wasm", &a), ("a.wasm.tmp", &a), ("a.tmp", &a), ("a.txt", &a), ("a.json", b"{")]);
+    let catalog = bench.open();
+    assert_eq!(catalog.plugins(), []);
+}
+
+#[test]
+fn find_misspelt_name_tells_the_directory_and_the_nearest_name() {
+    let bench = Bench::new(&[("parse.wasm", &plugin("parse", "1.0.0"))]);
+    let catalog = bench.open();
+    let error = catalog.find("prase", None).unwrap_err();
+    let directory = bench.options.plugin_dir.clone();
+    let text = error.to_string();
+    assert!(text.contains(directory.to_str().unwrap()) && text.contains("\"parse\""), "{text}");
+    let nearest = Some("parse".to_owned());
+    assert_eq!(error, FindError::Missing { name: "prase".to_owned(), directory: directory.clone(), nearest });
+    let error = catalog.find("filter", None).unwrap_err();
+    assert!(matches!(error, FindError::Missing { nearest: None, .. }));
+}
+
+#[test]
+fn catalog_dropped_ends_its_thread() {
+    let bench = Bench::new(&[("a.wasm", &plugin("a", "1.0.0"))]);
+    let catalog = bench.watching();
+    let (mut changes, clone) = (catalog.changes(), catalog.clone());
+    drop(catalog);
+    assert!(clone.find("a", None).is_ok());
+    drop(clone);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    // The last sender is the thread's.
+    let ended = async { while changes.changed().await.is_ok() {} };
+    let waited = async { tokio::time::timeout(std::time::Duration::from_secs(30), ended).await };
+    runtime.block_on(waited).unwrap();
+}
