@@ -16,6 +16,7 @@ use crate::fault::{Interrupted, PluginFault, fault_of};
 use crate::grants::GrantSet;
 use crate::limits::{HANDLES_MAX, Limiter, WALL_PER_CPU};
 use crate::log::{Level, LogGate};
+use crate::plugin::{Code, ComponentCode};
 use crate::step::{Declared, Step};
 use crate::wasi::Wasi;
 
@@ -146,8 +147,84 @@ pub(crate) struct Call {
 
 type ProcessFunc = TypedFunc<(Resource<Rows>,), (Result<(), String>,)>;
 
-/// A configured instance, ready for chunks.
-pub(crate) struct Instance {
+/// A configured instance, ready for chunks. After an `Err` of [`Instance::process`] it must be dropped.
+pub(crate) enum Instance {
+    Component(Component),
+    #[cfg(feature = "native")]
+    Native(crate::native::Configured),
+}
+
+impl Instance {
+    /// Instantiates and configures. What it declares must be what its sisters did.
+    pub(crate) fn start(step: &Step) -> Result<Instance, PluginFault> {
+        let instance = match &step.plugin.code {
+            Code::Component(code) => Instance::Component(Component::start(step, code)?),
+            #[cfg(feature = "native")]
+            Code::Native(native) => {
+                Instance::Native(crate::native::Configured::start(step, native.as_ref())?)
+            }
+        };
+        match step.declared.get() {
+            Some(before) if before != instance.declared() => Err(PluginFault::BadOutput {
+                message: "configure declared other fields or outputs than in the instance before; \
+                          it must depend on the config alone"
+                    .to_owned(),
+            }),
+            _ => Ok(instance),
+        }
+    }
+
+    /// What `configure` declared.
+    pub(crate) fn declared(&self) -> &Declared {
+        match self {
+            Instance::Component(component) => &component.store.data().declared,
+            #[cfg(feature = "native")]
+            Instance::Native(native) => native.declared(),
+        }
+    }
+
+    /// Hands the chunk over and takes it back, whatever happens.
+    pub(crate) fn process(
+        &mut self,
+        chunk: Box<Chunk>,
+        call: Call,
+    ) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
+        match self {
+            Instance::Component(component) => component.process(chunk, call),
+            #[cfg(feature = "native")]
+            Instance::Native(native) => native.process(chunk),
+        }
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        match self {
+            Instance::Component(component) => component.calls,
+            #[cfg(feature = "native")]
+            Instance::Native(native) => native.calls(),
+        }
+    }
+
+    /// Linear memory; what native code allocates is not counted.
+    pub(crate) fn memory_bytes_peak(&self) -> u64 {
+        match self {
+            Instance::Component(component) => component.store.data().limiter.peak as u64,
+            #[cfg(feature = "native")]
+            Instance::Native(_) => 0,
+        }
+    }
+
+    /// Its memory has grown in calls, and over this share of the limit.
+    pub(crate) fn memory_over(&self, percent: u8) -> bool {
+        match self {
+            Instance::Component(component) => component.memory_over(percent),
+            #[cfg(feature = "native")]
+            Instance::Native(_) => false,
+        }
+    }
+}
+
+/// An instance of a Wasm component.
+pub(crate) struct Component {
     store: Store<Guest>,
     process: ProcessFunc,
     calls: u64,
@@ -155,9 +232,9 @@ pub(crate) struct Instance {
     memory_at_start: usize,
 }
 
-impl Instance {
-    /// Instantiates and configures within the step's own limits. What the guest declared must be what its sisters did.
-    pub(crate) fn start(step: &Step) -> Result<Instance, PluginFault> {
+impl Component {
+    /// Instantiates and configures within the step's own limits.
+    fn start(step: &Step, code: &ComponentCode) -> Result<Component, PluginFault> {
         let limits = &step.limits;
         let engine = step.engine.wasmtime();
         let mut store = Store::new(
@@ -189,20 +266,11 @@ impl Instance {
             usize::try_from(limits.output_bytes).unwrap_or(usize::MAX).saturating_add(1 << 20),
         );
         store.set_max_component_handles(HANDLES_MAX);
-        match Instance::configure(&mut store, step) {
+        match Component::configure(&mut store, step, code) {
             Ok(process) => {
                 store.data_mut().end_call();
                 let memory_at_start = store.data().limiter.used();
-                let instance = Instance { store, process, calls: 0, memory_at_start };
-                let declared = &instance.store.data().declared;
-                match step.declared.get() {
-                    Some(before) if before != declared => Err(PluginFault::BadOutput {
-                        message: "configure declared other fields or outputs than in the instance before; \
-                                  it must depend on the config alone"
-                            .to_owned(),
-                    }),
-                    _ => Ok(instance),
-                }
+                Ok(Component { store, process, calls: 0, memory_at_start })
             }
             Err(Ended::Returned(message)) => {
                 store.data_mut().end_call();
@@ -215,28 +283,18 @@ impl Instance {
         }
     }
 
-    fn configure(store: &mut Store<Guest>, step: &Step) -> Result<ProcessFunc, Ended> {
-        let instance = step.plugin.pre.instantiate(&mut *store)?;
+    fn configure(store: &mut Store<Guest>, step: &Step, code: &ComponentCode) -> Result<ProcessFunc, Ended> {
+        let instance = code.pre.instantiate(&mut *store)?;
         let configure =
-            instance.get_typed_func::<(&str,), (Result<(), String>,)>(&mut *store, step.plugin.configure)?;
-        let process = instance.get_typed_func(&mut *store, step.plugin.process)?;
+            instance.get_typed_func::<(&str,), (Result<(), String>,)>(&mut *store, code.configure)?;
+        let process = instance.get_typed_func(&mut *store, code.process)?;
         match configure.call(&mut *store, (step.config.as_str(),))? {
             (Ok(()),) => Ok(process),
             (Err(message),) => Err(Ended::Returned(crate::fault::reason_of(message))),
         }
     }
 
-    /// What `configure` declared.
-    pub(crate) fn declared(&self) -> &Declared {
-        &self.store.data().declared
-    }
-
-    /// Hands the chunk to the guest and takes it back, whatever happens. After an `Err` the instance must be dropped.
-    pub(crate) fn process(
-        &mut self,
-        chunk: Box<Chunk>,
-        call: Call,
-    ) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
+    fn process(&mut self, chunk: Box<Chunk>, call: Call) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
         let guest = self.store.data_mut();
         guest.begin_call(Phase::Process, call.now, call.seed, Meter::start(call.cpu_start, call.deadline));
         guest.chunk = Some(chunk);
@@ -254,16 +312,7 @@ impl Instance {
         (chunk, result)
     }
 
-    pub(crate) fn calls(&self) -> u64 {
-        self.calls
-    }
-
-    pub(crate) fn memory_bytes_peak(&self) -> u64 {
-        self.store.data().limiter.peak as u64
-    }
-
-    /// Its memory has grown in calls, and over this share of the limit.
-    pub(crate) fn memory_over(&self, percent: u8) -> bool {
+    fn memory_over(&self, percent: u8) -> bool {
         let limiter = &self.store.data().limiter;
         let over = limiter.used() / 100 >= limiter.limit() / 10_000 * usize::from(percent);
         over && limiter.used() > self.memory_at_start && self.calls >= CALLS_BEFORE_WATERMARK

@@ -27,6 +27,8 @@ mod instance;
 mod limits;
 mod log;
 mod manifest;
+#[cfg(feature = "native")]
+mod native;
 mod plugin;
 mod report;
 mod seed;
@@ -49,6 +51,8 @@ pub use manifest::{
     Grants, Manifest, ManifestError, ManifestLimits, SECTION as MANIFEST_SECTION, Sample, embed_manifest,
     read_manifest,
 };
+#[cfg(feature = "native")]
+pub use native::{NativeInstance, NativePlugin, NativeSetup};
 pub use plugin::{Digest, DigestError, LoadError, Plugin};
 pub use report::{DeadLetter, Slice, SliceReport, TransformReport};
 pub use worker::ChainWorker;

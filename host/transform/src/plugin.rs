@@ -78,6 +78,18 @@ pub struct Plugin {
     pub name: String,
     pub digest: Digest,
     pub manifest: Manifest,
+    pub(crate) code: Code,
+}
+
+/// What runs.
+pub(crate) enum Code {
+    Component(ComponentCode),
+    #[cfg(feature = "native")]
+    Native(std::sync::Arc<crate::native::NativePlugin>),
+}
+
+/// A compiled and linked component.
+pub(crate) struct ComponentCode {
     pub(crate) pre: InstancePre<Guest>,
     pub(crate) configure: ComponentExportIndex,
     pub(crate) process: ComponentExportIndex,
@@ -121,20 +133,34 @@ impl Plugin {
                 LoadError::Link(PluginFault::Refused { message })
             })
         };
-        Ok(Plugin {
-            name: manifest.name.clone(),
-            digest,
+        let code = Code::Component(ComponentCode {
             configure: required("configure")?,
             process: required("process")?,
             on_watermark: export(EVENT_TIME, "on-watermark"),
-            manifest,
             pre,
+        });
+        Ok(Plugin { name: manifest.name.clone(), digest, manifest, code })
+    }
+
+    /// A plugin compiled into this program, to weigh the sandbox against: without a manifest, so that it gets whatever
+    /// the operator grants, and with a digest of its name. See [`crate::NativePlugin`].
+    #[cfg(feature = "native")]
+    pub fn native(name: &str, plugin: std::sync::Arc<crate::NativePlugin>) -> std::sync::Arc<Plugin> {
+        std::sync::Arc::new(Plugin {
+            name: name.to_owned(),
+            digest: Digest::of(format!("native:{name}").as_bytes()),
+            manifest: Manifest::default(),
+            code: Code::Native(plugin),
         })
     }
 
     /// Whether it exports the optional interface `event-time`.
     pub fn takes_watermarks(&self) -> bool {
-        self.on_watermark.is_some()
+        match &self.code {
+            Code::Component(code) => code.on_watermark.is_some(),
+            #[cfg(feature = "native")]
+            Code::Native(_) => false,
+        }
     }
 }
 
