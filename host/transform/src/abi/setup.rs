@@ -1,4 +1,7 @@
 //! The interface `setup`: what a guest declares and is handed inside `configure`.
+//!
+//! Its refusals are the same texts that the Rust SDK's in-memory `Setup` gives, so that a plugin's unit tests see what its
+//! users will.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::LinkerInstance;
@@ -35,8 +38,8 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime:
                 Ok(index)
             }
             None => Err(format!(
-                "the stream has no output named {name:?}; it has {}",
-                guest.outputs.iter().map(|output| format!("{output:?}")).collect::<Vec<_>>().join(", ")
+                "no output is named `{name}`; the stream has {}",
+                guest.outputs.iter().map(|output| format!("`{output}`")).collect::<Vec<_>>().join(", ")
             )),
         };
         Ok((answer,))
@@ -44,13 +47,13 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime:
     linker.func_wrap("secret", |mut store: Store<'_>, (name,): (String,)| {
         let guest = configuring(&mut store, "setup.secret")?;
         let answer = guest.grants.secrets.get(&name).cloned();
-        Ok((answer.ok_or_else(|| format!("secret {name:?} is not granted to this transform")),))
+        Ok((answer.ok_or_else(|| format!("no secret `{name}` is granted")),))
     })?;
     linker.func_wrap("file", |mut store: Store<'_>, (name, offset, len): (String, u64, u32)| {
         let guest = configuring(&mut store, "setup.file")?;
         let answer = match guest.grants.files.get(&name) {
             Some(file) => Ok(range(&file.bytes, offset, len)),
-            None => Err(format!("file {name:?} is not granted to this transform")),
+            None => Err(format!("no file `{name}` is granted")),
         };
         Ok((answer,))
     })

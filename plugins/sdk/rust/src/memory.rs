@@ -1,6 +1,7 @@
 //! [`Chunk`] and [`Setup`] outside a component, backed by `wasmill-chunk`: the host's own semantics in memory.
 //!
-//! A wrong use that would trap a component (unknown slot, wrong length) panics here.
+//! A wrong use that would trap a component (unknown slot, wrong length) panics here; what the host refuses inside
+//! `configure` is refused in the host's words.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -46,7 +47,10 @@ impl Setup {
     pub fn output(&mut self, name: &str) -> Result<Output, String> {
         match self.grants.outputs.iter().position(|known| known == name) {
             Some(number) => Ok(Output(row_number(number))),
-            None => Err(format!("no output is named `{name}`")),
+            None => Err(format!(
+                "no output is named `{name}`; the stream has {}",
+                self.grants.outputs.iter().map(|output| format!("`{output}`")).collect::<Vec<_>>().join(", ")
+            )),
         }
     }
 
@@ -266,4 +270,20 @@ impl Drop for Chunk<'_> {
 /// Keeps a line of the plugin's log; tests capture it, and a native pipeline drops it.
 pub(crate) fn write_log(level: crate::log::Level, message: &str) {
     crate::testing::log_line(level, message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setup_what_is_not_granted_is_refused_in_the_hosts_words() {
+        let outputs = vec!["main".to_owned(), "side".to_owned()];
+        let mut setup = Setup::new(Grants { outputs, ..Grants::default() });
+        assert_eq!(setup.secret("nope").unwrap_err(), "no secret `nope` is granted");
+        assert_eq!(setup.file_part("nope", 0, 1).unwrap_err(), "no file `nope` is granted");
+        let denied = setup.output("nope").unwrap_err();
+        assert_eq!(denied, "no output is named `nope`; the stream has `main`, `side`");
+        assert_eq!(setup.output("side"), Ok(Output(1)));
+    }
 }
