@@ -140,7 +140,9 @@ fn call<'a>(
             let text = text(0)?;
             let chars = || i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
             let start = if start < 0 { (chars() + start).max(0) } else { start };
-            let (start, count) = (usize::try_from(start).ok()?, usize::try_from(count.max(0)).ok()?);
+            // In Wasm a usize has 32 bits; no text is that long, so what does not fit means "to the end".
+            let small = |number: i64| usize::try_from(number.max(0)).unwrap_or(usize::MAX);
+            let (start, count) = (small(start), small(count));
             slice(text, |text| substring(text, start, count))
         }
         Function::Split => {
