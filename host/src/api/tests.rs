@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 
-use super::{ApiLimits, Host, router, serve};
+use super::{ApiLimits, Host, ListenLimits, router, serve};
 
 #[derive(Default)]
 struct Fake {
@@ -60,6 +60,12 @@ impl Host for Program {
 
 /// Sends one request with these header lines; the whole answer.
 async fn request(fake: &Arc<Fake>, head: &str, body: &[u8]) -> String {
+    let head = format!("{head}\r\nhost: x\r\nconnection: close\r\n\r\n");
+    send(fake, &[head.as_bytes(), body].concat()).await
+}
+
+/// Sends these bytes and reads until the server closes the connection.
+async fn send(fake: &Arc<Fake>, bytes: &[u8]) -> String {
     let limits = ApiLimits {
         max_body: 1000,
         max_record: 100,
@@ -69,10 +75,10 @@ async fn request(fake: &Arc<Fake>, head: &str, body: &[u8]) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let routes = router(Arc::new(Program(Arc::clone(fake))), limits);
-    let server = tokio::spawn(serve(listener, 4, routes, std::future::pending()));
+    let listen = ListenLimits { max_connections: 4, head_timeout: Duration::from_millis(200) };
+    let server = tokio::spawn(serve(listener, listen, routes, std::future::pending()));
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
-    let head = format!("{head}\r\nhost: x\r\nconnection: close\r\n\r\n");
-    socket.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+    socket.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
     // A server that refuses before it has read the body may reset the connection behind its answer.
     drop(socket.read_to_end(&mut answer).await);
@@ -95,6 +101,41 @@ async fn push_is_answered_with_count_and_offsets() {
     assert!(first.starts_with("HTTP/1.1 200"), "{first}");
     let second = push(&fake, "content-type: application/json; charset=utf-8", b"[1, 2]").await;
     assert!(second.ends_with(r#"{"first_offset":2,"last_offset":3,"records":2}"#), "{second}");
+}
+
+#[tokio::test]
+async fn head_that_does_not_come_ends_its_connection() {
+    let answer = send(&Arc::default(), b"POST /v1/streams/access/records HTTP/1.1\r\nhost:").await;
+    assert!(!answer.contains("200"), "{answer}");
+}
+
+#[tokio::test]
+async fn stop_finishes_the_request_that_has_begun() {
+    let fake = Arc::<Fake>::default();
+    let limits =
+        ApiLimits { max_body: 1000, max_record: 100, max_records: 3, read_timeout: Duration::from_secs(5) };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = router(Arc::new(Program(Arc::clone(&fake))), limits);
+    let listen = ListenLimits { max_connections: 4, head_timeout: Duration::from_secs(5) };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(serve(listener, listen, routes, async { drop(stopped.await) }));
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /v1/streams/access/records HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nexpect: 100-continue\r\n{NDJSON}\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    // The server asks for the body once its handler runs.
+    let mut go_on = [0; 25];
+    socket.read_exact(&mut go_on).await.unwrap();
+    assert!(go_on.starts_with(b"HTTP/1.1 100"), "{go_on:?}");
+    stop.send(()).unwrap();
+    socket.write_all(b"{}\n").await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    server.await.unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]

@@ -55,16 +55,14 @@ pub(crate) struct OpenBatch {
     pub(crate) pieces: Vec<Piece>,
     pub(crate) raw_bytes: u64,
     pub(crate) records: u64,
+    /// Of the oldest record.
+    pub(crate) first_arrival: i64,
     pub(crate) opened: Instant,
 }
 
 impl OpenBatch {
     pub(crate) fn first_offset(&self) -> u64 {
         self.pieces.first().map_or(0, |piece| piece.first_offset)
-    }
-
-    pub(crate) fn first_arrival(&self) -> i64 {
-        self.pieces.iter().map(|piece| piece.first_arrival).min().unwrap_or(i64::MAX)
     }
 
     /// The journal position of the oldest outcome that carries rows of this batch.
@@ -96,6 +94,10 @@ pub(crate) struct OpenBatches {
     per_output: Vec<usize>,
     held: usize,
     pending: usize,
+    /// Some batch has reached its size.
+    full: bool,
+    /// When the next batch is due by its interval, or earlier.
+    due: Option<Instant>,
     /// Rows that went to an overflow partition.
     pub(crate) overflowed: u64,
 }
@@ -103,7 +105,16 @@ pub(crate) struct OpenBatches {
 impl OpenBatches {
     pub(crate) fn new(rules: Vec<SealAt>) -> OpenBatches {
         let per_output = vec![0; rules.len()];
-        OpenBatches { rules, batches: HashMap::new(), per_output, held: 0, pending: 0, overflowed: 0 }
+        OpenBatches {
+            rules,
+            batches: HashMap::new(),
+            per_output,
+            held: 0,
+            pending: 0,
+            full: false,
+            due: None,
+            overflowed: 0,
+        }
     }
 
     /// Adds a piece to the batch of `key`, opening one if there is none.
@@ -124,13 +135,17 @@ impl OpenBatches {
         }
         let batch = self.batches.entry(key).or_insert_with(|| {
             self.per_output[output] += 1;
-            OpenBatch { pieces: Vec::new(), raw_bytes: 0, records: 0, opened: now }
+            let due = now + self.rules[output].interval;
+            self.due = Some(self.due.map_or(due, |known| known.min(due)));
+            OpenBatch { pieces: Vec::new(), raw_bytes: 0, records: 0, first_arrival: i64::MAX, opened: now }
         });
         batch.raw_bytes += match &piece.rows {
             Rows::Pending(bytes) => bytes.len() as u64,
             Rows::Durable { blob, .. } => blob.len() as u64,
         };
+        self.full |= batch.raw_bytes >= self.rules[output].size;
         batch.records += piece.records;
+        batch.first_arrival = batch.first_arrival.min(piece.first_arrival);
         batch.pieces.push(piece);
     }
 
@@ -144,12 +159,12 @@ impl OpenBatches {
 
     /// Whether some batch has reached its size.
     pub(crate) fn any_full(&self) -> bool {
-        self.batches.iter().any(|(key, batch)| batch.raw_bytes >= self.rules[key.output as usize].size)
+        self.full
     }
 
-    /// When the next batch is due by its interval.
+    /// When the next batch is due by its interval; exact after each `take_due`, else it may be early.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.batches.iter().map(|(key, batch)| batch.opened + self.rules[key.output as usize].interval).min()
+        self.due
     }
 
     /// Takes out every batch that is due: full, old enough, or all of them.
@@ -173,6 +188,9 @@ impl OpenBatches {
                 }
             }
         }
+        let left = self.batches.iter();
+        self.due = left.map(|(key, batch)| batch.opened + rules[key.output as usize].interval).min();
+        self.full = false;
         due
     }
 
@@ -259,6 +277,6 @@ impl OpenBatches {
     }
 
     pub(crate) fn first_arrival(&self) -> Option<i64> {
-        self.batches.values().map(OpenBatch::first_arrival).min()
+        self.batches.values().map(|batch| batch.first_arrival).min()
     }
 }

@@ -239,7 +239,7 @@ fn stage(
         digest: format!("{:032x}", encoded.digest),
         body_digest: format!("{:032x}", encoded.body_digest),
         first_offset: batch.first_offset(),
-        first_arrival: batch.first_arrival(),
+        first_arrival: batch.first_arrival,
         inline: None,
         key: key.clone(),
     };
@@ -257,7 +257,7 @@ fn name(context: &StreamContext, output: &Output, key: &BatchKey, batch: &OpenBa
     output.template.render(&NameContext {
         stream: &context.name,
         output: &output.name,
-        arrival: batch.first_arrival(),
+        arrival: batch.first_arrival,
         partition: &partition,
         batch_id: id,
         extension: &extension(output.format, output.compression),

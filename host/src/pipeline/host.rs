@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use wasmill_catalog::{Catalog, CatalogStats, PluginState};
 use wasmill_config::{self as config, Settings};
 use wasmill_deliver::SyncCount;
 
+use super::context::StreamContext;
 use super::delivery;
 use super::inlet::Inlet;
 use super::opening::{
@@ -147,12 +149,9 @@ impl Host {
         };
         let router = api::router(Arc::new(self.clone()), limits);
         let stop = self.inner.stop_intake.clone().cancelled_owned();
-        let served = api::serve(listener, http.max_connections, router, stop);
-        self.spawn(async move {
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the HTTP listener failed");
-            }
-        });
+        let limits =
+            api::ListenLimits { max_connections: http.max_connections, head_timeout: http.read_timeout };
+        self.spawn(api::serve(listener, limits, router, stop));
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -308,6 +307,7 @@ struct Starting {
 struct ReadyStream {
     name: String,
     task: StreamTask,
+    probes: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
     deliveries: Vec<StartDelivery>,
     source: sources::Opened,
     /// Cancelled by the host, or when the stream's own source has ended.
@@ -374,6 +374,8 @@ impl Starting {
             let run = delivery::run(context.clone(), number, ready_seen, finished.clone(), self.stop.clone());
             deliveries.push(Box::new(move || tokio::spawn(run)));
         }
+        let probes =
+            (0..context.outputs.len()).map(|number| Box::pin(probe(context.clone(), number)) as _).collect();
         let drain = self.drain.child_token();
         let parts = Parts {
             context,
@@ -386,7 +388,7 @@ impl Starting {
         };
         let task = StreamTask::new(parts, standing);
         self.streams.push(stats);
-        self.ready.push(ReadyStream { name: stream.name.clone(), task, deliveries, source, drain });
+        self.ready.push(ReadyStream { name: stream.name.clone(), task, probes, deliveries, source, drain });
         Ok(())
     }
 
@@ -426,6 +428,22 @@ impl Starting {
     }
 }
 
+/// Asks a destination what it can do, and says what the operator should know.
+async fn probe(context: Arc<StreamContext>, number: usize) {
+    let output = &context.outputs[number];
+    match output.destination.probe().await {
+        Ok(capabilities) => {
+            for warning in capabilities.warnings {
+                tracing::warn!(stream = %context.name, output = %output.name, warning, "destination probed");
+            }
+        }
+        Err(error) => tracing::warn!(
+            stream = %context.name, output = %output.name, %error, detail = %error.detail,
+            "destination cannot be probed now; deliveries will be tried all the same"
+        ),
+    }
+}
+
 /// One stream from start to end: its deliveries, its task and its source.
 async fn run_stream(
     ready: ReadyStream,
@@ -433,8 +451,10 @@ async fn run_stream(
     running: Arc<watch::Sender<Vec<String>>>,
     failed: Arc<Mutex<Vec<String>>>,
 ) {
-    let ReadyStream { name, task, deliveries, source, drain } = ready;
+    let ReadyStream { name, task, probes, deliveries, source, drain } = ready;
     let fail = |text: String| failed.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    let _probes: Vec<AbortOnDrop<()>> =
+        probes.into_iter().map(|probe| AbortOnDrop(tokio::spawn(probe))).collect();
     let deliveries: Vec<AbortOnDrop<()>> = deliveries.into_iter().map(|start| AbortOnDrop(start())).collect();
     let mut source = AbortOnDrop(source.start(stop_intake));
     let mut task = AbortOnDrop(tokio::spawn(task.run()));

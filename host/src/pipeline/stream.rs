@@ -42,8 +42,8 @@ const UNDELIVERED_BATCHES_MAX: u64 = 10_000;
 const UNDELIVERED_BYTES_MAX: u64 = 2 << 30;
 /// Of these, how many small objects are kept in memory besides the journal, per output.
 const UNDELIVERED_BYTES_MEMORY: u64 = 16 << 20;
-/// How often the checkpoint is written at most.
-const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
+/// How often the checkpoint is written and gauges are set.
+const LOOK_AFTER_EVERY: Duration = Duration::from_millis(250);
 /// How long to wait before a commit, a read or a chain is tried again that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -92,7 +92,7 @@ pub(crate) struct StreamTask {
     commit: Option<Running>,
     ledger: Ledger,
     checkpoint: (u64, Position),
-    checkpoint_at: Instant,
+    looked_after: Instant,
     judge: Judge,
     halt: Halt,
 }
@@ -162,7 +162,7 @@ impl StreamTask {
             commit: None,
             ledger: Ledger::default(),
             checkpoint: (0, Position::default()),
-            checkpoint_at: Instant::now(),
+            looked_after: Instant::now(),
             halt: Halt::No,
             context,
         };
@@ -191,8 +191,7 @@ impl StreamTask {
             self.start_slices()?;
             self.start_commit();
             self.hand_over();
-            self.write_checkpoint().await;
-            self.observe();
+            self.look_after().await;
             if self.drained() {
                 return self.write_last_checkpoint().await;
             }
@@ -515,13 +514,14 @@ impl StreamTask {
         needed.into_iter().flatten().min().unwrap_or_else(|| self.context.buffer.journal_end())
     }
 
-    /// Tells the buffer what is still needed, when that has changed and not too often. What fails is tried again.
-    async fn write_checkpoint(&mut self) {
+    /// Now and then: counters that others read, and what the buffer need not keep. What fails is tried again.
+    async fn look_after(&mut self) {
         let now = Instant::now();
-        if now < self.checkpoint_at + CHECKPOINT_EVERY {
+        if now < self.looked_after + LOOK_AFTER_EVERY {
             return;
         }
-        self.checkpoint_at = now;
+        self.looked_after = now;
+        self.observe();
         let next = (self.committed, self.entries_needed_from());
         if let Err(error) = self.checkpoint(next, false).await {
             tracing::warn!(
@@ -532,6 +532,7 @@ impl StreamTask {
     }
 
     async fn write_last_checkpoint(&mut self) -> Result<(), StreamError> {
+        self.observe();
         let next = (self.committed, self.entries_needed_from());
         self.checkpoint(next, true).await.map_err(StreamError::Checkpoint)
     }
@@ -581,7 +582,7 @@ impl StreamTask {
         let now = Instant::now();
         let due = if self.commit.is_none() { self.open.next_due() } else { None };
         let halt = if let Halt::Until(when) = self.halt { Some(when) } else { None };
-        [self.intake.due(), due, halt, Some(now + CHECKPOINT_EVERY)]
+        [self.intake.due(), due, halt, Some(self.looked_after + LOOK_AFTER_EVERY)]
             .into_iter()
             .flatten()
             .min()

@@ -1,0 +1,75 @@
+//! Accepts connections and serves them, within bounds: connections at a time, and the time in which a request's head
+//! must come.
+//!
+//! It ends in order: no more connections, then every request that has begun is answered.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// How long to wait after a failed accept (out of descriptors, say) instead of spinning.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Bounds of a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenLimits {
+    /// More wait in the system's queue.
+    pub max_connections: u32,
+    /// Longest wait for a request's head; an idle connection is closed after it too.
+    pub head_timeout: Duration,
+}
+
+/// Serves until `stop` is ready, then finishes the requests that have begun.
+pub async fn serve(
+    listener: TcpListener,
+    limits: ListenLimits,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) {
+    let permits = Arc::new(Semaphore::new(limits.max_connections.max(1) as usize));
+    let graceful = GracefulShutdown::new();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = async {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&permits).acquire_owned().await.ok();
+            listener.accept().await.map(|(stream, peer)| (stream, peer, permit))
+        };
+        let (stream, peer, permit) = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            accepted = accepted => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            },
+        };
+        // Answers are small; waiting to fill a packet would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, %peer, "cannot disable packet delay");
+        }
+        let service = TowerToHyperService::new(router.clone());
+        let served = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::debug!(%error, %peer, "connection ended early");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
