@@ -3,6 +3,8 @@
 //! `cargo xtask test` builds the components and says where they are (`WASMILL_PLUGINS`); without it these tests say
 //! that they are skipped.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use anyhow::Context;
