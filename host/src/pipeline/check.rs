@@ -5,6 +5,7 @@ use wasmill_config::{Problem, Settings};
 
 use super::host::HostOptions;
 use super::opening::{StartError, first_chains, on_guest_thread, open_plugins, template_problems};
+use super::reload::GivenPlugins;
 use super::sources::with_causes;
 
 /// Loads the plugins, builds and probes every chain, parses every template; all problems at once. Compiled code is
@@ -13,8 +14,9 @@ pub async fn check(settings: &Settings, options: &HostOptions) -> Vec<Problem> {
     let mut problems = template_problems(settings);
     let (job_settings, job_options) = (settings.clone(), options.clone());
     let chains = on_guest_thread(move || {
-        let (engine, catalog) = open_plugins(&job_settings, &job_options)?;
-        first_chains(&job_settings, &engine, &catalog).map(|_| ()).map_err(StartError::Invalid)
+        let given = GivenPlugins::default();
+        let (engine, catalog) = open_plugins(&job_settings, &job_options, &given)?;
+        first_chains(&job_settings, &engine, &catalog, &given).map(|_| ()).map_err(StartError::Invalid)
     })
     .await
     .and_then(|result| result);

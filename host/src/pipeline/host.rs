@@ -26,7 +26,7 @@ use super::inlet::Inlet;
 use super::opening::{
     OpenStream, Opening, StartError, first_chains, make_directory, on_guest_thread, open_plugins,
 };
-use super::reload::{ChainPlan, ChainVersion, Reloader, Reloading, Requests};
+use super::reload::{ChainPlan, ChainVersion, GivenPlugins, Reloader, Reloading, Requests};
 use super::sources::{self, with_causes};
 use super::stats::StreamStats;
 use super::stream::{Parts, StreamTask};
@@ -90,15 +90,28 @@ impl Host {
     /// # Errors
     /// See [`StartError`]; nothing runs then.
     pub async fn start(settings: Settings, options: HostOptions) -> Result<Host, StartError> {
+        Host::start_with(settings, options, GivenPlugins::default()).await
+    }
+
+    /// The same, with plugins that are handed in: those names are not looked for in the plugin directory.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub async fn start_with(
+        settings: Settings,
+        options: HostOptions,
+        given: GivenPlugins,
+    ) -> Result<Host, StartError> {
         make_directory(&settings.data_dir)?;
         let problems = super::opening::template_problems(&settings);
         if !problems.is_empty() {
             return Err(StartError::Invalid(problems));
         }
-        let (job_settings, job_options) = (settings.clone(), options);
+        let (job_settings, job_options, job_given) = (settings.clone(), options, Arc::clone(&given));
         let (engine, catalog, chains) = on_guest_thread(move || {
-            let (engine, catalog) = open_plugins(&job_settings, &job_options)?;
-            let chains = first_chains(&job_settings, &engine, &catalog).map_err(StartError::Invalid)?;
+            let (engine, catalog) = open_plugins(&job_settings, &job_options, &job_given)?;
+            let chains =
+                first_chains(&job_settings, &engine, &catalog, &job_given).map_err(StartError::Invalid)?;
             Ok::<_, StartError>((engine, catalog, chains))
         })
         .await??;
@@ -116,7 +129,7 @@ impl Host {
         }
         let mut starting = Starting::new(settings.workers);
         for ((stream, open), chain) in settings.streams.iter().zip(opened).zip(chains) {
-            starting.stream(stream, open, chain).await?;
+            starting.stream(stream, open, chain, &given).await?;
         }
         let listener = match settings.http.listen {
             Some(address) => Some(TcpListener::bind(address).await.map_err(|error| StartError::Listen {
@@ -337,12 +350,17 @@ impl Starting {
         stream: &config::Stream,
         open: OpenStream,
         chain: ChainVersion,
+        given: &GivenPlugins,
     ) -> Result<(), StartError> {
         let OpenStream { context, standing } = open;
         let stats = Arc::clone(&context.stats);
         let (chains, chains_seen) = watch::channel(Arc::new(chain));
         let demoter = self.requests.demoter(self.reloading.len());
-        self.reloading.push(Reloading { plan: ChainPlan::of(stream), chains, stats: Arc::clone(&stats) });
+        self.reloading.push(Reloading {
+            plan: ChainPlan::of(stream, given),
+            chains,
+            stats: Arc::clone(&stats),
+        });
         let inlet = match stream.source {
             config::Source::Http => Inlet::for_push(context.buffer.clone(), Arc::clone(&stats)),
             _ => Inlet::for_source(context.buffer.clone(), Arc::clone(&stats)),

@@ -33,3 +33,4 @@ pub use check::check;
 pub use host::{DrainError, Host, HostOptions};
 pub use inlet::Inlet;
 pub use opening::StartError;
+pub use reload::GivenPlugins;

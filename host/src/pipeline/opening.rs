@@ -19,7 +19,7 @@ use super::dead_letters::{Store, StoreError};
 use super::host::HostOptions;
 use super::outputs::{self, OpenError};
 use super::recovery::{self, RecoveryError};
-use super::reload::{ChainPlan, ChainVersion};
+use super::reload::{ChainPlan, ChainVersion, GivenPlugins};
 use super::stats::StreamStats;
 use super::stream::Standing;
 use super::workers::Workers;
@@ -102,8 +102,10 @@ pub(crate) async fn on_guest_thread<T: Send + 'static>(
 pub(crate) fn open_plugins(
     settings: &Settings,
     options: &HostOptions,
+    given: &GivenPlugins,
 ) -> Result<(Engine, Catalog), StartError> {
     let transforms = settings.streams.iter().flat_map(|stream| &stream.transforms);
+    let transforms = transforms.filter(|transform| !given.contains_key(&transform.plugin.name));
     let wanted: Vec<(String, Option<Digest>)> = transforms
         .map(|transform| {
             let digest = transform.plugin.digest.as_ref().and_then(|text| text.parse().ok());
@@ -143,11 +145,12 @@ pub(crate) fn first_chains(
     settings: &Settings,
     engine: &Engine,
     catalog: &Catalog,
+    given: &GivenPlugins,
 ) -> Result<Vec<ChainVersion>, Vec<Problem>> {
     let mut chains = Vec::with_capacity(settings.streams.len());
     let mut problems = Vec::new();
     for stream in &settings.streams {
-        match ChainPlan::of(stream).first(engine, catalog) {
+        match ChainPlan::of(stream, given).first(engine, catalog) {
             Ok(chain) => chains.push(chain),
             Err(found) => problems.extend(found.into_iter().map(|problem| {
                 let transform = problem.transform.and_then(|index| stream.transforms.get(index));

@@ -79,14 +79,20 @@ pub(crate) struct ChainPlan {
     pub(crate) transforms: Vec<config::Transform>,
     /// The first is the default.
     pub(crate) outputs: Vec<String>,
+    pub(crate) given: GivenPlugins,
 }
 
+/// Plugins that do not come from the plugin directory, by name; they stay for as long as the host runs. For
+/// measurements of the pipeline with other code in the place of plugins.
+pub type GivenPlugins = Arc<BTreeMap<String, Arc<Plugin>>>;
+
 impl ChainPlan {
-    pub(crate) fn of(stream: &config::Stream) -> ChainPlan {
+    pub(crate) fn of(stream: &config::Stream, given: &GivenPlugins) -> ChainPlan {
         ChainPlan {
             stream: stream.name.clone(),
             transforms: stream.transforms.clone(),
             outputs: stream.outputs.iter().map(|output| output.name.clone()).collect(),
+            given: Arc::clone(given),
         }
     }
 
@@ -95,6 +101,10 @@ impl ChainPlan {
         let mut plugins = Vec::with_capacity(self.transforms.len());
         let mut problems = Vec::new();
         for (index, transform) in self.transforms.iter().enumerate() {
+            if let Some(plugin) = self.given.get(&transform.plugin.name) {
+                plugins.push(Arc::clone(plugin));
+                continue;
+            }
             match find(catalog, &transform.plugin) {
                 Ok(plugin) => plugins.push(plugin),
                 Err(message) => problems.push(ChainProblem { transform: Some(index), message }),
