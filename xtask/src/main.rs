@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | plugins | test | ci | generate`.
+//! The project's own commands: `cargo xtask demo | plugins | test | ci | bench | generate`.
 //!
 //! This file owns the command line and nothing else: each command is a module that can be read alone.
 //! It is a program for people who work on the project, so it talks on the terminal: what it does and why
@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
 
+mod bench;
 mod component;
 mod demo;
 mod generate;
@@ -52,6 +53,8 @@ enum Command {
     },
     /// What CI runs: fmt, clippy with warnings denied, then every test
     Ci,
+    /// Measure what everything costs: a table, and with --json one object with every figure
+    Bench(bench::Arguments),
     /// Write a realistic access log (combined format) to stdout or a file
     Generate {
         /// Lines to write
@@ -89,6 +92,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Test { filter, fast } => suite::test(&Project::find()?, filter.as_deref(), fast),
         Command::Ci => suite::ci(&Project::find()?),
+        Command::Bench(arguments) => bench::run(&Project::find()?, &arguments),
         Command::Generate { records, seed, out } => generate::write_to(records, seed, out.as_deref()),
     }
 }

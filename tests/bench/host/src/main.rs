@@ -1,0 +1,144 @@
+//! What a whole host costs: prints one JSON object.
+//!
+//! `wasmill-bench-host measure --plugins DIR --work DIR [--wasmill PROGRAM] [--log FILE] [--runs N] [--quick] [--only
+//! NAMES]`. Everything is measured from outside, on real programs: CPU time and memory as the system counts them, times as
+//! a client sees them. `run CONFIG` and `run-native CONFIG` are the hosts that it starts beside the product. Refuses to say
+//! anything of a debug build.
+
+mod arrivals;
+mod child;
+mod http;
+mod job;
+mod latency;
+mod probe;
+mod push;
+mod reload;
+mod runner;
+mod samples;
+mod scene;
+mod start;
+mod unix;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::child::Program;
+use crate::samples::Report;
+use crate::scene::{Log, Scene};
+
+type Measurement = fn(&Scene, &mut Report) -> Result<()>;
+
+/// By name, in the order in which they run.
+const MEASUREMENTS: [(&str, Measurement); 5] = [
+    ("job", job::measure),
+    ("push", push::measure),
+    ("latency", latency::measure),
+    ("reload", reload::measure),
+    ("start", start::measure),
+];
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|word| word == "compile-plugin") {
+        return ExitCode::from(wasmill_transform::compile_child_main(&arguments[1..]));
+    }
+    match run(&arguments) {
+        Ok(report) => {
+            println!("{report:#}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<Value> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match &words[..] {
+        ["run", config] => runner::run(Path::new(config), runner::Plugins::Wasm),
+        ["run-native", config] => runner::run(Path::new(config), runner::Plugins::Native),
+        ["measure", options @ ..] => measure(options),
+        _ => bail!("one of: measure OPTIONS, run CONFIG, run-native CONFIG"),
+    }
+}
+
+fn measure(options: &[&str]) -> Result<Value> {
+    if cfg!(debug_assertions) {
+        bail!("built without optimisation: `cargo xtask bench` builds it right");
+    }
+    let (scene, only) = scene(options)?;
+    let mut report = Report::default();
+    for (name, measurement) in MEASUREMENTS {
+        if only.is_empty() || only.iter().any(|wanted| wanted == name) {
+            say(&format!("measuring {name}"));
+            measurement(&scene, &mut report).with_context(|| format!("measure {name}"))?;
+        }
+    }
+    Ok(report.into_value())
+}
+
+/// What to measure, and on what.
+fn scene(options: &[&str]) -> Result<(Scene, Vec<String>)> {
+    let own = std::env::current_exe()?;
+    let inside = Program { path: own.clone(), verb: "run" };
+    let (mut product, mut plugins, mut dir, mut log) = (inside.clone(), None, None, None);
+    let (mut runs, mut quick, mut only) = (5, false, Vec::new());
+    let mut options = options.iter().copied();
+    while let Some(name) = options.next() {
+        if name == "--quick" {
+            quick = true;
+            continue;
+        }
+        let value = options.next().with_context(|| format!("{name} wants a value"))?;
+        match name {
+            "--wasmill" => product = Program { path: value.into(), verb: "run" },
+            "--plugins" => plugins = Some(PathBuf::from(value)),
+            "--work" => dir = Some(PathBuf::from(value)),
+            "--log" => log = Some(PathBuf::from(value)),
+            "--runs" => runs = value.parse().context("--runs wants a number")?,
+            "--only" => only = value.split(',').map(str::to_owned).collect(),
+            _ => bail!(
+                "unknown option {name}; there are --wasmill, --plugins, --work, --log, --runs, --quick, --only"
+            ),
+        }
+    }
+    if let Some(unknown) = only.iter().find(|name| !MEASUREMENTS.iter().any(|(known, _)| known == name)) {
+        bail!("no measurement is called {unknown:?}; there are {:?}", MEASUREMENTS.map(|(name, _)| name));
+    }
+    let dir: PathBuf = dir.context("--work DIR: where to work, on the disk to measure")?;
+    std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+    let plugins = plugins.context("--plugins DIR: where `cargo xtask plugins` put the components")?;
+    let scene = Scene {
+        dir: dir.canonicalize()?,
+        product,
+        native: Program { path: own, verb: "run-native" },
+        inside,
+        plugins: plugins.canonicalize().with_context(|| format!("find {}", plugins.display()))?,
+        log: match &log {
+            Some(log) => Log::read(log)?,
+            None => Log::generate(),
+        },
+        runs,
+        quick,
+    };
+    Ok((scene, only))
+}
+
+/// What is going on, for people.
+#[expect(clippy::print_stderr, reason = "a command-line program talks to its user")]
+pub(crate) fn say(text: &str) {
+    eprintln!("bench: {text}");
+}
+
+/// Lets a moment pass between two looks at what another process does.
+pub(crate) fn pause(moment: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "another process cannot wake us; callers have a deadline")]
+    std::thread::sleep(moment);
+}
