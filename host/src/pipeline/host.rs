@@ -33,6 +33,8 @@ use super::stream::{Parts, StreamTask};
 use super::workers::Workers;
 use crate::api;
 
+/// How long a stop waits for requests that have begun.
+const REQUESTS_END: Duration = Duration::from_secs(5);
 /// Batches that a delivery task has been handed and has not taken.
 const HANDED_OVER_MAX: usize = 64;
 /// Batches that were finished and that the stream has not noted.
@@ -72,8 +74,8 @@ pub(super) struct Inner {
     tcp: BTreeMap<String, SocketAddr>,
     /// Sources and the listener.
     stop_intake: CancellationToken,
-    /// Streams finish what they have.
-    drain: CancellationToken,
+    /// Requests that had begun are answered: nothing is pushed any more.
+    pushes_over: CancellationToken,
     /// Deliveries are cut off.
     stop: CancellationToken,
     /// Names of the streams whose task has not ended.
@@ -81,6 +83,7 @@ pub(super) struct Inner {
     /// Streams and sources that ended with an error.
     failed: Arc<Mutex<Vec<String>>>,
     tasks: Mutex<JoinSet<()>>,
+    listener: Mutex<Option<JoinHandle<()>>>,
     reloader: Mutex<Option<Reloader>>,
 }
 
@@ -164,11 +167,8 @@ impl Host {
         let stop = self.inner.stop_intake.clone().cancelled_owned();
         let limits =
             api::ListenLimits { max_connections: http.max_connections, head_timeout: http.read_timeout };
-        self.spawn(api::serve(listener, limits, router, stop));
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
+        let served = tokio::spawn(api::serve(listener, limits, router, stop));
+        *self.inner.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(served);
     }
 
     /// Where pushes are taken; `None` when the listener is off.
@@ -221,9 +221,18 @@ impl Host {
     /// The deadline has passed, or something ended early; the journal is closed in order all the same.
     pub async fn drain(&self, deadline: Duration) -> Result<(), DrainError> {
         let inner = &self.inner;
+        let end = tokio::time::Instant::now() + deadline;
         inner.stop_intake.cancel();
-        inner.drain.cancel();
-        let drained = tokio::time::timeout(deadline, self.ended()).await;
+        let listener = inner.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut listener) = listener
+            && tokio::time::timeout(deadline.min(REQUESTS_END), &mut listener).await.is_err()
+        {
+            tracing::warn!("requests that had begun are cut off; what they sent is not acknowledged");
+            listener.abort();
+        }
+        // Each stream drains once its source has ended; for pushes that is now.
+        inner.pushes_over.cancel();
+        let drained = tokio::time::timeout_at(end, self.ended()).await;
         inner.stop.cancel();
         let waiting = self.waiting();
         let mut tasks = std::mem::take(&mut *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
@@ -311,7 +320,7 @@ struct Starting {
     inlets: BTreeMap<String, Arc<Inlet>>,
     tcp: BTreeMap<String, SocketAddr>,
     stop_intake: CancellationToken,
-    drain: CancellationToken,
+    pushes_over: CancellationToken,
     stop: CancellationToken,
     ready: Vec<ReadyStream>,
 }
@@ -323,7 +332,9 @@ struct ReadyStream {
     probes: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
     deliveries: Vec<StartDelivery>,
     source: sources::Opened,
-    /// Cancelled by the host, or when the stream's own source has ended.
+    /// Ends the source.
+    stop: CancellationToken,
+    /// Cancelled when the source has ended.
     drain: CancellationToken,
 }
 
@@ -339,7 +350,7 @@ impl Starting {
             inlets: BTreeMap::new(),
             tcp: BTreeMap::new(),
             stop_intake: CancellationToken::new(),
-            drain: CancellationToken::new(),
+            pushes_over: CancellationToken::new(),
             stop: CancellationToken::new(),
             ready: Vec::new(),
         }
@@ -394,7 +405,9 @@ impl Starting {
         }
         let probes =
             (0..context.outputs.len()).map(|number| Box::pin(probe(context.clone(), number)) as _).collect();
-        let drain = self.drain.child_token();
+        let pushed = matches!(source, sources::Opened::Push);
+        let stop = if pushed { self.pushes_over.clone() } else { self.stop_intake.clone() };
+        let drain = CancellationToken::new();
         let parts = Parts {
             context,
             chains: chains_seen,
@@ -406,7 +419,15 @@ impl Starting {
         };
         let task = StreamTask::new(parts, standing);
         self.streams.push(stats);
-        self.ready.push(ReadyStream { name: stream.name.clone(), task, probes, deliveries, source, drain });
+        self.ready.push(ReadyStream {
+            name: stream.name.clone(),
+            task,
+            probes,
+            deliveries,
+            source,
+            stop,
+            drain,
+        });
         Ok(())
     }
 
@@ -424,7 +445,7 @@ impl Starting {
         let failed = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
         for ready in self.ready {
-            tasks.spawn(run_stream(ready, self.stop_intake.clone(), running.clone(), failed.clone()));
+            tasks.spawn(run_stream(ready, running.clone(), failed.clone()));
         }
         let inner = Inner {
             streams: self.streams,
@@ -435,11 +456,12 @@ impl Starting {
             http,
             tcp: self.tcp,
             stop_intake: self.stop_intake,
-            drain: self.drain,
+            pushes_over: self.pushes_over,
             stop: self.stop,
             running: running_seen,
             failed,
             tasks: Mutex::new(tasks),
+            listener: Mutex::new(None),
             reloader: Mutex::new(Some(reloader)),
         };
         Host { inner: Arc::new(inner) }
@@ -465,16 +487,15 @@ async fn probe(context: Arc<StreamContext>, number: usize) {
 /// One stream from start to end: its deliveries, its task and its source.
 async fn run_stream(
     ready: ReadyStream,
-    stop_intake: CancellationToken,
     running: Arc<watch::Sender<Vec<String>>>,
     failed: Arc<Mutex<Vec<String>>>,
 ) {
-    let ReadyStream { name, task, probes, deliveries, source, drain } = ready;
+    let ReadyStream { name, task, probes, deliveries, source, stop, drain } = ready;
     let fail = |text: String| failed.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     let _probes: Vec<AbortOnDrop<()>> =
         probes.into_iter().map(|probe| AbortOnDrop(tokio::spawn(probe))).collect();
     let deliveries: Vec<AbortOnDrop<()>> = deliveries.into_iter().map(|start| AbortOnDrop(start())).collect();
-    let mut source = AbortOnDrop(source.start(stop_intake));
+    let mut source = AbortOnDrop(source.start(stop));
     let mut task = AbortOnDrop(tokio::spawn(task.run()));
     let mut source_runs = true;
     let ended = loop {
