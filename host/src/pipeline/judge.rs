@@ -1,4 +1,5 @@
-//! Judges a plugin version by the share of records that it fails.
+//! Judges a plugin version by the share of records that it fails, of the last one to two thousand: what it did long ago
+//! does not excuse it.
 
 /// Records after which a version is judged.
 const JUDGE_AFTER: u64 = 1_000;
@@ -28,6 +29,10 @@ impl Judge {
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no 64 bits")]
         let rate = self.failed as f64 / self.records.max(1) as f64;
         if self.records < JUDGE_AFTER || rate <= self.bound {
+            while self.records >= 2 * JUDGE_AFTER {
+                self.records /= 2;
+                self.failed /= 2;
+            }
             return None;
         }
         let reason = format!(
@@ -58,6 +63,15 @@ mod tests {
         assert_eq!(judge.slice(1, 1_000, 50), None);
         let reason = judge.slice(1, 100, 10).unwrap();
         assert!(reason.contains("60 of 1100 records failed (5.5 %)"), "{reason}");
+    }
+
+    #[test]
+    fn version_that_was_good_for_long_is_bad_soon_after_it_fails() {
+        let mut judge = Judge::new(0.05);
+        for _ in 0..1_000 {
+            assert_eq!(judge.slice(1, 10_000, 0), None);
+        }
+        assert!(judge.slice(1, 1_000, 1_000).is_some());
     }
 
     #[test]
