@@ -145,6 +145,7 @@ impl Intake {
     fn start(&mut self, context: &StreamContext, version: &Arc<ChainVersion>, cut: Cut) {
         let route = Route {
             version: version.clone(),
+            lane: context.lane,
             stream_seed: self.stream_seed,
             formats: context.outputs.iter().map(|output| output.format).collect(),
         };

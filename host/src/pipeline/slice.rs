@@ -12,7 +12,7 @@ use super::batch::Piece;
 use super::outcome::{BatchKey, Counts, Letter};
 use super::reload::ChainVersion;
 use super::sink::SliceSink;
-use super::workers::WorkerState;
+use super::workers::{LaneId, WorkerState};
 
 /// Consecutive records of a stream: whole frames, or a part of one frame that is larger than a slice.
 pub(crate) struct Cut {
@@ -110,6 +110,8 @@ pub(crate) struct Done {
     pub(crate) version: Arc<ChainVersion>,
     pub(crate) counts: Counts,
     pub(crate) pieces: Vec<(BatchKey, Piece)>,
+    /// Of the records.
+    pub(crate) bytes: u64,
     /// With the original bytes; the letters' blob ranges are set when the outcome is written.
     pub(crate) letters: Vec<(Letter, Bytes)>,
     pub(crate) transforms: Vec<TransformReport>,
@@ -123,6 +125,7 @@ pub(crate) struct Done {
 #[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) version: Arc<ChainVersion>,
+    pub(crate) lane: LaneId,
     pub(crate) stream_seed: u64,
     /// By output number.
     pub(crate) formats: Vec<Format>,
@@ -135,8 +138,11 @@ impl Cut {
         let slice = Slice { id: self.from, stream_seed: route.stream_seed, inputs: &inputs };
         let require_json = route.formats.iter().any(|format| format.requires_json());
         let mut sink = SliceSink::new(route.formats.clone(), self.from);
-        let report =
-            worker.chain(&route.version.chain).run(&slice, &FinishOptions { require_json }, &mut sink);
+        let report = worker.chain(route.lane, &route.version.chain).run(
+            &slice,
+            &FinishOptions { require_json },
+            &mut sink,
+        );
         let letters = report
             .failures
             .iter()
@@ -171,6 +177,7 @@ impl Cut {
             version: route.version.clone(),
             counts,
             pieces: sink.into_pieces(),
+            bytes: self.parts.iter().map(|part| part.bytes() as u64).sum(),
             letters,
             transforms: report.transforms,
             faults: report.faults,

@@ -6,7 +6,7 @@
 //! bounded by their owners: a stream has at most `SLICES_IN_FLIGHT` slices and one commit queued.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use wasmill_encode::Encoder;
@@ -23,25 +23,19 @@ type Job = Box<dyn FnOnce(&mut WorkerState) + Send>;
 /// What a thread keeps warm between jobs.
 #[derive(Default)]
 pub(crate) struct WorkerState {
-    chains: HashMap<usize, (Weak<Chain>, ChainWorker)>,
+    /// Of each lane the chain that it ran last: a version that was replaced is let go of when the next one runs.
+    chains: HashMap<LaneId, ChainWorker>,
     pub(crate) encoder: Encoder,
 }
 
 impl WorkerState {
-    /// This thread's warm instances of `chain`; instances of chains that nobody uses any more are dropped.
-    pub(crate) fn chain(&mut self, chain: &Arc<Chain>) -> &mut ChainWorker {
-        let key = Arc::as_ptr(chain) as usize;
-        // An address may be used again by a later chain: the weak reference tells the two apart.
-        let known = self.chains.get(&key).is_some_and(|(weak, _)| weak.ptr_eq(&Arc::downgrade(chain)));
-        if !known {
-            self.chains.retain(|_, (weak, _)| weak.strong_count() > 0);
-            self.chains.insert(key, (Arc::downgrade(chain), ChainWorker::new(chain.clone())));
+    /// This thread's warm instances of `chain`, for the lane whose chain it is.
+    pub(crate) fn chain(&mut self, lane: LaneId, chain: &Arc<Chain>) -> &mut ChainWorker {
+        let worker = self.chains.entry(lane).or_insert_with(|| ChainWorker::new(chain.clone()));
+        if !Arc::ptr_eq(worker.chain(), chain) {
+            *worker = ChainWorker::new(chain.clone());
         }
-        &mut self
-            .chains
-            .entry(key)
-            .or_insert_with(|| (Arc::downgrade(chain), ChainWorker::new(chain.clone())))
-            .1
+        worker
     }
 }
 
