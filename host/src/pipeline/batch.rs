@@ -14,8 +14,14 @@ use wasmill_buffer::Position;
 
 use super::outcome::BatchKey;
 
+/// Up to this many raw bytes a batch is carried by its outcome: one sync less until it is visible.
+pub(crate) const INLINE_BYTES_MAX: u64 = 256 << 10;
 /// Value of every partition key beyond the bound on open partitions.
 pub(crate) const OVERFLOW: &str = "_overflow";
+
+/// Raw bytes of batches that one commit seals and that are small enough to travel in its outcome: an outcome is one
+/// journal entry, and however many partitions are due at once, the entry stays far below what the journal takes.
+const SMALL_SEALED_BYTES_MAX: u64 = 32 << 20;
 
 /// Rows of one batch from one slice, framed for the output's format.
 #[derive(Debug)]
@@ -44,6 +50,14 @@ impl Piece {
         }
     }
 
+    /// Bytes of its rows, wherever they are.
+    fn bytes(&self) -> u64 {
+        match &self.rows {
+            Rows::Pending(bytes) => bytes.len() as u64,
+            Rows::Durable { blob, .. } => blob.len() as u64,
+        }
+    }
+
     fn is_pending(&self) -> bool {
         matches!(self.rows, Rows::Pending(_))
     }
@@ -52,7 +66,7 @@ impl Piece {
 /// A batch that still gathers.
 #[derive(Debug)]
 pub(crate) struct OpenBatch {
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) pieces: Vec<Gathered>,
     pub(crate) raw_bytes: u64,
     pub(crate) records: u64,
     /// Of the oldest record.
@@ -60,16 +74,28 @@ pub(crate) struct OpenBatch {
     pub(crate) opened: Instant,
 }
 
+/// A piece of an open batch, for as long as it is there. Offsets do not tell pieces apart: several partitions whose
+/// rows come from one record meet in the overflow partition.
+pub(crate) type PieceId = u64;
+
+/// A piece and what its batch knows about it.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    id: PieceId,
+    overflowed: bool,
+    pub(crate) piece: Piece,
+}
+
 impl OpenBatch {
     pub(crate) fn first_offset(&self) -> u64 {
-        self.pieces.first().map_or(0, |piece| piece.first_offset)
+        self.pieces.first().map_or(0, |first| first.piece.first_offset)
     }
 
     /// The journal position of the oldest outcome that carries rows of this batch.
     pub(crate) fn oldest_outcome(&self) -> Option<Position> {
         self.pieces
             .iter()
-            .filter_map(|piece| match &piece.rows {
+            .filter_map(|gathered| match &gathered.piece.rows {
                 Rows::Durable { at, .. } => Some(*at),
                 Rows::Pending(_) => None,
             })
@@ -94,6 +120,9 @@ pub(crate) struct OpenBatches {
     per_output: Vec<usize>,
     held: usize,
     pending: usize,
+    /// Rows of all open batches, wherever they are.
+    raw: u64,
+    next_id: PieceId,
     /// Some batch has reached its size.
     full: bool,
     /// When the next batch is due by its interval, or earlier.
@@ -111,24 +140,38 @@ impl OpenBatches {
             per_output,
             held: 0,
             pending: 0,
+            raw: 0,
+            next_id: 0,
             full: false,
             due: None,
             overflowed: 0,
         }
     }
 
-    /// Adds a piece to the batch of `key`, opening one if there is none.
+    /// Adds a piece to the batch of `key`, opening one if there is none; past the bound on open partitions, to the
+    /// overflow partition.
     pub(crate) fn add(&mut self, mut key: BatchKey, piece: Piece, now: Instant) {
         let output = key.output as usize;
-        if !self.batches.contains_key(&key)
+        let overflowed = !self.batches.contains_key(&key)
             && !key.partition.is_empty()
-            && self.per_output[output] >= self.rules[output].max_partitions
-        {
+            && self.per_output[output] >= self.rules[output].max_partitions;
+        if overflowed {
             for (_, value) in &mut key.partition {
                 OVERFLOW.clone_into(value);
             }
             self.overflowed += piece.records;
         }
+        self.put(key, piece, overflowed, now);
+    }
+
+    /// Adds a piece to the batch that its outcome names, whatever the bound is today: later outcomes know the batch
+    /// by that key.
+    pub(crate) fn restore(&mut self, key: BatchKey, piece: Piece, now: Instant) {
+        self.put(key, piece, false, now);
+    }
+
+    fn put(&mut self, key: BatchKey, piece: Piece, overflowed: bool, now: Instant) {
+        let output = key.output as usize;
         self.held += piece.held();
         if piece.is_pending() {
             self.pending += piece.held();
@@ -139,21 +182,32 @@ impl OpenBatches {
             self.due = Some(self.due.map_or(due, |known| known.min(due)));
             OpenBatch { pieces: Vec::new(), raw_bytes: 0, records: 0, first_arrival: i64::MAX, opened: now }
         });
-        batch.raw_bytes += match &piece.rows {
-            Rows::Pending(bytes) => bytes.len() as u64,
-            Rows::Durable { blob, .. } => blob.len() as u64,
-        };
+        let bytes = piece.bytes();
+        self.raw += bytes;
+        batch.raw_bytes += bytes;
         self.full |= batch.raw_bytes >= self.rules[output].size;
         batch.records += piece.records;
         batch.first_arrival = batch.first_arrival.min(piece.first_arrival);
-        batch.pieces.push(piece);
+        batch.pieces.push(Gathered { id: self.next_id, overflowed, piece });
+        self.next_id += 1;
     }
 
     /// Drops the open batch of `key`: a later outcome has sealed it.
     pub(crate) fn forget(&mut self, key: &BatchKey) {
         if let Some(batch) = self.batches.remove(key) {
-            self.per_output[key.output as usize] -= 1;
-            self.held -= batch.pieces.iter().map(Piece::held).sum::<usize>();
+            self.taken(key, &batch);
+        }
+    }
+
+    /// The batch is no longer here.
+    fn taken(&mut self, key: &BatchKey, batch: &OpenBatch) {
+        self.per_output[key.output as usize] -= 1;
+        self.raw -= batch.raw_bytes;
+        for Gathered { piece, .. } in &batch.pieces {
+            self.held -= piece.held();
+            if piece.is_pending() {
+                self.pending -= piece.held();
+            }
         }
     }
 
@@ -167,56 +221,64 @@ impl OpenBatches {
         self.due
     }
 
-    /// Takes out every batch that is due: full, old enough, or all of them.
+    /// Takes out batches that are due: full, old enough, or all of them; the oldest first. So many small ones that one
+    /// outcome could not carry them stay, and are due at once.
     pub(crate) fn take_due(&mut self, now: Instant, all: bool) -> Vec<(BatchKey, OpenBatch)> {
         let rules = &self.rules;
-        let mut due: Vec<_> = self
-            .batches
-            .extract_if(|key, batch| {
-                let rule = &rules[key.output as usize];
-                all || batch.raw_bytes >= rule.size || now >= batch.opened + rule.interval
-            })
-            .collect();
+        let is_due = |key: &BatchKey, batch: &OpenBatch| {
+            let rule = &rules[key.output as usize];
+            all || batch.raw_bytes >= rule.size || now >= batch.opened + rule.interval
+        };
         // Outputs are told apart by number and batches by offset: the same order on every run.
-        due.sort_by(|a, b| (a.1.first_offset(), &a.0).cmp(&(b.1.first_offset(), &b.0)));
-        for (key, batch) in &due {
-            self.per_output[key.output as usize] -= 1;
-            for piece in &batch.pieces {
-                self.held -= piece.held();
-                if piece.is_pending() {
-                    self.pending -= piece.held();
-                }
+        let order = |key: &BatchKey, batch: &OpenBatch| (batch.first_offset(), key.clone());
+        let mut small = 0;
+        let mut left = Vec::new();
+        let mut due: Vec<_> = self.batches.extract_if(|key, batch| is_due(key, &*batch)).collect();
+        due.sort_by_cached_key(|(key, batch)| order(key, batch));
+        let fits = due.iter().position(|(_, batch)| {
+            if batch.raw_bytes <= INLINE_BYTES_MAX {
+                small += batch.raw_bytes;
             }
+            small > SMALL_SEALED_BYTES_MAX
+        });
+        if let Some(fits) = fits {
+            left = due.split_off(fits);
         }
-        let left = self.batches.iter();
-        self.due = left.map(|(key, batch)| batch.opened + rules[key.output as usize].interval).min();
-        self.full = false;
+        for (key, batch) in &due {
+            self.taken(key, batch);
+        }
+        let more = !left.is_empty();
+        self.batches.extend(left);
+        let open = self.batches.iter();
+        let next = open.map(|(key, batch)| batch.opened + self.rules[key.output as usize].interval).min();
+        self.due = if more { Some(now) } else { next };
+        self.full = more;
         due
     }
 
     /// Pieces that no outcome carries yet, for the outcome that is being written.
-    pub(crate) fn pending(&self) -> impl Iterator<Item = (&BatchKey, &Piece, &Bytes)> {
+    pub(crate) fn pending(&self) -> impl Iterator<Item = (PieceId, &BatchKey, &Piece, &Bytes)> {
         self.batches.iter().flat_map(|(key, batch)| {
-            batch.pieces.iter().filter_map(move |piece| match &piece.rows {
-                Rows::Pending(bytes) => Some((key, piece, bytes)),
+            batch.pieces.iter().filter_map(move |Gathered { id, piece, .. }| match &piece.rows {
+                Rows::Pending(bytes) => Some((*id, key, piece, bytes)),
                 Rows::Durable { .. } => None,
             })
         })
     }
 
-    /// The outcome at `at` is durable and carries every pending piece whose first offset lies below `to`;
-    /// `blobs` gives the range of each in the order of `pending`. Keeps at most `memory` bytes.
+    /// The outcome at `at` is durable and carries the pending pieces that `blobs` has the ranges of. Keeps at most
+    /// `memory` bytes.
     pub(crate) fn made_durable(
         &mut self,
         at: Position,
-        blobs: &HashMap<(BatchKey, u64), Range<usize>>,
+        blobs: &HashMap<PieceId, Range<usize>>,
         memory: usize,
     ) {
         let mut over = self.held.saturating_sub(memory);
-        for (key, batch) in &mut self.batches {
-            for piece in &mut batch.pieces {
+        for batch in self.batches.values_mut() {
+            for Gathered { id, piece, .. } in &mut batch.pieces {
                 if let Rows::Pending(bytes) = &piece.rows
-                    && let Some(blob) = blobs.get(&(key.clone(), piece.first_offset))
+                    && let Some(blob) = blobs.get(id)
                 {
                     self.pending -= bytes.len();
                     piece.rows = Rows::Durable { at, blob: blob.clone(), memory: Some(bytes.clone()) };
@@ -235,14 +297,18 @@ impl OpenBatches {
     /// Withdraws every piece from `floor` on that no outcome carries.
     pub(crate) fn withdraw_pending(&mut self, floor: u64) {
         self.batches.retain(|key, batch| {
-            batch.pieces.retain(|piece| {
+            batch.pieces.retain(|Gathered { overflowed, piece, .. }| {
                 if let Rows::Pending(bytes) = &piece.rows
                     && piece.first_offset >= floor
                 {
                     self.held -= bytes.len();
                     self.pending -= bytes.len();
+                    self.raw -= bytes.len() as u64;
                     batch.raw_bytes -= bytes.len() as u64;
                     batch.records -= piece.records;
+                    if *overflowed {
+                        self.overflowed -= piece.records;
+                    }
                     return false;
                 }
                 true
@@ -252,6 +318,11 @@ impl OpenBatches {
             }
             !batch.pieces.is_empty()
         });
+    }
+
+    /// Bytes of the rows of all open batches, in memory or in the journal.
+    pub(crate) fn raw_bytes(&self) -> u64 {
+        self.raw
     }
 
     /// Bytes of rows that no outcome carries.
@@ -278,5 +349,96 @@ impl OpenBatches {
 
     pub(crate) fn first_arrival(&self) -> Option<i64> {
         self.batches.values().map(|batch| batch.first_arrival).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const AN_HOUR: Duration = Duration::from_secs(3600);
+
+    fn batches(max_partitions: usize) -> OpenBatches {
+        OpenBatches::new(vec![SealAt { size: 1 << 30, interval: AN_HOUR, max_partitions }])
+    }
+
+    fn key(value: &str) -> BatchKey {
+        BatchKey { output: 0, partition: vec![("country".into(), value.into())] }
+    }
+
+    fn piece(first_offset: u64, rows: &[u8]) -> Piece {
+        let rows = Rows::Pending(Bytes::copy_from_slice(rows));
+        Piece { rows, records: 1, first_offset, first_arrival: 1 }
+    }
+
+    fn blobs(open: &OpenBatches) -> (HashMap<PieceId, Range<usize>>, Vec<u8>) {
+        let (mut at, mut body) = (HashMap::new(), Vec::new());
+        for (id, _, _, rows) in open.pending() {
+            at.insert(id, body.len()..body.len() + rows.len());
+            body.extend_from_slice(rows);
+        }
+        (at, body)
+    }
+
+    #[test]
+    fn pieces_of_one_record_that_meet_in_the_overflow_partition_keep_their_own_bytes() {
+        let mut open = batches(1);
+        let now = Instant::now();
+        open.add(key("a"), piece(5, b"first"), now);
+        open.add(key("b"), piece(5, b"second"), now);
+        open.add(key("c"), piece(5, b"the third"), now);
+        assert_eq!(open.overflowed, 2);
+        let (at, body) = blobs(&open);
+        open.made_durable(Position(64), &at, 0);
+        let mut rows = Vec::new();
+        for (_, batch) in open.take_due(now, true) {
+            for Gathered { piece, .. } in batch.pieces {
+                let Rows::Durable { blob, memory: None, .. } = piece.rows else { panic!("{piece:?}") };
+                rows.push(body[blob].to_vec());
+            }
+        }
+        assert_eq!(rows, [&b"second"[..], b"the third", b"first"]);
+        assert_eq!((open.raw_bytes(), open.pending_bytes(), open.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn restored_batches_keep_their_keys_although_there_may_be_fewer_partitions_today() {
+        let mut open = batches(1);
+        let now = Instant::now();
+        for value in ["a", "b", "c"] {
+            open.restore(key(value), piece(0, b"row"), now);
+        }
+        open.forget(&key("b"));
+        assert_eq!((open.len(), open.overflowed, open.raw_bytes()), (2, 0, 6));
+    }
+
+    #[test]
+    fn withdrawn_pieces_are_no_longer_counted_as_overflowed() {
+        let mut open = batches(1);
+        let now = Instant::now();
+        open.add(key("a"), piece(0, b"kept"), now);
+        open.add(key("b"), piece(9, b"withdrawn"), now);
+        open.withdraw_pending(9);
+        assert_eq!((open.len(), open.overflowed, open.raw_bytes(), open.pending_bytes()), (1, 0, 4, 4));
+    }
+
+    #[test]
+    fn small_batches_that_no_outcome_could_carry_are_due_again_at_once() {
+        let mut open = batches(10_000);
+        let now = Instant::now();
+        let rows = vec![b'x'; 200 << 10];
+        for n in 0..400_u64 {
+            open.add(key(&n.to_string()), piece(n, &rows), now);
+        }
+        let mut taken = Vec::new();
+        while !open.is_empty() {
+            let due = open.take_due(now, true);
+            let bytes: u64 = due.iter().map(|(_, batch)| batch.raw_bytes).sum();
+            assert!(!due.is_empty() && bytes <= SMALL_SEALED_BYTES_MAX);
+            assert_eq!(open.next_due().is_some(), !open.is_empty());
+            taken.extend(due.iter().map(|(_, batch)| batch.first_offset()));
+        }
+        assert_eq!(taken, (0..400).collect::<Vec<_>>());
     }
 }

@@ -23,13 +23,10 @@ use wasmill_buffer::{EntryKind, Position};
 use wasmill_deliver::{NameContext, batch_id};
 use wasmill_encode::{Encoder, extension};
 
-use super::batch::{OpenBatch, Rows};
+use super::batch::{INLINE_BYTES_MAX, OpenBatch, PieceId, Rows};
 use super::context::{Output, StreamContext};
 use super::dead_letters::{DeadLetter, Stage};
 use super::outcome::{self, BatchKey, Counts, Letter, OpenRows, Outcome, OutcomeError, Ran, Sealed};
-
-/// Up to this many encoded bytes an object is carried by its outcome: one sync less until it is visible.
-const INLINE_BYTES_MAX: u64 = 256 << 10;
 
 /// What the stream has decided to make durable.
 pub(crate) struct Commit {
@@ -42,6 +39,8 @@ pub(crate) struct Commit {
     pub(crate) due: Vec<(BatchKey, OpenBatch)>,
     /// Rows of batches that stay open; ranges are within `blobs`.
     pub(crate) open: Vec<OpenRows>,
+    /// Of `open`, one by one.
+    pub(crate) pieces: Vec<PieceId>,
     pub(crate) blobs: Vec<u8>,
     pub(crate) letters: Vec<(Letter, Bytes)>,
 }
@@ -53,8 +52,8 @@ pub(crate) struct Committed {
     pub(crate) counts: Counts,
     pub(crate) rows: Vec<u64>,
     pub(crate) sealed: Vec<Ready>,
-    /// Where the rows of open batches lie in the outcome's body, by key and first offset.
-    pub(crate) open: HashMap<(BatchKey, u64), Range<usize>>,
+    /// Where the rows of open batches lie in the outcome's body.
+    pub(crate) open: HashMap<PieceId, Range<usize>>,
 }
 
 /// A sealed batch whose outcome is durable.
@@ -147,7 +146,8 @@ impl Commit {
         let open = outcome
             .open
             .into_iter()
-            .map(|rows| ((rows.key, rows.first_offset), rows.blob.start + blobs_at..rows.blob.end + blobs_at))
+            .zip(&self.pieces)
+            .map(|(rows, id)| (*id, rows.blob.start + blobs_at..rows.blob.end + blobs_at))
             .collect();
         let sealed = outcome
             .sealed
@@ -268,8 +268,8 @@ fn name(context: &StreamContext, output: &Output, key: &BatchKey, batch: &OpenBa
 fn pieces(context: &StreamContext, batch: &OpenBatch) -> Result<Vec<Bytes>, CommitError> {
     let mut body: Option<(Position, Bytes)> = None;
     let mut pieces = Vec::with_capacity(batch.pieces.len());
-    for piece in &batch.pieces {
-        pieces.push(match &piece.rows {
+    for gathered in &batch.pieces {
+        pieces.push(match &gathered.piece.rows {
             Rows::Pending(bytes) | Rows::Durable { memory: Some(bytes), .. } => bytes.clone(),
             Rows::Durable { at, blob, memory: None } => {
                 let whole = match body.take() {

@@ -49,6 +49,8 @@ pub(crate) struct StreamContext {
     pub(crate) letters: Arc<Mutex<Store>>,
     /// Percentage of failed records past which a plugin version is demoted or the stream pauses.
     pub(crate) failed_percent_max: u32,
+    /// What the buffer takes of this stream.
+    pub(crate) buffer_bytes_max: u64,
     /// Number of the output that takes what another one gave up.
     pub(crate) fallback: Option<usize>,
 }
@@ -60,7 +62,7 @@ impl StreamContext {
             return 0;
         }
         let letters = Arc::new(letters);
-        let mut paused = false;
+        let mut paused: Option<String> = None;
         loop {
             let (store, batch) = (self.letters.clone(), letters.clone());
             let appended = tokio::task::spawn_blocking(move || {
@@ -72,20 +74,21 @@ impl StreamContext {
                 Ok(Ok((new, bytes))) => {
                     self.stats.dead_letters.add(new);
                     self.stats.dead_letter_bytes.set(bytes);
-                    if paused {
-                        self.stats.pause(None);
+                    if let Some(reason) = paused {
+                        self.stats.resume(&reason);
                     }
                     return new;
                 }
                 Ok(Err(error)) => {
-                    if !paused {
+                    if paused.is_none() {
                         tracing::error!(
                             stream = %self.name, error = &error as &dyn std::error::Error,
                             "stream paused: dead letters cannot be kept"
                         );
                     }
-                    paused = true;
-                    self.stats.pause(Some(error.to_string()));
+                    let reason = super::sources::with_causes(&error);
+                    self.stats.pause(Some(reason.clone()));
+                    paused = Some(reason);
                 }
                 Err(error) => tracing::error!(stream = %self.name, %error, "storing dead letters panicked"),
             }

@@ -125,6 +125,12 @@ impl Store {
         Ok(Store { dir: dir.to_owned(), path, file, bytes, max_bytes, count, recent })
     }
 
+    /// Whether the letter of a batch that was given up is here; only among those whose keys are in memory.
+    pub fn has_batch(&self, first_offset: u64, transform: &str) -> bool {
+        let offset = i64::try_from(first_offset).unwrap_or(i64::MAX);
+        self.recent.contains(&(offset, 0, transform.to_owned()))
+    }
+
     /// Appends what is not there yet and syncs. Returns how many were new.
     pub fn append(&mut self, letters: &[DeadLetter]) -> Result<u64, StoreError> {
         let mut lines = Vec::new();

@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -91,8 +93,11 @@ async fn deliver_group(
             return;
         }
     }
-    for ready in left {
-        let Some(done) = deliver(&context, number, ready, &stop).await else { return };
+    // Each has its own time for retries, which runs for all of them at once.
+    let mut going = left.into_iter().map(|ready| deliver(&context, number, ready, &stop)).collect();
+    let going: &mut FuturesUnordered<_> = &mut going;
+    while let Some(done) = going.next().await {
+        let Some(done) = done else { continue };
         if finished.send(done).await.is_err() {
             return;
         }
@@ -175,9 +180,14 @@ async fn deliver(
                 () = stop.cancelled() => return None,
             }
         }
-        if let Some(done) = give_up(context, number, &ready, &error, stop).await {
-            discard_staged(context, &context.outputs[number], &ready);
-            return done.then_some(Finished { ready, delivered: false });
+        match give_up(context, number, &ready, &error, stop).await {
+            Elsewhere::Taken => {
+                discard_staged(context, &context.outputs[number], &ready);
+                return Some(Finished { ready, delivered: false });
+            }
+            // The staged object is all that there is of the batch: the next start needs it.
+            Elsewhere::Cancelled => return None,
+            Elsewhere::Refused => {}
         }
         tokio::select! {
             () = tokio::time::sleep(STOPPED_RETRY) => {}
@@ -186,14 +196,24 @@ async fn deliver(
     }
 }
 
-/// The fallback output, if there is one that takes it, else the dead letters. `None`: neither took it.
+/// What became of a batch that its own output gave up.
+enum Elsewhere {
+    /// The fallback output or the dead letters have it.
+    Taken,
+    /// Nobody has it now.
+    Refused,
+    /// The host stops; nobody has it yet.
+    Cancelled,
+}
+
+/// The fallback output, if there is one that takes it, else the dead letters.
 async fn give_up(
     context: &Arc<StreamContext>,
     number: usize,
     ready: &Ready,
     error: &DeliverError,
     stop: &CancellationToken,
-) -> Option<bool> {
+) -> Elsewhere {
     let output = &context.outputs[number];
     let mut last = error.clone();
     if let Some(fallback) = context.fallback.filter(|fallback| *fallback != number) {
@@ -201,13 +221,16 @@ async fn give_up(
             stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, %error,
             detail = %error.detail, fallback = %context.outputs[fallback].name, "batch given up, trying the fallback"
         );
-        match try_output(context, fallback, ready, stop).await {
+        let tried = try_output(context, fallback, ready, stop).await;
+        if context.outputs[fallback].staging != output.staging {
+            discard_staged(context, &context.outputs[fallback], ready);
+        }
+        match tried {
             Ok(()) => {
-                discard_staged(context, &context.outputs[fallback], ready);
                 context.stats.outputs[number].fallen_back.add(ready.sealed.records);
-                return Some(true);
+                return Elsewhere::Taken;
             }
-            Err(GaveUp::Cancelled) => return Some(false),
+            Err(GaveUp::Cancelled) => return Elsewhere::Cancelled,
             Err(GaveUp::Expired { last: error, .. } | GaveUp::Refused(error)) => last = error,
         }
     }
@@ -218,14 +241,14 @@ async fn give_up(
                 detail = %last.detail, records = ready.sealed.records,
                 "batch given up, its object is kept as a dead letter"
             );
-            Some(true)
+            Elsewhere::Taken
         }
         Err(error) => {
             tracing::error!(
                 stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id,
                 error = &error as &dyn std::error::Error, "dead letter cannot be kept, delivering again"
             );
-            None
+            Elsewhere::Refused
         }
     }
 }
@@ -272,9 +295,14 @@ fn host_error(message: &str, detail: String) -> DeliverError {
     DeliverError::new(Fault::Host, Retry::Later { after: None }, message, detail)
 }
 
-/// Into the staging directory of the fallback output.
+/// Into the staging directory of the fallback output; under its name only when it is whole.
 fn copy(from: &Path, to: &Path) -> Result<(), DeliverError> {
-    let copied = std::fs::copy(from, to).and_then(|_| File::open(to)?.sync_all());
+    let mut part = to.to_owned().into_os_string();
+    part.push(".copy");
+    let part = PathBuf::from(part);
+    let copied = std::fs::copy(from, &part)
+        .and_then(|_| File::open(&part)?.sync_all())
+        .and_then(|()| std::fs::rename(&part, to));
     copied.map_err(|error| {
         host_error(
             "cannot copy the staged object",
@@ -349,6 +377,11 @@ fn discard_staged(context: &StreamContext, output: &Output, ready: &Ready) {
     }
 }
 
+/// What stands for the transform in the letter of a batch.
+pub(crate) fn letter_name(output: &Output, ready: &Ready) -> String {
+    format!("{}/{}", output.name, ready.sealed.batch_id)
+}
+
 async fn keep_as_dead_letter(
     context: &Arc<StreamContext>,
     output: &Output,
@@ -368,7 +401,7 @@ async fn keep_as_dead_letter(
         offset: i64::try_from(sealed.first_offset).unwrap_or(i64::MAX),
         child: 0,
         stage: Stage::Delivery,
-        transform: format!("{}/{}", output.name, sealed.batch_id),
+        transform: letter_name(output, ready),
         plugin: String::new(),
         reason: error.to_string(),
         arrival: sealed.first_arrival,

@@ -415,6 +415,7 @@ impl Starting {
             outputs,
             finished: finished_seen,
             drain: drain.clone(),
+            stopping: self.stop_intake.clone(),
             slices_max: self.workers + 2,
         };
         let task = StreamTask::new(parts, standing);

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wasmill_buffer as buffer;
@@ -13,8 +14,9 @@ use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 
 use super::stats::StreamStats;
 
-/// Buffered bytes from which a source that can wait has to wait: half of what the journal keeps in memory.
-const HOLD_ABOVE_BYTES: u64 = 32 << 20;
+/// Bytes of records before the transforms from which a source that can wait has to wait: half of what the journal keeps
+/// in memory. What waits behind them, for its batch or its destination, holds up no source until the buffer is full.
+const HOLD_ABOVE_BYTES: i64 = 32 << 20;
 /// How soon such a source asks again.
 const HOLD_RETRY: Duration = Duration::from_millis(5);
 /// What a client is told when the buffer is full: about the time in which a batch leaves.
@@ -74,7 +76,7 @@ impl Append for Inlet {
         let stats = Arc::clone(&self.stats);
         // A source's order is that of its calls: what is sent must be queued before this returns.
         let queued = match self.patient {
-            true if stream.buffered_bytes() > HOLD_ABOVE_BYTES => {
+            true if stats.backlog_bytes.load(Ordering::Relaxed) > HOLD_ABOVE_BYTES => {
                 Some(Err(AppendError::Full { retry_after: HOLD_RETRY }))
             }
             true => Some(stream.submit(records(batch.clone())).map_err(|error| refusal(&stats.name, error))),
@@ -85,10 +87,15 @@ impl Append for Inlet {
                 Some(queued) => queued?,
                 None => stream.enqueue(records(batch)).await.map_err(|error| refusal(&stats.name, error))?,
             };
-            let receipt = pending.wait().await.map_err(|error| refusal(&stats.name, error))?;
-            stats.records_in.add(u64::from(receipt.count));
-            stats.bytes_in.add(bytes);
-            Ok(Receipt { first_offset: receipt.first_offset, count: receipt.count })
+            // From here on the records may become durable, and count, whether or not the client still waits.
+            let counted = tokio::spawn(async move {
+                let receipt = pending.wait().await.map_err(|error| refusal(&stats.name, error))?;
+                stats.backlog_bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
+                stats.records_in.add(u64::from(receipt.count));
+                stats.bytes_in.add(bytes);
+                Ok(Receipt { first_offset: receipt.first_offset, count: receipt.count })
+            });
+            counted.await.unwrap_or(Err(AppendError::Unknown))
         }
     }
 

@@ -198,11 +198,12 @@ impl Opening<'_> {
                 }
             })?);
         }
-        let recovered = recovery::recover(&buffer, &opened)
+        let mut recovered = recovery::recover(&buffer, &opened)
             .map_err(|error| StartError::Recovery { stream: name(), error: error.into() })?;
         let letters_dir = settings.data_dir.join("dead-letters").join(TENANT).join(&stream.name);
         let letters = Store::open(&letters_dir, stream.max_dead_letters, recovered.letters_from)
             .map_err(|error| StartError::DeadLetters { stream: name(), error })?;
+        recovery::settle_given_up(&mut recovered.standing.undelivered, &opened, &letters);
         let stats = Arc::new(StreamStats::new(&stream.name, stream.outputs.iter().map(|o| o.name.clone())));
         stats.dead_letter_bytes.set(letters.bytes());
         let context = Arc::new(StreamContext {
@@ -215,6 +216,7 @@ impl Opening<'_> {
             syncs: self.syncs.clone(),
             letters: Arc::new(Mutex::new(letters)),
             failed_percent_max: stream.max_failed_percent,
+            buffer_bytes_max: settings.buffer.max_bytes,
             fallback: stream.fallback,
         });
         context.store_letters(recovered.letters).await;

@@ -5,6 +5,7 @@
 //! files that no outcome names are removed. Nothing here runs a plugin.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use wasmill_buffer::{EntryKind, Position};
@@ -13,7 +14,8 @@ use wasmill_deliver::BatchOwner;
 use super::batch::{OpenBatches, Piece, Rows};
 use super::commit::{Ready, dead_letter};
 use super::context::{Output, StreamContext};
-use super::dead_letters::DeadLetter;
+use super::dead_letters::{DeadLetter, Store};
+use super::delivery;
 use super::ledger::{CheckpointBody, Mark};
 use super::outcome::{self, OutcomeError, OutputThen};
 use super::stream::Standing;
@@ -50,7 +52,7 @@ pub(crate) struct Recovered {
     pub(crate) standing: Standing,
     /// Of all outcomes that are still needed; stored before anything else happens.
     pub(crate) letters: Vec<DeadLetter>,
-    /// First offset of the oldest outcome that is still needed.
+    /// First offset that a letter may have which is written again.
     pub(crate) letters_from: u64,
 }
 
@@ -102,16 +104,20 @@ pub(crate) fn recover(
                 first_offset: rows.first_offset,
                 first_arrival: rows.first_arrival,
             };
-            open.add(key, piece, now);
+            open.restore(key, piece, now);
         }
         for letter in &outcome.letters {
             let blob = letter.blob.start + blobs_at..letter.blob.end + blobs_at;
             letters.push(dead_letter(letter, &body.slice(blob)));
         }
     }
-    let undelivered = undelivered.into_values().filter(|ready| !delivered.contains(&ready.sealed.batch_id));
-    let standing = Standing { open, undelivered: undelivered.collect(), processed };
-    Ok(Recovered { standing, letters, letters_from: letters_from.unwrap_or(processed) })
+    let undelivered: Vec<Ready> =
+        undelivered.into_values().filter(|ready| !delivered.contains(&ready.sealed.batch_id)).collect();
+    // A batch that is given up leaves a letter with its first offset, which an older outcome may cover.
+    let oldest = undelivered.iter().map(|ready| ready.sealed.first_offset).min();
+    let letters_from = [letters_from, oldest].into_iter().flatten().min().unwrap_or(processed);
+    let standing = Standing { open, undelivered, processed };
+    Ok(Recovered { standing, letters, letters_from })
 }
 
 /// Today's number of an output that had another when the outcome was written. Rows that are framed already need the
@@ -135,15 +141,28 @@ fn today(
     u32::try_from(found).map_err(|_too_many| gone(&then.name))
 }
 
-/// Removes staged files of this stream that no outcome names: a crash left them before their outcome was durable.
+/// Takes out batches whose object is among the dead letters already: a crash came before that was noted.
+pub(crate) fn settle_given_up(undelivered: &mut Vec<Ready>, outputs: &[Output], letters: &Store) {
+    undelivered.retain(|ready| {
+        let output = &outputs[ready.sealed.key.output as usize];
+        !letters.has_batch(ready.sealed.first_offset, &delivery::letter_name(output, ready))
+    });
+}
+
+/// Removes staged files of this stream that no outcome names: a crash left them before their outcome was durable, or
+/// among the files of the fallback output.
 pub(crate) fn clean_staging(context: &StreamContext, undelivered: &[Ready]) {
-    for (number, output) in context.outputs.iter().enumerate() {
-        let owner = BatchOwner::new(context.buffer.incarnation(), &output.name);
-        let needed: HashSet<&str> = undelivered
-            .iter()
-            .filter(|ready| ready.sealed.key.output as usize == number && ready.sealed.inline.is_none())
-            .map(|ready| ready.sealed.staged.as_str())
-            .collect();
+    let owners: Vec<BatchOwner> = context
+        .outputs
+        .iter()
+        .map(|output| BatchOwner::new(context.buffer.incarnation(), &output.name))
+        .collect();
+    let needed: HashSet<PathBuf> = undelivered
+        .iter()
+        .filter(|ready| ready.sealed.inline.is_none())
+        .map(|ready| context.outputs[ready.sealed.key.output as usize].staging.join(&ready.sealed.staged))
+        .collect();
+    for output in &context.outputs {
         let entries = match std::fs::read_dir(&output.staging) {
             Ok(entries) => entries,
             Err(error) => {
@@ -154,8 +173,8 @@ pub(crate) fn clean_staging(context: &StreamContext, undelivered: &[Ready]) {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            if owner.owns(name)
-                && !needed.contains(name)
+            if owners.iter().any(|owner| owner.owns(name))
+                && !needed.contains(&output.staging.join(name))
                 && let Err(error) = std::fs::remove_file(entry.path())
             {
                 tracing::warn!(stream = %context.name, file = name, %error, "cannot remove a staged object");

@@ -107,6 +107,8 @@ pub struct StreamStats {
     pub source: OnceLock<Arc<SourceStats>>,
     pub open_batches: Gauge,
     pub buffered_bytes: Gauge,
+    /// Bytes of records that were appended and have not come back from the transforms, counted from the start.
+    pub backlog_bytes: AtomicI64,
     /// Arrival of the oldest record that is not delivered, 0 when there is none.
     pub oldest_undelivered: AtomicI64,
     pub oldest_open_batch: AtomicI64,
@@ -138,6 +140,14 @@ impl StreamStats {
 
     pub fn pause(&self, reason: Option<String>) {
         *locked(&self.paused) = reason;
+    }
+
+    /// Goes on, unless the pause has another reason by now.
+    pub fn resume(&self, reason: &str) {
+        let mut paused = locked(&self.paused);
+        if paused.as_deref() == Some(reason) {
+            *paused = None;
+        }
     }
 
     pub fn paused(&self) -> Option<String> {

@@ -76,10 +76,15 @@ pub(crate) struct StreamTask {
     queued: Vec<VecDeque<Ready>>,
     finished: mpsc::Receiver<Finished>,
     drain: CancellationToken,
+    stopping: CancellationToken,
     intake: Intake,
 
     open: OpenBatches,
     letters: Vec<(Letter, Bytes)>,
+    /// Of these letters, in memory.
+    letter_bytes: usize,
+    /// Bytes of the records that were gathered since the last commit began.
+    slice_bytes: u64,
     counts: Counts,
     /// Rows gathered since the last commit began, by output.
     rows: Vec<u64>,
@@ -125,7 +130,10 @@ pub(crate) struct Parts {
     pub(crate) demoter: Demoter,
     pub(crate) outputs: Vec<mpsc::Sender<Ready>>,
     pub(crate) finished: mpsc::Receiver<Finished>,
+    /// No more records come: what there is is to be finished.
     pub(crate) drain: CancellationToken,
+    /// The host stops: what cannot run now is left for the next start.
+    pub(crate) stopping: CancellationToken,
     pub(crate) slices_max: usize,
 }
 
@@ -152,8 +160,11 @@ impl StreamTask {
             outputs: parts.outputs,
             finished: parts.finished,
             drain: parts.drain,
+            stopping: parts.stopping,
             open: standing.open,
             letters: Vec::new(),
+            letter_bytes: 0,
+            slice_bytes: 0,
             counts: Counts::default(),
             ran: Vec::new(),
             gathered: standing.processed,
@@ -197,7 +208,7 @@ impl StreamTask {
             }
             let (wake, read) = (self.wake(), self.intake.read());
             let may_read = self.halt == Halt::No && self.intake.may_read() && self.has_room();
-            let may_gather = self.open.pending_bytes() < 2 * PENDING_BYTES_MAX;
+            let may_gather = self.uncommitted_bytes() < 2 * PENDING_BYTES_MAX;
             tokio::select! {
                 done = self.intake.next_done(), if may_gather && self.intake.has_slices() => {
                     self.gather(done.ok_or(StreamError::SliceLost)?)?;
@@ -268,7 +279,10 @@ impl StreamTask {
             Some(ran) => ran.to = done.to,
             None => self.ran.push(Ran { to: done.to, digests: done.version.digests.clone() }),
         }
+        self.letter_bytes += done.letters.iter().map(letter_bytes).sum::<usize>();
         self.letters.append(&mut done.letters);
+        self.slice_bytes += done.bytes;
+        self.context.stats.backlog_bytes.fetch_sub(done.bytes.cast_signed(), Ordering::Relaxed);
         for (key, piece) in done.pieces {
             self.rows[key.output as usize] += piece.records;
             self.open.add(key, piece, now);
@@ -335,6 +349,9 @@ impl StreamTask {
         self.intake.restart(floor);
         self.open.withdraw_pending(floor);
         self.letters.clear();
+        self.letter_bytes = 0;
+        self.context.stats.backlog_bytes.fetch_add(self.slice_bytes.cast_signed(), Ordering::Relaxed);
+        self.slice_bytes = 0;
         self.ran.clear();
         self.counts = Counts::default();
         self.rows.fill(0);
@@ -360,7 +377,9 @@ impl StreamTask {
     fn commit_due(&self, now: Instant) -> bool {
         let last = self.drain.is_cancelled() && self.intake_done();
         if self.gathered == self.committed {
-            return (last && !self.open.is_empty()) || self.open.next_due().is_some_and(|due| now >= due);
+            return (last && !self.open.is_empty())
+                || self.open.next_due().is_some_and(|due| now >= due)
+                || self.pressed_by_open_batches();
         }
         let interval =
             self.context.outputs.iter().map(|output| output.seal.interval).min().unwrap_or_default();
@@ -369,12 +388,29 @@ impl StreamTask {
         last || stale
             || self.open.any_full()
             || self.open.next_due().is_some_and(|due| now >= due)
-            || self.open.pending_bytes() >= PENDING_BYTES_MAX
+            || self.uncommitted_bytes() >= PENDING_BYTES_MAX
+            || self.pressed()
+    }
+
+    /// Rows and dead letters that no outcome carries.
+    fn uncommitted_bytes(&self) -> usize {
+        self.open.pending_bytes() + self.letter_bytes
+    }
+
+    /// Whether the buffer fills up, so that what may be let go of has to be: records that ran, by an outcome.
+    fn pressed(&self) -> bool {
+        self.context.buffer.buffered_bytes() > self.context.buffer_bytes_max / 2
+    }
+
+    /// Whether it fills up with rows of batches that are not full, which nothing but sealing them takes away.
+    fn pressed_by_open_batches(&self) -> bool {
+        self.pressed() && self.open.raw_bytes() > self.context.buffer_bytes_max / 4
     }
 
     /// Whether everything that is durable in the buffer has been gathered, or cannot be now.
     fn intake_done(&self) -> bool {
-        self.halt == Halt::BadVersion || self.intake.is_done(self.context.buffer.durable_end())
+        (self.halt == Halt::BadVersion && self.stopping.is_cancelled())
+            || self.intake.is_done(self.context.buffer.durable_end())
     }
 
     fn start_commit(&mut self) {
@@ -382,13 +418,15 @@ impl StreamTask {
         if self.commit.is_some() || !self.commit_due(now) {
             return;
         }
-        let all = self.drain.is_cancelled() && self.intake_done();
+        let all = (self.drain.is_cancelled() && self.intake_done()) || self.pressed_by_open_batches();
         let due = self.open.take_due(now, all);
         let mut blobs = Vec::with_capacity(self.open.pending_bytes());
         let mut open = Vec::new();
-        for (key, piece, rows) in self.open.pending() {
+        let mut pieces = Vec::new();
+        for (id, key, piece, rows) in self.open.pending() {
             let start = blobs.len();
             blobs.extend_from_slice(rows);
+            pieces.push(id);
             open.push(OpenRows {
                 key: key.clone(),
                 records: piece.records,
@@ -409,9 +447,12 @@ impl StreamTask {
             rows,
             due,
             open,
+            pieces,
             blobs,
             letters: std::mem::take(&mut self.letters),
         });
+        self.letter_bytes = 0;
+        self.slice_bytes = 0;
         self.uncommitted_since = None;
         let task = tokio::spawn(commit.clone().run(self.context.clone()));
         self.commit = Some(Running { commit, needs_from, task });
@@ -533,6 +574,10 @@ impl StreamTask {
 
     async fn write_last_checkpoint(&mut self) -> Result<(), StreamError> {
         self.observe();
+        let left = self.context.buffer.durable_end().saturating_sub(self.committed);
+        if left > 0 {
+            tracing::warn!(stream = %self.context.name, records = left, "records are left for the next start");
+        }
         let next = (self.committed, self.entries_needed_from());
         self.checkpoint(next, true).await.map_err(StreamError::Checkpoint)
     }
@@ -588,6 +633,11 @@ impl StreamTask {
             .min()
             .unwrap_or(now)
     }
+}
+
+/// What a letter takes in memory, about.
+fn letter_bytes((letter, payload): &(Letter, Bytes)) -> usize {
+    size_of::<(Letter, Bytes)>() + payload.len() + letter.reason.len() + letter.plugin.len()
 }
 
 /// A reason out of the letters, to say what kind of failure it is.
