@@ -317,9 +317,11 @@ impl Chunk {
             let fails = std::mem::take(&mut self.turn.groups[group].staged.fails);
             failed.extend(fails.into_iter().map(|(row, reason)| (start + row as usize, reason)));
         }
+        // Rows that start from `{}` can take whatever is a value at all.
+        let empty = self.table.all_empty();
         for slot in 0..self.slots() {
             for (&group, &start) in groups.iter().zip(&starts) {
-                self.find_faults(group, start, slot, &mut failed);
+                self.find_faults(group, start, slot, empty, &mut failed);
             }
         }
         if groups.len() > 1 {
@@ -338,12 +340,19 @@ impl Chunk {
     }
 
     /// Rows that cannot take what was written to a slot.
-    fn find_faults(&self, group: usize, start: usize, slot: u32, failed: &mut Vec<(usize, String)>) {
+    fn find_faults(
+        &self,
+        group: usize,
+        start: usize,
+        slot: u32,
+        empty: bool,
+        failed: &mut Vec<(usize, String)>,
+    ) {
         let Some(store) = self.turn.groups[group].staged.field(slot) else { return };
         for &(row, fault) in &store.faults {
             failed.push((start + row as usize, self.reason(slot, fault)));
         }
-        if store.mask & SETS == 0 {
+        if store.mask & SETS == 0 || empty {
             return;
         }
         let column = self.layout.slots[self.turn.transform][slot as usize] as usize;

@@ -6,6 +6,7 @@
 //! and formats. The rules that the WIT leaves open are fixed in `README.md` and in `wit/vectors.json`.
 
 mod apply;
+mod blocks;
 mod cells;
 mod chunk;
 mod edit;

@@ -7,7 +7,7 @@ use crate::cells::{Cells, CellsRef, Column, FloatsRef, IntsRef, check_states, st
 use crate::error::Misuse;
 use crate::number;
 use crate::scan::one_value;
-use crate::text::{is_clean, quote_into, unescape_into};
+use crate::text::{clean_and_ascii, quote_into, unescape_into};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -78,6 +78,19 @@ impl Store {
         self.faults.clear();
     }
 
+    /// Makes room for cells that are pushed.
+    pub(crate) fn reserve(&mut self, rows: usize, bytes: usize) {
+        self.state.reserve(rows);
+        match self.kind {
+            Kind::Text | Kind::Raw => {
+                self.values.ends.reserve(rows);
+                self.values.data.reserve(bytes);
+            }
+            Kind::Floats => self.floats.reserve(rows),
+            Kind::Ints => self.ints.reserve(rows),
+        }
+    }
+
     /// Size for the limits, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.state.len() + self.values.data.len() + 8 * (self.floats.len() + self.ints.len())
@@ -94,14 +107,15 @@ impl Store {
     /// Text of JSON strings.
     pub(crate) fn fill_text(&mut self, values: CellsRef<'_>, rows: usize) -> Result<(), Misuse> {
         self.fill_bytes(values, rows)?;
-        if !whole_utf8(&self.values) {
+        let (clean, ascii) = clean_and_ascii(&self.values.data);
+        if !ascii && !whole_utf8(&self.values) {
             for row in 0..rows {
                 if std::str::from_utf8(self.values.as_ref().get(row)).is_err() {
                     self.faults.push((row as u32, Fault::Utf8));
                 }
             }
         }
-        self.clean = is_clean(&self.values.data);
+        self.clean = clean;
         Ok(())
     }
 
@@ -333,6 +347,5 @@ pub(crate) fn starts_inside(text: &[u8]) -> bool {
 /// Whether every value is UTF-8: the whole is, and no value starts inside a character.
 fn whole_utf8(values: &Column) -> bool {
     simdutf8::basic::from_utf8(&values.data).is_ok()
-        && (values.data.is_ascii()
-            || values.ends.iter().all(|&end| !starts_inside(values.data.get(end as usize..).unwrap_or(&[]))))
+        && values.ends.iter().all(|&end| !starts_inside(values.data.get(end as usize..).unwrap_or(&[])))
 }

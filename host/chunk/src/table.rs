@@ -211,7 +211,7 @@ impl Table {
     }
 
     /// Whether every row's base text is the empty object.
-    fn all_empty(&self) -> bool {
+    pub(crate) fn all_empty(&self) -> bool {
         self.rows.iter().all(|row| row.scan == EMPTY_SCAN)
     }
 
@@ -238,6 +238,7 @@ impl Table {
         let (rows, turn) = (self.rows.len(), self.turn());
         let Some(store) = &self.overlays[column] else { return };
         gathered.reset(store.kind);
+        gathered.reserve(rows, store.values.data.len());
         for row in 0..rows {
             let (op, value) = self.overlay(column, row);
             gathered.push(op, value);
@@ -371,15 +372,24 @@ impl Table {
     /// Base texts of all rows, once overlays are written into them.
     pub(crate) fn payloads(&mut self, layout: &Layout) -> crate::ColumnRef<'_> {
         self.flush(layout);
-        if !self.payload_reads.0 {
-            let column = &mut self.payload_reads.1;
+        // Texts that lie one behind the other are read where they are.
+        let first = self.rows.first().map_or(0, |row| row.start);
+        let last = self.rows.last().map_or(0, |row| row.end);
+        let in_order = self.rows.windows(2).all(|pair| pair[1].start == pair[0].end);
+        let (known, column) = &mut self.payload_reads;
+        if !*known {
             column.clear();
-            for row in &self.rows {
-                column.push(&self.arena[row.start as usize..row.end as usize]);
+            if in_order {
+                column.ends.extend(self.rows.iter().map(|row| row.end - first));
+            } else {
+                for row in &self.rows {
+                    column.push(&self.arena[row.range()]);
+                }
             }
-            self.payload_reads.0 = true;
+            *known = true;
         }
-        self.payload_reads.1.as_ref()
+        let data = if in_order { &self.arena[first as usize..last as usize] } else { &column.data };
+        crate::ColumnRef { data, ends: &column.ends }
     }
 
     /// Writes all overlays into the base texts. Nothing that can be read changes.

@@ -108,15 +108,31 @@ fn hex(text: &[u8]) -> u32 {
     text.iter().take(4).fold(0, |code, &byte| code << 4 | (byte as char).to_digit(16).unwrap_or(0))
 }
 
-/// Whether text can stand between quotes as it is.
-pub(crate) fn is_clean(text: &[u8]) -> bool {
-    // Blocks without an early exit inside, so that the inner loop is vectorised.
-    text.chunks(256).all(|block| {
-        let dirty = block.iter().fold(0u8, |dirty, &byte| {
-            dirty | (byte < 0x20) as u8 | (byte == b'"') as u8 | (byte == b'\\') as u8
-        });
-        dirty == 0
-    })
+/// Whether text can stand between quotes as it is, and whether it is ASCII.
+pub(crate) fn clean_and_ascii(text: &[u8]) -> (bool, bool) {
+    let (mut dirty, mut all) = (0, 0);
+    // Blocks, so that the inner loop is vectorised.
+    for block in text.chunks(256) {
+        for &byte in block {
+            dirty |= u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+            all |= byte;
+        }
+    }
+    (dirty == 0, all < 0x80)
+}
+
+/// Whether a piece of text can stand between quotes as it is.
+#[inline]
+pub(crate) fn is_clean_short(text: &[u8], span: std::ops::Range<usize>) -> bool {
+    let mut at = span.start;
+    while at < span.end {
+        let hits = special(word_at(text, at));
+        if hits != 0 {
+            return at + hits.trailing_zeros() as usize / 8 >= span.end;
+        }
+        at += 8;
+    }
+    true
 }
 
 /// Appends text as it stands between the quotes of a JSON string: `\"`, `\\`, `\b \f \n \r \t`, `\u00xx`
@@ -202,13 +218,20 @@ mod tests {
     #[test]
     fn clean_only_without_quote_backslash_and_control() {
         let mut text = vec![b'x'; 600];
-        assert!(is_clean(&text));
+        assert_eq!(clean_and_ascii(&text), (true, true));
         for byte in [b'"', b'\\', 0, 0x1f, b'\n'] {
             for at in [0, 255, 256, 599] {
                 text[at] = byte;
-                assert!(!is_clean(&text));
+                assert_eq!(clean_and_ascii(&text), (false, true));
+                for (start, end) in [(0, 600), (at, at + 1), (at.saturating_sub(5), at + 1)] {
+                    assert!(!is_clean_short(&text, start..end));
+                }
+                assert!(is_clean_short(&text, 0..at) && is_clean_short(&text, at + 1..600));
                 text[at] = 0x7f;
-                assert!(is_clean(&text));
+                assert_eq!(clean_and_ascii(&text), (true, true));
+                text[at] = 0x80;
+                assert_eq!(clean_and_ascii(&text), (true, false));
+                text[at] = b'x';
             }
         }
     }

@@ -4,13 +4,14 @@
 //! prefixes and values; values that exist once are spliced into the base text and new top-level ones appended;
 //! all else is one edit after the other. Refuses nothing: what can fail was refused when it was applied.
 
+use crate::blocks::{Blocks, Piece};
 use crate::cells::write;
 use crate::edit::{Change, edit};
 use crate::layout::Layout;
 use crate::scan::Shape;
 use crate::store::{Kind, Store, Value};
 use crate::table::{EMPTY_SCAN, NO_ROW, Table};
-use crate::text::escape_into;
+use crate::text::{escape_into, is_clean_short};
 
 struct Overlay<'a> {
     column: u32,
@@ -18,6 +19,8 @@ struct Overlay<'a> {
     map: Option<&'a [u32]>,
     /// `,"key":`
     prefix: &'a [u8],
+    /// The same in a block, if it fits.
+    lead: Option<Piece>,
     top: bool,
 }
 
@@ -29,6 +32,14 @@ impl Overlay<'_> {
             Some(map) => (map[row] != NO_ROW).then(|| map[row] as usize),
         }
     }
+
+    #[inline(always)]
+    fn put_prefix(&self, line: &mut Blocks) {
+        match &self.lead {
+            Some(lead) => lead.put_into(line),
+            None => line.put_all(self.prefix),
+        }
+    }
 }
 
 pub(crate) struct Writer<'a> {
@@ -38,6 +49,8 @@ pub(crate) struct Writer<'a> {
     /// Every overlay is at the top level.
     flat: bool,
     splices: Vec<(u32, u32, usize, usize)>,
+    /// The row being put together.
+    line: Blocks,
     value: Vec<u8>,
     from: Vec<u8>,
     to: Vec<u8>,
@@ -56,6 +69,7 @@ impl<'a> Writer<'a> {
                     store,
                     map: table.maps[store.epoch].as_deref(),
                     prefix: &field.prefix,
+                    lead: Piece::new(&field.prefix),
                     top: field.path.len() == 1,
                 })
             })
@@ -67,6 +81,7 @@ impl<'a> Writer<'a> {
             overlays,
             flat,
             splices: Vec::new(),
+            line: Blocks::default(),
             value: Vec::new(),
             from: Vec::new(),
             to: Vec::new(),
@@ -86,28 +101,30 @@ impl<'a> Writer<'a> {
     }
 
     /// A row that starts from `{}`.
-    fn assemble(&self, row: usize, out: &mut Vec<u8>) {
-        let start = out.len();
+    fn assemble(&mut self, row: usize, out: &mut Vec<u8>) {
+        let line = &mut self.line;
+        line.clear();
         for overlay in &self.overlays {
             let Some(at) = overlay.at(row) else { continue };
             match overlay.store.state[at] {
                 write::VALUE => {
-                    out.extend_from_slice(overlay.prefix);
-                    write_value(overlay.store, at, out);
+                    overlay.put_prefix(line);
+                    put_value(overlay.store, at, line, &mut self.value);
                 }
                 write::NULL => {
-                    out.extend_from_slice(overlay.prefix);
-                    out.extend_from_slice(b"null");
+                    overlay.put_prefix(line);
+                    line.put_all(b"null");
                 }
                 _ => {}
             }
         }
-        if out.len() == start {
-            out.push(b'{');
+        if line.is_empty() {
+            line.push(b'{');
         } else {
-            out[start] = b'{';
+            line.set_first(b'{');
         }
-        out.push(b'}');
+        line.push(b'}');
+        out.extend_from_slice(line.written());
     }
 
     /// False, with nothing appended, if the row needs more than replacing and appending.
@@ -138,32 +155,38 @@ impl<'a> Writer<'a> {
                 }
             }
         }
-        let text = &table.arena[..base.end as usize];
         if !touched {
-            out.extend_from_slice(&text[base.start as usize..]);
+            out.extend_from_slice(&table.arena[base.range()]);
             return true;
         }
         // Stable: new members stay in the order of the columns.
         if !self.splices.is_sorted_by_key(|splice| splice.0) {
             self.splices.sort_by_key(|splice| splice.0);
         }
-        let mut done = base.start;
+        let line = &mut self.line;
+        line.clear();
+        let mut done = base.start as usize;
         let mut first = empty;
         for &(start, end, index, at) in &self.splices {
-            out.extend_from_slice(&text[done as usize..start as usize]);
+            line.put(&table.arena, done, start as usize);
             let overlay = &self.overlays[index];
             if start == end {
-                out.extend_from_slice(&overlay.prefix[usize::from(first)..]);
+                if first {
+                    line.put_all(&overlay.prefix[1..]);
+                } else {
+                    overlay.put_prefix(line);
+                }
                 first = false;
             }
             if overlay.store.state[at] == write::NULL {
-                out.extend_from_slice(b"null");
+                line.put_all(b"null");
             } else {
-                write_value(overlay.store, at, out);
+                put_value(overlay.store, at, line, &mut self.value);
             }
-            done = end;
+            done = end as usize;
         }
-        out.extend_from_slice(&text[done as usize..]);
+        line.put(&table.arena, done, base.end as usize);
+        out.extend_from_slice(line.written());
         true
     }
 
@@ -180,7 +203,7 @@ impl<'a> Writer<'a> {
                 write::REMOVE => Change::Remove,
                 write::NULL => Change::Set(b"null"),
                 _ => {
-                    write_value(overlay.store, at, &mut self.value);
+                    overlay.store.value(at).write_json(&mut self.value);
                     Change::Set(&self.value)
                 }
             };
@@ -196,21 +219,32 @@ impl<'a> Writer<'a> {
     }
 }
 
-#[inline]
-fn write_value(store: &Store, at: usize, out: &mut Vec<u8>) {
+/// `scratch` is for text that needs escapes.
+#[inline(always)]
+fn put_value(store: &Store, at: usize, line: &mut Blocks, scratch: &mut Vec<u8>) {
     match store.kind {
         Kind::Text => {
-            let text = store.values.as_ref().get(at);
-            out.push(b'"');
-            if store.clean {
-                out.extend_from_slice(text);
+            let span = store.values.as_ref().range(at);
+            let data = &store.values.data;
+            line.push(b'"');
+            if store.clean || is_clean_short(data, span.clone()) {
+                line.put(data, span.start, span.end);
             } else {
-                escape_into(text, out);
+                scratch.clear();
+                escape_into(&data[span], scratch);
+                line.put_all(scratch);
             }
-            out.push(b'"');
+            line.push(b'"');
         }
-        Kind::Raw => out.extend_from_slice(store.values.as_ref().get(at)),
-        Kind::Floats => Value::Float(store.floats[at]).write_json(out),
-        Kind::Ints => Value::Int(store.ints[at]).write_json(out),
+        Kind::Raw => {
+            let span = store.values.as_ref().range(at);
+            line.put(&store.values.data, span.start, span.end);
+        }
+        Kind::Floats => {
+            scratch.clear();
+            Value::Float(store.floats[at]).write_json(scratch);
+            line.put_all(scratch);
+        }
+        Kind::Ints => line.push_int(store.ints[at]),
     }
 }
