@@ -9,9 +9,14 @@
 //! where its own position field equals the place where it was found, and its journal id is that of the
 //! directory. `spare-*` files hold nothing; `*.tmp` files are unfinished.
 //!
-//! `DATA/segments/<stream id>/<position>.wms`: frames of one stream, copied verbatim from journal files that
-//! were then freed, one behind the other. `DATA/set-aside/`: copies of corrupt ranges. `DATA/journal/lock`:
-//! locked with `flock` while open, holds the process id.
+//! `DATA/segments/NNNNNNNN.wms`: segments: frames of records and entries that streams still needed when the journal
+//! grew too long, copied verbatim out of the oldest journal files, which were then freed, one behind the other with
+//! growing positions. Numbers say nothing. Small or sparse segments are copied together into new ones. A frame
+//! that is in two files (the program ended before the older was freed) is the same in both. Everything in a
+//! segment was durable; frames of unknown streams belong to deleted ones. Ranges of zeros are to be passed over.
+//!
+//! `DATA/set-aside/`: copies of corrupt ranges. `DATA/journal/lock`: locked with `flock` while open, holds the
+//! process id.
 //!
 //! # Frame
 //! A header, a body, and zeros up to a multiple of 64 bytes. Numbers are little-endian.
@@ -49,7 +54,8 @@
 //! | 132 | 4 | schema id (0 = none) |
 //! | 136 | 4 | id of the key that the columns are encrypted with (0 = plain) |
 //! | 140 | 12 | nonce |
-//! | 152 | 8 each | column table: column id u16, flags u16 (bit 0 = a reader must know this column), length u32 |
+//! | 152 | 8 | records: offset behind the stream's last durable record before these, see *Offsets* |
+//! | 160 | 8 each | column table: column id u16, flags u16 (bit 0 = a reader must know this column), length u32 |
 //! | .. | | source name, source position, zeros up to a multiple of 8 |
 //!
 //! # Body
@@ -78,10 +84,17 @@
 //!   position `until` are needed no more.
 //! - 7 stream deleted: empty.
 //! - 8 snapshot of one stream: what all files before say of it, but for its records and entries: u32 length +
-//!   tenant, u32 length + name, u64 next offset, u32 number of sources, each u32 length + name, u32 partition,
+//!   tenant, u32 length + name, u64 end of the durable records, u64 next offset, u32 number of sources, each u32 length + name, u32 partition,
 //!   u32 length + position; u8 1 + u32 length + content if there is a checkpoint (whose numbers are in base
 //!   and until), else u8 0. The arrival field holds the last frame's.
 //! - 9 closed: the journal was closed in order here; empty.
+//!
+//! # Offsets
+//! An offset is given away once. When a write or sync fails, the records of that group are void (they lie behind
+//! the next file's start), but their offsets are passed over: in the stream's next frame the field at 152 is less
+//! than the base, and in a snapshot the end is less than the next offset. What lies between was never
+//! acknowledged. Offsets that are missing elsewhere, from the end of one frame to the field at 152 of the next,
+//! were acknowledged and are lost.
 //!
 //! # Reading
 //! Read the frames of each file in order. At a bad frame (magic, checksum, position, length beyond the file)
@@ -99,7 +112,7 @@ pub const MAGIC: [u8; 4] = *b"wmFr";
 /// The newest version that this program reads, and the one that it writes.
 pub const VERSION: u16 = 1;
 /// Header without column table, source name and source position.
-pub const HEADER_FIXED_BYTES: usize = 152;
+pub const HEADER_FIXED_BYTES: usize = 160;
 /// Required flags that this program knows.
 pub const REQUIRED_KNOWN: u16 = 0;
 /// Optional flag: the producer fields are set.
@@ -185,6 +198,7 @@ pub struct Header {
     pub schema: u32,
     pub key: u32,
     pub nonce: [u8; 12],
+    pub after: u64,
     pub columns: Vec<ColumnEntry>,
     pub source_name: Vec<u8>,
     pub source_position: Vec<u8>,
@@ -239,6 +253,7 @@ impl Header {
             schema: 0,
             key: 0,
             nonce: [0; 12],
+            after: 0,
             columns: Vec::new(),
             source_name: Vec::new(),
             source_position: Vec::new(),
@@ -291,6 +306,7 @@ impl Header {
         out.extend_from_slice(&self.schema.to_le_bytes());
         out.extend_from_slice(&self.key.to_le_bytes());
         out.extend_from_slice(&self.nonce);
+        out.extend_from_slice(&self.after.to_le_bytes());
         for column in &self.columns {
             out.extend_from_slice(&column.id.to_le_bytes());
             out.extend_from_slice(&column.flags.to_le_bytes());
@@ -341,7 +357,8 @@ impl Header {
             || header.body_len > limits::BODY_BYTES_MAX
             || header.count as usize > limits::RECORDS_MAX
             || (header.kind == Kind::Records
-                && header.base.checked_add(u64::from(header.count)) != Some(header.until))
+                && (header.base.checked_add(u64::from(header.count)) != Some(header.until)
+                    || header.after > header.base))
             || header.position % limits::ALIGN != 0
         {
             return Err(HeaderError::Inconsistent);
@@ -375,6 +392,7 @@ impl Header {
             schema: u32_at(bytes, 132)?,
             key: u32_at(bytes, 136)?,
             nonce: *bytes.get(140..)?.first_chunk()?,
+            after: u64_at(bytes, 152)?,
             columns: Vec::new(),
             source_name: Vec::new(),
             source_position: Vec::new(),
@@ -413,14 +431,14 @@ mod tests {
             (kind, optional, codec, partition) in (1u8..=9, any::<u16>(), any::<u8>(), any::<u32>()),
             (journal, durable, position, base) in (any::<u64>(), any::<u64>(), 0u64..1 << 50, 0u64..1 << 60),
             (count, stream, epoch, arrival) in (0u32..1000, any::<u32>(), any::<u32>(), any::<i64>()),
-            (incarnation, nonce) in (any::<[u8; 16]>(), any::<[u8; 12]>()),
+            (incarnation, nonce, skipped) in (any::<[u8; 16]>(), any::<[u8; 12]>(), 0u64..100),
             lens in prop::collection::vec((1u16..=7, any::<u16>(), 0u32..100_000), 0..8),
             (source_name, source_position) in (
                 prop::collection::vec(any::<u8>(), 0..200), prop::collection::vec(any::<u8>(), 0..200)),
         ) -> Header {
             Header {
                 optional, codec, partition, journal, durable, stream, epoch, arrival, incarnation, nonce,
-                position: position * 64, base, count, until: base + u64::from(count),
+                position: position * 64, base, after: base.saturating_sub(skipped), count, until: base + u64::from(count),
                 body_len: lens.iter().map(|l| u64::from(l.2).next_multiple_of(8)).sum(),
                 columns: lens.into_iter().map(|(id, flags, len)| ColumnEntry { id, flags, len }).collect(),
                 source_name, source_position,
@@ -460,7 +478,7 @@ mod tests {
         fn header_from_garbage_is_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..400), magic: bool) {
             if magic && bytes.len() >= 8 {
                 bytes[..4].copy_from_slice(&MAGIC);
-                bytes[4..8].copy_from_slice(&[1, 0, 152, 0]);
+                bytes[4..8].copy_from_slice(&[1, 0, 160, 0]);
             }
             prop_assert!(Header::read(&bytes).is_err());
         }

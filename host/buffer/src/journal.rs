@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::disk::{Disk, RealDisk};
 use crate::error::{AppendError, OpenError, StreamError};
 use crate::format::Kind;
+use crate::mover::Mover;
 use crate::queue::Work;
 use crate::state::{Shared, StreamCore};
 use crate::stream::{self, Stream, StreamKey, StreamOptions};
@@ -32,7 +33,8 @@ pub struct Options {
     pub durability: Durability,
     /// Size of a journal file; a larger frame gets a larger file.
     pub file_bytes: u64,
-    /// Reserved: once the journal is longer, what slow streams still need moves into segments.
+    /// Once the journal is about to be longer, what slow streams still need moves to segments. It may pass this
+    /// by a half and two files while that goes on; then records wait.
     pub max_journal_bytes: u64,
     /// Most buffered bytes of all streams together.
     pub max_total_bytes: u64,
@@ -110,7 +112,9 @@ pub struct Stats {
 /// The journal of a data directory. Dropping it without `close` ends it as a crash would.
 pub struct Journal {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+    #[cfg(any(test, feature = "testing"))]
+    writer: Option<std::sync::Mutex<Writer>>,
 }
 
 impl Journal {
@@ -125,44 +129,41 @@ impl Journal {
         dir: &Path,
         options: Options,
     ) -> Result<(Journal, Recovery), OpenError> {
-        if options.file_bytes < limits::FILE_BYTES_MIN {
-            return Err(OpenError::Option { option: "file_bytes", what: "at least 16 KiB" });
-        }
-        if options.queue_bytes == 0 {
-            return Err(OpenError::Option { option: "queue_bytes", what: "more than 0" });
-        }
-        let journal = dir.join("journal");
-        let failed = |action: &'static str| {
-            let path = journal.clone();
-            move |source| OpenError::Disk { action, path, source }
+        let (writer, shared, recovery) = open(disk, dir, options, true)?;
+        let failed = |source| OpenError::Disk { action: "start a thread for", path: dir.to_owned(), source };
+        let mut journal = Journal {
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
+            #[cfg(any(test, feature = "testing"))]
+            writer: None,
         };
-        disk.create_dir(&journal).map_err(failed("create"))?;
-        let lock = match disk.lock(&journal.join("lock")).map_err(failed("lock"))? {
-            Ok(lock) => lock,
-            Err(pid) => return Err(OpenError::Locked { path: dir.to_owned(), pid }),
-        };
-        let mut found = recovery::recover(disk.as_ref(), dir, options.file_bytes)?;
-        found.state.lock = Some(lock);
-        let journal_id = match found.journal_id {
-            Some(id) => id,
-            None => {
-                let mut id = [0; 8];
-                disk.entropy(&mut id).map_err(failed("draw an identity for"))?;
-                u64::from_le_bytes(id)
-            }
-        };
-        let shared = Arc::new(Shared::new(disk, dir, options, (journal_id, found.epoch), found.state));
-        let writer = Writer::open(Arc::clone(&shared), found.end, found.next_number)
-            .map_err(failed("start a file in"))?;
+        journal.threads.push(Mover::start(Arc::clone(&shared)).map_err(failed)?);
         let thread = std::thread::Builder::new().name("wasmill-journal".into());
-        let guard = CloseOnDrop(Arc::clone(&shared));
-        let thread = thread
-            .spawn(move || {
-                let _guard = guard;
-                writer.run();
-            })
-            .map_err(failed("start the writer of"))?;
-        Ok((Journal { shared, thread: Some(thread) }, found.recovery))
+        let thread = thread.spawn(move || {
+            let _end = CloseOnDrop(shared);
+            writer.run();
+        });
+        journal.threads.push(thread.map_err(failed)?);
+        Ok((journal, recovery))
+    }
+
+    /// The same without threads: everything is done by `step`, so that a test decides the order.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn open_stepped(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+    ) -> Result<(Journal, Recovery), OpenError> {
+        let (writer, shared, recovery) = open(disk, dir, options, false)?;
+        Ok((Journal { shared, threads: Vec::new(), writer: Some(std::sync::Mutex::new(writer)) }, recovery))
+    }
+
+    /// Commits what waits as one group, moves and frees what can be. Does nothing on a journal with threads.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn step(&self) {
+        if let Some(writer) = &self.writer {
+            crate::state::lock(writer).step();
+        }
     }
 
     /// The stream of this name, created durably if there is none.
@@ -231,7 +232,7 @@ impl Journal {
             failed_writes: get(&counters.failed_writes),
             journal_files: state.files.len() as u64,
             journal_bytes: state.journal_bytes(),
-            segment_bytes: 0,
+            segment_bytes: state.segment_bytes(),
             buffered_bytes: get(&self.shared.buffered),
             cached_bytes: state.cache.bytes,
         }
@@ -241,13 +242,61 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         self.shared.queue.close();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("journal writer panicked");
+        self.shared.mover.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the journal panicked");
+            }
         }
+        end(&self.shared);
         self.shared.state().lock = None;
     }
+}
+
+/// Recovers and starts a file behind what was found.
+fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: Options,
+    threaded: bool,
+) -> Result<(Writer, Arc<Shared>, Recovery), OpenError> {
+    if options.file_bytes < limits::FILE_BYTES_MIN {
+        return Err(OpenError::Option { option: "file_bytes", what: "at least 16 KiB" });
+    }
+    if options.queue_bytes == 0 {
+        return Err(OpenError::Option { option: "queue_bytes", what: "more than 0" });
+    }
+    let journal = dir.join("journal");
+    let failed = |action: &'static str| {
+        let path = journal.clone();
+        move |source| OpenError::Disk { action, path, source }
+    };
+    disk.create_dir(&journal).map_err(failed("create"))?;
+    let lock = match disk.lock(&journal.join("lock")).map_err(failed("lock"))? {
+        Ok(lock) => lock,
+        Err(pid) => return Err(OpenError::Locked { path: dir.to_owned(), pid }),
+    };
+    let mut found = recovery::recover(disk.as_ref(), dir, options.file_bytes)?;
+    found.state.lock = Some(lock);
+    let journal_id = match found.journal_id {
+        Some(id) => id,
+        None => {
+            let mut id = [0; 8];
+            disk.entropy(&mut id).map_err(failed("draw an identity for"))?;
+            u64::from_le_bytes(id)
+        }
+    };
+    let shared = Arc::new(Shared::new(disk, dir, options, (journal_id, found.epoch), found.state));
+    let writer = Writer::open(Arc::clone(&shared), found.end, found.next_number, threaded)
+        .map_err(failed("start a file in"))?;
+    Ok((writer, shared, found.recovery))
+}
+
+/// Nothing becomes durable any more: whoever waits learns it.
+fn end(shared: &Shared) {
+    shared.closed.store(true, Ordering::Release);
+    shared.queue.close();
+    shared.state().streams.values().for_each(|stream| stream.core.wake());
 }
 
 /// However the writer ends, nobody waits for it in vain.
@@ -255,8 +304,6 @@ struct CloseOnDrop(Arc<Shared>);
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
-        self.0.closed.store(true, Ordering::Release);
-        self.0.queue.close();
-        self.0.state().streams.values().for_each(|stream| stream.core.wake());
+        end(&self.0);
     }
 }

@@ -10,9 +10,9 @@
 //! As a record meets the modules: [`Stream`] encodes columns on the caller's thread, `queue` bounds what
 //! waits, `writer` commits groups, `state` indexes what is durable, `recovery` rebuilds it at open.
 //!
-//! Not yet: moving what slow streams still need out of old files into segments. Until then a slow stream pins its
-//! oldest file and every newer one, so that disk use can pass `max_bytes` and `max_total_bytes`, which count needed
-//! frames only; `max_journal_bytes` has no effect.
+//! Disk use is bounded: what slow streams still need of the oldest journal files moves to segments (`segment`,
+//! `mover`), so that the journal stays near `max_journal_bytes` and segments below about twice what
+//! `max_total_bytes` lets in. Entries are never refused for want of room, and count too.
 
 mod disk;
 mod error;
@@ -20,12 +20,17 @@ pub mod format;
 mod frame;
 mod journal;
 mod limits;
+mod mover;
 mod queue;
 mod records;
 mod recovery;
+mod scan;
+mod segment;
 mod snapshot;
 mod state;
 mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod wire;
 mod writer;
 

@@ -30,8 +30,11 @@ pub(crate) const CHARGE_BYTES_MIN: u64 = 2048;
 pub(crate) const FILE_BYTES_MIN: u64 = 16 * 1024;
 /// Slices of one vectored write (`IOV_MAX` on Linux).
 pub(crate) const IO_SLICES_MAX: usize = 1024;
-/// Free journal files that are kept for the next rotation.
+/// Free journal files that are kept for the next rotation. The last one is for checkpoints and entries, which
+/// free space on a full disk.
 pub(crate) const SPARES_MAX: usize = 4;
+/// Bytes of one write while frames are copied to a segment.
+pub(crate) const COPY_BYTES: usize = 1 << 20;
 
 const _: () =
     assert!(SOURCE_NAME_BYTES_MAX + SOURCE_POSITION_BYTES_MAX + COLUMNS_MAX * 8 + 256 <= HEADER_BYTES_MAX);

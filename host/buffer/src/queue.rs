@@ -149,7 +149,19 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Everything that waits, or `None` once the queue is closed and empty.
+    /// Makes the writer look for files to free.
+    pub(crate) fn poke(&self) {
+        lock(&self.inner).kicked = true;
+        self.filled.notify_one();
+    }
+
+    /// Everything that waits now, or nothing.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn try_take(&self, into: &mut Vec<Item>) {
+        Queue::drain(&mut lock(&self.inner), into);
+    }
+
+    /// Everything that waits (nothing after `poke`); false once the queue is closed and empty.
     pub(crate) fn take(&self, into: &mut Vec<Item>) -> bool {
         let mut inner = lock(&self.inner);
         while inner.items.is_empty() && !inner.kicked {

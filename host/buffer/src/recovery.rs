@@ -1,22 +1,25 @@
-//! Rebuilding the state from the journal's files: scan, verify, cut a torn tail, set corruption aside.
+//! Rebuilding the state from segments and journal files: scan, verify, cut a torn tail, set corruption aside.
 //!
-//! Changes nothing on disk but copies under `set-aside/` and whole files that are no journal.
+//! Holds one journal file in memory at a time. Changes nothing on disk but copies under `set-aside/` and whole
+//! files that are no journal.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::disk::{Disk, read_full};
+use crate::disk::{Disk, DiskFile, read_full, write_full};
 use crate::error::OpenError;
 use crate::format::{Header, HeaderError, Kind, MAGIC};
-use crate::frame::{content, is_sound};
+use crate::frame::content;
 use crate::journal::{Corrupt, Recovery, Torn};
-use crate::snapshot;
-use crate::state::{FrameRef, State, Store, StreamCore, StreamState};
+use crate::scan::{Event, Newer, Scan};
+use crate::state::{FrameRef, Segment, State, Store, StreamCore, StreamState};
 use crate::wire::{Take, u64_at};
+use crate::{limits, segment, snapshot};
 
 /// What opening continues from.
 pub(crate) struct Found {
@@ -28,18 +31,9 @@ pub(crate) struct Found {
     pub(crate) next_number: u64,
 }
 
-/// A frame, or what stands where one should be (`ok` = false; with its header if that is sound).
-struct Event {
-    at: u64,
-    len: u64,
-    header: Option<Header>,
-    ok: bool,
-}
-
 struct Input {
     number: u64,
     store: Arc<Store>,
-    data: Bytes,
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
@@ -69,13 +63,25 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
             let file = disk.open(&path).map_err(failed("open", &path))?;
             found.state.next_spare = found.state.next_spare.max(number + 1);
             if file.len().map_err(failed("open", &path))? == file_bytes {
-                found.state.spares.push(Arc::new(Store { path, file, start: 0, bytes: file_bytes }));
+                found.state.spares.push_back(Store::new(path, file, 0, file_bytes));
             } else {
                 disk.remove(&path).map_err(failed("remove", &path))?;
             }
         }
     }
-    let mut pass = Pass { disk, dir, found, tombs: HashSet::new(), orphans: BTreeMap::new(), closed: false };
+    if !numbered.is_empty() {
+        // As with their content: what only the cache holds is made durable before it is believed.
+        disk.sync_dir(&journal).map_err(failed("sync", &journal))?;
+    }
+    let mut pass = Pass {
+        disk,
+        dir,
+        found,
+        tombs: HashSet::new(),
+        orphans: BTreeMap::new(),
+        moved: Vec::new(),
+        closed: false,
+    };
     let mut inputs: Vec<Input> = Vec::new();
     let last_number = numbered.keys().next_back().copied();
     for (number, path) in numbered {
@@ -84,18 +90,45 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
             inputs.push(input);
         }
     }
+    pass.segments()?;
     for index in 0..inputs.len() {
         let next = inputs.get(index + 1).map(|next| next.store.start);
         if let Some(input) = inputs.get(index) {
-            pass.file(input, next)?;
-        }
-        // Its bytes are needed no more; the file stays listed.
-        if let Some(input) = inputs.get_mut(index) {
-            input.data = Bytes::new();
+            let data =
+                read_from(input.store.file.as_ref(), u64::MAX).map_err(failed("read", &input.store.path))?;
+            pass.file(input, &data, next)?;
             pass.found.state.files.push_back(Arc::clone(&input.store));
         }
     }
     Ok(pass.finish())
+}
+
+/// At most `most` bytes from the start of a file.
+fn read_from(file: &dyn DiskFile, most: u64) -> std::io::Result<Bytes> {
+    let mut data = vec![0; usize::try_from(file.len()?.min(most)).unwrap_or(usize::MAX)];
+    let len = read_full(file, &mut data, 0)?;
+    data.truncate(len);
+    Ok(data.into())
+}
+
+/// Copies a range that cannot be used to `set-aside/`, for a human to look at.
+pub(crate) fn set_aside(disk: &dyn Disk, dir: &Path, path: &Path, at: u64, bytes: &[u8]) -> Option<PathBuf> {
+    let dir = dir.join("set-aside");
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let copy = dir.join(format!("{name}-{at}"));
+    let done = disk.create_dir(&dir).and_then(|()| {
+        let file = disk.create(&copy, 0, false)?;
+        write_full(file.as_ref(), &mut [std::io::IoSlice::new(bytes)], 0)?;
+        file.sync()?;
+        disk.sync_dir(&dir)
+    });
+    match done {
+        Ok(()) => Some(copy),
+        Err(error) => {
+            tracing::warn!(error = %error, path = %copy.display(), "cannot set corrupt bytes aside");
+            None
+        }
+    }
 }
 
 struct Pass<'a> {
@@ -105,11 +138,13 @@ struct Pass<'a> {
     tombs: HashSet<u32>,
     /// Frames of streams whose name is not known (yet).
     orphans: BTreeMap<u32, Vec<(Header, FrameRef)>>,
+    /// Frames in segments, with their streams.
+    moved: Vec<(u32, FrameRef)>,
     closed: bool,
 }
 
 impl Pass<'_> {
-    /// Reads a file and finds its start. `None` if it holds nothing of this journal.
+    /// Finds a file's start. `None` if it holds nothing of this journal.
     fn open(&mut self, number: u64, path: PathBuf, last: bool) -> Result<Option<Input>, OpenError> {
         let file = self.disk.open(&path).map_err(failed("open", &path))?;
         if last {
@@ -118,11 +153,12 @@ impl Pass<'_> {
             file.forget_cache().map_err(failed("read", &path))?;
         }
         let bytes = file.len().map_err(failed("read", &path))?;
-        let mut data = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
-        let len = read_full(file.as_ref(), &mut data, 0).map_err(failed("read", &path))?;
-        data.truncate(len);
-        let data = Bytes::from(data);
+        let mut data =
+            read_from(file.as_ref(), limits::HEADER_BYTES_MAX as u64 * 2).map_err(failed("read", &path))?;
         let mut at = 0;
+        if Header::read(&data).is_err() {
+            data = read_from(file.as_ref(), u64::MAX).map_err(failed("read", &path))?;
+        }
         let first = loop {
             match data.get(at..).map(Header::read) {
                 None => break None,
@@ -137,18 +173,11 @@ impl Pass<'_> {
         };
         let Some(first) = first else {
             if data.iter().any(|byte| *byte != 0) {
-                let set_aside = self.set_aside(&path, 0, &data);
+                let set_aside = set_aside(self.disk, self.dir, &path, 0, &data);
                 if set_aside.is_some() {
                     self.disk.remove(&path).map_err(failed("remove", &path))?;
                 }
-                self.corrupt(Corrupt {
-                    file: path,
-                    at: 0,
-                    bytes: len as u64,
-                    set_aside,
-                    stream: None,
-                    offsets: None,
-                });
+                self.corrupt(Corrupt { file: path, at: 0, bytes, set_aside, stream: None, offsets: None });
             } else {
                 self.disk.remove(&path).map_err(failed("remove", &path))?;
             }
@@ -156,7 +185,7 @@ impl Pass<'_> {
         };
         if at == 0 && first.kind == Kind::FileStart {
             let end = first.header_len() + usize::try_from(first.body_len).unwrap_or(0);
-            let body = data.slice(first.header_len().min(len)..end.min(len));
+            let body = data.slice(first.header_len().min(data.len())..end.min(data.len()));
             let start = snapshot::read_file_start(&content(&first, &body));
             if start.is_some_and(|(own, _)| own != number) {
                 // A spare whose new name was not durable yet: nothing in it was acknowledged.
@@ -168,55 +197,96 @@ impl Pass<'_> {
             return Err(OpenError::Foreign { file: path });
         }
         let start = first.position - at as u64;
-        Ok(Some(Input { number, store: Arc::new(Store { path, file, start, bytes }), data }))
+        Ok(Some(Input { number, store: Store::new(path, file, start, bytes) }))
     }
 
-    fn file(&mut self, input: &Input, next: Option<u64>) -> Result<(), OpenError> {
+    /// Indexes what was moved out of files that may be gone.
+    fn segments(&mut self) -> Result<(), OpenError> {
+        let dir = self.dir.join("segments");
+        let names = self.disk.list(&dir).map_err(failed("list", &dir))?;
+        if !names.is_empty() {
+            // A name that only the cache holds must be durable before anything is freed on its account.
+            self.disk.sync_dir(&dir).map_err(failed("sync", &dir))?;
+        }
+        for name in names {
+            let path = dir.join(&name);
+            if name.ends_with(".tmp") {
+                self.disk.remove(&path).map_err(failed("remove", &path))?;
+            }
+            let Some(number) = name.strip_suffix(".wms").and_then(|n| n.parse::<u64>().ok()) else {
+                continue;
+            };
+            let state = &mut self.found.state;
+            state.next_segment = state.next_segment.max(number + 1);
+            // Without a journal nobody knows the streams: the file is left for a human.
+            let Some(journal) = self.found.journal_id else { continue };
+            let file = self.disk.open(&path).map_err(failed("open", &path))?;
+            let segment = segment::read(&path, file, journal)?;
+            for bad in segment.bad {
+                let mut bytes = vec![0; usize::try_from(bad.end - bad.start).unwrap_or(0)];
+                let len = read_full(segment.store.file.as_ref(), &mut bytes, bad.start).unwrap_or(0);
+                bytes.truncate(len);
+                let set_aside = set_aside(self.disk, self.dir, &path, bad.start, &bytes);
+                let (file, bytes) = (path.clone(), bad.end - bad.start);
+                self.corrupt(Corrupt { file, at: bad.start, bytes, set_aside, stream: None, offsets: None });
+            }
+            self.moved.extend(segment.frames);
+            self.found.state.segments.push(Segment { store: segment.store, until: segment.until });
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, input: &Input, data: &Bytes, next: Option<u64>) -> Result<(), OpenError> {
         let start = input.store.start;
         let journal = self.found.journal_id.unwrap_or(0);
-        let end = next.map_or(input.data.len() as u64, |next| next.saturating_sub(start));
-        let (events, tail) = scan(&input.data, start, journal, end)
-            .map_err(|(at, needs)| OpenError::Newer { file: input.store.path.clone(), at, needs })?;
-        let mut known = start;
-        for event in events.iter() {
-            if let Some(header) = &event.header {
-                known = known.max(header.durable);
-                if event.ok && header.kind == Kind::Closed {
-                    known = known.max(start + event.at + event.len);
+        let end = next.map_or(data.len() as u64, |next| next.saturating_sub(start));
+        let newer = |Newer(at, needs)| OpenError::Newer { file: input.store.path.clone(), at, needs };
+        // Of the last file the end is not known: everything was durable that a later frame says was.
+        let known = match next {
+            Some(next) => next,
+            None => {
+                let mut known = start;
+                let mut scan = Scan::new(data, start, journal, end);
+                while let Some(event) = scan.step().map_err(newer)? {
+                    if let Some(header) = &event.header {
+                        known = known.max(header.durable);
+                        if event.ok && header.kind == Kind::Closed {
+                            known = known.max(start + event.at + event.len);
+                        }
+                    }
                 }
+                known
             }
-        }
-        let known = next.unwrap_or(known);
+        };
         self.closed = false;
         let mut valid = start;
-        let mut cut = None;
-        for (index, event) in events.iter().enumerate() {
-            if !event.ok && start + event.at >= known {
-                cut = Some(index);
-                break;
+        let mut torn: Option<Torn> = None;
+        let mut scan = Scan::new(data, start, journal, end);
+        while let Some(event) = scan.step().map_err(newer)? {
+            let stop = (event.at + event.len).min(data.len() as u64);
+            let records = event.header.as_ref().map(|header| u64::from(header.count));
+            if let Some(torn) = &mut torn {
+                torn.bytes = stop - torn.at;
+                torn.records = torn.records.zip(records).map(|(a, b)| a + b);
+            } else if !event.ok && start + event.at >= known {
+                let file = input.store.path.clone();
+                torn = Some(Torn { file, at: event.at, bytes: stop - event.at, records });
+            } else {
+                valid = start + event.at + event.len;
+                self.event(input, data, &event);
             }
-            valid = start + event.at + event.len;
-            self.event(input, event);
         }
-        if let Some(index) = cut {
-            let torn = events.get(index..).unwrap_or_default();
-            let at = torn.first().map_or(0, |event| event.at);
-            let stop = torn.last().map_or(at, |event| event.at + event.len).min(input.data.len() as u64);
-            let records = torn.iter().map(|e| e.header.as_ref().map(|h| u64::from(h.count))).sum();
-            self.found.recovery.torn.push(Torn {
-                file: input.store.path.clone(),
-                at,
-                bytes: stop - at,
-                records,
-            });
+        let tail = scan.at;
+        if let Some(torn) = torn {
+            self.found.recovery.torn.push(torn);
         } else if next.is_some() && tail < end {
-            self.damaged(input, tail, end - tail, None);
+            self.damaged(input, data, tail, end - tail, None);
         } else if next.is_none() {
-            let rest = input.data.get(usize::try_from(tail).unwrap_or(usize::MAX)..).unwrap_or_default();
+            let rest = data.get(usize::try_from(tail).unwrap_or(usize::MAX)..).unwrap_or_default();
             let ours = u64_at(rest, 40).is_none_or(|position| position == start + tail);
             let bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
             if start + tail < known {
-                self.damaged(input, tail, known - start - tail, None);
+                self.damaged(input, data, tail, known - start - tail, None);
             } else if bytes > 0 && ours && (rest.starts_with(&MAGIC) || rest.len() < 64) {
                 let file = input.store.path.clone();
                 self.found.recovery.torn.push(Torn { file, at: tail, bytes, records: None });
@@ -227,14 +297,14 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn event(&mut self, input: &Input, event: &Event) {
+    fn event(&mut self, input: &Input, data: &Bytes, event: &Event) {
         let Some(header) = event.header.as_ref().filter(|_| event.ok) else {
-            return self.damaged(input, event.at, event.len, event.header.as_ref());
+            return self.damaged(input, data, event.at, event.len, event.header.as_ref());
         };
         self.closed = header.kind == Kind::Closed;
         self.found.epoch = self.found.epoch.max(header.epoch);
         let from = usize::try_from(event.at).unwrap_or(0) + header.header_len();
-        let body = input.data.slice(from..from + usize::try_from(header.body_len).unwrap_or(0));
+        let body = data.slice(from..from + usize::try_from(header.body_len).unwrap_or(0));
         let content = content(header, &body);
         if self.tombs.contains(&header.stream) {
             return;
@@ -281,20 +351,17 @@ impl Pass<'_> {
         }
     }
 
-    fn damaged(&mut self, input: &Input, at: u64, len: u64, header: Option<&Header>) {
-        let from = usize::try_from(at).unwrap_or(usize::MAX).min(input.data.len());
-        let to = usize::try_from(at + len).unwrap_or(usize::MAX).min(input.data.len());
-        let set_aside = self.set_aside(&input.store.path, at, input.data.get(from..to).unwrap_or_default());
+    fn damaged(&mut self, input: &Input, data: &Bytes, at: u64, len: u64, header: Option<&Header>) {
+        let from = usize::try_from(at).unwrap_or(usize::MAX).min(data.len());
+        let to = usize::try_from(at + len).unwrap_or(usize::MAX).min(data.len());
+        let set_aside =
+            set_aside(self.disk, self.dir, &input.store.path, at, data.get(from..to).unwrap_or_default());
         let stream = header.and_then(|h| self.found.state.streams.get_mut(&h.stream));
-        if let (Some(header), Some(stream)) = (header, &stream)
-            && header.kind == Kind::Records
-        {
-            debug_assert_eq!(header.stream, stream.core.id);
-        }
         let offsets = header.filter(|h| h.kind == Kind::Records).map(|h| h.base..h.until);
         let key = stream.map(|stream| {
             if let Some(offsets) = &offsets {
                 // These offsets were given away.
+                stream.end = stream.end.max(offsets.end);
                 stream.next_offset = stream.next_offset.max(offsets.end);
             }
             stream.core.key.clone()
@@ -308,46 +375,33 @@ impl Pass<'_> {
         self.found.recovery.corrupt.push(corrupt);
     }
 
-    fn set_aside(&self, path: &Path, at: u64, bytes: &[u8]) -> Option<PathBuf> {
-        let dir = self.dir.join("set-aside");
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let copy = dir.join(format!("{name}-{at}"));
-        let done = self.disk.create_dir(&dir).and_then(|()| {
-            let file = self.disk.create(&copy, 0, false)?;
-            crate::disk::write_full(file.as_ref(), &mut [std::io::IoSlice::new(bytes)], 0)?;
-            file.sync()?;
-            self.disk.sync_dir(&dir)
-        });
-        done.ok().map(|()| copy)
-    }
-
     fn finish(mut self) -> Found {
         for (_, frames) in std::mem::take(&mut self.orphans) {
             for (header, frame) in frames {
-                let mut bytes = vec![0; frame.len as usize];
-                let len = read_full(frame.store.file.as_ref(), &mut bytes, frame.at).unwrap_or(0);
-                let set_aside =
-                    self.set_aside(&frame.store.path, frame.at, bytes.get(..len).unwrap_or_default());
                 let offsets = (header.kind == Kind::Records).then_some(header.base..header.until);
-                let (file, bytes) = (frame.store.path.clone(), u64::from(frame.len));
-                self.corrupt(Corrupt { file, at: frame.at, bytes, set_aside, stream: None, offsets });
+                self.orphan(&frame, offsets);
             }
         }
+        self.merge();
         let Found { state, recovery, .. } = &mut self.found;
         for stream in state.streams.values_mut() {
             let mut expected = stream.records_from;
             for frame in &stream.records {
-                if frame.base > expected {
-                    recovery.lost.push((stream.core.key.clone(), expected..frame.base));
+                if frame.after > expected {
+                    recovery.lost.push((stream.core.key.clone(), expected..frame.after));
                 }
                 expected = expected.max(frame.until);
             }
-            if stream.next_offset > expected {
-                recovery.lost.push((stream.core.key.clone(), expected..stream.next_offset));
+            if stream.end > expected {
+                recovery.lost.push((stream.core.key.clone(), expected..stream.end));
             }
-            let charge = stream.records.iter().chain(&stream.entries).map(FrameRef::charge).sum();
+            let mut charge = 0;
+            for frame in stream.records.iter().chain(&stream.entries) {
+                charge += frame.charge();
+                frame.store.live.fetch_add(u64::from(frame.len), Ordering::Relaxed);
+            }
             stream.core.buffered.store(charge, Ordering::Relaxed);
-            stream.core.durable_end.send_replace(stream.next_offset);
+            stream.core.durable_end.send_replace(stream.end);
             recovery.streams.push(stream.core.key.clone());
         }
         let first = self.found.journal_id.is_none();
@@ -358,11 +412,57 @@ impl Pass<'_> {
         }
         self.found
     }
+
+    /// Reports a frame of a stream that nobody knows.
+    fn orphan(&mut self, frame: &FrameRef, offsets: Option<Range<u64>>) {
+        let mut bytes = vec![0; frame.len as usize];
+        let len = read_full(frame.store.file.as_ref(), &mut bytes, frame.at).unwrap_or(0);
+        let bytes = bytes.get(..len).unwrap_or_default();
+        let set_aside = set_aside(self.disk, self.dir, &frame.store.path, frame.at, bytes);
+        let file = frame.store.path.clone();
+        let bytes = u64::from(frame.len);
+        self.corrupt(Corrupt { file, at: frame.at, bytes, set_aside, stream: None, offsets });
+    }
+
+    /// Puts frames from segments where they belong: before and between those of the journal. One that is in both
+    /// is taken from the segment, because its journal file is about to be freed.
+    fn merge(&mut self) {
+        let mut moved: BTreeMap<u32, BTreeMap<u64, FrameRef>> = BTreeMap::new();
+        for (id, frame) in std::mem::take(&mut self.moved) {
+            moved.entry(id).or_default().insert(frame.position, frame);
+        }
+        for (id, mut frames) in moved {
+            let Some(stream) = self.found.state.streams.get_mut(&id) else {
+                // Deleted, unless what named it may be corrupt.
+                if !self.tombs.contains(&id) && !self.found.recovery.corrupt.is_empty() {
+                    for frame in frames.values() {
+                        self.orphan(frame, None);
+                    }
+                }
+                continue;
+            };
+            for frame in stream.records.drain(..).chain(stream.entries.drain(..)) {
+                frames.entry(frame.position).or_insert(frame);
+            }
+            for frame in frames.into_values() {
+                match frame.kind {
+                    Kind::Records => {
+                        stream.end = stream.end.max(frame.until);
+                        stream.next_offset = stream.next_offset.max(frame.until);
+                        stream.records.push_back(frame);
+                    }
+                    _ => stream.entries.push_back(frame),
+                }
+            }
+            stream.release(|_| {});
+        }
+    }
 }
 
 fn index(stream: &mut StreamState, header: &Header, frame: FrameRef, content: &Bytes) {
     match header.kind {
         Kind::Records => {
+            stream.end = stream.end.max(header.until);
             stream.next_offset = stream.next_offset.max(header.until);
             stream.last_arrival = stream.last_arrival.max(header.arrival);
             if !header.source_name.is_empty() || !header.source_position.is_empty() {
@@ -379,46 +479,4 @@ fn index(stream: &mut StreamState, header: &Header, frame: FrameRef, content: &B
         _ => stream.entries.push_back(frame),
     }
     stream.release(|_| {});
-}
-
-/// All frames and bad ranges up to `end`, and where the last one ended.
-fn scan(data: &Bytes, start: u64, journal: u64, end: u64) -> Result<(Vec<Event>, u64), (u64, HeaderError)> {
-    let slice = |at: u64| data.get(usize::try_from(at).unwrap_or(usize::MAX)..).unwrap_or_default();
-    let place = |at: u64| u64_at(slice(at), 32) == Some(journal) && u64_at(slice(at), 40) == Some(start + at);
-    let mut events = Vec::new();
-    let mut at = 0;
-    while at < end.min(data.len() as u64) {
-        if place(at) {
-            match Header::read(slice(at)) {
-                Ok(header) => {
-                    let len = header.frame_len();
-                    let from = usize::try_from(at).unwrap_or(0) + header.header_len();
-                    let to = from + usize::try_from(header.body_len).unwrap_or(0);
-                    let fits = at + len <= end && to <= data.len();
-                    let ok = fits
-                        && crc32c::crc32c(&data[from..to]) == header.body_crc
-                        && is_sound(&header, &data.slice(from..to));
-                    events.push(Event { at, len: len.min(end - at), header: Some(header), ok });
-                    at += len;
-                    continue;
-                }
-                Err(
-                    needs @ (HeaderError::Version(_) | HeaderError::Features(_) | HeaderError::Column(_)),
-                ) => {
-                    return Err((at, needs));
-                }
-                Err(_) => {}
-            }
-        }
-        let mut next = at + 64;
-        while next < end && next < data.len() as u64 && !(place(next) && Header::read(slice(next)).is_ok()) {
-            next += 64;
-        }
-        if next >= end || next >= data.len() as u64 {
-            break;
-        }
-        events.push(Event { at, len: next - at, header: None, ok: false });
-        at = next;
-    }
-    Ok((events, at))
 }

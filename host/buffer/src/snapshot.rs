@@ -42,6 +42,7 @@ pub(crate) fn of_stream(state: &StreamState) -> (Header, Body) {
     header.arrival = state.last_arrival;
     let mut out = Vec::new();
     put_key(&mut out, &state.core.key);
+    put_u64(&mut out, state.end);
     put_u64(&mut out, state.next_offset);
     put_u32(&mut out, u32::try_from(state.sources.len()).unwrap_or(0));
     for ((name, partition), position) in &state.sources {
@@ -64,7 +65,8 @@ pub(crate) fn of_stream(state: &StreamState) -> (Header, Body) {
 pub(crate) fn apply(header: &Header, content: &[u8], state: &mut StreamState) -> Option<()> {
     let mut take = Take(content);
     take_key(&mut take)?;
-    state.next_offset = state.next_offset.max(take.u64()?);
+    state.end = state.end.max(take.u64()?);
+    state.next_offset = state.next_offset.max(take.u64()?).max(state.end);
     for _ in 0..take.u32()? {
         let name = String::from_utf8(take.prefixed()?.to_vec()).ok()?;
         let partition = take.u32()?;

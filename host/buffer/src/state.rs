@@ -16,6 +16,7 @@ use crate::format::{Header, Kind};
 use crate::frame::Frame;
 use crate::journal::Options;
 use crate::limits;
+use crate::mover::Mover;
 use crate::queue::Queue;
 use crate::stream::StreamKey;
 
@@ -26,6 +27,25 @@ pub(crate) struct Store {
     /// Journal position of its first byte (segments: of its first frame).
     pub(crate) start: u64,
     pub(crate) bytes: u64,
+    /// Bytes of the frames in it that are needed.
+    pub(crate) live: AtomicU64,
+}
+
+impl Store {
+    pub(crate) fn new(path: PathBuf, file: Arc<dyn DiskFile>, start: u64, bytes: u64) -> Arc<Store> {
+        Arc::new(Store { path, file, start, bytes, live: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn live(&self) -> u64 {
+        self.live.load(Ordering::Relaxed)
+    }
+}
+
+/// A segment file.
+pub(crate) struct Segment {
+    pub(crate) store: Arc<Store>,
+    /// Journal position behind the start of its last frame.
+    pub(crate) until: u64,
 }
 
 /// Where a durable frame lies.
@@ -37,6 +57,8 @@ pub(crate) struct FrameRef {
     /// First offset; of an entry, start of its input.
     pub(crate) base: u64,
     pub(crate) until: u64,
+    /// Records: end of the durable records before these.
+    pub(crate) after: u64,
     /// Of the first record, ns since 1970.
     pub(crate) arrival: i64,
     pub(crate) len: u32,
@@ -51,6 +73,7 @@ impl FrameRef {
             position: header.position,
             base: header.base,
             until: header.until,
+            after: header.after,
             arrival: header.arrival,
             len: u32::try_from(header.frame_len()).unwrap_or(u32::MAX),
             kind: header.kind,
@@ -100,6 +123,9 @@ impl StreamCore {
 /// The durable state of one stream.
 pub(crate) struct StreamState {
     pub(crate) core: Arc<StreamCore>,
+    /// Offset behind the last durable record.
+    pub(crate) end: u64,
+    /// Offset of the next record: `end`, or behind offsets that a failed group had been given.
     pub(crate) next_offset: u64,
     /// Records before this offset are needed no more.
     pub(crate) records_from: u64,
@@ -116,6 +142,7 @@ impl StreamState {
     pub(crate) fn new(core: Arc<StreamCore>) -> StreamState {
         StreamState {
             core,
+            end: 0,
             next_offset: 0,
             records_from: 0,
             entries_from: 0,
@@ -124,6 +151,15 @@ impl StreamState {
             sources: BTreeMap::new(),
             records: VecDeque::new(),
             entries: VecDeque::new(),
+        }
+    }
+
+    /// Takes in a frame that has become durable.
+    pub(crate) fn push(&mut self, frame: FrameRef) {
+        frame.store.live.fetch_add(u64::from(frame.len), Ordering::Relaxed);
+        match frame.kind {
+            Kind::Records => self.records.push_back(frame),
+            _ => self.entries.push_back(frame),
         }
     }
 
@@ -177,8 +213,11 @@ pub(crate) struct State {
     /// Journal files, oldest first; the last is being written.
     pub(crate) files: VecDeque<Arc<Store>>,
     /// Files that hold nothing and wait for their next use.
-    pub(crate) spares: Vec<Arc<Store>>,
+    pub(crate) spares: VecDeque<Arc<Store>>,
     pub(crate) next_spare: u64,
+    /// What was moved out of freed journal files, in the order of its making.
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) next_segment: u64,
     /// Journal position behind everything that is durable.
     pub(crate) end: u64,
     pub(crate) cache: Cache,
@@ -188,6 +227,10 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn journal_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.store.bytes).sum()
     }
 }
 
@@ -212,6 +255,7 @@ pub(crate) struct Shared {
     pub(crate) journal_id: u64,
     pub(crate) epoch: u32,
     pub(crate) queue: Queue,
+    pub(crate) mover: Mover,
     pub(crate) counters: Counters,
     /// Charges of all streams, pending ones included.
     pub(crate) buffered: AtomicU64,
@@ -234,6 +278,7 @@ impl Shared {
             disk,
             dir: dir.to_owned(),
             queue: Queue::new(options.queue_bytes),
+            mover: Mover::default(),
             options,
             journal_id: identity.0,
             epoch: identity.1,
@@ -262,6 +307,13 @@ impl Shared {
     pub(crate) fn discharge(&self, core: &StreamCore, bytes: u64) {
         core.buffered.fetch_sub(bytes, Ordering::Relaxed);
         self.buffered.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// A durable frame that is needed no more, and was taken off its stream's list.
+    pub(crate) fn forget(&self, cache: &mut Cache, core: &StreamCore, frame: &FrameRef) {
+        cache.remove(frame.position);
+        frame.store.live.fetch_sub(u64::from(frame.len), Ordering::Relaxed);
+        self.discharge(core, frame.charge());
     }
 }
 

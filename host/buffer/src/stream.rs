@@ -58,7 +58,7 @@ pub struct Frames {
     pub frames: Vec<Arc<Frame>>,
     /// Offsets that were acknowledged but cannot be read any more: corrupt, set aside, reported.
     pub lost: Vec<Range<u64>>,
-    /// Where the next read starts.
+    /// Where the next read starts. Offsets between that are in no frame and not lost were never acknowledged.
     pub next_offset: u64,
 }
 
@@ -138,11 +138,13 @@ impl Stream {
         self.shared.epoch
     }
 
-    /// Offset that the next durable record gets = end of what is durable.
+    /// Offset that the next record gets, unless a write fails before: offsets of appends whose fate is unknown
+    /// are passed over.
     pub fn next_offset(&self) -> u64 {
-        self.durable_end()
+        self.shared.state().streams.get(&self.core.id).map_or(self.durable_end(), |stream| stream.next_offset)
     }
 
+    /// Offset behind the last durable record.
     pub fn durable_end(&self) -> u64 {
         *self.core.durable_end.borrow()
     }
@@ -294,19 +296,26 @@ impl Stream {
             let stream = state.streams.get(&self.core.id).ok_or(ReadError::Deleted)?;
             let first = stream.records.partition_point(|frame| frame.until <= from_offset);
             let mut bytes = 0usize;
-            let mut stop = stream.next_offset;
+            let mut stop = stream.end;
             for frame in stream.records.range(first..) {
                 bytes = bytes.saturating_add(frame.len as usize);
                 if bytes > max_bytes && !picked.is_empty() {
-                    stop = frame.base;
+                    stop = frame.after;
                     break;
                 }
                 picked.push((frame.clone(), state.cache.get(frame.position)));
             }
             (from_offset.max(stream.records_from), stop)
         };
-        let mut found = Frames { next_offset: expected, ..Frames::default() };
+        let mut found = Frames::default();
+        let mut frames = Vec::with_capacity(picked.len());
+        let mut lose = |lost: Range<u64>| {
+            if !lost.is_empty() {
+                found.lost.push(lost);
+            }
+        };
         for (place, cached) in picked {
+            lose(expected..place.after);
             let frame = match cached {
                 Some(frame) => Some(frame),
                 None => {
@@ -320,19 +329,16 @@ impl Stream {
                     until = place.until,
                     "frame is corrupt"
                 );
+                lose(expected.max(place.base)..place.until);
+                expected = expected.max(place.until);
                 continue;
             };
-            if frame.base_offset > expected {
-                found.lost.push(expected..frame.base_offset);
-            }
-            expected = expected.max(frame.end_offset());
-            found.frames.push(frame);
+            expected = expected.max(place.until);
+            frames.push(frame);
         }
-        if stop > expected {
-            found.lost.push(expected..stop);
-            expected = stop;
-        }
-        found.next_offset = expected;
+        lose(expected..stop);
+        found.next_offset = expected.max(stop);
+        found.frames = frames;
         Ok(found)
     }
 

@@ -1,7 +1,10 @@
-//! The one thread that writes the journal: groups, syncs, rotation, and what follows from failures.
+//! The one thread that writes the journal: groups, syncs, and what follows from failures.
 //!
 //! A frame is applied to the state and acknowledged only after its group's sync. After a failed write or sync
-//! the file is abandoned: the next one starts at the last durable position, which voids what is uncertain.
+//! the file is abandoned: the next one starts at the last durable position, which voids what is uncertain. The
+//! group's offsets are passed over.
+
+mod rotation;
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -10,13 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::disk::write_full;
 use crate::error::AppendError;
-use crate::format::{Header, Kind};
+use crate::format::Kind;
 use crate::frame::{Body, Frame};
 use crate::journal::Durability;
 use crate::limits;
 use crate::queue::{Item, Reply, Work};
 use crate::records::Receipt;
-use crate::snapshot;
 use crate::state::{FrameRef, Shared, State, Store, StreamState};
 
 pub(crate) struct Writer {
@@ -28,9 +30,21 @@ pub(crate) struct Writer {
     /// Everything before it was synced.
     durable: u64,
     number: u64,
-    /// Next offset and last arrival of streams in the group that is being built.
-    ahead: HashMap<u32, (u64, i64)>,
+    /// Streams as they will be once the group that is being built is durable.
+    ahead: HashMap<u32, Ahead>,
     headers: Vec<u8>,
+    /// The file was the last spare, and there is no other room: it takes only what frees space.
+    lean: bool,
+    /// A thread moves frames to segments.
+    threaded: bool,
+}
+
+/// Where a stream's next records go.
+#[derive(Clone, Copy)]
+struct Ahead {
+    end: u64,
+    next_offset: u64,
+    arrival: i64,
 }
 
 fn count(counter: &AtomicU64, by: u64) {
@@ -45,8 +59,9 @@ fn answer(reply: Option<Reply>, with: Result<Receipt, AppendError>) {
 }
 
 impl Writer {
-    /// Starts a new file behind what recovery found.
-    pub(crate) fn open(shared: Arc<Shared>, end: u64, number: u64) -> io::Result<Writer> {
+    /// Starts a new file behind what recovery found. On a full disk that is left to the first append for which
+    /// there is room.
+    pub(crate) fn open(shared: Arc<Shared>, end: u64, number: u64, threaded: bool) -> io::Result<Writer> {
         let mut writer = Writer {
             shared,
             file: None,
@@ -55,8 +70,17 @@ impl Writer {
             number,
             ahead: HashMap::new(),
             headers: Vec::new(),
+            lean: false,
+            threaded,
         };
-        writer.rotate(0)?;
+        writer.shared.state().end = end;
+        match writer.rotate(0, true) {
+            Err(error) if is_full(&error) => {
+                tracing::error!(error = %error, "disk is full: nothing is accepted until there is space");
+            }
+            result => result?,
+        }
+        writer.free_files();
         Ok(writer)
     }
 
@@ -70,38 +94,66 @@ impl Writer {
         }
     }
 
+    /// The same for what waits now, without waiting.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn step(&mut self) {
+        let mut items = Vec::new();
+        self.shared.queue.try_take(&mut items);
+        self.commit(&mut items);
+        self.free_files();
+    }
+
     fn commit(&mut self, items: &mut Vec<Item>) {
+        if items.is_empty() {
+            return;
+        }
         count(&self.shared.counters.groups, 1);
         self.shared.counters.largest_group_frames.fetch_max(items.len() as u64, Ordering::Relaxed);
         let mut part: Vec<Item> = Vec::with_capacity(items.len());
         let mut len = 0;
-        let mut failed = None;
+        // A group asks for a file in vain only once for each kind of need.
+        let mut refused: [Option<Arc<io::Error>>; 2] = [None, None];
         for mut item in items.drain(..) {
-            if let Some(error) = &failed {
+            let frees = !matches!(item.work, Work::Records(_) | Work::Create);
+            if let Some(error) = &refused[usize::from(frees)] {
                 answer(item.reply.take(), Err(AppendError::Storage { source: Arc::clone(error) }));
                 continue;
             }
             let frame = item.header.frame_len();
-            let fits = |w: &Writer| w.file.as_ref().is_some_and(|f| w.end - f.start + len + frame <= f.bytes);
-            if !fits(self) {
+            let has_room = |w: &Writer, len: u64| {
+                w.file.as_ref().is_some_and(|f| w.end - f.start + len + frame <= f.bytes)
+            };
+            let mut result = if self.lean && !frees { self.reserve() } else { Ok(()) };
+            if result.is_ok() && !has_room(self, len) {
                 self.write(std::mem::take(&mut part), len);
                 len = 0;
-                let room = |w: &Writer| w.file.as_ref().is_some_and(|f| w.end - f.start + frame <= f.bytes);
-                if !room(self)
-                    && let Err(error) = self.rotate(frame)
-                {
-                    tracing::warn!(error = %error, "cannot start a journal file");
-                    count(&self.shared.counters.failed_writes, 1);
-                    let error = Arc::new(error);
-                    answer(item.reply.take(), Err(AppendError::Storage { source: Arc::clone(&error) }));
-                    failed = Some(error);
-                    continue;
+                if !has_room(self, 0) {
+                    result = self.rotate(frame, frees);
                 }
+            }
+            if let Err(error) = result {
+                tracing::warn!(error = %error, "cannot start a journal file");
+                count(&self.shared.counters.failed_writes, 1);
+                let error = Arc::new(error);
+                answer(item.reply.take(), Err(AppendError::Storage { source: Arc::clone(&error) }));
+                refused[usize::from(frees)] = Some(error);
+                continue;
+            }
+            // Asked last: the deletion may have been written just now, to the file before.
+            if self.is_deleted(&item) {
+                answer(item.reply.take(), Err(AppendError::Deleted));
+                continue;
             }
             len += frame;
             part.push(item);
         }
         self.write(part, len);
+    }
+
+    /// True of what was queued behind the stream's deletion.
+    fn is_deleted(&self, item: &Item) -> bool {
+        let unknown = |id: u32| !self.shared.state().streams.contains_key(&id);
+        !matches!(item.work, Work::Create) && item.stream.as_ref().is_some_and(|stream| unknown(stream.id))
     }
 
     /// Writes, syncs, applies and answers items that fit into the current file.
@@ -112,10 +164,16 @@ impl Writer {
         if let Err(error) = result {
             tracing::warn!(error = %error, "journal write failed; going on in a new file");
             count(&self.shared.counters.failed_writes, 1);
-            self.void(&file);
-            let error = Arc::new(error);
+            let refused = match self.wipe(&file) {
+                Ok(()) => AppendError::Storage { source: Arc::new(error) },
+                Err(error) => {
+                    tracing::error!(error = %error, "cannot wipe a refused frame; waiting appends are unknown");
+                    AppendError::Unknown
+                }
+            };
+            self.abandon();
             for item in items {
-                answer(item.reply, Err(AppendError::Storage { source: Arc::clone(&error) }));
+                answer(item.reply, Err(refused.clone()));
             }
             return;
         }
@@ -124,7 +182,7 @@ impl Writer {
             if let Err(error) = file.file.sync() {
                 tracing::error!(error = %error, "journal sync failed; waiting appends are unknown");
                 count(&self.shared.counters.failed_syncs, 1);
-                self.file = None;
+                self.abandon();
                 for item in items {
                     answer(item.reply, Err(AppendError::Unknown));
                 }
@@ -154,12 +212,18 @@ impl Writer {
                 header.stream = stream.id;
                 header.incarnation = stream.incarnation;
                 if matches!(item.work, Work::Records(_)) {
-                    let known = state.streams.get(&stream.id).map(|s| (s.next_offset, s.last_arrival));
-                    let ahead = self.ahead.entry(stream.id).or_insert(known.unwrap_or((0, i64::MIN)));
-                    header.base = ahead.0;
-                    header.until = ahead.0 + u64::from(header.count);
-                    header.arrival = header.arrival.max(ahead.1);
-                    *ahead = (header.until, header.arrival);
+                    let ahead =
+                        self.ahead.entry(stream.id).or_insert_with(|| match state.streams.get(&stream.id) {
+                            Some(s) => {
+                                Ahead { end: s.end, next_offset: s.next_offset, arrival: s.last_arrival }
+                            }
+                            None => Ahead { end: 0, next_offset: 0, arrival: i64::MIN },
+                        });
+                    header.after = ahead.end;
+                    header.base = ahead.next_offset;
+                    header.until = header.base + u64::from(header.count);
+                    header.arrival = header.arrival.max(ahead.arrival);
+                    *ahead = Ahead { end: header.until, next_offset: header.until, arrival: header.arrival };
                 }
             }
         }
@@ -187,16 +251,23 @@ impl Writer {
         write_full(file.file.as_ref(), &mut slices, self.end - file.start)
     }
 
-    /// Abandons the file, and wipes the start of what was refused in case the process ends before the next
-    /// file voids it.
-    fn void(&mut self, file: &Store) {
+    /// Wipes the start of a refused group durably: should the process end before the next file voids the
+    /// group, nothing of it is found again.
+    fn wipe(&self, file: &Store) -> io::Result<()> {
+        let zeros = [0; limits::ALIGN as usize];
+        write_full(file.file.as_ref(), &mut [IoSlice::new(&zeros)], self.end - file.start)?;
+        count(&self.shared.counters.syncs, 1);
+        file.file.sync()
+    }
+
+    /// Leaves the file for a new one, and the group's offsets to nobody.
+    fn abandon(&mut self) {
         self.file = None;
-        if let Err(error) = write_full(
-            file.file.as_ref(),
-            &mut [IoSlice::new(&[0; limits::ALIGN as usize])],
-            self.end - file.start,
-        ) {
-            tracing::debug!(error = %error, "cannot wipe a refused frame");
+        let mut state = self.shared.state();
+        for (id, ahead) in self.ahead.drain() {
+            if let Some(stream) = state.streams.get_mut(&id) {
+                stream.next_offset = stream.next_offset.max(ahead.next_offset);
+            }
         }
     }
 
@@ -222,7 +293,8 @@ impl Writer {
                         let at = header.position - file.start;
                         match work {
                             Work::Records(records) => {
-                                stream.records.push_back(FrameRef::new(&header, file, at));
+                                stream.push(FrameRef::new(&header, file, at));
+                                stream.end = header.until;
                                 stream.next_offset = header.until;
                                 stream.last_arrival = header.arrival;
                                 if let Some(source) = &records.source {
@@ -235,16 +307,13 @@ impl Writer {
                                 let frame = Arc::new(Frame::from_records(&header, records));
                                 state.cache.insert(frame, self.shared.options.memory_bytes);
                             }
-                            Work::Entry => stream.entries.push_back(FrameRef::new(&header, file, at)),
+                            Work::Entry => stream.push(FrameRef::new(&header, file, at)),
                             Work::Checkpoint(content) => {
                                 stream.checkpoint = Some(content);
                                 stream.records_from = stream.records_from.max(header.base);
                                 stream.entries_from = stream.entries_from.max(header.until);
                                 let cache = &mut state.cache;
-                                stream.release(|frame| {
-                                    cache.remove(frame.position);
-                                    self.shared.discharge(core, frame.charge());
-                                });
+                                stream.release(|frame| self.shared.forget(cache, core, frame));
                             }
                             Work::Create | Work::Delete | Work::Close => {}
                         }
@@ -280,117 +349,14 @@ impl Writer {
         if let Some(stream) = state.streams.remove(&id) {
             state.names.remove(&stream.core.key);
             for frame in stream.records.iter().chain(&stream.entries) {
-                state.cache.remove(frame.position);
-                self.shared.discharge(&stream.core, frame.charge());
+                self.shared.forget(&mut state.cache, &stream.core, frame);
             }
             stream.core.deleted.store(true, Ordering::Release);
             stream.core.wake();
         }
     }
+}
 
-    /// Puts a new file in place, whose start voids everything from `self.end` on in the one before.
-    fn rotate(&mut self, need: u64) -> io::Result<()> {
-        if let Some(old) = &self.file
-            && self.durable < self.end
-        {
-            count(&self.shared.counters.syncs, 1);
-            if let Err(error) = old.file.sync() {
-                tracing::error!(error = %error, "sync of a full journal file failed");
-                count(&self.shared.counters.failed_syncs, 1);
-            }
-        }
-        self.durable = self.end;
-        let head = self.head();
-        let least = self.shared.options.file_bytes;
-        let bytes = least.max((head.len() as u64 + need).next_multiple_of(4096));
-        let dir = self.shared.journal_dir();
-        let spare = if bytes == least { self.shared.state().spares.pop() } else { None };
-        let (path, file) = match spare {
-            Some(spare) => (spare.path.clone(), Arc::clone(&spare.file)),
-            None => {
-                let path = dir.join("new.tmp");
-                let file = self.shared.disk.create(&path, bytes, false)?;
-                (path, file)
-            }
-        };
-        write_full(file.as_ref(), &mut [IoSlice::new(&head)], 0)?;
-        file.sync()?;
-        let name = dir.join(format!("{:08}.wmj", self.number));
-        self.shared.disk.rename(&path, &name)?;
-        self.number += 1;
-        self.shared.disk.sync_dir(&dir)?;
-        count(&self.shared.counters.syncs, 2);
-        count(&self.shared.counters.bytes_written, head.len() as u64);
-        let store = Arc::new(Store { path: name, file, start: self.end, bytes });
-        self.end += head.len() as u64;
-        self.durable = self.end;
-        let mut state = self.shared.state();
-        state.files.push_back(Arc::clone(&store));
-        state.end = self.end;
-        drop(state);
-        self.file = Some(store);
-        Ok(())
-    }
-
-    /// A file's first frames.
-    fn head(&self) -> Vec<u8> {
-        let state = self.shared.state();
-        let mut start = Header::new(Kind::FileStart);
-        let content = snapshot::file_start(self.number, state.next_stream, state.streams.len());
-        let body = Body::of_content(&mut start, content.into());
-        let frames = std::iter::once((start, body)).chain(state.streams.values().map(snapshot::of_stream));
-        let mut out = Vec::new();
-        for (mut header, body) in frames {
-            header.journal = self.shared.journal_id;
-            header.epoch = self.shared.epoch;
-            header.position = self.end + out.len() as u64;
-            header.durable = self.end;
-            header.write(&mut out);
-            out.extend_from_slice(&body.head);
-            out.extend_from_slice(&body.payload);
-            out.extend_from_slice(&body.tail);
-        }
-        out
-    }
-
-    /// Recycles or removes the oldest files while nothing in them is needed.
-    fn free_files(&mut self) {
-        loop {
-            let mut state = self.shared.state();
-            let free = state.files.len() > 1
-                && self.file.is_some()
-                && state.files.front().is_some_and(|file| Arc::strong_count(file) == 1);
-            if !free {
-                return;
-            }
-            // The checkpoint that released them must be durable first.
-            drop(state);
-            if self.durable < self.end
-                && let Some(current) = &self.file
-            {
-                count(&self.shared.counters.syncs, 1);
-                if current.file.sync().is_err() {
-                    return;
-                }
-                self.durable = self.end;
-            }
-            state = self.shared.state();
-            let Some(old) = state.files.pop_front() else { return };
-            let keep = old.bytes == self.shared.options.file_bytes && state.spares.len() < limits::SPARES_MAX;
-            let path = self.shared.journal_dir().join(format!("spare-{}", state.next_spare));
-            state.next_spare += 1;
-            drop(state);
-            let done = if keep {
-                self.shared.disk.rename(&old.path, &path).map(|()| {
-                    let spare = Store { path, file: Arc::clone(&old.file), start: 0, bytes: old.bytes };
-                    self.shared.state().spares.push(Arc::new(spare));
-                })
-            } else {
-                self.shared.disk.remove(&old.path)
-            };
-            if let Err(error) = done {
-                tracing::warn!(error = %error, path = %old.path.display(), "cannot free a journal file");
-            }
-        }
-    }
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

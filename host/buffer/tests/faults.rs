@@ -1,0 +1,188 @@
+//! A disk that fails or is full: what the caller is told is true, then and after the loss of power.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmill_buffer::testing::{Fault, FaultyDisk};
+use wasmill_buffer::{
+    AppendError, EntryKind, Journal, Options, Position, Records, Recovery, Stream, StreamKey, StreamOptions,
+};
+
+const FILE: u64 = 16 << 10;
+
+fn open(disk: &FaultyDisk) -> (Journal, Recovery, Stream) {
+    let options = Options { file_bytes: FILE, ..Options::default() };
+    let (journal, recovery) =
+        Journal::open_stepped(Arc::new(disk.clone()), Path::new("/data"), options).unwrap();
+    let key = StreamKey { tenant: "t".into(), name: "s".into() };
+    let stream = journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 30 })).unwrap();
+    (journal, recovery, stream)
+}
+
+fn reopen(disk: &FaultyDisk, journal: Journal) -> (Journal, Recovery, Stream) {
+    disk.crash();
+    drop(journal);
+    disk.reboot();
+    open(disk)
+}
+
+fn put(journal: &Journal, stream: &Stream, text: &str) -> Result<u64, AppendError> {
+    journal.drive(stream.append(Records::one(text.to_owned(), 1))).map(|receipt| receipt.first_offset)
+}
+
+fn all(stream: &Stream) -> Vec<(u64, String)> {
+    let found = stream.try_frames(0, usize::MAX).unwrap();
+    assert!(found.lost.is_empty(), "{:?}", found.lost);
+    assert_eq!(found.next_offset, stream.durable_end());
+    let records = |f: &Arc<wasmill_buffer::Frame>| {
+        let base = f.base_offset;
+        let text = |r: &[u8]| String::from_utf8(r.to_vec()).unwrap();
+        f.records().enumerate().map(|(i, r)| (base + i as u64, text(r))).collect::<Vec<_>>()
+    };
+    found.frames.iter().flat_map(records).collect()
+}
+
+fn texts(pairs: &[(u64, &str)]) -> Vec<(u64, String)> {
+    pairs.iter().map(|(offset, text)| (*offset, (*text).to_owned())).collect()
+}
+
+#[test]
+fn sync_failed_is_unknown_and_its_offsets_are_never_given_away_again() {
+    for seed in 0..20 {
+        let disk = FaultyDisk::new(seed);
+        let (journal, _, stream) = open(&disk);
+        assert_eq!(put(&journal, &stream, "a").unwrap(), 0);
+        disk.fail_next(&[Fault::Sync]);
+        let three = Records::new("xyz", vec![1, 2, 3], 1);
+        assert!(matches!(journal.drive(stream.append(three)), Err(AppendError::Unknown)));
+        assert_eq!((stream.durable_end(), stream.next_offset()), (1, 4));
+        assert_eq!(stream.try_frames(1, 100).unwrap().next_offset, 1);
+        assert_eq!(put(&journal, &stream, "b").unwrap(), 4);
+        let kept = texts(&[(0, "a"), (4, "b")]);
+        assert_eq!(all(&stream), kept);
+        // A reader that stands in the gap passes over it.
+        assert_eq!(stream.try_frames(2, 100).unwrap().frames[0].base_offset, 4);
+        assert!(stream.try_frames(2, 100).unwrap().lost.is_empty());
+        let (journal, recovery, stream) = reopen(&disk, journal);
+        assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
+        assert_eq!(all(&stream), kept);
+        assert_eq!(put(&journal, &stream, "c").unwrap(), 5);
+    }
+}
+
+#[test]
+fn offsets_passed_over_at_the_end_stay_so_after_reopen() {
+    let disk = FaultyDisk::new(1);
+    let (journal, _, stream) = open(&disk);
+    put(&journal, &stream, "a").unwrap();
+    disk.fail_next(&[Fault::Sync]);
+    assert!(matches!(put(&journal, &stream, "x"), Err(AppendError::Unknown)));
+    // A new file, whose snapshot says what was passed over.
+    journal.drive(stream.checkpoint("", 0, Position(0), true)).unwrap();
+    let (journal, recovery, stream) = reopen(&disk, journal);
+    assert!(recovery.lost.is_empty(), "{recovery:?}");
+    assert_eq!((stream.durable_end(), stream.next_offset()), (1, 2));
+    assert_eq!(put(&journal, &stream, "b").unwrap(), 2);
+    assert_eq!(all(&stream), texts(&[(0, "a"), (2, "b")]));
+}
+
+#[test]
+fn write_failed_is_refused_and_never_found_again() {
+    for seed in 0..20 {
+        for fault in [Fault::Write, Fault::ShortWrite] {
+            let disk = FaultyDisk::new(seed);
+            let (journal, _, stream) = open(&disk);
+            put(&journal, &stream, "a").unwrap();
+            disk.fail_next(&[fault]);
+            let refused = put(&journal, &stream, &"x".repeat(3000));
+            assert!(matches!(refused, Err(AppendError::Storage { .. })), "{refused:?}");
+            let (_journal, recovery, stream) = reopen(&disk, journal);
+            assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
+            assert_eq!(all(&stream), texts(&[(0, "a")]));
+        }
+    }
+}
+
+#[test]
+fn write_failed_that_cannot_be_wiped_is_unknown() {
+    for second in [Fault::Write, Fault::Sync] {
+        let disk = FaultyDisk::new(3);
+        let (journal, _, stream) = open(&disk);
+        put(&journal, &stream, "a").unwrap();
+        disk.fail_next(&[Fault::Write, second]);
+        assert!(matches!(put(&journal, &stream, "x"), Err(AppendError::Unknown)));
+        assert_eq!(put(&journal, &stream, "b").unwrap(), 2);
+        assert_eq!(journal.stats().failed_writes, 1);
+    }
+}
+
+#[test]
+fn disk_full_refuses_records_but_takes_what_frees_space() {
+    let disk = FaultyDisk::new(4);
+    let (journal, _, stream) = open(&disk);
+    disk.set_capacity(disk.used() + 2 * FILE + 100);
+    let text = "x".repeat(3000);
+    let mut count = 0;
+    let error = loop {
+        match put(&journal, &stream, &text) {
+            Ok(offset) => assert_eq!(offset, count),
+            Err(error) => break error,
+        }
+        count += 1;
+        assert!(count < 100, "the disk never gets full");
+    };
+    assert!(matches!(error, AppendError::Storage { .. }), "{error:?}");
+    assert!(matches!(put(&journal, &stream, &text), Err(AppendError::Storage { .. })));
+    assert_eq!(all(&stream).len() as u64, count);
+    // Entries and checkpoints have the last file for themselves; records stay refused meanwhile.
+    let entry = journal.drive(stream.entry(EntryKind::Outcome, 0..1, text.clone())).unwrap();
+    assert_eq!(stream.read_entry(entry).unwrap(), text.as_bytes());
+    assert!(matches!(put(&journal, &stream, "y"), Err(AppendError::Storage { .. })));
+    journal.drive(stream.checkpoint("done", count, stream.journal_end(), true)).unwrap();
+    // The checkpoint freed files: no restart, no other space.
+    assert_eq!(put(&journal, &stream, "z").unwrap(), count);
+    let (_journal, recovery, stream) = reopen(&disk, journal);
+    assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
+    assert_eq!(all(&stream).last().unwrap(), &(count, "z".to_owned()));
+}
+
+#[test]
+fn disk_full_recovers_without_restart_once_space_is_back() {
+    let disk = FaultyDisk::new(5);
+    let (journal, _, stream) = open(&disk);
+    disk.set_capacity(disk.used());
+    let text = "x".repeat(3000);
+    let mut count = 0;
+    while put(&journal, &stream, &text).is_ok() {
+        count += 1;
+    }
+    let failures = journal.stats().failed_writes;
+    assert!(matches!(put(&journal, &stream, "y"), Err(AppendError::Storage { .. })));
+    assert!(journal.stats().failed_writes > failures);
+    disk.set_capacity(u64::MAX);
+    assert_eq!(put(&journal, &stream, "z").unwrap(), count);
+    assert_eq!(all(&stream).len() as u64, count + 1);
+}
+
+#[test]
+fn journal_opened_on_a_full_disk_is_readable_and_accepts_once_space_is_back() {
+    let disk = FaultyDisk::new(6);
+    let (journal, _, stream) = open(&disk);
+    put(&journal, &stream, "a").unwrap();
+    disk.set_capacity(0);
+    drop(journal);
+    let (journal, recovery, stream) = open(&disk);
+    assert!(recovery.lost.is_empty());
+    drop(journal);
+    // The last spare went to the first open; now there is no file to write to at all.
+    let (journal, _, stream) = {
+        drop(stream);
+        open(&disk)
+    };
+    assert_eq!(all(&stream), texts(&[(0, "a")]));
+    assert!(matches!(put(&journal, &stream, "x"), Err(AppendError::Storage { .. })));
+    disk.set_capacity(u64::MAX);
+    assert_eq!(put(&journal, &stream, "b").unwrap(), 1);
+}
