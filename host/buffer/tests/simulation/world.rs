@@ -1,0 +1,323 @@
+//! One seed's lives: a journal without threads on a faulty disk, and what its user does.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use wasmill_buffer::testing::FaultyDisk;
+use wasmill_buffer::{
+    AppendError, EntryKind, Journal, OpenError, Options, Records, SourcePosition, Stream, StreamError,
+    StreamKey, StreamOptions,
+};
+
+use crate::model::{Point, Told, check_recovery};
+
+/// How a seed's run ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Plan {
+    /// This many lives, with faults; most end by a crash at some operation.
+    Lives(u32),
+    /// One life without faults, that crashes at this operation or nowhere, and a look at what is left.
+    OneLife(Option<u64>),
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Outcome {
+    pub(crate) trace: u64,
+    pub(crate) operations: u64,
+    pub(crate) crashes: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) segments: bool,
+}
+
+struct World {
+    disk: FaultyDisk,
+    random: SmallRng,
+    told: BTreeMap<StreamKey, Told>,
+    streams: BTreeMap<StreamKey, Stream>,
+    next: u64,
+    outcome: Outcome,
+}
+
+/// Names the run that fails.
+struct Named(u64, Plan);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(writeln!(std::io::stderr(), "seed {} with {:?}", self.0, self.1));
+        }
+    }
+}
+
+pub(crate) fn run(seed: u64, plan: Plan) -> Outcome {
+    let _named = Named(seed, plan);
+    let mut world = World {
+        disk: FaultyDisk::new(seed),
+        random: SmallRng::seed_from_u64(seed),
+        told: BTreeMap::new(),
+        streams: BTreeMap::new(),
+        next: 0,
+        outcome: Outcome::default(),
+    };
+    match plan {
+        Plan::Lives(lives) => {
+            for _ in 0..lives {
+                let crash = world.random.random_range(1..200);
+                let crash = world.random.random_bool(0.8).then(|| world.disk.operations() + crash);
+                let per_mille = *[0, 0, 20, 60].get(world.random.random_range(0..4)).unwrap();
+                world.life(crash, per_mille, 60);
+            }
+        }
+        Plan::OneLife(crash) => world.life(crash, 0, 80),
+    }
+    world.outcome.operations = world.disk.operations();
+    world.disk.crash();
+    world.disk.reboot();
+    world.life(None, 0, 5);
+    world.outcome.trace = world.disk.trace();
+    world.outcome
+}
+
+fn text(next: &mut u64, len: usize) -> String {
+    *next += 1;
+    format!("{next:06}{}", "x".repeat(len))
+}
+
+impl World {
+    fn open(&self) -> Option<(Journal, wasmill_buffer::Recovery)> {
+        let options = Options {
+            file_bytes: 16 << 10,
+            max_journal_bytes: 64 << 10,
+            memory_bytes: 16 << 10,
+            ..Options::default()
+        };
+        match Journal::open_stepped(Arc::new(self.disk.clone()), Path::new("/data"), options) {
+            Ok(opened) => Some(opened),
+            Err(OpenError::Disk { .. }) if self.disk.is_off() => None,
+            Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+        }
+    }
+
+    /// From open to crash, kill or close.
+    fn life(&mut self, crash: Option<u64>, per_mille: u64, actions: u32) {
+        self.disk.fail_at_random(0);
+        self.disk.set_capacity(u64::MAX);
+        self.disk.crash_at(crash);
+        if let Some((journal, recovery)) = self.open() {
+            check_recovery(&recovery, &self.told);
+            self.told.retain(|key, _| recovery.streams.contains(key));
+            if self.meet(&journal) {
+                self.disk.fail_at_random(per_mille);
+                for _ in 0..actions {
+                    if self.disk.is_off() {
+                        break;
+                    }
+                    self.act(&journal);
+                }
+                let stats = journal.stats();
+                self.outcome.segments |= stats.segment_bytes > 0;
+                if per_mille == 0 {
+                    // The bound, a half more, two files, and one of a size of its own.
+                    assert!(stats.journal_bytes <= (64 + 32 + 3 * 16) << 10, "{stats:?}");
+                }
+                self.disk.fail_at_random(0);
+                if !self.disk.is_off() {
+                    self.check(&journal);
+                    if self.random.random_bool(0.5) {
+                        let _closed: Result<(), AppendError> = journal.drive(journal.close());
+                    }
+                }
+            }
+            self.streams.clear();
+        }
+        self.outcome.crashes += u64::from(self.disk.is_off());
+        // The end of the process keeps what the cache holds; a loss of power does not.
+        if self.random.random_bool(0.6) {
+            self.disk.crash();
+            self.disk.reboot();
+        } else {
+            self.disk.restart();
+        }
+    }
+
+    /// Takes the streams that are there, and compares.
+    fn meet(&mut self, journal: &Journal) -> bool {
+        let keys: Vec<StreamKey> = self.told.keys().cloned().collect();
+        for key in keys {
+            let stream = match journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 30 })) {
+                Ok(stream) => stream,
+                Err(error) => panic!("{key:?} is there, but {error}"),
+            };
+            if self.disk.is_off() {
+                return false;
+            }
+            self.told.get_mut(&key).unwrap().settle(&stream);
+            self.streams.insert(key, stream);
+        }
+        true
+    }
+
+    fn check(&mut self, journal: &Journal) {
+        journal.step();
+        if self.disk.is_off() {
+            return;
+        }
+        for (key, stream) in &self.streams {
+            if let Some(told) = self.told.get_mut(key).filter(|told| !told.may_be_gone) {
+                told.check(stream);
+            }
+        }
+    }
+
+    fn some_stream(&mut self) -> Option<(StreamKey, Stream)> {
+        let count = self.streams.len();
+        let index = if count == 0 { return None } else { self.random.random_range(0..count) };
+        self.streams.iter().nth(index).map(|(key, stream)| (key.clone(), stream.clone()))
+    }
+
+    fn act(&mut self, journal: &Journal) {
+        match self.random.random_range(0..100) {
+            0..50 => self.append(journal),
+            50..62 => self.entry(journal),
+            62..80 => self.checkpoint(journal),
+            80..90 => self.create(journal),
+            90..92 => self.delete(journal),
+            92..94 => {
+                let room = self.random.random_range(0..60_000);
+                self.disk.set_capacity(self.disk.used() + room);
+            }
+            94..97 => self.disk.set_capacity(u64::MAX),
+            _ => {
+                if !self.disk.is_off() {
+                    self.check(journal);
+                }
+            }
+        }
+    }
+
+    /// A few appends to any streams that make one group.
+    fn append(&mut self, journal: &Journal) {
+        let mut waiting = Vec::new();
+        for _ in 0..self.random.random_range(1..5) {
+            let Some((key, stream)) = self.some_stream() else { break };
+            let mut texts = Vec::new();
+            for _ in 0..self.random.random_range(1..4) {
+                let len = if self.random.random_bool(0.3) { self.random.random_range(0..3000) } else { 20 };
+                texts.push(text(&mut self.next, len));
+            }
+            let position = texts.last().unwrap().as_bytes()[..6].to_vec();
+            let ends = texts.iter().scan(0, |end, text| {
+                *end += text.len() as u32;
+                Some(*end)
+            });
+            let mut records = Records::new(texts.concat(), ends.collect(), 5);
+            records.source = Some(SourcePosition { name: "source".into(), partition: 3, position });
+            match stream.submit(records) {
+                Ok(pending) => waiting.push((key, texts, pending)),
+                Err(AppendError::Deleted) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        journal.step();
+        for (key, texts, pending) in waiting {
+            let result = journal.drive(pending.wait());
+            let told = self.told.get_mut(&key).unwrap();
+            match result {
+                Ok(receipt) => {
+                    self.outcome.acknowledged += 1;
+                    told.append_acknowledged(receipt.first_offset, texts);
+                }
+                Err(AppendError::Unknown) => told.append_unknown(texts),
+                Err(AppendError::Storage { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn entry(&mut self, journal: &Journal) {
+        let Some((key, stream)) = self.some_stream() else { return };
+        let len = self.random.random_range(0..4000);
+        let body = text(&mut self.next, len);
+        let result = journal.drive(stream.entry(EntryKind::Outcome, 0..1, body.clone()));
+        let told = self.told.get_mut(&key).unwrap();
+        match result {
+            Ok(position) => {
+                assert!(told.entries.insert(position, body).is_none(), "{position:?} was given away");
+            }
+            Err(AppendError::Unknown) => {
+                told.unknown_entries.insert(body);
+            }
+            Err(AppendError::Storage { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn checkpoint(&mut self, journal: &Journal) {
+        let Some((key, stream)) = self.some_stream() else { return };
+        let told = self.told.get_mut(&key).unwrap();
+        let durable = self.random.random_bool(0.4);
+        // The slow half of the streams lets go of little.
+        let share = if key.name.as_bytes()[0] % 2 == 0 { 8 } else { 1 };
+        let before = told.points.last().cloned().unwrap_or_default();
+        let records_from = before.records_from + (told.end.saturating_sub(before.records_from)) / share;
+        let entries_from = match told.entries.keys().nth(told.entries.len() / 2) {
+            Some(position) if share > 1 => (*position).max(before.entries_from),
+            _ => stream.journal_end(),
+        };
+        let body = text(&mut self.next, 10);
+        let point = Point { body: body.clone(), records_from, entries_from };
+        told.points.push(point.clone());
+        let result = journal.drive(stream.checkpoint(body, records_from, entries_from, durable));
+        match result {
+            Ok(()) if durable => told.point_acknowledged(point),
+            Ok(()) | Err(AppendError::Unknown) => {}
+            Err(AppendError::Storage { .. }) => {
+                told.points.pop();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn create(&mut self, journal: &Journal) {
+        if self.told.len() >= 4 {
+            return;
+        }
+        let name = char::from(b'a' + self.random.random_range(0..6)).to_string();
+        let key = StreamKey { tenant: "t".into(), name };
+        if self.told.contains_key(&key) {
+            return;
+        }
+        match journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 30 })) {
+            Ok(stream) => {
+                let told = Told { incarnation: Some(stream.incarnation()), ..Told::default() };
+                self.told.insert(key.clone(), told);
+                self.streams.insert(key, stream);
+            }
+            Err(StreamError::Append(AppendError::Unknown)) => {
+                self.told.insert(key, Told { may_be_gone: true, ..Told::default() });
+            }
+            Err(StreamError::Append(AppendError::Storage { .. })) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn delete(&mut self, journal: &Journal) {
+        let Some((key, stream)) = self.some_stream() else { return };
+        match journal.drive(stream.delete()) {
+            Ok(()) => {
+                self.told.remove(&key);
+                self.streams.remove(&key);
+            }
+            Err(AppendError::Unknown) => {
+                self.told.get_mut(&key).unwrap().may_be_gone = true;
+                self.streams.remove(&key);
+            }
+            Err(AppendError::Storage { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
