@@ -24,8 +24,7 @@ pub(crate) struct FileState {
     /// Absent if it could not even be read.
     pub(crate) stamps: Option<Stamps>,
     pub(crate) digest: Option<Digest>,
-    /// Of the sidecar's bytes.
-    pub(crate) sidecar: Option<Digest>,
+    pub(crate) beside: Beside,
     pub(crate) name: String,
     pub(crate) bytes: u64,
     pub(crate) version: Option<String>,
@@ -39,11 +38,38 @@ pub(crate) struct Refused {
     pub(crate) because: Because,
 }
 
+/// The sidecar of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Beside {
+    Nothing,
+    Sidecar(Digest, Sidecar),
+    /// Nobody knows what it was meant to say. The digest is absent if it could not be read.
+    Bad(Option<Digest>),
+}
+
+impl Beside {
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        match self {
+            Beside::Nothing => None,
+            Beside::Sidecar(digest, _) => Some(*digest),
+            Beside::Bad(digest) => *digest,
+        }
+    }
+
+    /// As it narrows a version; a bad one narrows nothing.
+    pub(crate) fn narrowing(&self) -> Option<(Digest, Sidecar)> {
+        match self {
+            Beside::Sidecar(digest, sidecar) => Some((*digest, sidecar.clone())),
+            Beside::Nothing | Beside::Bad(_) => None,
+        }
+    }
+}
+
 /// What has to change before the file is worth another look by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Because {
+    /// The file or its sidecar.
     File,
-    Sidecar,
     /// Another file has the name.
     Holder,
 }
@@ -90,6 +116,8 @@ pub(crate) struct Known {
     /// The thread has ended.
     pub(crate) stopped: bool,
     pub(crate) polling: bool,
+    /// The plugin directory was not there when last looked for.
+    pub(crate) missing: bool,
     pub(crate) reloads: u64,
     pub(crate) refusals: u64,
 }
@@ -101,7 +129,7 @@ pub(crate) struct Accepted {
     pub(crate) name: String,
     pub(crate) version: Option<String>,
     pub(crate) bytes: u64,
-    pub(crate) sidecar: Option<(Digest, Sidecar)>,
+    pub(crate) beside: Beside,
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) compile: Option<Duration>,
 }
@@ -159,7 +187,7 @@ impl Known {
 
     /// Makes a version current.
     pub(crate) fn accept(&mut self, stem: &OsStr, accepted: Accepted) -> Taken {
-        let Accepted { stamps, digest, name, version, bytes, sidecar, plugin, compile } = accepted;
+        let Accepted { stamps, digest, name, version, bytes, beside, plugin, compile } = accepted;
         self.release_names(stem, Some(&name));
         let before = self
             .names
@@ -181,10 +209,11 @@ impl Known {
         known.compile = compile.or(known.compile);
         // A version that comes back is probed anew.
         known.probe_failures.clear();
+        let sidecar = beside.narrowing();
         let file = FileState {
             stamps: Some(stamps),
             digest: Some(digest),
-            sidecar: sidecar.as_ref().map(|(digest, _)| *digest),
+            beside,
             name: name.clone(),
             bytes,
             version,
@@ -281,7 +310,14 @@ impl Known {
         if !version.names.contains(name) {
             return LookUp::OtherName(version.names.iter().next().cloned().unwrap_or_default());
         }
-        let sidecar = current.and_then(|current| current.sidecar.clone());
+        let sidecar = match current {
+            Some(current) => current.sidecar.clone(),
+            // What is in the directory may be bad, but how the operator narrows the name holds all the same.
+            None => match self.beside(name) {
+                Ok(sidecar) => sidecar,
+                Err((stem, reason)) => return LookUp::Refused(stem, reason),
+            },
+        };
         if let Some((plugin, narrowed_by)) = &version.pinned
             && let Some(plugin) = plugin.upgrade()
             && *narrowed_by == sidecar.as_ref().map(|(digest, _)| *digest)
@@ -289,14 +325,18 @@ impl Known {
         {
             return LookUp::Found(plugin);
         }
-        // Without a sidecar that was ever good, the operator's wish is unknown: no version gets more than it may have.
-        let by_sidecar = |file: &FileState| {
-            let because = file.refused.as_ref().map(|refused| refused.because);
-            file.name == name && because == Some(Because::Sidecar)
-        };
-        match self.refused_file(by_sidecar) {
-            Some((stem, reason)) if current.is_none() => LookUp::Refused(stem, reason),
-            _ => LookUp::Load(sidecar),
+        LookUp::Load(sidecar)
+    }
+
+    /// The sidecar of a name without a current version. A bad one is an error: then no version of the name gets anything.
+    fn beside(&self, name: &str) -> Result<Option<(Digest, Sidecar)>, (OsString, String)> {
+        let bad = |file: &FileState| file.name == name && matches!(file.beside, Beside::Bad(_));
+        match self.refused_file(bad) {
+            Some(refused) => Err(refused),
+            None => {
+                let mut files = self.files.values().filter(|file| file.name == name);
+                Ok(files.find_map(|file| file.beside.narrowing()))
+            }
         }
     }
 

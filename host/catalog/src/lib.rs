@@ -9,6 +9,7 @@
 
 mod catalog;
 mod error;
+mod examine;
 mod keeper;
 mod known;
 mod load;

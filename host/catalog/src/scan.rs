@@ -133,7 +133,8 @@ fn is_gone(error: &io::Error) -> bool {
 pub(crate) struct Contents {
     pub(crate) stamps: Stamps,
     pub(crate) wasm: Vec<u8>,
-    pub(crate) sidecar: Option<Vec<u8>>,
+    /// `None` if there is none.
+    pub(crate) sidecar: Option<Result<Vec<u8>, ReadError>>,
 }
 
 /// Why a file was not read.
@@ -153,23 +154,30 @@ pub(crate) enum ReadError {
 
 /// Reads a plugin file and its sidecar, if neither changes meanwhile.
 pub(crate) fn read(directory: &Path, stem: &OsStr, wasm_bytes_max: u64) -> Result<Contents, ReadError> {
-    let (wasm_stamp, wasm) = read_file(&wasm_path(directory, stem), "plugin file", wasm_bytes_max)?;
-    let (sidecar_stamp, sidecar) =
-        match read_file(&sidecar_path(directory, stem), "sidecar", SIDECAR_BYTES_MAX) {
-            Ok((stamp, bytes)) => (Some(stamp), Some(bytes)),
-            Err(ReadError::Gone) => (None, None),
-            Err(error) => return Err(error),
-        };
-    let read = Stamps { wasm: wasm_stamp, sidecar: sidecar_stamp };
+    let before = stamps(directory, stem).map_err(|source| ReadError::Io { what: "plugin file", source })?;
+    let before = before.ok_or(ReadError::Gone)?;
+    let wasm = read_file(&wasm_path(directory, stem), "plugin file", wasm_bytes_max)?;
+    let sidecar = match read_sidecar(directory, stem) {
+        Some(Err(ReadError::Changing)) => return Err(ReadError::Changing),
+        sidecar => sidecar,
+    };
     match stamps(directory, stem) {
-        Ok(Some(now)) if now == read => Ok(Contents { stamps: read, wasm, sidecar }),
+        Ok(Some(now)) if now == before => Ok(Contents { stamps: now, wasm, sidecar }),
         Ok(Some(_)) => Err(ReadError::Changing),
         Ok(None) => Err(ReadError::Gone),
         Err(source) => Err(ReadError::Io { what: "plugin file", source }),
     }
 }
 
-fn read_file(path: &Path, what: &'static str, max: u64) -> Result<(Stamp, Vec<u8>), ReadError> {
+/// `None` if there is none.
+pub(crate) fn read_sidecar(directory: &Path, stem: &OsStr) -> Option<Result<Vec<u8>, ReadError>> {
+    match read_file(&sidecar_path(directory, stem), "sidecar", SIDECAR_BYTES_MAX) {
+        Err(ReadError::Gone) => None,
+        sidecar => Some(sidecar),
+    }
+}
+
+fn read_file(path: &Path, what: &'static str, max: u64) -> Result<Vec<u8>, ReadError> {
     let failed =
         |source: io::Error| if is_gone(&source) { ReadError::Gone } else { ReadError::Io { what, source } };
     // A pipe must not hold up the thread, neither here nor if it takes the place of a file right now.
@@ -188,7 +196,7 @@ fn read_file(path: &Path, what: &'static str, max: u64) -> Result<(Stamp, Vec<u8
     if after != before || bytes.len() as u64 != before.bytes {
         return Err(ReadError::Changing);
     }
-    Ok((before, bytes))
+    Ok(bytes)
 }
 
 fn look(file: &File) -> io::Result<Option<Stamp>> {
@@ -229,7 +237,7 @@ mod tests {
         fs::write(directory.path().join("a.wasm"), [7; 100]).unwrap();
         fs::write(directory.path().join("a.json"), "{}").unwrap();
         let contents = read(directory.path(), OsStr::new("a"), 100).unwrap();
-        assert_eq!((contents.wasm.len(), contents.sidecar.as_deref()), (100, Some(&b"{}"[..])));
+        assert_eq!((contents.wasm.len(), contents.sidecar.unwrap().unwrap()), (100, b"{}".to_vec()));
         let over = read(directory.path(), OsStr::new("a"), 99);
         assert!(matches!(over, Err(ReadError::TooLarge { bytes: 100, max: 99, .. })));
         assert!(matches!(read(directory.path(), OsStr::new("c"), 99), Err(ReadError::Gone)));

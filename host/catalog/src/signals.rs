@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use crate::scan::{FILES_MAX, Part, Stamps};
 
 pub(crate) const SETTLE: Duration = Duration::from_millis(25);
+/// For a recent change that was found by looking while there is a watch, as right after it was set up.
+pub(crate) const SETTLE_FOUND: Duration = Duration::from_millis(100);
 pub(crate) const SETTLE_OPEN: Duration = Duration::from_secs(1);
 
 /// What happened to a file.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wasmill_transform::Digest;
 
-use crate::known::{Known, Name, Version};
+use crate::known::{Beside, Known, Name, Version};
 use crate::scan::wasm_path;
 use crate::shared::Shared;
 use crate::state::{CatalogStats, PluginState, ProbeFailure, VersionState};
@@ -34,7 +34,7 @@ pub(crate) fn plugins(shared: &Shared) -> Vec<PluginState> {
             version: file.version.clone(),
             bytes: file.bytes,
             state: VersionState::Refused { reason: refused.refusal.reason.clone() },
-            narrowed: file.sidecar.is_some(),
+            narrowed: file.beside != Beside::Nothing,
             loaded_at_ms: None,
             compile_ms: None,
             probe_failures: Vec::new(),

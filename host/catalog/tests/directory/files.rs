@@ -5,7 +5,7 @@ use std::fs;
 use wasmill_catalog::{CatalogError, FindError, VersionState};
 use wasmill_transform::Digest;
 
-use crate::support::{Bench, nameless, plugin, refusal, state};
+use crate::support::{Bench, nameless, plugin, refusal, state, wait, wait_for_digest};
 
 #[test]
 fn open_missing_directory_is_an_error_that_names_it() {
@@ -147,4 +147,30 @@ fn catalog_dropped_ends_its_thread() {
     let ended = async { while changes.changed().await.is_ok() {} };
     let waited = async { tokio::time::timeout(std::time::Duration::from_secs(30), ended).await };
     runtime.block_on(waited).unwrap();
+}
+
+#[test]
+fn directory_with_too_many_files_is_an_error_at_start_and_bounded_later() {
+    let a = plugin("a", "1.0.0");
+    let bench = Bench::new(&[("a.wasm", &a)]);
+    let catalog = bench.watching();
+    for number in 0..4200 {
+        bench.write(&format!("f{number}.wasm"), b"");
+    }
+    wait(&catalog, "the directory is full", |catalog| (catalog.counters().refused >= 4095).then_some(()));
+    let error = bench.try_open().err().unwrap();
+    assert!(matches!(error, CatalogError::TooManyFiles { max: 4096, .. }), "{error}");
+    // A file that is known still changes.
+    let newer = plugin("a", "1.1.0");
+    bench.replace("a.wasm", &newer);
+    wait_for_digest(&catalog, "a", &newer);
+    assert_eq!(catalog.counters().refused, 4095);
+    // With room again, new ones are taken.
+    for number in 0..4200 {
+        fs::remove_file(bench.path(&format!("f{number}.wasm"))).unwrap();
+    }
+    let b = plugin("b", "1.0.0");
+    bench.replace("b.wasm", &b);
+    wait_for_digest(&catalog, "b", &b);
+    wait(&catalog, "the others are forgotten", |catalog| (catalog.counters().refused == 0).then_some(()));
 }

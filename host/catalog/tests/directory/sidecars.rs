@@ -95,3 +95,36 @@ fn sidecar_bad_at_start_keeps_pinned_versions_back() {
         assert!(matches!(&error, FindError::Refused { reason, .. } if reason.contains("a.json")), "{error}");
     }
 }
+
+#[test]
+fn sidecar_of_a_file_that_is_refused_narrows_pinned_versions_all_the_same() {
+    let wasm = plugin("a", "1.0.0");
+    let bench = Bench::new(&[("a.wasm", &wasm)]);
+    drop(bench.open());
+    bench.write("a.json", NARROW);
+    let too_large = vec![0; (4 << 20) + 1];
+    for garbage in [&b"garbage"[..], &too_large] {
+        bench.replace("a.wasm", garbage);
+        let found = bench.open().find("a", Some(Digest::of(&wasm))).unwrap();
+        assert!(found.manifest.grants.secrets.is_empty());
+        assert_eq!(found.manifest.limits.memory_bytes, Some(1 << 20));
+    }
+}
+
+#[test]
+fn sidecar_that_cannot_be_read_is_refused_and_never_passed_over() {
+    let wasm = plugin("a", "1.0.0");
+    let bench = Bench::new(&[("x.wasm", &wasm)]);
+    let catalog = bench.watching();
+    bench.write("x.json", &vec![b' '; (1 << 20) + 1]);
+    let reason = wait_for_refusal(&catalog, &bench.path("x.wasm"));
+    assert!(reason.contains("x.json") && reason.contains("over the limit of 1048576"), "{reason}");
+    let catalog = bench.open();
+    for digest in [None, Some(Digest::of(&wasm))] {
+        assert!(matches!(catalog.find("a", digest), Err(FindError::Refused { .. })));
+    }
+    fs::remove_file(bench.path("x.json")).unwrap();
+    fs::create_dir(bench.path("x.json")).unwrap();
+    let reason = refusal(&bench.open(), &bench.path("x.wasm")).unwrap();
+    assert!(reason.contains("not a regular file"), "{reason}");
+}
