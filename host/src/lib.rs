@@ -1,8 +1,9 @@
 //! The host: where the stages, each a crate of its own, become one program.
 //!
-//! `api` is the HTTP face (push, health, metrics, state); `pipeline` wires the stages of a stream. The program that
-//! starts both does not exist yet: see `ARCHITECTURE.md`.
+//! `cli` is the command line; `api` is the HTTP face (push, health, metrics, state); `pipeline` wires the stages of a
+//! stream; `telemetry` is what the program says about itself, as logs and metrics.
 
 pub mod api;
+pub mod cli;
 pub mod pipeline;
 pub mod telemetry;

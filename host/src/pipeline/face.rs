@@ -9,6 +9,7 @@ use super::host::Host;
 use super::inlet::Inlet;
 use super::stats::{StreamStats, wall_clock_ns};
 use crate::api;
+use crate::telemetry::metrics;
 
 impl api::Host for Host {
     type Append = Inlet;
@@ -32,7 +33,14 @@ impl api::Host for Host {
     }
 
     fn metrics(&self) -> String {
-        String::new()
+        metrics::render(&metrics::Counted {
+            streams: &self.inner.streams,
+            journal: &self.journal_stats(),
+            plugins: &self.plugins(),
+            catalog: &self.catalog_stats(),
+            destination_syncs: self.destination_syncs(),
+            now_ns: wall_clock_ns(),
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! events of their own target, and in `metrics` the names and the text that Prometheus reads. It refuses to count
 //! anything: counters belong to the stages, and are copied when they are asked for.
 
+pub mod metrics;
 mod plugin_log;
 
 use std::io::IsTerminal;
@@ -27,7 +28,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Default)]
 pub struct LogOptions {
     pub format: LogFormat,
-    /// A level (`info`), or directives (`info,plugin=debug`). Checked by [`log_filter`].
+    /// A level (`info`), or directives (`info,plugin=debug`). Checked by [`check_log_filter`].
     pub filter: String,
 }
 
@@ -44,6 +45,14 @@ fn log_filter(filter: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder()
         .parse(filter)
         .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })
+}
+
+/// Whether a filter is understood, for the command line.
+///
+/// # Errors
+/// What was expected.
+pub fn check_log_filter(filter: &str) -> Result<String, LogError> {
+    log_filter(filter).map(|_understood| filter.to_owned())
 }
 
 /// Sends the log of the whole process to stderr, or to another writer that leads there.

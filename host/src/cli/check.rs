@@ -1,0 +1,177 @@
+//! `wasmill check`: everything that is wrong with a configuration, or what it is when nothing is.
+//!
+//! Problems are lines `file:line:column: message` on stderr, the form that editors understand; with `--json` one object
+//! on stdout says the same.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use wasmill_config::{Codec, Destination, Format, LoadError, Output, Problem, Settings, Source, Stream};
+
+use super::{EXIT_USAGE, host_options, output, runtime};
+use crate::pipeline;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Plugins are loaded and configured as `wasmill run` would do it, object names are parsed, but \
+    nothing is sent and no port is opened.\n\n\
+    Examples:\n  \
+    wasmill check wasmill.toml\n  \
+    wasmill check --json wasmill.toml | jq '.problems[].message'"
+)]
+pub(super) struct Arguments {
+    /// The configuration (TOML)
+    config: PathBuf,
+    /// One JSON object on stdout: `ok`, `problems`, `streams`
+    #[arg(long)]
+    json: bool,
+}
+
+/// A configuration that cannot be loaded, as lines for people. The exit code says whose fault it is.
+pub(super) fn refuse(error: &LoadError) -> ExitCode {
+    match error {
+        LoadError::Invalid(invalid) => complain(&invalid.problems),
+        LoadError::Read { .. } | LoadError::TooLarge { .. } => {
+            output::complain(format_args!("error: {}", output::plain(&with_cause(error))));
+        }
+    }
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Every problem on a line of its own, then how many there are.
+pub(super) fn complain(problems: &[Problem]) {
+    for problem in problems {
+        output::complain(format_args!("{problem}"));
+    }
+    let file = problems.first().map(|problem| problem.file.display().to_string()).unwrap_or_default();
+    output::complain(format_args!("error: {} in {file}", counted(problems.len(), "problem")));
+}
+
+fn with_cause(error: &LoadError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let settings = match Settings::load(&arguments.config) {
+        Ok(settings) => settings,
+        Err(error) if !arguments.json => return Ok(refuse(&error)),
+        Err(LoadError::Invalid(invalid)) => return answer(arguments, &invalid.problems, None),
+        Err(error) => {
+            let (file, message) = (arguments.config.clone(), with_cause(&error));
+            return answer(arguments, &[Problem { file, line: 1, column: 1, message }], None);
+        }
+    };
+    let problems = runtime()?.block_on(pipeline::check(&settings, &host_options()?));
+    answer(arguments, &problems, Some(&settings))
+}
+
+fn answer(arguments: &Arguments, problems: &[Problem], settings: Option<&Settings>) -> Result<ExitCode> {
+    if arguments.json {
+        let streams = settings.map(|settings| settings.streams.iter().map(stream_json).collect::<Vec<_>>());
+        output::print_json(&json!({
+            "file": arguments.config.display().to_string(),
+            "ok": problems.is_empty(),
+            "problems": problems.iter().map(problem_json).collect::<Vec<_>>(),
+            "streams": streams,
+        }))?;
+    } else if !problems.is_empty() {
+        complain(problems);
+    } else if let Some(settings) = settings {
+        output::print(&described(settings))?;
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) })
+}
+
+fn problem_json(problem: &Problem) -> Value {
+    json!({
+        "file": problem.file.display().to_string(),
+        "line": problem.line,
+        "column": problem.column,
+        "message": problem.message,
+    })
+}
+
+fn stream_json(stream: &Stream) -> Value {
+    json!({
+        "name": stream.name,
+        "source": source(&stream.source),
+        "transforms": stream.transforms.iter().map(|transform| json!({
+            "name": transform.name, "plugin": transform.plugin.name, "digest": transform.plugin.digest,
+        })).collect::<Vec<_>>(),
+        "outputs": stream.outputs.iter().map(|output| json!({
+            "name": output.name, "type": destination(output).0, "to": destination(output).1,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// What was checked and found good.
+pub(super) fn described(settings: &Settings) -> String {
+    let streams = &settings.streams;
+    let transforms = streams.iter().map(|stream| stream.transforms.len()).sum();
+    let outputs = streams.iter().map(|stream| stream.outputs.len()).sum();
+    let mut text = format!(
+        "{}: ok: {}, {}, {}; plugins from {}\n",
+        settings.file.display(),
+        counted(streams.len(), "stream"),
+        counted(transforms, "transform"),
+        counted(outputs, "output"),
+        settings.plugin_dir.display(),
+    );
+    for stream in streams {
+        let mut line = format!("  {}: {}", stream.name, source(&stream.source));
+        for transform in &stream.transforms {
+            // Writing to a string does not fail.
+            let _written = write!(line, " -> {}", transform.name);
+        }
+        let outputs: Vec<String> = stream.outputs.iter().map(described_output).collect();
+        let _written = writeln!(text, "{line} -> {}", outputs.join(" and "));
+    }
+    text
+}
+
+fn described_output(output: &Output) -> String {
+    let (kind, to) = destination(output);
+    let format = match output.format {
+        Format::Raw => "raw",
+        Format::Ndjson => "ndjson",
+        Format::JsonArray => "json-array",
+    };
+    let codec = match output.compression.codec {
+        Codec::None => "",
+        Codec::Gzip => ", gzip",
+        Codec::Zstd => ", zstd",
+        Codec::Snappy => ", snappy",
+    };
+    let space = if to.is_empty() { "" } else { " " };
+    format!("{kind}{space}{to} ({format}{codec})")
+}
+
+fn source(source: &Source) -> &'static str {
+    match source {
+        Source::Http => "http",
+        Source::File(_) => "file",
+        Source::Stdin { .. } => "stdin",
+        Source::Tcp(_) => "tcp",
+    }
+}
+
+/// Kind and place.
+fn destination(output: &Output) -> (&'static str, String) {
+    match &output.destination {
+        Destination::Directory(directory) => ("directory", directory.path.display().to_string()),
+        Destination::S3(s3) => ("s3", format!("{}/{}", s3.bucket, s3.prefix)),
+        Destination::Http(http) => ("http", http.url.clone()),
+        Destination::Stdout => ("stdout", String::new()),
+    }
+}
+
+/// `1 stream`, `2 streams`.
+pub(super) fn counted(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,213 @@
+//! `wasmill plugin inspect`: what a plugin file is, without running or compiling it.
+//!
+//! The file is a stranger: its size is bounded before it is read, and its texts are shown with control characters
+//! escaped.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use wasmill_config::{Limits, Settings};
+use wasmill_transform::{CompileLimits, Inspection, Item, Kind, Manifest, ManifestLimits, inspect};
+
+use super::output;
+
+/// Functions of one interface that the text shows.
+const FUNCTIONS_MAX: usize = 12;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Nothing of the plugin is run or compiled. The exit code is 1 if a host would refuse the file.\n\n\
+    Examples:\n  \
+    wasmill plugin inspect plugins/parse.wasm\n  \
+    wasmill plugin inspect --json plugins/parse.wasm | jq -r .digest"
+)]
+pub(super) struct Arguments {
+    /// A component, or a core module with component metadata
+    file: PathBuf,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let file = &arguments.file;
+    let max = CompileLimits::default().wasm_bytes;
+    let size = std::fs::metadata(file).with_context(|| format!("read {}", file.display()))?.len();
+    if size > max {
+        bail!("{} has {size} bytes, a plugin may have {max}", file.display());
+    }
+    let wasm = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    let inspection = match inspect(&wasm) {
+        Ok(inspection) => inspection,
+        Err(fault) if arguments.json => {
+            let refused = [fault.to_string()];
+            output::print_json(&json!({ "file": file.display().to_string(), "refused": refused }))?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(fault) => bail!("{}: {}", file.display(), output::plain(&fault.to_string())),
+    };
+    let limits = limits(inspection.manifest.as_ref());
+    if arguments.json {
+        output::print_json(&as_json(file, &inspection, limits.as_ref()))?;
+    } else {
+        output::print(&as_text(file, &inspection, limits.as_ref()))?;
+    }
+    Ok(if inspection.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a transform gets whose configuration says nothing about limits: the defaults, narrowed by the manifest.
+fn limits(manifest: Option<&Manifest>) -> Option<Limits> {
+    const SILENT: &str = "[streams.s]\nsource = { type = \"http\" }\n[[streams.s.transforms]]\nplugin = \"p\"\n\
+        [[streams.s.outputs]]\ntype = \"stdout\"\n";
+    let settings = Settings::from_toml(SILENT, Path::new("defaults")).ok()?;
+    let mut limits = settings.streams.first()?.transforms.first()?.limits.clone();
+    let asked = manifest.map(|manifest| manifest.limits.clone()).unwrap_or_default();
+    let ManifestLimits { memory_bytes, deadline_ms, output_bytes } = asked;
+    limits.memory = limits.memory.min(memory_bytes.unwrap_or(u64::MAX));
+    limits.output = limits.output.min(output_bytes.unwrap_or(u64::MAX));
+    limits.deadline = limits.deadline.min(deadline_ms.map_or(Duration::MAX, Duration::from_millis));
+    Some(limits)
+}
+
+fn as_json(file: &Path, inspection: &Inspection, limits: Option<&Limits>) -> Value {
+    let mut value = json!(inspection);
+    value["file"] = json!(file.display().to_string());
+    value["limits"] = json!(limits.map(|limits| json!({
+        "memory_bytes": limits.memory,
+        "deadline_ms": limits.deadline.as_millis(),
+        "configure_deadline_ms": limits.configure_deadline.as_millis(),
+        "output_bytes": limits.output,
+        "log_bytes": limits.log,
+    })));
+    value
+}
+
+fn as_text(file: &Path, inspection: &Inspection, limits: Option<&Limits>) -> String {
+    let mut text = Sheet(format!("{}\n", file.display()));
+    match &inspection.manifest {
+        Some(manifest) => {
+            text.line("plugin", &format!("{} {}", manifest.name, manifest.version));
+            if !manifest.description.is_empty() {
+                text.line("what", &manifest.description);
+            }
+            if let Some(wit) = &manifest.wit {
+                text.line("built for", &format!("wasmill:plugin {wit}"));
+            }
+        }
+        None => {
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+            text.line("plugin", &format!("{stem} (named after the file: it has no manifest)"));
+        }
+    }
+    text.line("digest", &inspection.digest.to_string());
+    let kind = match inspection.kind {
+        Kind::Component => "a component",
+        Kind::CoreModule => "a core module, made a component when it is loaded",
+    };
+    text.line("size", &format!("{} ({kind})", output::binary_size(inspection.bytes)));
+    text.items("imports", &inspection.imports);
+    text.items("exports", &inspection.exports);
+    if let Some(manifest) = &inspection.manifest {
+        text.grants(manifest);
+    }
+    if let Some(limits) = limits {
+        text.line(
+            "limits",
+            &format!(
+                "{} of memory, {:?} of CPU per call and {:?} to configure, {} out and {} of log per call",
+                output::binary_size(limits.memory),
+                limits.deadline,
+                limits.configure_deadline,
+                output::binary_size(limits.output),
+                output::binary_size(limits.log),
+            ),
+        );
+    }
+    match inspection.refused.as_slice() {
+        [] => text.line("verdict", "a host would load it"),
+        refused => {
+            for reason in refused {
+                text.line("refused", reason);
+            }
+        }
+    }
+    text.0
+}
+
+/// Lines of a label and a text.
+struct Sheet(String);
+
+impl Sheet {
+    fn line(&mut self, label: &str, text: &str) {
+        // Writing to a string does not fail.
+        let _written = writeln!(self.0, "  {label:<10} {}", output::plain(text));
+    }
+
+    fn items(&mut self, label: &str, items: &[Item]) {
+        if items.is_empty() {
+            self.line(label, "nothing");
+        }
+        for (index, item) in items.iter().enumerate() {
+            let mut functions: Vec<&str> = item.functions.iter().map(String::as_str).collect();
+            let more = functions.len().saturating_sub(FUNCTIONS_MAX);
+            functions.truncate(FUNCTIONS_MAX);
+            let colon = if functions.is_empty() { "" } else { ": " };
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let line = format!("{}{colon}{}{more}", item.interface, functions.join(", "));
+            self.line(if index == 0 { label } else { "" }, &line);
+        }
+    }
+
+    fn grants(&mut self, manifest: &Manifest) {
+        let named = |what: &str, names: &[String]| match names {
+            [] => None,
+            names => Some(format!("{what} {}", names.join(", "))),
+        };
+        let grants = &manifest.grants;
+        let asked: Vec<String> = [named("files", &grants.files), named("secrets", &grants.secrets)]
+            .into_iter()
+            .flatten()
+            .collect();
+        self.line("asks for", &if asked.is_empty() { "nothing".to_owned() } else { asked.join("; ") });
+        if let Some(sample) = &manifest.sample {
+            self.line("sample", &super::check::counted(sample.records.len(), "record"));
+        }
+        let keys = manifest.config_schema.as_ref().and_then(|schema| schema.get("properties")?.as_object());
+        if let Some(keys) = keys {
+            let keys: Vec<&str> = keys.keys().map(String::as_str).collect();
+            self.line("config", &format!("keys {}", keys.join(", ")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_the_defaults_narrowed_by_the_manifest() {
+        let without = limits(None).unwrap();
+        let manifest = Manifest {
+            limits: ManifestLimits {
+                memory_bytes: Some(2 << 20),
+                deadline_ms: Some(3_600_000),
+                output_bytes: None,
+            },
+            ..Manifest::default()
+        };
+        let with = limits(Some(&manifest)).unwrap();
+        assert_eq!(with, Limits { memory: 2 << 20, ..without.clone() });
+        assert!(without.memory > 2 << 20);
+    }
+
+    #[test]
+    fn sheet_shows_what_a_manifest_says_without_control_characters() {
+        let mut sheet = Sheet(String::new());
+        sheet.line("what", "a\x1b[2J");
+        assert_eq!(sheet.0, "  what       a\\u{1b}[2J\n");
+    }
+}

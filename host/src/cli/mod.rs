@@ -1,0 +1,149 @@
+//! The command line: what can be asked for, where the answers go, which exit code they give.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 the configuration or the command
+//! line is wrong. It owns no logic: each command hands over to a stage or to the pipeline, and turns what comes back
+//! into text.
+
+mod check;
+mod demo;
+mod inspect;
+mod output;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::pipeline::HostOptions;
+use crate::telemetry::{LogFormat, LogOptions, check_log_filter, start_log};
+
+/// Name of the hidden subcommand that compiles one plugin; `main` looks for it before anything else.
+pub const COMPILE_PLUGIN: &str = "compile-plugin";
+
+/// The configuration or the command line is wrong.
+const EXIT_USAGE: u8 = 2;
+
+/// A programmable Firehose in one binary.
+///
+/// Streams come in, are buffered durably, pass batch by batch through WebAssembly plugins, and leave compressed for
+/// files, S3 and HTTP endpoints.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wasmill",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong configuration or command line.\n\
+        Data goes to stdout, logs go to stderr.\n\n\
+        Examples:\n  \
+        wasmill demo                         watch a million records pass\n  \
+        wasmill check wasmill.toml           everything that is wrong with a configuration\n  \
+        wasmill run wasmill.toml             run it until SIGTERM\n  \
+        wasmill plugin inspect parse.wasm    what a plugin is and may do"
+)]
+struct Arguments {
+    #[command(flatten)]
+    log: LogArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct LogArguments {
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Logging")]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or by target: info,plugin=debug [default: info; demo: warn]
+    #[arg(
+        long,
+        global = true,
+        env = "WASMILL_LOG",
+        hide_env_values = true,
+        value_name = "LEVEL",
+        value_parser = check_log_filter,
+        help_heading = "Logging"
+    )]
+    log_level: Option<String>,
+}
+
+impl LogArguments {
+    fn options(&self, default: &str) -> LogOptions {
+        let filter = self.log_level.clone().unwrap_or_else(|| default.to_owned());
+        LogOptions { format: self.log_format, filter }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the streams of a configuration until SIGTERM or SIGINT, or until all of them have ended
+    Run(run::Arguments),
+    /// Check a configuration and load its plugins: every problem at once, with file, line and column
+    Check(check::Arguments),
+    /// Watch a generated access log pass through plugins into compressed files, on a host of its own
+    Demo(demo::Arguments),
+    /// Look into plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Print the JSON Schema of the configuration, for editors
+    #[command(after_help = "Example:\n  wasmill schema > wasmill.schema.json")]
+    Schema,
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  wasmill completions bash > /etc/bash_completion.d/wasmill")]
+    Completions { shell: Shell },
+}
+
+#[derive(Debug, Subcommand)]
+enum PluginCommand {
+    /// Say what a plugin file is: imports, exports, digest, size, manifest, limits, and whether it would be refused
+    Inspect(inspect::Arguments),
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    // Help and usage errors: clap prints them and ends with 0 or 2.
+    let arguments = Arguments::parse();
+    match dispatch(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
+    let log = &arguments.log;
+    match &arguments.command {
+        Command::Run(command) => {
+            start_log(&log.options("info"), None)?;
+            run::run(command)
+        }
+        Command::Check(command) => {
+            start_log(&log.options("warn"), None)?;
+            check::run(command)
+        }
+        Command::Demo(command) => demo::run(command, &log.options("warn")),
+        Command::Plugin(PluginCommand::Inspect(command)) => inspect::run(command),
+        Command::Schema => output::print(&wasmill_config::schema()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "wasmill", &mut script);
+            output::print(&String::from_utf8(script).context("write the completions")?)
+        }
+    }
+}
+
+/// This program compiles its own plugins.
+fn host_options() -> Result<HostOptions> {
+    let compiler: PathBuf = std::env::current_exe().context("find the path of this program")?;
+    Ok(HostOptions { compiler })
+}
+
+/// The async runtime of a command.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the async runtime")
+}

@@ -1,0 +1,81 @@
+//! Text on stdout and stderr.
+//!
+//! A reader that has seen enough (`| head`) is success, and text that others wrote (plugins, configurations) never
+//! moves the terminal's cursor.
+
+use std::fmt::{self, Write as _};
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+/// Writes text to stdout as it is.
+pub(super) fn print(text: &str) -> Result<ExitCode> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("write to stdout"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Writes a value to stdout as one line of JSON.
+pub(super) fn print_json(value: &impl Serialize) -> Result<ExitCode> {
+    let mut text = serde_json::to_string(value).context("write JSON")?;
+    text.push('\n');
+    print(&text)
+}
+
+/// A line for the user on stderr. Where stderr is gone, nobody is there to be told.
+pub(super) fn complain(line: fmt::Arguments<'_>) {
+    let _nobody_listens = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Text from elsewhere on one line: control characters are shown as escapes.
+pub(super) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            // Writing to a string does not fail.
+            let _written = write!(plain, "{}", c.escape_default());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+/// `131.2 KiB`.
+pub(super) fn binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} bytes");
+    }
+    let mut size = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    let digits = usize::from(size.fract() >= 0.05);
+    format!("{size:.digits$} {}", UNITS.get(unit).copied().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_shows_control_characters() {
+        assert_eq!(plain("a\x1b[2Jb\nä"), "a\\u{1b}[2Jb\\nä");
+    }
+
+    #[test]
+    fn binary_size_is_short_and_exact_where_it_can_be() {
+        for (bytes, text) in
+            [(17, "17 bytes"), (1024, "1 KiB"), (1536, "1.5 KiB"), (64 << 20, "64 MiB"), (3 << 40, "3 TiB")]
+        {
+            assert_eq!(binary_size(bytes), text);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `wasmill run`: a host from start to a clean end.
+//!
+//! The first SIGTERM or SIGINT drains: no more intake, everything that is stored is delivered, within a deadline. A
+//! second one ends the process at once; what was acknowledged is in the journal and is delivered after the next start.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use wasmill_config::Settings;
+
+use super::{EXIT_USAGE, check, host_options, runtime};
+use crate::pipeline::{DrainError, Host, StartError};
+
+/// How often a drain says what it still waits for.
+const WAITING_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "SIGTERM and SIGINT drain: intake stops, everything that was acknowledged is delivered, then the \
+    process ends with 0. A second signal ends it at once; what was acknowledged is delivered after the next start. \
+    A configuration whose sources are all finite ends by itself with 0.\n\n\
+    Examples:\n  \
+    wasmill run wasmill.toml\n  \
+    wasmill run --drain-timeout 5m --log-format json wasmill.toml\n  \
+    WASMILL_LOG=info,plugin=debug wasmill run wasmill.toml"
+)]
+pub(super) struct Arguments {
+    /// The configuration (TOML)
+    config: PathBuf,
+    /// Longest time to deliver what is stored after the first signal, such as 30s, 5m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    drain_timeout: Duration,
+}
+
+/// `250ms`, `30s`, `5m`, `2h`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("expected a number and a unit, such as 250ms, 30s, 5m or 2h".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_no_number| "expected a number and a unit".to_owned())?;
+    let millis = number.checked_mul(unit_ms).filter(|millis| *millis <= 7 * 24 * 3_600_000);
+    millis.map(Duration::from_millis).ok_or_else(|| "expected at most 168h".to_owned())
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let settings = match Settings::load(&arguments.config) {
+        Ok(settings) => settings,
+        Err(error) => return Ok(check::refuse(&error)),
+    };
+    runtime()?.block_on(serve(settings, arguments.drain_timeout))
+}
+
+async fn serve(settings: Settings, drain_timeout: Duration) -> Result<ExitCode> {
+    let mut signalled = watch_signals()?;
+    let (file, data_dir) = (settings.file.clone(), settings.data_dir.clone());
+    let streams = settings.streams.len();
+    let started = tokio::select! {
+        started = Host::start(settings, host_options()?) => started,
+        _ = signalled.changed() => {
+            tracing::info!("stopped before the start was complete");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let host = match started {
+        Ok(host) => host,
+        Err(StartError::Invalid(problems)) => {
+            check::complain(&problems);
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+        Err(error) => return Err(error).context("start"),
+    };
+    tracing::info!(
+        config = %file.display(), data_dir = %data_dir.display(), streams,
+        http = host.http_address().map(tracing::field::display), "wasmill is running"
+    );
+    let by_itself = tokio::select! {
+        () = host.ended() => true,
+        _ = signalled.changed() => false,
+    };
+    if by_itself {
+        tracing::info!("every stream has ended");
+    } else {
+        tracing::info!(
+            waiting_for = host.waiting(), within = ?drain_timeout,
+            "stopping when everything is delivered; a second signal stops at once"
+        );
+    }
+    end(drain(&host, drain_timeout).await)
+}
+
+async fn drain(host: &Host, deadline: Duration) -> Result<(), DrainError> {
+    let draining = host.drain(deadline);
+    tokio::pin!(draining);
+    let mut tick = tokio::time::interval(WAITING_EVERY);
+    // The first tick comes at once, and what is waited for has just been said.
+    tick.tick().await;
+    loop {
+        tokio::select! {
+            drained = &mut draining => return drained,
+            _ = tick.tick() => tracing::info!(waiting_for = host.waiting(), "still stopping"),
+        }
+    }
+}
+
+fn end(drained: Result<(), DrainError>) -> Result<ExitCode> {
+    match drained {
+        Ok(()) => {
+            tracing::info!("stopped, everything is delivered");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error @ DrainError::Deadline { .. }) => {
+            bail!("{error}; it is stored, and delivered after the next start")
+        }
+        Err(error) => Err(error).context("stop"),
+    }
+}
+
+/// Changes at the first SIGTERM or SIGINT; the second ends the process.
+fn watch_signals() -> Result<watch::Receiver<bool>> {
+    let listen = |kind| signal(kind).context("listen for signals");
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (signalled, seen) = watch::channel(false);
+    tokio::spawn(async move {
+        next_signal(&mut terminate, &mut interrupt).await;
+        signalled.send_replace(true);
+        next_signal(&mut terminate, &mut interrupt).await;
+        tracing::warn!(
+            "stopped at once by a second signal; what is stored is delivered after the next start"
+        );
+        #[expect(
+            clippy::exit,
+            reason = "the user asked twice: nothing may hold up the end, and nothing is lost"
+        )]
+        std::process::exit(1);
+    });
+    Ok(seen)
+}
+
+async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duration_has_a_number_and_a_unit() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for wrong in ["", "30", "s", "-1s", "1.5s", "30 s", "99999999999999999999s", "200h", "1d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The text that Prometheus reads.
+//!
+//! Counters belong to the stages; they are copied here when somebody asks, in one pass, so that nothing is counted
+//! twice and nothing stays behind of what is gone. It refuses labels without bound: label values are names from the
+//! configuration, and what a plugin says of itself is cut.
+
+mod names;
+mod process;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prometheus::TextEncoder;
+use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
+use wasmill_catalog::{CatalogStats, PluginState, VersionState};
+
+pub use names::{Kind, Metric};
+
+use crate::pipeline::stats::{OutputStats, StreamStats, TransformStats};
+
+/// Longest label value; plugins choose their versions.
+const LABEL_BYTES_MAX: usize = 128;
+/// Most plugin versions that are shown; earlier ones may be kept in great numbers.
+const PLUGINS_MAX: usize = 1_000;
+
+/// Where the values come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted<'a> {
+    pub streams: &'a [Arc<StreamStats>],
+    pub journal: &'a wasmill_buffer::Stats,
+    pub plugins: &'a [PluginState],
+    pub catalog: &'a CatalogStats,
+    pub destination_syncs: u64,
+    /// Nanoseconds since the epoch, for ages.
+    pub now_ns: i64,
+}
+
+/// All metrics in Prometheus's text format, version 0.0.4.
+pub fn render(counted: &Counted<'_>) -> String {
+    let mut families = Families::new();
+    families.set(Metric::BuildInfo, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    for stream in counted.streams {
+        families.stream(stream, counted.now_ns);
+    }
+    families.plugins(counted.plugins, counted.catalog);
+    families.journal(counted.journal);
+    families.set(Metric::DestinationSyncs, &[], counted.destination_syncs);
+    families.process();
+    families.text()
+}
+
+type Labels<'a> = [(&'static str, &'a str)];
+
+/// A family per metric, in the order of [`Metric::ALL`].
+struct Families(Vec<MetricFamily>);
+
+impl Families {
+    fn new() -> Families {
+        let family = |metric: &Metric| {
+            let mut family = MetricFamily::default();
+            family.set_name(metric.name().to_owned());
+            family.set_help(metric.help().to_owned());
+            family.set_field_type(match metric.kind() {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+            });
+            family
+        };
+        Families(Metric::ALL.iter().map(family).collect())
+    }
+
+    fn set(&mut self, metric: Metric, labels: &Labels<'_>, value: u64) {
+        // Past 2^53 the last digits are lost; the format has no other numbers.
+        self.set_float(metric, labels, value as f64);
+    }
+
+    fn set_float(&mut self, metric: Metric, labels: &Labels<'_>, value: f64) {
+        let Some(family) = self.0.get_mut(metric as usize) else { return };
+        let labels = labels.iter().map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value(value[..value.floor_char_boundary(LABEL_BYTES_MAX)].to_owned());
+            pair
+        });
+        let mut sample = proto::Metric::from_label(labels.collect());
+        match metric.kind() {
+            Kind::Counter => {
+                let mut counter = proto::Counter::default();
+                counter.set_value(value);
+                sample.set_counter(counter);
+            }
+            Kind::Gauge => {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(value);
+                sample.set_gauge(gauge);
+            }
+        }
+        family.mut_metric().push(sample);
+    }
+
+    fn stream(&mut self, stream: &StreamStats, now_ns: i64) {
+        use Metric::*;
+        let labels = &[("stream", stream.name.as_str())];
+        for (metric, value) in [
+            (RecordsIn, stream.records_in.get()),
+            (BytesIn, stream.bytes_in.get()),
+            (RecordsProcessed, stream.processed.get()),
+            (RecordsPassed, stream.passed.get()),
+            (RecordsDropped, stream.dropped.get()),
+            (RecordsFailed, stream.failed.get()),
+            (RecordsAbsorbed, stream.absorbed.get()),
+            (RecordsEmitted, stream.emitted.get()),
+            (DeadLetters, stream.dead_letters.get()),
+            (DeadLetterBytes, stream.dead_letter_bytes.get()),
+            (Overflowed, stream.overflowed.get()),
+            (LostToCorruption, stream.records_lost_to_corruption.get()),
+            (Slices, stream.slices.get()),
+            (Commits, stream.commits.get()),
+            (ChunksBisected, stream.chunks_bisected.get()),
+            (StreamReloads, stream.reloads.get()),
+            (StreamReloadsRefused, stream.reloads_refused.get()),
+            (Paused, u64::from(stream.paused().is_some())),
+            (BufferedBytes, stream.buffered_bytes.get()),
+            (OpenBatches, stream.open_batches.get()),
+        ] {
+            self.set(metric, labels, value);
+        }
+        self.set_float(BatchAge, labels, stream.batch_age_s(now_ns));
+        self.set_float(Freshness, labels, stream.freshness_s(now_ns));
+        if let Some(source) = stream.source.get() {
+            self.set(SourceTooLong, labels, source.too_long());
+            self.set(SourceRetries, labels, source.retries());
+            self.set(SourceOpen, labels, source.open());
+            self.set(SourceRefused, labels, source.refused());
+        }
+        for output in &stream.outputs {
+            self.output(&stream.name, output);
+        }
+        // Copied first: workers that report must not wait for text.
+        for transform in stream.with_transforms(|transforms| transforms.clone()) {
+            self.transform(&stream.name, &transform);
+        }
+    }
+
+    fn output(&mut self, stream: &str, output: &OutputStats) {
+        use Metric::*;
+        let labels = &[("stream", stream), ("output", output.name.as_str())];
+        for (metric, value) in [
+            (OutputEmitted, output.emitted.get()),
+            (OutputDelivered, output.delivered.get()),
+            (OutputFailed, output.delivery_failed.get()),
+            (OutputFallenBack, output.fallen_back.get()),
+            (OutputPending, output.pending.get()),
+            (OutputUndeliveredBytes, output.undelivered_bytes.get()),
+            (OutputUndeliveredBatches, output.undelivered_batches.get()),
+            (OutputObjects, output.objects.get()),
+            (OutputRawBytes, output.bytes_raw.get()),
+            (OutputBytes, output.bytes.get()),
+            (OutputRetries, output.retries.get()),
+            (OutputStopped, u64::from(output.stopped.load(Ordering::Relaxed))),
+        ] {
+            self.set(metric, labels, value);
+        }
+    }
+
+    fn transform(&mut self, stream: &str, transform: &TransformStats) {
+        use Metric::*;
+        let TransformStats { name, plugin, digest, version, .. } = transform;
+        let labels = &[("stream", stream), ("transform", name.as_str()), ("plugin", plugin.as_str())];
+        self.set(TransformCalls, labels, transform.calls);
+        self.set_float(TransformCpu, labels, transform.cpu_ns as f64 / 1e9);
+        self.set(TransformMemory, labels, transform.memory_bytes_peak);
+        self.set(TransformTraps, labels, transform.traps);
+        self.set(TransformInstances, labels, transform.instances);
+        let [stream, transform, plugin] = *labels;
+        self.set(TransformInfo, &[stream, transform, plugin, ("version", version), ("digest", digest)], 1);
+    }
+
+    fn plugins(&mut self, plugins: &[PluginState], catalog: &CatalogStats) {
+        use Metric::*;
+        for plugin in plugins.iter().take(PLUGINS_MAX) {
+            let state = match plugin.state {
+                VersionState::Current => "current",
+                VersionState::Removed => "removed",
+                VersionState::Kept => "kept",
+                VersionState::Refused { .. } => "refused",
+            };
+            let version = plugin.version.as_deref().unwrap_or_default();
+            // A refused file may have no digest and no name of its own; its path tells it from others.
+            let digest = plugin.digest.map(|digest| digest.to_string()).unwrap_or_default();
+            let file = plugin.file.to_string_lossy();
+            let labels = &[
+                ("plugin", plugin.name.as_str()),
+                ("version", version),
+                ("digest", &digest),
+                ("file", &file),
+                ("state", state),
+            ];
+            self.set(PluginInfo, labels, 1);
+        }
+        self.set(PluginReloads, &[], catalog.reloads);
+        self.set(PluginRefusals, &[], catalog.refusals);
+        self.set(PluginCompiles, &[], catalog.compiles);
+        self.set(PluginCacheHits, &[], catalog.cache_hits);
+        self.set(PluginsCurrent, &[], catalog.current);
+        self.set(PluginsRefused, &[], catalog.refused);
+    }
+
+    fn journal(&mut self, journal: &wasmill_buffer::Stats) {
+        use Metric::*;
+        for (metric, value) in [
+            (JournalSyncs, journal.syncs),
+            (JournalFailedSyncs, journal.failed_syncs),
+            (JournalFailedWrites, journal.failed_writes),
+            (JournalBytesWritten, journal.bytes_written),
+            (JournalGroups, journal.groups),
+            (JournalFrames, journal.frames),
+            (JournalRecords, journal.records),
+            (JournalFiles, journal.journal_files),
+            (JournalBytes, journal.journal_bytes),
+            (JournalSegmentBytes, journal.segment_bytes),
+            (JournalBuffered, journal.buffered_bytes),
+            (JournalCached, journal.cached_bytes),
+        ] {
+            self.set(metric, &[], value);
+        }
+    }
+
+    fn process(&mut self) {
+        self.set_float(Metric::ProcessCpu, &[], process::cpu_seconds());
+        // Only Linux tells the rest.
+        let Some(process) = process::read() else { return };
+        self.set(Metric::ProcessMemory, &[], process.resident_bytes);
+        self.set(Metric::ProcessFiles, &[], process.open_files);
+        self.set(Metric::ProcessThreads, &[], process.threads);
+        self.set_float(Metric::ProcessStart, &[], process.started_s);
+    }
+
+    fn text(self) -> String {
+        let families: Vec<_> = self.0.into_iter().filter(|family| !family.get_metric().is_empty()).collect();
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot write the metrics");
+        }
+        text
+    }
+}

@@ -1,0 +1,127 @@
+//! Every metric that there is: its name, its kind and what it says, in one table.
+//!
+//! Names are stable: a dashboard that reads one goes on reading it. Labels are names from the configuration or the
+//! plugin directory, never values of records.
+
+/// Whether a metric only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Since the start of the process.
+    Counter,
+    /// At present.
+    Gauge,
+}
+
+macro_rules! table {
+    ($($metric:ident $kind:ident $name:literal $help:literal)*) => {
+        /// A metric.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Metric {
+            $(#[doc = $help] $metric,)*
+        }
+
+        impl Metric {
+            /// All of them, in the order in which they are written.
+            pub const ALL: &[Metric] = &[$(Metric::$metric,)*];
+
+            /// As Prometheus knows it.
+            pub fn name(self) -> &'static str {
+                match self { $(Metric::$metric => $name,)* }
+            }
+
+            /// What it counts.
+            pub fn help(self) -> &'static str {
+                match self { $(Metric::$metric => $help,)* }
+            }
+
+            pub fn kind(self) -> Kind {
+                match self { $(Metric::$metric => Kind::$kind,)* }
+            }
+        }
+    };
+}
+
+table! {
+    BuildInfo Gauge "wasmill_build_info" "Always 1; the program's version is a label."
+
+    // A stream: label `stream`.
+    RecordsIn Counter "wasmill_stream_records_in_total" "Records that were accepted and are durable."
+    BytesIn Counter "wasmill_stream_bytes_in_total" "Payload bytes that were accepted and are durable."
+    RecordsProcessed Counter "wasmill_stream_records_processed_total" "Records with a durable verdict: passed + dropped + failed + absorbed."
+    RecordsPassed Counter "wasmill_stream_records_passed_total" "Records that passed all transforms."
+    RecordsDropped Counter "wasmill_stream_records_dropped_total" "Records that a plugin dropped."
+    RecordsFailed Counter "wasmill_stream_records_failed_total" "Records that could not be transformed."
+    RecordsAbsorbed Counter "wasmill_stream_records_absorbed_total" "Records that a plugin took into its state."
+    RecordsEmitted Counter "wasmill_stream_records_emitted_total" "Records that left the transforms, for all outputs."
+    DeadLetters Counter "wasmill_stream_dead_letters_total" "Dead letters that were written."
+    DeadLetterBytes Gauge "wasmill_stream_dead_letter_bytes" "Bytes of dead letters that are kept."
+    Overflowed Gauge "wasmill_stream_overflowed_records" "Records that went to an overflow partition because too many partitions were open."
+    LostToCorruption Counter "wasmill_stream_records_lost_to_corruption_total" "Acknowledged records that corrupt bytes on disk took."
+    Slices Counter "wasmill_stream_slices_total" "Slices that were taken through the transforms."
+    Commits Counter "wasmill_stream_commits_total" "Outcomes that were made durable."
+    ChunksBisected Counter "wasmill_stream_chunks_bisected_total" "Chunks that failed as a whole and were split to find the record to blame."
+    StreamReloads Counter "wasmill_stream_reloads_total" "Times that a new version of a plugin took over in the stream."
+    StreamReloadsRefused Counter "wasmill_stream_reloads_refused_total" "Times that a new version of a plugin was refused and the one before went on."
+    Paused Gauge "wasmill_stream_paused" "1 while the stream is paused."
+    BufferedBytes Gauge "wasmill_stream_buffered_bytes" "Bytes of the stream that the buffer must keep."
+    OpenBatches Gauge "wasmill_stream_open_batches" "Batches that are being gathered."
+    BatchAge Gauge "wasmill_stream_batch_age_seconds" "Time since the oldest record of an open batch arrived, 0 without one."
+    Freshness Gauge "wasmill_stream_freshness_seconds" "Time since the oldest record arrived that is not delivered, 0 without one."
+    SourceTooLong Counter "wasmill_source_records_too_long_total" "Lines over the limit of a file, stdin or TCP source."
+    SourceRetries Counter "wasmill_source_retries_total" "Appends that a source had to try again because the buffer was full or in trouble."
+    SourceOpen Gauge "wasmill_source_open" "Files or connections that a source has open."
+    SourceRefused Counter "wasmill_source_connections_refused_total" "Connections that were refused because too many were open."
+
+    // An output of a stream: labels `stream`, `output`.
+    OutputEmitted Counter "wasmill_output_records_emitted_total" "Records for this output: delivered + failed + pending."
+    OutputDelivered Counter "wasmill_output_records_delivered_total" "Records that were delivered."
+    OutputFailed Counter "wasmill_output_records_failed_total" "Records that could not be delivered."
+    OutputFallenBack Counter "wasmill_output_records_fallen_back_total" "Of the failed ones, those that the fallback output took."
+    OutputPending Gauge "wasmill_output_records_pending" "Records that are not delivered yet."
+    OutputUndeliveredBytes Gauge "wasmill_output_undelivered_bytes" "Encoded bytes that are ready and not delivered."
+    OutputUndeliveredBatches Gauge "wasmill_output_undelivered_batches" "Batches that are ready and not delivered."
+    OutputObjects Counter "wasmill_output_objects_total" "Objects or requests that were delivered."
+    OutputRawBytes Counter "wasmill_output_raw_bytes_total" "Delivered bytes before compression."
+    OutputBytes Counter "wasmill_output_bytes_total" "Delivered bytes."
+    OutputRetries Counter "wasmill_output_retries_total" "Deliveries that were tried again."
+    OutputStopped Gauge "wasmill_output_stopped" "1 when the output has stopped and needs a human, for example because a foreign object has the name of one of ours."
+
+    // A transform of a stream: labels `stream`, `transform`, `plugin`.
+    TransformCalls Counter "wasmill_transform_calls_total" "Calls of the plugin, one per chunk."
+    TransformCpu Counter "wasmill_transform_cpu_seconds_total" "CPU time of these calls."
+    TransformMemory Gauge "wasmill_transform_memory_peak_bytes" "Largest linear memory of any instance so far."
+    TransformTraps Counter "wasmill_transform_traps_total" "Calls that ended in a trap, in time or memory run out, or in nonsense."
+    TransformInstances Counter "wasmill_transform_instances_total" "Instances that were made."
+    TransformInfo Gauge "wasmill_transform_info" "Always 1; version and digest of the plugin in use are labels."
+
+    // The plugin directory.
+    PluginInfo Gauge "wasmill_plugin_info" "1 per version that is loaded or refused; its state is a label."
+    PluginReloads Counter "wasmill_plugin_reloads_total" "Plugin versions that became current since the start."
+    PluginRefusals Counter "wasmill_plugin_refusals_total" "Plugin files or versions that were refused."
+    PluginCompiles Counter "wasmill_plugin_compiles_total" "Runs of the compiler."
+    PluginCacheHits Counter "wasmill_plugin_cache_hits_total" "Plugins whose compiled code was in the cache."
+    PluginsCurrent Gauge "wasmill_plugins_current" "Names that have a version in use."
+    PluginsRefused Gauge "wasmill_plugins_refused" "Files in the plugin directory that are refused."
+
+    // The journal of the data directory.
+    JournalSyncs Counter "wasmill_journal_syncs_total" "Syncs to disk."
+    JournalFailedSyncs Counter "wasmill_journal_failed_syncs_total" "Syncs that failed."
+    JournalFailedWrites Counter "wasmill_journal_failed_writes_total" "Writes that failed."
+    JournalBytesWritten Counter "wasmill_journal_written_bytes_total" "Bytes that were written."
+    JournalGroups Counter "wasmill_journal_groups_total" "Groups of frames that shared one write and one sync."
+    JournalFrames Counter "wasmill_journal_frames_total" "Frames that were written."
+    JournalRecords Counter "wasmill_journal_records_total" "Records that were written."
+    JournalFiles Gauge "wasmill_journal_files" "Journal files."
+    JournalBytes Gauge "wasmill_journal_bytes" "Bytes of the journal files."
+    JournalSegmentBytes Gauge "wasmill_journal_segment_bytes" "Bytes of the streams' segments."
+    JournalBuffered Gauge "wasmill_journal_buffered_bytes" "Bytes that the buffer must keep, of all streams."
+    JournalCached Gauge "wasmill_journal_cached_bytes" "Bytes of recent frames in memory."
+    DestinationSyncs Counter "wasmill_destination_syncs_total" "Syncs of staged objects and of destination directories."
+
+    // The process, under the names that every Prometheus client uses.
+    ProcessCpu Counter "process_cpu_seconds_total" "CPU time of the process."
+    ProcessMemory Gauge "process_resident_memory_bytes" "Memory of the process that is in RAM."
+    ProcessFiles Gauge "process_open_fds" "Open file descriptors."
+    ProcessThreads Gauge "process_threads" "Threads."
+    ProcessStart Gauge "process_start_time_seconds" "When the process started, in seconds since 1970."
+}

@@ -1,0 +1,226 @@
+//! The text, read back by a parser that takes nothing but Prometheus's format 0.0.4.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::*;
+
+type Sample = (BTreeMap<String, String>, f64);
+
+/// What a scraper sees: kind and samples by name.
+#[derive(Debug, Default)]
+struct Scraped(BTreeMap<String, (String, Vec<Sample>)>);
+
+impl Scraped {
+    fn value(&self, metric: Metric, labels: &[(&str, &str)]) -> f64 {
+        let wanted: BTreeMap<_, _> = labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let (_, samples) = self.0.get(metric.name()).unwrap_or_else(|| panic!("no {}", metric.name()));
+        let found = samples.iter().find(|(labels, _)| *labels == wanted);
+        found.unwrap_or_else(|| panic!("no {wanted:?} among {samples:?}")).1
+    }
+}
+
+fn is_name(name: &str, also: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || also.contains(c))
+}
+
+/// `{a="b",c="d"}` in front of `text`; the rest behind it.
+fn labels(text: &str) -> (BTreeMap<String, String>, &str) {
+    let mut found = BTreeMap::new();
+    let Some(mut rest) = text.strip_prefix('{') else { return (found, text) };
+    loop {
+        let (name, value) = rest.split_once("=\"").unwrap();
+        assert!(is_name(name, ""), "label {name:?}");
+        let mut read = String::new();
+        let mut chars = value.char_indices();
+        let end = loop {
+            match chars.next().unwrap() {
+                (at, '"') => break at + 1,
+                (_, '\\') => match chars.next().unwrap().1 {
+                    'n' => read.push('\n'),
+                    c @ ('"' | '\\') => read.push(c),
+                    other => panic!("escape {other:?}"),
+                },
+                (_, '\n') => panic!("line feed in a label"),
+                (_, c) => read.push(c),
+            }
+        };
+        assert!(found.insert(name.to_owned(), read).is_none(), "label {name} twice");
+        rest = &value[end..];
+        match rest.as_bytes()[0] {
+            b',' => rest = &rest[1..],
+            b'}' => return (found, &rest[1..]),
+            other => panic!("{:?} after a label", char::from(other)),
+        }
+    }
+}
+
+fn scrape(text: &str) -> Scraped {
+    assert!(text.ends_with('\n'));
+    let mut scraped = Scraped::default();
+    let mut current = String::new();
+    let mut helped = String::new();
+    let mut seen = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, text) = help.split_once(' ').unwrap();
+            assert!(!text.is_empty());
+            name.clone_into(&mut helped);
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert!(is_name(name, ":"), "{name}");
+            assert_eq!(name, helped, "HELP and TYPE go together");
+            assert!(matches!(kind, "counter" | "gauge"), "{kind}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            name.clone_into(&mut current);
+            let first = scraped.0.insert(name.to_owned(), (kind.to_owned(), Vec::new()));
+            assert!(first.is_none(), "{name} stands twice");
+        } else {
+            let end = line.find(['{', ' ']).unwrap();
+            assert_eq!(&line[..end], current, "a sample stands below its TYPE");
+            let (labels, rest) = labels(&line[end..]);
+            let value = rest.strip_prefix(' ').unwrap().parse::<f64>().unwrap();
+            assert!(value.is_finite() && value >= 0.0, "{line}");
+            assert!(seen.insert((current.clone(), labels.clone())), "{line} stands twice");
+            scraped.0.get_mut(&current).unwrap().1.push((labels, value));
+        }
+    }
+    scraped
+}
+
+fn plugin(name: &str, state: VersionState) -> PluginState {
+    PluginState {
+        name: name.to_owned(),
+        file: PathBuf::from(format!("plugins/{name}.wasm")),
+        digest: None,
+        version: Some("1.0.0".to_owned()),
+        bytes: 1,
+        state,
+        narrowed: false,
+        loaded_at_ms: None,
+        compile_ms: None,
+        probe_failures: Vec::new(),
+    }
+}
+
+fn rendered(streams: &[Arc<StreamStats>], plugins: &[PluginState]) -> Scraped {
+    let journal = wasmill_buffer::Stats { syncs: 7, buffered_bytes: 4096, ..Default::default() };
+    let catalog = CatalogStats { reloads: 2, ..Default::default() };
+    scrape(&render(&Counted {
+        streams,
+        journal: &journal,
+        plugins,
+        catalog: &catalog,
+        destination_syncs: 3,
+        now_ns: 5_000_000_000,
+    }))
+}
+
+fn stream() -> StreamStats {
+    let stream = StreamStats::new("access", ["default".to_owned(), "errors".to_owned()]);
+    stream.records_in.add(10);
+    stream.dropped.add(3);
+    stream.outputs[1].delivered.add(4);
+    stream.oldest_undelivered.store(3_500_000_000, Ordering::Relaxed);
+    stream.pause(Some("dead letters are full".to_owned()));
+    stream.with_transforms(|transforms| {
+        transforms.push(TransformStats {
+            name: "parse-2".to_owned(),
+            plugin: "parse".to_owned(),
+            digest: "sha256:ab".to_owned(),
+            version: "1.0 \"x\"\\\n".to_owned(),
+            calls: 5,
+            cpu_ns: 1_250_000_000,
+            ..TransformStats::default()
+        });
+    });
+    stream
+}
+
+#[test]
+fn metrics_show_what_was_counted() {
+    let scraped = rendered(&[Arc::new(stream())], &[plugin("parse", VersionState::Current)]);
+    let of_stream = &[("stream", "access")];
+    assert_eq!(scraped.value(Metric::RecordsIn, of_stream), 10.0);
+    assert_eq!(scraped.value(Metric::RecordsDropped, of_stream), 3.0);
+    assert_eq!(scraped.value(Metric::Paused, of_stream), 1.0);
+    assert_eq!(scraped.value(Metric::Freshness, of_stream), 1.5);
+    assert_eq!(scraped.value(Metric::OutputDelivered, &[("stream", "access"), ("output", "errors")]), 4.0);
+    let of_transform = &[("stream", "access"), ("transform", "parse-2"), ("plugin", "parse")];
+    assert_eq!(scraped.value(Metric::TransformCpu, of_transform), 1.25);
+    assert_eq!(scraped.value(Metric::JournalSyncs, &[]), 7.0);
+    assert_eq!(scraped.value(Metric::PluginReloads, &[]), 2.0);
+    assert_eq!(scraped.value(Metric::DestinationSyncs, &[]), 3.0);
+}
+
+#[test]
+fn label_with_quotes_and_line_feeds_comes_back_as_it_was() {
+    let scraped = rendered(&[Arc::new(stream())], &[]);
+    let (_, samples) = &scraped.0[Metric::TransformInfo.name()];
+    assert_eq!(samples[0].0["version"], "1.0 \"x\"\\\n");
+}
+
+#[test]
+fn label_that_a_plugin_made_long_is_cut_at_a_character() {
+    let mut long = plugin("parse", VersionState::Refused { reason: "x".repeat(9_999) });
+    long.version = Some("ä".repeat(1_000_000));
+    let scraped = rendered(&[], &[long]);
+    let (_, samples) = &scraped.0[Metric::PluginInfo.name()];
+    assert_eq!(samples[0].0["version"], "ä".repeat(LABEL_BYTES_MAX / 2));
+    assert_eq!(samples[0].0["state"], "refused");
+}
+
+#[test]
+fn plugins_kept_in_great_numbers_are_bounded() {
+    let many: Vec<_> = (0..2 * PLUGINS_MAX).map(|n| plugin(&format!("p{n}"), VersionState::Kept)).collect();
+    let scraped = rendered(&[], &many);
+    assert_eq!(scraped.0[Metric::PluginInfo.name()].1.len(), PLUGINS_MAX);
+}
+
+#[test]
+fn metrics_without_streams_say_what_the_process_uses() {
+    let scraped = rendered(&[], &[]);
+    assert!(!scraped.0.contains_key(Metric::RecordsIn.name()));
+    assert!(scraped.value(Metric::ProcessCpu, &[]) > 0.0);
+    if cfg!(target_os = "linux") {
+        assert!(scraped.value(Metric::ProcessMemory, &[]) > 1e6);
+        assert!(scraped.value(Metric::ProcessFiles, &[]) >= 3.0);
+        let now = crate::pipeline::stats::wall_clock_ns() as f64 / 1e9;
+        let age = now - scraped.value(Metric::ProcessStart, &[]);
+        assert!((-1.0..3600.0).contains(&age), "started {age} s ago");
+    }
+}
+
+#[test]
+fn metric_names_are_unique_and_of_one_form() {
+    let names: BTreeSet<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+    assert_eq!(names.len(), Metric::ALL.len());
+    for metric in Metric::ALL {
+        assert_eq!(metric.kind() == Kind::Counter, metric.name().ends_with("_total"), "{}", metric.name());
+        assert!(metric.name().starts_with("wasmill_") || metric.name().starts_with("process_"));
+        assert!(metric.help().ends_with('.'), "{}", metric.help());
+    }
+}
+
+/// `docs/metrics.md`, generated from the table; `BLESS=1` rewrites it.
+#[test]
+fn metrics_page_is_the_checked_in_one() {
+    let mut page = String::from(
+        "# Metrics\n\n`GET /metrics` answers in Prometheus's text format. This page is generated from the table in \
+         `host/src/telemetry/metrics/names.rs`.\n\nLabels are names from the configuration (`stream`, `output`, \
+         `transform`, `plugin`) or from the plugin directory, never values of records, and at most 128 bytes long. \
+         Counters begin at 0 with the process.\n\n| name | kind | meaning |\n|---|---|---|\n",
+    );
+    for metric in Metric::ALL {
+        let kind = format!("{:?}", metric.kind()).to_lowercase();
+        page.push_str(&format!("| `{}` | {kind} | {} |\n", metric.name(), metric.help()));
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    let expected = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(expected == page, "{path} is stale; run again with BLESS=1");
+}
