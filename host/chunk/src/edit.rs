@@ -7,7 +7,7 @@
 
 use crate::layout::DEPTH_MAX;
 use crate::scan::{byte_at, skip_space, value_end};
-use crate::text::{quote_into, string_end, unescape_into};
+use crate::text::{ByWord, quote_into, string_end, unescape_into};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change<'a> {
@@ -88,7 +88,7 @@ fn member(text: &[u8], at: usize, wanted: &[u8]) -> Option<Member> {
     if byte_at(text, at, end) != b'"' {
         return None;
     }
-    let (quote, escaped) = string_end(text, at + 1, end)?;
+    let (quote, escaped) = string_end(ByWord, text, at + 1, end)?;
     let key = &text[at + 1..quote];
     let matches = if escaped {
         let mut plain = Vec::new();
@@ -98,7 +98,7 @@ fn member(text: &[u8], at: usize, wanted: &[u8]) -> Option<Member> {
         key == wanted
     };
     let value = skip_space(text, skip_space(text, quote + 1, end) + 1, end);
-    Some(Member { key: at, value, end: value_end(text, value, end, DEPTH_MAX)?, matches })
+    Some(Member { key: at, value, end: value_end(ByWord, text, value, end, DEPTH_MAX)?, matches })
 }
 
 /// `open` is the index of the object's brace; `set`: this is the object whose occurrence is read.

@@ -14,6 +14,7 @@ mod error;
 mod finish;
 mod input;
 mod layout;
+mod marks;
 mod merge;
 mod number;
 mod scan;

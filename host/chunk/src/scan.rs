@@ -4,7 +4,8 @@
 //! for whole columns at once. Refuses to convert values: that happens on demand.
 
 use crate::layout::{DEPTH_MAX, Layout, Node};
-use crate::text::{string_end, unescape_into, word_at};
+use crate::marks::{Marks, Stops};
+use crate::text::{ByWord, string_end, unescape_into, word_at};
 
 /// Where a value lies in the text; `end` 0: missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +65,7 @@ pub(crate) struct Scanner {
 
 struct Pass<'a> {
     text: &'a [u8],
+    marks: &'a Marks,
     end: usize,
     layout: &'a Layout,
     spans: &'a mut [Span],
@@ -72,16 +74,17 @@ struct Pass<'a> {
 }
 
 impl Scanner {
-    /// Scans `text[start..end]`, valid UTF-8. `spans` (one per span of the layout) must be all missing.
+    /// Scans `text[start..end]`, valid UTF-8 and marked. `spans` (one per span of the layout) must be all missing.
     pub(crate) fn scan(
         &mut self,
         text: &[u8],
+        marks: &Marks,
         start: usize,
         end: usize,
         layout: &Layout,
         spans: &mut [Span],
     ) -> Shape {
-        let mut pass = Pass { text, end, layout, spans, key: &mut self.key, shape: Shape::default() };
+        let mut pass = Pass { text, marks, end, layout, spans, key: &mut self.key, shape: Shape::default() };
         if pass.document(start).is_none() {
             spans.fill(Span::MISSING);
             return Shape::default();
@@ -99,7 +102,7 @@ impl Pass<'_> {
             let root = &self.layout.nodes[0];
             if root.has_children() { self.object(at, root, DEPTH_MAX)? } else { self.plain_root(at)? }
         } else {
-            value_end(self.text, at, self.end, DEPTH_MAX)?
+            value_end(self.marks, self.text, at, self.end, DEPTH_MAX)?
         };
         (skip_space(self.text, behind, self.end) == self.end).then_some(behind)
     }
@@ -114,8 +117,8 @@ impl Pass<'_> {
             return Some(at + 1);
         }
         loop {
-            let value = key_end(text, at, end)?;
-            at = value_end(text, value, end, DEPTH_MAX - 1)?;
+            let value = key_end(self.marks, text, at, end)?;
+            at = value_end(self.marks, text, value, end, DEPTH_MAX - 1)?;
             self.shape.append_at = at as u32;
             at = skip_space(text, at, end);
             match byte_at(text, at, end) {
@@ -144,7 +147,7 @@ impl Pass<'_> {
                 return None;
             }
             let key = at + 1;
-            let (quote, escaped) = string_end(text, key, end)?;
+            let (quote, escaped) = string_end(self.marks, text, key, end)?;
             let child = if escaped {
                 self.key.clear();
                 unescape_into(&text[key..quote], self.key);
@@ -157,7 +160,7 @@ impl Pass<'_> {
             };
             at = colon(text, quote + 1, end)?;
             at = match child {
-                None => value_end(text, at, end, depth)?,
+                None => value_end(self.marks, text, at, end, depth)?,
                 Some(child) => self.found(at, child, depth)?,
             };
             if root {
@@ -184,20 +187,20 @@ impl Pass<'_> {
             let behind = if first == b'{' {
                 self.object(start, node, depth)?
             } else {
-                value_end(self.text, start, self.end, depth)?
+                value_end(self.marks, self.text, start, self.end, depth)?
             };
             self.spans[span as usize] = Span::new(start, behind, false);
             if first == b'"' && node.column.is_some() {
-                let (quote, escaped) = string_end(self.text, start + 1, self.end)?;
+                let (quote, escaped) = string_end(self.marks, self.text, start + 1, self.end)?;
                 (quote + 1, escaped)
             } else {
                 (behind, false)
             }
         } else if first == b'"' {
-            let (quote, escaped) = string_end(self.text, start + 1, self.end)?;
+            let (quote, escaped) = string_end(self.marks, self.text, start + 1, self.end)?;
             (quote + 1, escaped)
         } else {
-            (value_end(self.text, start, self.end, depth)?, false)
+            (value_end(self.marks, self.text, start, self.end, depth)?, false)
         };
         if let Some(column) = node.column {
             let span = &mut self.spans[column as usize];
@@ -246,22 +249,28 @@ fn colon(text: &[u8], at: usize, end: usize) -> Option<usize> {
 
 /// From the opening quote of a key to the start of its value.
 #[inline]
-pub(crate) fn key_end(text: &[u8], at: usize, end: usize) -> Option<usize> {
+fn key_end(stops: impl Stops, text: &[u8], at: usize, end: usize) -> Option<usize> {
     if byte_at(text, at, end) != b'"' {
         return None;
     }
-    let (quote, _) = string_end(text, at + 1, end)?;
+    let (quote, _) = string_end(stops, text, at + 1, end)?;
     colon(text, quote + 1, end)
 }
 
 /// From the first byte of a value to behind it; `None` if it is not valid within `depth` levels.
 #[inline]
-pub(crate) fn value_end(text: &[u8], at: usize, end: usize, depth: usize) -> Option<usize> {
+pub(crate) fn value_end(
+    stops: impl Stops,
+    text: &[u8],
+    at: usize,
+    end: usize,
+    depth: usize,
+) -> Option<usize> {
     match byte_at(text, at, end) {
-        b'"' => string_end(text, at + 1, end).map(|(quote, _)| quote + 1),
+        b'"' => string_end(stops, text, at + 1, end).map(|(quote, _)| quote + 1),
         b'-' | b'0'..=b'9' => number_end(text, at, end),
-        b'{' => object_end(text, at, end, depth),
-        b'[' => array_end(text, at, end, depth),
+        b'{' => object_end(stops, text, at, end, depth),
+        b'[' => array_end(stops, text, at, end, depth),
         b't' => literal_end(text, at, end, b"true"),
         b'f' => literal_end(text, at, end, b"false"),
         b'n' => literal_end(text, at, end, b"null"),
@@ -269,15 +278,15 @@ pub(crate) fn value_end(text: &[u8], at: usize, end: usize, depth: usize) -> Opt
     }
 }
 
-fn object_end(text: &[u8], at: usize, end: usize, depth: usize) -> Option<usize> {
+fn object_end(stops: impl Stops, text: &[u8], at: usize, end: usize, depth: usize) -> Option<usize> {
     let depth = depth.checked_sub(1)?;
     let mut at = skip_space(text, at + 1, end);
     if byte_at(text, at, end) == b'}' {
         return Some(at + 1);
     }
     loop {
-        at = key_end(text, at, end)?;
-        at = value_end(text, at, end, depth)?;
+        at = key_end(stops, text, at, end)?;
+        at = value_end(stops, text, at, end, depth)?;
         at = skip_space(text, at, end);
         match byte_at(text, at, end) {
             b',' => at = skip_space(text, at + 1, end),
@@ -287,14 +296,14 @@ fn object_end(text: &[u8], at: usize, end: usize, depth: usize) -> Option<usize>
     }
 }
 
-fn array_end(text: &[u8], at: usize, end: usize, depth: usize) -> Option<usize> {
+fn array_end(stops: impl Stops, text: &[u8], at: usize, end: usize, depth: usize) -> Option<usize> {
     let depth = depth.checked_sub(1)?;
     let mut at = skip_space(text, at + 1, end);
     if byte_at(text, at, end) == b']' {
         return Some(at + 1);
     }
     loop {
-        at = value_end(text, at, end, depth)?;
+        at = value_end(stops, text, at, end, depth)?;
         at = skip_space(text, at, end);
         match byte_at(text, at, end) {
             b',' => at = skip_space(text, at + 1, end),
@@ -343,6 +352,6 @@ fn number_end(text: &[u8], at: usize, end: usize) -> Option<usize> {
 /// The one JSON value that `text` (valid UTF-8) is, without the space around it.
 pub(crate) fn one_value(text: &[u8], depth: usize) -> Option<&[u8]> {
     let start = skip_space(text, 0, text.len());
-    let end = value_end(text, start, text.len(), depth)?;
+    let end = value_end(ByWord, text, start, text.len(), depth)?;
     (skip_space(text, end, text.len()) == text.len()).then(|| &text[start..end])
 }

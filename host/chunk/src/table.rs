@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::cells::{Cells, CellsRef, Column, Floats, Ints, state, write};
 use crate::layout::Layout;
+use crate::marks::{self, Marks};
 use crate::scan::{Scanner, Shape, Span};
 use crate::store::{Kind, Store, Value, bit, float_of, int_of, push_raw_of, push_text_of, starts_inside};
 use crate::verdict::Partition;
@@ -61,6 +62,7 @@ pub(crate) struct Table {
     pub(crate) shapes: Vec<Shape>,
     pub(crate) spans: Vec<Span>,
     scanner: Scanner,
+    marks: Marks,
     /// Per column of the layout.
     pub(crate) overlays: Vec<Option<Store>>,
     /// Columns with an overlay, in the order in which rows first got them.
@@ -191,8 +193,9 @@ impl Table {
     }
 
     fn scan_run(&mut self, layout: &Layout, run: std::ops::Range<usize>) {
-        self.arena.resize(self.len + 16, 0);
+        self.arena.resize((self.len + 16).next_multiple_of(marks::BLOCK), 0);
         let (first, last) = (self.rows[run.start], self.rows[run.end - 1]);
+        self.marks.set(&self.arena, first.start as usize, last.end as usize);
         let all = &self.arena[first.start as usize..last.end as usize];
         let whole = simdutf8::basic::from_utf8(all).is_ok()
             && !self.rows[run.clone()].iter().any(|row| starts_inside(&self.arena[row.range()]));
@@ -202,7 +205,14 @@ impl Table {
             row.scan = scan as u32;
             let spans = &mut self.spans[scan * layout.spans..(scan + 1) * layout.spans];
             let shape = if whole || std::str::from_utf8(&self.arena[row.range()]).is_ok() {
-                self.scanner.scan(&self.arena, row.start as usize, row.end as usize, layout, spans)
+                self.scanner.scan(
+                    &self.arena,
+                    &self.marks,
+                    row.start as usize,
+                    row.end as usize,
+                    layout,
+                    spans,
+                )
             } else {
                 Shape::default()
             };
