@@ -332,9 +332,7 @@ impl DiskFile for FaultyFile {
             inner.settle(self.inode);
             return Err(failure());
         }
-        let file = inner.file(self.inode)?;
-        file.stored.clone_from(&file.live);
-        file.dirty.clear();
+        inner.file(self.inode)?.store_dirty();
         if dies { Err(failure()) } else { Ok(()) }
     }
 

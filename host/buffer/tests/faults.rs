@@ -186,3 +186,28 @@ fn journal_opened_on_a_full_disk_is_readable_and_accepts_once_space_is_back() {
     disk.set_capacity(u64::MAX);
     assert_eq!(put(&journal, &stream, "b").unwrap(), 1);
 }
+
+#[test]
+fn what_only_the_cache_holds_is_not_believed_at_open() {
+    let mut found = [0, 0];
+    for seed in 0..60 {
+        let disk = FaultyDisk::new(seed);
+        let (journal, _, stream) = open(&disk);
+        put(&journal, &stream, "a").unwrap();
+        disk.fail_next(&[Fault::Sync]);
+        assert!(matches!(put(&journal, &stream, &"x".repeat(3000)), Err(AppendError::Unknown)));
+        // The process ends here: its cache still shows what the failed sync did not store.
+        disk.crash();
+        drop(journal);
+        disk.restart();
+        let (journal, recovery, stream) = open(&disk);
+        assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
+        let seen = all(&stream);
+        found[seen.len() - 1] += 1;
+        let (_journal, recovery, stream) = reopen(&disk, journal);
+        assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "seed {seed}: {recovery:?}");
+        assert_eq!(all(&stream), seen, "seed {seed}");
+    }
+    // Both fates occur, or this shows nothing.
+    assert!(found[0] > 5 && found[1] > 5, "{found:?}");
+}

@@ -171,6 +171,14 @@ impl Inner {
 }
 
 impl Inode {
+    /// Stores what is not clean, and nothing else: what a failed sync did not store is not stored by the next.
+    pub(super) fn store_dirty(&mut self) {
+        for sector in std::mem::take(&mut self.dirty) {
+            self.store(sector);
+        }
+        self.stored.resize(self.live.len(), 0);
+    }
+
     pub(super) fn store(&mut self, sector: usize) {
         let start = sector * SECTOR;
         let end = (start + SECTOR).min(self.live.len());
