@@ -289,7 +289,7 @@ pub(crate) enum Start {
 #[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SourceBuffer {
-    /// Only if the source cannot be read again.
+    /// What the host thinks best; so far it copies every source.
     #[default]
     Auto,
     /// Always.
