@@ -88,6 +88,11 @@ pub(crate) fn write_full(file: &dyn DiskFile, mut slices: &mut [IoSlice<'_>], mu
     Ok(())
 }
 
+/// True of what passes once there is space again.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// The operating system's files.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;

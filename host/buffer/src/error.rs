@@ -38,7 +38,7 @@ pub enum AppendError {
     #[error("write journal")]
     Storage { source: Arc<io::Error> },
     /// A sync failed or the journal went away: the records may or may not be stored, and are not delivered
-    /// by this process.
+    /// by this process. Their offsets are given to no other records while the journal stays open.
     #[error("it is not known whether the append is durable")]
     Unknown,
     #[error("stream is deleted")]

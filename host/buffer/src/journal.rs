@@ -57,7 +57,7 @@ impl Default for Options {
     }
 }
 
-/// What opening found.
+/// What opening found. Records and entries in segments are checked only when they are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// Closed in order, and nothing torn or corrupt.

@@ -15,8 +15,8 @@ struct Inner {
     busy: bool,
     running: bool,
     stopped: bool,
-    /// Runs that ended.
-    runs: u64,
+    /// Rounds that ended.
+    rounds: u64,
     error: Option<Arc<io::Error>>,
 }
 
@@ -33,8 +33,9 @@ impl Mover {
         std::thread::Builder::new().name("wasmill-segments".into()).spawn(move || {
             let _end = StopOnDrop(&shared.mover);
             while shared.mover.next() {
-                let result = run(&shared);
-                shared.mover.done(result.err().map(Arc::new));
+                let result = once(&shared);
+                let more = matches!(result, Ok(true));
+                shared.mover.done(result.err().map(Arc::new), more);
                 // What was copied can be freed.
                 shared.queue.poke();
             }
@@ -51,28 +52,29 @@ impl Mover {
         inner.busy
     }
 
-    fn done(&self, error: Option<Arc<io::Error>>) {
+    fn done(&self, error: Option<Arc<io::Error>>, more: bool) {
         let mut inner = lock(&self.inner);
         inner.busy = false;
-        inner.runs += 1;
+        inner.wanted |= more;
+        inner.rounds += 1;
         inner.error = error;
         drop(inner);
         self.changed.notify_all();
     }
 
-    /// Asks for a run.
+    /// Asks for rounds until nothing is left to copy.
     pub(crate) fn want(&self) {
         lock(&self.inner).wanted = true;
         self.changed.notify_all();
     }
 
-    /// Asks for a run that begins after now and waits for its end, if the thread runs.
+    /// Asks for a round that begins after now and waits for its end, if the thread runs.
     pub(crate) fn wait(&self) -> Result<(), Arc<io::Error>> {
         let mut inner = lock(&self.inner);
         inner.wanted = true;
         self.changed.notify_all();
-        let runs = inner.runs + 1 + u64::from(inner.busy);
-        while inner.runs < runs && inner.running && !inner.stopped {
+        let rounds = inner.rounds + 1 + u64::from(inner.busy);
+        while inner.rounds < rounds && inner.running && !inner.stopped {
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         inner.error.clone().map_or(Ok(()), Err)
@@ -84,12 +86,12 @@ impl Mover {
     }
 }
 
-/// Copies until nothing is left to copy.
-pub(crate) fn run(shared: &Shared) -> io::Result<()> {
-    let result = (|| {
-        while segment::is_due(shared) && segment::round(shared)? {}
-        Ok(())
-    })();
+/// One round, if one is due. `false` if there was nothing to copy.
+pub(crate) fn once(shared: &Shared) -> io::Result<bool> {
+    if !segment::is_due(shared) {
+        return Ok(false);
+    }
+    let result = segment::round(shared);
     if let Err(error) = &result {
         tracing::warn!(error = %error, "cannot move frames to a segment");
     }

@@ -284,12 +284,14 @@ impl Pass<'_> {
         } else if next.is_none() {
             let rest = data.get(usize::try_from(tail).unwrap_or(usize::MAX)..).unwrap_or_default();
             let ours = u64_at(rest, 40).is_none_or(|position| position == start + tail);
-            let bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
             if start + tail < known {
                 self.damaged(input, data, tail, known - start - tail, None);
-            } else if bytes > 0 && ours && (rest.starts_with(&MAGIC) || rest.len() < 64) {
+            } else if ours && (rest.starts_with(&MAGIC) || rest.len() < 64) {
+                let bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
                 let file = input.store.path.clone();
-                self.found.recovery.torn.push(Torn { file, at: tail, bytes, records: None });
+                if bytes > 0 {
+                    self.found.recovery.torn.push(Torn { file, at: tail, bytes, records: None });
+                }
             }
         }
         self.found.end = self.found.end.max(valid).max(known);

@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::disk::write_full;
+use crate::disk::{is_full, write_full};
 use crate::error::AppendError;
 use crate::format::Kind;
 use crate::frame::{Body, Frame};
@@ -355,8 +355,4 @@ impl Writer {
             stream.core.wake();
         }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

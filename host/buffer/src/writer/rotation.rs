@@ -135,7 +135,12 @@ impl Writer {
                 self.shared.mover.want();
                 Ok(())
             }
-            (false, _) => mover::run(&self.shared),
+            (false, _) => loop {
+                match mover::once(&self.shared) {
+                    Ok(true) => self.free_files(),
+                    result => break result.map(|_| ()),
+                }
+            },
         };
         self.free_files();
         if waits { result } else { Ok(()) }
