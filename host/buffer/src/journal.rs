@@ -31,7 +31,7 @@ pub enum Durability {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub durability: Durability,
-    /// Size of a journal file; a larger frame gets a larger file.
+    /// Size of a journal file; a larger frame gets a larger file. There are at least two, one of them in reserve.
     pub file_bytes: u64,
     /// Once the journal is about to be longer, what slow streams still need moves to segments. It may pass this
     /// by a half and two files while that goes on; then records wait.

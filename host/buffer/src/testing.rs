@@ -328,8 +328,11 @@ impl DiskFile for FaultyFile {
         let mut inner = self.inner()?;
         let dies = inner.operation("sync", [self.inode as u64, 0, 0])?;
         let failed = inner.fault(&[Fault::Sync]).is_some();
-        if failed || (dies && inner.below(2) == 0) {
+        if failed {
             inner.settle(self.inode);
+        }
+        // One that is cut off leaves what it has not stored as it was.
+        if failed || (dies && inner.below(2) == 0) {
             return Err(failure());
         }
         inner.file(self.inode)?.store_dirty();

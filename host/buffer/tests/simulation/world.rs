@@ -9,8 +9,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use wasmill_buffer::testing::FaultyDisk;
 use wasmill_buffer::{
-    AppendError, EntryKind, Journal, OpenError, Options, Records, SourcePosition, Stream, StreamError,
-    StreamKey, StreamOptions,
+    AppendError, Durability, EntryKind, Journal, OpenError, Options, Records, SourcePosition, Stream,
+    StreamError, StreamKey, StreamOptions,
 };
 
 use crate::model::{Point, Told, check_recovery};
@@ -39,6 +39,8 @@ struct World {
     told: BTreeMap<StreamKey, Told>,
     streams: BTreeMap<StreamKey, Stream>,
     next: u64,
+    /// Acknowledged before it is synced: it survives the end of the process only, and that is all that happens.
+    os: bool,
     outcome: Outcome,
 }
 
@@ -61,6 +63,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Outcome {
         told: BTreeMap::new(),
         streams: BTreeMap::new(),
         next: 0,
+        os: seed % 5 == 4,
         outcome: Outcome::default(),
     };
     match plan {
@@ -69,14 +72,13 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Outcome {
                 let crash = world.random.random_range(1..200);
                 let crash = world.random.random_bool(0.8).then(|| world.disk.operations() + crash);
                 let per_mille = *[0, 0, 20, 60].get(world.random.random_range(0..4)).unwrap();
-                world.life(crash, per_mille, 60);
+                world.life(crash, if world.os { 0 } else { per_mille }, 60);
             }
         }
         Plan::OneLife(crash) => world.life(crash, 0, 80),
     }
     world.outcome.operations = world.disk.operations();
-    world.disk.crash();
-    world.disk.reboot();
+    world.end();
     world.life(None, 0, 5);
     world.outcome.trace = world.disk.trace();
     world.outcome
@@ -93,6 +95,7 @@ impl World {
             file_bytes: 16 << 10,
             max_journal_bytes: 64 << 10,
             memory_bytes: 16 << 10,
+            durability: if self.os { Durability::Os } else { Durability::Fsync },
             ..Options::default()
         };
         match Journal::open_stepped(Arc::new(self.disk.clone()), Path::new("/data"), options) {
@@ -137,11 +140,15 @@ impl World {
         self.outcome.crashes += u64::from(self.disk.is_off());
         // The end of the process keeps what the cache holds; a loss of power does not.
         if self.random.random_bool(0.6) {
-            self.disk.crash();
-            self.disk.reboot();
+            self.end();
         } else {
             self.disk.restart();
         }
+    }
+
+    fn end(&self) {
+        self.disk.crash();
+        if self.os { self.disk.restart() } else { self.disk.reboot() }
     }
 
     /// Takes the streams that are there, and compares.
