@@ -172,15 +172,13 @@ impl Pass<'_> {
             }
         };
         let Some(first) = first else {
-            if data.iter().any(|byte| *byte != 0) {
-                let set_aside = set_aside(self.disk, self.dir, &path, 0, &data);
-                if set_aside.is_some() {
-                    self.disk.remove(&path).map_err(failed("remove", &path))?;
-                }
-                self.corrupt(Corrupt { file: path, at: 0, bytes, set_aside, stream: None, offsets: None });
-            } else {
+            // A file gets its name with its head in it: one without any frame was damaged.
+            let empty = data.iter().all(|byte| *byte == 0);
+            let set_aside = if empty { None } else { set_aside(self.disk, self.dir, &path, 0, &data) };
+            if empty || set_aside.is_some() {
                 self.disk.remove(&path).map_err(failed("remove", &path))?;
             }
+            self.corrupt(Corrupt { file: path, at: 0, bytes, set_aside, stream: None, offsets: None });
             return Ok(None);
         };
         if at == 0 && first.kind == Kind::FileStart {

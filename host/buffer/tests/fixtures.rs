@@ -5,10 +5,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use wasmill_buffer::testing::FaultyDisk;
 use wasmill_buffer::{
-    Cells, EntryKind, Journal, Options, Position, Producer, Records, Recovery, SourcePosition, Stream,
+    Cells, Disk, EntryKind, Journal, Options, Position, Producer, Records, Recovery, SourcePosition, Stream,
     StreamKey, StreamOptions,
 };
 
@@ -188,4 +193,78 @@ async fn version_1_corrupt_loses_one_frame_and_says_so() {
     assert!(recovery.torn.is_empty(), "{recovery:?}");
     assert_eq!(slow.try_frames(0, usize::MAX).unwrap().lost, [gone]);
     check(&slow, &[RECORDS - 2]);
+}
+
+/// The whole fixture, with one file damaged in one of several ways.
+fn damaged(random: &mut SmallRng) -> (FaultyDisk, String) {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1/whole");
+    let mut all = files(&fixture, "journal", "wmj");
+    all.extend(files(&fixture, "segments", "wms"));
+    let disk = FaultyDisk::new(0);
+    let chosen = random.random_range(0..all.len());
+    let mut what = String::new();
+    for (index, file) in all.iter().enumerate() {
+        let mut bytes = std::fs::read(file).unwrap();
+        if index == chosen {
+            let at = random.random_range(0..bytes.len());
+            let end = (at + random.random_range(1..3000)).min(bytes.len());
+            let manner = random.random_range(0..6);
+            what = format!("{} at {at} to {end}, manner {manner}", file.display());
+            match manner {
+                0 => bytes[at] ^= 1 << random.random_range(0..8),
+                1 => bytes[at..end].fill(0),
+                2 => bytes.truncate(at),
+                3 => random.fill(&mut bytes[at..end]),
+                // What another place holds: sound frames in the wrong place.
+                4 => bytes.copy_within(at / 64 * 64..end, end / 64 * 64 / 2),
+                _ => bytes.clear(),
+            }
+        }
+        let path = Path::new("/data").join(file.strip_prefix(&fixture).unwrap());
+        disk.create_dir(path.parent().unwrap()).unwrap();
+        let copy = disk.create(&path, 0, false).unwrap();
+        assert_eq!(copy.write_at(&[IoSlice::new(&bytes)], 0).unwrap(), bytes.len());
+        copy.sync().unwrap();
+    }
+    (disk, what)
+}
+
+/// The newest journal file holds the records from this offset on.
+const LAST_FILE_FROM: u64 = 38;
+
+#[test]
+fn version_1_damaged_anywhere_gives_no_wrong_record() {
+    let mut random = SmallRng::seed_from_u64(1);
+    let (mut whole, mut less) = (0, 0);
+    for _ in 0..1000 {
+        let (disk, what) = damaged(&mut random);
+        let opened = Journal::open_stepped(Arc::new(disk), Path::new("/data"), options());
+        let (journal, recovery) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let slow = journal.drive(stream(&journal, "slow"));
+        let found = slow.try_frames(0, usize::MAX).unwrap();
+        let mut at = 0;
+        for frame in &found.frames {
+            assert!(frame.base_offset >= at, "{what}: {} before {at}", frame.base_offset);
+            at = frame.end_offset();
+            if frame.base_offset > 0 {
+                let told = text(frame.base_offset);
+                assert_eq!(frame.record(0).unwrap(), told.as_bytes(), "{what}");
+            }
+        }
+        for entry in slow.entries() {
+            // An error is an answer, a wrong body is not.
+            if let Ok(body) = slow.read_entry(entry.position) {
+                assert!(body == ENTRY || body.is_empty(), "{what}");
+            }
+        }
+        let next = journal.drive(slow.append(Records::one("next", 1))).unwrap().first_offset;
+        assert!(next >= at, "{what}: {next} after {at}");
+        let complete = found.frames.len() as u64 == RECORDS && found.lost.is_empty();
+        let silent = recovery.corrupt.is_empty() && recovery.torn.is_empty() && found.lost.is_empty();
+        // Without a word nothing may be missing, but at the very end, where nothing says that it was durable.
+        let last = what.contains("00000007") && at >= LAST_FILE_FROM;
+        assert!(complete || !silent || last, "{what}: {recovery:?}");
+        *(if complete { &mut whole } else { &mut less }) += 1;
+    }
+    assert!(whole > 100 && less > 100, "{whole} {less}");
 }
