@@ -5,7 +5,7 @@
 //! version that failed too many records is left for the one before and not tried again until the directory has
 //! another.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -308,6 +308,8 @@ impl Drop for Reloader {
 }
 
 fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog, mut slots: Vec<Slot>) {
+    let pinned: HashSet<Digest> = slots.iter().flat_map(Slot::pinned).collect();
+    expire(catalog, &pinned);
     while let Ok(request) = requests.recv() {
         match request {
             Request::Stop => return,
@@ -315,6 +317,7 @@ fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog, mut s
                 for slot in &mut slots {
                     slot.reload(engine, catalog);
                 }
+                expire(catalog, &pinned);
             }
             Request::Demote { stream, generation } => {
                 if let Some(slot) = slots.get_mut(stream) {
@@ -325,7 +328,24 @@ fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog, mut s
     }
 }
 
+/// Lets the catalog forget versions that are old, not in use and not pinned.
+fn expire(catalog: &Catalog, pinned: &HashSet<Digest>) {
+    match catalog.expire(pinned) {
+        Ok(0) => {}
+        Ok(versions) => tracing::info!(versions, "old plugin versions removed"),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "old plugin versions cannot be removed");
+        }
+    }
+}
+
 impl Slot {
+    /// Versions that the configuration names by digest.
+    fn pinned(&self) -> impl Iterator<Item = Digest> {
+        let transforms = self.stream.plan.transforms.iter();
+        transforms.filter_map(|transform| transform.plugin.digest.as_ref()?.parse().ok())
+    }
+
     fn current(&self) -> Arc<ChainVersion> {
         Arc::clone(&self.stream.chains.borrow())
     }
