@@ -2,7 +2,7 @@
 //!
 //! A dedicated thread group-commits: whatever was submitted while the last sync ran becomes one
 //! vectored write and one `fdatasync`, and every waiting [`Stream::append`] returns only then.
-//! [`format`] documents the bytes on disk well enough to write another reader.
+//! [`mod@format`] documents the bytes on disk well enough to write another reader.
 //!
 //! This crate owns frames, recovery, checkpoints and their space. It never parses a payload
 //! or an entry's body, knows no Wasm, and never touches the network.
