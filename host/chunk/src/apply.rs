@@ -419,7 +419,7 @@ impl Chunk {
                     offset: row.offset,
                     child: row.child,
                     transform,
-                    reason: crate::chunk::reason_text(reason.as_bytes()),
+                    reason: crate::stage::reason_text(reason.as_bytes()),
                 });
             }
         }
