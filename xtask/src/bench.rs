@@ -96,7 +96,8 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         found.append(&mut report_of(&mut command)?);
     }
     let mut command = program(project, "wasmill-bench-host");
-    command.arg("measure").arg("--plugins").arg(project.plugin_dir()).arg("--work").arg(&work);
+    command.arg("measure").arg("--plugins").arg(project.plugin_dir()).arg("--guests");
+    command.arg(project.guest_dir()).arg("--work").arg(&work);
     command.arg("--wasmill").arg(project.target.join("release/wasmill"));
     command.args(["--runs", &arguments.runs.to_string()]);
     command.args(arguments.quick.then_some("--quick"));

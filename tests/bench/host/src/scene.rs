@@ -40,6 +40,8 @@ pub(crate) struct Scene {
     /// This program with plugins in Wasm, which tells what only the inside knows.
     pub(crate) inside: Program,
     pub(crate) plugins: PathBuf,
+    /// Components that only tests and measurements use.
+    pub(crate) guests: PathBuf,
     pub(crate) log: Log,
     pub(crate) runs: usize,
     pub(crate) quick: bool,
