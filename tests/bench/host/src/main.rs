@@ -1,6 +1,6 @@
 //! What a whole host costs: prints one JSON object.
 //!
-//! `wasmill-bench-host measure --plugins DIR --guests DIR --work DIR [--wasmill PROGRAM] [--log FILE] [--runs N] [--quick] [--only
+//! `wasmill-bench-host measure --wasmill PROGRAM --plugins DIR --guests DIR --work DIR [--log FILE] [--runs N] [--quick] [--only
 //! NAMES]`. Everything is measured from outside, on real programs: CPU time and memory as the system counts them, times as
 //! a client sees them. `run CONFIG` and `run-native CONFIG` are the hosts that it starts beside the product. Refuses to say
 //! anything of a debug build.
@@ -88,7 +88,7 @@ fn measure(options: &[&str]) -> Result<Value> {
 fn scene(options: &[&str]) -> Result<(Scene, Vec<String>)> {
     let own = std::env::current_exe()?;
     let inside = Program { path: own.clone(), verb: "run" };
-    let (mut product, mut plugins, mut guests) = (inside.clone(), None, None);
+    let (mut product, mut plugins, mut guests) = (None, None, None);
     let (mut dir, mut log) = (None, None);
     let (mut runs, mut quick, mut only) = (5, false, Vec::new());
     let mut options = options.iter().copied();
@@ -99,7 +99,7 @@ fn scene(options: &[&str]) -> Result<(Scene, Vec<String>)> {
         }
         let value = options.next().with_context(|| format!("{name} wants a value"))?;
         match name {
-            "--wasmill" => product = Program { path: value.into(), verb: "run" },
+            "--wasmill" => product = Some(PathBuf::from(value)),
             "--plugins" => plugins = Some(PathBuf::from(value)),
             "--guests" => guests = Some(PathBuf::from(value)),
             "--work" => dir = Some(PathBuf::from(value)),
@@ -117,10 +117,11 @@ fn scene(options: &[&str]) -> Result<(Scene, Vec<String>)> {
     let dir: PathBuf = dir.context("--work DIR: where to work, on the disk to measure")?;
     std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     let plugins = plugins.context("--plugins DIR: where `cargo xtask plugins` put the components")?;
+    let product = product.context("--wasmill PROGRAM: the product, built in release")?;
     let guests = guests.context("--guests DIR: where `cargo xtask plugins` put the guests")?;
     let scene = Scene {
         dir: dir.canonicalize()?,
-        product,
+        product: Program { path: product, verb: "run" },
         native: Program { path: own, verb: "run-native" },
         inside,
         plugins: plugins.canonicalize().with_context(|| format!("find {}", plugins.display()))?,

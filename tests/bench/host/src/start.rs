@@ -10,7 +10,7 @@ use crate::scene::{JOB, Scene};
 const MORE: &str = r#"
 [[streams.access.transforms]]
 plugin = "redact"
-config = { fields = [{ field = "client", action = "mask" }] }
+config = { rules = [{ field = "client", action = "mask" }] }
 [[streams.access.transforms]]
 plugin = "enrich"
 config = { lookups = [{ field = "status", table = { rows = [{ status = "200", text = "ok" }] }, key = "status", copy = ["text"] }] }
