@@ -30,7 +30,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     let kept = scene.log.lines().filter(|line| !line.windows(9).any(|word| word == b" /images/"));
     let requests: Vec<Vec<u8>> = kept.take(1000).map(|line| push_request("access", line)).collect();
     let (mut whole, mut probes) = (Samples::default(), Samples::default());
-    let (mut acks, mut middle) = (Samples::default(), Samples::default());
+    let (mut acks, mut middle, mut idle) = (Samples::default(), Samples::default(), Samples::default());
     for _ in 0..scene.runs {
         place.renew()?;
         std::fs::create_dir_all(place.out())?;
@@ -61,7 +61,8 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
             }
         }
         whole.push(of_objects.percentile(99) * 1e3);
-        middle.push(of_objects.median() * 1e3 / (of_probes.median() * 1e3));
+        middle.push(of_objects.median() / of_probes.median());
+        idle.push(of_probes.median() * 1e3);
         acks.push(of_acks.median() * 1e3);
         probes.push(of_probes.percentile(99) * 1e3);
         server.stop()?;
@@ -70,6 +71,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     report.figure("latency_p99_ms", &whole);
     report.figure("latency_probe_p99_ms", &probes);
     report.figure("latency_over_probe_p50", &middle);
+    report.figure("latency_probe_p50_ms", &idle);
     report.figure("latency_ack_p50_ms", &acks);
     Ok(())
 }
