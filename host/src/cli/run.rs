@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,6 +15,9 @@ use wasmill_config::Settings;
 use super::{EXIT_USAGE, check, host_options, runtime};
 use crate::pipeline::{DrainError, Host, StartError};
 
+/// Signals that come so close to the first one are the same request: `timeout` and some supervisors signal the process
+/// and then its whole group.
+const SAME_REQUEST: Duration = Duration::from_millis(250);
 /// How often a drain says what it still waits for.
 const WAITING_EVERY: Duration = Duration::from_secs(5);
 
@@ -133,7 +136,10 @@ fn watch_signals() -> Result<watch::Receiver<bool>> {
     tokio::spawn(async move {
         next_signal(&mut terminate, &mut interrupt).await;
         signalled.send_replace(true);
-        next_signal(&mut terminate, &mut interrupt).await;
+        let first = Instant::now();
+        while first.elapsed() < SAME_REQUEST {
+            next_signal(&mut terminate, &mut interrupt).await;
+        }
         tracing::warn!(
             "stopped at once by a second signal; what is stored is delivered after the next start"
         );

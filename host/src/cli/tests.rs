@@ -9,9 +9,10 @@ use super::*;
 
 /// Compares with `expected/NAME.txt` beside this file.
 fn blessed(name: &str, actual: &str) {
+    let actual: String = actual.lines().map(|line| format!("{}\n", line.trim_end())).collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cli/expected/{name}.txt"));
     if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, actual).unwrap();
+        std::fs::write(&path, &actual).unwrap();
         return;
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();

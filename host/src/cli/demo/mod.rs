@@ -110,8 +110,10 @@ async fn play(stage: &Stage, input: Input, mut progress: Progress, keep: bool) -
     let reader = tokio::task::spawn_blocking(move || input.send(&bodies));
     let reload = {
         let replacement = stage.replacement()?;
-        progress
-            .say(&format!("demo: half-way, {}.wasm is replaced in the live directory", replacement.plugin));
+        progress.say(&format!(
+            "demo: half-way, {}.wasm will be replaced in the live directory",
+            replacement.plugin
+        ));
         let pushing = push::push_all(url, ready, wait, Arc::clone(&acknowledged));
         let replacing = replace(
             &host,
@@ -135,6 +137,8 @@ async fn play(stage: &Stage, input: Input, mut progress: Progress, keep: bool) -
     let took = started.elapsed();
     let figures = figures(stats, &acknowledged);
     drop(progress);
+    // Its directory may go now.
+    drop(host);
 
     let (out, letters) = (stage.out(), stage.dead_letters());
     let read_back = tokio::task::spawn_blocking(move || {
@@ -145,7 +149,7 @@ async fn play(stage: &Stage, input: Input, mut progress: Progress, keep: bool) -
     summary.refused_requests = acknowledged.refused();
     summary.check(&figures)?;
     if !keep {
-        stage.tidy()?;
+        stage.tidy(letters > 0)?;
     }
     summary.note_places(stage, keep);
     Ok(summary)

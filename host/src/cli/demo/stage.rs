@@ -83,10 +83,10 @@ impl Stage {
         Ok(Replacement { plugin: REPLACED, from, to, digest: Digest::of(&bytes), bytes, file })
     }
 
-    /// Leaves what people look at: objects, dead letters, configuration.
-    pub(super) fn tidy(&self) -> Result<()> {
+    /// Leaves what people look at: objects, dead letters if there are any, configuration.
+    pub(super) fn tidy(&self, has_letters: bool) -> Result<()> {
         let letters = self.dead_letters();
-        if letters.exists() {
+        if has_letters {
             let kept = self.dir.join("dead-letters.ndjson");
             std::fs::rename(&letters, &kept)
                 .with_context(|| format!("move the dead letters to {}", kept.display()))?;
@@ -232,6 +232,22 @@ mod tests {
         assert_eq!(Digest::of(&live), replacement.digest);
         assert_eq!(read_manifest(&live).unwrap().unwrap().version, "0.1.0+reloaded");
         assert_ne!(live, std::fs::read(plugins.path().join("filter.wasm")).unwrap());
+    }
+
+    #[test]
+    fn stage_that_is_tidied_keeps_objects_dead_letters_and_configuration() {
+        let (plugins, dir) = (plugins(), tempfile::tempdir().unwrap());
+        let stage = Stage::set(dir.path(), Some(plugins.path())).unwrap();
+        std::fs::create_dir_all(stage.out()).unwrap();
+        std::fs::create_dir_all(stage.dead_letters().parent().unwrap()).unwrap();
+        std::fs::write(stage.dead_letters(), "{}\n").unwrap();
+        stage.tidy(true).unwrap();
+        let mut left: Vec<String> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["dead-letters.ndjson", "out", "wasmill.toml"]);
     }
 
     #[test]

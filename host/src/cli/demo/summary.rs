@@ -103,7 +103,7 @@ impl Summary {
     pub(super) fn note_places(&mut self, stage: &Stage, kept: bool) {
         self.kept = kept;
         let letters = if kept { stage.dead_letters() } else { stage.dir.join("dead-letters.ndjson") };
-        self.dead_letters_file = letters.exists().then(|| letters.display().to_string());
+        self.dead_letters_file = (self.dead_letters > 0).then(|| letters.display().to_string());
     }
 
     /// The line that counts, then where to look.
