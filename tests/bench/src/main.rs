@@ -1,6 +1,6 @@
 //! What the transform stage costs: prints one JSON object.
 //!
-//! `wasmill-bench --plugins DIR [--log FILE] [--runs N] [--only NAME] [--seconds S]`. Everything runs on one thread and
+//! `wasmill-bench --plugins DIR [--log FILE] [--runs N] [--only NAME] [--seconds S] [--chunk-bytes N]`. Everything runs on one thread and
 //! is measured in CPU time of that thread; variants are interleaved, and each figure is a median with its spread.
 //! Refuses to say anything of a debug build.
 
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use wasmill_transform::ChainOptions;
 
 struct Options {
     plugins: PathBuf,
@@ -22,6 +23,8 @@ struct Options {
     only: Option<String>,
     /// CPU time of one measurement.
     span: Duration,
+    /// Payload bytes per chunk.
+    chunk_bytes: usize,
 }
 
 fn options() -> Result<Options> {
@@ -31,6 +34,7 @@ fn options() -> Result<Options> {
         runs: 7,
         only: None,
         span: Duration::from_millis(300),
+        chunk_bytes: ChainOptions::default().chunk_bytes,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -43,7 +47,12 @@ fn options() -> Result<Options> {
             "--seconds" => {
                 options.span = Duration::from_secs_f64(value.parse().context("--seconds wants a number")?);
             }
-            _ => bail!("unknown option {name}; there are --plugins, --log, --runs, --only, --seconds"),
+            "--chunk-bytes" => {
+                options.chunk_bytes = value.parse().context("--chunk-bytes wants a number")?;
+            }
+            _ => bail!(
+                "unknown option {name}; there are --plugins, --log, --runs, --only, --seconds, --chunk-bytes"
+            ),
         }
     }
     if options.plugins.as_os_str().is_empty() {
@@ -61,7 +70,7 @@ fn main() -> Result<()> {
         bail!("built without optimisation: run `cargo run --release -p wasmill-bench`");
     }
     let options = options()?;
-    let mut variants = job::variants(&options.plugins, &options.log)?;
+    let mut variants = job::variants(&options.plugins, &options.log, options.chunk_bytes)?;
     if let Some(only) = &options.only {
         variants.retain(|variant| variant.name == *only);
         if variants.is_empty() {
