@@ -1,3 +1,5 @@
+//! Moves into place: ours, foreign, vanished, out of the root, and what each costs in syncs.
+
 use super::*;
 use crate::staged::{meta, object_in};
 

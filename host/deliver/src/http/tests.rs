@@ -1,3 +1,5 @@
+//! Requests as an endpoint sees them, and what its answers mean.
+
 use std::sync::{Arc, Mutex};
 
 use axum::Router;

@@ -1,3 +1,5 @@
+//! Templates: what they render, what they refuse, and that no value leaves its step.
+
 use super::*;
 use proptest::prelude::*;
 
