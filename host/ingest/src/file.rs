@@ -32,6 +32,8 @@ pub const PARTITIONS_MAX: u32 = 4096;
 const OPEN_MAX: usize = 512;
 /// Blocks of one file before the next has its turn.
 const TURN_BLOCKS: usize = 16;
+/// Turns of all files before new ones are looked for: a file that never falls silent hides no other.
+const TURNS: usize = 16;
 /// Appends on the way at a time.
 const ON_THE_WAY: usize = 4;
 
@@ -168,15 +170,15 @@ impl<A: Append> FileSource<A> {
             SourceStats::set(&self.stats.open, open.len() as u64);
             let end = self.drain(&mut open, &mut lane, stop).await;
             let end = match end {
-                Ok(()) => lane.flush().await.map_err(Stop::Lane),
+                Ok(more) => lane.flush().await.map(|()| more).map_err(Stop::Lane),
                 Err(end) => Err(end),
             };
-            match end {
-                Ok(()) => {}
+            let more = match end {
+                Ok(more) => more,
                 Err(Stop::Lane(LaneEnd::Unknown)) => return Ok(Ended::Restart),
                 Err(Stop::Lane(LaneEnd::Closed)) => return Err(FileError::Closed),
                 Err(Stop::File(error)) => return Err(error),
-            }
+            };
             for file in open.iter().filter(|file| file.done) {
                 known.retain(|(slot, _)| *slot != file.slot);
                 known.push((file.slot, file.saved));
@@ -192,6 +194,9 @@ impl<A: Append> FileSource<A> {
                 if open.is_empty() {
                     return Ok(Ended::Finished);
                 }
+                continue;
+            }
+            if more {
                 continue;
             }
             tokio::select! {
@@ -342,15 +347,20 @@ impl<A: Append> FileSource<A> {
         Ok(Some(Open { path, file: Arc::new(file), saved, slot, splitter, rotated: false, done: false }))
     }
 
-    /// Reads every open file to its end, in turns.
+    /// Reads every open file to its end, in turns; when followed, so many turns at most. Whether there may be more.
     async fn drain(
         &self,
         open: &mut [Open],
         lane: &mut Lane<A>,
         stop: &CancellationToken,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         let mut busy = true;
+        let mut turns = 0;
         while busy && !stop.is_cancelled() {
+            if self.options.follow && turns == TURNS {
+                return Ok(true);
+            }
+            turns += 1;
             busy = false;
             for file in open.iter_mut().filter(|file| !file.done) {
                 // A file that is read once is finished before the next, so that its lines stay together.
@@ -358,7 +368,7 @@ impl<A: Append> FileSource<A> {
                 busy |= self.turn(file, blocks, lane, stop).await?;
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Reads at most `blocks` blocks; whether there may be more.
@@ -404,10 +414,11 @@ impl<A: Append> FileSource<A> {
         if rewritten {
             tracing::info!(path = %file.path.display(), at = file.splitter.read_from(), "file was truncated, reading from its begin");
             let lines = file.splitter.finish();
-            file.saved.finger_bytes = 0;
-            self.send(file, lines, lane).await?;
-            file.saved.offset = 0;
+            // Together with the last line of what was there goes the position from which the file starts anew: a
+            // restart must not take the old position for one in what stands there now.
             file.splitter = Splitter::new(self.options.max_record, 0);
+            (file.saved.offset, file.saved.finger_bytes) = (0, 0);
+            self.send(file, lines, lane).await?;
         }
         Ok(())
     }
