@@ -10,7 +10,7 @@ impl Chunk {
     /// After the last transform: writes every surviving row once and adds to the verdicts.
     pub fn finish(&mut self, options: &FinishOptions, sink: &mut dyn RowSink, report: &mut Verdicts) {
         if options.require_json {
-            self.fail_other_than_json();
+            self.fail_other_than_json(options.byte_routes);
         }
         if !self.table.order.is_empty() {
             self.table.scan(&self.layout);
@@ -51,11 +51,13 @@ impl Chunk {
         report.failed.append(&mut self.failures);
     }
 
-    fn fail_other_than_json(&mut self) {
+    fn fail_other_than_json(&mut self, byte_routes: u64) {
         self.table.scan(&self.layout);
         let rows = 0..self.table.rows.len();
         let failed: Vec<(usize, String)> = rows
-            .filter(|&row| !self.table.shape(row).json)
+            .filter(|&row| {
+                !self.table.shape(row).json && !takes_bytes(byte_routes, self.table.rows[row].route)
+            })
             .map(|row| (row, "the payload is not JSON".to_string()))
             .collect();
         if failed.is_empty() {
@@ -77,4 +79,9 @@ impl Chunk {
             self.number_children();
         }
     }
+}
+
+/// Whether rows of this route may be any bytes.
+fn takes_bytes(byte_routes: u64, route: u32) -> bool {
+    1_u64.checked_shl(route).is_some_and(|bit| byte_routes & bit != 0)
 }

@@ -53,4 +53,6 @@ impl Default for ChunkLimits {
 pub struct FinishOptions {
     /// A payload that is no valid JSON fails its record.
     pub require_json: bool,
+    /// Routes (as bits; only the first 64) whose rows may be any bytes all the same.
+    pub byte_routes: u64,
 }

@@ -232,7 +232,10 @@ fn run_case(case: &Value) {
         chunk.apply().unwrap();
     }
     let (mut rows, mut verdicts) = (Rows::default(), Verdicts::default());
-    let options = FinishOptions { require_json: case["require_json"].as_bool().unwrap_or(false) };
+    let options = FinishOptions {
+        require_json: case["require_json"].as_bool().unwrap_or(false),
+        ..FinishOptions::default()
+    };
     chunk.finish(&options, &mut rows, &mut verdicts);
     assert_eq!(Value::from(rows.rows), Value::from(list(&case["output"])), "output");
     let number = |key: &str, or: usize| case[key].as_u64().unwrap_or(or as u64);

@@ -161,7 +161,10 @@ fn run_case(host: &Host, case: &Value) -> Result<(), String> {
         .map(|name| name.as_str().unwrap().to_owned())
         .collect();
     let mut worker = host.worker(transforms, &outputs);
-    let options = FinishOptions { require_json: case["require_json"].as_bool().unwrap_or(false) };
+    let options = FinishOptions {
+        require_json: case["require_json"].as_bool().unwrap_or(false),
+        ..FinishOptions::default()
+    };
     let (rows, report) = run(&mut worker, &case["input"], &options);
     let differs =
         |what: &str, got: &dyn std::fmt::Debug| Err(format!("{what}: {got:?}, faults {:?}", report.faults));

@@ -36,7 +36,7 @@ fn valid(payloads: &[Vec<u8>], fields: &[&[&str]]) -> Vec<bool> {
     let input = Input::of_payloads(0, column.as_ref());
     chunk.begin(&input, input.rows()).unwrap();
     let (mut sink, mut verdicts) = (Payloads::default(), Verdicts::default());
-    chunk.finish(&FinishOptions { require_json: true }, &mut sink, &mut verdicts);
+    chunk.finish(&FinishOptions { require_json: true, ..FinishOptions::default() }, &mut sink, &mut verdicts);
     let mut valid = vec![true; payloads.len()];
     verdicts.failed.iter().for_each(|failure| valid[failure.input_row as usize] = false);
     valid

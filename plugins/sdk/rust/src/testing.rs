@@ -218,7 +218,7 @@ impl Run {
         chunk.apply().map_err(|error| error.to_string())?;
         let mut gather = Gather::default();
         let mut report = Verdicts::default();
-        chunk.finish(&FinishOptions { require_json: false }, &mut gather, &mut report);
+        chunk.finish(&FinishOptions::default(), &mut gather, &mut report);
         Ok((gather.rows.clone(), verdicts(first, rows.len(), &gather.rows, &report)))
     }
 }

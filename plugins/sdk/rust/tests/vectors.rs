@@ -263,7 +263,10 @@ fn run_case(case: &Value) {
         chunk.apply().unwrap();
     }
     let (mut rows, mut verdicts) = (Payloads::default(), Verdicts::default());
-    let options = FinishOptions { require_json: case["require_json"].as_bool().unwrap_or(false) };
+    let options = FinishOptions {
+        require_json: case["require_json"].as_bool().unwrap_or(false),
+        ..FinishOptions::default()
+    };
     chunk.finish(&options, &mut rows, &mut verdicts);
     let wanted: Vec<Value> = list(&case["output"]).iter().map(|row| row["payload"].clone()).collect();
     assert_eq!(rows.rows, wanted);
