@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wasmill_deliver::{
-    DeliverError, Delivered, Destination, Fault, GaveUp, Object, ObjectMeta, Retry, with_retry,
+    BatchOwner, DeliverError, Delivered, Destination, Fault, GaveUp, Object, ObjectMeta, Retry, with_retry,
 };
 
 use super::commit::Ready;
@@ -31,6 +31,8 @@ use super::outcome;
 const IN_FLIGHT_MAX: usize = 4;
 /// Batches that go into a directory together.
 const GROUP_MAX: usize = 64;
+/// How long the search for unfinished uploads may take.
+const ORPHANS_WITHIN: Duration = Duration::from_secs(10);
 /// How long an output that is stopped waits before it looks again.
 const STOPPED_RETRY: Duration = Duration::from_secs(30);
 
@@ -52,6 +54,10 @@ pub(crate) async fn run(
     let destination = &context.outputs[number].destination;
     let in_flight_max = if destination.ordered() { 1 } else { IN_FLIGHT_MAX };
     let group_max = if matches!(**destination, Destination::Directory(_)) { GROUP_MAX } else { 1 };
+    tokio::select! {
+        () = abort_orphans(&context, number) => {}
+        () = stop.cancelled() => return,
+    }
     let mut in_flight = JoinSet::new();
     let mut open = true;
     while open || !in_flight.is_empty() {
@@ -71,6 +77,28 @@ pub(crate) async fn run(
         if !group.is_empty() {
             in_flight.spawn(deliver_group(context.clone(), number, group, finished.clone(), stop.clone()));
         }
+    }
+}
+
+/// Aborts uploads that a crash left unfinished; before anything is sent, so that no upload is ours and in use.
+async fn abort_orphans(context: &StreamContext, number: usize) {
+    let output = &context.outputs[number];
+    let Destination::S3(s3) = &*output.destination else { return };
+    let owner = BatchOwner::new(context.buffer.incarnation(), &output.name);
+    let aborted = tokio::time::timeout(ORPHANS_WITHIN, s3.abort_orphans(|key| owner.owns(key))).await;
+    match aborted {
+        Ok(Ok(0)) => {}
+        Ok(Ok(uploads)) => tracing::info!(
+            stream = %context.name, output = %output.name, uploads, "unfinished uploads of an earlier run aborted"
+        ),
+        Ok(Err(error)) => tracing::warn!(
+            stream = %context.name, output = %output.name, %error, detail = %error.detail,
+            "unfinished uploads of an earlier run cannot be looked for; the next start tries again"
+        ),
+        Err(_late) => tracing::warn!(
+            stream = %context.name, output = %output.name,
+            "unfinished uploads of an earlier run cannot be looked for in time; the next start tries again"
+        ),
     }
 }
 
@@ -327,8 +355,13 @@ fn materialise(context: &StreamContext, ready: &Ready, path: &Path, sync: bool) 
         }
         Ok(())
     };
-    write()
-        .map_err(|error| host_error("cannot write the staged object", format!("{}: {error}", path.display())))
+    write().map_err(|error| {
+        let message = match error.kind() {
+            io::ErrorKind::NotFound => "the staging directory is missing",
+            _ => "cannot write the staged object",
+        };
+        host_error(message, format!("{}: {error}", path.display()))
+    })
 }
 
 /// The object out of its outcome in the journal.

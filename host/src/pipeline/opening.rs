@@ -219,7 +219,6 @@ impl Opening<'_> {
             buffer_bytes_max: settings.buffer.max_bytes,
             fallback: stream.fallback,
         });
-        context.store_letters(recovered.letters).await;
         recovery::clean_staging(&context, &recovered.standing.undelivered);
         let standing = recovered.standing;
         if !standing.undelivered.is_empty() || !standing.open.is_empty() {

@@ -14,7 +14,7 @@ use wasmill_deliver::BatchOwner;
 use super::batch::{OpenBatches, Piece, Rows};
 use super::commit::{Ready, dead_letter};
 use super::context::{Output, StreamContext};
-use super::dead_letters::{DeadLetter, Store};
+use super::dead_letters::Store;
 use super::delivery;
 use super::ledger::{CheckpointBody, Mark};
 use super::outcome::{self, OutcomeError, OutputThen};
@@ -50,8 +50,6 @@ pub(crate) enum RecoveryError {
 /// What was found.
 pub(crate) struct Recovered {
     pub(crate) standing: Standing,
-    /// Of all outcomes that are still needed; stored before anything else happens.
-    pub(crate) letters: Vec<DeadLetter>,
     /// First offset that a letter may have which is written again.
     pub(crate) letters_from: u64,
 }
@@ -116,8 +114,8 @@ pub(crate) fn recover(
     // A batch that is given up leaves a letter with its first offset, which an older outcome may cover.
     let oldest = undelivered.iter().map(|ready| ready.sealed.first_offset).min();
     let letters_from = [letters_from, oldest].into_iter().flatten().min().unwrap_or(processed);
-    let standing = Standing { open, undelivered, processed };
-    Ok(Recovered { standing, letters, letters_from })
+    let standing = Standing { open, undelivered, processed, letters };
+    Ok(Recovered { standing, letters_from })
 }
 
 /// Today's number of an output that had another when the outcome was written. Rows that are framed already need the

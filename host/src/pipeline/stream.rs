@@ -20,6 +20,7 @@ use wasmill_transform::PluginFault;
 use super::batch::OpenBatches;
 use super::commit::{Commit, CommitError, Committed, Ready};
 use super::context::StreamContext;
+use super::dead_letters::DeadLetter;
 use super::delivery::Finished;
 use super::intake::Intake;
 use super::judge::Judge;
@@ -44,6 +45,8 @@ const UNDELIVERED_BYTES_MAX: u64 = 2 << 30;
 const UNDELIVERED_BYTES_MEMORY: u64 = 16 << 20;
 /// How often the checkpoint is written and gauges are set.
 const LOOK_AFTER_EVERY: Duration = Duration::from_millis(250);
+/// How long a checkpoint may wait for something to ride along with.
+const CHECKPOINT_RIDES_MAX: Duration = Duration::from_secs(1);
 /// How long to wait before a commit, a read or a chain is tried again that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -52,6 +55,8 @@ pub(crate) struct Standing {
     pub(crate) open: OpenBatches,
     pub(crate) undelivered: Vec<Ready>,
     pub(crate) processed: u64,
+    /// Letters of outcomes that are needed still: kept before anything else happens.
+    pub(crate) letters: Vec<DeadLetter>,
 }
 
 /// Why nothing is cut at the moment.
@@ -79,6 +84,8 @@ pub(crate) struct StreamTask {
     stopping: CancellationToken,
     intake: Intake,
 
+    /// Letters of outcomes of earlier runs, which perhaps are not in the store.
+    earlier_letters: Vec<DeadLetter>,
     open: OpenBatches,
     letters: Vec<(Letter, Bytes)>,
     /// Of these letters, in memory.
@@ -97,6 +104,8 @@ pub(crate) struct StreamTask {
     commit: Option<Running>,
     ledger: Ledger,
     checkpoint: (u64, Position),
+    /// When the checkpoint was written that nobody has made durable; it rides along with whatever is written next.
+    riding_since: Option<Instant>,
     looked_after: Instant,
     judge: Judge,
     halt: Halt,
@@ -161,6 +170,7 @@ impl StreamTask {
             finished: parts.finished,
             drain: parts.drain,
             stopping: parts.stopping,
+            earlier_letters: standing.letters,
             open: standing.open,
             letters: Vec::new(),
             letter_bytes: 0,
@@ -173,6 +183,7 @@ impl StreamTask {
             commit: None,
             ledger: Ledger::default(),
             checkpoint: (0, Position::default()),
+            riding_since: None,
             looked_after: Instant::now(),
             halt: Halt::No,
             context,
@@ -198,6 +209,8 @@ impl StreamTask {
 
     /// Runs until the stream is drained: everything durable is processed, sealed, delivered and checkpointed.
     pub(crate) async fn run(mut self) -> Result<(), StreamError> {
+        // Before any checkpoint: until then they are in their outcomes only. A full store pauses this stream alone.
+        self.context.store_letters(std::mem::take(&mut self.earlier_letters)).await;
         loop {
             self.start_slices()?;
             self.start_commit();
@@ -564,7 +577,10 @@ impl StreamTask {
         self.looked_after = now;
         self.observe();
         let next = (self.committed, self.entries_needed_from());
-        if let Err(error) = self.checkpoint(next, false).await {
+        // A quiet stream writes nothing that it could ride along with; without it, a crash much later would deliver
+        // again what has long been taken away.
+        let durable = self.riding_since.is_some_and(|since| now >= since + CHECKPOINT_RIDES_MAX);
+        if let Err(error) = self.checkpoint(next, durable).await {
             tracing::warn!(
                 stream = %self.context.name, error = &error as &dyn std::error::Error,
                 "checkpoint refused, trying again"
@@ -596,6 +612,7 @@ impl StreamTask {
         let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
         self.context.buffer.checkpoint(body, next.0, next.1, durable).await?;
         self.checkpoint = next;
+        self.riding_since = if durable { None } else { self.riding_since.or_else(|| Some(Instant::now())) };
         self.context.letters.lock().unwrap_or_else(PoisonError::into_inner).settle(next.0);
         Ok(())
     }
