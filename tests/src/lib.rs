@@ -1,9 +1,19 @@
-//! What the tests of the whole share: first-party plugins as components and natively, case folders, a slice run.
+//! What the tests of the whole share: first-party plugins as components and natively, case folders, a slice run; whole
+//! hosts in this process, small plugins out of text, a blocking client, servers that hosts deliver to.
 //!
 //! Owns no expectation of its own: each test says what it expects.
 
 pub mod access_log;
+pub mod again;
 pub mod case;
+pub mod client;
 pub mod components;
+pub mod guest;
 pub mod native;
+pub mod objects;
+pub mod program;
 pub mod run;
+pub mod running;
+pub mod scratch;
+pub mod servers;
+pub mod wait;

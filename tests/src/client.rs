@@ -1,0 +1,87 @@
+//! A blocking HTTP/1.1 client, as small as black-box tests need it: one request, one answer, with a deadline.
+//!
+//! It shows what went over the wire; it refuses to follow, retry or pool anything.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// Header lines, as sent.
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// The body as JSON; null if it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+}
+
+/// Sends one request; `headers` are whole lines without line ends.
+pub fn request(to: SocketAddr, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Result<Answer> {
+    let mut socket = TcpStream::connect_timeout(&to, TIMEOUT).context("connect")?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n");
+    head.push_str(&format!("content-length: {}\r\n", body.len()));
+    for line in headers {
+        head.push_str(line);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    // A server that refuses a body early may close before it has read all of it; its answer counts.
+    let sent = socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(body));
+    let mut answer = Vec::new();
+    let read = socket.read_to_end(&mut answer);
+    if answer.is_empty() {
+        sent.context("send")?;
+        read.context("receive")?;
+        bail!("the connection was closed without an answer");
+    }
+    parse(&answer)
+}
+
+fn parse(answer: &[u8]) -> Result<Answer> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n").context("an answer without an end of its head")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")?;
+    let answer = Answer { status, head: head.to_owned(), body: body.to_owned() };
+    if let Some(length) = answer.header("content-length").and_then(|length| length.parse::<usize>().ok())
+        && answer.body.len() < length
+    {
+        bail!("the answer broke off: {} of {length} bytes", answer.body.len());
+    }
+    Ok(answer)
+}
+
+pub fn get(to: SocketAddr, path: &str) -> Result<Answer> {
+    request(to, "GET", path, &[], b"")
+}
+
+/// Pushes an NDJSON body.
+pub fn push(to: SocketAddr, stream: &str, body: &str) -> Result<Answer> {
+    push_as(to, stream, &["content-type: application/x-ndjson"], body.as_bytes())
+}
+
+/// Pushes a body with these header lines.
+pub fn push_as(to: SocketAddr, stream: &str, headers: &[&str], body: &[u8]) -> Result<Answer> {
+    request(to, "POST", &format!("/v1/streams/{stream}/records"), headers, body)
+}

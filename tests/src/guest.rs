@@ -1,0 +1,263 @@
+//! Small plugins out of WebAssembly text: the ones that misbehave, and the ones whose effect is plain to see.
+//!
+//! They are core modules that carry component metadata, as ordinary toolchains make them. Each is parsed anew per call,
+//! which takes a millisecond; compiling one takes a few.
+#![expect(
+    clippy::expect_used,
+    reason = "support of tests: what cannot be set up fails the test that wanted it"
+)]
+
+use wit_component::StringEncoding;
+use wit_parser::Resolve;
+
+const WIT: &str = include_str!("../../wit/plugin.wit");
+
+/// The parts of a core module that differ between plugins.
+#[derive(Clone, Default)]
+pub struct Guest {
+    /// Globals, data, functions.
+    items: String,
+    /// Body of `configure`.
+    configure: String,
+    /// Body of `process`: `$rows` is the chunk, `$n` its length, its payloads lie at 32 (data), 40 (ends); `$i` and
+    /// `$j` are free.
+    process: String,
+}
+
+/// The body is run for every row, `$i`.
+fn each(body: &str) -> String {
+    format!(
+        "(local.set $i (i32.const 0))
+         (block $done (loop $next
+           (br_if $done (i32.ge_u (local.get $i) (local.get $n)))
+           {body}
+           (local.set $i (i32.add (local.get $i) (i32.const 1)))
+           (br $next)))"
+    )
+}
+
+/// Ends the call with an error text of `len` bytes at `at`.
+fn error(at: i32, len: i32) -> String {
+    format!(
+        "(call $drop (local.get $rows))
+         (i32.store (i32.const 16) (i32.const 1))
+         (i32.store (i32.const 20) (i32.const {at}))
+         (i32.store (i32.const 24) (i32.const {len}))
+         (return (i32.const 16))"
+    )
+}
+
+impl Guest {
+    /// Does nothing: every record passes. Plugins with different `salt` have different digests.
+    pub fn pass(salt: u32) -> Guest {
+        Guest { items: format!("(data (i32.const 2048) \"{salt}\")"), ..Guest::default() }
+    }
+
+    /// By the first byte of a record: `x` traps, `l` loops for ever, `m` takes memory until there is none, `z` gives an
+    /// answer that points nowhere, `e` returns an error; `d` drops the record; everything else passes.
+    pub fn picky() -> Guest {
+        let when = |byte: char, body: &str| {
+            let byte = u32::from(byte);
+            format!("(if (i32.eq (call $first (local.get $i)) (i32.const {byte})) (then {body}))")
+        };
+        let body = [
+            when('x', "unreachable"),
+            when('l', "(loop $ever (br $ever))"),
+            when('m', "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable"),
+            when('z', &error(-16, 100)),
+            when('e', &error(1024, 12)),
+            "(i32.store8 (i32.add (local.get $j) (local.get $i)) (i32.ne (call $first (local.get $i)) (i32.const 100)))"
+                .to_owned(),
+        ];
+        Guest {
+            items: "(data (i32.const 1024) \"no e, please\")".to_owned(),
+            process: format!(
+                "(local.set $j (call $alloc (local.get $n)))
+                 {}
+                 (call $keep (local.get $rows) (local.get $j) (local.get $n))",
+                each(&body.join("\n"))
+            ),
+            ..Guest::default()
+        }
+    }
+
+    /// Writes `version` over the seventh byte of every record: `{"v":"-"` becomes `{"v":"7"`.
+    pub fn stamp(version: char) -> Guest {
+        let body = format!(
+            "(i32.store8 (i32.add (i32.add (i32.load (i32.const 32)) (call $start (local.get $i))) (i32.const 6)) (i32.const {}))
+             (i32.store8 (i32.add (local.get $j) (local.get $i)) (i32.const 3))",
+            u32::from(version)
+        );
+        Guest {
+            process: format!(
+                "(local.set $j (call $alloc (local.get $n)))
+                 {}
+                 (call $set-payloads (local.get $rows) (local.get $j) (local.get $n)
+                   (i32.load (i32.const 32)) (i32.load (i32.const 36)) (i32.load (i32.const 40)) (local.get $n))",
+                each(&body)
+            ),
+            ..Guest::default()
+        }
+    }
+
+    /// Every record fails with the reason `no`.
+    pub fn reject_all() -> Guest {
+        let body = "
+            (i32.store (i32.add (local.get $j) (i32.mul (local.get $i) (i32.const 4))) (local.get $i))
+            (i32.store (i32.add (local.get $k) (i32.mul (local.get $i) (i32.const 4)))
+              (i32.mul (i32.add (local.get $i) (i32.const 1)) (i32.const 2)))
+            (i32.store16 (i32.add (local.get $m) (i32.mul (local.get $i) (i32.const 2))) (i32.const 28526))";
+        Guest {
+            process: format!(
+                "(local.set $j (call $alloc (i32.mul (local.get $n) (i32.const 4))))
+                 (local.set $k (call $alloc (i32.mul (local.get $n) (i32.const 4))))
+                 (local.set $m (call $alloc (i32.mul (local.get $n) (i32.const 2))))
+                 {}
+                 (call $fail (local.get $rows) (local.get $j) (local.get $n)
+                   (local.get $m) (i32.mul (local.get $n) (i32.const 2)) (local.get $k) (local.get $n))",
+                each(body)
+            ),
+            ..Guest::default()
+        }
+    }
+
+    /// The whole record is its value of the partition key `k`.
+    pub fn partition_by_payload() -> Guest {
+        let body = "(i32.store8 (i32.add (local.get $j) (local.get $i)) (i32.const 3))";
+        Guest {
+            items: "(data (i32.const 1024) \"k\")".to_owned(),
+            process: format!(
+                "(local.set $j (call $alloc (local.get $n)))
+                 {}
+                 (call $partition (local.get $rows) (i32.const 1024) (i32.const 1) (local.get $j) (local.get $n)
+                   (i32.load (i32.const 32)) (i32.load (i32.const 36)) (i32.load (i32.const 40)) (local.get $n))",
+                each(body)
+            ),
+            ..Guest::default()
+        }
+    }
+
+    /// Every record is replaced by three derived ones.
+    pub fn triple() -> Guest {
+        let store = |more: i32| {
+            format!(
+                "(i32.store (i32.add (local.get $j) (i32.add (i32.mul (local.get $i) (i32.const 12)) (i32.const {more}))) (local.get $i))"
+            )
+        };
+        Guest {
+            process: format!(
+                "(local.set $j (call $alloc (i32.mul (local.get $n) (i32.const 12))))
+                 {}
+                 (call $emit (call $derive (local.get $rows) (local.get $j) (i32.mul (local.get $n) (i32.const 3))))",
+                each(&[store(0), store(4), store(8)].join("\n"))
+            ),
+            ..Guest::default()
+        }
+    }
+
+    /// Records that begin with `a` go to the output `a`, those with `b` to `b`, all others to the default.
+    pub fn route_by_first_byte() -> Guest {
+        let output = |at: i32, global: &str| {
+            format!(
+                "(call $output (i32.const {at}) (i32.const 1) (i32.const 48))
+                 (if (i32.load8_u (i32.const 48)) (then unreachable))
+                 (global.set {global} (i32.load (i32.const 52)))"
+            )
+        };
+        let body = "
+            (i32.store (i32.add (local.get $j) (i32.mul (local.get $i) (i32.const 4)))
+              (if (result i32) (i32.eq (call $first (local.get $i)) (i32.const 97))
+                (then (global.get $a))
+                (else (if (result i32) (i32.eq (call $first (local.get $i)) (i32.const 98))
+                  (then (global.get $b)) (else (i32.const 0))))))";
+        Guest {
+            items: "(data (i32.const 1024) \"ab\") (global $a (mut i32) (i32.const 0)) (global $b (mut i32) (i32.const 0))"
+                .to_owned(),
+            configure: format!("{}{}", output(1024, "$a"), output(1025, "$b")),
+            process: format!(
+                "(local.set $j (call $alloc (i32.mul (local.get $n) (i32.const 4))))
+                 {}
+                 (call $route (local.get $rows) (local.get $j) (local.get $n))",
+                each(body)
+            ),
+        }
+    }
+
+    /// Refuses every configuration.
+    pub fn unconfigurable() -> Guest {
+        let configure = "
+            (i32.store (i32.const 16) (i32.const 1))
+            (i32.store (i32.const 20) (i32.const 1024))
+            (i32.store (i32.const 24) (i32.const 15))
+            (return (i32.const 16))";
+        Guest {
+            items: "(data (i32.const 1024) \"I have had none\")".to_owned(),
+            configure: configure.to_owned(),
+            ..Guest::default()
+        }
+    }
+
+    /// The plugin file.
+    pub fn wasm(&self) -> Vec<u8> {
+        let Guest { items, configure, process } = self;
+        let text = format!(
+            r#"(module
+              (import "wasmill:plugin/records@0.1.0" "[resource-drop]chunk" (func $drop (param i32)))
+              (import "wasmill:plugin/records@0.1.0" "[method]chunk.len" (func $len (param i32) (result i32)))
+              (import "wasmill:plugin/records@0.1.0" "[method]chunk.payloads" (func $payloads (param i32 i32)))
+              (import "wasmill:plugin/records@0.1.0" "[method]chunk.set-payloads" (func $set-payloads (param i32 i32 i32 i32 i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.0" "[method]chunk.partition" (func $partition (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.0" "[method]chunk.route" (func $route (param i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.0" "[method]chunk.keep" (func $keep (param i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.0" "[method]chunk.fail" (func $fail (param i32 i32 i32 i32 i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.0" "[method]chunk.derive" (func $derive (param i32 i32 i32) (result i32)))
+              (import "wasmill:plugin/records@0.1.0" "emit" (func $emit (param i32)))
+              (import "wasmill:plugin/setup@0.1.0" "output" (func $output (param i32 i32 i32)))
+              (memory (export "memory") 4)
+              ;; 16: result of the exports; 32: payloads; 48: result of $output; 1024: texts; from 131072: allocations
+              (global $top (mut i32) (i32.const 131072))
+              {items}
+              (func $alloc (param $size i32) (result i32)
+                (local $at i32)
+                (local.set $at (global.get $top))
+                (global.set $top (i32.and (i32.add (i32.add (global.get $top) (local.get $size)) (i32.const 15)) (i32.const -16)))
+                (block $fits (loop $grow
+                  (br_if $fits (i32.le_u (global.get $top) (i32.mul (memory.size) (i32.const 65536))))
+                  (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable))
+                  (br $grow)))
+                (local.get $at))
+              (func $end (param $row i32) (result i32)
+                (i32.load (i32.add (i32.load (i32.const 40)) (i32.mul (local.get $row) (i32.const 4)))))
+              (func $start (param $row i32) (result i32)
+                (if (result i32) (local.get $row)
+                  (then (call $end (i32.sub (local.get $row) (i32.const 1)))) (else (i32.const 0))))
+              (func $first (param $row i32) (result i32)
+                (if (i32.eq (call $start (local.get $row)) (call $end (local.get $row))) (then (return (i32.const 0))))
+                (i32.load8_u (i32.add (i32.load (i32.const 32)) (call $start (local.get $row)))))
+              (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+                (call $alloc (local.get 3)))
+              (func (export "wasmill:plugin/transform@0.1.0#configure") (param $config i32) (param $config-len i32) (result i32)
+                {configure}
+                (i32.store (i32.const 16) (i32.const 0))
+                (i32.const 16))
+              (func (export "wasmill:plugin/transform@0.1.0#process") (param $rows i32) (result i32)
+                (local $i i32) (local $j i32) (local $k i32) (local $m i32) (local $n i32)
+                (global.set $top (i32.const 131072))
+                (local.set $n (call $len (local.get $rows)))
+                (call $payloads (local.get $rows) (i32.const 32))
+                {process}
+                (call $drop (local.get $rows))
+                (i32.store (i32.const 16) (i32.const 0))
+                (i32.const 16)))"#
+        );
+        let mut module = wat::parse_str(&text).expect("text of a guest");
+        let mut resolve = Resolve::default();
+        resolve.push_str("plugin.wit", WIT).expect("plugin.wit");
+        let world = "package test:guest;\nworld guest { include wasmill:plugin/transformer@0.1.0; }";
+        let package = resolve.push_str("guest.wit", world).expect("the guest's world");
+        let world = resolve.select_world(&[package], Some("guest")).expect("the guest's world");
+        wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+            .expect("component metadata");
+        module
+    }
+}

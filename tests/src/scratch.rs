@@ -1,0 +1,77 @@
+//! A temporary directory with a configuration, plugins, data and destinations in it.
+#![expect(
+    clippy::expect_used,
+    reason = "support of tests: what cannot be set up fails the test that wanted it"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::guest::Guest;
+
+/// See the head of this file; removed when dropped.
+pub struct Scratch {
+    dir: tempfile::TempDir,
+}
+
+impl Scratch {
+    /// With `text` as its configuration and an empty plugin directory. A `[http]` and a `[buffer]` table in front of
+    /// it ask for a free port and small files; pass `text` that begins with `#whole` to have none.
+    pub fn new(text: &str) -> Scratch {
+        let scratch = Scratch { dir: tempfile::tempdir().expect("a temporary directory") };
+        fs::create_dir(scratch.plugins()).expect("a plugin directory");
+        scratch.configure(text);
+        scratch
+    }
+
+    /// Writes another configuration.
+    pub fn configure(&self, text: &str) {
+        let tables = "[http]\nlisten = \"127.0.0.1:0\"\n[buffer]\njournal_file = \"1MiB\"\n";
+        let tables = if text.starts_with("#whole") { "" } else { tables };
+        fs::write(self.config(), format!("{tables}{text}")).expect("a configuration");
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path("wasmill.toml")
+    }
+
+    pub fn plugins(&self) -> PathBuf {
+        self.path("plugins")
+    }
+
+    /// Objects of a destination whose path is `out`.
+    pub fn out(&self) -> PathBuf {
+        self.path("out")
+    }
+
+    /// Puts a plugin into the directory as a deployment does: written elsewhere, then renamed. Returns its digest.
+    pub fn deploy(&self, name: &str, guest: &Guest) -> String {
+        let wasm = guest.wasm();
+        self.deploy_bytes(name, &wasm);
+        wasmill_transform::Digest::of(&wasm).to_string()
+    }
+
+    /// The same with any bytes.
+    pub fn deploy_bytes(&self, name: &str, bytes: &[u8]) {
+        let part = self.plugins().join(format!(".{name}.part"));
+        fs::write(&part, bytes).expect("a plugin file");
+        fs::rename(&part, self.plugins().join(format!("{name}.wasm"))).expect("a plugin file");
+    }
+
+    /// Dead letters of a stream, in the order in which they were kept.
+    pub fn letters(&self, stream: &str) -> Vec<Value> {
+        let file = self.path("data/dead-letters/default").join(stream).join("letters.ndjson");
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("a letter")).collect()
+    }
+}

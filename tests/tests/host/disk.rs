@@ -1,0 +1,219 @@
+//! Disks that are full, and journals that were damaged between two runs.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use wasmill_tests::objects;
+use wasmill_tests::running::{Running, numbered};
+use wasmill_tests::scratch::Scratch;
+use wasmill_tests::wait::{wait_for, wait_until};
+
+use crate::COMPILER;
+
+/// A small disk of its own; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, with the reason said, where mounting is not permitted.
+    fn mount(at: &Path, bytes: u64) -> Option<SmallDisk> {
+        fs::create_dir_all(at).unwrap();
+        let options = std::ffi::CString::new(format!("size={bytes}")).unwrap();
+        match mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(options.as_c_str())) {
+            Ok(()) => Some(SmallDisk(at.to_owned())),
+            Err(error) => {
+                println!(
+                    "skipped: a small disk cannot be mounted here ({error}); it takes the right to mount"
+                );
+                None
+            }
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What stays mounted goes with the machine; the test itself has passed or failed by now.
+        let _stays_mounted = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn full_disk_answers_503_and_recovers_without_a_restart() {
+    let scratch = Scratch::new(
+        r#"#whole
+        [http]
+        listen = "127.0.0.1:0"
+        [buffer]
+        journal_file = "1MiB"
+        [streams.events]
+        source = { type = "http" }
+        outputs = [{ type = "directory", path = "out", interval = "0s" }]
+        "#,
+    );
+    let Some(_disk) = SmallDisk::mount(&scratch.path("data"), 16 << 20) else { return };
+    let host = Running::start(&scratch.config(), COMPILER);
+    let mut next = 0;
+    let mut acknowledged = Vec::new();
+    let mut push = || {
+        let answer = host.try_push("events", &numbered(next, 1000));
+        if answer.status == 200 {
+            acknowledged.extend(next..next + 1000);
+        }
+        next += 1000;
+        answer
+    };
+    assert_eq!(push().status, 200);
+    let stats = host.stats("events");
+    wait_until("the first records are delivered", || stats.outputs[0].delivered.get() == 1000);
+    // Somebody else takes all that is left, down to the last block.
+    let filler = scratch.path("data/filler");
+    let mut file = File::create(&filler).unwrap();
+    let full = wait_for("the disk is full", || {
+        for block in [1 << 20, 4096, 1] {
+            while file.write_all(&vec![0; block]).is_ok() {}
+        }
+        let answer = push();
+        (answer.status != 200).then_some(answer)
+    });
+    assert_eq!(full.status, 503, "{}", full.body);
+    let code = full.json()["error"]["code"].as_str().unwrap().to_owned();
+    assert!(code == "unavailable" || code == "unknown", "{code}");
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    wait_until("pushes are taken again", || push().status == 200);
+    host.drain();
+    let found = objects::numbers(&scratch.out(), "n");
+    let unique: std::collections::HashSet<u64> = found.iter().copied().collect();
+    assert_eq!(unique.len(), found.len(), "records are there twice");
+    assert!(acknowledged.iter().all(|n| unique.contains(n)), "acknowledged records are lost");
+}
+
+#[test]
+fn full_destination_disk_is_waited_for_and_delivered_to_without_a_restart() {
+    let scratch = Scratch::new(
+        r#"
+        [streams.events]
+        source = { type = "http" }
+        [[streams.events.outputs]]
+        type = "directory"
+        path = "out"
+        interval = "0s"
+        compression = "none"
+        retry = { initial = "10ms", max = "50ms" }
+        "#,
+    );
+    let Some(_disk) = SmallDisk::mount(&scratch.out(), 2 << 20) else { return };
+    let host = Running::start(&scratch.config(), COMPILER);
+    let stats = host.stats("events");
+    let filler = scratch.out().join("filler");
+    let mut file = File::create(&filler).unwrap();
+    for block in [1 << 20, 4096, 1] {
+        while file.write_all(&vec![0; block]).is_ok() {}
+    }
+    // Small objects, which outcomes carry, and one that has to be staged on the full disk itself.
+    for n in 0..5 {
+        host.push("events", &numbered(n * 10, 10));
+    }
+    let filling = "x".repeat(1000);
+    let large: Vec<String> = (50..450).map(|n| format!("{{\"n\":{n},\"filler\":\"{filling}\"}}")).collect();
+    host.push("events", &large.join("\n"));
+    wait_until("deliveries fail", || stats.outputs[0].retries.get() > 3);
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    wait_until("everything is delivered", || stats.outputs[0].delivered.get() == 450);
+    host.drain();
+    assert_eq!(objects::numbers(&scratch.out(), "n"), (0..450).collect::<Vec<_>>());
+    assert!(objects::staged(&scratch.out()).is_empty());
+}
+
+/// The journal's files, the newest last.
+fn journal(scratch: &Scratch) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = objects::files(&scratch.path("data/journal"));
+    files.retain(|file| file.metadata().is_ok_and(|meta| meta.len() > 0));
+    assert!(
+        !files.is_empty(),
+        "no journal in {:?}",
+        fs::read_dir(scratch.path("data")).unwrap().collect::<Vec<_>>()
+    );
+    files
+}
+
+/// The file that has the text, and where in it.
+fn find(files: &[PathBuf], text: &str) -> (PathBuf, usize) {
+    let found = files.iter().find_map(|file| {
+        let bytes = fs::read(file).unwrap();
+        let at = bytes.windows(text.len()).position(|window| window == text.as_bytes());
+        at.map(|at| (file.clone(), at))
+    });
+    found.unwrap()
+}
+
+const HELD_BACK: &str = r#"
+    [streams.events]
+    source = { type = "http" }
+    [[streams.events.outputs]]
+    type = "directory"
+    path = "out"
+    interval = "1h"
+"#;
+
+#[test]
+fn torn_tail_is_cut_and_everything_before_it_is_delivered() {
+    let scratch = Scratch::new(HELD_BACK);
+    let host = Running::start(&scratch.config(), COMPILER);
+    for n in 0..20 {
+        host.push("events", &numbered(n * 5, 5));
+    }
+    host.crash();
+    // What a write that was cut off leaves behind the last durable frame: the begin of a frame, then zeros.
+    let (file, at) = find(&journal(&scratch), "\"n\":99}");
+    let mut bytes = fs::read(&file).unwrap();
+    let frame = bytes.windows(8).position(|window| window == &bytes[..8]).unwrap();
+    assert_eq!(frame, 0);
+    let end = (at + 7).next_multiple_of(64);
+    let head: Vec<u8> = bytes[..64].to_vec();
+    if bytes.len() < end + 64 {
+        bytes.resize(end + 64, 0);
+    }
+    bytes[end..end + 64].copy_from_slice(&head);
+    bytes[end + 40..end + 64].fill(0);
+    fs::write(&file, &bytes).unwrap();
+    let host = Running::start(&scratch.config(), COMPILER);
+    assert_eq!(host.push("events", &numbered(100, 1))["first_offset"], 100);
+    host.drain();
+    assert_eq!(objects::numbers(&scratch.out(), "n"), (0..=100).collect::<Vec<_>>());
+}
+
+#[test]
+fn flipped_bit_costs_its_frame_and_reading_goes_on_behind_it() {
+    let scratch = Scratch::new(HELD_BACK);
+    let host = Running::start(&scratch.config(), COMPILER);
+    for n in 0..20 {
+        host.push("events", &numbered(n * 5, 5));
+    }
+    host.crash();
+    let (file, at) = find(&journal(&scratch), "\"n\":52}");
+    let mut disk = File::options().read(true).write(true).open(&file).unwrap();
+    let mut byte = [0];
+    disk.seek(SeekFrom::Start(at as u64)).unwrap();
+    disk.read_exact(&mut byte).unwrap();
+    disk.seek(SeekFrom::Start(at as u64)).unwrap();
+    disk.write_all(&[byte[0] ^ 0x10]).unwrap();
+    drop(disk);
+    let host = Running::start(&scratch.config(), COMPILER);
+    let stats = host.stats("events");
+    assert_eq!(host.push("events", &numbered(100, 1))["first_offset"], 100);
+    host.drain();
+    // Either the record's own frame is gone, or an outcome had its rows already and nothing is.
+    let lost = stats.records_lost_to_corruption.get();
+    let found = objects::numbers(&scratch.out(), "n");
+    assert_eq!(found.len() as u64 + lost, 101);
+    if lost > 0 {
+        assert_eq!(lost, 5);
+        assert_eq!(found, (0..50).chain(55..=100).collect::<Vec<_>>());
+    }
+    assert!(file.metadata().map_or(0, |meta| meta.size()) > 0 || !file.exists());
+}

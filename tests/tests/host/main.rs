@@ -1,0 +1,21 @@
+//! Whole hosts from outside: what goes in over a source comes out at a destination, whatever happens on the way.
+//!
+//! Most hosts run inside the test's process, on a runtime of their own that can be torn down like a crash; `program`
+//! runs the real binary. One test binary, because linking a host takes longer than testing it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says why it skips"
+)]
+
+mod destinations;
+mod disk;
+mod invariants;
+mod partitions;
+mod plugins;
+mod program;
+mod s3;
+mod sources;
+
+/// The program with the compile child.
+const COMPILER: &str = env!("CARGO_BIN_EXE_tests-compile-child");
