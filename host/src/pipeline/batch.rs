@@ -87,8 +87,17 @@ pub(crate) struct Gathered {
 }
 
 impl OpenBatch {
+    fn new(now: Instant) -> OpenBatch {
+        OpenBatch { pieces: Vec::new(), raw_bytes: 0, records: 0, first_arrival: i64::MAX, opened: now }
+    }
+
     pub(crate) fn first_offset(&self) -> u64 {
         self.pieces.first().map_or(0, |first| first.piece.first_offset)
+    }
+
+    /// First offset of its last piece.
+    pub(crate) fn last_offset(&self) -> u64 {
+        self.pieces.iter().map(|gathered| gathered.piece.first_offset).max().unwrap_or(0)
     }
 
     /// The journal position of the oldest outcome that carries rows of this batch.
@@ -116,7 +125,9 @@ pub(crate) struct SealAt {
 #[derive(Debug)]
 pub(crate) struct OpenBatches {
     rules: Vec<SealAt>,
-    batches: HashMap<BatchKey, OpenBatch>,
+    /// Of each output and partition the batches that are not taken yet: one that gathers, and before it those that
+    /// have reached their size while a commit was running.
+    batches: HashMap<BatchKey, Vec<OpenBatch>>,
     per_output: Vec<usize>,
     held: usize,
     pending: usize,
@@ -176,32 +187,50 @@ impl OpenBatches {
         if piece.is_pending() {
             self.pending += piece.held();
         }
-        let batch = self.batches.entry(key).or_insert_with(|| {
+        let rule = &self.rules[output];
+        // Pieces of one slice may meet in the overflow partition with the same first offset, and that names a batch.
+        let splits = key.partition.iter().all(|(_, value)| value != OVERFLOW);
+        let batches = self.batches.entry(key).or_insert_with(|| {
             self.per_output[output] += 1;
-            let due = now + self.rules[output].interval;
-            self.due = Some(self.due.map_or(due, |known| known.min(due)));
-            OpenBatch { pieces: Vec::new(), raw_bytes: 0, records: 0, first_arrival: i64::MAX, opened: now }
+            Vec::with_capacity(1)
         });
+        if batches.last().is_none_or(|last| splits && last.raw_bytes >= rule.size) {
+            let due = now + rule.interval;
+            self.due = Some(self.due.map_or(due, |known| known.min(due)));
+            batches.push(OpenBatch::new(now));
+        }
+        let Some(batch) = batches.last_mut() else { return };
         let bytes = piece.bytes();
         self.raw += bytes;
         batch.raw_bytes += bytes;
-        self.full |= batch.raw_bytes >= self.rules[output].size;
+        self.full |= batch.raw_bytes >= rule.size;
         batch.records += piece.records;
         batch.first_arrival = batch.first_arrival.min(piece.first_arrival);
         batch.pieces.push(Gathered { id: self.next_id, overflowed, piece });
         self.next_id += 1;
     }
 
-    /// Drops the open batch of `key`: a later outcome has sealed it.
-    pub(crate) fn forget(&mut self, key: &BatchKey) {
-        if let Some(batch) = self.batches.remove(key) {
-            self.taken(key, &batch);
+    /// Drops the pieces of `key` up to first offset `last`: a later outcome has sealed them.
+    pub(crate) fn forget(&mut self, key: &BatchKey, last: u64) {
+        let Some(batches) = self.batches.get_mut(key) else { return };
+        for batch in batches.iter_mut() {
+            batch.pieces.retain(|Gathered { piece, .. }| {
+                let sealed = piece.first_offset <= last;
+                if sealed {
+                    self.held -= piece.held();
+                    self.raw -= piece.bytes();
+                    batch.raw_bytes -= piece.bytes();
+                    batch.records -= piece.records;
+                }
+                !sealed
+            });
         }
+        batches.retain(|batch| !batch.pieces.is_empty());
+        self.drop_empty();
     }
 
     /// The batch is no longer here.
-    fn taken(&mut self, key: &BatchKey, batch: &OpenBatch) {
-        self.per_output[key.output as usize] -= 1;
+    fn taken(&mut self, batch: &OpenBatch) {
         self.raw -= batch.raw_bytes;
         for Gathered { piece, .. } in &batch.pieces {
             self.held -= piece.held();
@@ -233,7 +262,12 @@ impl OpenBatches {
         let order = |key: &BatchKey, batch: &OpenBatch| (batch.first_offset(), key.clone());
         let mut small = 0;
         let mut left = Vec::new();
-        let mut due: Vec<_> = self.batches.extract_if(|key, batch| is_due(key, &*batch)).collect();
+        let mut due = Vec::new();
+        for (key, batches) in &mut self.batches {
+            due.extend(
+                batches.extract_if(.., |batch| is_due(key, &*batch)).map(|batch| (key.clone(), batch)),
+            );
+        }
         due.sort_by_cached_key(|(key, batch)| order(key, batch));
         let fits = due.iter().position(|(_, batch)| {
             if batch.raw_bytes <= INLINE_BYTES_MAX {
@@ -244,13 +278,20 @@ impl OpenBatches {
         if let Some(fits) = fits {
             left = due.split_off(fits);
         }
-        for (key, batch) in &due {
-            self.taken(key, batch);
+        for (_, batch) in &due {
+            self.taken(batch);
         }
         let more = !left.is_empty();
-        self.batches.extend(left);
+        for (key, batch) in left {
+            // Taken from the front, they go back to the front, from the last to the first.
+            self.batches.entry(key).or_default().push(batch);
+        }
+        self.drop_empty();
         let open = self.batches.iter();
-        let next = open.map(|(key, batch)| batch.opened + self.rules[key.output as usize].interval).min();
+        let next = open
+            .filter_map(|(key, batches)| Some((key, batches.first()?)))
+            .map(|(key, oldest)| oldest.opened + self.rules[key.output as usize].interval)
+            .min();
         self.due = if more { Some(now) } else { next };
         self.full = more;
         due
@@ -258,12 +299,25 @@ impl OpenBatches {
 
     /// Pieces that no outcome carries yet, for the outcome that is being written.
     pub(crate) fn pending(&self) -> impl Iterator<Item = (PieceId, &BatchKey, &Piece, &Bytes)> {
-        self.batches.iter().flat_map(|(key, batch)| {
-            batch.pieces.iter().filter_map(move |Gathered { id, piece, .. }| match &piece.rows {
-                Rows::Pending(bytes) => Some((*id, key, piece, bytes)),
-                Rows::Durable { .. } => None,
-            })
+        self.batches.iter().flat_map(move |(key, batches)| {
+            batches.iter().flat_map(|batch| &batch.pieces).filter_map(
+                move |Gathered { id, piece, .. }| match &piece.rows {
+                    Rows::Pending(bytes) => Some((*id, key, piece, bytes)),
+                    Rows::Durable { .. } => None,
+                },
+            )
         })
+    }
+
+    /// Partitions without a batch are open no longer.
+    fn drop_empty(&mut self) {
+        let per_output = &mut self.per_output;
+        self.batches.retain(|key, batches| {
+            if batches.is_empty() {
+                per_output[key.output as usize] -= 1;
+            }
+            !batches.is_empty()
+        });
     }
 
     /// The outcome at `at` is durable and carries the pending pieces that `blobs` has the ranges of. Keeps at most
@@ -275,7 +329,7 @@ impl OpenBatches {
         memory: usize,
     ) {
         let mut over = self.held.saturating_sub(memory);
-        for batch in self.batches.values_mut() {
+        for batch in self.batches.values_mut().flatten() {
             for Gathered { id, piece, .. } in &mut batch.pieces {
                 if let Rows::Pending(bytes) = &piece.rows
                     && let Some(blob) = blobs.get(id)
@@ -296,7 +350,7 @@ impl OpenBatches {
 
     /// Withdraws every piece from `floor` on that no outcome carries.
     pub(crate) fn withdraw_pending(&mut self, floor: u64) {
-        self.batches.retain(|key, batch| {
+        for batch in self.batches.values_mut().flatten() {
             batch.pieces.retain(|Gathered { overflowed, piece, .. }| {
                 if let Rows::Pending(bytes) = &piece.rows
                     && piece.first_offset >= floor
@@ -313,11 +367,9 @@ impl OpenBatches {
                 }
                 true
             });
-            if batch.pieces.is_empty() {
-                self.per_output[key.output as usize] -= 1;
-            }
-            !batch.pieces.is_empty()
-        });
+        }
+        self.batches.values_mut().for_each(|batches| batches.retain(|batch| !batch.pieces.is_empty()));
+        self.drop_empty();
     }
 
     /// Bytes of the rows of all open batches, in memory or in the journal.
@@ -335,20 +387,21 @@ impl OpenBatches {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.batches.len()
+        self.batches.values().map(Vec::len).sum()
     }
 
     /// Rows that wait for the output with this number.
     pub(crate) fn records(&self, output: u32) -> u64 {
-        self.batches.iter().filter(|(key, _)| key.output == output).map(|(_, batch)| batch.records).sum()
+        let of_output = self.batches.iter().filter(|(key, _)| key.output == output);
+        of_output.flat_map(|(_, batches)| batches).map(|batch| batch.records).sum()
     }
 
     pub(crate) fn oldest_outcome(&self) -> Option<Position> {
-        self.batches.values().filter_map(OpenBatch::oldest_outcome).min()
+        self.batches.values().flatten().filter_map(OpenBatch::oldest_outcome).min()
     }
 
     pub(crate) fn first_arrival(&self) -> Option<i64> {
-        self.batches.values().map(|batch| batch.first_arrival).min()
+        self.batches.values().flatten().map(|batch| batch.first_arrival).min()
     }
 }
 
@@ -409,8 +462,52 @@ mod tests {
         for value in ["a", "b", "c"] {
             open.restore(key(value), piece(0, b"row"), now);
         }
-        open.forget(&key("b"));
+        open.forget(&key("b"), 0);
         assert_eq!((open.len(), open.overflowed, open.raw_bytes()), (2, 0, 6));
+    }
+
+    #[test]
+    fn batch_that_is_full_is_closed_and_the_next_one_gathers() {
+        let mut open = OpenBatches::new(vec![SealAt { size: 10, interval: AN_HOUR, max_partitions: 9 }]);
+        let now = Instant::now();
+        for offset in 0..5 {
+            open.add(key("a"), piece(offset, b"6bytes"), now);
+        }
+        assert!(open.any_full());
+        assert_eq!((open.len(), open.raw_bytes()), (3, 30));
+        let due = open.take_due(now, false);
+        let offsets = due.iter().map(|(_, batch)| (batch.first_offset(), batch.last_offset()));
+        assert_eq!(offsets.collect::<Vec<_>>(), [(0, 1), (2, 3)]);
+        assert!(!open.any_full());
+        assert_eq!((open.len(), open.raw_bytes(), open.pending_bytes()), (1, 6, 6));
+        open.withdraw_pending(0);
+        assert!(open.is_empty());
+    }
+
+    #[test]
+    fn sealing_one_batch_of_a_partition_forgets_only_its_pieces() {
+        let mut open = OpenBatches::new(vec![SealAt { size: 10, interval: AN_HOUR, max_partitions: 9 }]);
+        let now = Instant::now();
+        for offset in 0..4 {
+            open.restore(key("a"), piece(offset, b"6bytes"), now);
+        }
+        open.forget(&key("a"), 1);
+        let left = open.take_due(now, true);
+        let offsets =
+            left.iter().map(|(_, batch)| (batch.first_offset(), batch.last_offset(), batch.raw_bytes));
+        assert_eq!(offsets.collect::<Vec<_>>(), [(2, 3, 12)]);
+        open.forget(&key("a"), 9);
+        assert!(open.is_empty());
+    }
+
+    #[test]
+    fn overflow_partition_is_never_split() {
+        let mut open = OpenBatches::new(vec![SealAt { size: 1, interval: AN_HOUR, max_partitions: 1 }]);
+        let now = Instant::now();
+        for value in ["a", "b", "c"] {
+            open.add(key(value), piece(7, b"row"), now);
+        }
+        assert_eq!((open.len(), open.overflowed), (2, 2));
     }
 
     #[test]

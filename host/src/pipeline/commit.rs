@@ -239,6 +239,7 @@ fn stage(
         digest: format!("{:032x}", encoded.digest),
         body_digest: format!("{:032x}", encoded.body_digest),
         first_offset: batch.first_offset(),
+        last_offset: batch.last_offset(),
         first_arrival: batch.first_arrival,
         inline: None,
         key: key.clone(),

@@ -47,6 +47,8 @@ pub(crate) struct Sealed {
     /// XXH3-128 of the object as it is sent, hexadecimal.
     pub(crate) body_digest: String,
     pub(crate) first_offset: u64,
+    /// First offset of the last of its pieces: rows of its partition up to there are no longer open.
+    pub(crate) last_offset: u64,
     /// Arrival of the oldest record, nanoseconds since the epoch.
     pub(crate) first_arrival: i64,
     /// The object itself within the blobs, if it is small; else it is the staged file.

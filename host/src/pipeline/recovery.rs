@@ -88,7 +88,7 @@ pub(crate) fn recover(
         for sealed in outcome.sealed {
             let mut sealed = sealed;
             sealed.key.output = today(position, &outcome.outputs, outputs, sealed.key.output, false)?;
-            open.forget(&sealed.key);
+            open.forget(&sealed.key, sealed.last_offset);
             undelivered
                 .insert((position, sealed.batch_id.clone()), Ready { at: position, sealed, inline: None });
         }

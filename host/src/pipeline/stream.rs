@@ -151,7 +151,8 @@ impl StreamTask {
         let context = parts.context;
         let smallest = context.outputs.iter().map(|output| output.seal.size).min().unwrap_or(0);
         let at_once = context.outputs.iter().any(|output| output.seal.interval.is_zero());
-        let slice_bytes = usize::try_from(smallest).unwrap_or(SLICE_BYTES).clamp(64 << 10, SLICE_BYTES);
+        // A batch is over its size by a slice at most.
+        let slice_bytes = usize::try_from(smallest / 4).unwrap_or(SLICE_BYTES).clamp(64 << 10, SLICE_BYTES);
         let slice_wait = if at_once { Duration::ZERO } else { SLICE_WAIT };
         let mut seed = [0; 8];
         seed.copy_from_slice(&context.buffer.incarnation()[..8]);
