@@ -219,6 +219,13 @@ impl Opening<'_> {
             buffer_bytes_max: settings.buffer.max_bytes,
             fallback: stream.fallback,
         });
+        for lost in recovered.lost {
+            tracing::error!(
+                stream = %stream.name, from = lost.start, to = lost.end,
+                "an outcome is lost to corruption, and with it what of its records was not delivered"
+            );
+            context.stats.records_lost_to_corruption.add(lost.end - lost.start);
+        }
         recovery::clean_staging(&context, &recovered.standing.undelivered);
         let standing = recovered.standing;
         if !standing.undelivered.is_empty() || !standing.open.is_empty() {

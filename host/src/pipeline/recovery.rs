@@ -5,6 +5,7 @@
 //! files that no outcome names are removed. Nothing here runs a plugin.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -52,6 +53,8 @@ pub(crate) struct Recovered {
     pub(crate) standing: Standing,
     /// First offset that a letter may have which is written again.
     pub(crate) letters_from: u64,
+    /// Records whose outcome is gone to corruption: they ran, and what of them was not delivered is lost.
+    pub(crate) lost: Vec<Range<u64>>,
 }
 
 /// Reads the journal's entries of one stream.
@@ -72,6 +75,8 @@ pub(crate) fn recover(
     let mut delivered: HashSet<String> = HashSet::new();
     let mut letters = Vec::new();
     let mut letters_from = None;
+    let mut lost = Vec::new();
+    let mut covered: Option<u64> = None;
     let now = Instant::now();
     for entry in buffer.entries() {
         let position = entry.position;
@@ -85,6 +90,9 @@ pub(crate) fn recover(
             outcome::read(&body).map_err(|error| RecoveryError::Outcome { position, error })?;
         letters_from.get_or_insert(outcome.from);
         processed = processed.max(outcome.to);
+        // Outcomes follow one another without a gap.
+        lost.extend(covered.filter(|end| *end < outcome.from).map(|end| end..outcome.from));
+        covered = Some(outcome.to);
         for sealed in outcome.sealed {
             let mut sealed = sealed;
             sealed.key.output = today(position, &outcome.outputs, outputs, sealed.key.output, false)?;
@@ -114,8 +122,9 @@ pub(crate) fn recover(
     // A batch that is given up leaves a letter with its first offset, which an older outcome may cover.
     let oldest = undelivered.iter().map(|ready| ready.sealed.first_offset).min();
     let letters_from = [letters_from, oldest].into_iter().flatten().min().unwrap_or(processed);
+    lost.extend(covered.filter(|end| *end < processed).map(|end| end..processed));
     let standing = Standing { open, undelivered, processed, letters };
-    Ok(Recovered { standing, letters_from })
+    Ok(Recovered { standing, letters_from, lost })
 }
 
 /// Today's number of an output that had another when the outcome was written. Rows that are framed already need the
