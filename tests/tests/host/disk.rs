@@ -1,15 +1,16 @@
 //! Disks that are full, and journals that were damaged between two runs.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use wasmill_tests::objects;
+use wasmill_tests::program::{Program, binary};
 use wasmill_tests::running::{Running, numbered};
 use wasmill_tests::scratch::Scratch;
 use wasmill_tests::wait::{wait_for, wait_until};
+use wasmill_tests::{client, objects};
 
 use crate::COMPILER;
 
@@ -168,27 +169,32 @@ fn torn_tail_is_cut_and_everything_before_it_is_delivered() {
         host.push("events", &numbered(n * 5, 5));
     }
     host.crash();
-    // What a write that was cut off leaves behind the last durable frame: the begin of a frame, then zeros.
+    // As a write that was cut off leaves it: the frame of the last request begins and then there is nothing. No frame
+    // behind it says that it was durable.
     let (file, at) = find(&journal(&scratch), "\"n\":99}");
     let mut bytes = fs::read(&file).unwrap();
-    let frame = bytes.windows(8).position(|window| window == &bytes[..8]).unwrap();
-    assert_eq!(frame, 0);
-    let end = (at + 7).next_multiple_of(64);
-    let head: Vec<u8> = bytes[..64].to_vec();
-    if bytes.len() < end + 64 {
-        bytes.resize(end + 64, 0);
-    }
-    bytes[end..end + 64].copy_from_slice(&head);
-    bytes[end + 40..end + 64].fill(0);
+    bytes[at..].fill(0);
     fs::write(&file, &bytes).unwrap();
-    let host = Running::start(&scratch.config(), COMPILER);
-    assert_eq!(host.push("events", &numbered(100, 1))["first_offset"], 100);
-    host.drain();
-    assert_eq!(objects::numbers(&scratch.out(), "n"), (0..=100).collect::<Vec<_>>());
+    let Some(binary) = binary() else { return };
+    let program = Program::start(&binary, &scratch.config());
+    let answer = client::push(program.address(), "events", &numbered(100, 1)).unwrap();
+    assert_eq!((answer.status, answer.json()["first_offset"].as_u64()), (200, Some(95)));
+    let said = program.wait_for_log("a torn tail was cut");
+    assert!(said.contains(&*file.file_name().unwrap().to_string_lossy()), "{said}");
+    program.stop();
+    assert_eq!(objects::numbers(&scratch.out(), "n"), (0..95).chain([100]).collect::<Vec<_>>());
+}
+
+/// Flips a bit of a byte on disk.
+fn flip(file: &Path, at: usize) {
+    let disk = File::options().read(true).write(true).open(file).unwrap();
+    let mut byte = [0];
+    disk.read_exact_at(&mut byte, at as u64).unwrap();
+    disk.write_all_at(&[byte[0] ^ 0x10], at as u64).unwrap();
 }
 
 #[test]
-fn flipped_bit_costs_its_frame_and_reading_goes_on_behind_it() {
+fn flipped_bit_costs_its_frame_is_reported_and_reading_goes_on_behind_it() {
     let scratch = Scratch::new(HELD_BACK);
     let host = Running::start(&scratch.config(), COMPILER);
     for n in 0..20 {
@@ -196,24 +202,76 @@ fn flipped_bit_costs_its_frame_and_reading_goes_on_behind_it() {
     }
     host.crash();
     let (file, at) = find(&journal(&scratch), "\"n\":52}");
-    let mut disk = File::options().read(true).write(true).open(&file).unwrap();
-    let mut byte = [0];
-    disk.seek(SeekFrom::Start(at as u64)).unwrap();
-    disk.read_exact(&mut byte).unwrap();
-    disk.seek(SeekFrom::Start(at as u64)).unwrap();
-    disk.write_all(&[byte[0] ^ 0x10]).unwrap();
-    drop(disk);
+    flip(&file, at);
+    let Some(binary) = binary() else { return };
+    let program = Program::start(&binary, &scratch.config());
+    let answer = client::push(program.address(), "events", &numbered(100, 1)).unwrap();
+    assert_eq!((answer.status, answer.json()["first_offset"].as_u64()), (200, Some(100)));
+    program.wait_for_log("corrupt bytes in the journal were set aside");
+    let lost = || {
+        let metrics = client::get(program.address(), "/metrics").unwrap().body;
+        let lines = metrics
+            .lines()
+            .filter(|line| line.starts_with("wasmill_stream_records_lost_to_corruption_total{"));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+    };
+    wait_until("the lost records are counted", || lost() == 5.0);
+    program.stop();
+    assert_eq!(objects::numbers(&scratch.out(), "n"), (0..50).chain(55..=100).collect::<Vec<_>>());
+}
+
+#[test]
+fn outcome_that_is_lost_to_a_flipped_bit_is_counted_and_the_stream_goes_on() {
+    let scratch = Scratch::new(
+        r#"
+        [streams.events]
+        source = { type = "http" }
+        transforms = [{ plugin = "route" }]
+        [[streams.events.outputs]]
+        type = "directory"
+        path = "out"
+        format = "raw"
+        interval = "1h"
+        [[streams.events.outputs]]
+        type = "directory"
+        name = "a"
+        path = "a"
+        format = "raw"
+        interval = "0s"
+        [[streams.events.outputs]]
+        type = "directory"
+        name = "b"
+        path = "b"
+        format = "raw"
+        "#,
+    );
+    scratch.deploy("route", &wasmill_tests::guest::Guest::route_by_first_byte());
     let host = Running::start(&scratch.config(), COMPILER);
     let stats = host.stats("events");
-    assert_eq!(host.push("events", &numbered(100, 1))["first_offset"], 100);
-    host.drain();
-    // Either the record's own frame is gone, or an outcome had its rows already and nothing is.
-    let lost = stats.records_lost_to_corruption.get();
-    let found = objects::numbers(&scratch.out(), "n");
-    assert_eq!(found.len() as u64 + lost, 101);
-    if lost > 0 {
-        assert_eq!(lost, 5);
-        assert_eq!(found, (0..50).chain(55..=100).collect::<Vec<_>>());
+    // Each request gives an outcome of its own, which holds a row that waits for its batch.
+    for n in 0..10 {
+        host.push("events", &format!("a at once {n}\nwaits {n}"));
+        wait_until("the outcome is durable", || stats.outputs[0].emitted.get() == n + 1);
     }
-    assert!(file.metadata().map_or(0, |meta| meta.size()) > 0 || !file.exists());
+    host.crash();
+    // The row stands in its record's frame, which is needed no more, and behind that in its outcome.
+    let mut found = journal(&scratch).into_iter().flat_map(|file| {
+        let bytes = fs::read(&file).unwrap();
+        let all: Vec<usize> =
+            bytes.windows(8).enumerate().filter(|(_, w)| *w == b"waits 4\n").map(|(at, _)| at).collect();
+        all.into_iter().map(move |at| (file.clone(), at))
+    });
+    let (file, at) = found.next().unwrap();
+    flip(&file, at);
+    let host = Running::start(&scratch.config(), COMPILER);
+    let stats = host.stats("events");
+    host.push("events", "waits, too");
+    host.drain();
+    assert_eq!(stats.records_lost_to_corruption.get(), 2);
+    let mut rows = objects::lines(&scratch.out());
+    rows.sort();
+    let mut expected: Vec<String> = (0..10).filter(|n| *n != 4).map(|n| format!("waits {n}")).collect();
+    expected.push("waits, too".to_owned());
+    expected.sort();
+    assert_eq!(rows, expected);
 }
