@@ -109,7 +109,7 @@ fn deliver_foreign_object_is_neither_overwritten_nor_skipped() {
         let case = case();
         fs::write(case.root.join("a"), foreign).unwrap();
         let error = case.deliver("a", b"body").unwrap_err();
-        assert_eq!((error.fault, error.retry), (Fault::Destination, Retry::Never));
+        assert_eq!((error.fault, error.retry), (Fault::Foreign, Retry::Never));
         assert!(error.message.contains("foreign object"), "{error}");
         assert_eq!(fs::read_to_string(case.root.join("a")).unwrap(), foreign);
         assert!(case.destination.staging().join("a").exists(), "the body stays");
