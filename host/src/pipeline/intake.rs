@@ -14,7 +14,7 @@ use wasmill_buffer::{Frame, ReadError};
 
 use super::context::StreamContext;
 use super::reload::ChainVersion;
-use super::slice::{Cut, Done, Part, Route};
+use super::slice::{Cut, Done, Growth, Part, Route};
 
 /// Frames that are durable and wait to be cut.
 #[derive(Default)]
@@ -36,6 +36,7 @@ pub(super) struct Intake {
     slice_wait: Duration,
     slices_max: usize,
     stream_seed: u64,
+    growth: Growth,
 }
 
 impl Intake {
@@ -55,6 +56,7 @@ impl Intake {
             slice_wait,
             slices_max,
             stream_seed,
+            growth: Growth::default(),
         }
     }
 
@@ -147,6 +149,7 @@ impl Intake {
             version: version.clone(),
             lane: context.lane,
             stream_seed: self.stream_seed,
+            growth: self.growth.clone(),
             formats: context.outputs.iter().map(|output| output.format).collect(),
         };
         let (reply, done) = oneshot::channel();

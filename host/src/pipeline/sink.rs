@@ -24,15 +24,18 @@ pub(crate) struct SliceSink {
     formats: Vec<Format>,
     /// Stands for rows without a source, and is the first offset of pieces that hold only such rows.
     slice_offset: u64,
+    /// Room for the rows of the first piece: growing by doubling would copy them and touch fresh pages again and again.
+    room: usize,
     gathering: Vec<Gathering>,
     index: HashMap<(u32, Partition), usize>,
     current: usize,
 }
 
 impl SliceSink {
-    /// `formats` by output number; `slice_offset` is the slice's first offset.
-    pub(crate) fn new(formats: Vec<Format>, slice_offset: u64) -> SliceSink {
-        SliceSink { formats, slice_offset, gathering: Vec::new(), index: HashMap::new(), current: 0 }
+    /// `formats` by output number; `slice_offset` is the slice's first offset; `room` is what the first piece will take,
+    /// as far as that is known.
+    pub(crate) fn new(formats: Vec<Format>, slice_offset: u64, room: usize) -> SliceSink {
+        SliceSink { formats, slice_offset, room, gathering: Vec::new(), index: HashMap::new(), current: 0 }
     }
 
     /// The pieces in order of appearance.
@@ -58,6 +61,11 @@ impl SliceSink {
             .collect()
     }
 
+    /// Bytes of the first piece.
+    pub(crate) fn first_bytes(&self) -> usize {
+        self.gathering.first().map_or(0, |gathering| gathering.rows.len())
+    }
+
     fn find(&mut self, row: &RowMeta<'_>) -> usize {
         let current = self.gathering.get(self.current);
         if current.is_some_and(|g| g.route == row.route && g.partition == *row.partition) {
@@ -71,7 +79,7 @@ impl SliceSink {
         self.gathering.push(Gathering {
             route: row.route,
             partition: row.partition.clone(),
-            rows: Vec::new(),
+            rows: Vec::with_capacity(std::mem::take(&mut self.room)),
             records: 0,
             first_offset: u64::try_from(row.offset).unwrap_or(self.slice_offset),
             first_arrival: row.arrival,

@@ -1,6 +1,7 @@
 //! One slice: consecutive records of durable frames, and what becomes of them in a chain.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use wasmill_buffer::Frame;
@@ -13,6 +14,9 @@ use super::outcome::{BatchKey, Counts, Letter};
 use super::reload::ChainVersion;
 use super::sink::SliceSink;
 use super::workers::{LaneId, WorkerState};
+
+/// Most that is set aside for a piece before it is there, in thousandths of the slice.
+const GROWTH_PERMILLE_MAX: u64 = 4000;
 
 /// Consecutive records of a stream: whole frames, or a part of one frame that is larger than a slice.
 pub(crate) struct Cut {
@@ -127,8 +131,30 @@ pub(crate) struct Route {
     pub(crate) version: Arc<ChainVersion>,
     pub(crate) lane: LaneId,
     pub(crate) stream_seed: u64,
+    pub(crate) growth: Growth,
     /// By output number.
     pub(crate) formats: Vec<Format>,
+}
+
+/// How large the first piece of a slice was for what went in, by the slice that came back last.
+#[derive(Clone, Default)]
+pub(crate) struct Growth {
+    permille: Arc<AtomicU64>,
+}
+
+impl Growth {
+    /// A little more than the next piece should take, so that it seldom has to be moved.
+    fn room(&self, bytes: u64) -> usize {
+        let permille = self.permille.load(Ordering::Relaxed);
+        usize::try_from(bytes.saturating_mul(permille) / 1000 * 17 / 16).unwrap_or(0)
+    }
+
+    fn note(&self, bytes: u64, piece: usize) {
+        if let Some(permille) = (piece as u64).saturating_mul(1000).checked_div(bytes) {
+            // A plugin that makes much of little must not make the host reserve without end.
+            self.permille.store(permille.min(GROWTH_PERMILLE_MAX), Ordering::Relaxed);
+        }
+    }
 }
 
 impl Cut {
@@ -141,7 +167,8 @@ impl Cut {
         let byte_routes = (0..u64::BITS).zip(&route.formats).fold(0, |routes, (number, format)| {
             if format.requires_json() { routes } else { routes | 1 << number }
         });
-        let mut sink = SliceSink::new(route.formats.clone(), self.from);
+        let bytes = self.parts.iter().map(|part| part.bytes() as u64).sum();
+        let mut sink = SliceSink::new(route.formats.clone(), self.from, route.growth.room(bytes));
         let report = worker.chain(route.lane, &route.version.chain).run(
             &slice,
             &FinishOptions { require_json, byte_routes },
@@ -166,6 +193,7 @@ impl Cut {
                 (letter, Bytes::copy_from_slice(part.map_or(&[], |part| part.row(row))))
             })
             .collect();
+        route.growth.note(bytes, sink.first_bytes());
         let records = self.parts.iter().map(Part::records).sum();
         let counts = Counts {
             records,
@@ -181,7 +209,7 @@ impl Cut {
             version: route.version.clone(),
             counts,
             pieces: sink.into_pieces(),
-            bytes: self.parts.iter().map(|part| part.bytes() as u64).sum(),
+            bytes,
             letters,
             transforms: report.transforms,
             faults: report.faults,
