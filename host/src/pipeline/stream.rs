@@ -34,7 +34,7 @@ const SLICE_BYTES: usize = 4 << 20;
 /// A slice that is not full waits this long for more, unless an output delivers at once.
 const SLICE_WAIT: Duration = Duration::from_millis(50);
 /// Rows that no outcome carries; past it an outcome is written although no batch is due.
-const PENDING_BYTES_MAX: usize = 48 << 20;
+const PENDING_BYTES_MAX: usize = 24 << 20;
 /// Rows of open batches kept in memory besides the journal.
 const OPEN_BYTES_MEMORY: usize = 64 << 20;
 /// Batches sealed and not delivered, per output; past it the stream waits for the destination.
