@@ -94,8 +94,16 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
     for index in 0..inputs.len() {
         let next = inputs.get(index + 1).map(|next| next.store.start);
         if let Some(input) = inputs.get(index) {
-            let data =
-                read_from(input.store.file.as_ref(), u64::MAX).map_err(failed("read", &input.store.path))?;
+            let file = input.store.file.as_ref();
+            let journal = pass.found.journal_id.unwrap_or(0);
+            // Of a journal that was closed in order, what lies behind its end need not be read.
+            let end = match next {
+                None => {
+                    closed_at(file, input.store.start, journal).map_err(failed("read", &input.store.path))?
+                }
+                Some(_) => None,
+            };
+            let data = read_from(file, end.unwrap_or(u64::MAX)).map_err(failed("read", &input.store.path))?;
             pass.file(input, &data, next)?;
             pass.found.state.files.push_back(Arc::clone(&input.store));
         }
@@ -104,6 +112,28 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
 }
 
 /// At most `most` bytes from the start of a file.
+/// Where the journal was closed in order, if every header up to there is sound: nothing can follow in this file.
+fn closed_at(file: &dyn DiskFile, start: u64, journal: u64) -> std::io::Result<Option<u64>> {
+    let mut window = vec![0; limits::HEADER_BYTES_MAX * 4];
+    let (mut from, mut filled) = (0, 0);
+    let mut at = 0;
+    loop {
+        if at + limits::HEADER_BYTES_MAX as u64 > from + filled {
+            from = at;
+            filled = read_full(file, &mut window, from)? as u64;
+        }
+        let range = usize::try_from(at - from).unwrap_or(usize::MAX)..usize::try_from(filled).unwrap_or(0);
+        let Some(Ok(header)) = window.get(range).map(Header::read) else { return Ok(None) };
+        if header.journal != journal || header.position != start + at {
+            return Ok(None);
+        }
+        at += header.frame_len();
+        if header.kind == Kind::Closed {
+            return Ok(Some(at));
+        }
+    }
+}
+
 fn read_from(file: &dyn DiskFile, most: u64) -> std::io::Result<Bytes> {
     let mut data = vec![0; usize::try_from(file.len()?.min(most)).unwrap_or(usize::MAX)];
     let len = read_full(file, &mut data, 0)?;
