@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -11,6 +11,9 @@ use crate::child::{Program, Used};
 use crate::samples::{Report, Samples};
 use crate::scene::{Input, JOB, Place, Scene};
 use crate::unix::{self, Unix};
+
+/// By how much mawk's counts may differ on a generated log, which has damaged lines.
+const MAWK_OFF_MAX: f64 = 0.01;
 
 /// One way to do the job, and what its runs cost.
 struct Way {
@@ -58,10 +61,12 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     run(&scene.product, &ours)?;
     run(&scene.native, &theirs)?;
     unix.run(&input)?;
-    check(scene, &input, &ours, &theirs, &unix, expected, report)?;
+    let single = check(scene, &input, &ours, &theirs, &unix, expected, report)?;
+    let mut ratio = Samples::default();
     let (mut product, mut native, mut shell) = (Way::new(), Way::new(), Way::new());
     for round in 0..scene.runs {
         product.push(run(&scene.product, &ours)?);
+        ratio.push(single as f64 / size(&ours.objects()?)? as f64);
         shell.push(unix.run(&input)?);
         native.push(run(&scene.native, &theirs)?);
         crate::say(&format!(
@@ -78,7 +83,8 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     report.figure("e2e_cpu_s_per_gb", &product.cpu_s.map(|cpu_s| cpu_s / gigabytes));
     report.figure("cpu_over_unix", &product.cpu_s.over(&shell.cpu_s));
     report.figure("wasm_over_native_e2e", &product.cpu_s.over(&native.cpu_s));
-    report.figure("host_rss_mb_peak", &Samples(vec![product.rss_mb.most()]));
+    report.figure("ratio_over_single_frame", &ratio);
+    report.largest("host_rss_mb_peak", &product.rss_mb);
     report.figure("unix_cpu_s_per_gb", &shell.cpu_s.map(|cpu_s| cpu_s / gigabytes));
     report.figure("unix_mb_per_s", &shell.wall_s.map(|wall_s| gigabytes * 1e3 / wall_s));
     report.figure("native_cpu_s_per_gb", &native.cpu_s.map(|cpu_s| cpu_s / gigabytes));
@@ -86,7 +92,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     inside(scene, &input, report)
 }
 
-/// What came out: as many records as expected, every line JSON, the same from all, and how small it is.
+/// What came out: as many records as expected, every line JSON, the same from all. How small it is in one stream.
 fn check(
     scene: &Scene,
     input: &Input,
@@ -95,7 +101,7 @@ fn check(
     unix: &Unix,
     expected: Option<(u64, u64)>,
     report: &mut Report,
-) -> Result<()> {
+) -> Result<u64> {
     let text = scene.dir.join("output.ndjson");
     let objects = ours.objects()?;
     unix::decompress(&objects, &text)?;
@@ -106,21 +112,29 @@ fn check(
             "{records} records and {bots} bots came out, expected {expected:?}"
         );
     }
-    let sizes: Result<Vec<u64>, _> =
-        objects.iter().map(|object| Ok::<_, std::io::Error>(fs::metadata(object)?.len())).collect();
-    let size: u64 = sizes?.iter().sum();
     let single = unix::one_stream(&text, &scene.dir.join("single.zst"))?;
-    report.figure("ratio_over_single_frame", &Samples(vec![single as f64 / size as f64]));
     report.note("output", json!({
         "records_in": input.copies * scene.log.lines().count() as u64, "records": records, "bots": bots,
-        "objects": objects.len(), "bytes": size, "bytes_single_frame": single, "bytes_raw": fs::metadata(&text)?.len(),
+        "objects": objects.len(), "bytes": size(&objects)?, "bytes_single_frame": single, "bytes_raw": fs::metadata(&text)?.len(),
     }));
     unix::decompress(&theirs.objects()?, &text)?;
     ensure!(count(&text, false)? == (records, bots), "native plugins put out something else");
     unix::decompress(std::slice::from_ref(&unix.output), &text)?;
     let shell = count(&text, false)?;
-    ensure!(shell == (records, bots), "mawk put out {shell:?} records and bots, not {records} and {bots}");
-    Ok(fs::remove_file(&text)?)
+    // Lines that are damaged or have escaped quotes, which mawk takes as they come, are few.
+    let off = |theirs: u64, ours: u64| theirs.abs_diff(ours) as f64 / ours as f64;
+    let most = if expected.is_some() { 0.0 } else { MAWK_OFF_MAX };
+    ensure!(
+        off(shell.0, records) <= most && off(shell.1, bots) <= most,
+        "mawk put out {shell:?} records and bots, not {records} and {bots}"
+    );
+    fs::remove_file(&text)?;
+    Ok(single)
+}
+
+fn size(objects: &[PathBuf]) -> Result<u64> {
+    let sizes = objects.iter().map(|object| Ok(fs::metadata(object)?.len()));
+    sizes.sum()
 }
 
 /// Lines and those of bots; with `valid`, each must be JSON.
@@ -149,7 +163,7 @@ fn inside(scene: &Scene, input: &Input, report: &mut Report) -> Result<()> {
     let place = place(scene, "job-inside", input)?;
     let (mut syncs, mut written) = (Samples::default(), Samples::default());
     let mut last = Value::Null;
-    for _ in 0..if scene.quick { 5 } else { 1 } {
+    for _ in 0..scene.runs {
         run(&scene.inside, &place)?;
         last = serde_json::from_slice(&fs::read(place.log())?).context("read what the inside says")?;
         let number = |name: &str| last[name].as_f64().with_context(|| format!("the inside says no {name}"));

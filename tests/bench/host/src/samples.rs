@@ -59,7 +59,16 @@ pub(crate) struct Report(Map<String, Value>);
 impl Report {
     /// The median, and beside it its spread and the number of runs.
     pub(crate) fn figure(&mut self, name: &str, samples: &Samples) {
-        self.0.insert(name.to_owned(), json!(rounded(samples.median())));
+        self.found(name, samples.median(), samples);
+    }
+
+    /// The largest, for what must never be passed.
+    pub(crate) fn largest(&mut self, name: &str, samples: &Samples) {
+        self.found(name, samples.most(), samples);
+    }
+
+    fn found(&mut self, name: &str, value: f64, samples: &Samples) {
+        self.0.insert(name.to_owned(), json!(rounded(value)));
         let spread = [samples.least(), samples.most()].map(rounded);
         self.0.insert(format!("{name}_spread"), json!(spread));
         self.0.insert(format!("{name}_runs"), json!(samples.0.len()));
@@ -67,7 +76,7 @@ impl Report {
         {
             eprintln!(
                 "bench: {name} = {} ({}..{}, {} runs)",
-                rounded(samples.median()),
+                rounded(value),
                 spread[0],
                 spread[1],
                 samples.0.len()
