@@ -123,7 +123,9 @@ pub(crate) fn open_plugins(
         ..EngineOptions::default()
     })?;
     let catalog = CatalogOptions {
-        plugin_dir: settings.plugin_dir.clone(),
+        // Notifications name absolute paths.
+        plugin_dir: std::path::absolute(&settings.plugin_dir)
+            .unwrap_or_else(|_no_cwd| settings.plugin_dir.clone()),
         data_dir: settings.data_dir.clone(),
         compiler: options.compiler.clone(),
         compile: CompileLimits::default(),
