@@ -111,8 +111,12 @@ pub(crate) fn cargo(project: &Project) -> Command {
     let mut command = project::cargo();
     command.current_dir(&project.root);
     // Set for this program by the cargo that runs it; the next one must find its own.
-    for name in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"] {
-        command.env_remove(name);
+    // Build scripts that watch these would run again, and all above them would be built again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
     }
     command
 }
