@@ -2,14 +2,16 @@
 //!
 //! The text goes through three steps: a TOML tree with positions, a structural check of that tree
 //! against the JSON Schema that is derived from the raw types (unknown keys, types, ranges, units),
-//! and semantic checks that resolve every default and path. Each step collects all problems that it
-//! can find, and each problem names file, line and column and, for a misspelt name, the nearest valid
-//! one. The schema and the reference page come from the same descriptions.
+//! and semantic checks that resolve every default and path. Only a syntax error ends it early: what is
+//! bad gives way to a stand-in, so that each step sees all the rest ([`Draft`]). Each problem names file,
+//! line and column and, for a misspelt name, the nearest valid one. The schema and the reference page come
+//! from the same descriptions.
 //!
 //! It refuses to open sockets, to read anything but granted secret files, and to know other crates:
 //! [`Settings`] is plain data which the pipeline maps onto the stages' own types.
 
 mod describe;
+mod draft;
 mod names;
 mod outputs;
 mod problem;
@@ -22,6 +24,7 @@ mod structure;
 mod tree;
 mod units;
 
+pub use draft::Draft;
 pub use problem::{Invalid, LoadError, Problem};
 pub use secret::Secret;
 pub use settings::{

@@ -42,9 +42,10 @@ pub(crate) fn suggestion(name: &str, valid: &[&str]) -> String {
     }
 }
 
-/// `"a", "b", "c"`.
+/// `"a", "b", "c"`, each once.
 pub(crate) fn list(names: &[&str]) -> String {
-    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+    let first = names.iter().enumerate().filter(|(index, name)| !names[..*index].contains(name));
+    first.map(|(_, name)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -59,6 +60,11 @@ mod tests {
         assert_eq!(nearest("maxPartitions", &valid), Some("max_partitions"));
         assert_eq!(nearest("bucket", &valid), None);
         assert_eq!(nearest(&"x".repeat(101), &valid), None);
+    }
+
+    #[test]
+    fn list_names_each_once() {
+        assert_eq!(list(&["a", "b", "a"]), r#""a", "b""#);
     }
 
     #[test]

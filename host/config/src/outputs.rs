@@ -8,6 +8,7 @@ use crate::raw;
 use crate::resolve::Resolver;
 use crate::secret::Secret;
 use crate::settings::{Codec, Compression, Destination, Directory, Format, HttpPost, Output, Retry, S3};
+use crate::tree;
 
 const PLACEHOLDERS: [&str; 9] =
     ["stream", "output", "year", "month", "day", "hour", "minute", "batch", "extension"];
@@ -16,7 +17,7 @@ const PLACEHOLDERS: [&str; 9] =
 pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, output: raw::Output) -> Output {
     let (kind, compressed, destination, batching) = match output {
         raw::Output::Directory(directory) => {
-            let path = resolver.path(&format!("{key}.path"), &directory.path);
+            let path = resolver.directory(&format!("{key}.path"), &directory.path);
             template(resolver, &format!("{key}.object"), &directory.object);
             let destination = Destination::Directory(Directory { path, object: directory.object });
             ("directory", true, destination, directory.batching)
@@ -86,6 +87,9 @@ pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[Output]) {
     }
     for (index, output) in outputs.iter().enumerate() {
         let Some((path, object)) = place(output) else { continue };
+        if !resolver.sound(&output.key) {
+            continue;
+        }
         let other = outputs.iter().take(index).find(|earlier| {
             place(earlier).is_some_and(|(other_path, other_object)| {
                 other_path == path && other_object == object && !object.contains("{output}")
@@ -153,7 +157,7 @@ fn http_destination(
 ) -> (Destination, raw::Batching) {
     let mut headers = Vec::with_capacity(http.headers.len());
     for (name, value) in http.headers {
-        let key = format!("{key}.headers.{name}");
+        let key = format!("{key}.headers.{}", tree::segment(&name));
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if name.is_empty() || !name.bytes().all(token) {
             resolver.problem(&key, format!("{name:?} is no valid header name"));
@@ -181,6 +185,7 @@ fn compression(resolver: &mut Resolver<'_>, key: &str, codec: raw::Codec, level:
         raw::Codec::Zstd => (Codec::Zstd, 3, Some(1..=19), "zstd"),
     };
     match (level, levels) {
+        _ if !resolver.sound(&format!("{key}.compression")) => {}
         (Some(_), None) => {
             resolver.problem(&format!("{key}.level"), format!("compression \"{name}\" has no levels"));
         }
@@ -198,7 +203,8 @@ fn retry(resolver: &mut Resolver<'_>, key: &str, retry: &raw::Retry) -> Retry {
     if retry.initial.0.as_millis() < 1 {
         resolver.problem(&format!("{key}.retry.initial"), "\"initial\" must be at least 1ms");
     }
-    if retry.max < retry.initial {
+    let sound = resolver.sound(&format!("{key}.retry"));
+    if retry.max < retry.initial && sound {
         resolver.problem(
             &format!("{key}.retry.max"),
             format!("\"max\" ({}) is below \"initial\" ({})", retry.max, retry.initial),

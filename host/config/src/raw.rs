@@ -202,11 +202,13 @@ pub(crate) enum Durability {
 }
 
 /// One stream: a source, transforms one after another, and one or more outputs.
+// A table of which nothing can be made is `None`, so that its neighbours keep their places.
 #[derive(Deserialize, JsonSchema)]
 #[schemars(title = "stream")]
 pub(crate) struct Stream {
     /// Where records come from.
-    pub(crate) source: Source,
+    #[schemars(required)]
+    pub(crate) source: Option<Source>,
     /// Name of the output that takes objects whose own output gave them up. By default they become dead letters.
     pub(crate) fallback: Option<String>,
     /// Percentage of failed records, of at least 1,000, past which the plugins before take over again, or else the stream pauses; 100 = never.
@@ -218,10 +220,11 @@ pub(crate) struct Stream {
     pub(crate) max_dead_letters: Size,
     /// Plugins that the records pass, in this order.
     #[serde(default)]
-    pub(crate) transforms: Vec<Transform>,
+    #[schemars(with = "Vec<Transform>")]
+    pub(crate) transforms: Vec<Option<Transform>>,
     /// Where records go. Plugins route rows to outputs by name; the first output is the default.
-    #[schemars(length(min = 1))]
-    pub(crate) outputs: Vec<Output>,
+    #[schemars(with = "Vec<Output>", length(min = 1))]
+    pub(crate) outputs: Vec<Option<Output>>,
 }
 
 /// Where records come from.

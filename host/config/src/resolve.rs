@@ -1,8 +1,10 @@
 //! From raw keys to settings: defaults that depend on other keys, paths, secrets, and everything that
 //! relates one key to another.
 //!
-//! It owns these checks and collects every problem. It reads secret files and looks at whether
-//! granted files exist; it refuses to touch anything else on the machine.
+//! It owns these checks and collects every problem. A key that was bad before is not judged again, and a
+//! key is not compared with a bad one: of every mistake only the cause is told. It reads secret files and
+//! looks at whether granted files exist and directories can be ones; it refuses to touch anything else on
+//! the machine.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -19,10 +21,14 @@ use crate::settings::{
     Buffer, Durability, FileSource, Http, Limits, Output, PluginRef, Source, SourceBuffer, Start, Stream,
     TcpSource, Transform,
 };
-use crate::tree::{self, Found};
+use crate::structure::Bad;
+use crate::tree::{self, Aliases, Found};
 
 /// Longest secret file, in bytes.
 const SECRET_MAX: u64 = 64 << 10;
+
+const NO_STREAMS: &str = "no streams: nothing would run; a stream is a table such as [streams.events] with \
+    source = { type = \"http\" } and outputs = [{ type = \"stdout\" }], see the files below examples/ and docs/config.md";
 
 /// Everything of [`crate::Settings`] that is resolved here.
 pub(crate) struct Resolved {
@@ -41,11 +47,37 @@ pub(crate) struct Resolver<'a> {
     pub(crate) base: &'a Path,
     pub(crate) environment: &'a dyn Fn(&str) -> Option<String>,
     pub(crate) found: &'a mut Vec<Found>,
+    /// What the structural check found.
+    pub(crate) bad: &'a Bad,
+    pub(crate) aliases: &'a Aliases,
+    /// What these checks found.
+    pub(crate) judged: Bad,
 }
 
 impl Resolver<'_> {
     pub(crate) fn problem(&mut self, key: &str, message: impl Into<String>) {
-        self.found.push(Found { at: tree::locate(self.root, key), message: message.into() });
+        if !self.bad.has(key) {
+            self.judged.insert(key);
+            self.found
+                .push(Found { at: tree::locate(self.root, key, self.aliases), message: message.into() });
+        }
+    }
+
+    /// Whether nothing is wrong at a key and below it, so that others can be compared with it.
+    pub(crate) fn sound(&self, key: &str) -> bool {
+        !self.bad.within(key) && !self.judged.within(key)
+    }
+
+    /// Two keys that do not fit together: told at the one that was written, and only if nothing else is wrong
+    /// with either.
+    fn mismatch(&mut self, (key, of_key): (&str, String), (other, of_other): (&str, String)) {
+        if self.sound(key) && self.sound(other) {
+            let written = |key| tree::value(self.root, key, self.aliases).is_some();
+            match written(key) || !written(other) {
+                true => self.problem(key, of_key),
+                false => self.problem(other, of_other),
+            }
+        }
     }
 
     /// A path as written, made relative to the file's directory.
@@ -54,6 +86,18 @@ impl Resolver<'_> {
             self.problem(key, "path is empty or contains a zero byte");
         }
         self.base.join(written)
+    }
+
+    /// As [`Resolver::path`], of something that is a directory or becomes one.
+    pub(crate) fn directory(&mut self, key: &str, written: &str) -> PathBuf {
+        let path = self.path(key, written);
+        // A file on the way is as bad as one at the end.
+        if let Some(there) = path.ancestors().find(|there| there.exists())
+            && !there.is_dir()
+        {
+            self.problem(key, format!("{} is a file, expected a directory", there.display()));
+        }
+        path
     }
 
     pub(crate) fn name(&mut self, key: &str, what: &str, name: &str) {
@@ -95,13 +139,16 @@ impl Resolver<'_> {
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let resolved = Resolved {
-            data_dir: self.path("data_dir", &config.data_dir),
-            plugin_dir: self.path("plugin_dir", &config.plugin_dir),
+            data_dir: self.directory("data_dir", &config.data_dir),
+            plugin_dir: self.directory("plugin_dir", &config.plugin_dir),
             workers,
             http: self.http(&config.http),
             buffer: self.buffer(&config.buffer),
             streams: Vec::new(),
         };
+        if config.streams.is_empty() && self.sound("streams") {
+            self.problem("streams", NO_STREAMS);
+        }
         let mut streams = Vec::with_capacity(config.streams.len());
         for (name, stream) in config.streams {
             let stream = self.stream(name, stream);
@@ -115,15 +162,19 @@ impl Resolver<'_> {
         if http.max_record.0 == 0 {
             self.problem("http.max_record", "\"max_record\" must be at least 1 byte");
         }
-        if http.max_record > http.max_body {
-            self.problem(
-                "http.max_record",
-                format!("\"max_record\" ({}) is above \"max_body\" ({})", http.max_record, http.max_body),
-            );
-        }
         // Offsets within a batch of records have 32 bits.
         if http.max_body.0 > 1 << 30 {
             self.problem("http.max_body", "\"max_body\" must be at most 1GiB");
+        }
+        if http.max_record > http.max_body {
+            let (record, body) = (http.max_record, http.max_body);
+            self.mismatch(
+                ("http.max_record", format!("\"max_record\" ({record}) is above \"max_body\" ({body})")),
+                (
+                    "http.max_body",
+                    format!("\"max_body\" ({body}) is below \"max_record\" ({record} by default)"),
+                ),
+            );
         }
         if http.read_timeout.0.is_zero() {
             self.problem("http.read_timeout", "\"read_timeout\" must be above zero");
@@ -143,11 +194,12 @@ impl Resolver<'_> {
             self.problem("buffer.journal_file", "\"journal_file\" must be from 1MiB to 1GiB");
         }
         if buffer.max_bytes < buffer.journal_file {
-            self.problem(
-                "buffer.max_bytes",
-                format!(
-                    "\"max_bytes\" ({}) is below \"journal_file\" ({})",
-                    buffer.max_bytes, buffer.journal_file
+            let (most, file) = (buffer.max_bytes, buffer.journal_file);
+            self.mismatch(
+                ("buffer.max_bytes", format!("\"max_bytes\" ({most}) is below \"journal_file\" ({file})")),
+                (
+                    "buffer.journal_file",
+                    format!("\"journal_file\" ({file}) is above \"max_bytes\" ({most} by default)"),
                 ),
             );
         }
@@ -162,22 +214,29 @@ impl Resolver<'_> {
     }
 
     fn stream(&mut self, name: String, stream: raw::Stream) -> Stream {
-        let key = format!("streams.{name}");
+        let key = format!("streams.{}", tree::segment(&name));
         self.name(&key, "stream", &name);
-        let source = self.source(&format!("{key}.source"), &stream.source);
+        let source_key = format!("{key}.source");
+        // Without one, anything does: nothing is compared with a source that is bad.
+        let source = stream.source.map_or(Source::Http, |source| self.source(&source_key, &source));
 
         let mut transforms: Vec<Transform> = Vec::with_capacity(stream.transforms.len());
-        let taken: HashSet<String> = stream.transforms.iter().filter_map(|t| t.name.clone()).collect();
+        let written = stream.transforms.into_iter().enumerate();
+        let written: Vec<_> = written.filter_map(|(index, transform)| Some((index, transform?))).collect();
+        let taken: HashSet<String> = written.iter().filter_map(|(_, t)| t.name.clone()).collect();
         let mut seen = HashSet::new();
-        for (index, transform) in stream.transforms.into_iter().enumerate() {
+        for (index, transform) in written {
             let key = format!("{key}.transforms[{index}]");
             let transform = self.transform(key, transform, &taken, &mut seen);
             transforms.push(transform);
         }
 
         let mut outputs: Vec<Output> = Vec::with_capacity(stream.outputs.len());
+        let mut names_known = !self.bad.has(&format!("{key}.outputs"));
         for (index, output) in stream.outputs.into_iter().enumerate() {
             let key = format!("{key}.outputs[{index}]");
+            names_known &= !["", ".name", ".type"].iter().any(|part| self.bad.has(&format!("{key}{part}")));
+            let Some(output) = output else { continue };
             let output = outputs::output(self, key, index, output);
             if outputs.iter().any(|earlier| earlier.name == output.name) {
                 self.problem(
@@ -191,7 +250,8 @@ impl Resolver<'_> {
 
         let fallback = stream.fallback.and_then(|wanted| {
             let index = outputs.iter().position(|output| output.name == wanted);
-            if index.is_none() {
+            // An output that is bad may have had the name.
+            if index.is_none() && names_known {
                 let valid: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
                 let hint = names::suggestion(&wanted, &valid);
                 self.problem(
@@ -244,7 +304,8 @@ impl Resolver<'_> {
                         _ => self.problem(&key, "the directory of this file has a name that is not UTF-8"),
                     }
                 }
-                if matches!(from, raw::Start::End) && !follow {
+                let follow_key = format!("{key}.follow");
+                if matches!(from, raw::Start::End) && !follow && self.sound(&follow_key) {
                     self.problem(
                         &format!("{key}.from"),
                         "from = \"end\" needs follow = true, or nothing would be read",
@@ -307,7 +368,7 @@ impl Resolver<'_> {
 
         let mut files = BTreeMap::new();
         for (grant, written) in &transform.files {
-            let key = format!("{key}.files.{grant}");
+            let key = format!("{key}.files.{}", tree::segment(grant));
             self.name(&key, "file", grant);
             let path = self.path(&key, written);
             if !path.is_file() {
@@ -317,7 +378,7 @@ impl Resolver<'_> {
         }
         let mut secrets = BTreeMap::new();
         for (grant, source) in &transform.secrets {
-            let key = format!("{key}.secrets.{grant}");
+            let key = format!("{key}.secrets.{}", tree::segment(grant));
             self.name(&key, "secret", grant);
             let secret = self.secret(&key, source);
             secrets.insert(grant.clone(), secret);
@@ -357,14 +418,18 @@ impl Resolver<'_> {
     /// Two listeners cannot share an address, and standard input has one reader.
     fn listeners(&mut self, http: &Http, streams: &[Stream]) {
         let mut taken: HashMap<SocketAddr, String> = HashMap::new();
-        if let Some(listen) = http.listen.filter(|listen| listen.port() != 0) {
+        let http_sound = self.sound("http.listen");
+        if let Some(listen) = http.listen.filter(|listen| listen.port() != 0 && http_sound) {
             taken.insert(listen, "http".to_owned());
         }
         let mut stdin: Option<&str> = None;
         for stream in streams {
             let key = format!("{}.source", stream.key);
+            if self.bad.has(&key) || self.bad.has(&format!("{key}.type")) {
+                continue;
+            }
             match &stream.source {
-                Source::Http if http.listen.is_none() => {
+                Source::Http if http.listen.is_none() && http_sound => {
                     self.problem(&key, "an http source needs http.listen, which is \"off\"");
                 }
                 Source::Http | Source::File(_) => {}

@@ -2,7 +2,7 @@
 //!
 //! Sizes are bytes, times are [`Duration`]s, paths are absolute or relative to the working directory
 //! (no longer to the file). It refuses to hold anything that was not checked: values of these types
-//! come out of [`Settings::from_toml`] only, or are built by tests.
+//! come out of a [`Draft`] without problems, or are built by tests.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,20 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::describe;
+use crate::draft::Draft;
 use crate::problem::{Invalid, LoadError, Problem};
-use crate::raw;
-use crate::resolve::{Resolved, Resolver};
 use crate::secret::Secret;
-use crate::structure;
-use crate::tree::{self, Found};
-
-/// Longest configuration, in bytes.
-const TEXT_MAX: u64 = 16 << 20;
+use crate::tree::{self, Aliases, Found};
 
 /// The text of a configuration; not shown by `Debug`, because it is long.
 #[derive(Clone)]
-struct Text(Arc<str>);
+pub(crate) struct Text(pub(crate) Arc<str>);
 
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,7 +32,8 @@ pub struct Settings {
     /// The file it came from, as the user named it.
     pub file: PathBuf,
     /// What was written, for [`Settings::problem`].
-    text: Text,
+    pub(crate) text: Text,
+    pub(crate) aliases: Aliases,
     /// Where the journal, segments, caches and dead letters live.
     pub data_dir: PathBuf,
     /// The watched directory of `.wasm` files.
@@ -57,22 +52,16 @@ impl Settings {
     /// Reads, parses and checks a file.
     ///
     /// # Errors
-    /// The file cannot be read, or every problem that could be found at once.
+    /// The file cannot be read, or every problem in it.
     pub fn load(file: &Path) -> Result<Settings, LoadError> {
-        let read = |source| LoadError::Read { file: file.to_owned(), source };
-        let size = std::fs::metadata(file).map_err(read)?.len();
-        if size > TEXT_MAX {
-            return Err(LoadError::TooLarge { file: file.to_owned(), size, limit: TEXT_MAX });
-        }
-        let text = std::fs::read_to_string(file).map_err(read)?;
-        Ok(Settings::from_toml(&text, file)?)
+        Ok(Draft::load(file)?.finish()?)
     }
 
     /// Parses and checks `text`. `file` names it in problems, and its directory is what relative
     /// paths are resolved against.
     ///
     /// # Errors
-    /// Every problem that could be found at once.
+    /// Every problem in it.
     pub fn from_toml(text: &str, file: &Path) -> Result<Settings, Invalid> {
         Settings::from_toml_with(text, file, &|name| std::env::var(name).ok())
     }
@@ -80,72 +69,27 @@ impl Settings {
     /// As [`Settings::from_toml`], with an environment other than the process's.
     ///
     /// # Errors
-    /// Every problem that could be found at once.
+    /// Every problem in it.
     pub fn from_toml_with(
         text: &str,
         file: &Path,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Settings, Invalid> {
-        let mut found = Vec::new();
-        match resolved(text, file, environment, &mut found) {
-            Some(resolved) if found.is_empty() => Ok(Settings {
-                file: file.to_owned(),
-                text: Text(text.into()),
-                data_dir: resolved.data_dir,
-                plugin_dir: resolved.plugin_dir,
-                workers: resolved.workers,
-                http: resolved.http,
-                buffer: resolved.buffer,
-                streams: resolved.streams,
-            }),
-            _ => {
-                found.sort();
-                found.dedup();
-                Err(Invalid { problems: found.into_iter().map(|found| at(file, text, found)).collect() })
-            }
-        }
+        Draft::parse(text, file, environment)?.finish()
     }
 
     /// A problem at a key of this configuration, for checks that happen later (a missing plugin, an
     /// object template): `settings.problem(&format!("{}.plugin", transform.key), "...")`.
     /// A key that is not in the text is located at its nearest table.
     pub fn problem(&self, key: &str, message: impl Into<String>) -> Problem {
-        let place = tree::parse(&self.text.0).map_or(0, |root| tree::locate(&root, key));
+        let place = tree::parse(&self.text.0).map_or(0, |root| tree::locate(&root, key, &self.aliases));
         at(&self.file, &self.text.0, Found { at: place, message: message.into() })
     }
 }
 
-fn at(file: &Path, text: &str, found: Found) -> Problem {
+pub(crate) fn at(file: &Path, text: &str, found: Found) -> Problem {
     let (line, column) = tree::line_and_column(text, found.at);
     Problem { file: file.to_owned(), line, column, message: found.message }
-}
-
-fn resolved(
-    text: &str,
-    file: &Path,
-    environment: &dyn Fn(&str) -> Option<String>,
-    found: &mut Vec<Found>,
-) -> Option<Resolved> {
-    let root = match tree::parse(text) {
-        Ok(root) => root,
-        Err(errors) => {
-            found.extend(errors);
-            return None;
-        }
-    };
-    let checked = structure::check(&root, describe::schema(), found)?;
-    let raw: raw::Config = match serde_json::from_value(checked) {
-        Ok(raw) => raw,
-        // The structural check lets nothing through that the raw types refuse; if it does after all,
-        // the user still gets a message.
-        Err(error) => {
-            found.push(Found { at: 0, message: error.to_string() });
-            return None;
-        }
-    };
-    let base = file.parent().unwrap_or(Path::new(""));
-    let mut resolver = Resolver { root: &root, base, environment, found };
-    Some(resolver.configuration(raw))
 }
 
 /// The HTTP listener: push, metrics, health.

@@ -1,10 +1,13 @@
 //! The structural check: a TOML tree against the JSON Schema.
 //!
 //! It owns unknown and missing keys, types, ranges, enumerations and the formats of single values, and
-//! collects every problem instead of stopping at the first. What passes comes out as JSON that
-//! the raw types can be read from; an optional key with a problem is left out, so that the checks that
-//! follow still see the rest. It refuses relations between keys.
+//! collects every problem instead of stopping at the first. What comes out is JSON that the raw types can
+//! be read from, whatever was wrong: a bad value gives way to its default or to a stand-in, a misspelt key
+//! counts as the one that was meant, a bad table in an array is null. Every key of which that is true is
+//! noted in [`Bad`], so that what follows sees all the rest and repeats nothing. It refuses relations
+//! between keys.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use serde_json::{Map, Value};
@@ -12,22 +15,70 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::names;
-use crate::tree::{self, Found};
+use crate::tree::{self, Aliases, Found};
 use crate::units;
 
-/// Checks a whole file. `None` only if a required top-level key is unusable.
-pub(crate) fn check(root: &Spanned<DeTable<'_>>, schema: &Value, found: &mut Vec<Found>) -> Option<Value> {
-    Check { found }.table(schema, root.get_ref(), root.span().start)
+/// Keys at which something is wrong.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bad(HashSet<String>);
+
+impl Bad {
+    pub(crate) fn insert(&mut self, key: &str) {
+        self.0.insert(key.to_owned());
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.0.contains(key)
+    }
+
+    /// Whether something is wrong at this key or below it.
+    pub(crate) fn within(&self, key: &str) -> bool {
+        let below = |bad: &String| bad.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', '[']));
+        self.has(key) || self.0.iter().any(below)
+    }
+}
+
+/// What became of a file.
+pub(crate) struct Checked {
+    pub(crate) json: Value,
+    pub(crate) bad: Bad,
+    pub(crate) aliases: Aliases,
+}
+
+/// Checks a whole file.
+pub(crate) fn check(root: &Spanned<DeTable<'_>>, schema: &Value, found: &mut Vec<Found>) -> Checked {
+    let mut check = Check { found, path: String::new(), bad: Bad::default(), aliases: Aliases::new() };
+    let json = check.table(schema, root.get_ref(), root.span().start);
+    Checked { json, bad: check.bad, aliases: check.aliases }
 }
 
 struct Check<'f> {
     found: &'f mut Vec<Found>,
+    /// The key that is looked at.
+    path: String,
+    bad: Bad,
+    aliases: Aliases,
 }
 
 impl Check<'_> {
     fn fail<T>(&mut self, at: usize, message: String) -> Option<T> {
+        self.bad.insert(&self.path);
         self.found.push(Found { at, message });
         None
+    }
+
+    /// Does something one key deeper.
+    fn below<T>(&mut self, step: &str, check: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.path.len();
+        self.path.push_str(step);
+        let result = check(self);
+        self.path.truncate(length);
+        result
+    }
+
+    fn below_key<T>(&mut self, name: &str, check: impl FnOnce(&mut Self) -> T) -> T {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        self.below(&format!("{dot}{}", tree::segment(name)), check)
     }
 
     fn value(&mut self, schema: &Value, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
@@ -42,7 +93,7 @@ impl Check<'_> {
         }
         match schema.get("type").and_then(Value::as_str) {
             Some("object") => match value.get_ref() {
-                DeValue::Table(table) => self.table(schema, table, value.span().start),
+                DeValue::Table(table) => Some(self.table(schema, table, value.span().start)),
                 _ => self.mismatch(key, value, "a table"),
             },
             Some("array") => self.array(schema, key, value),
@@ -55,7 +106,13 @@ impl Check<'_> {
                 DeValue::String(text) => Some(Value::String(text.to_string())),
                 _ => self.mismatch(key, value, "a string"),
             },
-            _ => tree::to_json(value, self.found),
+            _ => {
+                let json = tree::to_json(value, self.found);
+                if json.is_none() {
+                    self.bad.insert(&self.path);
+                }
+                json
+            }
         }
     }
 
@@ -72,67 +129,86 @@ impl Check<'_> {
         self.fail(value.span().start, format!("\"{key}\" is {found}, expected {expected}"))
     }
 
-    fn table(&mut self, schema: &Value, table: &DeTable<'_>, at: usize) -> Option<Value> {
+    /// Every key of a table; a bad one never hides another.
+    fn table(&mut self, schema: &Value, table: &DeTable<'_>, at: usize) -> Value {
         let title = schema.get("title").and_then(Value::as_str).unwrap_or("table");
         let properties = schema.get("properties").and_then(Value::as_object);
-        let required: Vec<&str> = schema
-            .get("required")
-            .and_then(Value::as_array)
-            .map(|names| names.iter().filter_map(Value::as_str).collect())
-            .unwrap_or_default();
+        let valid: Vec<&str> = properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
         let other = schema.get("additionalProperties").filter(|other| **other != Value::Bool(false));
-
         let mut object = Map::new();
-        let mut usable = true;
         for (key, value) in table {
             let name = key.get_ref().as_ref();
-            let inner = properties.and_then(|properties| properties.get(name)).or(other);
-            let Some(inner) = inner else {
-                let valid: Vec<&str> =
-                    properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-                let hint = names::suggestion(name, &valid);
-                let place = if title == "configuration" {
-                    "at the top level".to_owned()
-                } else {
-                    format!("in {title}")
-                };
-                self.found.push(Found {
-                    at: key.span().start,
-                    message: format!("unknown key \"{}\" {place}{hint}", shortened(name)),
-                });
+            let known = properties.and_then(|properties| properties.get(name));
+            if let Some(inner) = known.or(other) {
+                if let Some(value) = self.below_key(name, |check| check.value(inner, name, value)) {
+                    object.insert(name.to_owned(), value);
+                }
                 continue;
+            }
+            let place = match title {
+                "configuration" => "at the top level".to_owned(),
+                title => format!("in {title}"),
             };
-            match self.value(inner, name, value) {
-                Some(value) => drop(object.insert(name.to_owned(), value)),
-                None => usable &= !required.contains(&name),
+            let hint = names::suggestion(name, &valid);
+            let message = format!("unknown key \"{}\" {place}{hint}", shortened(name));
+            self.found.push(Found { at: key.span().start, message });
+            let meant = names::nearest(name, &valid).filter(|meant| !table.contains_key(*meant));
+            if let Some((meant, inner)) = meant.and_then(|meant| Some((meant, properties?.get(meant)?)))
+                && let Some(value) = self.below_key(meant, |check| check.as_meant(inner, name, value))
+            {
+                object.insert(meant.to_owned(), value);
             }
         }
-        for name in required {
-            if !table.contains_key(name) {
-                usable = false;
-                let expected = properties
-                    .and_then(|properties| properties.get(name))
-                    .map(|schema| format!(", expected {}", expected(schema)))
-                    .unwrap_or_default();
-                self.found
-                    .push(Found { at, message: format!("missing key \"{name}\" in {title}{expected}") });
+        for name in required(schema) {
+            if object.contains_key(name) {
+                continue;
+            }
+            let schema = properties.and_then(|properties| properties.get(name)).unwrap_or(&Value::Null);
+            self.below_key(name, |check| {
+                if !check.bad.has(&check.path) {
+                    let message = format!("missing key \"{name}\" in {title}, expected {}", expected(schema));
+                    check.fail::<()>(at, message);
+                }
+            });
+            if let Some(value) = stand_in(schema) {
+                object.insert(name.to_owned(), value);
             }
         }
-        usable.then_some(Value::Object(object))
+        Value::Object(object)
     }
 
+    /// The value of a misspelt key. Of a single value only what fits is taken, because the guess may be wrong.
+    fn as_meant(&mut self, schema: &Value, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        self.aliases.insert(self.path.clone(), key.to_owned());
+        let found = self.found.len();
+        let checked = self.value(schema, key, value);
+        if !matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_)) {
+            self.found.truncate(found);
+        }
+        checked
+    }
+
+    /// A bad table keeps its place as null; with a bad value there is no array.
     fn array(&mut self, schema: &Value, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
         let Some(items) = value.get_ref().as_array() else {
             return self.mismatch(key, value, "an array");
         };
         let least = schema.get("minItems").and_then(Value::as_u64).unwrap_or(0);
-        let count = items.iter().count();
-        if (count as u64) < least {
+        if (items.iter().count() as u64) < least {
             return self.fail(value.span().start, format!("\"{key}\" is empty, expected at least {least}"));
         }
         let inner = schema.get("items").unwrap_or(&Value::Null);
-        let items: Vec<_> = items.iter().map(|item| self.value(inner, key, item)).collect();
-        items.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
+        let tables = holds_tables(inner);
+        let mut array = Vec::new();
+        let mut whole = true;
+        for (index, item) in items.iter().enumerate() {
+            match self.below(&format!("[{index}]"), |check| check.value(inner, key, item)) {
+                Some(item) => array.push(item),
+                None if tables => array.push(Value::Null),
+                None => whole = false,
+            }
+        }
+        whole.then_some(Value::Array(array))
     }
 
     fn integer(&mut self, schema: &Value, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
@@ -182,31 +258,40 @@ impl Check<'_> {
             let option =
                 options.iter().find(|option| only_key(option).is_some_and(|only| table.contains_key(only)));
             return match option {
-                Some(option) => self
-                    .table(option, table, at)
-                    .filter(|object| object.as_object().is_some_and(|o| o.len() == 1)),
+                Some(option) => {
+                    let object = self.table(option, table, at);
+                    let whole = object.as_object().is_some_and(|object| object.len() == 1);
+                    (whole && !self.bad.within(&self.path)).then_some(object)
+                }
                 None => {
                     self.fail(at, format!("\"{key}\" is not complete, expected {}", alternatives(options)))
                 }
             };
         }
-        match table.get("type").map(|kind| (kind.get_ref(), kind)) {
-            None => self
-                .fail(at, format!("missing key \"type\" in {what}, expected one of {}", names::list(&tags))),
-            Some((DeValue::String(text), kind)) => {
-                match tagged.iter().find(|(tag, _)| *tag == text.as_ref()) {
-                    Some((_, option)) => self.table(option, table, at),
-                    None => {
-                        let hint = names::suggestion(text, &tags);
-                        self.fail(
-                            kind.span().start,
-                            format!("unknown {what} type \"{}\"{hint}", shortened(text)),
-                        )
-                    }
-                }
-            }
-            Some((_, kind)) => self.mismatch("type", kind, &format!("one of {}", names::list(&tags))),
+        let Some(kind) = table.get("type") else {
+            let message = format!("missing key \"type\" in {what}, expected one of {}", names::list(&tags));
+            return self.fail(at, message);
+        };
+        let DeValue::String(text) = kind.get_ref() else {
+            return self.mismatch("type", kind, &format!("one of {}", names::list(&tags)));
+        };
+        let of = |tag: &str| tagged.iter().find(|(other, _)| *other == tag).map(|(_, option)| *option);
+        if let Some(option) = of(text) {
+            return Some(self.table(option, table, at));
         }
+        let hint = names::suggestion(text, &tags);
+        let message = format!("unknown {what} type \"{}\"{hint}", shortened(text));
+        self.found.push(Found { at: kind.span().start, message });
+        let Some((meant, option)) = names::nearest(text, &tags).and_then(|meant| Some((meant, of(meant)?)))
+        else {
+            self.bad.insert(&self.path);
+            return None;
+        };
+        self.below_key("type", |check| check.bad.insert(&check.path));
+        // The rest of the table is checked as what was meant; the schema's constant has the place of its type.
+        let mut checked = self.table(option, table, at);
+        checked["type"] = meant.into();
+        Some(checked)
     }
 
     /// Text or a table.
@@ -285,6 +370,28 @@ fn is_plugin(text: &str) -> bool {
                 })
         }
     }
+}
+
+fn required(schema: &Value) -> impl Iterator<Item = &str> {
+    schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Whether values of this schema are tables.
+fn holds_tables(schema: &Value) -> bool {
+    let options = schema.get("oneOf").and_then(Value::as_array);
+    schema.get("type").and_then(Value::as_str) == Some("object")
+        || options.is_some_and(|options| options.iter().all(|option| option.get("properties").is_some()))
+}
+
+/// What takes the place of a required value that is bad; of a table there is none.
+fn stand_in(schema: &Value) -> Option<Value> {
+    Some(match (schema.get("format").and_then(Value::as_str), schema.get("type").and_then(Value::as_str)) {
+        (Some("address"), _) => "127.0.0.1:0".into(),
+        (Some("url"), _) => "http://127.0.0.1".into(),
+        (_, Some("string")) => "-".into(),
+        (_, Some("array")) => Value::Array(Vec::new()),
+        _ => return None,
+    })
 }
 
 /// The constant of the `type` key of one option.

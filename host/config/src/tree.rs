@@ -3,6 +3,9 @@
 //! It owns parsing, the way from a key (`streams.access.outputs[0].size`) or a byte to line and
 //! column, and the conversion of values to JSON. It refuses to know which keys are valid.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -37,25 +40,96 @@ pub(crate) fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
+/// A name as a part of a key: in quotes unless it is plain.
+pub(crate) fn segment(name: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if !name.is_empty() && name.bytes().all(plain) { name.into() } else { format!("{name:?}").into() }
+}
+
+/// A step of a key.
+enum Step<'k> {
+    Name(&'k str),
+    /// Of a name in quotes what [`segment`] made of it.
+    Quoted(&'k str),
+    Index(usize),
+}
+
+/// The first step of a key and what follows it.
+fn step(key: &str) -> Option<(Step<'_>, &str)> {
+    let key = key.strip_prefix('.').unwrap_or(key);
+    if let Some(rest) = key.strip_prefix('[') {
+        let (index, rest) = rest.split_once(']')?;
+        return Some((Step::Index(index.parse().ok()?), rest));
+    }
+    let end = if key.starts_with('"') {
+        let mut escaped = true;
+        key.find(|c| {
+            let closes = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            closes
+        })? + 1
+    } else {
+        key.find(['.', '[']).unwrap_or(key.len())
+    };
+    let (name, rest) = key.split_at(end);
+    match name {
+        "" => None,
+        name if name.starts_with('"') => Some((Step::Quoted(name), rest)),
+        name => Some((Step::Name(name), rest)),
+    }
+}
+
+/// Keys under which a misspelt one is known, and the name that stands in the text.
+pub(crate) type Aliases = BTreeMap<String, String>;
+
+/// The value at a key.
+pub(crate) fn value<'t>(
+    root: &'t Spanned<DeTable<'_>>,
+    key: &str,
+    aliases: &Aliases,
+) -> Option<&'t Spanned<DeValue<'t>>> {
+    match follow(root, key, aliases) {
+        (value, true) => value,
+        (_, false) => None,
+    }
+}
+
 /// The byte at which a key's value stands. A key that is not in the text stands at the nearest table
 /// or array that is.
-pub(crate) fn locate(root: &Spanned<DeTable<'_>>, key: &str) -> usize {
-    let mut at = root.span().start;
-    let mut table = Some(root.get_ref());
-    for segment in key.split('.') {
-        let (name, indices) = segment.split_once('[').unwrap_or((segment, ""));
-        let Some(mut value) = table.and_then(|table| table.get(name)) else { return at };
-        at = value.span().start;
-        for index in indices.split('[').filter_map(|index| index.trim_end_matches(']').parse::<usize>().ok())
-        {
-            let item = value.get_ref().as_array().and_then(|array| array.get(index));
-            let Some(item) = item else { return at };
-            value = item;
-            at = value.span().start;
-        }
-        table = value.get_ref().as_table();
+pub(crate) fn locate(root: &Spanned<DeTable<'_>>, key: &str, aliases: &Aliases) -> usize {
+    follow(root, key, aliases).0.map_or(root.span().start, |value| value.span().start)
+}
+
+/// The deepest value on the way to a key, and whether it is the key's own.
+fn follow<'t>(
+    root: &'t Spanned<DeTable<'_>>,
+    key: &str,
+    aliases: &Aliases,
+) -> (Option<&'t Spanned<DeValue<'t>>>, bool) {
+    let mut at: Option<&'t Spanned<DeValue<'t>>> = None;
+    let mut rest = key;
+    while let Some((step, after)) = step(rest) {
+        let table = match at {
+            None => Some(root.get_ref()),
+            Some(value) => value.get_ref().as_table(),
+        };
+        let next = match step {
+            Step::Name(name) => {
+                let written = || aliases.get(key.get(..key.len() - after.len())?);
+                table.and_then(|table| table.get(name).or_else(|| table.get(written()?.as_str())))
+            }
+            Step::Quoted(quoted) => {
+                let mut named = table.into_iter().flatten();
+                named.find(|(name, _)| format!("{:?}", name.get_ref()) == quoted).map(|(_, value)| value)
+            }
+            Step::Index(index) => {
+                at.and_then(|value| value.get_ref().as_array()).and_then(|array| array.get(index))
+            }
+        };
+        let Some(next) = next else { return (at, false) };
+        (at, rest) = (Some(next), after);
     }
-    at
+    (at, rest.is_empty())
 }
 
 /// A value as JSON, with datetimes as text. Problems are added to `found`.
@@ -111,13 +185,27 @@ mod tests {
     fn key_is_located_at_its_value_or_the_nearest_table() {
         let text = "a = 1\n[b.c]\nd = [10, 20]\n[[e]]\nx = 1\n[[e]]\ny = { z = 3 }\n";
         let root = parse(text).unwrap();
-        let place = |key| line_and_column(text, locate(&root, key));
+        let place = |key| line_and_column(text, locate(&root, key, &Aliases::new()));
         assert_eq!(place("a"), (1, 5));
         assert_eq!(place("b.c.d[1]"), (3, 10));
         assert_eq!(place("b.c.missing"), (2, 1));
         assert_eq!(place("e[1].y.z"), (7, 11));
         assert_eq!(place("e[1].nothing"), (6, 1));
         assert_eq!(place("nothing.at.all"), (1, 1));
+    }
+
+    #[test]
+    fn name_that_is_not_plain_is_located_in_quotes() {
+        let text = "[a]\n\"b.c\" = { \"d\\\"[0]\" = 1 }\n";
+        let root = parse(text).unwrap();
+        let key = format!("a.{}.{}", segment("b.c"), segment("d\"[0]"));
+        assert_eq!(key, r#"a."b.c"."d\"[0]""#);
+        assert_eq!(line_and_column(text, locate(&root, &key, &Aliases::new())), (2, 22));
+        assert!(value(&root, &key, &Aliases::new()).is_some());
+        assert!(value(&root, "a.b.c", &Aliases::new()).is_none());
+        let aliases = Aliases::from([("z".to_owned(), "a".to_owned())]);
+        assert_eq!(line_and_column(text, locate(&root, &key.replacen('a', "z", 1), &aliases)), (2, 22));
+        assert_eq!(segment("plain-1_2"), "plain-1_2");
     }
 
     #[test]

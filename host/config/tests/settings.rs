@@ -94,9 +94,8 @@ fn full_configuration_resolves_defaults_and_paths() {
 }
 
 #[test]
-fn empty_configuration_is_all_defaults() {
-    let settings = load("");
-    assert!(settings.streams.is_empty());
+fn what_is_not_written_has_its_default() {
+    let settings = load("[streams.a]\nsource = { type = \"http\" }\noutputs = [{ type = \"stdout\" }]\n");
     assert!(settings.workers >= 1);
     assert_eq!(settings.http.listen.unwrap().to_string(), "127.0.0.1:7070");
     assert_eq!(settings.buffer.durability, Durability::Fsync);
