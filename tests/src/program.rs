@@ -7,7 +7,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -63,6 +63,11 @@ impl Program {
             }
         });
         Program { child, log, reading: Some(reading) }
+    }
+
+    /// Its standard input, which ends when the value is dropped.
+    pub fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("a piped standard input")
     }
 
     pub fn log(&self) -> Vec<String> {

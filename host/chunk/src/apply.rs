@@ -419,6 +419,7 @@ impl Chunk {
                     offset: row.offset,
                     child: row.child,
                     transform,
+                    route: row.route,
                     reason: crate::stage::reason_text(reason.as_bytes()),
                 });
             }

@@ -45,6 +45,8 @@ pub struct Failure {
     pub child: u32,
     /// Place in the chain; the number of transforms if it failed after the last one.
     pub transform: usize,
+    /// The number of the output that the row was on its way to; 0 = default output.
+    pub route: u32,
     /// At most 1 KiB.
     pub reason: String,
 }

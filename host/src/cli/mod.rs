@@ -1,7 +1,7 @@
 //! The command line: what can be asked for, where the answers go, which exit code they give.
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 the configuration or the command
-//! line is wrong. It owns no logic: each command hands over to a stage or to the pipeline, and turns what comes back
+//! line is wrong, 3 a run came to its end and some records could not be delivered. It owns no logic: each command hands over to a stage or to the pipeline, and turns what comes back
 //! into text.
 
 mod check;
@@ -27,6 +27,8 @@ pub const COMPILE_PLUGIN: &str = "compile-plugin";
 
 /// The configuration or the command line is wrong.
 const EXIT_USAGE: u8 = 2;
+/// A run that ended by itself has records that could not be delivered; they are kept as dead letters.
+const EXIT_UNDELIVERED: u8 = 3;
 
 /// A programmable Firehose in one binary.
 ///
@@ -37,7 +39,7 @@ const EXIT_USAGE: u8 = 2;
     name = "wasmill",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong configuration or command line.\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong configuration or command line, 3 ran to its end and could not deliver all.\n\
         Data goes to stdout, logs go to stderr.\n\n\
         Examples:\n  \
         wasmill demo                         watch a million records pass\n  \

@@ -12,7 +12,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use wasmill_config::Settings;
 
-use super::{EXIT_USAGE, check, host_options, runtime};
+use super::{EXIT_UNDELIVERED, EXIT_USAGE, check, host_options, runtime};
+use crate::pipeline::stats::LetterStats;
 use crate::pipeline::{DrainError, Host, StartError};
 
 /// Signals that come so close to the first one are the same request: `timeout` and some supervisors signal the process
@@ -25,7 +26,8 @@ const WAITING_EVERY: Duration = Duration::from_secs(5);
 #[command(
     after_help = "SIGTERM and SIGINT drain: intake stops, everything that was acknowledged is delivered, then the \
     process ends with 0. A second signal ends it at once; what was acknowledged is delivered after the next start. \
-    A configuration whose sources are all finite ends by itself with 0.\n\n\
+    A configuration whose sources are all finite ends by itself: with 0, or with 3 when records could not be delivered \
+    and are kept as dead letters. Records that a plugin fails on are counted as dead letters, and change no exit code.\n\n\
     Examples:\n  \
     wasmill run wasmill.toml\n  \
     wasmill run --drain-timeout 5m --log-format json wasmill.toml\n  \
@@ -98,7 +100,7 @@ async fn serve(settings: Settings, drain_timeout: Duration) -> Result<ExitCode> 
             "stopping when everything is delivered; a second signal stops at once"
         );
     }
-    end(drain(&host, drain_timeout).await)
+    end(drain(&host, drain_timeout).await, &Ended::of(&host, by_itself))
 }
 
 async fn drain(host: &Host, deadline: Duration) -> Result<(), DrainError> {
@@ -115,10 +117,55 @@ async fn drain(host: &Host, deadline: Duration) -> Result<(), DrainError> {
     }
 }
 
-fn end(drained: Result<(), DrainError>) -> Result<ExitCode> {
+/// What a run leaves behind.
+struct Ended {
+    /// Its sources came to their end; nobody asked it to stop.
+    by_itself: bool,
+    /// Dead letters of this run.
+    transform: u64,
+    encode: u64,
+    delivery: u64,
+    /// Records that no output took, not even the fallback.
+    undelivered: u64,
+}
+
+impl Ended {
+    fn of(host: &Host, by_itself: bool) -> Ended {
+        let streams = host.stats();
+        let letters = |count: fn(&LetterStats) -> u64| streams.iter().map(|s| count(&s.dead_letters)).sum();
+        let outputs = streams.iter().flat_map(|stream| &stream.outputs);
+        Ended {
+            by_itself,
+            transform: letters(|letters| letters.transform.get()),
+            encode: letters(|letters| letters.encode.get()),
+            delivery: letters(|letters| letters.delivery.get()),
+            undelivered: outputs
+                .map(|output| output.delivery_failed.get().saturating_sub(output.fallen_back.get()))
+                .sum(),
+        }
+    }
+}
+
+fn end(drained: Result<(), DrainError>, ended: &Ended) -> Result<ExitCode> {
     match drained {
         Ok(()) => {
-            tracing::info!("stopped, everything is delivered");
+            let Ended { transform, encode, delivery, undelivered, .. } = *ended;
+            let dead_letters = transform + encode + delivery;
+            if undelivered > 0 {
+                tracing::error!(
+                    records_not_delivered = undelivered, dead_letters, transform, encode, delivery,
+                    "stopped, and not everything could be delivered; what could not is kept as dead letters"
+                );
+                return Ok(if ended.by_itself { ExitCode::from(EXIT_UNDELIVERED) } else { ExitCode::SUCCESS });
+            }
+            if dead_letters > 0 {
+                tracing::info!(
+                    dead_letters, transform, encode,
+                    "stopped, everything is delivered but the dead letters"
+                );
+            } else {
+                tracing::info!("stopped, everything is delivered");
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(error @ DrainError::Deadline { .. }) => {

@@ -25,7 +25,7 @@ use wasmill_encode::{Encoder, extension};
 
 use super::batch::{INLINE_BYTES_MAX, OpenBatch, PieceId, Rows};
 use super::context::{Output, StreamContext};
-use super::dead_letters::{DeadLetter, Stage};
+use super::dead_letters::DeadLetter;
 use super::outcome::{self, BatchKey, Counts, Letter, OpenRows, Outcome, OutcomeError, Ran, Sealed};
 
 /// What the stream has decided to make durable.
@@ -183,9 +183,10 @@ pub(crate) fn dead_letter(letter: &Letter, payload: &[u8]) -> DeadLetter {
     DeadLetter {
         offset: letter.offset,
         child: letter.child,
-        stage: Stage::Transform,
+        stage: letter.stage(),
         transform: letter.transform.clone(),
         plugin: letter.plugin.clone(),
+        output: letter.output.clone(),
         reason: letter.reason.clone(),
         arrival: letter.arrival,
         attempts: 1,

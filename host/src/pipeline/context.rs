@@ -57,9 +57,9 @@ pub(crate) struct StreamContext {
 
 impl StreamContext {
     /// Keeps letters durably; a full store or disk pauses the stream until there is room.
-    pub(crate) async fn store_letters(&self, letters: Vec<DeadLetter>) -> u64 {
+    pub(crate) async fn store_letters(&self, letters: Vec<DeadLetter>) {
         if letters.is_empty() {
-            return 0;
+            return;
         }
         let letters = Arc::new(letters);
         let mut paused: Option<String> = None;
@@ -72,12 +72,14 @@ impl StreamContext {
             .await;
             match appended {
                 Ok(Ok((new, bytes))) => {
-                    self.stats.dead_letters.add(new);
+                    for stage in new {
+                        self.stats.dead_letters.of(stage).add(1);
+                    }
                     self.stats.dead_letter_bytes.set(bytes);
                     if let Some(reason) = paused {
                         self.stats.resume(&reason);
                     }
-                    return new;
+                    return;
                 }
                 Ok(Err(error)) => {
                     if paused.is_none() {
@@ -111,7 +113,7 @@ impl StreamContext {
         })
         .await
         .map_err(|error| StoreError::Io { path: PathBuf::new(), error: std::io::Error::other(error) })??;
-        self.stats.dead_letters.add(stored.0);
+        self.stats.dead_letters.delivery.add(stored.0.len() as u64);
         self.stats.dead_letter_bytes.set(stored.1);
         Ok(())
     }

@@ -26,10 +26,13 @@ pub struct DeadLetter {
     pub offset: i64,
     pub child: u32,
     pub stage: Stage,
-    /// Name of the transform in the stream; of the output for the delivery stage.
+    /// Name of the transform in the stream; empty for the encode stage, and output and batch for the delivery stage.
     pub transform: String,
-    /// Digest of the plugin, empty for the delivery stage.
+    /// Digest of the plugin, empty but for the transform stage.
     pub plugin: String,
+    /// Name of the output, for the encode stage.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub output: Option<String>,
     pub reason: String,
     /// Nanoseconds since the epoch.
     pub arrival: i64,
@@ -50,6 +53,8 @@ pub struct DeadLetter {
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     Transform,
+    /// Behind the last transform: the record did not fit the format of its output.
+    Encode,
     Delivery,
 }
 
@@ -131,8 +136,9 @@ impl Store {
         self.recent.contains(&(offset, 0, transform.to_owned()))
     }
 
-    /// Appends what is not there yet and syncs. Returns how many were new.
-    pub fn append(&mut self, letters: &[DeadLetter]) -> Result<u64, StoreError> {
+    /// Appends what is not there yet and syncs. Returns the stages of those that were new.
+    pub fn append(&mut self, letters: &[DeadLetter]) -> Result<Vec<Stage>, StoreError> {
+        let mut new = Vec::new();
         let mut lines = Vec::new();
         let mut keys = Vec::new();
         for letter in letters {
@@ -144,9 +150,10 @@ impl Store {
                 .map_err(|error| StoreError::Io { path: self.path.clone(), error: error.into() })?;
             lines.push(b'\n');
             keys.push(key);
+            new.push(letter.stage);
         }
         if lines.is_empty() {
-            return Ok(0);
+            return Ok(new);
         }
         if self.bytes + lines.len() as u64 > self.max_bytes {
             return Err(StoreError::Full { path: self.path.clone(), bytes: self.bytes, max: self.max_bytes });
@@ -162,7 +169,6 @@ impl Store {
         }
         self.bytes += lines.len() as u64;
         self.count += keys.len() as u64;
-        let new = keys.len() as u64;
         self.recent.extend(keys);
         Ok(new)
     }
@@ -209,6 +215,7 @@ mod tests {
             stage: Stage::Transform,
             transform: "parse".into(),
             plugin: "sha256:00".into(),
+            output: None,
             reason: "no closing quote".into(),
             arrival: 1,
             attempts: 1,
@@ -224,11 +231,11 @@ mod tests {
     fn letters_appended_twice_are_kept_once() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path(), 1 << 20, 0).unwrap();
-        assert_eq!(store.append(&[letter(1, b"a"), letter(2, b"\xff")]).unwrap(), 2);
-        assert_eq!(store.append(&[letter(2, b"\xff"), letter(3, b"c")]).unwrap(), 1);
+        assert_eq!(store.append(&[letter(1, b"a"), letter(2, b"\xff")]).unwrap().len(), 2);
+        assert_eq!(store.append(&[letter(2, b"\xff"), letter(3, b"c")]).unwrap().len(), 1);
         drop(store);
         let mut store = Store::open(dir.path(), 1 << 20, 2).unwrap();
-        assert_eq!(store.append(&[letter(2, b"\xff"), letter(3, b"c")]).unwrap(), 0);
+        assert_eq!(store.append(&[letter(2, b"\xff"), letter(3, b"c")]).unwrap().len(), 0);
         assert_eq!(store.count(), 3);
     }
 

@@ -436,6 +436,7 @@ async fn keep_as_dead_letter(
         stage: Stage::Delivery,
         transform: letter_name(output, ready),
         plugin: String::new(),
+        output: Some(output.name.clone()),
         reason: error.to_string(),
         arrival: sealed.first_arrival,
         attempts: 1,

@@ -74,6 +74,11 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
         "absorbed": stream.absorbed.get(),
         "emitted": stream.emitted.get(),
         "dead_letters": stream.dead_letters.get(),
+        "dead_letters_by_stage": {
+            "transform": stream.dead_letters.transform.get(),
+            "encode": stream.dead_letters.encode.get(),
+            "delivery": stream.dead_letters.delivery.get(),
+        },
         "buffered_bytes": stream.buffered_bytes.get(),
         "open_batches": stream.open_batches.get(),
         "freshness_seconds": stream.freshness_s(now),

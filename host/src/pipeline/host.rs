@@ -514,7 +514,7 @@ async fn run_stream(
         }
     };
     match ended {
-        Ok(Ok(())) => tracing::info!(stream = %name, "stream has ended, everything is delivered"),
+        Ok(Ok(())) => tracing::info!(stream = %name, "stream has ended"),
         Ok(Err(error)) => {
             tracing::error!(stream = %name, error = &error as &dyn std::error::Error, "stream ended early");
             fail(format!("stream {name}: {}", with_causes(&error)));

@@ -151,6 +151,7 @@ impl Intake {
             stream_seed: self.stream_seed,
             growth: self.growth.clone(),
             formats: context.outputs.iter().map(|output| output.format).collect(),
+            outputs: context.outputs.iter().map(|output| output.name.clone()).collect(),
         };
         let (reply, done) = oneshot::channel();
         context.workers.submit(context.lane, move |worker| {

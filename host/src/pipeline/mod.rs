@@ -27,6 +27,7 @@ mod slice;
 mod sources;
 pub mod stats;
 mod stream;
+mod unfit;
 mod workers;
 
 pub use check::check;

@@ -18,6 +18,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::dead_letters::Stage;
+
 /// Raised when a field changes its meaning; readers keep every older number.
 pub(crate) const VERSION: u32 = 1;
 
@@ -66,16 +68,26 @@ pub(crate) struct OpenRows {
     pub(crate) blob: Range<usize>,
 }
 
-/// A record that could not be transformed.
+/// A record that could not be transformed, or not be written in the format of its output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Letter {
     pub(crate) offset: i64,
     pub(crate) child: u32,
     pub(crate) arrival: i64,
+    /// Empty where it failed after the last transform.
     pub(crate) transform: String,
     pub(crate) plugin: String,
+    /// The output whose format the record did not fit, after the last transform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<String>,
     pub(crate) reason: String,
     pub(crate) blob: Range<usize>,
+}
+
+impl Letter {
+    pub(crate) fn stage(&self) -> Stage {
+        if self.output.is_some() { Stage::Encode } else { Stage::Transform }
+    }
 }
 
 /// How the input of an outcome was disposed of.
@@ -215,6 +227,7 @@ mod tests {
                 arrival: 6,
                 transform: "parse".into(),
                 plugin: "sha256:aa".into(),
+                output: None,
                 reason: "no quote".into(),
                 blob: 6..9,
             }],

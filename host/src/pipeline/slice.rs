@@ -134,6 +134,7 @@ pub(crate) struct Route {
     pub(crate) growth: Growth,
     /// By output number.
     pub(crate) formats: Vec<Format>,
+    pub(crate) outputs: Vec<String>,
 }
 
 /// How large the first piece of a slice was for what went in, by the slice that came back last.
@@ -180,13 +181,15 @@ impl Cut {
             .map(|failure| {
                 // A row that no record stands behind (an aggregate) has no bytes either.
                 let part = self.parts.get(failure.input);
-                let row = failure.row as usize;
+                let row = part.map_or(0, |_| failure.row as usize);
+                let after_last = failure.transform.is_empty();
                 let letter = Letter {
                     offset: failure.offset,
                     child: failure.child,
                     arrival: part.or(self.parts.first()).map_or(0, |part| part.arrival(row)),
                     transform: failure.transform.to_string(),
                     plugin: failure.digest.as_ref().map(ToString::to_string).unwrap_or_default(),
+                    output: route.outputs.get(failure.route as usize).filter(|_| after_last).cloned(),
                     reason: failure.reason.clone(),
                     blob: 0..0,
                 };
@@ -199,7 +202,8 @@ impl Cut {
             records,
             passed: report.passed,
             dropped: report.dropped,
-            failed: report.failures.len() as u64,
+            // Rows that no record stands behind have no verdict either.
+            failed: report.failures.iter().filter(|failure| failure.offset >= 0).count() as u64,
             absorbed: 0,
             emitted: report.emitted,
         };

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::Serialize;
 use wasmill_ingest::SourceStats;
 
+use super::dead_letters::Stage;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -67,6 +69,29 @@ pub struct OutputStats {
     pub last_error: Mutex<Option<String>>,
 }
 
+/// Dead letters that were written, by the stage that they come from.
+#[derive(Debug, Default)]
+pub struct LetterStats {
+    pub transform: Counter,
+    pub encode: Counter,
+    pub delivery: Counter,
+}
+
+impl LetterStats {
+    pub fn of(&self, stage: Stage) -> &Counter {
+        match stage {
+            Stage::Transform => &self.transform,
+            Stage::Encode => &self.encode,
+            Stage::Delivery => &self.delivery,
+        }
+    }
+
+    /// Of all stages.
+    pub fn get(&self) -> u64 {
+        self.transform.get() + self.encode.get() + self.delivery.get()
+    }
+}
+
 /// One transform of a stream.
 #[derive(Debug, Default, Clone, Serialize)]
 pub struct TransformStats {
@@ -93,7 +118,7 @@ pub struct StreamStats {
     pub failed: Counter,
     pub absorbed: Counter,
     pub emitted: Counter,
-    pub dead_letters: Counter,
+    pub dead_letters: LetterStats,
     pub dead_letter_bytes: Gauge,
     /// Rows that went to the overflow partition of their output.
     pub overflowed: Gauge,

@@ -28,6 +28,7 @@ use super::ledger::{CheckpointBody, Ledger};
 use super::outcome::{Counts, Letter, OpenRows, Ran};
 use super::reload::{ChainVersion, Demoter};
 use super::slice::Done;
+use super::unfit::Unfit;
 
 /// Records of a slice take at most this many bytes.
 const SLICE_BYTES: usize = 4 << 20;
@@ -108,6 +109,7 @@ pub(crate) struct StreamTask {
     riding_since: Option<Instant>,
     looked_after: Instant,
     judge: Judge,
+    unfit: Unfit,
     halt: Halt,
 }
 
@@ -186,6 +188,7 @@ impl StreamTask {
             checkpoint: (0, Position::default()),
             riding_since: None,
             looked_after: Instant::now(),
+            unfit: Unfit::default(),
             halt: Halt::No,
             context,
         };
@@ -286,6 +289,7 @@ impl StreamTask {
             return Ok(());
         }
         let now = Instant::now();
+        self.unfit.note(&self.context.name, &done.letters, now);
         self.uncommitted_since.get_or_insert(now);
         self.counts.add(&done.counts);
         self.gathered = done.to;

@@ -170,6 +170,7 @@ fn fail(chain: &Chain, run: &mut Run<'_>, parts: &[Part], step: usize, reason: &
                 child: 0,
                 transform: step.name.clone(),
                 digest: Some(step.plugin.digest),
+                route: 0,
                 reason: crate::fault::cut_text(reason, crate::fault::REASON_BYTES_MAX),
             });
         }

@@ -30,6 +30,8 @@ pub struct DeadLetter {
     /// The transform's name in the stream; empty when the record failed after the last one.
     pub transform: std::sync::Arc<str>,
     pub digest: Option<Digest>,
+    /// The number of the output that the row was on its way to.
+    pub route: u32,
     /// At most 1 KiB.
     pub reason: String,
 }

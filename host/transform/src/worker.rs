@@ -245,6 +245,7 @@ fn dead_letter(chain: &Chain, parts: &[Part], failure: Failure) -> DeadLetter {
         child: failure.child,
         transform: step.map_or_else(|| Arc::from(""), |step| Arc::clone(&step.name)),
         digest: step.map(|step| step.plugin.digest),
+        route: failure.route,
         reason: failure.reason,
     }
 }

@@ -11,6 +11,7 @@
 mod destinations;
 mod disk;
 mod invariants;
+mod letters;
 mod partitions;
 mod plugins;
 mod program;

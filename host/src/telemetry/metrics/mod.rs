@@ -112,7 +112,6 @@ impl Families {
             (RecordsFailed, stream.failed.get()),
             (RecordsAbsorbed, stream.absorbed.get()),
             (RecordsEmitted, stream.emitted.get()),
-            (DeadLetters, stream.dead_letters.get()),
             (DeadLetterBytes, stream.dead_letter_bytes.get()),
             (Overflowed, stream.overflowed.get()),
             (LostToCorruption, stream.records_lost_to_corruption.get()),
@@ -126,6 +125,12 @@ impl Families {
             (OpenBatches, stream.open_batches.get()),
         ] {
             self.set(metric, labels, value);
+        }
+        let letters = &stream.dead_letters;
+        for (stage, counter) in
+            [("transform", &letters.transform), ("encode", &letters.encode), ("delivery", &letters.delivery)]
+        {
+            self.set(DeadLetters, &[labels[0], ("stage", stage)], counter.get());
         }
         self.set_float(BatchAge, labels, stream.batch_age_s(now_ns));
         self.set_float(Freshness, labels, stream.freshness_s(now_ns));

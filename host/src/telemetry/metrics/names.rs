@@ -53,7 +53,7 @@ table! {
     RecordsFailed Counter "wasmill_stream_records_failed_total" "Records that could not be transformed."
     RecordsAbsorbed Counter "wasmill_stream_records_absorbed_total" "Records that a plugin took into its state."
     RecordsEmitted Counter "wasmill_stream_records_emitted_total" "Records that left the transforms, for all outputs."
-    DeadLetters Counter "wasmill_stream_dead_letters_total" "Dead letters that were written."
+    DeadLetters Counter "wasmill_stream_dead_letters_total" "Dead letters that were written; the stage is a label: transform, encode or delivery."
     DeadLetterBytes Gauge "wasmill_stream_dead_letter_bytes" "Bytes of dead letters that are kept."
     Overflowed Gauge "wasmill_stream_overflowed_records" "Records that went to an overflow partition because too many partitions were open."
     LostToCorruption Counter "wasmill_stream_records_lost_to_corruption_total" "Acknowledged records that corrupt bytes on disk took."
