@@ -6,7 +6,7 @@
 
 use std::io::{self, Read};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, get_error_name};
 
 /// Largest zstd window accepted: 8 MiB, what RFC 9659 asks of `Content-Encoding: zstd`.
@@ -109,7 +109,8 @@ impl Decompressor {
         context.reset(ResetDirective::SessionOnly).map_err(corrupt)?;
         let end = out.len().saturating_add(cap);
         let mut input = InBuffer::around(body);
-        let mut inside_frame = true;
+        // Where the frame at hand begins; `None` between two.
+        let mut frame = Some(0);
         loop {
             let filled = out.len();
             // One byte of room past the cap tells "exactly full" from "more to come".
@@ -125,21 +126,28 @@ impl Decompressor {
             let written = output.pos();
             out.truncate(filled + written);
             // 0 = a frame ended and everything of it was handed over.
-            let hint = step.map_err(corrupt)?;
+            let hint = step.map_err(|code| {
+                let start = frame.unwrap_or(read_before);
+                misplaced(Encoding::Zstd, body, start).unwrap_or_else(|| corrupt(code))
+            })?;
             if out.len() > end {
                 return Err(DecodeError::TooLarge { cap });
             }
             let stalled = written == 0 && input.pos() == read_before;
             if hint == 0 {
-                inside_frame = false;
+                frame = None;
             } else if !stalled {
-                inside_frame = true;
+                frame = frame.or(Some(read_before));
             }
-            if input.pos() == body.len() && (hint == 0 || written < room) {
-                return if inside_frame { Err(truncated(Encoding::Zstd)) } else { Ok(()) };
+            let over = input.pos() == body.len() && (hint == 0 || written < room);
+            if over && frame.is_none() {
+                return Ok(());
             }
-            if stalled && hint != 0 {
-                return Err(truncated(Encoding::Zstd));
+            if over || (stalled && hint != 0) {
+                let start = frame.unwrap_or(read_before);
+                return Err(
+                    misplaced(Encoding::Zstd, body, start).unwrap_or_else(|| truncated(Encoding::Zstd))
+                );
             }
         }
     }
@@ -147,30 +155,67 @@ impl Decompressor {
 
 fn gzip(body: &[u8], cap: usize, out: &mut Vec<u8>) -> Result<(), DecodeError> {
     let end = out.len().saturating_add(cap);
-    let mut decoder = MultiGzDecoder::new(body);
+    let mut rest = body;
     loop {
-        let filled = out.len();
-        let room = STEP_BYTES.min(end.saturating_add(1).saturating_sub(filled));
-        if room == 0 {
-            return Err(DecodeError::TooLarge { cap });
+        let start = body.len() - rest.len();
+        let mut decoder = GzDecoder::new(rest);
+        loop {
+            let filled = out.len();
+            let room = STEP_BYTES.min(end.saturating_add(1).saturating_sub(filled));
+            if room == 0 {
+                return Err(DecodeError::TooLarge { cap });
+            }
+            out.resize(filled + room, 0);
+            let read = decoder.read(out.get_mut(filled..).unwrap_or_default());
+            out.truncate(filled + read.as_ref().copied().unwrap_or(0));
+            match read {
+                Ok(_) if out.len() > end => return Err(DecodeError::TooLarge { cap }),
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    return Err(misplaced(Encoding::Gzip, body, start).unwrap_or_else(|| {
+                        match error.kind() {
+                            io::ErrorKind::UnexpectedEof => truncated(Encoding::Gzip),
+                            _ => DecodeError::Corrupt { encoding: Encoding::Gzip, reason: error.to_string() },
+                        }
+                    }));
+                }
+            }
         }
-        out.resize(filled + room, 0);
-        let read = decoder.read(out.get_mut(filled..).unwrap_or_default());
-        out.truncate(filled + read.as_ref().copied().unwrap_or(0));
-        match read {
-            Ok(_) if out.len() > end => return Err(DecodeError::TooLarge { cap }),
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(truncated(Encoding::Gzip));
-            }
-            Err(error) => {
-                return Err(DecodeError::Corrupt { encoding: Encoding::Gzip, reason: error.to_string() });
-            }
+        rest = decoder.into_inner();
+        if rest.is_empty() {
+            return Ok(());
         }
     }
 }
 
 fn truncated(encoding: Encoding) -> DecodeError {
     DecodeError::Corrupt { encoding, reason: "it ends too early".to_owned() }
+}
+
+/// The error of a body in which no frame or member begins at `start`, where one was looked for.
+fn misplaced(encoding: Encoding, body: &[u8], start: usize) -> Option<DecodeError> {
+    let found = body.get(start..).unwrap_or_default();
+    let magics: &[&[u8]] = match encoding {
+        Encoding::Identity => return None,
+        Encoding::Gzip => &[&[0x1f, 0x8b]],
+        // Of a skippable frame the low half of the first byte is free.
+        Encoding::Zstd => &[&[0x28, 0xb5, 0x2f, 0xfd], &[0x50, 0x2a, 0x4d, 0x18]],
+    };
+    let like = |magic: &[u8]| {
+        let skippable = magic.first() == Some(&0x50);
+        let same = |(at, (a, b)): (usize, (&u8, &u8))| a == b || (skippable && at == 0 && a & 0xf0 == *b);
+        found.iter().zip(magic).enumerate().all(same)
+    };
+    let reason = if body.is_empty() {
+        "it is empty".to_owned()
+    } else if magics.iter().any(|magic| like(magic)) {
+        return None;
+    } else if start == 0 {
+        let shown: Vec<String> = found.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        format!("it does not begin as {} does, but with the bytes {}", codec(&encoding), shown.join(" "))
+    } else {
+        format!("its end is at byte {start}, and {} more follow", found.len())
+    };
+    Some(DecodeError::Corrupt { encoding, reason })
 }

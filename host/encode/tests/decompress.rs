@@ -111,6 +111,44 @@ fn decompress_cut_anywhere_refused() {
 }
 
 #[test]
+fn decompress_error_says_what_is_wrong() {
+    let reason = |encoding, body: &[u8]| match run(encoding, body, 1 << 20) {
+        Err(DecodeError::Corrupt { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    for (encoding, name) in [(Encoding::Gzip, "gzip"), (Encoding::Zstd, "zstd")] {
+        for plain in
+            [&b"{"[..], b"{}\n", b"{\"a\":1}\n{\"a\":2}\n", &[0x1f, 0x8c, 0, 0], &[0x28, 0xb5, 0x2f, 0xfe]]
+        {
+            let said = reason(encoding, plain);
+            assert!(said.starts_with(&format!("it does not begin as {name} does, but with")), "{said}");
+        }
+        assert_eq!(reason(encoding, b""), "it is empty");
+        let body = compress(encoding, &text());
+        for cut in [1, 2, 3, 10, 1000, body.len() - 9, body.len() - 1] {
+            assert_eq!(reason(encoding, &body[..cut]), "it ends too early", "{name} cut at {cut}");
+        }
+        for garbage in [&b"\0"[..], b"\n", b"{}\n", &[0; 512]] {
+            let padded = [&body, garbage].concat();
+            let expected = format!("its end is at byte {}, and {} more follow", body.len(), garbage.len());
+            assert_eq!(reason(encoding, &padded), expected);
+            let second = [&body[..], &body, garbage].concat();
+            let expected =
+                format!("its end is at byte {}, and {} more follow", 2 * body.len(), garbage.len());
+            assert_eq!(reason(encoding, &second), expected);
+        }
+        // The beginning of another member or frame is one that was cut.
+        let begun = [&body[..], &body[..2]].concat();
+        assert_eq!(reason(encoding, &begun), "it ends too early");
+        let mut damaged = body.clone();
+        let last = damaged.len() - 5;
+        damaged[last] ^= 1;
+        let said = reason(encoding, &damaged);
+        assert!(!said.contains("ends") && !said.contains("begin"), "{said}");
+    }
+}
+
+#[test]
 fn decompress_trailing_garbage_refused() {
     for encoding in CODECS {
         for garbage in [&b"\0"[..], b"x", b"{}\n", &[0; 512], &[0x1f, 0x8b], &[0x28, 0xb5]] {
