@@ -20,6 +20,20 @@ pub enum Framing {
     LengthDelimited,
 }
 
+/// Charsets of a Content-Type whose bytes can be taken as they are.
+const CHARSETS: [&str; 2] = ["utf-8", "us-ascii"];
+
+/// Why a Content-Type is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ContentTypeError {
+    #[error(
+        "content type {found:?} is not supported, expected application/x-ndjson, application/json, text/plain, application/octet-stream or application/vnd.wasmill.length-delimited"
+    )]
+    Kind { found: String },
+    #[error("charset {found:?} is not supported, expected {}", CHARSETS.join(" or "))]
+    Charset { found: String },
+}
+
 /// What one request may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
@@ -57,16 +71,29 @@ pub enum BodyError {
 }
 
 impl Framing {
-    /// The framing that a Content-Type asks for; parameters are ignored.
-    pub fn of_content_type(content_type: &str) -> Option<Framing> {
-        let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match kind.as_str() {
-            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Some(Framing::Ndjson),
-            "application/json" => Some(Framing::JsonArray),
-            "application/octet-stream" | "text/plain" => Some(Framing::Raw),
-            "application/vnd.wasmill.length-delimited" => Some(Framing::LengthDelimited),
-            _ => None,
+    /// The framing that a Content-Type asks for. Of its parameters only the charset counts: bytes are not converted,
+    /// so that text in another one would be taken for what it is not.
+    ///
+    /// # Errors
+    /// A kind or charset that is not taken.
+    pub fn of_content_type(content_type: &str) -> Result<Framing, ContentTypeError> {
+        let mut parts = content_type.split(';');
+        let kind = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+        let framing = match kind.as_str() {
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Framing::Ndjson,
+            "application/json" => Framing::JsonArray,
+            "application/octet-stream" | "text/plain" => Framing::Raw,
+            "application/vnd.wasmill.length-delimited" => Framing::LengthDelimited,
+            _ => return Err(ContentTypeError::Kind { found: content_type.to_owned() }),
+        };
+        for (name, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
+            let charset = value.trim().trim_matches('"');
+            let taken = CHARSETS.iter().any(|taken| charset.eq_ignore_ascii_case(taken));
+            if name.trim().eq_ignore_ascii_case("charset") && !taken {
+                return Err(ContentTypeError::Charset { found: charset.to_owned() });
+            }
         }
+        Ok(framing)
     }
 }
 
@@ -179,6 +206,22 @@ mod tests {
                 record
             })
             .collect())
+    }
+
+    #[test]
+    fn content_type_with_another_charset_is_refused() {
+        let of = Framing::of_content_type;
+        for charset in ["utf-8", "UTF-8", "\"utf-8\"", "us-ascii"] {
+            assert_eq!(of(&format!("text/plain; charset={charset}")), Ok(Framing::Raw), "{charset}");
+        }
+        assert_eq!(of("Application/JSON ;Charset=utf-8; x"), Ok(Framing::JsonArray));
+        for charset in ["utf-16", "iso-8859-1", ""] {
+            let refused = of(&format!("application/x-ndjson; a=b;CHARSET = {charset}"));
+            assert_eq!(refused, Err(ContentTypeError::Charset { found: charset.into() }));
+        }
+        let said = of("text/plain; charset=utf-16").unwrap_err().to_string();
+        assert_eq!(said, "charset \"utf-16\" is not supported, expected utf-8 or us-ascii");
+        assert!(matches!(of("text/html"), Err(ContentTypeError::Kind { .. })));
     }
 
     #[test]

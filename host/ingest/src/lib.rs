@@ -18,7 +18,7 @@ mod stdin;
 mod tcp;
 
 pub use append::{Append, AppendError, Position, Receipt, RecordBatch};
-pub use body::{BodyError, BodyLimits, Framing, SplitBody, split_body};
+pub use body::{BodyError, BodyLimits, ContentTypeError, Framing, SplitBody, split_body};
 pub use file::{FileError, FileOptions, FileSource, PARTITIONS_MAX, Start};
 pub use stats::SourceStats;
 pub use stdin::LineSource;

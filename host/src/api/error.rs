@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use wasmill_encode::DecodeError;
-use wasmill_ingest::{AppendError, BodyError};
+use wasmill_ingest::{AppendError, BodyError, ContentTypeError};
 
 /// Everything that a request can be refused with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,10 +19,8 @@ pub enum ApiError {
     Method,
     #[error("no stream {name:?} takes records over HTTP")]
     NoStream { name: String },
-    #[error(
-        "content type {found:?} is not supported, expected application/x-ndjson, application/json, text/plain, application/octet-stream or application/vnd.wasmill.length-delimited"
-    )]
-    ContentType { found: String },
+    #[error(transparent)]
+    ContentType(#[from] ContentTypeError),
     #[error("content encoding {found:?} is not supported, expected gzip, zstd or identity")]
     ContentEncoding { found: String },
     #[error("body has more than {limit} bytes")]
@@ -55,7 +53,12 @@ impl ApiError {
             ApiError::NoRoute => (StatusCode::NOT_FOUND, "no_route"),
             ApiError::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             ApiError::NoStream { .. } => (StatusCode::NOT_FOUND, "no_stream"),
-            ApiError::ContentType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type"),
+            ApiError::ContentType(ContentTypeError::Kind { .. }) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type")
+            }
+            ApiError::ContentType(ContentTypeError::Charset { .. }) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "charset")
+            }
             ApiError::ContentEncoding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding"),
             ApiError::BodyTooLarge { .. } | ApiError::DecompressedTooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")

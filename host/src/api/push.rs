@@ -35,8 +35,7 @@ pub(super) async fn push<H: Host>(
     let Some(stream) = shared.host.stream(&name) else { return Err(ApiError::NoStream { name }) };
     let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
-    let framing =
-        Framing::of_content_type(&content_type).ok_or(ApiError::ContentType { found: content_type })?;
+    let framing = Framing::of_content_type(&content_type)?;
     let content_encoding = text(header::CONTENT_ENCODING).unwrap_or_default();
     let encoding = Encoding::from_header(&content_encoding)
         .ok_or(ApiError::ContentEncoding { found: content_encoding })?;

@@ -184,6 +184,8 @@ async fn push_that_cannot_be_understood_is_refused() {
     let unknown = "POST /v1/streams/other/records HTTP/1.1\r\ncontent-length: 0";
     assert!(request(&fake, unknown, b"").await.starts_with("HTTP/1.1 404"));
     assert!(push(&fake, "content-type: text/html", b"x").await.starts_with("HTTP/1.1 415"));
+    let utf_16 = push(&fake, &format!("{NDJSON}; charset=utf-16"), b"x").await;
+    assert!(utf_16.starts_with("HTTP/1.1 415") && utf_16.contains("utf-8 or us-ascii"), "{utf_16}");
     assert!(
         push(&fake, &format!("{NDJSON}\r\ncontent-encoding: br"), b"x").await.starts_with("HTTP/1.1 415")
     );
