@@ -40,10 +40,10 @@ pub(crate) fn page(schema: &Value) -> String {
 
 /// One table: its keys, then the tables inside it.
 fn section(page: &mut String, heading: &str, path: &str, schema: &Value) {
-    page.push_str(&format!(
+    let mut own = format!(
         "\n## {heading}\n\n{}\n\n| key | value | default | meaning |\n|---|---|---|---|\n",
         text(schema)
-    ));
+    );
     let required: Vec<&str> = schema
         .get("required")
         .and_then(Value::as_array)
@@ -65,9 +65,14 @@ fn section(page: &mut String, heading: &str, path: &str, schema: &Value) {
                 meaning.push_str(&format!(" `\"{name}\"`: {}", text(choice)));
             }
         }
-        page.push_str(&format!("| `{key}` | {} | {default} | {meaning} |\n", kind(value)));
+        own.push_str(&format!("| `{key}` | {} | {default} | {meaning} |\n", kind(value)));
         inner.push((join(path, key), value));
     }
+    // A table that several others hold stands behind the first of them.
+    if page.contains(&own) {
+        return;
+    }
+    page.push_str(&own);
     for (path, value) in inner {
         tables(page, &path, value);
     }
