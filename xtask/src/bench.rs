@@ -71,7 +71,7 @@ const GENERATED_LINES: u64 = 10_000;
 
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     prepare_unix()?;
-    for line in plugins::build(project, &[], &project.plugin_dir())? {
+    for line in plugins::build(project, &[], &project.plugin_dir(), true)? {
         eprintln!("bench: {line}");
     }
     // The product alone first: built together, it would have what only the measuring programs switch on.

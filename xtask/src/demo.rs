@@ -40,7 +40,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     }
     eprintln!("demo: step 1 of 3: plugins ({}) to Wasm", PLUGINS.join(", "));
     let names = PLUGINS.map(str::to_owned);
-    for line in plugins::build(project, &names, &project.plugin_dir())? {
+    for line in plugins::build(project, &names, &project.plugin_dir(), false)? {
         eprintln!("demo: {line}");
     }
 

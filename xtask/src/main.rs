@@ -42,6 +42,9 @@ enum Command {
         /// Where the components go [default: <target dir>/plugins]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Build the guests of the tests too, into <target dir>/guests
+        #[arg(long)]
+        guests: bool,
     },
     /// Run every test: plugins built to Wasm, unit and black-box tests, doc tests
     Test {
@@ -82,10 +85,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo(arguments) => demo::run(&Project::find()?, &arguments),
-        Command::Plugins { names, out } => {
+        Command::Plugins { names, out, guests } => {
             let project = Project::find()?;
             let out = out.unwrap_or_else(|| project.plugin_dir());
-            for line in plugins::build(&project, &names, &out)? {
+            for line in plugins::build(&project, &names, &out, guests)? {
                 println!("{line}");
             }
             Ok(())

@@ -25,9 +25,10 @@ struct Source {
     is_member: bool,
 }
 
-/// Builds the first-party plugins (all when `names` is empty) into `out`, and with all of them the test guests.
+/// Builds the first-party plugins (all when `names` is empty) into `out`, and if asked for the guests that tests and
+/// bench need into a directory of their own.
 /// Returns a line per component: name, size, digest, whether it changed.
-pub(crate) fn build(project: &Project, names: &[String], out: &Path) -> Result<Vec<String>> {
+pub(crate) fn build(project: &Project, names: &[String], out: &Path, guests: bool) -> Result<Vec<String>> {
     let started = Instant::now();
     let mut sources = plugin_sources(project)?;
     if let Some(unknown) = names.iter().find(|name| !sources.iter().any(|source| source.name == **name)) {
@@ -37,7 +38,7 @@ pub(crate) fn build(project: &Project, names: &[String], out: &Path) -> Result<V
     if !names.is_empty() {
         sources.retain(|source| names.contains(&source.name));
     }
-    let guests = if names.is_empty() { guest_sources(project)? } else { Vec::new() };
+    let guests = if guests { guest_sources(project)? } else { Vec::new() };
     if sources.is_empty() && guests.is_empty() {
         eprintln!("plugins: none here (no directory below plugins/ has a manifest.json)");
         return Ok(Vec::new());

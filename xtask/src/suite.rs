@@ -42,7 +42,7 @@ pub(crate) fn ci(project: &Project) -> Result<()> {
 fn test_steps(project: &Project, filter: Option<&str>, fast: bool, steps: &mut Steps) {
     if !fast {
         let built = steps.run("plugins", || {
-            for line in plugins::build(project, &[], &project.plugin_dir())? {
+            for line in plugins::build(project, &[], &project.plugin_dir(), true)? {
                 println!("{line}");
             }
             Ok(None)

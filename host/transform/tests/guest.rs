@@ -1,6 +1,6 @@
 //! Every case of `wit/vectors.json` through a real component, and what a real component costs.
 //!
-//! The component is `tests/guests/vectors`; `cargo xtask plugins` builds it, and `cargo xtask test` before it runs this.
+//! The component is `tests/guests/vectors`; `cargo xtask plugins --guests` builds it, and `cargo xtask test` before it runs this.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ fn guest() -> Vec<u8> {
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/guests"), PathBuf::from);
     let file = directory.join("vectors.wasm");
     std::fs::read(&file)
-        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask plugins`", file.display()))
+        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask plugins --guests`", file.display()))
 }
 
 struct Host {

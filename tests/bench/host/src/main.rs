@@ -118,7 +118,7 @@ fn scene(options: &[&str]) -> Result<(Scene, Vec<String>)> {
     std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     let plugins = plugins.context("--plugins DIR: where `cargo xtask plugins` put the components")?;
     let product = product.context("--wasmill PROGRAM: the product, built in release")?;
-    let guests = guests.context("--guests DIR: where `cargo xtask plugins` put the guests")?;
+    let guests = guests.context("--guests DIR: where `cargo xtask plugins --guests` put the guests")?;
     let scene = Scene {
         dir: dir.canonicalize()?,
         product: Program { path: product, verb: "run" },
