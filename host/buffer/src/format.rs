@@ -76,7 +76,8 @@
 //!
 //! # Kinds
 //! - 1 file start: first of a file. Content: u64 file number, u32 next unused stream id, u32 how many
-//!   snapshots follow at once. Together they are synced before the file gets its name.
+//!   snapshots follow at once, u64 length of the whole file (missing in older ones). Together they are synced before
+//!   the file gets its name.
 //! - 2 stream created: u32 length + tenant, u32 length + name.
 //! - 3 records.
 //! - 4 outcome, 6 mark: content opaque; base..until is the input range.
@@ -102,7 +103,10 @@
 //! corrupt: skip the frame if its header is sound, else look for the next valid frame in steps of 64 bytes.
 //! At or beyond that position it is a torn tail, and the journal ends there. A *closed* frame is durable with
 //! all before it. What was acknowledged in the last group before a crash is covered by no later frame: damage
-//! to it cannot be told from a torn tail.
+//! to it cannot be told from a torn tail. But files are never cut: one that is shorter than its start says lost its end
+//! to somebody else, and so what is missing or broken there is corrupt, unless it lies behind a *closed* frame. That
+//! the newest file was removed is seen where no file is left but segments, or spares with a past, or where a segment
+//! holds positions behind the journal's end.
 
 use crate::limits;
 use crate::wire::{u16_at, u32_at, u64_at};

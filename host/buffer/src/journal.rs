@@ -79,9 +79,22 @@ pub struct Torn {
     pub records: Option<u64>,
 }
 
-/// Durable bytes that do not pass their checksum.
+/// What is wrong with bytes that were durable, or may have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// They do not pass their checksum.
+    Content,
+    /// Their file is shorter than it was made, which no crash does: it was cut from outside.
+    Cut,
+    /// Their file is gone, which no crash does: it was removed from outside.
+    Missing,
+}
+
+/// Bytes that were durable, or may have been, and are of no use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Corrupt {
+    pub damage: Damage,
+    /// Of what is missing: the directory.
     pub file: PathBuf,
     pub at: u64,
     pub bytes: u64,
@@ -102,6 +115,8 @@ pub struct Stats {
     pub largest_group_frames: u64,
     pub failed_syncs: u64,
     pub failed_writes: u64,
+    /// Places of corruption, those that opening found included.
+    pub corruptions: u64,
     pub journal_files: u64,
     pub journal_bytes: u64,
     pub segment_bytes: u64,
@@ -230,6 +245,7 @@ impl Journal {
             largest_group_frames: get(&counters.largest_group_frames),
             failed_syncs: get(&counters.failed_syncs),
             failed_writes: get(&counters.failed_writes),
+            corruptions: get(&counters.corruptions),
             journal_files: state.files.len() as u64,
             journal_bytes: state.journal_bytes(),
             segment_bytes: state.segment_bytes(),
@@ -287,6 +303,7 @@ fn open(
         }
     };
     let shared = Arc::new(Shared::new(disk, dir, options, (journal_id, found.epoch), found.state));
+    shared.counters.corruptions.store(found.recovery.corrupt.len() as u64, Ordering::Relaxed);
     let writer = Writer::open(Arc::clone(&shared), found.end, found.next_number, threaded)
         .map_err(failed("start a file in"))?;
     Ok((writer, shared, found.recovery))

@@ -15,8 +15,9 @@ use crate::disk::{Disk, DiskFile, read_full, write_full};
 use crate::error::OpenError;
 use crate::format::{Header, HeaderError, Kind, MAGIC};
 use crate::frame::content;
-use crate::journal::{Corrupt, Recovery, Torn};
+use crate::journal::{Corrupt, Damage, Recovery, Torn};
 use crate::scan::{Event, Newer, Scan};
+use crate::snapshot::FileStart;
 use crate::state::{FrameRef, Segment, State, Store, StreamCore, StreamState};
 use crate::wire::{Take, u64_at};
 use crate::{limits, segment, snapshot};
@@ -34,6 +35,19 @@ pub(crate) struct Found {
 struct Input {
     number: u64,
     store: Arc<Store>,
+    /// How long the file was made, if it says so.
+    made: Option<u64>,
+}
+
+impl Input {
+    /// What was cut off the file from outside.
+    fn cut(&self) -> u64 {
+        self.made.map_or(0, |made| made.saturating_sub(self.store.bytes))
+    }
+
+    fn damage(&self) -> Damage {
+        if self.cut() > 0 { Damage::Cut } else { Damage::Content }
+    }
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
@@ -69,6 +83,8 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
             }
         }
     }
+    // A file becomes a spare only after its successor has its name: there was one, and there must be one.
+    let removed = numbered.is_empty() && found.state.spares.iter().any(|spare| was_used(spare.file.as_ref()));
     if !numbered.is_empty() {
         // As with their content: what only the cache holds is made durable before it is believed.
         disk.sync_dir(&journal).map_err(failed("sync", &journal))?;
@@ -90,6 +106,9 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
             inputs.push(input);
         }
     }
+    if removed {
+        pass.missing(&journal, 0, 0);
+    }
     pass.segments()?;
     for index in 0..inputs.len() {
         let next = inputs.get(index + 1).map(|next| next.store.start);
@@ -108,10 +127,30 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
             pass.found.state.files.push_back(Arc::clone(&input.store));
         }
     }
+    // What is in a segment stood in a file that had a successor.
+    let moved = pass.found.state.segments.iter().map(|segment| segment.until).max().unwrap_or(0);
+    if moved > pass.found.end {
+        let (end, behind) = (pass.found.end, moved.next_multiple_of(limits::ALIGN));
+        pass.missing(&journal, end, behind - end);
+        pass.found.end = behind;
+    }
     Ok(pass.finish())
 }
 
-/// At most `most` bytes from the start of a file.
+/// Whether a spare was a journal file of a journal that had more than one.
+fn was_used(file: &dyn DiskFile) -> bool {
+    let Ok(data) = read_from(file, limits::HEADER_BYTES_MAX as u64 * 2) else { return false };
+    let Ok(header) = Header::read(&data) else { return false };
+    header.kind == Kind::FileStart && file_start(&header, &data).is_some_and(|start| start.number > 1)
+}
+
+/// The content of a file's first frame.
+fn file_start(first: &Header, data: &Bytes) -> Option<FileStart> {
+    let end = first.header_len() + usize::try_from(first.body_len).unwrap_or(0);
+    let body = data.slice(first.header_len().min(data.len())..end.min(data.len()));
+    snapshot::read_file_start(&content(first, &body))
+}
+
 /// Where the journal was closed in order, if every header up to there is sound: nothing can follow in this file.
 fn closed_at(file: &dyn DiskFile, start: u64, journal: u64) -> std::io::Result<Option<u64>> {
     let mut window = vec![0; limits::HEADER_BYTES_MAX * 4];
@@ -134,6 +173,7 @@ fn closed_at(file: &dyn DiskFile, start: u64, journal: u64) -> std::io::Result<O
     }
 }
 
+/// At most `most` bytes from the start of a file.
 fn read_from(file: &dyn DiskFile, most: u64) -> std::io::Result<Bytes> {
     let mut data = vec![0; usize::try_from(file.len()?.min(most)).unwrap_or(usize::MAX)];
     let len = read_full(file, &mut data, 0)?;
@@ -208,14 +248,23 @@ impl Pass<'_> {
             if empty || set_aside.is_some() {
                 self.disk.remove(&path).map_err(failed("remove", &path))?;
             }
-            self.corrupt(Corrupt { file: path, at: 0, bytes, set_aside, stream: None, offsets: None });
+            let damage = Damage::Content;
+            self.corrupt(Corrupt {
+                damage,
+                file: path,
+                at: 0,
+                bytes,
+                set_aside,
+                stream: None,
+                offsets: None,
+            });
             return Ok(None);
         };
+        let mut made = None;
         if at == 0 && first.kind == Kind::FileStart {
-            let end = first.header_len() + usize::try_from(first.body_len).unwrap_or(0);
-            let body = data.slice(first.header_len().min(data.len())..end.min(data.len()));
-            let start = snapshot::read_file_start(&content(&first, &body));
-            if start.is_some_and(|(own, _)| own != number) {
+            let start = file_start(&first, &data);
+            made = start.as_ref().and_then(|start| start.bytes);
+            if start.is_some_and(|start| start.number != number) {
                 // A spare whose new name was not durable yet: nothing in it was acknowledged.
                 self.disk.remove(&path).map_err(failed("remove", &path))?;
                 return Ok(None);
@@ -225,7 +274,7 @@ impl Pass<'_> {
             return Err(OpenError::Foreign { file: path });
         }
         let start = first.position - at as u64;
-        Ok(Some(Input { number, store: Store::new(path, file, start, bytes) }))
+        Ok(Some(Input { number, store: Store::new(path, file, start, bytes), made }))
     }
 
     /// Indexes what was moved out of files that may be gone.
@@ -247,7 +296,12 @@ impl Pass<'_> {
             let state = &mut self.found.state;
             state.next_segment = state.next_segment.max(number + 1);
             // Without a journal nobody knows the streams: the file is left for a human.
-            let Some(journal) = self.found.journal_id else { continue };
+            let Some(journal) = self.found.journal_id else {
+                if self.found.recovery.corrupt.is_empty() {
+                    self.missing(&self.dir.join("journal"), 0, 0);
+                }
+                continue;
+            };
             let file = self.disk.open(&path).map_err(failed("open", &path))?;
             let segment = segment::read(&path, file, journal)?;
             for bad in segment.bad {
@@ -256,7 +310,8 @@ impl Pass<'_> {
                 bytes.truncate(len);
                 let set_aside = set_aside(self.disk, self.dir, &path, bad.start, &bytes);
                 let (file, bytes) = (path.clone(), bad.end - bad.start);
-                self.corrupt(Corrupt { file, at: bad.start, bytes, set_aside, stream: None, offsets: None });
+                let (damage, at) = (Damage::Content, bad.start);
+                self.corrupt(Corrupt { damage, file, at, bytes, set_aside, stream: None, offsets: None });
             }
             self.moved.extend(segment.frames);
             self.found.state.segments.push(Segment { store: segment.store, until: segment.until });
@@ -287,6 +342,9 @@ impl Pass<'_> {
             }
         };
         self.closed = false;
+        // Only of the last file its end counts.
+        let cut = if next.is_none() { input.cut() } else { 0 };
+        let mut told = false;
         let mut valid = start;
         let mut torn: Option<Torn> = None;
         let mut scan = Scan::new(data, start, journal, end);
@@ -296,11 +354,13 @@ impl Pass<'_> {
             if let Some(torn) = &mut torn {
                 torn.bytes = stop - torn.at;
                 torn.records = torn.records.zip(records).map(|(a, b)| a + b);
-            } else if !event.ok && start + event.at >= known {
+            } else if !event.ok && start + event.at >= known && cut == 0 {
                 let file = input.store.path.clone();
                 torn = Some(Torn { file, at: event.at, bytes: stop - event.at, records });
             } else {
-                valid = start + event.at + event.len;
+                // Where a file was cut, its last frame may end anywhere.
+                valid = start + (event.at + event.len).next_multiple_of(limits::ALIGN);
+                told = !event.ok;
                 self.event(input, data, &event);
             }
         }
@@ -309,6 +369,10 @@ impl Pass<'_> {
             self.found.recovery.torn.push(torn);
         } else if next.is_some() && tail < end {
             self.damaged(input, data, tail, end - tail, None);
+        } else if cut > 0 && !self.closed {
+            if !told {
+                self.damaged(input, data, tail, (data.len() as u64 + cut).saturating_sub(tail), None);
+            }
         } else if next.is_none() {
             let rest = data.get(usize::try_from(tail).unwrap_or(usize::MAX)..).unwrap_or_default();
             let ours = u64_at(rest, 40).is_none_or(|position| position == start + tail);
@@ -341,8 +405,8 @@ impl Pass<'_> {
         }
         match header.kind {
             Kind::FileStart => {
-                if let Some((_, next)) = snapshot::read_file_start(&content) {
-                    self.found.state.next_stream = self.found.state.next_stream.max(next);
+                if let Some(start) = snapshot::read_file_start(&content) {
+                    self.found.state.next_stream = self.found.state.next_stream.max(start.next_stream);
                 }
             }
             Kind::StreamCreated | Kind::Snapshot => {
@@ -384,8 +448,8 @@ impl Pass<'_> {
     fn damaged(&mut self, input: &Input, data: &Bytes, at: u64, len: u64, header: Option<&Header>) {
         let from = usize::try_from(at).unwrap_or(usize::MAX).min(data.len());
         let to = usize::try_from(at + len).unwrap_or(usize::MAX).min(data.len());
-        let set_aside =
-            set_aside(self.disk, self.dir, &input.store.path, at, data.get(from..to).unwrap_or_default());
+        let bytes = data.get(from..to).filter(|bytes| !bytes.is_empty());
+        let set_aside = bytes.and_then(|bytes| set_aside(self.disk, self.dir, &input.store.path, at, bytes));
         let stream = header.and_then(|h| self.found.state.streams.get_mut(&h.stream));
         let offsets = header.filter(|h| h.kind == Kind::Records).map(|h| h.base..h.until);
         let key = stream.map(|stream| {
@@ -396,12 +460,17 @@ impl Pass<'_> {
             }
             stream.core.key.clone()
         });
-        let file = input.store.path.clone();
-        self.corrupt(Corrupt { file, at, bytes: len, set_aside, stream: key, offsets });
+        let (damage, file) = (input.damage(), input.store.path.clone());
+        self.corrupt(Corrupt { damage, file, at, bytes: len, set_aside, stream: key, offsets });
     }
 
+    fn missing(&mut self, dir: &Path, at: u64, bytes: u64) {
+        let (damage, file) = (Damage::Missing, dir.to_owned());
+        self.corrupt(Corrupt { damage, file, at, bytes, set_aside: None, stream: None, offsets: None });
+    }
+
+    /// Who opens the journal says it to people.
     fn corrupt(&mut self, corrupt: Corrupt) {
-        tracing::error!(file = %corrupt.file.display(), at = corrupt.at, bytes = corrupt.bytes, "journal is corrupt");
         self.found.recovery.corrupt.push(corrupt);
     }
 
@@ -450,8 +519,8 @@ impl Pass<'_> {
         let bytes = bytes.get(..len).unwrap_or_default();
         let set_aside = set_aside(self.disk, self.dir, &frame.store.path, frame.at, bytes);
         let file = frame.store.path.clone();
-        let bytes = u64::from(frame.len);
-        self.corrupt(Corrupt { file, at: frame.at, bytes, set_aside, stream: None, offsets });
+        let (damage, bytes) = (Damage::Content, u64::from(frame.len));
+        self.corrupt(Corrupt { damage, file, at: frame.at, bytes, set_aside, stream: None, offsets });
     }
 
     /// Puts frames from segments where they belong: before and between those of the journal. One that is in both

@@ -185,9 +185,11 @@ fn copy(shared: &Shared, path: &Path, frames: &[(u32, FrameRef)]) -> io::Result<
             places.push(Some(written + start as u64));
         } else {
             let aside = set_aside(shared.disk.as_ref(), &shared.dir, &frame.store.path, frame.at, bytes);
+            shared.counters.corruptions.fetch_add(1, Ordering::Relaxed);
             tracing::error!(
-                file = %frame.store.path.display(), at = frame.at, bytes = frame.len, set_aside = ?aside,
-                "journal is corrupt"
+                file = %frame.store.path.display(), at = frame.at, bytes = frame.len,
+                set_aside = aside.as_ref().map(|copy| tracing::field::display(copy.display())),
+                "corrupt bytes in the journal were set aside"
             );
             places.push(None);
             buffer.truncate(start);

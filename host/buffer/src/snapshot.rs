@@ -19,18 +19,28 @@ pub(crate) fn take_key(take: &mut Take<'_>) -> Option<StreamKey> {
     Some(StreamKey { tenant, name })
 }
 
-pub(crate) fn file_start(number: u64, next_stream: u32, snapshots: usize) -> Vec<u8> {
+/// What a file says of itself.
+pub(crate) struct FileStart {
+    pub(crate) number: u64,
+    pub(crate) next_stream: u32,
+    /// The file's length when it got its name, if the file says so: from then on it never gets shorter.
+    pub(crate) bytes: Option<u64>,
+}
+
+pub(crate) fn file_start(number: u64, next_stream: u32, snapshots: usize, bytes: u64) -> Vec<u8> {
     let mut out = Vec::new();
     put_u64(&mut out, number);
     put_u32(&mut out, next_stream);
     put_u32(&mut out, u32::try_from(snapshots).unwrap_or(u32::MAX));
+    put_u64(&mut out, bytes);
     out
 }
 
-/// File number and next stream id.
-pub(crate) fn read_file_start(content: &[u8]) -> Option<(u64, u32)> {
+pub(crate) fn read_file_start(content: &[u8]) -> Option<FileStart> {
     let mut take = Take(content);
-    Some((take.u64()?, take.u32()?))
+    let (number, next_stream) = (take.u64()?, take.u32()?);
+    let bytes = take.u32().and_then(|_snapshots| take.u64());
+    Some(FileStart { number, next_stream, bytes })
 }
 
 pub(crate) fn of_stream(state: &StreamState) -> (Header, Body) {

@@ -245,6 +245,7 @@ pub(crate) struct Counters {
     pub(crate) largest_group_frames: AtomicU64,
     pub(crate) failed_syncs: AtomicU64,
     pub(crate) failed_writes: AtomicU64,
+    pub(crate) corruptions: AtomicU64,
 }
 
 /// Everything that handles and writer share.

@@ -96,7 +96,8 @@ async fn serve(settings: Settings, drain_timeout: Duration) -> Result<ExitCode> 
         tracing::info!("every stream has ended");
     } else {
         tracing::info!(
-            waiting_for = host.waiting(), within = ?drain_timeout,
+            waiting_for = host.waiting(),
+            within_ms = u64::try_from(drain_timeout.as_millis()).unwrap_or(u64::MAX),
             "stopping when everything is delivered; a second signal stops at once"
         );
     }

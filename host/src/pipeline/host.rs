@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use wasmill_buffer::{Durability, Journal, Options, Recovery};
+use wasmill_buffer::{Damage, Durability, Journal, Options, Recovery};
 use wasmill_catalog::{Catalog, CatalogStats, PluginState};
 use wasmill_config::{self as config, Settings};
 use wasmill_deliver::SyncCount;
@@ -287,13 +287,21 @@ fn report(recovery: &Recovery, settings: &Settings) {
     for torn in &recovery.torn {
         tracing::warn!(
             file = %torn.file.display(), at = torn.at, bytes = torn.bytes, records = torn.records,
-            "a torn tail was cut; nothing of it was acknowledged"
+            "a torn tail was cut, as a crash leaves it; nothing says that it was acknowledged"
         );
     }
     for corrupt in &recovery.corrupt {
+        let what = match corrupt.damage {
+            Damage::Content => "corrupt bytes in the journal were set aside",
+            Damage::Cut => "records may have been lost: the file was cut from outside",
+            Damage::Missing => "records may have been lost: a journal file was removed from outside",
+        };
+        let offsets = corrupt.offsets.as_ref();
         tracing::error!(
-            file = %corrupt.file.display(), at = corrupt.at, bytes = corrupt.bytes, offsets = ?corrupt.offsets,
-            stream = ?corrupt.stream, set_aside = ?corrupt.set_aside, "corrupt bytes in the journal were set aside"
+            file = %corrupt.file.display(), at = corrupt.at, bytes = corrupt.bytes,
+            from = offsets.map(|offsets| offsets.start), to = offsets.map(|offsets| offsets.end),
+            stream = corrupt.stream.as_ref().map(|stream| stream.name.as_str()),
+            set_aside = corrupt.set_aside.as_ref().map(|copy| tracing::field::display(copy.display())), "{what}"
         );
     }
     for (stream, lost) in &recovery.lost {

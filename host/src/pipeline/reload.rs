@@ -356,7 +356,7 @@ impl Slot {
             Ok(plugins) => plugins,
             Err(problems) => {
                 let reasons: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
-                tracing::debug!(stream = %plan.stream, ?reasons, "plugins are not all there, going on as before");
+                tracing::debug!(stream = %plan.stream, reasons = reasons.join("; "), "plugins are not all there, going on as before");
                 return;
             }
         };

@@ -351,7 +351,7 @@ impl StreamTask {
         self.withdraw();
         if done.version.generation == self.current.generation {
             tracing::error!(
-                stream = %self.context.name, reason, plugins = ?self.current.digests, example = example(&done.letters),
+                stream = %self.context.name, reason, plugins = self.current.digests.join(", "), example = example(&done.letters),
                 "plugins fail too many records: the version before takes over, or the stream pauses until there is another"
             );
             self.halt = Halt::BadVersion;
@@ -388,7 +388,7 @@ impl StreamTask {
         }
         self.context.stats.with_transforms(|transforms| next.name_transforms(transforms));
         self.context.stats.reloads.add(1);
-        tracing::info!(stream = %self.context.name, plugins = ?next.digests, from = self.intake.read(), "plugins reloaded");
+        tracing::info!(stream = %self.context.name, plugins = next.digests.join(", "), from = self.intake.read(), "plugins reloaded");
         self.current = next;
     }
 

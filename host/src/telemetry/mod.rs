@@ -6,6 +6,7 @@
 
 pub mod metrics;
 mod plugin_log;
+mod text;
 
 use std::io::IsTerminal;
 
@@ -65,7 +66,10 @@ pub fn start_log(options: &LogOptions, writer: Option<BoxMakeWriter>) -> Result<
     let writer = writer.unwrap_or_else(|| BoxMakeWriter::new(std::io::stderr));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match options.format {
-        LogFormat::Text => tracing::subscriber::set_global_default(log.with_ansi(colours).finish())?,
+        LogFormat::Text => {
+            let log = log.with_ansi(colours).fmt_fields(text::TextFields);
+            tracing::subscriber::set_global_default(log.finish())?;
+        }
         LogFormat::Json => {
             let log = log.json().flatten_event(true).with_current_span(true).with_span_list(false);
             tracing::subscriber::set_global_default(log.finish())?;

@@ -32,8 +32,8 @@ impl Writer {
         {
             return Err(error);
         }
-        let head = self.head();
         let least = self.shared.options.file_bytes;
+        let mut head = self.head(least);
         let bytes = least.max((head.len() as u64 + need).next_multiple_of(4096));
         let dir = self.shared.journal_dir();
         let spare = if bytes == least { self.spare(frees)? } else { None };
@@ -44,6 +44,11 @@ impl Writer {
             None => self.shared.disk.create(&path, bytes, false),
         };
         let placed = file.and_then(|file| {
+            // Not every file system reserves space.
+            let len = file.len()?;
+            if len != least {
+                head = self.head(len);
+            }
             write_full(file.as_ref(), &mut [IoSlice::new(&head)], 0)?;
             file.sync()?;
             self.shared.disk.rename(&path, &name)?;
@@ -146,11 +151,11 @@ impl Writer {
         if waits { result } else { Ok(()) }
     }
 
-    /// A file's first frames.
-    fn head(&self) -> Vec<u8> {
+    /// The first frames of a file of this length.
+    fn head(&self, bytes: u64) -> Vec<u8> {
         let state = self.shared.state();
         let mut start = Header::new(Kind::FileStart);
-        let content = snapshot::file_start(self.number, state.next_stream, state.streams.len());
+        let content = snapshot::file_start(self.number, state.next_stream, state.streams.len(), bytes);
         let body = Body::of_content(&mut start, content.into());
         let frames = std::iter::once((start, body)).chain(state.streams.values().map(snapshot::of_stream));
         let mut out = Vec::new();

@@ -219,6 +219,7 @@ impl Families {
             (JournalSyncs, journal.syncs),
             (JournalFailedSyncs, journal.failed_syncs),
             (JournalFailedWrites, journal.failed_writes),
+            (JournalCorruptions, journal.corruptions),
             (JournalBytesWritten, journal.bytes_written),
             (JournalGroups, journal.groups),
             (JournalFrames, journal.frames),

@@ -107,6 +107,7 @@ table! {
     JournalSyncs Counter "wasmill_journal_syncs_total" "Syncs to disk."
     JournalFailedSyncs Counter "wasmill_journal_failed_syncs_total" "Syncs that failed."
     JournalFailedWrites Counter "wasmill_journal_failed_writes_total" "Writes that failed."
+    JournalCorruptions Counter "wasmill_journal_corruptions_total" "Places where journal or segments are damaged, cut or missing, those found at the start included."
     JournalBytesWritten Counter "wasmill_journal_written_bytes_total" "Bytes that were written."
     JournalGroups Counter "wasmill_journal_groups_total" "Groups of frames that shared one write and one sync."
     JournalFrames Counter "wasmill_journal_frames_total" "Frames that were written."
