@@ -137,8 +137,7 @@ impl Intake {
             context.stats.records_lost_to_corruption.add(lost.end - lost.start);
         }
         for frame in found.frames {
-            self.waiting.bytes += frame.payload.len();
-            self.waiting.frames.push_back(frame);
+            self.waiting.push(frame, self.read);
         }
         self.read = self.read.max(found.next_offset);
         Ok(())
@@ -163,6 +162,18 @@ impl Intake {
 }
 
 impl Waiting {
+    /// Adds a frame, which may begin before what is wanted of it: an outcome can end within a frame.
+    fn push(&mut self, frame: Arc<Frame>, from: u64) {
+        let before = usize::try_from(from.saturating_sub(frame.base_offset)).unwrap_or(usize::MAX);
+        let before = before.min(frame.ends.len());
+        self.bytes += frame.payload.len();
+        if before > 0 && self.frames.is_empty() {
+            self.row = before;
+            self.bytes -= frame.ends[before - 1] as usize;
+        }
+        self.frames.push_back(frame);
+    }
+
     /// The next slice of about `bytes`: whole frames as long as they fit, or a part of one that does not. A gap in
     /// the offsets ends a slice, so that it covers what it says.
     fn cut(&mut self, bytes: usize) -> Option<Cut> {
@@ -224,10 +235,13 @@ mod tests {
     }
 
     fn cuts(frames: Vec<Arc<Frame>>, bytes: usize) -> Vec<(u64, u64)> {
+        cuts_from(0, frames, bytes)
+    }
+
+    fn cuts_from(from: u64, frames: Vec<Arc<Frame>>, bytes: usize) -> Vec<(u64, u64)> {
         let mut waiting = Waiting::default();
         for frame in frames {
-            waiting.bytes += frame.payload.len();
-            waiting.frames.push_back(frame);
+            waiting.push(frame, from);
         }
         let cuts = std::iter::from_fn(|| waiting.cut(bytes)).map(|cut| (cut.from, cut.to)).collect();
         assert_eq!((waiting.bytes, waiting.frames.len()), (0, 0));
@@ -242,6 +256,18 @@ mod tests {
     #[test]
     fn cut_frame_over_the_limit_is_taken_in_parts_and_a_large_record_alone() {
         assert_eq!(cuts(vec![frame(5, &[10, 10, 90, 10])], 25), [(5, 7), (7, 8), (8, 9)]);
+    }
+
+    #[test]
+    fn cut_begins_within_a_frame_where_the_outcome_before_ended() {
+        let frames = || vec![frame(5, &[10, 0, 90, 10]), frame(9, &[10])];
+        for from in 0..=5 {
+            assert_eq!(cuts_from(from, frames(), 1000), [(5, 10)]);
+        }
+        for from in 6..=8 {
+            assert_eq!(cuts_from(from, frames(), 1000), [(from, 10)]);
+        }
+        assert_eq!(cuts_from(6, frames(), 95), [(6, 8), (8, 10)]);
     }
 
     #[test]

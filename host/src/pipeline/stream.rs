@@ -128,6 +128,8 @@ pub(crate) enum StreamError {
     SliceLost,
     #[error("slice {from}..{to} does not balance: {counts:?}, {rows} rows")]
     Unbalanced { from: u64, to: u64, counts: Counts, rows: u64 },
+    #[error("slice {from}..{to} runs records again that have a verdict, up to {gathered}")]
+    Repeated { from: u64, to: u64, gathered: u64 },
     #[error("write the last checkpoint")]
     Checkpoint(#[source] AppendError),
     #[error("the buffer is closed")]
@@ -280,6 +282,9 @@ impl StreamTask {
         if let Some((transform, fault)) = done.unrunnable.take() {
             self.unrunnable(&done.version, transform, &fault);
             return Ok(());
+        }
+        if done.from < self.gathered {
+            return Err(StreamError::Repeated { from: done.from, to: done.to, gathered: self.gathered });
         }
         let rows = done.pieces.iter().map(|(_, piece)| piece.records).sum();
         if !done.counts.balanced() || done.counts.emitted != rows {

@@ -107,6 +107,34 @@ fn nothing_is_visible_outside_before_its_outcome_is_durable() {
 }
 
 #[test]
+fn record_before_the_end_of_an_outcome_that_ends_within_an_append_is_not_run_again() {
+    let scratch = Scratch::new(
+        r#"
+        [streams.events]
+        source = { type = "http" }
+        outputs = [{ type = "directory", path = "out", size = "4KiB", interval = "1h" }]
+        "#,
+    );
+    const RECORDS: u64 = 20_000;
+    let (mut sent, mut within) = (0, 0);
+    for round in 0..50 {
+        let host = Running::start(&scratch.config(), COMPILER);
+        host.push("events", &numbered(sent, RECORDS));
+        sent += RECORDS;
+        let processed = || host.stats("events").processed.get();
+        wait_until("an outcome is durable", || processed() > 0);
+        within += u64::from(processed() % RECORDS != 0);
+        host.crash();
+        if round >= 2 && within >= 3 {
+            break;
+        }
+    }
+    assert!(within > 0, "no crash came within an append");
+    Running::start(&scratch.config(), COMPILER).drain();
+    assert_eq!(objects::numbers(&scratch.out(), "n"), (0..sent).collect::<Vec<_>>());
+}
+
+#[test]
 fn offsets_and_batch_ids_are_never_used_again() {
     let scratch = Scratch::new(
         r#"
