@@ -2,7 +2,8 @@
 //!
 //! It owns accepting, the bound on connections, and back-pressure: a connection is not read while its
 //! lines wait for the buffer. A line over the limit ends its connection with a logged reason; a last
-//! line without a line feed is a record. It never answers, because the protocol has no answers.
+//! line without a line feed is a record when the client ends the connection in order, and is left out when the
+//! connection breaks or the host stops. It never answers, because the protocol has no answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -106,9 +107,11 @@ async fn read<A: Append>(
 ) {
     let mut splitter = Splitter::new(max_record, 0);
     loop {
+        // Only the client's own end makes a record of a line without a line feed: where we stop or the connection
+        // breaks, it may be the first half of one.
         let read = tokio::select! {
             biased;
-            () = stop.cancelled() => Ok(0),
+            () = stop.cancelled() => return,
             read = socket.read(splitter.space()) => read,
         };
         let (lines, last) = match read {
@@ -116,7 +119,7 @@ async fn read<A: Append>(
             Ok(read) => (splitter.take(read), false),
             Err(error) => {
                 tracing::debug!(%peer, %error, "connection failed");
-                (splitter.finish(), true)
+                return;
             }
         };
         let too_long = lines.too_long.first().copied();

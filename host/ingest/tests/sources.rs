@@ -247,6 +247,24 @@ async fn reader_of_lines_ends_with_its_last_partial_line() {
 }
 
 #[tokio::test]
+async fn tcp_line_that_is_half_there_at_a_stop_is_no_record() {
+    let memory = Memory::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let limits = TcpOptions { max_record: 100, max_connections: 8 };
+    let source = TcpSource::new(listener, limits, Arc::clone(&memory));
+    let address = source.local_address().unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(source.run(stop.clone()));
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    // In one piece, so that the half line was read when the whole one is there.
+    client.write_all(b"whole\nhal").await.unwrap();
+    assert_eq!(memory.wait_for(1).await, ["whole"]);
+    stop.cancel();
+    task.await.unwrap();
+    assert_eq!(memory.records(), ["whole"]);
+}
+
+#[tokio::test]
 async fn tcp_connection_gives_lines_and_is_closed_over_the_limit() {
     let memory = Memory::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
