@@ -1,4 +1,5 @@
-//! A blocking HTTP/1.1 client, as small as black-box tests need it: one request, one answer, with a deadline.
+//! A blocking HTTP/1.1 client, as small as black-box tests need it: one request, one answer, with a deadline; one
+//! request a connection, or many one after another.
 //!
 //! It shows what went over the wire; it refuses to follow, retry or pool anything.
 
@@ -70,6 +71,44 @@ fn parse(answer: &[u8]) -> Result<Answer> {
         bail!("the answer broke off: {} of {length} bytes", answer.body.len());
     }
     Ok(answer)
+}
+
+/// A connection that is kept for one request after another.
+pub struct Connection {
+    socket: TcpStream,
+    to: SocketAddr,
+}
+
+impl Connection {
+    pub fn open(to: SocketAddr) -> Result<Connection> {
+        let socket = TcpStream::connect_timeout(&to, TIMEOUT).context("connect")?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        socket.set_write_timeout(Some(TIMEOUT))?;
+        socket.set_nodelay(true)?;
+        Ok(Connection { socket, to })
+    }
+
+    /// Pushes an NDJSON body. After an error nobody knows what became of it, and the connection is of no more use.
+    pub fn push(&mut self, stream: &str, body: &str) -> Result<Answer> {
+        let head = format!(
+            "POST /v1/streams/{stream}/records HTTP/1.1\r\nhost: {}\r\ncontent-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
+            self.to,
+            body.len()
+        );
+        self.socket.write_all(head.as_bytes()).and_then(|()| self.socket.write_all(body.as_bytes()))?;
+        let mut answer = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            let read = self.socket.read(&mut piece).context("receive")?;
+            anyhow::ensure!(read > 0, "the connection was closed without a whole answer");
+            answer.extend_from_slice(piece.get(..read).unwrap_or_default());
+            let ended = answer.windows(4).any(|four| four == b"\r\n\r\n");
+            // It says how long its body is; what is shorter has not come whole yet.
+            if ended && let Ok(answer) = parse(&answer) {
+                return Ok(answer);
+            }
+        }
+    }
 }
 
 pub fn get(to: SocketAddr, path: &str) -> Result<Answer> {

@@ -50,7 +50,7 @@ fn error(at: i32, len: i32) -> String {
 impl Guest {
     /// Does nothing: every record passes. Plugins with different `salt` have different digests.
     pub fn pass(salt: u32) -> Guest {
-        Guest { items: format!("(data (i32.const 2048) \"{salt}\")"), ..Guest::default() }
+        Guest::default().salted(salt)
     }
 
     /// By the first byte of a record: `x` traps, `l` loops for ever, `m` takes memory until there is none, `z` gives an
@@ -183,6 +183,103 @@ impl Guest {
         }
     }
 
+    /// Every record says what becomes of it, in the byte at `at`: `d` drops it, `f` fails it with the reason `no`, `x`
+    /// traps, `e` returns an error; everything else passes.
+    pub fn obey(at: u32) -> Guest {
+        let when = |byte: char, body: &str| {
+            let byte = u32::from(byte);
+            format!("(if (i32.eq (global.get $byte) (i32.const {byte})) (then {body}))")
+        };
+        let fail = "
+            (i32.store (i32.add (local.get $k) (i32.mul (local.get $m) (i32.const 4))) (local.get $i))
+            (i32.store16 (i32.add (global.get $texts) (i32.mul (local.get $m) (i32.const 2))) (i32.const 28526))
+            (local.set $m (i32.add (local.get $m) (i32.const 1)))
+            (i32.store (i32.add (global.get $ends) (i32.mul (i32.sub (local.get $m) (i32.const 1)) (i32.const 4)))
+              (i32.mul (local.get $m) (i32.const 2)))";
+        let body = [
+            format!("(global.set $byte (call $at (local.get $i) (i32.const {at})))"),
+            when('x', "unreachable"),
+            when('e', &error(1024, 12)),
+            when('f', fail),
+            "(i32.store8 (i32.add (local.get $j) (local.get $i)) (i32.ne (global.get $byte) (i32.const 100)))"
+                .to_owned(),
+        ];
+        Guest {
+            items: "(data (i32.const 1024) \"no e, please\")
+              (global $byte (mut i32) (i32.const 0))
+              (global $texts (mut i32) (i32.const 0)) (global $ends (mut i32) (i32.const 0))"
+                .to_owned(),
+            process: format!(
+                "(local.set $j (call $alloc (local.get $n)))
+                 (local.set $k (call $alloc (i32.mul (local.get $n) (i32.const 4))))
+                 (global.set $texts (call $alloc (i32.mul (local.get $n) (i32.const 2))))
+                 (global.set $ends (call $alloc (i32.mul (local.get $n) (i32.const 4))))
+                 {}
+                 (call $keep (local.get $rows) (local.get $j) (local.get $n))
+                 (call $fail (local.get $rows) (local.get $k) (local.get $m)
+                   (global.get $texts) (i32.mul (local.get $m) (i32.const 2)) (global.get $ends) (local.get $m))",
+                each(&body.join("\n"))
+            ),
+            ..Guest::default()
+        }
+    }
+
+    /// Every record says where it goes: in the byte at `to` the output, one of `outputs` or else the default, whose rows
+    /// have the byte at `key` as their value of the partition key `k`.
+    pub fn place(to: u32, key: u32, outputs: &str) -> Guest {
+        let (mut globals, mut configure, mut choose) =
+            (String::new(), String::new(), "(i32.const 0)".to_owned());
+        for (number, (name, at)) in outputs.bytes().zip(1024..).enumerate() {
+            globals.push_str(&format!("(global $output-{number} (mut i32) (i32.const 0))"));
+            configure.push_str(&format!(
+                "(call $output (i32.const {at}) (i32.const 1) (i32.const 48))
+                 (if (i32.load8_u (i32.const 48)) (then unreachable))
+                 (global.set $output-{number} (i32.load (i32.const 52)))"
+            ));
+            choose = format!(
+                "(if (result i32) (i32.eq (call $at (local.get $i) (i32.const {to})) (i32.const {name}))
+                   (then (global.get $output-{number})) (else {choose}))"
+            );
+        }
+        let body = format!(
+            "(i32.store (i32.add (local.get $j) (i32.mul (local.get $i) (i32.const 4))) {choose})
+             (i32.store8 (i32.add (local.get $k) (local.get $i))
+               (select (i32.const 0) (i32.const 3)
+                 (i32.load (i32.add (local.get $j) (i32.mul (local.get $i) (i32.const 4))))))
+             (if (i32.eqz (i32.load (i32.add (local.get $j) (i32.mul (local.get $i) (i32.const 4)))))
+               (then
+                 (i32.store8 (i32.add (local.get $m) (global.get $keys)) (call $at (local.get $i) (i32.const {key})))
+                 (global.set $keys (i32.add (global.get $keys) (i32.const 1)))))
+             (i32.store (i32.add (global.get $ends) (i32.mul (local.get $i) (i32.const 4))) (global.get $keys))"
+        );
+        Guest {
+            items: format!(
+                "(data (i32.const 1024) \"{outputs}\") (data (i32.const 1056) \"k\")
+                 (global $keys (mut i32) (i32.const 0)) (global $ends (mut i32) (i32.const 0)) {globals}"
+            ),
+            configure,
+            process: format!(
+                "(local.set $j (call $alloc (i32.mul (local.get $n) (i32.const 4))))
+                 (local.set $k (call $alloc (local.get $n)))
+                 (local.set $m (call $alloc (local.get $n)))
+                 (global.set $ends (call $alloc (i32.mul (local.get $n) (i32.const 4))))
+                 (global.set $keys (i32.const 0))
+                 {}
+                 (call $route (local.get $rows) (local.get $j) (local.get $n))
+                 (call $partition (local.get $rows) (i32.const 1056) (i32.const 1) (local.get $k) (local.get $n)
+                   (local.get $m) (global.get $keys) (global.get $ends) (local.get $n))",
+                each(&body)
+            ),
+        }
+    }
+
+    /// The same plugin as another version: with another digest.
+    #[must_use]
+    pub fn salted(mut self, salt: u32) -> Guest {
+        self.items.push_str(&format!("(data (i32.const 2048) \"{salt}\")"));
+        self
+    }
+
     /// Refuses every configuration.
     pub fn unconfigurable() -> Guest {
         let configure = "
@@ -231,9 +328,13 @@ impl Guest {
               (func $start (param $row i32) (result i32)
                 (if (result i32) (local.get $row)
                   (then (call $end (i32.sub (local.get $row) (i32.const 1)))) (else (i32.const 0))))
+              ;; the byte at $offset of a row, 0 behind its end
+              (func $at (param $row i32) (param $offset i32) (result i32)
+                (local.set $offset (i32.add (local.get $offset) (call $start (local.get $row))))
+                (if (i32.ge_u (local.get $offset) (call $end (local.get $row))) (then (return (i32.const 0))))
+                (i32.load8_u (i32.add (i32.load (i32.const 32)) (local.get $offset))))
               (func $first (param $row i32) (result i32)
-                (if (i32.eq (call $start (local.get $row)) (call $end (local.get $row))) (then (return (i32.const 0))))
-                (i32.load8_u (i32.add (i32.load (i32.const 32)) (call $start (local.get $row)))))
+                (call $at (local.get $row) (i32.const 0)))
               (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
                 (call $alloc (local.get 3)))
               (func (export "wasmill:plugin/transform@0.1.0#configure") (param $config i32) (param $config-len i32) (result i32)

@@ -74,6 +74,16 @@ impl Program {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether a log line has this text by now.
+    pub fn says(&self, text: &str) -> bool {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|line| line.contains(text))
+    }
+
+    /// How it ended, if it has.
+    pub fn end(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our own child")
+    }
+
     /// The first log line with this text.
     pub fn wait_for_log(&self, text: &str) -> String {
         wait_for(&format!("the log line {text:?}"), || {
@@ -113,10 +123,13 @@ impl Program {
         status
     }
 
-    /// Ends it as a power cut would, as far as a process can see.
-    pub fn kill(mut self) {
-        self.signal(Signal::KILL);
+    /// Ends it as a power cut would, as far as a process can see. Returns its log.
+    pub fn kill(mut self) -> Vec<String> {
+        if self.end().is_none() {
+            self.signal(Signal::KILL);
+        }
         self.ended();
+        self.log()
     }
 
     /// SIGTERM, and an orderly end.

@@ -70,8 +70,20 @@ impl Scratch {
 
     /// Dead letters of a stream, in the order in which they were kept.
     pub fn letters(&self, stream: &str) -> Vec<Value> {
-        let file = self.path("data/dead-letters/default").join(stream).join("letters.ndjson");
-        let text = fs::read_to_string(file).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).expect("a letter")).collect()
+        let texts = letters(&self.path("data"), stream).into_iter().flat_map(fs::read_to_string);
+        let lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+        lines.map(|line| serde_json::from_str(&line).expect("a letter")).collect()
     }
+}
+
+/// The files with the dead letters of a stream in a data directory, in their order; a letter a line.
+pub fn letters(data: &Path, stream: &str) -> Vec<PathBuf> {
+    let mut found = crate::objects::files(&data.join("dead-letters/default").join(stream));
+    let name = |file: &PathBuf| file.file_name().map(|name| name.to_string_lossy().into_owned());
+    found.retain(|file| {
+        name(file).is_some_and(|name| name.starts_with("letters") && name.ends_with(".ndjson"))
+    });
+    // `letters.ndjson` before those with numbers.
+    found.sort_by_key(|file| (file.as_os_str().len(), file.clone()));
+    found
 }

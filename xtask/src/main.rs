@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | plugins | test | ci | bench | generate`.
+//! The project's own commands: `cargo xtask demo | plugins | test | ci | bench | torture | generate`.
 //!
 //! This file owns the command line and nothing else: each command is a module that can be read alone.
 //! It is a program for people who work on the project, so it talks on the terminal: what it does and why
@@ -15,6 +15,7 @@ mod process;
 mod project;
 mod suite;
 mod toolchain;
+mod torture;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,6 +59,8 @@ enum Command {
     Ci,
     /// Measure what everything costs: a table, and with --json one object with every figure
     Bench(bench::Arguments),
+    /// Kill a host under load again and again while everything around it misbehaves, and account for every record
+    Torture(torture::Arguments),
     /// Write a realistic access log (combined format) to stdout or a file
     Generate {
         /// Lines to write
@@ -96,6 +99,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test { filter, fast } => suite::test(&Project::find()?, filter.as_deref(), fast),
         Command::Ci => suite::ci(&Project::find()?),
         Command::Bench(arguments) => bench::run(&Project::find()?, &arguments),
+        Command::Torture(arguments) => torture::run(&Project::find()?, &arguments),
         Command::Generate { records, seed, out } => generate::write_to(records, seed, out.as_deref()),
     }
 }

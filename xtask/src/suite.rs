@@ -73,7 +73,7 @@ fn run_tests(project: &Project, filter: Option<&str>, fast: bool, nextest: bool)
         command.args(["--no-fail-fast", "--no-tests=pass"]);
     }
     if fast {
-        command.args(["--lib", "--bins", "--exclude", "wasmill-tests"]);
+        command.args(["--lib", "--bins", "--exclude", "wasmill-tests", "--exclude", "wasmill-torture"]);
     }
     if let Some(filter) = filter {
         command.arg(filter);

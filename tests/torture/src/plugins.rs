@@ -1,0 +1,117 @@
+//! Plugins that come and go while records pass: good versions by renaming and in place, and broken ones.
+//!
+//! All good versions do the same to every record but for the stamp; a broken one must never be used. A host does not
+//! start with a broken one, so there is none, and none half written, while it starts.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use wasmill_tests::guest::Guest;
+
+use crate::events::{Event, Events};
+use crate::record::{KEY_AT, OUTPUT_AT, VERDICT_AT};
+
+/// In the order of the chain.
+pub const NAMES: [&str; 3] = ["obey", "stamp", "place"];
+const STAMPS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// Puts plugins into a directory.
+pub struct Deployer<'a> {
+    pub dir: &'a Path,
+    pub seed: u64,
+    pub events: &'a Events,
+    /// Names whose file is broken; held while a host starts.
+    pub broken: Mutex<Broken>,
+}
+
+pub type Broken = BTreeSet<&'static str>;
+
+impl Deployer<'_> {
+    fn good(name: &str, salt: u32) -> Vec<u8> {
+        let stamp = STAMPS.get(salt as usize % STAMPS.len()).copied().unwrap_or(b'0');
+        let guest = match name {
+            "obey" => Guest::obey(VERDICT_AT),
+            "place" => Guest::place(OUTPUT_AT, KEY_AT, "sbh"),
+            _ => Guest::stamp(stamp.into()),
+        };
+        guest.salted(salt).wasm()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.wasm"))
+    }
+
+    fn rename(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let part = self.dir.join(format!(".{name}.part"));
+        fs::write(&part, bytes).with_context(|| format!("write {}", part.display()))?;
+        Ok(fs::rename(&part, self.file(name))?)
+    }
+
+    /// As a careless copy does: what is there is cut, and the new bytes come piece by piece.
+    fn in_place(&self, name: &str, bytes: &[u8], pause: Duration) -> Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(self.file(name))?;
+        let (one, other) = bytes.split_at(bytes.len() / 2);
+        file.write_all(one)?;
+        std::thread::park_timeout(pause);
+        Ok(file.write_all(other)?)
+    }
+
+    /// A good version of each, by renaming.
+    pub fn all(&self, salt: u32) -> Result<()> {
+        NAMES.iter().try_for_each(|name| self.rename(name, &Self::good(name, salt)))
+    }
+
+    /// Puts good versions in place of broken ones. Until what it returns is dropped there come no others.
+    pub fn mend(&self, salt: u32) -> Result<MutexGuard<'_, Broken>> {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in std::mem::take(&mut *broken) {
+            self.rename(name, &Self::good(name, salt))?;
+        }
+        Ok(broken)
+    }
+
+    /// Replaces one plugin after another until it is over.
+    pub fn run(&self, over: &AtomicBool) -> Result<()> {
+        let mut rng = SmallRng::seed_from_u64(self.seed ^ 0x706c_7567);
+        for salt in 1.. {
+            let end = Instant::now() + Duration::from_millis(rng.random_range(100..1_500));
+            while Instant::now() < end {
+                if over.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            let name = NAMES[rng.random_range(0..NAMES.len())];
+            let good = Self::good(name, salt);
+            let pause = Duration::from_millis(rng.random_range(0..40));
+            let way = rng.random_range(0..100);
+            // Held by a start: then only what may come at any time.
+            let Some(mut broken) = self.broken.try_lock().ok().filter(|_| way >= 50) else {
+                self.rename(name, &good)?;
+                self.events.happened(Event::PluginReplaced);
+                continue;
+            };
+            broken.insert(name);
+            match way {
+                50..75 => {
+                    self.in_place(name, &good, pause)?;
+                    broken.remove(name);
+                }
+                75..83 => self.rename(name, b"no component at all")?,
+                83..91 => self.rename(name, good.get(..good.len() / 2).unwrap_or_default())?,
+                _ => self.rename(name, &Guest::unconfigurable().salted(salt).wasm())?,
+            }
+            drop(broken);
+            self.events.happened(Event::PluginReplaced);
+        }
+        Ok(())
+    }
+}
