@@ -215,7 +215,7 @@ fn misplaced(encoding: Encoding, body: &[u8], start: usize) -> Option<DecodeErro
         let shown: Vec<String> = found.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         format!("it does not begin as {} does, but with the bytes {}", codec(&encoding), shown.join(" "))
     } else {
-        format!("its end is at byte {start}, and {} more follow", found.len())
+        format!("bytes follow its end, which is at byte {start} of {}", body.len())
     };
     Some(DecodeError::Corrupt { encoding, reason })
 }

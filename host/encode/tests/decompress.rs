@@ -130,11 +130,12 @@ fn decompress_error_says_what_is_wrong() {
         }
         for garbage in [&b"\0"[..], b"\n", b"{}\n", &[0; 512]] {
             let padded = [&body, garbage].concat();
-            let expected = format!("its end is at byte {}, and {} more follow", body.len(), garbage.len());
+            let expected =
+                format!("bytes follow its end, which is at byte {} of {}", body.len(), padded.len());
             assert_eq!(reason(encoding, &padded), expected);
             let second = [&body[..], &body, garbage].concat();
             let expected =
-                format!("its end is at byte {}, and {} more follow", 2 * body.len(), garbage.len());
+                format!("bytes follow its end, which is at byte {} of {}", 2 * body.len(), second.len());
             assert_eq!(reason(encoding, &second), expected);
         }
         // The beginning of another member or frame is one that was cut.

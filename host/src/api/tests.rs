@@ -209,3 +209,24 @@ async fn state_routes_answer() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
     }
 }
+
+#[test]
+fn page_names_every_route_and_code() {
+    let page = include_str!("../../../docs/http.md");
+    let quoted = |text: &'static str, before: &str| -> Vec<&'static str> {
+        text.split(before).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+    };
+    let routes = quoted(include_str!("mod.rs"), ".route(\"");
+    let codes: Vec<&str> = include_str!("error.rs")
+        .split("StatusCode::")
+        .skip(1)
+        .filter_map(|rest| {
+            rest.split_once(", \"").filter(|(name, _)| !name.contains([' ', ';']))?.1.split('"').next()
+        })
+        .collect();
+    assert!(routes.len() >= 6 && codes.len() >= 18, "{routes:?} {codes:?}");
+    for name in routes.iter().chain(&codes) {
+        let named = page.contains(&format!("{name}`"));
+        assert!(named, "docs/http.md does not name {name}");
+    }
+}
