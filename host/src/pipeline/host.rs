@@ -304,13 +304,15 @@ fn report(recovery: &Recovery, settings: &Settings) {
             set_aside = corrupt.set_aside.as_ref().map(|copy| tracing::field::display(copy.display())), "{what}"
         );
     }
-    for (stream, lost) in &recovery.lost {
+    // A stream that runs says itself what it does not find.
+    let runs = |name: &str| settings.streams.iter().any(|known| known.name == name);
+    for (stream, lost) in recovery.lost.iter().filter(|(stream, _)| !runs(&stream.name)) {
         tracing::error!(
             stream = %stream.name, from = lost.start, to = lost.end, "acknowledged records are lost to corruption"
         );
     }
     for stream in &recovery.streams {
-        if !settings.streams.iter().any(|known| known.name == stream.name) {
+        if !runs(&stream.name) {
             tracing::warn!(
                 stream = %stream.name,
                 "the data directory holds a stream that the configuration does not have; its records are kept"

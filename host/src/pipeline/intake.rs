@@ -132,7 +132,7 @@ impl Intake {
         for lost in &found.lost {
             tracing::error!(
                 stream = %context.name, from = lost.start, to = lost.end,
-                "records are lost to corruption of the buffer; what could be saved is set aside"
+                "acknowledged records are lost to corruption of the buffer"
             );
             context.stats.records_lost_to_corruption.add(lost.end - lost.start);
         }
