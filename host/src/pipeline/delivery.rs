@@ -41,6 +41,8 @@ const STOPPED_RETRY: Duration = Duration::from_secs(30);
 pub(crate) struct Finished {
     pub(crate) ready: Ready,
     pub(crate) delivered: bool,
+    /// Its staged file, to be removed when it is durable that nobody needs it.
+    pub(crate) served: Option<PathBuf>,
 }
 
 /// Delivers until `batches` closes and everything taken is finished, or `stop` is cancelled.
@@ -115,7 +117,8 @@ async fn deliver_group(
         _ => (Vec::new(), group),
     };
     for ready in delivered {
-        let done = Finished { ready, delivered: true };
+        // A directory has moved the staged file away.
+        let done = Finished { ready, delivered: true, served: None };
         // The stream has ended: the next start finds the objects in place.
         if finished.send(done).await.is_err() {
             return;
@@ -188,8 +191,8 @@ async fn deliver(
             Ok(()) => {
                 stats.error(None);
                 stats.stopped.store(false, Ordering::Relaxed);
-                discard_staged(context, &context.outputs[number], &ready);
-                return Some(Finished { ready, delivered: true });
+                let served = served(context, &context.outputs[number], &ready);
+                return Some(Finished { ready, delivered: true, served });
             }
             Err(GaveUp::Cancelled) => return None,
             Err(GaveUp::Expired { last, .. }) => last,
@@ -210,8 +213,8 @@ async fn deliver(
         }
         match give_up(context, number, &ready, &error, stop).await {
             Elsewhere::Taken => {
-                discard_staged(context, &context.outputs[number], &ready);
-                return Some(Finished { ready, delivered: false });
+                let served = served(context, &context.outputs[number], &ready);
+                return Some(Finished { ready, delivered: false, served });
             }
             // The staged object is all that there is of the batch: the next start needs it.
             Elsewhere::Cancelled => return None,
@@ -400,10 +403,37 @@ fn meta(context: &StreamContext, output: &Output, ready: &Ready) -> Result<Objec
     })
 }
 
-/// The staged file has served; a directory has moved it away already.
-fn discard_staged(context: &StreamContext, output: &Output, ready: &Ready) {
+/// The staged file has served. Where it is all that there is of the object it is returned, to be removed once it is
+/// durable that nobody needs it: a crash before that delivers again.
+fn served(context: &StreamContext, output: &Output, ready: &Ready) -> Option<PathBuf> {
+    if ready.sealed.inline.is_some() {
+        discard_staged(context, output, ready);
+        return None;
+    }
     let path = output.staging.join(&ready.sealed.staged);
-    if let Err(error) = std::fs::remove_file(&path)
+    path.exists().then_some(path)
+}
+
+/// Removes staged files that have served. What stays is removed by the next start.
+pub(crate) async fn discard(context: &Arc<StreamContext>, served: Vec<PathBuf>) {
+    if served.is_empty() {
+        return;
+    }
+    let context = context.clone();
+    let removed = tokio::task::spawn_blocking(move || {
+        served.iter().for_each(|path| remove(&context, path));
+    });
+    // A panic leaves files behind.
+    drop(removed.await);
+}
+
+fn discard_staged(context: &StreamContext, output: &Output, ready: &Ready) {
+    remove(context, &output.staging.join(&ready.sealed.staged));
+}
+
+/// A directory has moved the file away already.
+fn remove(context: &StreamContext, path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(stream = %context.name, path = %path.display(), %error, "cannot remove a staged object");

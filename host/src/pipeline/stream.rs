@@ -21,7 +21,7 @@ use super::batch::OpenBatches;
 use super::commit::{Commit, CommitError, Committed, Ready};
 use super::context::StreamContext;
 use super::dead_letters::DeadLetter;
-use super::delivery::Finished;
+use super::delivery::{self, Finished};
 use super::intake::Intake;
 use super::judge::Judge;
 use super::ledger::{CheckpointBody, Ledger};
@@ -233,7 +233,7 @@ impl StreamTask {
                     self.gather(done.ok_or(StreamError::SliceLost)?)?;
                 }
                 committed = join(&mut self.commit), if self.commit.is_some() => self.committed(committed),
-                Some(finished) = self.finished.recv() => self.finished(&finished),
+                Some(finished) = self.finished.recv() => self.finished(finished),
                 () = self.context.buffer.durable_past(read), if may_read => {}
                 Ok(()) = self.chains.changed() => self.take_chain(),
                 () = self.drain.cancelled(), if !self.drain.is_cancelled() => {}
@@ -548,7 +548,7 @@ impl StreamTask {
         }
     }
 
-    fn finished(&mut self, finished: &Finished) {
+    fn finished(&mut self, finished: Finished) {
         let sealed = &finished.ready.sealed;
         let stats = &self.context.stats.outputs[sealed.key.output as usize];
         stats.undelivered_batches.sub(1);
@@ -568,7 +568,7 @@ impl StreamTask {
                 "emitted records are not delivered + failed + pending; this is a bug"
             );
         }
-        self.ledger.finished(&finished.ready);
+        self.ledger.finished(&finished.ready, finished.served);
     }
 
     /// The oldest outcome that is still needed.
@@ -613,7 +613,7 @@ impl StreamTask {
         if let Some(mark) = self.ledger.mark() {
             let at = self.committed..self.committed;
             self.context.buffer.entry(EntryKind::Mark, at, mark).await?;
-            self.ledger.marked();
+            delivery::discard(&self.context, self.ledger.marked()).await;
         }
         if !durable && self.checkpoint == next {
             return Ok(());

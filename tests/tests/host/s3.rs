@@ -178,3 +178,29 @@ fn object_that_is_ours_already_counts_as_delivered() {
         assert_eq!(numbers(&root.join("lake")), (0..sent).collect::<Vec<_>>());
     });
 }
+
+#[test]
+fn staged_object_is_kept_until_its_delivery_is_noted() {
+    with_credentials("s3::staged_object_is_kept_until_its_delivery_is_noted", || {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("s3");
+        fs::create_dir_all(root.join("lake")).unwrap();
+        let server = S3Server::start(&root);
+        let scratch = scratch(&server.endpoint(), "interval = \"0s\"");
+        // More than an outcome carries.
+        let filler = "x".repeat(600_000);
+        // Each crash comes when the object has arrived, and mostly before that is noted.
+        for n in 0..6 {
+            let host = Running::start(&scratch.config(), COMPILER);
+            let stats = host.stats("events");
+            host.push("events", &format!("{{\"n\":{n},\"filler\":\"{filler}\"}}"));
+            wait_until("it is delivered", || {
+                stats.processed.get() == 1 && stats.outputs[0].pending.get() == 0
+            });
+            host.crash();
+        }
+        Running::start(&scratch.config(), COMPILER).drain();
+        assert_eq!(numbers(&root.join("lake")), (0..6).collect::<Vec<_>>());
+        assert!(objects::files(&scratch.path("data/spool")).is_empty());
+    });
+}
