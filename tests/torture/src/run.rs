@@ -21,7 +21,7 @@ use wasmill_tests::servers::S3Server;
 use crate::account::Account;
 use crate::check::{self, Checker, Findings};
 use crate::clients::{Client, Pace};
-use crate::events::Events;
+use crate::events::{Event, Events};
 use crate::moment::{self, Moment};
 use crate::plugins::Deployer;
 use crate::receiver::Receiver;
@@ -66,6 +66,8 @@ pub struct Report {
     pub took: Duration,
     pub seed: u64,
     pub repeated_requests: u64,
+    /// Objects that S3 got in parts.
+    pub uploads: u64,
     pub findings: Findings,
 }
 
@@ -86,8 +88,9 @@ impl std::fmt::Display for Report {
         )?;
         write!(
             f,
-            "torture: {} s, {objects} objects, {dropped} dropped, {letters} dead letters, seed {}, {unknown} unknown ({unknown_found} of them in), {} requests repeated, {wrong} other violations",
+            "torture: {} s, {objects} objects ({} in parts), {dropped} dropped, {letters} dead letters, seed {}, {unknown} unknown ({unknown_found} of them in), {} requests repeated, {wrong} other violations",
             self.took.as_secs(),
+            self.uploads,
             self.seed,
             self.repeated_requests
         )
@@ -157,11 +160,13 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
     }
     receiver.wrong().into_iter().for_each(|what| findings.complain(what));
     let repeated_requests = receiver.repeated();
+    let uploads = stage.events.count(Event::UploadCompleted);
     runtime.shutdown_background();
     if findings.good() {
         check::clean(&options.work)?;
     }
-    Ok(Report { restarts, took: started.elapsed(), seed: options.seed, repeated_requests, findings })
+    let took = started.elapsed();
+    Ok(Report { restarts, took, seed: options.seed, repeated_requests, uploads, findings })
 }
 
 /// Ends what goes on beside the host, also when something panics: nothing may wait for a host that is not there.
