@@ -103,12 +103,12 @@ fn line_that_is_altered_astray_or_from_nowhere_is_told() {
     });
     assert_eq!((astray.lost, astray.doubled, astray.wrong), (0, 0, 1), "{astray:#?}");
     let nowhere = found(|files, out| {
-        let unsent = (RECORDS..).map(|number| Record::new(SEED, Id { client: 0, number }));
+        let mut unsent = (RECORDS..).map(|number| Record::new(SEED, Id { client: 0, number }));
         let fits = |record: &Record| {
             record.verdict() == Verdict::Pass && record.output() == Output::Directory && record.key() == 'a'
         };
         let mut line = String::new();
-        unsent.filter(fits).next().unwrap().write(&mut line);
+        unsent.find(fits).unwrap().write(&mut line);
         object(files, out).push(line.replacen("\"v\":\"-\"", "\"v\":\"1\"", 1));
     });
     assert_eq!((nowhere.lost, nowhere.wrong), (0, 1), "{nowhere:#?}");
