@@ -28,8 +28,8 @@ pub use draft::Draft;
 pub use problem::{Invalid, LoadError, Problem};
 pub use secret::Secret;
 pub use settings::{
-    Buffer, Codec, Compression, Destination, Directory, Durability, FileSource, Format, Http, HttpPost,
-    Limits, Output, PluginRef, Retry, S3, Settings, Source, SourceBuffer, Start, Stream, TcpSource,
+    Buffer, Codec, Compression, DeadLetters, Destination, Directory, Durability, FileSource, Format, Http,
+    HttpPost, Limits, Output, PluginRef, Retry, S3, Settings, Source, SourceBuffer, Start, Stream, TcpSource,
     Transform,
 };
 

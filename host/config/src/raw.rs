@@ -95,9 +95,6 @@ mod default {
     pub(super) fn max_failed_percent() -> u32 {
         5
     }
-    pub(super) fn max_dead_letters() -> Size {
-        Size(1 << 30)
-    }
     pub(super) fn timeout() -> Span {
         seconds(30)
     }
@@ -215,9 +212,9 @@ pub(crate) struct Stream {
     #[serde(default = "default::max_failed_percent")]
     #[schemars(range(min = 0, max = 100))]
     pub(crate) max_failed_percent: u32,
-    /// Most bytes of dead letters. When they are full the stream pauses; nothing is evicted.
-    #[serde(default = "default::max_dead_letters")]
-    pub(crate) max_dead_letters: Size,
+    /// How dead letters are kept: records that could not be transformed, encoded or delivered.
+    #[serde(default)]
+    pub(crate) dead_letters: DeadLetters,
     /// Plugins that the records pass, in this order.
     #[serde(default)]
     #[schemars(with = "Vec<Transform>")]
@@ -225,6 +222,23 @@ pub(crate) struct Stream {
     /// Where records go. Plugins route rows to outputs by name; the first output is the default.
     #[schemars(with = "Vec<Output>", length(min = 1))]
     pub(crate) outputs: Vec<Option<Output>>,
+}
+
+/// Bounds of a stream's dead letters.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "dead_letters")]
+pub(crate) struct DeadLetters {
+    /// Most bytes of letters and their objects. When they are full the stream pauses until some are replayed, exported or purged; nothing is evicted.
+    pub(crate) max_bytes: Size,
+    /// Age at which a letter is removed for good, and counted. By default letters stay.
+    pub(crate) max_age: Option<Span>,
+}
+
+impl Default for DeadLetters {
+    fn default() -> DeadLetters {
+        DeadLetters { max_bytes: Size(1 << 30), max_age: None }
+    }
 }
 
 /// Where records come from.

@@ -18,8 +18,8 @@ use crate::outputs;
 use crate::raw;
 use crate::secret::Secret;
 use crate::settings::{
-    Buffer, Durability, FileSource, Http, Limits, Output, PluginRef, Source, SourceBuffer, Start, Stream,
-    TcpSource, Transform,
+    Buffer, DeadLetters, Durability, FileSource, Http, Limits, Output, PluginRef, Source, SourceBuffer,
+    Start, Stream, TcpSource, Transform,
 };
 use crate::structure::Bad;
 use crate::tree::{self, Aliases, Found};
@@ -248,6 +248,14 @@ impl Resolver<'_> {
         }
         outputs::collisions(self, &outputs);
 
+        let max_age = stream.dead_letters.max_age.map(|age| age.0);
+        if max_age.is_some_and(|age| age.is_zero()) {
+            self.problem(
+                &format!("{key}.dead_letters.max_age"),
+                "an age of 0 keeps no letter, expected such as \"30d\"",
+            );
+        }
+        let dead_letters = DeadLetters { max_bytes: stream.dead_letters.max_bytes.0, max_age };
         let fallback = stream.fallback.and_then(|wanted| {
             let index = outputs.iter().position(|output| output.name == wanted);
             // An output that is bad may have had the name.
@@ -267,7 +275,7 @@ impl Resolver<'_> {
             source,
             fallback,
             max_failed_percent: stream.max_failed_percent,
-            max_dead_letters: stream.max_dead_letters.0,
+            dead_letters,
             transforms,
             outputs,
         }

@@ -128,6 +128,15 @@ pub struct Buffer {
     pub journal_file: u64,
 }
 
+/// Bounds of a stream's dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// Bytes at which the stream pauses.
+    pub max_bytes: u64,
+    /// Age at which a letter is removed; `None`: never.
+    pub max_age: Option<Duration>,
+}
+
 /// source -> buffer -> transforms -> outputs, under one name.
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -139,8 +148,8 @@ pub struct Stream {
     pub fallback: Option<usize>,
     /// Of records, past which a plugin version is a bad one; 100 = never.
     pub max_failed_percent: u32,
-    /// Bytes of dead letters at which the stream pauses.
-    pub max_dead_letters: u64,
+    /// How dead letters are kept.
+    pub dead_letters: DeadLetters,
     pub transforms: Vec<Transform>,
     /// Never empty; the first is the default.
     pub outputs: Vec<Output>,

@@ -33,6 +33,14 @@ pub enum ApiError {
     BrokenBody,
     #[error("no piece of the body came within {wait:?}")]
     SlowBody { wait: Duration },
+    #[error("{message}")]
+    Query { message: String },
+    #[error("{message}")]
+    NotFound { code: &'static str, message: String },
+    #[error("{message}")]
+    Conflict { message: String },
+    #[error("{message}")]
+    Failed { message: String },
     #[error(transparent)]
     Body(#[from] BodyError),
     #[error(transparent)]
@@ -66,6 +74,10 @@ impl ApiError {
             ApiError::Corrupt { .. } => (StatusCode::BAD_REQUEST, "corrupt_body"),
             ApiError::BrokenBody => (StatusCode::BAD_REQUEST, "broken_body"),
             ApiError::SlowBody { .. } => (StatusCode::REQUEST_TIMEOUT, "slow_body"),
+            ApiError::Query { .. } => (StatusCode::BAD_REQUEST, "bad_query"),
+            ApiError::NotFound { code, .. } => (StatusCode::NOT_FOUND, code),
+            ApiError::Conflict { .. } => (StatusCode::CONFLICT, "busy"),
+            ApiError::Failed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
             ApiError::Body(BodyError::RecordTooLarge { .. }) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "record_too_large")
             }

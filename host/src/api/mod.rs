@@ -12,6 +12,7 @@
 //! | 503 `unavailable` | nothing stored; send again |
 //! | 503 `unknown` | a write failed half-way: the records may or may not be stored |
 
+mod dead_letters;
 mod error;
 mod listen;
 mod push;
@@ -29,6 +30,9 @@ use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use wasmill_ingest::Append;
 
+use crate::pipeline::LettersError;
+
+pub use dead_letters::LettersRequest;
 pub use error::ApiError;
 pub use listen::{ListenLimits, serve};
 
@@ -45,6 +49,12 @@ pub trait Host: Send + Sync + 'static {
     fn streams(&self) -> serde_json::Value;
     /// Loaded and refused plugins, for `GET /v1/plugins`.
     fn plugins(&self) -> serde_json::Value;
+    /// A stream's dead letters, for the routes below `/v1/streams/{name}/dead-letters`.
+    fn dead_letters(
+        &self,
+        stream: String,
+        request: LettersRequest,
+    ) -> impl Future<Output = Result<serde_json::Value, LettersError>> + Send;
     /// `Err` says what is not ready yet.
     fn ready(&self) -> Result<(), String>;
     /// Prometheus text.
@@ -78,6 +88,15 @@ pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits) -> Router {
     let shared = Arc::new(Shared { host, limits, bodies });
     Router::new()
         .route("/v1/streams/{name}/records", post(push::push::<H>))
+        .route(
+            "/v1/streams/{name}/dead-letters",
+            get(dead_letters::list::<H>).delete(dead_letters::remove::<H>),
+        )
+        .route("/v1/streams/{name}/dead-letters/replay", post(dead_letters::replay::<H>))
+        .route(
+            "/v1/streams/{name}/dead-letters/{number}",
+            get(dead_letters::get::<H>).delete(dead_letters::remove_one::<H>),
+        )
         .route("/v1/streams", get(streams::<H>))
         .route("/v1/plugins", get(plugins::<H>))
         .route("/metrics", get(metrics::<H>))

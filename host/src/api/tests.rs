@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 
-use super::{ApiLimits, Host, ListenLimits, router, serve};
+use crate::pipeline::LettersError;
+
+use super::{ApiLimits, Host, LettersRequest, ListenLimits, router, serve};
 
 #[derive(Default)]
 struct Fake {
@@ -49,6 +51,20 @@ impl Host for Program {
     }
     fn plugins(&self) -> serde_json::Value {
         serde_json::json!([])
+    }
+    async fn dead_letters(
+        &self,
+        stream: String,
+        request: LettersRequest,
+    ) -> Result<serde_json::Value, LettersError> {
+        if stream != "access" {
+            return Err(LettersError::NoStream { stream });
+        }
+        match request {
+            LettersRequest::Get(number) => Err(LettersError::NoLetter { stream, number }),
+            LettersRequest::Replay { .. } => Err(LettersError::Busy { stream }),
+            request => Ok(serde_json::json!(format!("{request:?}"))),
+        }
     }
     fn ready(&self) -> Result<(), String> {
         Err("stream access is starting".to_owned())

@@ -5,6 +5,7 @@
 //! into text.
 
 mod check;
+mod dead_letters;
 mod demo;
 mod inspect;
 mod output;
@@ -27,7 +28,7 @@ pub const COMPILE_PLUGIN: &str = "compile-plugin";
 
 /// The configuration or the command line is wrong.
 const EXIT_USAGE: u8 = 2;
-/// A run that ended by itself has records that could not be delivered; they are kept as dead letters.
+/// A run that ended by itself, or a replay, has records left that could not be delivered; they are dead letters.
 const EXIT_UNDELIVERED: u8 = 3;
 
 /// A programmable Firehose in one binary.
@@ -87,6 +88,9 @@ enum Command {
     Check(check::Arguments),
     /// Watch a generated access log pass through plugins into compressed files, on a host of its own
     Demo(demo::Arguments),
+    /// List, show, replay, export and purge records that could not be transformed, encoded or delivered
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
     /// Look into plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -127,6 +131,10 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
         Command::Check(command) => {
             start_log(&log.options("warn"), None)?;
             check::run(command)
+        }
+        Command::DeadLetters(command) => {
+            start_log(&log.options("warn"), None)?;
+            dead_letters::run(command)
         }
         Command::Demo(command) => demo::run(command, &log.options("warn")),
         Command::Plugin(PluginCommand::Inspect(command)) => inspect::run(command),

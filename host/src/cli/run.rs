@@ -154,14 +154,24 @@ fn end(drained: Result<(), DrainError>, ended: &Ended) -> Result<ExitCode> {
             let dead_letters = transform + encode + delivery;
             if undelivered > 0 {
                 tracing::error!(
-                    records_not_delivered = undelivered, dead_letters, transform, encode, delivery,
+                    records_not_delivered = undelivered,
+                    dead_letters,
+                    transform,
+                    encode,
+                    delivery,
                     "stopped, and not everything could be delivered; what could not is kept as dead letters"
                 );
-                return Ok(if ended.by_itself { ExitCode::from(EXIT_UNDELIVERED) } else { ExitCode::SUCCESS });
+                return Ok(if ended.by_itself {
+                    ExitCode::from(EXIT_UNDELIVERED)
+                } else {
+                    ExitCode::SUCCESS
+                });
             }
             if dead_letters > 0 {
                 tracing::info!(
-                    dead_letters, transform, encode,
+                    dead_letters,
+                    transform,
+                    encode,
                     "stopped, everything is delivered but the dead letters"
                 );
             } else {

@@ -91,6 +91,17 @@ impl OpenBatch {
         OpenBatch { pieces: Vec::new(), raw_bytes: 0, records: 0, first_arrival: i64::MAX, opened: now }
     }
 
+    /// A batch of one piece that joins no other.
+    pub(crate) fn of(piece: Piece, now: Instant) -> OpenBatch {
+        OpenBatch {
+            raw_bytes: piece.bytes(),
+            records: piece.records,
+            first_arrival: piece.first_arrival,
+            opened: now,
+            pieces: vec![Gathered { id: 0, overflowed: false, piece }],
+        }
+    }
+
     pub(crate) fn first_offset(&self) -> u64 {
         self.pieces.first().map_or(0, |first| first.piece.first_offset)
     }

@@ -6,7 +6,7 @@
 //!    staging directory, a small one into the outcome itself;
 //! 2. the staging directories are synced;
 //! 3. the outcome is appended to the journal (one sync, shared with whoever appends at that moment);
-//! 4. its dead letters are copied into the stream's store.
+//! 4. its dead letters are copied into the stream's store, or those that it replayed are taken out.
 //!
 //! A crash before 3 leaves files that recovery removes; after 3 recovery finishes from the outcome.
 
@@ -25,7 +25,7 @@ use wasmill_encode::{Encoder, extension};
 
 use super::batch::{INLINE_BYTES_MAX, OpenBatch, PieceId, Rows};
 use super::context::{Output, StreamContext};
-use super::dead_letters::DeadLetter;
+use super::dead_letters::{Changes, DeadLetter};
 use super::outcome::{self, BatchKey, Counts, Letter, OpenRows, Outcome, OutcomeError, Ran, Sealed};
 
 /// What the stream has decided to make durable.
@@ -43,6 +43,14 @@ pub(crate) struct Commit {
     pub(crate) pieces: Vec<PieceId>,
     pub(crate) blobs: Vec<u8>,
     pub(crate) letters: Vec<(Letter, Bytes)>,
+    pub(crate) replay: Option<Replay>,
+}
+
+/// What makes a commit that of a replay.
+pub(crate) struct Replay {
+    /// Where the journal ended when it began; part of the batch ids.
+    pub(crate) journal_end: u64,
+    pub(crate) changes: Changes,
 }
 
 /// What is durable now.
@@ -98,7 +106,8 @@ impl Commit {
             let (commit, job_context) = (self.clone(), context.clone());
             context.workers.submit(context.lane, move |worker| {
                 let (key, batch) = &commit.due[index];
-                let staged = stage(&job_context, key, batch, &mut worker.encoder);
+                let replay = commit.replay.as_ref().map(|replay| replay.journal_end);
+                let staged = stage(&job_context, key, batch, replay, &mut worker.encoder);
                 // The stream may have been stopped meanwhile; then nobody waits.
                 drop(reply.send(staged));
             });
@@ -120,9 +129,10 @@ impl Commit {
         }
         sync_staging(&context, &sealed).await?;
         let letters: Vec<DeadLetter> =
-            self.letters.iter().map(|(letter, payload)| dead_letter(letter, payload)).collect();
+            self.letters.iter().map(|(letter, payload)| dead_letter(self.from, letter, payload)).collect();
+        let replay = self.replay.as_ref().map(|replay| replay.changes.clone());
         let outcome = Outcome {
-            version: outcome::VERSION,
+            version: if replay.is_some() { outcome::VERSION } else { outcome::VERSION_PLAIN },
             from: self.from,
             to: self.to,
             chain: self.chain.clone(),
@@ -135,6 +145,7 @@ impl Commit {
                 .iter()
                 .map(|(letter, payload)| Letter { blob: blobs.push(payload.clone()), ..letter.clone() })
                 .collect(),
+            replay,
         };
         let (body, blobs_at) = outcome::write(&outcome, &self.blobs, &blobs.parts)?;
         let at = context
@@ -142,7 +153,10 @@ impl Commit {
             .entry(EntryKind::Outcome, self.from..self.to, body)
             .await
             .map_err(CommitError::Append)?;
-        context.store_letters(letters).await;
+        match &outcome.replay {
+            Some(changes) => context.settle_replay(changes).await,
+            None => context.store_letters(letters).await,
+        }
         let open = outcome
             .open
             .into_iter()
@@ -179,8 +193,10 @@ impl Blobs {
 }
 
 /// The letter as the store keeps it.
-pub(crate) fn dead_letter(letter: &Letter, payload: &[u8]) -> DeadLetter {
+pub(crate) fn dead_letter(slice: u64, letter: &Letter, payload: &[u8]) -> DeadLetter {
     DeadLetter {
+        number: 0,
+        slice,
         offset: letter.offset,
         child: letter.child,
         stage: letter.stage(),
@@ -189,11 +205,11 @@ pub(crate) fn dead_letter(letter: &Letter, payload: &[u8]) -> DeadLetter {
         output: letter.output.clone(),
         reason: letter.reason.clone(),
         arrival: letter.arrival,
+        failed: 0,
         attempts: 1,
         payload: None,
         payload_base64: None,
         object: None,
-        object_name: None,
     }
     .with_payload(payload)
 }
@@ -203,10 +219,11 @@ fn stage(
     context: &StreamContext,
     key: &BatchKey,
     batch: &OpenBatch,
+    replay: Option<u64>,
     encoder: &mut Encoder,
 ) -> Result<Staged, CommitError> {
     let output = &context.outputs[key.output as usize];
-    let id = identity(context, output, key, batch);
+    let id = identity(context, output, key, batch, replay);
     let name = name(context, output, key, batch, &id);
     let pieces = pieces(context, batch)?;
     let framed = Some(batch.raw_bytes);
@@ -243,14 +260,27 @@ fn stage(
         last_offset: batch.last_offset(),
         first_arrival: batch.first_arrival,
         inline: None,
+        replayed: replay.is_some(),
         key: key.clone(),
     };
     Ok(Staged { sealed, inline })
 }
 
-fn identity(context: &StreamContext, output: &Output, key: &BatchKey, batch: &OpenBatch) -> String {
+fn identity(
+    context: &StreamContext,
+    output: &Output,
+    key: &BatchKey,
+    batch: &OpenBatch,
+    replay: Option<u64>,
+) -> String {
     let (incarnation, epoch) = (context.buffer.incarnation(), context.buffer.epoch());
-    batch_id(incarnation, epoch, &output.name, batch.first_offset(), &key.partition)
+    let Some(replay) = replay else {
+        return batch_id(incarnation, epoch, &output.name, batch.first_offset(), &key.partition);
+    };
+    // The offset of a replayed record may have named a batch before.
+    let mut partition = key.partition.clone();
+    partition.push(("\0replay".to_owned(), replay.to_string()));
+    batch_id(incarnation, epoch, &output.name, batch.first_offset(), &partition)
 }
 
 fn name(context: &StreamContext, output: &Output, key: &BatchKey, batch: &OpenBatch, id: &str) -> String {

@@ -8,9 +8,9 @@ use wasmill_deliver::{Destination, NameTemplate, RetryPolicy, SyncCount};
 use wasmill_encode::{Compression, Format};
 
 use super::batch::SealAt;
-use super::dead_letters::{DeadLetter, Store, StoreError};
+use super::dead_letters::{Appended, Applied, Changes, DeadLetter, Store, StoreError};
 use super::outcome::OutputThen;
-use super::stats::StreamStats;
+use super::stats::{StreamStats, wall_clock_ns};
 use super::workers::{LaneId, Workers};
 
 /// How long to wait before dead letters are tried again that could not be stored.
@@ -46,7 +46,9 @@ pub(crate) struct StreamContext {
     pub(crate) stats: Arc<StreamStats>,
     /// Syncs of staged files and directories, all streams together.
     pub(crate) syncs: SyncCount,
-    pub(crate) letters: Arc<Mutex<Store>>,
+    pub(crate) letters: Mutex<Store>,
+    /// Letters that are older are removed.
+    pub(crate) letters_max_age: Option<Duration>,
     /// Percentage of failed records past which a plugin version is demoted or the stream pauses.
     pub(crate) failed_percent_max: u32,
     /// What the buffer takes of this stream.
@@ -56,26 +58,82 @@ pub(crate) struct StreamContext {
 }
 
 impl StreamContext {
+    /// Takes letters out of the store, or changes them. Blocks.
+    pub(crate) fn change_letters(&self, changes: &Changes) -> Result<Applied, StoreError> {
+        let mut store = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = store.apply(changes);
+        self.count_kept(&store);
+        applied
+    }
+
+    /// Removes letters that are older than the stream keeps them. Blocks.
+    pub(crate) fn expire_letters(&self, max_age: Duration) {
+        let age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
+        let mut store = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        match store.expire(wall_clock_ns().saturating_sub(age)) {
+            Ok(0) => {}
+            Ok(expired) => {
+                self.stats.dead_letters.expired.add(expired);
+                self.count_kept(&store);
+                tracing::warn!(stream = %self.name, letters = expired, ?max_age, "dead letters were too old and are gone");
+            }
+            Err(error) => tracing::warn!(
+                stream = %self.name, error = &error as &dyn std::error::Error, "old dead letters cannot be removed"
+            ),
+        }
+    }
+
+    pub(crate) fn count_kept(&self, store: &Store) {
+        self.stats.dead_letter_bytes.set(store.bytes());
+        self.stats.dead_letters.kept.set(store.count());
+    }
+
+    /// What a durable outcome says of the letters that it replayed; until that is done, no other replay may begin.
+    pub(crate) async fn settle_replay(self: &Arc<Self>, changes: &Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        let changes = Arc::new(changes.clone());
+        loop {
+            let (context, job_changes) = (self.clone(), changes.clone());
+            let applied = tokio::task::spawn_blocking(move || context.change_letters(&job_changes)).await;
+            match applied {
+                Ok(Ok(applied)) => return self.stats.dead_letters.replayed.add(applied.removed),
+                Ok(Err(error)) => tracing::error!(
+                    stream = %self.name, error = &error as &dyn std::error::Error,
+                    "dead letters that were replayed cannot be removed, trying again; nothing runs twice"
+                ),
+                Err(error) => tracing::error!(stream = %self.name, %error, "removing dead letters panicked"),
+            }
+            tokio::time::sleep(STORE_RETRY).await;
+        }
+    }
+
     /// Keeps letters durably; a full store or disk pauses the stream until there is room.
-    pub(crate) async fn store_letters(&self, letters: Vec<DeadLetter>) {
+    pub(crate) async fn store_letters(self: &Arc<Self>, letters: Vec<DeadLetter>) {
         if letters.is_empty() {
             return;
         }
         let letters = Arc::new(letters);
         let mut paused: Option<String> = None;
         loop {
-            let (store, batch) = (self.letters.clone(), letters.clone());
+            let (context, batch) = (self.clone(), letters.clone());
             let appended = tokio::task::spawn_blocking(move || {
-                let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-                store.append(&batch).map(|new| (new, store.bytes()))
+                let mut store = context.letters.lock().unwrap_or_else(PoisonError::into_inner);
+                let new = store.append(&batch, wall_clock_ns());
+                context.count_kept(&store);
+                new
             })
             .await;
+            let appended = appended.map(|appended| {
+                let Appended { new, full } = appended?;
+                for stage in new {
+                    self.stats.dead_letters.of(stage).add(1);
+                }
+                full.map_or(Ok(()), Err)
+            });
             match appended {
-                Ok(Ok((new, bytes))) => {
-                    for stage in new {
-                        self.stats.dead_letters.of(stage).add(1);
-                    }
-                    self.stats.dead_letter_bytes.set(bytes);
+                Ok(Ok(())) => {
                     if let Some(reason) = paused {
                         self.stats.resume(&reason);
                     }
@@ -100,21 +158,25 @@ impl StreamContext {
 
     /// Keeps the object of a batch that was given up, and the letter that names it.
     pub(crate) async fn store_object(
-        &self,
+        self: &Arc<Self>,
         mut letter: DeadLetter,
         staged: PathBuf,
-        batch_id: String,
     ) -> Result<(), StoreError> {
-        let store = self.letters.clone();
+        let context = self.clone();
         let stored = tokio::task::spawn_blocking(move || {
-            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            letter.object = Some(store.keep_object(&staged, &batch_id)?);
-            store.append(&[letter]).map(|new| (new, store.bytes()))
-        })
-        .await
-        .map_err(|error| StoreError::Io { path: PathBuf::new(), error: std::io::Error::other(error) })??;
-        self.stats.dead_letters.delivery.add(stored.0.len() as u64);
-        self.stats.dead_letter_bytes.set(stored.1);
+            let mut store = context.letters.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(object) = &mut letter.object {
+                object.file = store.keep_object(&staged, &object.meta.batch_id)?;
+            }
+            let appended = store.append(&[letter], wall_clock_ns());
+            context.count_kept(&store);
+            appended?.full.map_or(Ok(()), Err)
+        });
+        stored.await.map_err(|error| StoreError::Io {
+            path: PathBuf::new(),
+            error: std::io::Error::other(error),
+        })??;
+        self.stats.dead_letters.delivery.add(1);
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ use wasmill_deliver::{
 
 use super::commit::Ready;
 use super::context::{Output, StreamContext};
-use super::dead_letters::{DeadLetter, Stage, StoreError};
+use super::dead_letters::{DeadLetter, KeptObject, Stage, StoreError};
 use super::outcome;
 
 /// Batches on their way at the same time, for destinations that allow it.
@@ -440,11 +440,6 @@ fn remove(context: &StreamContext, path: &Path) {
     }
 }
 
-/// What stands for the transform in the letter of a batch.
-pub(crate) fn letter_name(output: &Output, ready: &Ready) -> String {
-    format!("{}/{}", output.name, ready.sealed.batch_id)
-}
-
 async fn keep_as_dead_letter(
     context: &Arc<StreamContext>,
     output: &Output,
@@ -455,25 +450,30 @@ async fn keep_as_dead_letter(
     let (job_context, job_ready, job_path) = (context.clone(), ready.clone(), staged.clone());
     // An object whose first attempt failed early may not be in its file yet.
     let made = tokio::task::spawn_blocking(move || materialise(&job_context, &job_ready, &job_path, false));
-    if !matches!(made.await, Ok(Ok(()))) {
-        let error = io::Error::other("the staged object cannot be written");
-        return Err(StoreError::Io { path: staged, error });
-    }
+    let given_up =
+        |error: DeliverError| StoreError::Io { path: staged.clone(), error: io::Error::other(error) };
+    made.await
+        .map_err(|error| host_error("the delivery was interrupted", error.to_string()))
+        .and_then(|made| made)
+        .map_err(given_up)?;
     let sealed = &ready.sealed;
+    let object = KeptObject { file: String::new(), meta: meta(context, output, ready).map_err(given_up)? };
     let letter = DeadLetter {
+        number: 0,
+        slice: sealed.first_offset,
         offset: i64::try_from(sealed.first_offset).unwrap_or(i64::MAX),
         child: 0,
         stage: Stage::Delivery,
-        transform: letter_name(output, ready),
+        transform: String::new(),
         plugin: String::new(),
         output: Some(output.name.clone()),
         reason: error.to_string(),
         arrival: sealed.first_arrival,
+        failed: 0,
         attempts: 1,
         payload: None,
         payload_base64: None,
-        object: None,
-        object_name: Some(sealed.name.clone()),
+        object: Some(object),
     };
-    context.store_object(letter, staged, sealed.batch_id.clone()).await
+    context.store_object(letter, staged).await
 }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::host::Host;
 use super::inlet::Inlet;
+use super::letters::LettersError;
 use super::stats::{StreamStats, wall_clock_ns};
-use crate::api;
+use crate::api::{self, LettersRequest};
 use crate::telemetry::metrics;
 
 impl api::Host for Host {
@@ -25,6 +26,38 @@ impl api::Host for Host {
 
     fn plugins(&self) -> Value {
         serde_json::to_value(self.inner.catalog.plugins()).unwrap_or_default()
+    }
+
+    async fn dead_letters(&self, stream: String, request: LettersRequest) -> Result<Value, LettersError> {
+        let Some(letters) = self.inner.letters.get(&stream).cloned() else {
+            return Err(LettersError::NoStream { stream });
+        };
+        match request {
+            LettersRequest::Page(wanted) => {
+                let page = letters.page(wanted).await?;
+                let stats = &letters.context.stats;
+                Ok(json!({
+                    "letters": page.letters,
+                    "next": page.next,
+                    "count": stats.dead_letters.kept.get(),
+                    "bytes": stats.dead_letter_bytes.get(),
+                }))
+            }
+            LettersRequest::Get(number) => {
+                Ok(serde_json::to_value(letters.get(number).await?).unwrap_or_default())
+            }
+            LettersRequest::Remove(filter) => Ok(json!({ "removed": letters.remove(filter).await? })),
+            LettersRequest::Replay { wanted, plugins } => {
+                let (replayed, next) = letters.replay(wanted, plugins).await?;
+                Ok(json!({
+                    "tried": replayed.tried,
+                    "passed": replayed.passed,
+                    "dropped": replayed.dropped,
+                    "failed": replayed.failed,
+                    "next": next,
+                }))
+            }
+        }
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -74,6 +107,8 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
         "absorbed": stream.absorbed.get(),
         "emitted": stream.emitted.get(),
         "dead_letters": stream.dead_letters.get(),
+        "dead_letters_kept": stream.dead_letters.kept.get(),
+        "dead_letter_bytes": stream.dead_letter_bytes.get(),
         "dead_letters_by_stage": {
             "transform": stream.dead_letters.transform.get(),
             "encode": stream.dead_letters.encode.get(),

@@ -19,10 +19,12 @@ use wasmill_buffer::{Damage, Durability, Journal, Options, Recovery};
 use wasmill_catalog::{Catalog, CatalogStats, PluginState};
 use wasmill_config::{self as config, Settings};
 use wasmill_deliver::SyncCount;
+use wasmill_transform::Engine;
 
 use super::context::StreamContext;
 use super::delivery;
 use super::inlet::Inlet;
+use super::letters::DeadLetters;
 use super::opening::{
     OpenStream, Opening, StartError, first_chains, make_directory, on_guest_thread, open_plugins,
 };
@@ -67,6 +69,7 @@ pub struct Host {
 pub(super) struct Inner {
     pub(super) streams: Vec<Arc<StreamStats>>,
     pub(super) inlets: BTreeMap<String, Arc<Inlet>>,
+    pub(super) letters: BTreeMap<String, Arc<DeadLetters>>,
     pub(super) catalog: Catalog,
     pub(super) journal: Journal,
     pub(super) syncs: SyncCount,
@@ -132,7 +135,7 @@ impl Host {
         }
         let mut starting = Starting::new(settings.workers);
         for ((stream, open), chain) in settings.streams.iter().zip(opened).zip(chains) {
-            starting.stream(stream, open, chain, &given).await?;
+            starting.stream(stream, open, chain, &given, (&engine, &catalog)).await?;
         }
         let listener = match settings.http.listen {
             Some(address) => Some(TcpListener::bind(address).await.map_err(|error| StartError::Listen {
@@ -328,6 +331,7 @@ struct Starting {
     reloading: Vec<Reloading>,
     streams: Vec<Arc<StreamStats>>,
     inlets: BTreeMap<String, Arc<Inlet>>,
+    letters: BTreeMap<String, Arc<DeadLetters>>,
     tcp: BTreeMap<String, SocketAddr>,
     stop_intake: CancellationToken,
     pushes_over: CancellationToken,
@@ -358,6 +362,7 @@ impl Starting {
             reloading: Vec::new(),
             streams: Vec::new(),
             inlets: BTreeMap::new(),
+            letters: BTreeMap::new(),
             tcp: BTreeMap::new(),
             stop_intake: CancellationToken::new(),
             pushes_over: CancellationToken::new(),
@@ -372,10 +377,22 @@ impl Starting {
         open: OpenStream,
         chain: ChainVersion,
         given: &GivenPlugins,
+        (engine, catalog): (&Engine, &Catalog),
     ) -> Result<(), StartError> {
         let OpenStream { context, standing } = open;
         let stats = Arc::clone(&context.stats);
         let (chains, chains_seen) = watch::channel(Arc::new(chain));
+        let (replays, replays_seen) = mpsc::channel(1);
+        let letters = DeadLetters {
+            context: context.clone(),
+            plan: Arc::new(ChainPlan::of(stream, given)),
+            engine: engine.clone(),
+            catalog: catalog.clone(),
+            chains: chains_seen.clone(),
+            replays,
+            replaying: Arc::default(),
+        };
+        self.letters.insert(stream.name.clone(), Arc::new(letters));
         let demoter = self.requests.demoter(self.reloading.len());
         self.reloading.push(Reloading {
             plan: ChainPlan::of(stream, given),
@@ -427,6 +444,7 @@ impl Starting {
             drain: drain.clone(),
             stopping: self.stop_intake.clone(),
             slices_max: self.workers + 2,
+            replays: replays_seen,
         };
         let task = StreamTask::new(parts, standing);
         self.streams.push(stats);
@@ -461,6 +479,7 @@ impl Starting {
         let inner = Inner {
             streams: self.streams,
             inlets: self.inlets,
+            letters: self.letters,
             catalog,
             journal,
             syncs,

@@ -143,6 +143,10 @@ impl Intake {
         Ok(())
     }
 
+    pub(crate) fn stream_seed(&self) -> u64 {
+        self.stream_seed
+    }
+
     fn start(&mut self, context: &StreamContext, version: &Arc<ChainVersion>, cut: Cut) {
         let route = Route {
             version: version.clone(),

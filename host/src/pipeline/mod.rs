@@ -3,7 +3,7 @@
 //! The only place that imports several stages. As a record meets the modules: `inlet` appends it, `intake` cuts it
 //! into a slice, `slice` takes that through the chain on one of the `workers`, `sink` gathers rows per output, `batch`
 //! keeps them until they are due, `commit` makes the outcome durable, `delivery` sends the object, `ledger` says what
-//! the journal must keep. `stream` is the task that owns all of it; `host` is the composition root.
+//! the journal must keep. What failed on the way is in `dead_letters`; `letters` answers about it, `replay` tries again. `stream` is the task that owns all of it; `host` is the composition root.
 
 mod batch;
 mod check;
@@ -17,11 +17,14 @@ mod inlet;
 mod intake;
 mod judge;
 mod ledger;
+mod letters;
+mod offline;
 mod opening;
 mod outcome;
 mod outputs;
 mod recovery;
 mod reload;
+mod replay;
 mod sink;
 mod slice;
 mod sources;
@@ -33,5 +36,9 @@ mod workers;
 pub use check::check;
 pub use host::{DrainError, Host, HostOptions};
 pub use inlet::Inlet;
+pub use letters::{LettersError, PAGE_LETTERS_MAX, Page, Wanted, page};
+pub use offline::{OfflineError, OfflineLetters, open_offline};
 pub use opening::StartError;
 pub use reload::GivenPlugins;
+pub use replay::{ReplayError, Replayed};
+pub(crate) use sources::with_causes;

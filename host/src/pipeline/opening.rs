@@ -134,6 +134,11 @@ pub(crate) fn open_plugins(
     Ok((engine, catalog))
 }
 
+/// Where the dead letters of a stream are.
+pub(crate) fn letters_dir(data_dir: &Path, stream: &str) -> PathBuf {
+    data_dir.join("dead-letters").join(TENANT).join(stream)
+}
+
 pub(crate) fn make_directory(path: &Path) -> Result<(), StartError> {
     std::fs::create_dir_all(path).map_err(|error| StartError::Directory {
         action: "make",
@@ -202,12 +207,14 @@ impl Opening<'_> {
         }
         let mut recovered = recovery::recover(&buffer, &opened)
             .map_err(|error| StartError::Recovery { stream: name(), error: error.into() })?;
-        let letters_dir = settings.data_dir.join("dead-letters").join(TENANT).join(&stream.name);
-        let letters = Store::open(&letters_dir, stream.max_dead_letters, recovered.letters_from)
+        let incarnation = format!("{:032x}", u128::from_be_bytes(buffer.incarnation()));
+        let dir = letters_dir(&settings.data_dir, &stream.name);
+        let mut letters = Store::open(&dir, stream.dead_letters.max_bytes, Some(&incarnation))
             .map_err(|error| StartError::DeadLetters { stream: name(), error })?;
-        recovery::settle_given_up(&mut recovered.standing.undelivered, &opened, &letters);
+        recovery::settle_given_up(&mut recovered.standing.undelivered, &mut letters);
         let stats = Arc::new(StreamStats::new(&stream.name, stream.outputs.iter().map(|o| o.name.clone())));
         stats.dead_letter_bytes.set(letters.bytes());
+        stats.dead_letters.kept.set(letters.count());
         let context = Arc::new(StreamContext {
             name: name(),
             buffer,
@@ -216,7 +223,8 @@ impl Opening<'_> {
             lane: number as u64,
             stats,
             syncs: self.syncs.clone(),
-            letters: Arc::new(Mutex::new(letters)),
+            letters: Mutex::new(letters),
+            letters_max_age: stream.dead_letters.max_age,
             failed_percent_max: stream.max_failed_percent,
             buffer_bytes_max: settings.buffer.max_bytes,
             fallback: stream.fallback,

@@ -18,10 +18,12 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::dead_letters::Stage;
+use super::dead_letters::{Changes, Stage};
 
-/// Raised when a field changes its meaning; readers keep every older number.
-pub(crate) const VERSION: u32 = 1;
+/// Raised when a field changes its meaning; readers keep every older number. 2: an outcome may be that of a replay.
+pub(crate) const VERSION: u32 = 2;
+/// What an outcome without a replay is written as.
+pub(crate) const VERSION_PLAIN: u32 = 1;
 
 /// Where rows go: an output of the stream and the values of its partition keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,6 +57,9 @@ pub(crate) struct Sealed {
     pub(crate) first_arrival: i64,
     /// The object itself within the blobs, if it is small; else it is the staged file.
     pub(crate) inline: Option<Range<usize>>,
+    /// Made of rows of a replay only: it says nothing about open batches.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) replayed: bool,
 }
 
 /// Rows that an open batch got since the outcome before.
@@ -149,6 +154,9 @@ pub(crate) struct Outcome {
     pub(crate) sealed: Vec<Sealed>,
     pub(crate) open: Vec<OpenRows>,
     pub(crate) letters: Vec<Letter>,
+    /// What becomes of dead letters that ran again. Such an outcome covers no input: `from` is `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replay: Option<Changes>,
 }
 
 /// Why an entry is no outcome that this version can read.
@@ -231,6 +239,7 @@ mod tests {
                 reason: "no quote".into(),
                 blob: 6..9,
             }],
+            replay: None,
         }
     }
 
@@ -254,7 +263,7 @@ mod tests {
         let (body, _) =
             write(&Outcome { version: VERSION + 1, ..sample() }, b"{}\n{}\n", &[Bytes::from_static(b"bad")])
                 .unwrap();
-        assert!(matches!(read(&body), Err(OutcomeError::Version { found: 2 })));
+        assert!(matches!(read(&body), Err(OutcomeError::Version { found: 3 })));
     }
 
     #[test]

@@ -15,8 +15,7 @@ use wasmill_deliver::BatchOwner;
 use super::batch::{OpenBatches, Piece, Rows};
 use super::commit::{Ready, dead_letter};
 use super::context::{Output, StreamContext};
-use super::dead_letters::Store;
-use super::delivery;
+use super::dead_letters::{Changes, Store};
 use super::ledger::{CheckpointBody, Mark};
 use super::outcome::{self, OutcomeError, OutputThen};
 use super::stream::Standing;
@@ -51,8 +50,6 @@ pub(crate) enum RecoveryError {
 /// What was found.
 pub(crate) struct Recovered {
     pub(crate) standing: Standing,
-    /// First offset that a letter may have which is written again.
-    pub(crate) letters_from: u64,
     /// Records whose outcome is gone to corruption: they ran, and what of them was not delivered is lost.
     pub(crate) lost: Vec<Range<u64>>,
 }
@@ -74,7 +71,7 @@ pub(crate) fn recover(
     let mut undelivered: BTreeMap<(Position, String), Ready> = BTreeMap::new();
     let mut delivered: HashSet<String> = HashSet::new();
     let mut letters = Vec::new();
-    let mut letters_from = None;
+    let mut replayed = Changes::new();
     let mut lost = Vec::new();
     let mut covered: Option<u64> = None;
     let now = Instant::now();
@@ -88,15 +85,20 @@ pub(crate) fn recover(
         }
         let (outcome, blobs_at) =
             outcome::read(&body).map_err(|error| RecoveryError::Outcome { position, error })?;
-        letters_from.get_or_insert(outcome.from);
-        processed = processed.max(outcome.to);
-        // Outcomes follow one another without a gap.
-        lost.extend(covered.filter(|end| *end < outcome.from).map(|end| end..outcome.from));
-        covered = Some(outcome.to);
+        if let Some(changes) = outcome.replay {
+            replayed.extend(changes);
+        } else {
+            processed = processed.max(outcome.to);
+            // Outcomes follow one another without a gap.
+            lost.extend(covered.filter(|end| *end < outcome.from).map(|end| end..outcome.from));
+            covered = Some(outcome.to);
+        }
         for sealed in outcome.sealed {
             let mut sealed = sealed;
             sealed.key.output = today(position, &outcome.outputs, outputs, sealed.key.output, false)?;
-            open.forget(&sealed.key, sealed.last_offset);
+            if !sealed.replayed {
+                open.forget(&sealed.key, sealed.last_offset);
+            }
             undelivered
                 .insert((position, sealed.batch_id.clone()), Ready { at: position, sealed, inline: None });
         }
@@ -114,17 +116,14 @@ pub(crate) fn recover(
         }
         for letter in &outcome.letters {
             let blob = letter.blob.start + blobs_at..letter.blob.end + blobs_at;
-            letters.push(dead_letter(letter, &body.slice(blob)));
+            letters.push(dead_letter(outcome.from, letter, &body.slice(blob)));
         }
     }
     let undelivered: Vec<Ready> =
         undelivered.into_values().filter(|ready| !delivered.contains(&ready.sealed.batch_id)).collect();
-    // A batch that is given up leaves a letter with its first offset, which an older outcome may cover.
-    let oldest = undelivered.iter().map(|ready| ready.sealed.first_offset).min();
-    let letters_from = [letters_from, oldest].into_iter().flatten().min().unwrap_or(processed);
     lost.extend(covered.filter(|end| *end < processed).map(|end| end..processed));
-    let standing = Standing { open, undelivered, processed, letters };
-    Ok(Recovered { standing, letters_from, lost })
+    let standing = Standing { open, undelivered, processed, letters, replayed };
+    Ok(Recovered { standing, lost })
 }
 
 /// Today's number of an output that had another when the outcome was written. Rows that are framed already need the
@@ -149,11 +148,9 @@ fn today(
 }
 
 /// Takes out batches whose object is among the dead letters already: a crash came before that was noted.
-pub(crate) fn settle_given_up(undelivered: &mut Vec<Ready>, outputs: &[Output], letters: &Store) {
-    undelivered.retain(|ready| {
-        let output = &outputs[ready.sealed.key.output as usize];
-        !letters.has_batch(ready.sealed.first_offset, &delivery::letter_name(output, ready))
-    });
+pub(crate) fn settle_given_up(undelivered: &mut Vec<Ready>, letters: &mut Store) {
+    undelivered.retain(|ready| !letters.had_batch(&ready.sealed.batch_id));
+    letters.forget_batches();
 }
 
 /// Removes staged files of this stream that no outcome names: a crash left them before their outcome was durable, or

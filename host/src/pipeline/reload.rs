@@ -74,6 +74,7 @@ pub(crate) struct ChainProblem {
 }
 
 /// What a stream's chain is built from.
+#[derive(Clone)]
 pub(crate) struct ChainPlan {
     pub(crate) stream: String,
     pub(crate) transforms: Vec<config::Transform>,
@@ -144,6 +145,40 @@ impl ChainPlan {
         let built = self.build(engine, &plugins);
         note(catalog, self, &plugins, &built);
         built.map(|chain| ChainVersion::new(1, chain, plugins)).map_err(|problem| vec![problem])
+    }
+}
+
+impl ChainPlan {
+    /// The chain with other versions of some of its plugins, for a replay. Runs guests on this thread.
+    pub(crate) fn with_versions(
+        &self,
+        engine: &Engine,
+        catalog: &Catalog,
+        wanted: &[(String, Digest)],
+    ) -> Result<ChainVersion, String> {
+        let mut plan = self.clone();
+        for (name, digest) in wanted {
+            let mut found = false;
+            for transform in plan.transforms.iter_mut().filter(|transform| transform.plugin.name == *name) {
+                transform.plugin.digest = Some(digest.to_string());
+                found = true;
+            }
+            if !found {
+                let known: Vec<&str> =
+                    self.transforms.iter().map(|known| known.plugin.name.as_str()).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                return Err(format!(
+                    "stream {:?} has no plugin {name:?}; its plugins are: {known}",
+                    self.stream
+                ));
+            }
+        }
+        let texts = |problems: Vec<ChainProblem>| {
+            problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
+        };
+        let plugins = plan.find(catalog).map_err(texts)?;
+        let chain = plan.build(engine, &plugins).map_err(|problem| problem.message)?;
+        Ok(ChainVersion::new(0, chain, plugins))
     }
 }
 

@@ -158,21 +158,25 @@ impl Growth {
     }
 }
 
+/// What goes to one output need not be what another one takes.
+pub(crate) fn finish_options(formats: &[Format]) -> FinishOptions {
+    let require_json = formats.iter().any(|format| format.requires_json());
+    let byte_routes = (0..u64::BITS).zip(formats).fold(0, |routes, (number, format)| {
+        if format.requires_json() { routes } else { routes | 1 << number }
+    });
+    FinishOptions { require_json, byte_routes }
+}
+
 impl Cut {
     /// Runs on a worker thread.
     pub(crate) fn run(&self, route: &Route, worker: &mut WorkerState) -> Done {
         let inputs: Vec<Input<'_>> = self.parts.iter().map(Part::input).collect();
         let slice = Slice { id: self.from, stream_seed: route.stream_seed, inputs: &inputs };
-        // What goes to one output need not be what another one takes.
-        let require_json = route.formats.iter().any(|format| format.requires_json());
-        let byte_routes = (0..u64::BITS).zip(&route.formats).fold(0, |routes, (number, format)| {
-            if format.requires_json() { routes } else { routes | 1 << number }
-        });
         let bytes = self.parts.iter().map(|part| part.bytes() as u64).sum();
         let mut sink = SliceSink::new(route.formats.clone(), self.from, route.growth.room(bytes));
         let report = worker.chain(route.lane, &route.version.chain).run(
             &slice,
-            &FinishOptions { require_json, byte_routes },
+            &finish_options(&route.formats),
             &mut sink,
         );
         let letters = report

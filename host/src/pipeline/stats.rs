@@ -75,6 +75,12 @@ pub struct LetterStats {
     pub transform: Counter,
     pub encode: Counter,
     pub delivery: Counter,
+    /// Of those, or of earlier runs: that a replay was done with, that were removed, that were too old.
+    pub replayed: Counter,
+    pub purged: Counter,
+    pub expired: Counter,
+    /// At present.
+    pub kept: Gauge,
 }
 
 impl LetterStats {

@@ -6,8 +6,8 @@
 //! flight, rows that no outcome carries yet, batches that are sealed and not delivered.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,13 +20,14 @@ use wasmill_transform::PluginFault;
 use super::batch::OpenBatches;
 use super::commit::{Commit, CommitError, Committed, Ready};
 use super::context::StreamContext;
-use super::dead_letters::DeadLetter;
+use super::dead_letters::{Changes, DeadLetter};
 use super::delivery::{self, Finished};
 use super::intake::Intake;
 use super::judge::Judge;
 use super::ledger::{CheckpointBody, Ledger};
 use super::outcome::{Counts, Letter, OpenRows, Ran};
 use super::reload::{ChainVersion, Demoter};
+use super::replay::{self, ReplayError, Replayed};
 use super::slice::Done;
 use super::unfit::Unfit;
 
@@ -48,6 +49,8 @@ const UNDELIVERED_BYTES_MEMORY: u64 = 16 << 20;
 const LOOK_AFTER_EVERY: Duration = Duration::from_millis(250);
 /// How long a checkpoint may wait for something to ride along with.
 const CHECKPOINT_RIDES_MAX: Duration = Duration::from_secs(1);
+/// How often letters that are too old are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// How long to wait before a commit, a read or a chain is tried again that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -56,8 +59,10 @@ pub(crate) struct Standing {
     pub(crate) open: OpenBatches,
     pub(crate) undelivered: Vec<Ready>,
     pub(crate) processed: u64,
-    /// Letters of outcomes that are needed still: kept before anything else happens.
+    /// Letters of outcomes that are needed still: kept before any record runs.
     pub(crate) letters: Vec<DeadLetter>,
+    /// What replays of such outcomes did to letters: done again before that.
+    pub(crate) replayed: Changes,
 }
 
 /// Why nothing is cut at the moment.
@@ -85,8 +90,11 @@ pub(crate) struct StreamTask {
     stopping: CancellationToken,
     intake: Intake,
 
-    /// Letters of outcomes of earlier runs, which perhaps are not in the store.
-    earlier_letters: Vec<DeadLetter>,
+    /// Letters of outcomes of earlier runs, which perhaps are not in the store, and what replays did.
+    earlier_letters: (Changes, Vec<DeadLetter>),
+    replays: mpsc::Receiver<replay::Request>,
+    replay: Option<replay::Running>,
+    expired: Instant,
     open: OpenBatches,
     letters: Vec<(Letter, Bytes)>,
     /// Of these letters, in memory.
@@ -148,6 +156,7 @@ pub(crate) struct Parts {
     /// The host stops: what cannot run now is left for the next start.
     pub(crate) stopping: CancellationToken,
     pub(crate) slices_max: usize,
+    pub(crate) replays: mpsc::Receiver<replay::Request>,
 }
 
 impl StreamTask {
@@ -175,7 +184,10 @@ impl StreamTask {
             finished: parts.finished,
             drain: parts.drain,
             stopping: parts.stopping,
-            earlier_letters: standing.letters,
+            earlier_letters: (standing.replayed, standing.letters),
+            replays: parts.replays,
+            replay: None,
+            expired: Instant::now(),
             open: standing.open,
             letters: Vec::new(),
             letter_bytes: 0,
@@ -215,22 +227,37 @@ impl StreamTask {
 
     /// Runs until the stream is drained: everything durable is processed, sealed, delivered and checkpointed.
     pub(crate) async fn run(mut self) -> Result<(), StreamError> {
-        // Before any checkpoint: until then they are in their outcomes only. A full store pauses this stream alone.
-        self.context.store_letters(std::mem::take(&mut self.earlier_letters)).await;
+        // Before any checkpoint: until then they are in their outcomes only. A full store pauses this stream alone, and a
+        // replay can make room in it.
+        let (replayed, letters) = std::mem::take(&mut self.earlier_letters);
+        let context = self.context.clone();
+        let mut earlier = Some(tokio::spawn(async move {
+            context.settle_replay(&replayed).await;
+            context.store_letters(letters).await;
+        }));
         loop {
-            self.start_slices()?;
-            self.start_commit();
+            if earlier.is_none() {
+                self.start_slices()?;
+                self.start_commit();
+                self.look_after().await;
+            }
             self.hand_over();
-            self.look_after().await;
-            if self.drained() {
+            if earlier.is_none() && self.drained() {
                 return self.write_last_checkpoint().await;
             }
             let (wake, read) = (self.wake(), self.intake.read());
             let may_read = self.halt == Halt::No && self.intake.may_read() && self.has_room();
+            let may_read = may_read && earlier.is_none();
             let may_gather = self.uncommitted_bytes() < 2 * PENDING_BYTES_MAX;
+            let may_replay = self.replay.is_none() && self.has_room() && !self.drain.is_cancelled();
             tokio::select! {
                 done = self.intake.next_done(), if may_gather && self.intake.has_slices() => {
                     self.gather(done.ok_or(StreamError::SliceLost)?)?;
+                }
+                _stored = join_earlier(&mut earlier), if earlier.is_some() => earlier = None,
+                Some(request) = self.replays.recv(), if may_replay => self.start_replay(request),
+                replayed = join_replay(&mut self.replay), if self.replay.is_some() => {
+                    self.replayed(replayed);
                 }
                 committed = join(&mut self.commit), if self.commit.is_some() => self.committed(committed),
                 Some(finished) = self.finished.recv() => self.finished(finished),
@@ -382,6 +409,25 @@ impl StreamTask {
         self.uncommitted_since = None;
     }
 
+    fn start_replay(&mut self, request: replay::Request) {
+        let seed = self.intake.stream_seed();
+        self.replay = Some(replay::Running::start(request, &self.context, self.committed, seed));
+    }
+
+    fn replayed(&mut self, result: Result<Result<(Committed, Replayed), ReplayError>, JoinError>) {
+        let Some(running) = self.replay.take() else { return };
+        let answer = match result {
+            Ok(Ok((committed, replayed))) => {
+                self.emitted(committed);
+                Ok(replayed)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_panicked) => Err(ReplayError::Worker),
+        };
+        // The client may have gone.
+        drop(running.reply.send(answer));
+    }
+
     fn take_chain(&mut self) {
         let next = self.chains.borrow_and_update().clone();
         if next.generation == self.current.generation {
@@ -472,13 +518,26 @@ impl StreamTask {
             open,
             pieces,
             blobs,
-            letters: std::mem::take(&mut self.letters),
+            letters: self.letters_in_order(),
+            replay: None,
         });
         self.letter_bytes = 0;
         self.slice_bytes = 0;
         self.uncommitted_since = None;
         let task = tokio::spawn(commit.clone().run(self.context.clone()));
         self.commit = Some(Running { commit, needs_from, task });
+    }
+
+    /// As the store wants them: keys that grow, each there once.
+    fn letters_in_order(&mut self) -> Vec<(Letter, Bytes)> {
+        let mut letters = std::mem::take(&mut self.letters);
+        letters.sort_by_key(|(letter, _)| (letter.offset, letter.child));
+        // Rows that no record stands behind are numbered per chunk only.
+        for (child, (letter, _)) in (0..).zip(letters.iter_mut().take_while(|(letter, _)| letter.offset < 0))
+        {
+            letter.child = child;
+        }
+        letters
     }
 
     fn committed(&mut self, result: Result<Result<Committed, CommitError>, JoinError>) {
@@ -513,6 +572,12 @@ impl StreamTask {
         stats.dropped.add(committed.counts.dropped);
         stats.failed.add(committed.counts.failed);
         stats.absorbed.add(committed.counts.absorbed);
+        self.emitted(committed);
+    }
+
+    /// The rows of a durable outcome, and the batches that it sealed.
+    fn emitted(&mut self, committed: Committed) {
+        let stats = &self.context.stats;
         stats.emitted.add(committed.counts.emitted);
         for (output, rows) in stats.outputs.iter().zip(&committed.rows) {
             output.emitted.add(*rows);
@@ -574,7 +639,8 @@ impl StreamTask {
     /// The oldest outcome that is still needed.
     fn entries_needed_from(&self) -> Position {
         let commit = self.commit.as_ref().map(|running| running.needs_from);
-        let needed = [commit, self.ledger.oldest_outcome(), self.open.oldest_outcome()];
+        let replay = self.replay.as_ref().map(|running| running.needs_from);
+        let needed = [commit, replay, self.ledger.oldest_outcome(), self.open.oldest_outcome()];
         needed.into_iter().flatten().min().unwrap_or_else(|| self.context.buffer.journal_end())
     }
 
@@ -586,6 +652,7 @@ impl StreamTask {
         }
         self.looked_after = now;
         self.observe();
+        self.expire_letters(now);
         let next = (self.committed, self.entries_needed_from());
         // A quiet stream writes nothing that it could ride along with; without it, a crash much later would deliver
         // again what has long been taken away.
@@ -596,6 +663,17 @@ impl StreamTask {
                 "checkpoint refused, trying again"
             );
         }
+    }
+
+    /// Now and then removes letters that are too old, off this thread.
+    fn expire_letters(&mut self, now: Instant) {
+        let Some(max_age) = self.context.letters_max_age else { return };
+        if now < self.expired + EXPIRE_EVERY.min(max_age / 4) {
+            return;
+        }
+        self.expired = now;
+        let context = self.context.clone();
+        drop(tokio::task::spawn_blocking(move || context.expire_letters(max_age)));
     }
 
     async fn write_last_checkpoint(&mut self) -> Result<(), StreamError> {
@@ -623,7 +701,6 @@ impl StreamTask {
         self.context.buffer.checkpoint(body, next.0, next.1, durable).await?;
         self.checkpoint = next;
         self.riding_since = if durable { None } else { self.riding_since.or_else(|| Some(Instant::now())) };
-        self.context.letters.lock().unwrap_or_else(PoisonError::into_inner).settle(next.0);
         Ok(())
     }
 
@@ -643,6 +720,7 @@ impl StreamTask {
     fn drained(&self) -> bool {
         self.drain.is_cancelled()
             && self.commit.is_none()
+            && self.replay.is_none()
             && self.intake_done()
             && self.gathered == self.committed
             && self.open.is_empty()
@@ -670,6 +748,24 @@ fn letter_bytes((letter, payload): &(Letter, Bytes)) -> usize {
 /// A reason out of the letters, to say what kind of failure it is.
 fn example(letters: &[(Letter, Bytes)]) -> &str {
     letters.first().map_or("", |(letter, _)| &letter.reason)
+}
+
+/// The same of the running replay.
+async fn join_replay(
+    running: &mut Option<replay::Running>,
+) -> Result<Result<(Committed, Replayed), ReplayError>, JoinError> {
+    match running {
+        Some(running) => (&mut running.task).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The same of the task that keeps the letters of earlier runs.
+async fn join_earlier(task: &mut Option<JoinHandle<()>>) -> Result<(), JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for the running commit; the caller makes sure that there is one.

@@ -25,7 +25,10 @@ impl Unfit {
         self.records += 1 + unfit.count() as u64;
         if self.due(now) {
             tracing::warn!(
-                stream, output = first.output, reason = first.reason, offset = first.offset,
+                stream,
+                output = first.output,
+                reason = first.reason,
+                offset = first.offset,
                 records = std::mem::take(&mut self.records),
                 "records do not fit the format of their output and became dead letters of stage encode; a transform \
                  that parses them, or format = \"raw\", would let them pass"

@@ -37,6 +37,11 @@ impl WorkerState {
         }
         worker
     }
+
+    /// Lets go of the lane's chain: it does not run here soon.
+    pub(crate) fn forget(&mut self, lane: LaneId) {
+        self.chains.remove(&lane);
+    }
 }
 
 #[derive(Default)]

@@ -112,7 +112,7 @@ fn batch_that_is_given_up_becomes_a_dead_letter_with_its_object_once() {
             (&letter["stage"], &letter["reason"]),
             (&"delivery".into(), &"the endpoint answered 503".into())
         );
-        let object = letter["object"].as_str().unwrap();
+        let object = letter["object"]["file"].as_str().unwrap();
         let file = scratch.path("data/dead-letters/default/events").join(object);
         kept.extend(fs::read_to_string(file).unwrap().lines().map(|line| objects::number(line, "n")));
     }

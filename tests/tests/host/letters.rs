@@ -1,11 +1,14 @@
-//! Dead letters: what they say, and what a run that leaves some says at its end.
+//! Dead letters: what they say, the commands about them, and what a run that leaves some says at its end.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+use wasmill_tests::client;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::running::Running;
 use wasmill_tests::scratch::Scratch;
+use wasmill_tests::wait::wait_until;
 
 use crate::COMPILER;
 
@@ -82,4 +85,113 @@ fn run_with_records_that_do_not_fit_warns_once_and_ends_with_0() {
     assert_eq!(warnings, 1, "{log:#?}");
     let last = log.iter().find(|line| line.contains("everything is delivered but")).unwrap();
     assert!(last.contains("\"encode\":50"), "{last}");
+}
+
+/// `wasmill dead-letters …`: exit code, stdout, stderr.
+fn dead_letters(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(binary().unwrap());
+    let output = command.arg("dead-letters").args(arguments).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn commands_work_on_the_files_when_no_host_runs_and_through_the_host_when_one_does() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(
+        r#"
+        [streams.events]
+        source = { type = "http" }
+        max_failed_percent = 100
+        outputs = [{ type = "directory", name = "archive", path = "out", interval = "0s" }]
+        "#,
+    );
+    let config = scratch.config();
+    let config = config.to_str().unwrap();
+    let (code, _, told) = dead_letters(&["list", config, "events"]);
+    assert!(code == Some(1) && told.contains("nothing has ever run"), "{told}");
+    let program = Program::start(&binary, &scratch.config());
+    let address = program.address();
+    assert_eq!(client::push(address, "events", "one\ntwo\nthree\nfour").unwrap().status, 200);
+    wait_until("the letters are kept", || scratch.letters("events").len() == 4);
+    // The configuration asks for any port, so it does not say where the host is.
+    let (code, _, told) = dead_letters(&["list", config, "events"]);
+    assert!(code == Some(1) && told.contains("give its address"), "{told}");
+    let url = format!("http://{address}");
+    let listed = |from: &str, more: &[&str]| {
+        let (code, text, told) = dead_letters(&[&["list", from, "events"][..], more].concat());
+        assert_eq!(code, Some(0), "{told}");
+        let payload =
+            |line: &str| serde_json::from_str::<Value>(line).unwrap()["payload"].as_str().unwrap().to_owned();
+        text.lines().map(payload).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&url, &[]), ["one", "two", "three", "four"]);
+    assert_eq!(listed(&url, &["--limit", "1", "--after", "1"]), ["two"]);
+    assert_eq!(
+        listed(&url, &["--stage", "encode", "--at", "archive", "--from-offset", "2"]),
+        ["three", "four"]
+    );
+    let (code, text, told) = dead_letters(&["replay", &url, "events", "--number", "1-2"]);
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(3), "2 tried: 0 passed, 0 dropped by a plugin, 2 failed again\n"),
+        "{told}"
+    );
+    let (code, text, _) = dead_letters(&["show", &url, "events", "2"]);
+    let shown: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &shown["payload"], &shown["attempts"]), (Some(0), &"two".into(), &2.into()));
+    assert_eq!(dead_letters(&["show", &url, "events", "77"]).0, Some(1));
+    let (code, text, _) = dead_letters(&["purge", &url, "events", "--number", "1", "--yes"]);
+    assert_eq!((code, text.as_str()), (Some(0), "1 dead letters removed\n"));
+    program.stop();
+
+    assert_eq!(listed(config, &["--reason", "JSON"]), ["two", "three", "four"]);
+    let (code, _, told) = dead_letters(&["replay", config, "events"]);
+    assert!(code == Some(1) && told.contains("no host runs"), "{told}");
+    let (code, _, told) = dead_letters(&["purge", config, "events"]);
+    assert!(code == Some(2) && told.contains("--yes"), "{told}");
+    let (code, _, told) = dead_letters(&["list", config, "event"]);
+    assert!(code == Some(1) && told.contains("it has events"), "{told}");
+    assert_eq!(dead_letters(&["list", config, "events", "--stage", "parse"]).0, Some(2));
+    let file = scratch.path("exported.ndjson");
+    let exported = file.to_str().unwrap();
+    let (code, _, told) =
+        dead_letters(&["export", config, "events", "--number", "2,4", "--to", exported, "--remove"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 2);
+    assert_eq!(listed(config, &[]), ["three"]);
+    let (code, _, told) = dead_letters(&["export", config, "events", "--to", exported]);
+    assert!(code == Some(1) && told.contains("exported.ndjson"), "{told}");
+    let (code, text, _) = dead_letters(&["export", config, "events"]);
+    assert_eq!((code, text.lines().count()), (Some(0), 1));
+    // What was removed while no host ran stays removed.
+    let program = Program::start(&binary, &scratch.config());
+    program.stop();
+    assert_eq!(listed(config, &[]), ["three"]);
+}
+
+#[test]
+fn letters_that_are_too_old_go_by_themselves_and_are_counted() {
+    let text = |age: &str| {
+        format!(
+            r#"
+            [streams.events]
+            source = {{ type = "http" }}
+            max_failed_percent = 100
+            {age}
+            outputs = [{{ type = "directory", path = "out", interval = "0s" }}]
+            "#
+        )
+    };
+    let scratch = Scratch::new(&text(""));
+    let host = Running::start(&scratch.config(), COMPILER);
+    host.push("events", "one\ntwo");
+    host.drain();
+    assert_eq!(scratch.letters("events").len(), 2);
+    scratch.configure(&text("dead_letters = { max_age = \"1ms\" }"));
+    let host = Running::start(&scratch.config(), COMPILER);
+    let stats = host.stats("events");
+    wait_until("the letters are gone", || stats.dead_letters.expired.get() == 2);
+    host.drain();
+    assert!(scratch.letters("events").is_empty());
 }

@@ -15,6 +15,7 @@ mod letters;
 mod partitions;
 mod plugins;
 mod program;
+mod replay;
 mod s3;
 mod sources;
 

@@ -225,7 +225,7 @@ fn full_store_of_dead_letters_pauses_its_stream_alone_also_over_a_restart() {
             [streams.poisoned]
             source = {{ type = "http" }}
             max_failed_percent = 100
-            max_dead_letters = "{max}"
+            dead_letters = {{ max_bytes = "{max}" }}
             transforms = [{{ plugin = "picky" }}]
             outputs = [{{ type = "directory", path = "out/poisoned", format = "raw", interval = "0s" }}]
             [streams.healthy]

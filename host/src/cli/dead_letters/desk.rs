@@ -1,0 +1,175 @@
+//! Where the command line gets dead letters from: a running host over HTTP, or the files when no host runs.
+//!
+//! The lock of the data directory says which: whoever holds it owns the files.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use reqwest::{Client, Method};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+use wasmill_config::Settings;
+
+use crate::cli::runtime;
+use crate::pipeline::dead_letters::{Change, Changes, DeadLetter, Filter};
+use crate::pipeline::stats::wall_clock_ns;
+use crate::pipeline::{OfflineError, OfflineLetters, Page, Replayed, Wanted, open_offline, page};
+
+/// Longest wait for one answer: a step of a replay ends when its outcome is on disk.
+const ANSWER_MAX: Duration = Duration::from_secs(600);
+
+type Pairs<'a> = [(&'a str, String)];
+
+/// See the head of this file.
+pub(super) enum Desk {
+    Host { runtime: Runtime, client: Client, letters: String },
+    Files { letters: Box<OfflineLetters>, stream: String },
+}
+
+impl Desk {
+    /// `from` is a configuration or the address of a host.
+    pub(super) fn open(from: &str, stream: &str) -> Result<Desk> {
+        if from.starts_with("http://") || from.starts_with("https://") {
+            return Desk::host(from.trim_end_matches('/'), stream);
+        }
+        let settings = Settings::load(Path::new(from))?;
+        let Some(settings_of) = settings.streams.iter().find(|known| known.name == stream) else {
+            let known: Vec<&str> = settings.streams.iter().map(|known| known.name.as_str()).collect();
+            bail!("{from} has no stream {stream:?}, it has {}", known.join(", "));
+        };
+        match open_offline(&settings, settings_of) {
+            Ok(Some(letters)) => Ok(Desk::Files { letters: Box::new(letters), stream: stream.to_owned() }),
+            Ok(None) => bail!("nothing has ever run in {}", settings.data_dir.display()),
+            Err(error @ OfflineError::Running { .. }) => match settings.http.listen {
+                Some(address) if address.port() != 0 => Desk::host(&format!("http://{address}"), stream),
+                _ => bail!(
+                    "{error}, and the configuration does not say where it listens: give its address (http://...) in \
+                     place of the configuration"
+                ),
+            },
+            Err(error) => Err(error).with_context(|| settings.data_dir.display().to_string()),
+        }
+    }
+
+    fn host(address: &str, stream: &str) -> Result<Desk> {
+        let client =
+            Client::builder().no_proxy().timeout(ANSWER_MAX).build().context("make an HTTP client")?;
+        let letters = format!("{address}/v1/streams/{}/dead-letters", encoded(stream));
+        Ok(Desk::Host { runtime: runtime()?, client, letters })
+    }
+
+    /// Up to `limit` letters above number `after`.
+    pub(super) fn page(&self, pairs: &Pairs<'_>, after: u64, limit: usize) -> Result<Page> {
+        match self {
+            Desk::Host { letters, .. } => {
+                let mut pairs = pairs.to_vec();
+                pairs.push(("after", after.to_string()));
+                pairs.push(("limit", limit.to_string()));
+                let mut answer = self.ask(Method::GET, letters, &pairs)?;
+                let next = answer["next"].as_u64();
+                let letters =
+                    serde_json::from_value(answer["letters"].take()).context("read the host's answer")?;
+                Ok(Page { letters, next })
+            }
+            Desk::Files { letters, .. } => {
+                let wanted = Wanted { filter: filter(pairs)?, after, limit };
+                page(&letters.store.view(), &wanted).context("read the dead letters")
+            }
+        }
+    }
+
+    pub(super) fn show(&self, number: u64) -> Result<DeadLetter> {
+        match self {
+            Desk::Host { letters, .. } => {
+                let answer = self.ask(Method::GET, &format!("{letters}/{number}"), &[])?;
+                serde_json::from_value(answer).context("read the host's answer")
+            }
+            Desk::Files { stream, .. } => {
+                let page = self.page(&[("number", number.to_string())], number.saturating_sub(1), 1)?;
+                let letter = page.letters.into_iter().next();
+                letter.with_context(|| format!("stream {stream:?} has no dead letter {number}"))
+            }
+        }
+    }
+
+    /// Removes the letters that match. Returns how many.
+    pub(super) fn remove(&mut self, pairs: &Pairs<'_>) -> Result<u64> {
+        match self {
+            Desk::Host { letters, .. } => {
+                let url = letters.clone();
+                let answer = self.ask(Method::DELETE, &url, pairs)?;
+                answer["removed"].as_u64().context("read the host's answer")
+            }
+            Desk::Files { letters, .. } => {
+                let numbers =
+                    letters.store.view().numbers(&filter(pairs)?).context("read the dead letters")?;
+                let changes: Changes = numbers.into_iter().map(|number| (number, Change::Removed)).collect();
+                Ok(letters.store.apply(&changes).context("remove dead letters")?.removed)
+            }
+        }
+    }
+
+    /// One step of a replay: what became of up to `limit` letters, and where the next step goes on.
+    pub(super) fn replay(
+        &self,
+        pairs: &Pairs<'_>,
+        plugins: &[String],
+        after: u64,
+        limit: usize,
+    ) -> Result<(Replayed, Option<u64>)> {
+        let Desk::Host { letters, .. } = self else {
+            bail!(
+                "no host runs: start it first, since a replay runs plugins and delivers; list, show, export and purge work without"
+            );
+        };
+        let mut pairs = pairs.to_vec();
+        pairs.push(("after", after.to_string()));
+        pairs.push(("limit", limit.to_string()));
+        pairs.extend(plugins.iter().map(|plugin| ("plugin", plugin.clone())));
+        let answer = self.ask(Method::POST, &format!("{letters}/replay"), &pairs)?;
+        let next = answer["next"].as_u64();
+        Ok((serde_json::from_value(answer).context("read the host's answer")?, next))
+    }
+
+    fn ask(&self, method: Method, url: &str, pairs: &Pairs<'_>) -> Result<Value> {
+        let Desk::Host { runtime, client, .. } = self else { bail!("no host runs") };
+        let query: Vec<String> =
+            pairs.iter().map(|(name, text)| format!("{name}={}", encoded(text))).collect();
+        let url = if query.is_empty() { url.to_owned() } else { format!("{url}?{}", query.join("&")) };
+        runtime.block_on(async {
+            let answer = client.request(method, &url).send().await.context("ask the host")?;
+            let status = answer.status();
+            let body = answer.bytes().await.context("read the host's answer")?;
+            let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+            if !status.is_success() {
+                let message = json["error"]["message"].as_str().unwrap_or("without a reason");
+                bail!("the host answered {status}: {message}");
+            }
+            Ok(json)
+        })
+    }
+}
+
+fn filter(pairs: &Pairs<'_>) -> Result<Filter> {
+    let mut filter = Filter::default();
+    let now = wall_clock_ns();
+    for (name, text) in pairs {
+        // `all` is a word of the API.
+        filter.set(name, text, now).map_err(anyhow::Error::msg)?;
+    }
+    Ok(filter)
+}
+
+/// Percent-encoded, for a query or a step of a path.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~,".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}

@@ -1,0 +1,312 @@
+//! `wasmill dead-letters`: list, show, replay, export and purge what could not be transformed, encoded or delivered.
+//!
+//! A running host is asked over its HTTP API; where none runs, the files in the data directory are opened in its place
+//! (`desk`). It refuses to remove anything without `--yes` or an answer from a terminal.
+
+mod desk;
+
+use std::fs::File;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+
+use self::desk::Desk;
+use super::{EXIT_UNDELIVERED, EXIT_USAGE, output};
+use crate::pipeline::dead_letters::{DeadLetter, Stage};
+use crate::pipeline::{PAGE_LETTERS_MAX, Replayed};
+
+/// Widest reason in a table.
+const REASON_WIDTH: usize = 60;
+/// Letters that one request replays.
+const REPLAY_STEP: usize = 1_000;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List dead letters: a table on a terminal, else one JSON object a line
+    List {
+        #[command(flatten)]
+        of: Of,
+        #[command(flatten)]
+        conditions: Conditions,
+        /// One JSON object a line, also on a terminal
+        #[arg(long)]
+        json: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: usize,
+        /// Only letters above this number
+        #[arg(long, default_value_t = 0, value_name = "NUMBER", hide_default_value = true)]
+        after: u64,
+    },
+    /// Print one dead letter whole, as JSON
+    Show {
+        #[command(flatten)]
+        of: Of,
+        /// Its number
+        number: u64,
+    },
+    /// Run the records again, and send objects again that could not be delivered; what succeeds is removed
+    #[command(
+        after_help = "Needs the running host. What fails again stays under its number, with one attempt more and \
+        the new reason. Exit code 3: some failed again.\n\n\
+        Examples:\n  \
+        wasmill dead-letters replay wasmill.toml access\n  \
+        wasmill dead-letters replay wasmill.toml access --stage transform --at parse --newer-than 2h\n  \
+        wasmill dead-letters replay wasmill.toml access --plugin parse@sha256:4f2a..."
+    )]
+    Replay {
+        #[command(flatten)]
+        of: Of,
+        #[command(flatten)]
+        conditions: Conditions,
+        /// Run this version in place of the current one: name@sha256:<64 hex digits>; may be given several times
+        #[arg(long = "plugin", value_name = "VERSION")]
+        plugins: Vec<String>,
+    },
+    /// Write dead letters as NDJSON, to a file or stdout
+    Export {
+        #[command(flatten)]
+        of: Of,
+        #[command(flatten)]
+        conditions: Conditions,
+        /// The file, which must not exist yet; stdout by default
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        /// Remove what was written, once the file is on disk; letters with an object stay
+        #[arg(long, requires = "to")]
+        remove: bool,
+    },
+    /// Remove dead letters for good
+    Purge {
+        #[command(flatten)]
+        of: Of,
+        #[command(flatten)]
+        conditions: Conditions,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Of {
+    /// The configuration (TOML), or the address of a running host: http://127.0.0.1:8080
+    #[arg(value_name = "CONFIG|URL")]
+    from: String,
+    /// The stream
+    stream: String,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which letters (every condition must hold)")]
+pub(super) struct Conditions {
+    /// Numbers and ranges: 17 or 3,7-9
+    #[arg(long, value_name = "NUMBERS")]
+    number: Option<String>,
+    /// transform, encode or delivery
+    #[arg(long, value_name = "STAGE")]
+    stage: Option<Stage>,
+    /// Name of the transform or output
+    #[arg(long, value_name = "NAME")]
+    at: Option<String>,
+    /// First offset
+    #[arg(long, value_name = "OFFSET", allow_negative_numbers = true)]
+    from_offset: Option<i64>,
+    /// Last offset
+    #[arg(long, value_name = "OFFSET", allow_negative_numbers = true)]
+    to_offset: Option<i64>,
+    /// Became letters at least so long ago: 90s, 30m, 24h, 7d
+    #[arg(long, value_name = "AGE")]
+    older_than: Option<String>,
+    /// Became letters less than so long ago
+    #[arg(long, value_name = "AGE")]
+    newer_than: Option<String>,
+    /// Part of the reason
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl Conditions {
+    /// Names and texts as a query has them.
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let offset = |offset: Option<i64>| offset.map(|offset| offset.to_string());
+        let all = [
+            ("number", self.number.clone()),
+            ("stage", self.stage.map(|stage| stage.text().to_owned())),
+            ("at", self.at.clone()),
+            ("from_offset", offset(self.from_offset)),
+            ("to_offset", offset(self.to_offset)),
+            ("older_than", self.older_than.clone()),
+            ("newer_than", self.newer_than.clone()),
+            ("reason", self.reason.clone()),
+        ];
+        all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+    }
+}
+
+pub(super) fn run(command: &Command) -> Result<ExitCode> {
+    match command {
+        Command::List { of, conditions, json, limit, after } => {
+            let desk = Desk::open(&of.from, &of.stream)?;
+            list(&desk, &conditions.pairs(), *after, *limit, *json || !std::io::stdout().is_terminal())
+        }
+        Command::Show { of, number } => output::print_json(&Desk::open(&of.from, &of.stream)?.show(*number)?),
+        Command::Replay { of, conditions, plugins } => {
+            replay(&Desk::open(&of.from, &of.stream)?, &conditions.pairs(), plugins)
+        }
+        Command::Export { of, conditions, to, remove } => {
+            let mut desk = Desk::open(&of.from, &of.stream)?;
+            export(&mut desk, &conditions.pairs(), to.as_ref(), *remove)
+        }
+        Command::Purge { of, conditions, yes } => {
+            purge(&mut Desk::open(&of.from, &of.stream)?, &of.stream, conditions.pairs(), *yes)
+        }
+    }
+}
+
+fn list(desk: &Desk, pairs: &[(&str, String)], after: u64, limit: usize, json: bool) -> Result<ExitCode> {
+    let mut after = after;
+    let mut left = limit;
+    let mut more = None;
+    let mut text = String::new();
+    if !json {
+        text.push_str(
+            "  NUMBER  FAILED                STAGE      AT                OFFSET  ATTEMPTS  REASON\n",
+        );
+    }
+    while left > 0 {
+        let page = desk.page(pairs, after, left.min(PAGE_LETTERS_MAX))?;
+        left -= page.letters.len().min(left);
+        for letter in &page.letters {
+            if json {
+                text.push_str(&serde_json::to_string(letter).context("write JSON")?);
+                text.push('\n');
+            } else {
+                text.push_str(&row(letter));
+            }
+        }
+        output::print(&text)?;
+        text.clear();
+        more = page.next;
+        let Some(next) = page.next else { break };
+        after = next;
+    }
+    if let Some(next) = more {
+        output::complain(format_args!("there are more: --after {next}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(letter: &DeadLetter) -> String {
+    let at = letter.output.as_deref().unwrap_or(&letter.transform);
+    let reason: String = output::plain(&letter.reason).chars().take(REASON_WIDTH).collect();
+    format!(
+        "{:>8}  {}  {:<9}  {:<12}  {:>10}  {:>8}  {reason}\n",
+        letter.number,
+        utc(letter.failed),
+        letter.stage.text(),
+        output::plain(at),
+        letter.offset,
+        letter.attempts
+    )
+}
+
+/// `2026-05-18T02:40:00Z`.
+fn utc(nanoseconds: i64) -> String {
+    jiff::Timestamp::from_second(nanoseconds.div_euclid(1_000_000_000)).unwrap_or_default().to_string()
+}
+
+fn replay(desk: &Desk, pairs: &[(&str, String)], plugins: &[String]) -> Result<ExitCode> {
+    let mut sum = Replayed::default();
+    let mut after = 0;
+    loop {
+        let (replayed, next) = desk.replay(pairs, plugins, after, REPLAY_STEP)?;
+        sum.add(&replayed);
+        let Some(next) = next else { break };
+        after = next;
+        output::complain(format_args!("{} tried, {} failed again, going on", sum.tried, sum.failed));
+    }
+    output::print(&format!(
+        "{} tried: {} passed, {} dropped by a plugin, {} failed again\n",
+        sum.tried, sum.passed, sum.dropped, sum.failed
+    ))?;
+    Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNDELIVERED) })
+}
+
+fn export(desk: &mut Desk, pairs: &[(&str, String)], to: Option<&PathBuf>, remove: bool) -> Result<ExitCode> {
+    let mut file = match to {
+        Some(path) => Some(File::create_new(path).with_context(|| format!("create {}", path.display()))?),
+        None => None,
+    };
+    let mut written = Vec::new();
+    let (mut count, mut objects) = (0_u64, 0_u64);
+    let mut after = 0;
+    loop {
+        let page = desk.page(pairs, after, PAGE_LETTERS_MAX)?;
+        let mut text = Vec::new();
+        for letter in &page.letters {
+            serde_json::to_writer(&mut text, letter).context("write JSON")?;
+            text.push(b'\n');
+            count += 1;
+            objects += u64::from(letter.object.is_some());
+            if remove && letter.object.is_none() {
+                written.push(letter.number);
+            }
+        }
+        let sent = match &mut file {
+            Some(file) => file.write_all(&text),
+            None => std::io::stdout().lock().write_all(&text),
+        };
+        match sent {
+            // The reader has seen enough.
+            Err(error) if to.is_none() && error.kind() == std::io::ErrorKind::BrokenPipe => {
+                return Ok(ExitCode::SUCCESS);
+            }
+            sent => sent.context("write the letters")?,
+        }
+        let Some(next) = page.next else { break };
+        after = next;
+    }
+    let (Some(file), Some(path)) = (file, to) else { return Ok(ExitCode::SUCCESS) };
+    file.sync_all().with_context(|| format!("sync {}", path.display()))?;
+    output::complain(format_args!("{count} dead letters written to {}", path.display()));
+    if remove {
+        // What arrived meanwhile was not written: exactly these numbers go.
+        let mut removed = 0;
+        for numbers in written.chunks(PAGE_LETTERS_MAX) {
+            let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
+            removed += desk.remove(&[("number", numbers.join(","))])?;
+        }
+        output::complain(format_args!("{removed} removed, {objects} with an object stay"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn purge(
+    desk: &mut Desk,
+    stream: &str,
+    mut pairs: Vec<(&'static str, String)>,
+    yes: bool,
+) -> Result<ExitCode> {
+    if !yes {
+        if !std::io::stdin().is_terminal() {
+            output::complain(format_args!("error: purge removes dead letters for good: give --yes"));
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+        let which = if pairs.is_empty() { "all" } else { "the chosen" };
+        output::complain(format_args!("Remove {which} dead letters of stream {stream} for good? [y/N]"));
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer).context("read the answer")?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            bail!("nothing was removed");
+        }
+    }
+    if pairs.is_empty() {
+        pairs.push(("all", "true".to_owned()));
+    }
+    let removed = desk.remove(&pairs)?;
+    output::print(&format!("{removed} dead letters removed\n"))
+}

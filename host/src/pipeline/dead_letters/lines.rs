@@ -1,0 +1,100 @@
+//! One file of letters: reading its lines up to what is known to be whole, and writing it anew without some of them.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::letter::DeadLetter;
+
+/// What is known of a file without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LetterFile {
+    pub(super) path: PathBuf,
+    /// Whole lines.
+    pub(super) bytes: u64,
+    pub(super) count: u64,
+    /// No letter in it has a higher number; 0 when it never had one.
+    pub(super) last_number: u64,
+    /// When its first letter failed, `i64::MAX` without one.
+    pub(super) first_failed: i64,
+}
+
+impl LetterFile {
+    pub(super) fn empty(path: PathBuf) -> LetterFile {
+        LetterFile { path, bytes: 0, count: 0, last_number: 0, first_failed: i64::MAX }
+    }
+
+    pub(super) fn note(&mut self, letter: &DeadLetter, bytes: u64) {
+        self.bytes += bytes;
+        self.count += 1;
+        self.last_number = self.last_number.max(letter.number);
+        self.first_failed = self.first_failed.min(letter.failed);
+    }
+
+    /// Calls `each` with every whole line and the letter in it (`None`: nothing that this version can read) until it
+    /// says false. A file that is gone has no lines.
+    pub(super) fn read(&self, mut each: impl FnMut(&[u8], Option<DeadLetter>) -> bool) -> io::Result<()> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut reader = BufReader::with_capacity(64 << 10, file.take(self.bytes));
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if reader.read_until(b'\n', &mut line)? == 0 || line.last() != Some(&b'\n') {
+                return Ok(());
+            }
+            if !each(&line, serde_json::from_slice(&line).ok()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes the file anew with what `change` makes of each line (`None`: nothing); complete or not at all.
+    pub(super) fn rewrite(
+        &self,
+        mut change: impl FnMut(&[u8], Option<DeadLetter>) -> Option<Vec<u8>>,
+    ) -> io::Result<LetterFile> {
+        let part = self.path.with_extension("part");
+        let mut to = BufWriter::new(File::create(&part)?);
+        let mut next = LetterFile { last_number: self.last_number, ..LetterFile::empty(self.path.clone()) };
+        let mut written = Ok(());
+        self.read(|line, letter| {
+            let failed = letter.as_ref().map(|letter| letter.failed);
+            if let Some(line) = change(line, letter) {
+                written = to.write_all(&line);
+                next.bytes += line.len() as u64;
+                next.count += u64::from(failed.is_some());
+                next.first_failed = next.first_failed.min(failed.unwrap_or(i64::MAX));
+            }
+            written.is_ok()
+        })?;
+        written?;
+        to.into_inner()?.sync_all()?;
+        std::fs::rename(&part, &self.path)?;
+        Ok(next)
+    }
+}
+
+/// The letter as a line.
+pub(super) fn line(letter: &DeadLetter) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(letter)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Replaces a small file as a whole, durably.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = File::create(&part)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&part, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}

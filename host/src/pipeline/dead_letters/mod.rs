@@ -1,0 +1,19 @@
+//! The dead letters of one stream: records that could not be transformed, encoded or delivered, kept durably.
+//!
+//! | file in `DATA/dead-letters/<tenant>/<stream>/` | what |
+//! |---|---|
+//! | `letters.ndjson`, then `letters-<number>.ndjson` | the letters, one JSON object a line (`letter`) |
+//! | `state.json` | what must not be forgotten when letters go: see `store` |
+//! | `objects/<batch id>` | objects that could not be delivered |
+//!
+//! `store` owns the files and their bounds, `letter` the line, `filter` which letters somebody means. Nothing here
+//! knows outcomes, plugins or destinations.
+
+mod filter;
+mod letter;
+mod lines;
+mod store;
+
+pub use filter::Filter;
+pub use letter::{Change, Changes, DeadLetter, KeptObject, Stage};
+pub use store::{Appended, Applied, Store, StoreError, View};

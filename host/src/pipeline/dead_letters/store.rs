@@ -1,0 +1,469 @@
+//! The files of a stream's dead letters: appended, taken out of, bounded, and the same after a restart.
+//!
+//! Letters are appended in the order of their outcomes, within an outcome in the order of (offset, child), and are
+//! keyed (slice, offset, child). So one key says which letters were ever kept: those up to it. Writing the letters of
+//! an outcome again after a crash adds nothing, also when they were removed meanwhile: before the first letter goes,
+//! `state.json` remembers that key, and the number that the next letter gets. A stream that was made anew (another
+//! incarnation) begins with offset 0 again; its letters are kept behind the old ones.
+//!
+//! A letter goes by a rewrite of its file (at most about 8 MiB), which is complete or does not happen. The store never
+//! evicts: when it is full it says so and the stream waits. Letters that failed again may grow past the bound by
+//! their new reason; a replay must not wait for room.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::filter::Filter;
+use super::letter::{Change, Changes, DeadLetter, Stage};
+use super::lines::{self, LetterFile};
+
+/// A file that has reached this size is followed by another one.
+const FILE_BYTES: u64 = 8 << 20;
+const FIRST: &str = "letters.ndjson";
+
+/// Why letters could not be kept, read or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("dead letters of {path} take {bytes} bytes, the bound is {max}: replay, export or purge some")]
+    Full { path: PathBuf, bytes: u64, max: u64 },
+    #[error("dead letters in {path}")]
+    Io {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// What outlives the letters.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct State {
+    incarnation: Option<String>,
+    /// Number of the first letter that this incarnation may have.
+    first_number: u64,
+    next_number: u64,
+    /// Key of the last letter of a record that was ever kept.
+    kept_to: Option<(u64, i64, u32)>,
+}
+
+/// What an append did.
+#[derive(Debug, Default)]
+pub struct Appended {
+    /// Stages of the letters that are new.
+    pub new: Vec<Stage>,
+    /// Why the rest is not there yet: the same call goes on once there is room.
+    pub full: Option<StoreError>,
+}
+
+/// What changes did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub removed: u64,
+    pub changed: u64,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    max_bytes: u64,
+    /// In the order of their numbers; the last one is appended to. Never empty.
+    files: VecDeque<LetterFile>,
+    active: File,
+    state: State,
+    /// What of it is durable.
+    saved: State,
+    object_bytes: u64,
+    /// Batch ids of the letters of the delivery stage that were there at the opening.
+    batches: HashSet<String>,
+}
+
+/// The letters as they were at some moment, to be read without holding up the store.
+#[derive(Debug, Clone)]
+pub struct View {
+    dir: PathBuf,
+    files: Vec<LetterFile>,
+}
+
+impl Store {
+    /// Opens or creates the store of a stream of this incarnation; a tool that runs while no host does gives none.
+    /// Cuts a torn last line and removes objects that no letter names.
+    pub fn open(dir: &Path, max_bytes: u64, incarnation: Option<&str>) -> Result<Store, StoreError> {
+        let at = |error| StoreError::Io { path: dir.to_owned(), error };
+        std::fs::create_dir_all(dir).map_err(at)?;
+        let saved = read_state(dir).map_err(at)?;
+        let mut state = State { next_number: saved.next_number.max(1), ..saved.clone() };
+        // Without a state nothing but this incarnation was ever here.
+        let anew =
+            incarnation.is_some_and(|now| state.incarnation.as_deref().is_some_and(|then| then != now));
+        if anew {
+            state.kept_to = None;
+        }
+        let mut batches = HashSet::new();
+        let mut unreadable = 0_u64;
+        let mut files = VecDeque::new();
+        for path in paths(dir).map_err(at)? {
+            let whole = LetterFile { bytes: u64::MAX, ..LetterFile::empty(path.clone()) };
+            let mut file = LetterFile::empty(path);
+            whole
+                .read(|line, letter| {
+                    match letter {
+                        Some(letter) => {
+                            file.note(&letter, line.len() as u64);
+                            state.next_number = state.next_number.max(letter.number + 1);
+                            if let Some(object) = letter.object {
+                                batches.insert(object.meta.batch_id);
+                            } else if !anew && letter.number >= state.first_number {
+                                state.kept_to =
+                                    state.kept_to.max(Some((letter.slice, letter.offset, letter.child)));
+                            }
+                        }
+                        None => {
+                            file.bytes += line.len() as u64;
+                            unreadable += 1;
+                        }
+                    }
+                    true
+                })
+                .map_err(at)?;
+            files.push_back(file);
+        }
+        if unreadable > 0 {
+            tracing::error!(dir = %dir.display(), lines = unreadable, "lines that are no dead letters are left as they are");
+        }
+        if anew {
+            state.first_number = state.next_number;
+        }
+        if let Some(incarnation) = incarnation {
+            state.incarnation = Some(incarnation.to_owned());
+        }
+        if files.is_empty() {
+            files.push_back(LetterFile::empty(dir.join(FIRST)));
+        }
+        let active =
+            append_to(files.back().map_or(dir, |file| &file.path), files.back().map_or(0, |f| f.bytes));
+        let mut store = Store {
+            dir: dir.to_owned(),
+            max_bytes,
+            active: active.map_err(at)?,
+            files,
+            state,
+            saved,
+            object_bytes: 0,
+            batches,
+        };
+        store.tidy_objects().map_err(at)?;
+        store.save().map_err(at)?;
+        Ok(store)
+    }
+
+    /// Whether the letter of a batch that was given up was here at the opening.
+    pub fn had_batch(&self, batch_id: &str) -> bool {
+        self.batches.contains(batch_id)
+    }
+
+    /// Nobody will ask about these any more.
+    pub fn forget_batches(&mut self) {
+        self.batches = HashSet::new();
+    }
+
+    /// Appends what was never kept before, in this order, as far as there is room, and syncs. Gives the letters numbers.
+    /// `now` is when they became letters.
+    pub fn append(&mut self, letters: &[DeadLetter], now: i64) -> Result<Appended, StoreError> {
+        let io = |dir: &Path, error| StoreError::Io { path: dir.to_owned(), error };
+        let mut state = self.state.clone();
+        let mut appended = Appended::default();
+        let mut text = Vec::new();
+        if self.files.back().is_some_and(|file| file.bytes >= FILE_BYTES) {
+            self.next_file().map_err(|error| io(&self.dir, error))?;
+        }
+        let Some(mut file) = self.files.back().cloned() else { return Ok(appended) };
+        for letter in letters {
+            // Keys within one call are told apart by whoever makes them.
+            if letter.object.is_none() && Some(letter.key()) <= self.state.kept_to {
+                continue;
+            }
+            let numbered = DeadLetter { number: state.next_number, failed: now, ..letter.clone() };
+            let line = lines::line(&numbered).map_err(|error| io(&self.dir, error))?;
+            // However large it is, one letter fits into an empty store.
+            if self.count() + appended.new.len() as u64 > 0
+                && let Err(full) = self.room((text.len() + line.len()) as u64)
+            {
+                appended.full = Some(full);
+                break;
+            }
+            if letter.object.is_none() {
+                state.kept_to = state.kept_to.max(Some(letter.key()));
+            }
+            state.next_number += 1;
+            file.note(&numbered, line.len() as u64);
+            text.extend_from_slice(&line);
+            appended.new.push(letter.stage);
+        }
+        if text.is_empty() {
+            return Ok(appended);
+        }
+        if let Err(error) = self.active.write_all(&text).and_then(|()| self.active.sync_data()) {
+            // Whatever part of the lines arrived is cut off, so that the next try starts on a whole line.
+            let whole = self.files.back().map_or(0, |file| file.bytes);
+            if let Err(cut) = self.active.set_len(whole) {
+                tracing::warn!(error = %cut, dir = %self.dir.display(), "cannot cut a torn dead letter");
+            }
+            return Err(io(&self.dir, error));
+        }
+        self.state = state;
+        if let Some(last) = self.files.back_mut() {
+            *last = file;
+        }
+        Ok(appended)
+    }
+
+    fn room(&self, more: u64) -> Result<(), StoreError> {
+        let bytes = self.bytes();
+        if bytes + more > self.max_bytes {
+            return Err(StoreError::Full { path: self.dir.clone(), bytes, max: self.max_bytes });
+        }
+        Ok(())
+    }
+
+    /// Takes over the object of a batch that could not be delivered; returns its name within the store.
+    pub fn keep_object(&mut self, staged: &Path, batch_id: &str) -> Result<String, StoreError> {
+        let at = |error| StoreError::Io { path: self.dir.clone(), error };
+        let objects = self.dir.join("objects");
+        let kept = objects.join(batch_id);
+        if !kept.exists() {
+            let bytes = std::fs::metadata(staged).map_err(at)?.len();
+            if self.count() > 0 {
+                self.room(bytes)?;
+            }
+            std::fs::create_dir_all(&objects).map_err(at)?;
+            // The staging directory may be on another filesystem than the data directory.
+            let temporary = objects.join(format!(".{batch_id}"));
+            std::fs::copy(staged, &temporary).map_err(at)?;
+            File::open(&temporary).and_then(|file| file.sync_all()).map_err(at)?;
+            std::fs::rename(&temporary, &kept).map_err(at)?;
+            lines::sync_directory(&objects).and_then(|()| lines::sync_directory(&self.dir)).map_err(at)?;
+            self.object_bytes += bytes;
+        }
+        Ok(format!("objects/{batch_id}"))
+    }
+
+    /// Removes and changes letters, durably. Letters that are not there (any more) are passed over, so that doing it
+    /// again does nothing.
+    pub fn apply(&mut self, changes: &Changes) -> Result<Applied, StoreError> {
+        let mut applied = Applied::default();
+        let result = self.try_apply(changes, &mut applied);
+        result.map(|()| applied).map_err(|error| StoreError::Io { path: self.dir.clone(), error })
+    }
+
+    fn try_apply(&mut self, changes: &Changes, applied: &mut Applied) -> io::Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        // Before any letter goes: what it told of numbers and keys must not be forgotten.
+        self.save()?;
+        let mut first = 0;
+        for at in 0..self.files.len() {
+            let Some(file) = self.files.get(at).cloned() else { break };
+            let range = first + 1..=file.last_number;
+            first = first.max(file.last_number);
+            if range.is_empty() || changes.range(range).next().is_none() {
+                continue;
+            }
+            let mut objects = Vec::new();
+            let (mut removed, mut changed) = (0, 0);
+            let next = file.rewrite(|line, letter| {
+                let Some(mut letter) = letter else { return Some(line.to_vec()) };
+                match changes.get(&letter.number) {
+                    Some(Change::Removed) => {
+                        removed += 1;
+                        objects.extend(letter.object.map(|object| (object.file, object.meta.bytes)));
+                        None
+                    }
+                    Some(change) if letter.apply(change) => {
+                        changed += 1;
+                        // A letter that was read can be written.
+                        lines::line(&letter).ok()
+                    }
+                    _ => Some(line.to_vec()),
+                }
+            })?;
+            lines::sync_directory(&self.dir)?;
+            self.files[at] = next;
+            if at + 1 == self.files.len() {
+                self.active = append_to(&self.files[at].path, self.files[at].bytes)?;
+            }
+            applied.removed += removed;
+            applied.changed += changed;
+            for (object, bytes) in objects {
+                self.remove_object(&object, bytes);
+            }
+        }
+        self.drop_empty()
+    }
+
+    /// Removes the letters that failed before this time. Returns how many.
+    pub fn expire(&mut self, before: i64) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        while self.files.front().is_some_and(|file| file.first_failed < before) {
+            let filter = Filter { failed_before: Some(before), ..Filter::default() };
+            let view = View { dir: self.dir.clone(), files: self.files.iter().take(1).cloned().collect() };
+            let changes: Changes =
+                view.numbers(&filter)?.into_iter().map(|number| (number, Change::Removed)).collect();
+            let gone = self.apply(&changes)?.removed;
+            removed += gone;
+            if gone == 0 {
+                break;
+            }
+        }
+        Ok(removed)
+    }
+
+    pub fn view(&self) -> View {
+        View { dir: self.dir.clone(), files: self.files.iter().cloned().collect() }
+    }
+
+    pub fn count(&self) -> u64 {
+        self.files.iter().map(|file| file.count).sum()
+    }
+
+    /// Of letters and objects.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum::<u64>() + self.object_bytes
+    }
+
+    fn save(&mut self) -> io::Result<()> {
+        if self.state != self.saved {
+            lines::replace(&self.dir.join("state.json"), &serde_json::to_vec(&self.state)?)?;
+            self.saved = self.state.clone();
+        }
+        Ok(())
+    }
+
+    fn next_file(&mut self) -> io::Result<()> {
+        let path = self.dir.join(format!("letters-{:020}.ndjson", self.state.next_number));
+        self.active = append_to(&path, 0)?;
+        lines::sync_directory(&self.dir)?;
+        self.files.push_back(LetterFile::empty(path));
+        Ok(())
+    }
+
+    /// Removes files that have nothing any more, but for the one that is appended to.
+    fn drop_empty(&mut self) -> io::Result<()> {
+        let last = self.files.len().saturating_sub(1);
+        for (at, file) in self.files.iter().enumerate() {
+            if at < last && file.bytes == 0 {
+                std::fs::remove_file(&file.path)?;
+            }
+        }
+        let mut at = 0;
+        self.files.retain(|file| {
+            at += 1;
+            at > last || file.bytes > 0
+        });
+        Ok(())
+    }
+
+    fn remove_object(&mut self, object: &str, bytes: u64) {
+        self.object_bytes = self.object_bytes.saturating_sub(bytes);
+        // A file that stays is removed at the next opening.
+        if let Err(error) = std::fs::remove_file(self.dir.join(object))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, object, "cannot remove the object of a dead letter");
+        }
+    }
+
+    fn tidy_objects(&mut self) -> io::Result<()> {
+        let entries = match std::fs::read_dir(self.dir.join("objects")) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(|name| self.batches.contains(name)) {
+                self.object_bytes += entry.metadata()?.len();
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl View {
+    pub fn object(&self, letter: &DeadLetter) -> Option<PathBuf> {
+        letter.object.as_ref().map(|object| self.dir.join(&object.file))
+    }
+
+    /// Calls `each` with the letters above number `after` that match, until it says false.
+    pub fn each(
+        &self,
+        after: u64,
+        filter: &Filter,
+        mut each: impl FnMut(DeadLetter) -> bool,
+    ) -> Result<(), StoreError> {
+        for file in self.files.iter().filter(|file| file.last_number > after) {
+            let mut more = true;
+            let read = file.read(|_, letter| {
+                if let Some(letter) = letter.filter(|letter| letter.number > after && filter.matches(letter))
+                {
+                    more = each(letter);
+                }
+                more
+            });
+            read.map_err(|error| StoreError::Io { path: file.path.clone(), error })?;
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers of the letters that match.
+    pub fn numbers(&self, filter: &Filter) -> Result<Vec<u64>, StoreError> {
+        let mut numbers = Vec::new();
+        self.each(0, filter, |letter| {
+            numbers.push(letter.number);
+            true
+        })?;
+        Ok(numbers)
+    }
+}
+
+fn read_state(dir: &Path) -> io::Result<State> {
+    match std::fs::read(dir.join("state.json")) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State::default()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Files of letters in the order of their numbers.
+fn paths(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if name == FIRST || (name.starts_with("letters-") && name.ends_with(".ndjson")) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_by_key(|name| (name != FIRST, name.clone()));
+    Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
+/// Opens for appending, cut to its whole lines.
+fn append_to(path: &Path, bytes: u64) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    file.set_len(bytes)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;

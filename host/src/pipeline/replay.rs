@@ -1,0 +1,258 @@
+//! Replay: letters of records run again through a chain, objects are sent again.
+//!
+//! Exactly once, whenever the process ends. The store is a source that can be read again, so records need no second
+//! copy in the journal: a replay is a slice whose input is the letters, and its **outcome** is one journal entry that
+//! carries both what they became (batches of their own, sealed in it) and what becomes of the letters: removed, or
+//! failed again. In this order:
+//!
+//! 1. the letters run through the chain; nothing of it is durable, and a crash leaves letters and destinations as they
+//!    were;
+//! 2. the outcome is appended. From here on the batches will be delivered, and
+//! 3. the letters are changed in the store. A crash between 2 and 3 is healed by recovery, which changes them again
+//!    (doing it twice does nothing) before anything is replayed; no checkpoint lets go of the outcome before 3 is done.
+//!
+//! One replay of a stream at a time, so that no letter is in two of them. Replayed rows never join an open batch: their
+//! offsets lie in the past, and batches are named and recovered by offsets. Their batch ids have the journal's end as a
+//! further part of the partition's hash, so they are never used again either.
+//!
+//! Letters of the delivery stage have no records to run: their object is sent to its output under the name and batch id
+//! that it had, so that a conditional create finds an object that came through after all.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use wasmill_buffer::Position;
+use wasmill_chunk::{ColumnRef, Input};
+use wasmill_deliver::Object;
+use wasmill_transform::{PluginFault, Slice};
+
+use super::batch::{OpenBatch, Piece};
+use super::commit::{Commit, CommitError, Committed};
+use super::context::StreamContext;
+use super::dead_letters::{Change, Changes, DeadLetter, Stage};
+use super::outcome::{BatchKey, Counts, Ran};
+use super::reload::ChainVersion;
+use super::sink::SliceSink;
+use super::slice::finish_options;
+use super::workers::{LaneId, WorkerState};
+
+/// Lanes of replays: they neither take the streams' warm instances nor their turn.
+const LANE: LaneId = 1 << 63;
+
+/// What became of the letters that were tried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Replayed {
+    pub tried: u64,
+    /// Left for their outputs, or delivered.
+    pub passed: u64,
+    /// A plugin dropped the record.
+    pub dropped: u64,
+    /// Stay, with one attempt more.
+    pub failed: u64,
+}
+
+impl Replayed {
+    pub(crate) fn add(&mut self, other: &Replayed) {
+        self.tried += other.tried;
+        self.passed += other.passed;
+        self.dropped += other.dropped;
+        self.failed += other.failed;
+    }
+}
+
+/// Why letters were not tried, or nothing of it counts: they are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error("the stream has ended or is stopping")]
+    Ended,
+    #[error("transform {transform:?} cannot run: {fault}")]
+    Unrunnable { transform: String, fault: PluginFault },
+    #[error("the outcome of the replay cannot be kept: {reason}")]
+    Commit { reason: String },
+    #[error("a worker gave up on the replay")]
+    Worker,
+}
+
+/// Letters of records for the stream's task.
+pub(crate) struct Request {
+    pub(crate) letters: Vec<DeadLetter>,
+    pub(crate) version: Arc<ChainVersion>,
+    pub(crate) reply: oneshot::Sender<Result<Replayed, ReplayError>>,
+}
+
+/// A replay on its way.
+pub(crate) struct Running {
+    /// Where the journal ended when it began: its outcome lies behind.
+    pub(crate) needs_from: Position,
+    pub(crate) task: JoinHandle<Result<(Committed, Replayed), ReplayError>>,
+    pub(crate) reply: oneshot::Sender<Result<Replayed, ReplayError>>,
+}
+
+impl Running {
+    /// `processed` is where the stream's outcomes end.
+    pub(crate) fn start(
+        request: Request,
+        context: &Arc<StreamContext>,
+        processed: u64,
+        seed: u64,
+    ) -> Running {
+        let Request { letters, version, reply } = request;
+        let needs_from = context.buffer.journal_end();
+        let task = tokio::spawn(run(context.clone(), letters, version, processed, needs_from, seed));
+        Running { needs_from, task, reply }
+    }
+}
+
+async fn run(
+    context: Arc<StreamContext>,
+    letters: Vec<DeadLetter>,
+    version: Arc<ChainVersion>,
+    processed: u64,
+    journal_end: Position,
+    stream_seed: u64,
+) -> Result<(Committed, Replayed), ReplayError> {
+    let (reply, done) = oneshot::channel();
+    let (job_context, job_version) = (context.clone(), version.clone());
+    let lane = LANE | context.lane;
+    context.workers.submit(lane, move |worker| {
+        let ran = transform(&job_context, &job_version, &letters, stream_seed, worker);
+        worker.forget(lane);
+        // The host may have been stopped meanwhile; then nobody waits.
+        drop(reply.send(ran));
+    });
+    let ran = done.await.map_err(|_gone| ReplayError::Worker)??;
+    let now = Instant::now();
+    let mut rows = vec![0; context.outputs.len()];
+    for (key, piece) in &ran.pieces {
+        rows[key.output as usize] += piece.records;
+    }
+    let commit = Arc::new(Commit {
+        from: processed,
+        to: processed,
+        chain: vec![Ran { to: processed, digests: version.digests.clone() }],
+        counts: Counts { emitted: ran.emitted, ..Counts::default() },
+        rows,
+        due: ran.pieces.into_iter().map(|(key, piece)| (key, OpenBatch::of(piece, now))).collect(),
+        open: Vec::new(),
+        pieces: Vec::new(),
+        blobs: Vec::new(),
+        letters: Vec::new(),
+        replay: Some(super::commit::Replay { journal_end: journal_end.0, changes: ran.changes }),
+    });
+    let committed = commit
+        .run(context)
+        .await
+        .map_err(|error: CommitError| ReplayError::Commit { reason: super::sources::with_causes(&error) })?;
+    Ok((committed, ran.replayed))
+}
+
+struct Transformed {
+    pieces: Vec<(BatchKey, Piece)>,
+    emitted: u64,
+    changes: Changes,
+    replayed: Replayed,
+}
+
+/// Runs on a worker thread.
+fn transform(
+    context: &StreamContext,
+    version: &ChainVersion,
+    letters: &[DeadLetter],
+    stream_seed: u64,
+    worker: &mut WorkerState,
+) -> Result<Transformed, ReplayError> {
+    let payloads: Vec<(Vec<u8>, [u32; 1])> = letters
+        .iter()
+        .map(|letter| {
+            let payload = letter.payload_bytes();
+            // A record is far shorter than 4 GiB.
+            let end = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+            (payload, [end])
+        })
+        .collect();
+    let inputs: Vec<Input<'_>> = letters
+        .iter()
+        .zip(&payloads)
+        .map(|(letter, (data, ends))| Input {
+            arrival: letter.arrival,
+            ..Input::of_payloads(u64::try_from(letter.offset).unwrap_or(0), ColumnRef { data, ends })
+        })
+        .collect();
+    let id = inputs.first().map_or(0, |input| input.first_offset);
+    let formats: Vec<_> = context.outputs.iter().map(|output| output.format).collect();
+    let options = finish_options(&formats);
+    let mut sink = SliceSink::new(formats, id, 0);
+    let slice = Slice { id, stream_seed, inputs: &inputs };
+    let report = worker.chain(LANE | context.lane, &version.chain).run(&slice, &options, &mut sink);
+    if let Some((transform, fault)) = report.unrunnable {
+        return Err(ReplayError::Unrunnable { transform: version.transform(transform).to_owned(), fault });
+    }
+    let mut changes: Changes = letters.iter().map(|letter| (letter.number, Change::Removed)).collect();
+    let mut failed = 0;
+    for failure in &report.failures {
+        let Some(letter) = letters.get(failure.input) else {
+            tracing::error!(
+                stream = %context.name, transform = %failure.transform, reason = failure.reason,
+                "a row that no record stands behind failed in a replay and is lost"
+            );
+            continue;
+        };
+        let output = context.outputs.get(failure.route as usize).filter(|_| failure.transform.is_empty());
+        failed += 1;
+        let again = Change::Again {
+            stage: if output.is_some() { Stage::Encode } else { Stage::Transform },
+            transform: failure.transform.to_string(),
+            plugin: failure.digest.as_ref().map(ToString::to_string).unwrap_or_default(),
+            output: output.map(|output| output.name.clone()),
+            reason: failure.reason.clone(),
+            attempts: letter.attempts.saturating_add(1),
+        };
+        changes.insert(letter.number, again);
+    }
+    let tried = letters.len() as u64;
+    let replayed = Replayed { tried, passed: report.passed, dropped: report.dropped, failed };
+    Ok(Transformed { pieces: sink.into_pieces(), emitted: report.emitted, changes, replayed })
+}
+
+/// What becomes of a letter of the delivery stage whose object is sent once more; `object` is its file.
+pub(crate) async fn resend(context: &StreamContext, letter: &DeadLetter, object: &Path) -> Change {
+    match try_resend(context, letter, object).await {
+        Ok(()) => Change::Removed,
+        Err(reason) => Change::Again {
+            stage: Stage::Delivery,
+            transform: String::new(),
+            plugin: String::new(),
+            output: letter.output.clone(),
+            reason,
+            attempts: letter.attempts.saturating_add(1),
+        },
+    }
+}
+
+async fn try_resend(context: &StreamContext, letter: &DeadLetter, object: &Path) -> Result<(), String> {
+    let kept = letter.object.as_ref().ok_or("the letter has no object")?;
+    let name = &kept.meta.output;
+    let output = context.outputs.iter().find(|output| output.name == *name);
+    let output = output.ok_or_else(|| format!("the stream has no output {name:?} any more"))?;
+    // A directory moves the file away, and only within its file system.
+    // Not under the name of the batch's own staged file, which may be needed still.
+    let staged: PathBuf = output.staging.join(format!("{}.replay", kept.meta.batch_id));
+    let (from, to) = (object.to_owned(), staged.clone());
+    let copied = tokio::task::spawn_blocking(move || {
+        std::fs::copy(&from, &to)?;
+        std::fs::File::open(&to)?.sync_all()
+    });
+    let copied = copied.await.map_err(|error| error.to_string())?;
+    copied.map_err(|error| format!("cannot stage the object again: {error}"))?;
+    let sent = output.destination.deliver(&Object { meta: &kept.meta, body: &staged }).await;
+    if let Err(error) = std::fs::remove_file(&staged)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(stream = %context.name, path = %staged.display(), %error, "cannot remove a staged object");
+    }
+    sent.map(|_| ()).map_err(|error| error.to_string())
+}
