@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::records::{Numbered, Receipt};
 
 /// Why the journal could not be opened. Nothing on disk was changed or lost.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +44,30 @@ pub enum AppendError {
     /// by this process. Their offsets are given to no other records while the journal stays open.
     #[error("it is not known whether the append is durable")]
     Unknown,
+    /// The producer used this number before, for other records, which have this place.
+    #[error("sequence {sequence} of producer {producer:?} is stored with other records")]
+    Conflict { producer: Arc<str>, sequence: u64, first_offset: u64, count: u32 },
+    /// Stored long ago, or so late that this cannot be told: everything up to `floor` is forgotten.
+    #[error("sequence {sequence} of producer {producer:?} is not above {floor}, and no longer remembered")]
+    Forgotten { producer: Arc<str>, sequence: u64, floor: u64 },
+    /// The stream remembers as many producers as it can.
+    #[error("stream remembers {max} producers already")]
+    Producers { max: usize, retry_after: Duration },
     #[error("stream is deleted")]
     Deleted,
     #[error("journal is closed")]
     Closed,
+}
+
+impl AppendError {
+    pub(crate) fn conflict(numbered: &Numbered, stored: Receipt) -> AppendError {
+        AppendError::Conflict {
+            producer: Arc::clone(&numbered.producer),
+            sequence: numbered.sequence,
+            first_offset: stored.first_offset,
+            count: stored.count,
+        }
+    }
 }
 
 /// Why a stream cannot be created.

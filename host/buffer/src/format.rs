@@ -45,7 +45,7 @@
 //! | 96 | 4 | record count |
 //! | 100 | 4 | partition of the source |
 //! | 104 | 8 | arrival of the first record, ns since 1970, signed; never decreases in a stream |
-//! | 112 | 8 | producer id |
+//! | 112 | 8 | producer id, where a protocol numbers its producers; see column 8 for those that have a name |
 //! | 120 | 2 | producer epoch |
 //! | 122 | 2 | length of the source's name |
 //! | 124 | 4 | producer's sequence number of the first record |
@@ -70,6 +70,7 @@
 //! | 5 | attributes | u32 number; each: u32 length + name, u32 length + cells |
 //! | 6 | event times | n x i64: ns since 1970 |
 //! | 7 | content | of every kind but records: see the kind |
+//! | 8 | numbered | u64 sequence of the request that these are the records of, 16 bytes digest of them, then the producer's name (1 to 128 bytes, UTF-8); not marked required |
 //!
 //! A codec or key other than 0 comes with a required flag. A kind or column that a reader does not know, and
 //! that is not marked required, is passed over.
@@ -87,7 +88,10 @@
 //! - 8 snapshot of one stream: what all files before say of it, but for its records and entries: u32 length +
 //!   tenant, u32 length + name, u64 end of the durable records, u64 next offset, u32 number of sources, each u32 length + name, u32 partition,
 //!   u32 length + position; u8 1 + u32 length + content if there is a checkpoint (whose numbers are in base
-//!   and until), else u8 0. The arrival field holds the last frame's.
+//!   and until), else u8 0. Then, unless it ends here, what is known of producers: u32 number of them, each u32
+//!   length + name, i64 arrival of the last request, u8 1 + u64 floor if there is one, else u8 0 + u64 0, u32 number
+//!   of requests, each u64 sequence, 16 bytes digest, u64 first offset, u32 count, u64 journal position. The arrival
+//!   field holds the last frame's.
 //! - 9 closed: the journal was closed in order here; empty.
 //!
 //! # Offsets
@@ -133,6 +137,7 @@ pub mod column {
     pub const ATTRIBUTES: u16 = 5;
     pub const EVENT_TIMES: u16 = 6;
     pub const CONTENT: u16 = 7;
+    pub const NUMBERED: u16 = 8;
 }
 
 /// What a frame holds.
@@ -350,7 +355,7 @@ impl Header {
         if unknown != 0 {
             return Err(HeaderError::Features(unknown));
         }
-        let known = column::ENDS..=column::CONTENT;
+        let known = column::ENDS..=column::NUMBERED;
         let newer = |c: &&ColumnEntry| c.flags & COLUMN_REQUIRED != 0 && !known.contains(&c.id);
         if let Some(column) = header.columns.iter().find(newer) {
             return Err(HeaderError::Column(column.id));
@@ -436,7 +441,7 @@ mod tests {
             (journal, durable, position, base) in (any::<u64>(), any::<u64>(), 0u64..1 << 50, 0u64..1 << 60),
             (count, stream, epoch, arrival) in (0u32..1000, any::<u32>(), any::<u32>(), any::<i64>()),
             (incarnation, nonce, skipped) in (any::<[u8; 16]>(), any::<[u8; 12]>(), 0u64..100),
-            lens in prop::collection::vec((1u16..=7, any::<u16>(), 0u32..100_000), 0..8),
+            lens in prop::collection::vec((1u16..=8, any::<u16>(), 0u32..100_000), 0..8),
             (source_name, source_position) in (
                 prop::collection::vec(any::<u8>(), 0..200), prop::collection::vec(any::<u8>(), 0..200)),
         ) -> Header {

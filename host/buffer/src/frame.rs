@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::format::{COLUMN_REQUIRED, ColumnEntry, Header, Kind, OPTIONAL_PRODUCER, column};
 use crate::limits;
-use crate::records::{Cells, Producer, Records};
-use crate::wire::{Take, pad, put_bytes, put_u32};
+use crate::records::{Cells, Numbered, Producer, Records};
+use crate::wire::{Take, pad, put_bytes, put_u32, put_u64};
 
 /// Consecutive records of a stream, as appended. Record `i` is `payload[ends[i-1]..ends[i]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +102,7 @@ impl Frame {
             event_times: times.map_or(Some(None), |t| t.map(Some))?,
             source: None,
             producer,
+            numbered: None,
         };
         (records.ends.len() == count && records.check().is_ok()).then(|| Frame::from_records(header, records))
     }
@@ -153,6 +154,16 @@ impl Body {
             times.iter().for_each(|time| columns.extend_from_slice(&time.to_le_bytes()));
             add(header, column::EVENT_TIMES, columns.len() - start);
         }
+        if let Some(numbered) = &records.numbered {
+            let start = columns.len();
+            put_u64(&mut columns, numbered.sequence);
+            columns.extend_from_slice(&numbered.digest);
+            columns.extend_from_slice(numbered.producer.as_bytes());
+            // A reader that does not know it still reads the records.
+            let len = u32::try_from(columns.len() - start).unwrap_or(u32::MAX);
+            header.columns.push(ColumnEntry { id: column::NUMBERED, flags: 0, len });
+            pad(&mut columns, 8);
+        }
         header.count = u32::try_from(records.ends.len()).unwrap_or(0);
         header.arrival = records.arrival;
         if let Some(producer) = records.producer {
@@ -199,6 +210,15 @@ impl Body {
 /// The content column of an entry; empty if it has none.
 pub(crate) fn content(header: &Header, body: &Bytes) -> Bytes {
     column_of(header, body, column::CONTENT).unwrap_or_default()
+}
+
+/// The request that a frame's records are of, if its producer numbered it.
+pub(crate) fn numbered(header: &Header, body: &Bytes) -> Option<Numbered> {
+    let column = column_of(header, body, column::NUMBERED)?;
+    let mut take = Take(&column);
+    let sequence = take.u64()?;
+    let digest = *take.bytes(16)?.first_chunk()?;
+    Some(Numbered { producer: std::str::from_utf8(take.0).ok()?.into(), sequence, digest })
 }
 
 /// True if records may be decoded at all: the only kind with a structure of its own in the body.
@@ -301,9 +321,20 @@ mod tests {
                 prop::option::of(prop::collection::vec(any::<i64>(), count)),
                 prop::option::of(("[a-z/]{0,20}", any::<u32>(), prop::collection::vec(any::<u8>(), 0..20))),
                 prop::option::of((any::<u64>(), any::<u16>(), any::<u32>())),
+                prop::option::of(("[!-~]{1,128}", any::<u64>(), any::<[u8; 16]>())),
             )
                 .prop_map(
-                    |(rows, arrival, arrival_deltas, keys, attributes, event_times, source, producer)| {
+                    |(
+                        rows,
+                        arrival,
+                        arrival_deltas,
+                        keys,
+                        attributes,
+                        event_times,
+                        source,
+                        producer,
+                        numbered,
+                    )| {
                         let mut payload = Vec::new();
                         let mut ends = Vec::new();
                         for row in rows {
@@ -327,6 +358,11 @@ mod tests {
                                 id,
                                 epoch,
                                 first_sequence,
+                            }),
+                            numbered: numbered.map(|(name, sequence, digest)| Numbered {
+                                producer: name.into(),
+                                sequence,
+                                digest,
                             }),
                         }
                     },
@@ -359,6 +395,7 @@ mod tests {
             let source = records.source.clone().unwrap_or_default();
             prop_assert_eq!(read.source_name.as_slice(), source.name.as_bytes());
             prop_assert_eq!(&read.source_position, &source.position);
+            prop_assert_eq!(&numbered(&read, &body), &records.numbered);
             let frame = Frame::decode(&read, &body).unwrap();
             prop_assert_eq!(frame.records().count(), records.ends.len());
             prop_assert_eq!(frame, Frame::from_records(&header, records));

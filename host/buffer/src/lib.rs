@@ -8,7 +8,7 @@
 //! or an entry's body, knows no Wasm, and never touches the network.
 //!
 //! As a record meets the modules: [`Stream`] encodes columns on the caller's thread, `queue` bounds what
-//! waits, `writer` commits groups, `state` indexes what is durable, `recovery` rebuilds it at open.
+//! waits, `writer` commits groups and finds out what was sent before (`producers`), `state` indexes what is durable, `recovery` rebuilds it at open.
 //!
 //! Disk use is bounded: what slow streams still need of the oldest journal files moves to segments (`segment`,
 //! `mover`), so that the journal stays near `max_journal_bytes` and segments below about twice what
@@ -21,6 +21,7 @@ mod frame;
 mod journal;
 mod limits;
 mod mover;
+mod producers;
 mod queue;
 mod records;
 mod recovery;
@@ -38,5 +39,5 @@ pub use disk::{Disk, DiskFile, DiskLock, RealDisk};
 pub use error::{AppendError, OpenError, ReadError, StreamError};
 pub use frame::Frame;
 pub use journal::{Corrupt, Damage, Durability, Journal, Options, Recovery, Stats, Torn};
-pub use records::{Cells, Producer, Receipt, Records, SourcePosition};
+pub use records::{Cells, Numbered, Producer, Receipt, Records, SourcePosition};
 pub use stream::{Entry, EntryKind, Frames, Pending, Position, Stream, StreamKey, StreamOptions};

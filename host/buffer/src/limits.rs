@@ -20,6 +20,14 @@ pub(crate) const SOURCE_NAME_BYTES_MAX: usize = 4096;
 pub(crate) const SOURCE_POSITION_BYTES_MAX: usize = 4096;
 /// Most (source, partition) positions that one stream remembers.
 pub(crate) const SOURCES_MAX: usize = 65_536;
+/// Longest name of a producer.
+pub(crate) const PRODUCER_BYTES_MAX: usize = 128;
+/// Most producers that one stream remembers.
+pub(crate) const PRODUCERS_MAX: usize = 10_000;
+/// Most requests that are remembered of a producer.
+pub(crate) const PRODUCER_REQUESTS_MAX: usize = 8;
+/// A producer that was heard of within this time is not forgotten.
+pub(crate) const PRODUCER_AGE_MIN_NS: i64 = 3600 * 1_000_000_000;
 /// Most attributes (names) of one frame.
 pub(crate) const ATTRIBUTES_MAX: usize = 256;
 /// Most appends that wait for the writer at one time.

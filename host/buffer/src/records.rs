@@ -2,6 +2,8 @@
 //!
 //! Checks that columns agree with each other. Never looks inside a payload.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::error::AppendError;
@@ -27,6 +29,8 @@ pub struct Records {
     /// Where reading the source goes on after these records.
     pub source: Option<SourcePosition>,
     pub producer: Option<Producer>,
+    /// The request that these are the records of: appended once, however often it is sent.
+    pub numbered: Option<Numbered>,
 }
 
 /// One optional cell per record: a state byte (0 = missing; other values are the caller's) and a value.
@@ -45,12 +49,23 @@ pub struct SourcePosition {
     pub position: Vec<u8>,
 }
 
-/// Who numbered these records, for a later check against repeats. Stored, not yet checked.
+/// Who numbered these records, where a protocol has numbers for its producers. Kept, not checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Producer {
     pub id: u64,
     pub epoch: u16,
     pub first_sequence: u32,
+}
+
+/// A request as its producer knows it. What follows from it stands at the head of `producers.rs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// 1 to 128 bytes.
+    pub producer: Arc<str>,
+    /// Used for one request only, and greater for later ones.
+    pub sequence: u64,
+    /// Of the records, by which the same request is told from another one with its number.
+    pub digest: [u8; 16],
 }
 
 /// The durable place of an append.
@@ -60,6 +75,8 @@ pub struct Receipt {
     pub count: u32,
     /// Journal position of the frame.
     pub position: u64,
+    /// The request was stored before; this is what was answered then.
+    pub duplicate: bool,
 }
 
 impl Records {
@@ -102,6 +119,11 @@ impl Records {
         }
         if self.attributes.iter().any(|(name, _)| name.len() > limits::NAME_BYTES_MAX) {
             return Err(AppendError::Invalid { what: "attribute name too long" });
+        }
+        if self.numbered.as_ref().is_some_and(|numbered| {
+            numbered.producer.is_empty() || numbered.producer.len() > limits::PRODUCER_BYTES_MAX
+        }) {
+            return Err(AppendError::Invalid { what: "a producer's name has 1 to 128 bytes" });
         }
         if let Some(source) = &self.source
             && (source.name.len() > limits::SOURCE_NAME_BYTES_MAX

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskFile, read_full, write_full};
 use crate::error::OpenError;
 use crate::format::{Header, HeaderError, Kind, MAGIC};
-use crate::frame::content;
+use crate::frame::{content, numbered};
 use crate::journal::{Corrupt, Damage, Recovery, Torn};
+use crate::records::{Numbered, Receipt};
 use crate::scan::{Event, Newer, Scan};
 use crate::snapshot::FileStart;
 use crate::state::{FrameRef, Segment, State, Store, StreamCore, StreamState};
@@ -207,7 +208,7 @@ struct Pass<'a> {
     found: Found,
     tombs: HashSet<u32>,
     /// Frames of streams whose name is not known (yet).
-    orphans: BTreeMap<u32, Vec<(Header, FrameRef)>>,
+    orphans: BTreeMap<u32, Vec<(Header, FrameRef, Option<Numbered>)>>,
     /// Frames in segments, with their streams.
     moved: Vec<(u32, FrameRef)>,
     closed: bool,
@@ -421,8 +422,8 @@ impl Pass<'_> {
                 if header.kind == Kind::Snapshot {
                     let _known = snapshot::apply(header, &content, stream);
                 }
-                for (header, frame) in self.orphans.remove(&id).unwrap_or_default() {
-                    index(stream, &header, frame, &Bytes::new());
+                for (header, frame, numbered) in self.orphans.remove(&id).unwrap_or_default() {
+                    index(stream, &header, frame, &Bytes::new(), numbered);
                 }
             }
             Kind::StreamDeleted => {
@@ -434,10 +435,15 @@ impl Pass<'_> {
             }
             Kind::Records | Kind::Outcome | Kind::Mark | Kind::Checkpoint => {
                 let frame = FrameRef::new(header, &input.store, event.at);
+                let numbered = numbered(header, &body);
                 match self.found.state.streams.get_mut(&header.stream) {
-                    Some(stream) => index(stream, header, frame, &content),
+                    Some(stream) => index(stream, header, frame, &content, numbered),
                     None => {
-                        self.orphans.entry(header.stream).or_default().push((header.clone(), frame));
+                        self.orphans.entry(header.stream).or_default().push((
+                            header.clone(),
+                            frame,
+                            numbered,
+                        ));
                     }
                 }
             }
@@ -476,7 +482,7 @@ impl Pass<'_> {
 
     fn finish(mut self) -> Found {
         for (_, frames) in std::mem::take(&mut self.orphans) {
-            for (header, frame) in frames {
+            for (header, frame, _) in frames {
                 let offsets = (header.kind == Kind::Records).then_some(header.base..header.until);
                 self.orphan(&frame, offsets);
             }
@@ -558,7 +564,13 @@ impl Pass<'_> {
     }
 }
 
-fn index(stream: &mut StreamState, header: &Header, frame: FrameRef, content: &Bytes) {
+fn index(
+    stream: &mut StreamState,
+    header: &Header,
+    frame: FrameRef,
+    content: &Bytes,
+    numbered: Option<Numbered>,
+) {
     match header.kind {
         Kind::Records => {
             stream.end = stream.end.max(header.until);
@@ -567,6 +579,15 @@ fn index(stream: &mut StreamState, header: &Header, frame: FrameRef, content: &B
             if !header.source_name.is_empty() || !header.source_position.is_empty() {
                 let name = String::from_utf8_lossy(&header.source_name).into_owned();
                 stream.sources.insert((name, header.partition), header.source_position.clone());
+            }
+            if let Some(numbered) = numbered {
+                let receipt = Receipt {
+                    first_offset: header.base,
+                    count: header.count,
+                    position: header.position,
+                    duplicate: false,
+                };
+                stream.producers.remember(&numbered, receipt, header.arrival);
             }
             stream.records.push_back(frame);
         }

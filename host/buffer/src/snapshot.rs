@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::format::{Header, Kind};
 use crate::frame::Body;
+use crate::producers::Producers;
 use crate::state::StreamState;
 use crate::stream::StreamKey;
 use crate::wire::{Take, put_bytes, put_u32, put_u64};
@@ -67,6 +68,9 @@ pub(crate) fn of_stream(state: &StreamState) -> (Header, Body) {
         }
         None => out.push(0),
     }
+    if !state.producers.is_empty() {
+        state.producers.put(&mut out);
+    }
     let body = Body::of_content(&mut header, out.into());
     (header, body)
 }
@@ -87,6 +91,9 @@ pub(crate) fn apply(header: &Header, content: &[u8], state: &mut StreamState) ->
     state.last_arrival = state.last_arrival.max(header.arrival);
     if take.bytes(1)? == [1] {
         state.checkpoint = Some(Bytes::copy_from_slice(take.prefixed()?));
+    }
+    if !take.0.is_empty() {
+        state.producers = Producers::take(&mut take)?;
     }
     Some(())
 }

@@ -17,6 +17,7 @@ use crate::frame::Frame;
 use crate::journal::Options;
 use crate::limits;
 use crate::mover::Mover;
+use crate::producers::Producers;
 use crate::queue::Queue;
 use crate::stream::StreamKey;
 
@@ -134,6 +135,7 @@ pub(crate) struct StreamState {
     pub(crate) checkpoint: Option<Bytes>,
     pub(crate) last_arrival: i64,
     pub(crate) sources: BTreeMap<(String, u32), Vec<u8>>,
+    pub(crate) producers: Producers,
     pub(crate) records: VecDeque<FrameRef>,
     pub(crate) entries: VecDeque<FrameRef>,
 }
@@ -149,6 +151,7 @@ impl StreamState {
             checkpoint: None,
             last_arrival: i64::MIN,
             sources: BTreeMap::new(),
+            producers: Producers::default(),
             records: VecDeque::new(),
             entries: VecDeque::new(),
         }

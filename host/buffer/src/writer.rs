@@ -7,6 +7,7 @@
 mod rotation;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +18,9 @@ use crate::format::Kind;
 use crate::frame::{Body, Frame};
 use crate::journal::Durability;
 use crate::limits;
+use crate::producers::Judgement;
 use crate::queue::{Item, Reply, Work};
-use crate::records::Receipt;
+use crate::records::{Numbered, Receipt};
 use crate::state::{FrameRef, Shared, State, Store, StreamState};
 
 pub(crate) struct Writer {
@@ -45,6 +47,36 @@ struct Ahead {
     end: u64,
     next_offset: u64,
     arrival: i64,
+}
+
+/// A request that is sent again while its first copy is in the group that is being written.
+struct Repeat {
+    /// Index of the first copy in the group.
+    first: usize,
+    /// With the same records.
+    same: bool,
+    item: Item,
+}
+
+impl Repeat {
+    /// Takes the answer that the first copy gets.
+    fn answer(self, first: Result<Receipt, AppendError>) {
+        let Repeat { same, mut item, .. } = self;
+        let result = match (first, numbered(&item)) {
+            (Ok(receipt), Some(numbered)) if !same => Err(AppendError::conflict(numbered, receipt)),
+            (Ok(receipt), _) => Ok(Receipt { duplicate: true, ..receipt }),
+            (Err(error), _) => Err(error),
+        };
+        answer(item.reply.take(), result);
+    }
+}
+
+/// The request that an item holds the records of, if its producer numbered it.
+fn numbered(item: &Item) -> Option<&Numbered> {
+    match &item.work {
+        Work::Records(records) => records.numbered.as_ref(),
+        _ => None,
+    }
 }
 
 fn count(counter: &AtomicU64, by: u64) {
@@ -125,7 +157,7 @@ impl Writer {
             };
             let mut result = if self.lean && !frees { self.reserve() } else { Ok(()) };
             if result.is_ok() && !has_room(self, len) {
-                self.write(std::mem::take(&mut part), len);
+                self.write(std::mem::take(&mut part));
                 len = 0;
                 if !has_room(self, 0) {
                     result = self.rotate(frame, frees);
@@ -147,7 +179,7 @@ impl Writer {
             len += frame;
             part.push(item);
         }
-        self.write(part, len);
+        self.write(part);
     }
 
     /// True of what was queued behind the stream's deletion.
@@ -157,8 +189,14 @@ impl Writer {
     }
 
     /// Writes, syncs, applies and answers items that fit into the current file.
-    fn write(&mut self, mut items: Vec<Item>, len: u64) {
+    fn write(&mut self, mut items: Vec<Item>) {
+        let repeats = self.sift(&mut items);
         let Some(file) = self.file.clone().filter(|_| !items.is_empty()) else { return };
+        let len: u64 = items.iter().map(|item| item.header.frame_len()).sum();
+        let refuse = |items: Vec<Item>, repeats: Vec<Repeat>, error: &AppendError| {
+            items.into_iter().for_each(|item| answer(item.reply, Err(error.clone())));
+            repeats.into_iter().for_each(|repeat| repeat.answer(Err(error.clone())));
+        };
         self.place(&mut items);
         let result = self.write_group(&file, &items);
         if let Err(error) = result {
@@ -172,10 +210,7 @@ impl Writer {
                 }
             };
             self.abandon();
-            for item in items {
-                answer(item.reply, Err(refused.clone()));
-            }
-            return;
+            return refuse(items, repeats, &refused);
         }
         if self.shared.options.durability == Durability::Fsync {
             count(&self.shared.counters.syncs, 1);
@@ -183,17 +218,59 @@ impl Writer {
                 tracing::error!(error = %error, "journal sync failed; waiting appends are unknown");
                 count(&self.shared.counters.failed_syncs, 1);
                 self.abandon();
-                for item in items {
-                    answer(item.reply, Err(AppendError::Unknown));
-                }
-                return;
+                return refuse(items, repeats, &AppendError::Unknown);
             }
             self.durable = self.end + len;
         }
         self.end += len;
         count(&self.shared.counters.bytes_written, len);
         count(&self.shared.counters.frames, items.len() as u64);
-        self.apply(&file, items);
+        self.apply(&file, items, repeats);
+    }
+
+    /// Takes out of a group what is not to be written: requests that are durable since an earlier group, or that
+    /// contradict one, are answered; those that are in this group twice wait for their first copy.
+    fn sift(&self, items: &mut Vec<Item>) -> Vec<Repeat> {
+        let mut repeats = Vec::new();
+        if !items.iter().any(|item| numbered(item).is_some()) {
+            return repeats;
+        }
+        let mut known = Vec::new();
+        let mut firsts: HashMap<(u32, Arc<str>, u64), usize> = HashMap::new();
+        let mut kept: Vec<Item> = Vec::with_capacity(items.len());
+        let state = self.shared.state();
+        for item in items.drain(..) {
+            let stream = item.stream.as_ref().and_then(|core| state.streams.get(&core.id));
+            let (Some(stream), Some(numbered)) = (stream, numbered(&item)) else {
+                kept.push(item);
+                continue;
+            };
+            let judged = stream.producers.judge(numbered, item.header.arrival.max(stream.last_arrival));
+            match judged {
+                Judgement::Stored(receipt) => known.push((item, Ok(receipt))),
+                Judgement::Refused(error) => known.push((item, Err(error))),
+                Judgement::New => {
+                    let key = (stream.core.id, Arc::clone(&numbered.producer), numbered.sequence);
+                    match firsts.entry(key) {
+                        Entry::Occupied(first) => {
+                            let first = *first.get();
+                            let same = kept.get(first).and_then(self::numbered) == Some(numbered);
+                            repeats.push(Repeat { first, same, item });
+                        }
+                        Entry::Vacant(place) => {
+                            place.insert(kept.len());
+                            kept.push(item);
+                        }
+                    }
+                }
+            }
+        }
+        drop(state);
+        for (mut item, result) in known {
+            answer(item.reply.take(), result);
+        }
+        *items = kept;
+        repeats
     }
 
     /// Gives every item its position, offsets and arrival.
@@ -271,15 +348,19 @@ impl Writer {
         }
     }
 
-    fn apply(&self, file: &Arc<Store>, items: Vec<Item>) {
+    fn apply(&self, file: &Arc<Store>, items: Vec<Item>, repeats: Vec<Repeat>) {
         let mut answers = Vec::with_capacity(items.len());
         let mut guard = self.shared.state();
         let state = &mut *guard;
         state.end = self.end;
         for item in items {
             let Item { stream, header, work, reply, charge, room, .. } = item;
-            let receipt =
-                Receipt { first_offset: header.base, count: header.count, position: header.position };
+            let receipt = Receipt {
+                first_offset: header.base,
+                count: header.count,
+                position: header.position,
+                duplicate: false,
+            };
             let mut result = Ok(receipt);
             match (&stream, work) {
                 (Some(core), Work::Create) => {
@@ -302,6 +383,9 @@ impl Writer {
                                         (source.name.clone(), source.partition),
                                         source.position.clone(),
                                     );
+                                }
+                                if let Some(numbered) = &records.numbered {
+                                    stream.producers.remember(numbered, receipt, header.arrival);
                                 }
                                 count(&self.shared.counters.records, u64::from(header.count));
                                 let frame = Arc::new(Frame::from_records(&header, records));
@@ -331,6 +415,10 @@ impl Writer {
             answers.push((stream, reply, result, header.until, header.kind, room));
         }
         drop(guard);
+        let repeats: Vec<_> = repeats
+            .into_iter()
+            .filter_map(|repeat| Some((answers.get(repeat.first)?.2.clone(), repeat)))
+            .collect();
         let closed = self.shared.closed.load(Ordering::Acquire);
         for (stream, reply, result, until, kind, room) in answers {
             drop(room);
@@ -338,6 +426,9 @@ impl Writer {
                 stream.durable_end.send_replace(until);
             }
             answer(reply, result);
+        }
+        for (first, repeat) in repeats {
+            repeat.answer(first);
         }
         if closed {
             self.shared.queue.close();

@@ -4,6 +4,7 @@
 //! durable, and what can go wrong. It refuses to buffer anything itself.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +22,17 @@ pub struct Position {
     pub position: Vec<u8>,
 }
 
+/// A request as the producer that sent it knows it: stored once, however often it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// 1 to 128 bytes.
+    pub producer: Arc<str>,
+    /// Used for one request only, and greater for later ones.
+    pub sequence: u64,
+    /// Of the records, by which the same request is told from another one with its number.
+    pub digest: [u8; 16],
+}
+
 /// Consecutive records of one source: record `i` is `payload[ends[i - 1]..ends[i]]`.
 #[derive(Clone, Debug)]
 pub struct RecordBatch {
@@ -29,6 +41,8 @@ pub struct RecordBatch {
     /// Nanoseconds since the Unix epoch.
     pub arrival: i64,
     pub source: Option<Position>,
+    /// Only of clients that push.
+    pub numbered: Option<Numbered>,
 }
 
 impl RecordBatch {
@@ -48,6 +62,8 @@ impl RecordBatch {
 pub struct Receipt {
     pub first_offset: u64,
     pub count: u32,
+    /// The request was stored before; this is what was answered then.
+    pub duplicate: bool,
 }
 
 /// Why a batch has no receipt.
@@ -62,6 +78,21 @@ pub enum AppendError {
     /// The write failed half-way: the records may or may not be stored.
     #[error("buffer cannot tell whether the records were stored")]
     Unknown,
+    /// Nothing was stored; the request's number is taken by another one.
+    #[error(
+        "sequence {sequence} of producer {producer:?} was used before, for other records (offsets {first_offset} to {last_offset}); give each request a number of its own"
+    )]
+    Conflict { producer: Arc<str>, sequence: u64, first_offset: u64, last_offset: u64 },
+    /// Nothing was stored now; whether it was stored before nobody knows any more.
+    #[error(
+        "sequence {sequence} of producer {producer:?} is no longer remembered, as are all up to {floor}: either it was stored before, or it comes later than 8 requests with greater numbers; nothing was stored now"
+    )]
+    Forgotten { producer: Arc<str>, sequence: u64, floor: u64 },
+    /// Nothing was stored; no further producer can be remembered at the moment.
+    #[error(
+        "{max} producers have pushed to this stream within the last hour, and it remembers no more; reuse the names of producers, or retry after {retry_after:?}"
+    )]
+    Producers { max: usize, retry_after: Duration },
     /// Nothing was stored; the stream is stopping.
     #[error("stream is closed")]
     Closed,

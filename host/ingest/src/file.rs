@@ -445,6 +445,7 @@ impl<A: Append> FileSource<A> {
             ends: lines.ends,
             arrival: now(),
             source: Some(position),
+            numbered: None,
         };
         lane.send(batch).await.map_err(Stop::Lane)
     }

@@ -143,11 +143,17 @@ impl<A: Append> Lane<A> {
         loop {
             let wait = match error {
                 AppendError::Closed => return Err(LaneEnd::Closed),
+                // Batches of sources have no numbers.
+                AppendError::Conflict { .. } | AppendError::Forgotten { .. } => {
+                    return Err(LaneEnd::Closed);
+                }
                 AppendError::Unknown if self.on_unknown == OnUnknown::GiveBack => {
                     return Err(LaneEnd::Unknown);
                 }
                 AppendError::Unknown | AppendError::Unavailable => pause,
-                AppendError::Full { retry_after } => retry_after.clamp(PAUSE_FIRST, PAUSE_LONGEST),
+                AppendError::Full { retry_after } | AppendError::Producers { retry_after, .. } => {
+                    retry_after.clamp(PAUSE_FIRST, PAUSE_LONGEST)
+                }
             };
             SourceStats::add(&self.stats.retries, 1);
             tracing::debug!(%error, pause_ms = wait.as_millis(), "append refused, trying again");

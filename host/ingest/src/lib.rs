@@ -17,7 +17,7 @@ mod stats;
 mod stdin;
 mod tcp;
 
-pub use append::{Append, AppendError, Position, Receipt, RecordBatch};
+pub use append::{Append, AppendError, Numbered, Position, Receipt, RecordBatch};
 pub use body::{BodyError, BodyLimits, ContentTypeError, Framing, SplitBody, split_body};
 pub use file::{FileError, FileOptions, FileSource, PARTITIONS_MAX, Start};
 pub use stats::SourceStats;

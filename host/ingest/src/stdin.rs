@@ -70,6 +70,12 @@ impl<A: Append> LineSource<A> {
             SourceStats::add(&self.stats.too_long, 1);
             tracing::warn!(at, limit = self.max_record, "line over the limit skipped");
         }
-        RecordBatch { payload: lines.payload.into(), ends: lines.ends, arrival: now(), source: None }
+        RecordBatch {
+            payload: lines.payload.into(),
+            ends: lines.ends,
+            arrival: now(),
+            source: None,
+            numbered: None,
+        }
     }
 }

@@ -123,8 +123,13 @@ async fn read<A: Append>(
             }
         };
         let too_long = lines.too_long.first().copied();
-        let batch =
-            RecordBatch { payload: lines.payload.into(), ends: lines.ends, arrival: now(), source: None };
+        let batch = RecordBatch {
+            payload: lines.payload.into(),
+            ends: lines.ends,
+            arrival: now(),
+            source: None,
+            numbered: None,
+        };
         let sent = match lane.send(batch).await {
             Ok(()) => lane.flush().await,
             Err(end) => Err(end),

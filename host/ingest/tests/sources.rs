@@ -68,7 +68,7 @@ impl Append for Memory {
                 inner.positions.insert(source.partition, source.position.clone());
             }
             self.count.send_replace(inner.records.len());
-            Ok(Receipt { first_offset, count: u32::try_from(batch.len()).unwrap() })
+            Ok(Receipt { first_offset, count: u32::try_from(batch.len()).unwrap(), duplicate: false })
         };
         std::future::ready(result)
     }

@@ -41,6 +41,8 @@ pub enum ApiError {
     Conflict { message: String },
     #[error("{message}")]
     Failed { message: String },
+    #[error("{reason}")]
+    Producer { reason: String },
     #[error(transparent)]
     Body(#[from] BodyError),
     #[error(transparent)]
@@ -78,6 +80,7 @@ impl ApiError {
             ApiError::NotFound { code, .. } => (StatusCode::NOT_FOUND, code),
             ApiError::Conflict { .. } => (StatusCode::CONFLICT, "busy"),
             ApiError::Failed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
+            ApiError::Producer { .. } => (StatusCode::BAD_REQUEST, "bad_producer"),
             ApiError::Body(BodyError::RecordTooLarge { .. }) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "record_too_large")
             }
@@ -90,6 +93,11 @@ impl ApiError {
             ApiError::Body(BodyError::NoJsonArray { .. }) => (StatusCode::BAD_REQUEST, "no_json_array"),
             ApiError::Body(BodyError::Truncated { .. }) => (StatusCode::BAD_REQUEST, "truncated_body"),
             ApiError::Append(AppendError::Full { .. }) => (StatusCode::TOO_MANY_REQUESTS, "buffer_full"),
+            ApiError::Append(AppendError::Conflict { .. }) => (StatusCode::CONFLICT, "sequence_conflict"),
+            ApiError::Append(AppendError::Forgotten { .. }) => (StatusCode::CONFLICT, "sequence_forgotten"),
+            ApiError::Append(AppendError::Producers { .. }) => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_producers")
+            }
             ApiError::Append(AppendError::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             ApiError::Append(AppendError::Unknown) => (StatusCode::SERVICE_UNAVAILABLE, "unknown"),
             ApiError::Append(AppendError::Closed) => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
@@ -102,7 +110,10 @@ impl IntoResponse for ApiError {
         let (status, code) = self.status();
         let body = serde_json::json!({ "error": { "code": code, "message": self.to_string() } });
         let mut response = (status, axum::Json(body)).into_response();
-        if let ApiError::Append(AppendError::Full { retry_after }) = self {
+        if let ApiError::Append(
+            AppendError::Full { retry_after } | AppendError::Producers { retry_after, .. },
+        ) = self
+        {
             // Whole seconds, rounded up: the header knows no fractions.
             let seconds = retry_after.as_millis().div_ceil(1000).max(1);
             if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {

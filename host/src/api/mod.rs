@@ -15,6 +15,7 @@
 mod dead_letters;
 mod error;
 mod listen;
+mod producer;
 mod push;
 #[cfg(test)]
 mod tests;

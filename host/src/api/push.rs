@@ -1,7 +1,8 @@
 //! `POST /v1/streams/{name}/records`.
 //!
 //! It owns reading a body within its bounds (length, time between pieces, bytes of all bodies in
-//! memory), opening and splitting it, and the receipt as JSON. Nothing of a refused request is stored.
+//! memory), opening and splitting it, and the receipt as JSON. Nothing of a refused request is stored. A request that
+//! its producer numbered is stored once, however often it is sent; see `producer`.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,6 +16,7 @@ use wasmill_encode::Encoding;
 use wasmill_ingest::{Append, BodyLimits, Framing, RecordBatch, SplitBody, split_body};
 
 use super::error::ApiError;
+use super::producer::Claim;
 use super::{ApiLimits, Host, Shared};
 
 /// Bodies from this size on are opened and split off the async threads.
@@ -40,6 +42,8 @@ pub(super) async fn push<H: Host>(
     let encoding = Encoding::from_header(&content_encoding)
         .ok_or(ApiError::ContentEncoding { found: content_encoding })?;
 
+    let claim = Claim::of(&headers)?;
+
     let announced = body.size_hint().exact();
     if announced.is_some_and(|bytes| bytes > limits.max_body) {
         return Err(ApiError::BodyTooLarge { limit: limits.max_body });
@@ -51,23 +55,34 @@ pub(super) async fn push<H: Host>(
     // Waiting here is back-pressure on the connection; the semaphore is never closed.
     let _permit = shared.bodies.acquire_many(permits(held)).await.ok();
     let body = read(body, &limits).await?;
-    let split = if body.len() < BLOCKING_BYTES_MIN {
-        open(encoding, framing, body, &limits)?
+    let small = body.len() < BLOCKING_BYTES_MIN;
+    let open = move || {
+        let split = open(encoding, framing, body, &limits)?;
+        let numbered = claim.map(|claim| claim.on(&split));
+        Ok::<_, ApiError>((split, numbered))
+    };
+    let (split, numbered) = if small {
+        open()?
     } else {
-        let opened = tokio::task::spawn_blocking(move || open(encoding, framing, body, &limits));
-        opened.await.map_err(|_| ApiError::BrokenBody)??
+        tokio::task::spawn_blocking(open).await.map_err(|_| ApiError::BrokenBody)??
     };
     if split.ends.is_empty() {
         return Ok(Json(serde_json::json!({ "records": 0 })));
     }
-    let batch = RecordBatch { payload: split.payload, ends: split.ends, arrival: now(), source: None };
+    let is_numbered = numbered.is_some();
+    let batch =
+        RecordBatch { payload: split.payload, ends: split.ends, arrival: now(), source: None, numbered };
     let receipt = stream.append(batch).await?;
     let last = receipt.first_offset + u64::from(receipt.count.saturating_sub(1));
-    Ok(Json(serde_json::json!({
+    let mut answer = serde_json::json!({
         "records": receipt.count,
         "first_offset": receipt.first_offset,
         "last_offset": last,
-    })))
+    });
+    if is_numbered {
+        answer["duplicate"] = receipt.duplicate.into();
+    }
+    Ok(Json(answer))
 }
 
 async fn read(mut body: Body, limits: &ApiLimits) -> Result<Bytes, ApiError> {

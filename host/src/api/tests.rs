@@ -25,7 +25,12 @@ impl Append for Fake {
         let mut count = self.count.lock().unwrap();
         let result = match self.next.lock().unwrap().take() {
             Some(error) => Err(error),
-            None => Ok(Receipt { first_offset: *count, count: batch.len() as u32 }),
+            None => Ok(Receipt {
+                first_offset: *count,
+                count: batch.len() as u32,
+                // The second request of a number is one.
+                duplicate: batch.numbered.as_ref().is_some_and(|numbered| numbered.sequence < *count),
+            }),
         };
         if result.is_ok() {
             *count += batch.len() as u64;
@@ -120,6 +125,23 @@ async fn push_is_answered_with_count_and_offsets() {
 }
 
 #[tokio::test]
+async fn push_that_is_numbered_says_whether_it_was_stored_before() {
+    let fake = Arc::default();
+    let numbered = format!("{NDJSON}\r\nWasmill-Producer: p\r\nWasmill-Sequence: 0");
+    let first = push(&fake, &numbered, b"{}\n").await;
+    assert!(
+        first.ends_with(r#"{"duplicate":false,"first_offset":0,"last_offset":0,"records":1}"#),
+        "{first}"
+    );
+    let second = push(&fake, &numbered, b"{}\n").await;
+    assert!(second.contains(r#""duplicate":true"#), "{second}");
+    let wrong = push(&fake, &format!("{NDJSON}\r\nWasmill-Producer: p"), b"{}\n").await;
+    assert!(wrong.starts_with("HTTP/1.1 400") && wrong.contains("bad_producer"), "{wrong}");
+    let wrong = push(&fake, &format!("{numbered}x"), b"{}\n").await;
+    assert!(wrong.starts_with("HTTP/1.1 400") && wrong.contains("Wasmill-Sequence"), "{wrong}");
+}
+
+#[tokio::test]
 async fn head_that_does_not_come_ends_its_connection() {
     let answer = send(&Arc::default(), b"POST /v1/streams/access/records HTTP/1.1\r\nhost:").await;
     assert!(!answer.contains("200"), "{answer}");
@@ -184,6 +206,17 @@ async fn push_refused_by_the_buffer_maps_to_its_status() {
     let fake: Arc<Fake> = Arc::default();
     for (error, status, what) in [
         (AppendError::Full { retry_after: Duration::from_millis(1500) }, 429, "retry-after: 2"),
+        (AppendError::Producers { max: 9, retry_after: Duration::from_secs(60) }, 429, "retry-after: 60"),
+        (
+            AppendError::Conflict { producer: "p".into(), sequence: 7, first_offset: 3, last_offset: 4 },
+            409,
+            "\"sequence_conflict\",\"message\":\"sequence 7 of producer \\\"p\\\" was used before, for other records (offsets 3 to 4)",
+        ),
+        (
+            AppendError::Forgotten { producer: "p".into(), sequence: 7, floor: 9 },
+            409,
+            "\"sequence_forgotten\",\"message\":\"sequence 7 of producer \\\"p\\\" is no longer remembered",
+        ),
         (AppendError::Unavailable, 503, "\"unavailable\""),
         (AppendError::Unknown, 503, "\"unknown\""),
         (AppendError::Closed, 503, "\"closed\""),

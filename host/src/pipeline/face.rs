@@ -100,6 +100,7 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
         "name": stream.name,
         "records_in": stream.records_in.get(),
         "bytes_in": stream.bytes_in.get(),
+        "records_duplicate": stream.records_duplicate.get(),
         "processed": stream.processed.get(),
         "passed": stream.passed.get(),
         "dropped": stream.dropped.get(),

@@ -48,7 +48,12 @@ fn records(batch: RecordBatch) -> buffer::Records {
         partition: position.partition,
         position: position.position,
     });
-    buffer::Records { source, ..buffer::Records::new(batch.payload, batch.ends, batch.arrival) }
+    let numbered = batch.numbered.map(|numbered| buffer::Numbered {
+        producer: numbered.producer,
+        sequence: numbered.sequence,
+        digest: numbered.digest,
+    });
+    buffer::Records { source, numbered, ..buffer::Records::new(batch.payload, batch.ends, batch.arrival) }
 }
 
 fn refusal(stream: &str, error: buffer::AppendError) -> AppendError {
@@ -57,6 +62,16 @@ fn refusal(stream: &str, error: buffer::AppendError) -> AppendError {
             AppendError::Full { retry_after: FULL_RETRY }
         }
         buffer::AppendError::Busy => AppendError::Full { retry_after: HOLD_RETRY },
+        buffer::AppendError::Conflict { producer, sequence, first_offset, count } => AppendError::Conflict {
+            producer,
+            sequence,
+            first_offset,
+            last_offset: first_offset + u64::from(count.saturating_sub(1)),
+        },
+        buffer::AppendError::Forgotten { producer, sequence, floor } => {
+            AppendError::Forgotten { producer, sequence, floor }
+        }
+        buffer::AppendError::Producers { max, retry_after } => AppendError::Producers { max, retry_after },
         buffer::AppendError::Unknown => AppendError::Unknown,
         buffer::AppendError::Deleted | buffer::AppendError::Closed => AppendError::Closed,
         error @ (buffer::AppendError::Invalid { .. } | buffer::AppendError::Storage { .. }) => {
@@ -90,10 +105,15 @@ impl Append for Inlet {
             // From here on the records may become durable, and count, whether or not the client still waits.
             let counted = tokio::spawn(async move {
                 let receipt = pending.wait().await.map_err(|error| refusal(&stats.name, error))?;
-                stats.backlog_bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
-                stats.records_in.add(u64::from(receipt.count));
-                stats.bytes_in.add(bytes);
-                Ok(Receipt { first_offset: receipt.first_offset, count: receipt.count })
+                let buffer::Receipt { first_offset, count, duplicate, .. } = receipt;
+                if duplicate {
+                    stats.records_duplicate.add(u64::from(count));
+                } else {
+                    stats.backlog_bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
+                    stats.records_in.add(u64::from(count));
+                    stats.bytes_in.add(bytes);
+                }
+                Ok(Receipt { first_offset, count, duplicate })
             });
             counted.await.unwrap_or(Err(AppendError::Unknown))
         }

@@ -118,6 +118,8 @@ pub struct StreamStats {
     pub name: String,
     pub records_in: Counter,
     pub bytes_in: Counter,
+    /// Of requests that their producer sent again; not among `records_in`.
+    pub records_duplicate: Counter,
     pub processed: Counter,
     pub passed: Counter,
     pub dropped: Counter,

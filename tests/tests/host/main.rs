@@ -14,6 +14,7 @@ mod invariants;
 mod letters;
 mod partitions;
 mod plugins;
+mod producers;
 mod program;
 mod replay;
 mod s3;

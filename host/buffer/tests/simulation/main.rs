@@ -1,11 +1,13 @@
 //! Seeded lives of a journal on a disk that fails and loses power: appends, entries, checkpoints, rotation, segments,
-//! deletion, then a crash in the midst of any operation, and again. What was acknowledged must be there.
+//! deletion, then a crash in the midst of any operation, and again. What was acknowledged must be there, and what a
+//! producer numbered must be there once.
 //!
 //! `WASMILL_SIMULATION_SEEDS=A..B` runs other seeds than the usual few hundred.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod model;
+mod requests;
 mod world;
 
 use world::{Plan, run};
@@ -21,11 +23,13 @@ fn what_was_acknowledged_survives_crashes_and_faults() {
     let mut crashes = 0;
     let mut acknowledged = 0;
     let mut segments = 0;
+    let mut duplicates = 0;
     for seed in seeds() {
         let outcome = run(seed, Plan::Lives(6));
         crashes += outcome.crashes;
         acknowledged += outcome.acknowledged;
         segments += u64::from(outcome.segments);
+        duplicates += outcome.duplicates_after_crash;
     }
     // The simulation must have simulated something.
     let seeds = seeds().count() as u64;
@@ -33,6 +37,7 @@ fn what_was_acknowledged_survives_crashes_and_faults() {
         crashes > seeds && acknowledged > 10 * seeds && segments > seeds / 10,
         "{crashes} {acknowledged} {segments}"
     );
+    assert!(duplicates > seeds / 10, "{duplicates} requests were stored although nobody was told");
 }
 
 #[test]

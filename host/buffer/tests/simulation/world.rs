@@ -1,6 +1,6 @@
 //! One seed's lives: a journal without threads on a faulty disk, and what its user does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use wasmill_buffer::{
 };
 
 use crate::model::{Point, Told, check_recovery};
+use crate::requests::{Requests, Try};
 
 /// How a seed's run ends.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,8 @@ pub(crate) struct Outcome {
     pub(crate) crashes: u64,
     pub(crate) acknowledged: u64,
     pub(crate) segments: bool,
+    /// Requests whose first answer says that they were stored before: by an append that nobody was told of.
+    pub(crate) duplicates_after_crash: u64,
 }
 
 struct World {
@@ -38,6 +41,7 @@ struct World {
     random: SmallRng,
     told: BTreeMap<StreamKey, Told>,
     streams: BTreeMap<StreamKey, Stream>,
+    requests: BTreeMap<StreamKey, Requests>,
     next: u64,
     /// Acknowledged before it is synced: it survives the end of the process only, and that is all that happens.
     os: bool,
@@ -62,6 +66,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Outcome {
         random: SmallRng::seed_from_u64(seed),
         told: BTreeMap::new(),
         streams: BTreeMap::new(),
+        requests: BTreeMap::new(),
         next: 0,
         os: seed % 5 == 4,
         outcome: Outcome::default(),
@@ -113,6 +118,7 @@ impl World {
         if let Some((journal, recovery)) = self.open() {
             check_recovery(&recovery, &self.told);
             self.told.retain(|key, _| recovery.streams.contains(key));
+            self.requests.retain(|key, _| recovery.streams.contains(key));
             if self.meet(&journal) {
                 self.disk.fail_at_random(per_mille);
                 for _ in 0..actions {
@@ -128,6 +134,9 @@ impl World {
                     assert!(stats.journal_bytes <= (64 + 32 + 3 * 16) << 10, "{stats:?}");
                 }
                 self.disk.fail_at_random(0);
+                if !self.disk.is_off() {
+                    self.send_all_again(&journal);
+                }
                 if !self.disk.is_off() {
                     self.check(&journal);
                     if self.random.random_bool(0.5) {
@@ -208,14 +217,48 @@ impl World {
 
     /// A few appends to any streams that make one group.
     fn append(&mut self, journal: &Journal) {
-        let mut waiting = Vec::new();
+        let mut group = Vec::new();
         for _ in 0..self.random.random_range(1..5) {
             let Some((key, stream)) = self.some_stream() else { break };
+            let requests = self.requests.entry(key.clone()).or_default();
+            let again = requests.again(&mut self.random).filter(|_| self.random.random_bool(0.3));
+            if let Some(again) = again {
+                group.push((key, stream, requests.texts(again), Some(again)));
+                continue;
+            }
             let mut texts = Vec::new();
             for _ in 0..self.random.random_range(1..4) {
                 let len = if self.random.random_bool(0.3) { self.random.random_range(0..3000) } else { 20 };
                 texts.push(text(&mut self.next, len));
             }
+            let numbered = self.random.random_bool(0.4);
+            let request = numbered.then(|| requests.another(&mut self.random, texts.clone()));
+            group.push((key, stream, texts, request));
+        }
+        self.send(journal, group);
+    }
+
+    /// Every request once more, however it was answered.
+    fn send_all_again(&mut self, journal: &Journal) {
+        for (key, stream) in self.streams.clone() {
+            let Some(requests) = self.requests.get(&key) else { continue };
+            let all: Vec<_> = requests.all().into_iter().map(|this| (this, requests.texts(this))).collect();
+            for some in all.chunks(5) {
+                let some = some.iter().cloned();
+                self.send(
+                    journal,
+                    some.map(|(this, texts)| (key.clone(), stream.clone(), texts, Some(this))).collect(),
+                );
+                if self.disk.is_off() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, journal: &Journal, group: Vec<(StreamKey, Stream, Vec<String>, Option<Try>)>) {
+        let mut waiting = Vec::new();
+        for (key, stream, texts, request) in group {
             let position = texts.last().unwrap().as_bytes()[..6].to_vec();
             let ends = texts.iter().scan(0, |end, text| {
                 *end += text.len() as u32;
@@ -223,16 +266,34 @@ impl World {
             });
             let mut records = Records::new(texts.concat(), ends.collect(), 5);
             records.source = Some(SourcePosition { name: "source".into(), partition: 3, position });
+            if let Some(request) = request {
+                self.requests.get_mut(&key).unwrap().number(request, &mut records);
+            }
             match stream.submit(records) {
-                Ok(pending) => waiting.push((key, texts, pending)),
+                Ok(pending) => waiting.push((key, texts, request, Ok(pending))),
                 Err(AppendError::Deleted) => {}
+                Err(error) if request.is_some() => waiting.push((key, texts, request, Err(error))),
                 Err(error) => panic!("{error}"),
             }
         }
         journal.step();
-        for (key, texts, pending) in waiting {
-            let result = journal.drive(pending.wait());
+        let mut unknown = BTreeSet::new();
+        for (key, texts, request, pending) in waiting {
+            let result = pending.and_then(|pending| journal.drive(pending.wait()));
             let told = self.told.get_mut(&key).unwrap();
+            if let Some(request) = request {
+                let requests = self.requests.get_mut(&key).unwrap();
+                let first = requests.is_open(request);
+                // Offsets are passed over once for both copies of a request.
+                if requests.answered(request, &result, told) && unknown.insert(texts[0].clone()) {
+                    told.append_unknown(texts);
+                }
+                if let Ok(receipt) = result {
+                    self.outcome.acknowledged += u64::from(!receipt.duplicate);
+                    self.outcome.duplicates_after_crash += u64::from(first && receipt.duplicate);
+                }
+                continue;
+            }
             match result {
                 Ok(receipt) => {
                     self.outcome.acknowledged += 1;
@@ -317,6 +378,7 @@ impl World {
         match journal.drive(stream.delete()) {
             Ok(()) => {
                 self.told.remove(&key);
+                self.requests.remove(&key);
                 self.streams.remove(&key);
             }
             Err(AppendError::Unknown) => {

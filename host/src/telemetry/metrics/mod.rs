@@ -106,6 +106,7 @@ impl Families {
         for (metric, value) in [
             (RecordsIn, stream.records_in.get()),
             (BytesIn, stream.bytes_in.get()),
+            (RecordsDuplicate, stream.records_duplicate.get()),
             (RecordsProcessed, stream.processed.get()),
             (RecordsPassed, stream.passed.get()),
             (RecordsDropped, stream.dropped.get()),

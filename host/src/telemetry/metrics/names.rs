@@ -47,6 +47,7 @@ table! {
     // A stream: label `stream`.
     RecordsIn Counter "wasmill_stream_records_in_total" "Records that were accepted and are durable."
     BytesIn Counter "wasmill_stream_bytes_in_total" "Payload bytes that were accepted and are durable."
+    RecordsDuplicate Counter "wasmill_stream_records_duplicate_total" "Records of requests that producers sent again; stored once, not counted as accepted again."
     RecordsProcessed Counter "wasmill_stream_records_processed_total" "Records with a durable verdict: passed + dropped + failed + absorbed."
     RecordsPassed Counter "wasmill_stream_records_passed_total" "Records that passed all transforms."
     RecordsDropped Counter "wasmill_stream_records_dropped_total" "Records that a plugin dropped."
