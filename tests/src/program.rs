@@ -101,6 +101,11 @@ impl Program {
         rest.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("no address in {line}"))
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("a signal to our own child");

@@ -4,8 +4,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Advice, FlockOperation};
@@ -46,13 +46,18 @@ pub trait DiskFile: Send + Sync + 'static {
     fn write_at(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<usize>;
     /// Makes everything written so far durable.
     fn sync(&self) -> io::Result<()>;
+    /// True while `path` names this file: it was not removed, moved or replaced.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
     /// Forgets clean cached pages, so that the next read shows what the device holds: after a failed sync
     /// the cache may hold what was never stored.
     fn forget_cache(&self) -> io::Result<()>;
 }
 
 /// Held while the journal is open.
-pub trait DiskLock: Send + Sync {}
+pub trait DiskLock: Send + Sync {
+    /// True while others would meet this lock: its file was not removed, moved or replaced.
+    fn is_in_place(&self) -> io::Result<bool>;
+}
 
 /// Reads exactly `bytes.len()` bytes, or says how many there were.
 pub(crate) fn read_full(file: &dyn DiskFile, bytes: &mut [u8], at: u64) -> io::Result<usize> {
@@ -98,10 +103,15 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 pub struct RealDisk;
 
 struct RealLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
-impl DiskLock for RealLock {}
+impl DiskLock for RealLock {
+    fn is_in_place(&self) -> io::Result<bool> {
+        self.file.is_at(&self.path)
+    }
+}
 
 impl Disk for RealDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -187,7 +197,7 @@ impl Disk for RealDisk {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = [0; 32];
+                let mut text = [0; 128];
                 let len = FileExt::read_at(&file, &mut text, 0)?;
                 let text = text.get(..len).unwrap_or(&text);
                 return Ok(Err(String::from_utf8_lossy(text).trim().to_owned()));
@@ -195,8 +205,10 @@ impl Disk for RealDisk {
             Err(error) => return Err(error.into()),
         }
         file.set_len(0)?;
-        file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
-        Ok(Ok(Box::new(RealLock { _file: file })))
+        let host = rustix::system::uname();
+        let text = format!("{} on {}\n", std::process::id(), host.nodename().to_string_lossy());
+        file.write_all_at(text.as_bytes(), 0)?;
+        Ok(Ok(Box::new(RealLock { file, path: path.to_owned() })))
     }
 
     fn entropy(&self, bytes: &mut [u8]) -> io::Result<()> {
@@ -225,6 +237,18 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let named = match std::fs::metadata(path) {
+            Ok(named) => named,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        let own = self.metadata()?;
+        Ok((own.dev(), own.ino()) == (named.dev(), named.ino()))
     }
 
     fn forget_cache(&self) -> io::Result<()> {

@@ -10,8 +10,9 @@ use crate::records::{Numbered, Receipt};
 /// Why the journal could not be opened. Nothing on disk was changed or lost.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("data directory {path} is in use by process {pid}")]
-    Locked { path: PathBuf, pid: String },
+    /// `holder` is its process id and the name of its machine.
+    #[error("data directory {path} is in use by process {holder}")]
+    Locked { path: PathBuf, holder: String },
     #[error("journal file {file} was written by a newer program: {needs} at byte {at}")]
     Newer { file: PathBuf, at: u64, needs: crate::format::HeaderError },
     #[error("journal file {file} belongs to another data directory")]
@@ -40,7 +41,7 @@ pub enum AppendError {
     /// The disk refused the write. Later appends may succeed, without a restart.
     #[error("write journal")]
     Storage { source: Arc<io::Error> },
-    /// A sync failed or the journal went away: the records may or may not be stored, and are not delivered
+    /// A sync failed, or the journal or its file went away: the records may or may not be stored, and are not delivered
     /// by this process. Their offsets are given to no other records while the journal stays open.
     #[error("it is not known whether the append is durable")]
     Unknown,

@@ -16,7 +16,7 @@
 //! segment was durable; frames of unknown streams belong to deleted ones. Ranges of zeros are to be passed over.
 //!
 //! `DATA/set-aside/`: copies of corrupt ranges. `DATA/journal/lock`: locked with `flock` while open, holds the
-//! process id.
+//! process id and the machine's name.
 //!
 //! # Frame
 //! A header, a body, and zeros up to a multiple of 64 bytes. Numbers are little-endian.

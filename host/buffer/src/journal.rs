@@ -290,7 +290,7 @@ fn open(
     disk.create_dir(&journal).map_err(failed("create"))?;
     let lock = match disk.lock(&journal.join("lock")).map_err(failed("lock"))? {
         Ok(lock) => lock,
-        Err(pid) => return Err(OpenError::Locked { path: dir.to_owned(), pid }),
+        Err(holder) => return Err(OpenError::Locked { path: dir.to_owned(), holder }),
     };
     let mut found = recovery::recover(disk.as_ref(), dir, options.file_bytes)?;
     found.state.lock = Some(lock);

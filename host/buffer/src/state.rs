@@ -264,6 +264,8 @@ pub(crate) struct Shared {
     /// Charges of all streams, pending ones included.
     pub(crate) buffered: AtomicU64,
     pub(crate) closed: AtomicBool,
+    /// The journal's file was removed by somebody else, and there is no new one yet.
+    pub(crate) gone: AtomicBool,
     /// One creation of a stream at a time.
     pub(crate) creating: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -289,6 +291,7 @@ impl Shared {
             counters: Counters::default(),
             buffered: AtomicU64::new(buffered),
             closed: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             creating: tokio::sync::Mutex::new(()),
             state: Mutex::new(state),
         }

@@ -278,7 +278,7 @@ impl Stream {
 
     /// What is to be answered without a write, however full the buffer is. The writer asks again.
     fn known(&self, records: &Records) -> Option<Result<Receipt, AppendError>> {
-        let numbered = records.numbered.as_ref()?;
+        let numbered = records.numbered.as_ref().filter(|_| !self.shared.gone.load(Ordering::Acquire))?;
         let state = self.shared.state();
         let stream = state.streams.get(&self.core.id)?;
         match stream.producers.judge(numbered, records.arrival.max(stream.last_arrival)) {

@@ -258,7 +258,13 @@ impl Disk for FaultyDisk {
     }
 }
 
-impl DiskLock for FaultyLock {}
+impl DiskLock for FaultyLock {
+    fn is_in_place(&self) -> io::Result<bool> {
+        let inner = lock(&self.disk.inner);
+        inner.powered()?;
+        Ok(inner.boots == self.boot)
+    }
+}
 
 impl Drop for FaultyLock {
     fn drop(&mut self) {
@@ -337,6 +343,12 @@ impl DiskFile for FaultyFile {
         }
         inner.file(self.inode)?.store_dirty();
         if dies { Err(failure()) } else { Ok(()) }
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let mut inner = self.inner()?;
+        let Ok((directory, name)) = inner.directory(path) else { return Ok(false) };
+        Ok(directory.live.get(&name) == Some(&self.inode))
     }
 
     fn forget_cache(&self) -> io::Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! A frame is applied to the state and acknowledged only after its group's sync. After a failed write or sync
 //! the file is abandoned: the next one starts at the last durable position, which voids what is uncertain. The
-//! group's offsets are passed over.
+//! group's offsets are passed over. The same if the file lost its name meanwhile, because somebody removed, moved or
+//! replaced the directory: what is written to it would be found by nobody.
 
 mod rotation;
 
@@ -220,6 +221,19 @@ impl Writer {
                 self.abandon();
                 return refuse(items, repeats, &AppendError::Unknown);
             }
+        }
+        if !matches!(file.file.is_at(&file.path), Ok(true)) {
+            tracing::error!(
+                file = %file.path.display(),
+                "journal file was removed, moved or replaced by somebody else; waiting appends are unknown, and what it \
+                 held is lost unless it comes back"
+            );
+            count(&self.shared.counters.failed_writes, 1);
+            self.shared.gone.store(true, Ordering::Release);
+            self.abandon();
+            return refuse(items, repeats, &AppendError::Unknown);
+        }
+        if self.shared.options.durability == Durability::Fsync {
             self.durable = self.end + len;
         }
         self.end += len;

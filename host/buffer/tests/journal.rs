@@ -166,10 +166,13 @@ async fn bit_flipped_before_the_durable_position_is_reported_and_passed_over() {
 async fn second_opener_is_refused_with_the_holder() {
     let dir = tempfile::tempdir().unwrap();
     let (_journal, _, _stream) = open(dir.path()).await;
-    let Err(OpenError::Locked { pid, .. }) = Journal::open(dir.path(), options()) else {
+    let Err(error @ OpenError::Locked { .. }) = Journal::open(dir.path(), options()) else {
         panic!("opened twice")
     };
-    assert_eq!(pid, std::process::id().to_string());
+    let says = error.to_string();
+    let host = rustix::system::uname();
+    let holder = format!("in use by process {} on {}", std::process::id(), host.nodename().to_string_lossy());
+    assert!(says.contains(&holder) && says.contains(&dir.path().display().to_string()), "{says}");
 }
 
 #[tokio::test]

@@ -130,6 +130,67 @@ fn full_destination_disk_is_waited_for_and_delivered_to_without_a_restart() {
     assert!(objects::staged(&scratch.out()).is_empty());
 }
 
+#[test]
+fn data_directory_removed_under_a_running_host_answers_503_instead_of_acknowledging() {
+    let scratch = Scratch::new(
+        r#"
+        [streams.events]
+        source = { type = "http" }
+        outputs = [{ type = "directory", path = "out", interval = "0s" }]
+        "#,
+    );
+    let host = Running::start(&scratch.config(), COMPILER);
+    assert_eq!(host.push("events", &numbered(0, 10))["records"], 10);
+    let stats = host.stats("events");
+    wait_until("the first records are delivered", || stats.outputs[0].delivered.get() == 10);
+    let (data, elsewhere) = (scratch.path("data"), scratch.path("elsewhere"));
+    // Moved rather than removed, so that it can come back; to the host it is the same.
+    fs::rename(&data, &elsewhere).unwrap();
+    let code = |n: u64| {
+        let answer = host.try_push("events", &numbered(n, 1));
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        answer.json()["error"]["code"].as_str().unwrap().to_owned()
+    };
+    // A mark or checkpoint of the host's own may have noticed first.
+    assert!(["unknown", "unavailable"].contains(&code(100).as_str()));
+    for n in 101..105 {
+        assert_eq!(code(n), "unavailable");
+    }
+    // What was made anew in its place is not it.
+    fs::create_dir_all(data.join("journal")).unwrap();
+    assert_eq!(code(105), "unavailable");
+    assert!(objects::files(&data).iter().all(|file| file.extension().is_none_or(|e| e != "wmj")));
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&elsewhere, &data).unwrap();
+    assert_eq!(host.push("events", &numbered(10, 10))["records"], 10);
+    host.drain();
+    assert_eq!(objects::numbers(&scratch.out(), "n"), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn second_program_on_a_data_directory_is_refused_and_told_who_holds_it() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(HELD_BACK);
+    let first = Program::start(&binary, &scratch.config());
+    let mut command = std::process::Command::new(&binary);
+    let mut second = Program::spawn(command.args(["run", "--log-format", "json"]).arg(scratch.config()));
+    let status = second.ended();
+    assert!(!status.success(), "{status}");
+    let holder = fs::read_to_string(scratch.path("data/journal/lock")).unwrap();
+    let holder = holder.trim();
+    assert!(
+        holder
+            .split_once(" on ")
+            .is_some_and(|(pid, host)| pid.parse() == Ok(first.id()) && !host.is_empty())
+    );
+    let log = second.log().join("\n");
+    assert!(log.contains(&format!("in use by process {holder}")), "{log}");
+    // The first one goes on.
+    assert_eq!(client::push(first.address(), "events", &numbered(0, 5)).unwrap().status, 200);
+    first.stop();
+    assert_eq!(objects::numbers(&scratch.out(), "n"), (0..5).collect::<Vec<_>>());
+}
+
 /// The journal's files, the newest last.
 fn journal(scratch: &Scratch) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = objects::files(&scratch.path("data/journal"));

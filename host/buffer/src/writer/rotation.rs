@@ -1,10 +1,12 @@
 //! Journal files from their making to their freeing: rotation, spares, room for what frees space on a full disk.
 //!
-//! A file is complete up to its head, and synced, before it has its name.
+//! A file is complete up to its head, and synced, before it has its name. None is begun in a directory that is not ours
+//! any more, by its lock.
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Writer, count};
 use crate::disk::write_full;
@@ -27,6 +29,7 @@ impl Writer {
             }
         }
         self.durable = self.end;
+        self.check_lock()?;
         if let Err(error) = self.bound_journal()
             && !frees
         {
@@ -73,6 +76,7 @@ impl Writer {
         self.durable = self.end;
         self.shared.state().end = self.end;
         self.file = Some(store);
+        self.shared.gone.store(false, Ordering::Release);
         if let Err(error) = self.reserve() {
             tracing::debug!(error = %error, "no room for another journal file");
         }
@@ -91,7 +95,28 @@ impl Writer {
             }
             state = self.shared.state();
         }
-        Ok(state.spares.pop_front())
+        // One that somebody removed is none.
+        while let Some(spare) = state.spares.pop_front() {
+            if matches!(spare.file.is_at(&spare.path), Ok(true)) {
+                return Ok(Some(spare));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whoever opens the directory meets our lock; else it was removed, moved or replaced, and may be another's.
+    fn check_lock(&self) -> io::Result<()> {
+        match self.shared.state().lock.as_ref().map(|lock| lock.is_in_place()) {
+            None | Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!(
+                    "data directory {} was removed, moved or replaced while in use",
+                    self.shared.dir.display()
+                ),
+            )),
+            Some(Err(error)) => Err(error),
+        }
     }
 
     /// Sees to it that there is a spare.
