@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::AppendError;
+use crate::format::Header;
 use crate::limits;
 
 /// Records of one append, as columns. Record `i` is `payload[ends[i-1]..ends[i]]`.
@@ -77,6 +78,14 @@ pub struct Receipt {
     pub position: u64,
     /// The request was stored before; this is what was answered then.
     pub duplicate: bool,
+}
+
+impl Receipt {
+    /// Of a frame of records that is durable.
+    pub(crate) fn of(header: &Header) -> Receipt {
+        let Header { base, count, position, .. } = *header;
+        Receipt { first_offset: base, count, position, duplicate: false }
+    }
 }
 
 impl Records {

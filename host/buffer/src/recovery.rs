@@ -16,7 +16,7 @@ use crate::error::OpenError;
 use crate::format::{Header, HeaderError, Kind, MAGIC};
 use crate::frame::{content, numbered};
 use crate::journal::{Corrupt, Damage, Recovery, Torn};
-use crate::records::{Numbered, Receipt};
+use crate::records::Numbered;
 use crate::scan::{Event, Newer, Scan};
 use crate::snapshot::FileStart;
 use crate::state::{FrameRef, Segment, State, Store, StreamCore, StreamState};
@@ -423,7 +423,7 @@ impl Pass<'_> {
                     let _known = snapshot::apply(header, &content, stream);
                 }
                 for (header, frame, numbered) in self.orphans.remove(&id).unwrap_or_default() {
-                    index(stream, &header, frame, &Bytes::new(), numbered);
+                    stream.found(&header, frame, &Bytes::new(), numbered);
                 }
             }
             Kind::StreamDeleted => {
@@ -437,7 +437,7 @@ impl Pass<'_> {
                 let frame = FrameRef::new(header, &input.store, event.at);
                 let numbered = numbered(header, &body);
                 match self.found.state.streams.get_mut(&header.stream) {
-                    Some(stream) => index(stream, header, frame, &content, numbered),
+                    Some(stream) => stream.found(header, frame, &content, numbered),
                     None => {
                         self.orphans.entry(header.stream).or_default().push((
                             header.clone(),
@@ -562,41 +562,4 @@ impl Pass<'_> {
             stream.release(|_| {});
         }
     }
-}
-
-fn index(
-    stream: &mut StreamState,
-    header: &Header,
-    frame: FrameRef,
-    content: &Bytes,
-    numbered: Option<Numbered>,
-) {
-    match header.kind {
-        Kind::Records => {
-            stream.end = stream.end.max(header.until);
-            stream.next_offset = stream.next_offset.max(header.until);
-            stream.last_arrival = stream.last_arrival.max(header.arrival);
-            if !header.source_name.is_empty() || !header.source_position.is_empty() {
-                let name = String::from_utf8_lossy(&header.source_name).into_owned();
-                stream.sources.insert((name, header.partition), header.source_position.clone());
-            }
-            if let Some(numbered) = numbered {
-                let receipt = Receipt {
-                    first_offset: header.base,
-                    count: header.count,
-                    position: header.position,
-                    duplicate: false,
-                };
-                stream.producers.remember(&numbered, receipt, header.arrival);
-            }
-            stream.records.push_back(frame);
-        }
-        Kind::Checkpoint => {
-            stream.checkpoint = Some(Bytes::copy_from_slice(content));
-            stream.records_from = stream.records_from.max(header.base);
-            stream.entries_from = stream.entries_from.max(header.until);
-        }
-        _ => stream.entries.push_back(frame),
-    }
-    stream.release(|_| {});
 }

@@ -19,6 +19,7 @@ use crate::limits;
 use crate::mover::Mover;
 use crate::producers::Producers;
 use crate::queue::Queue;
+use crate::records::{Numbered, Receipt};
 use crate::stream::StreamKey;
 
 /// A journal or segment file. Every reference into it is an `Arc`, so it is free when only its list holds it.
@@ -155,6 +156,38 @@ impl StreamState {
             records: VecDeque::new(),
             entries: VecDeque::new(),
         }
+    }
+
+    /// Takes in a frame that recovery found, in the order of the journal. What counts frames comes later.
+    pub(crate) fn found(
+        &mut self,
+        header: &Header,
+        frame: FrameRef,
+        content: &Bytes,
+        numbered: Option<Numbered>,
+    ) {
+        match header.kind {
+            Kind::Records => {
+                self.end = self.end.max(header.until);
+                self.next_offset = self.next_offset.max(header.until);
+                self.last_arrival = self.last_arrival.max(header.arrival);
+                if !header.source_name.is_empty() || !header.source_position.is_empty() {
+                    let name = String::from_utf8_lossy(&header.source_name).into_owned();
+                    self.sources.insert((name, header.partition), header.source_position.clone());
+                }
+                if let Some(numbered) = numbered {
+                    self.producers.remember(&numbered, Receipt::of(header), header.arrival);
+                }
+                self.records.push_back(frame);
+            }
+            Kind::Checkpoint => {
+                self.checkpoint = Some(Bytes::copy_from_slice(content));
+                self.records_from = self.records_from.max(header.base);
+                self.entries_from = self.entries_from.max(header.until);
+            }
+            _ => self.entries.push_back(frame),
+        }
+        self.release(|_| {});
     }
 
     /// Takes in a frame that has become durable.

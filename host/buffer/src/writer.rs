@@ -369,12 +369,7 @@ impl Writer {
         state.end = self.end;
         for item in items {
             let Item { stream, header, work, reply, charge, room, .. } = item;
-            let receipt = Receipt {
-                first_offset: header.base,
-                count: header.count,
-                position: header.position,
-                duplicate: false,
-            };
+            let receipt = Receipt::of(&header);
             let mut result = Ok(receipt);
             match (&stream, work) {
                 (Some(core), Work::Create) => {

@@ -166,7 +166,7 @@ async fn journal_file_missing_at_open_is_reported_as_lost_offsets_and_reading_go
     let (_journal, recovery, stream) = open(dir.path()).await;
     assert_eq!(recovery.lost, [(stream.key().clone(), range.clone())], "{recovery:?}");
     let found = stream.try_frames(0, usize::MAX).unwrap();
-    assert_eq!(found.lost, [range.clone()]);
+    assert_eq!(found.lost, std::slice::from_ref(&range));
     assert_eq!(all(&stream), (0..40).filter(|n| !range.contains(n)).map(text).collect::<Vec<_>>());
     assert_eq!(put(&stream, "next").await.unwrap(), 40);
 }
@@ -196,7 +196,7 @@ async fn segment_missing_at_open_is_reported_as_lost_offsets_and_the_rest_is_rea
     let stream = _journal.stream(&key, StreamOptions { max_bytes: 1 << 30 }).await.unwrap();
     let lost: Vec<u64> = recovery.lost.iter().flat_map(|(_, range)| range.clone()).collect();
     // A frame may be in the journal still, if its file was not freed yet.
-    assert!(lost.len() > 3 && lost.iter().all(|n| has(n)), "{lost:?}");
+    assert!(lost.len() > 3 && lost.iter().all(has), "{lost:?}");
     assert_eq!(all(&stream), (0..100).filter(|n| !lost.contains(n)).map(text).collect::<Vec<_>>());
     assert_eq!(put(&stream, "next").await.unwrap(), 100);
 }
