@@ -34,6 +34,8 @@ pub(crate) struct Outcome {
     pub(crate) segments: bool,
     /// Requests whose first answer says that they were stored before: by an append that nobody was told of.
     pub(crate) duplicates_after_crash: u64,
+    pub(crate) forgotten: u64,
+    pub(crate) conflicts: u64,
 }
 
 struct World {
@@ -288,9 +290,14 @@ impl World {
                 if requests.answered(request, &result, told) && unknown.insert(texts[0].clone()) {
                     told.append_unknown(texts);
                 }
-                if let Ok(receipt) = result {
-                    self.outcome.acknowledged += u64::from(!receipt.duplicate);
-                    self.outcome.duplicates_after_crash += u64::from(first && receipt.duplicate);
+                match result {
+                    Ok(receipt) => {
+                        self.outcome.acknowledged += u64::from(!receipt.duplicate);
+                        self.outcome.duplicates_after_crash += u64::from(first && receipt.duplicate);
+                    }
+                    Err(AppendError::Forgotten { .. }) => self.outcome.forgotten += 1,
+                    Err(AppendError::Conflict { .. }) => self.outcome.conflicts += 1,
+                    Err(_) => {}
                 }
                 continue;
             }
