@@ -38,7 +38,7 @@
 //! | 40 | 8 | journal position of this frame |
 //! | 48 | 8 | durable-up-to: everything before this position was durable when the frame was written |
 //! | 56 | 4 | stream id (0 = the journal itself); never reused |
-//! | 60 | 4 | epoch, +1 at each unclean open |
+//! | 60 | 4 | epoch; grows by 1 to 16,384 at each unclean open, at random, so that a directory that was put back to an earlier state does not count the same way again |
 //! | 64 | 16 | incarnation: random, made with the stream |
 //! | 80 | 8 | base: offset of the first record; entries: first input offset; checkpoint: records needed from |
 //! | 88 | 8 | until: offset behind the last record; entries: end of the input range; checkpoint: journal position that entries are needed from |

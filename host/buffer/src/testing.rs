@@ -66,6 +66,13 @@ impl FaultyDisk {
         FaultyDisk { inner: Arc::new(Mutex::new(inner)) }
     }
 
+    /// Another disk with the same content, whose chances are its own.
+    pub fn copy(&self, seed: u64) -> FaultyDisk {
+        let mut inner = lock(&self.inner).clone();
+        inner.random = seed;
+        FaultyDisk { inner: Arc::new(Mutex::new(inner)) }
+    }
+
     /// Bytes of all files together before the disk is full.
     pub fn set_capacity(&self, bytes: u64) {
         lock(&self.inner).capacity = bytes;

@@ -83,7 +83,7 @@ async fn journal_dropped_without_close_keeps_everything_in_a_new_epoch() {
     drop(journal);
     let (_journal, recovery, stream) = open(dir.path()).await;
     assert!(!recovery.clean && recovery.corrupt.is_empty() && recovery.torn.is_empty(), "{recovery:?}");
-    assert_eq!(stream.epoch(), epoch + 1);
+    assert!(stream.epoch() > epoch);
     assert_eq!(all(&stream, 0), ["a"]);
 }
 

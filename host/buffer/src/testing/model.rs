@@ -8,7 +8,7 @@ use super::Fault;
 
 pub(super) const SECTOR: usize = 512;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Inode {
     /// As a reader sees it now.
     pub(super) live: Vec<u8>,
@@ -25,13 +25,14 @@ pub(super) enum Change {
     Rename(String, String),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Directory {
     pub(super) live: BTreeMap<String, usize>,
     pub(super) stored: BTreeMap<String, usize>,
     pub(super) pending: Vec<Change>,
 }
 
+#[derive(Clone)]
 pub(super) struct Inner {
     pub(super) random: u64,
     pub(super) trace: u64,
