@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Most lines of a source file.
 const LINES_MAX: usize = 600;
 /// Files that are longer today. Take one out when it is cut; put none in.
-const LONG_FILES: [&str; 1] = ["host/src/pipeline/stream.rs"];
+const LONG_FILES: [&str; 0] = [];
 
 /// What a stage may know of the others. The program itself, `host`, wires them and may know all.
 const STAGES: [(&str, &[&str]); 8] = [

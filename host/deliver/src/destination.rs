@@ -13,9 +13,6 @@ use crate::object::{Delivered, Object};
 use crate::s3::{S3, S3Config};
 use crate::stdout::Stdout;
 
-/// Name of the spool directory below the data directory.
-const SPOOL_NAME: &str = "spool";
-
 /// Checked settings of one destination.
 #[derive(Clone, Debug)]
 pub enum Config {
@@ -32,6 +29,19 @@ pub enum Destination {
     S3(S3),
     Http(Http),
     Stdout(Stdout),
+    /// A test's own.
+    #[cfg(feature = "testing")]
+    Scripted(std::sync::Arc<dyn Scripted>),
+}
+
+/// A destination that a test plays.
+#[cfg(feature = "testing")]
+pub trait Scripted: std::fmt::Debug + Send + Sync {
+    /// Takes one object; a success is durable.
+    fn deliver<'a>(
+        &'a self,
+        object: &'a Object<'a>,
+    ) -> futures::future::BoxFuture<'a, Result<Delivered, DeliverError>>;
 }
 
 /// What a probe found.
@@ -57,13 +67,14 @@ impl Destination {
         })
     }
 
-    /// Where bodies are written and synced before they are delivered: inside the root of a
-    /// directory destination (the same file system), else below the data directory. The caller
-    /// creates it when it is missing.
-    pub fn staging(&self, data_dir: &Path) -> PathBuf {
+    /// Where bodies must be written and synced before they are delivered: inside the root of a
+    /// directory destination (the same file system). The others take them from anywhere.
+    pub fn staging(&self) -> Option<PathBuf> {
         match self {
-            Destination::Directory(directory) => directory.staging(),
-            Destination::S3(_) | Destination::Http(_) | Destination::Stdout(_) => data_dir.join(SPOOL_NAME),
+            Destination::Directory(directory) => Some(directory.staging()),
+            Destination::S3(_) | Destination::Http(_) | Destination::Stdout(_) => None,
+            #[cfg(feature = "testing")]
+            Destination::Scripted(_) => None,
         }
     }
 
@@ -73,6 +84,8 @@ impl Destination {
             Destination::Directory(directory) => directory.probe().await,
             Destination::S3(s3) => s3.probe().await,
             Destination::Http(_) | Destination::Stdout(_) => Ok(Capabilities::default()),
+            #[cfg(feature = "testing")]
+            Destination::Scripted(_) => Ok(Capabilities::default()),
         }
     }
 
@@ -83,6 +96,8 @@ impl Destination {
             Destination::S3(s3) => s3.deliver(object).await,
             Destination::Http(http) => http.deliver(object).await,
             Destination::Stdout(stdout) => stdout.deliver(object).await,
+            #[cfg(feature = "testing")]
+            Destination::Scripted(scripted) => scripted.deliver(object).await,
         }
     }
 
@@ -95,6 +110,8 @@ impl Destination {
                 Some(objects.iter().map(|object| stdout.deliver_blocking(object)).collect())
             }
             Destination::S3(_) | Destination::Http(_) => None,
+            #[cfg(feature = "testing")]
+            Destination::Scripted(_) => None,
         }
     }
 
@@ -103,6 +120,8 @@ impl Destination {
         match self {
             Destination::Stdout(_) | Destination::Http(_) => true,
             Destination::Directory(_) | Destination::S3(_) => false,
+            #[cfg(feature = "testing")]
+            Destination::Scripted(_) => false,
         }
     }
 

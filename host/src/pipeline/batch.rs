@@ -5,11 +5,11 @@
 //! sealed. Pieces that no outcome covers yet can be withdrawn all at once (a plugin version that fails too
 //! much, a restart).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use wasmill_buffer::Position;
 
 use super::outcome::BatchKey;
@@ -130,6 +130,8 @@ pub(crate) struct SealAt {
     pub(crate) size: u64,
     pub(crate) interval: std::time::Duration,
     pub(crate) max_partitions: usize,
+    /// Of a batch up to so many uncompressed bytes the outcome carries the object itself.
+    pub(crate) inline_bytes_max: u64,
 }
 
 /// All open batches of a stream.
@@ -138,7 +140,7 @@ pub(crate) struct OpenBatches {
     rules: Vec<SealAt>,
     /// Of each output and partition the batches that are not taken yet: one that gathers, and before it those that
     /// have reached their size while a commit was running.
-    batches: HashMap<BatchKey, Vec<OpenBatch>>,
+    batches: BTreeMap<BatchKey, Vec<OpenBatch>>,
     per_output: Vec<usize>,
     held: usize,
     pending: usize,
@@ -158,7 +160,7 @@ impl OpenBatches {
         let per_output = vec![0; rules.len()];
         OpenBatches {
             rules,
-            batches: HashMap::new(),
+            batches: BTreeMap::new(),
             per_output,
             held: 0,
             pending: 0,
@@ -424,7 +426,12 @@ mod tests {
     const AN_HOUR: Duration = Duration::from_secs(3600);
 
     fn batches(max_partitions: usize) -> OpenBatches {
-        OpenBatches::new(vec![SealAt { size: 1 << 30, interval: AN_HOUR, max_partitions }])
+        OpenBatches::new(vec![SealAt {
+            size: 1 << 30,
+            interval: AN_HOUR,
+            max_partitions,
+            inline_bytes_max: INLINE_BYTES_MAX,
+        }])
     }
 
     fn key(value: &str) -> BatchKey {
@@ -479,7 +486,12 @@ mod tests {
 
     #[test]
     fn batch_that_is_full_is_closed_and_the_next_one_gathers() {
-        let mut open = OpenBatches::new(vec![SealAt { size: 10, interval: AN_HOUR, max_partitions: 9 }]);
+        let mut open = OpenBatches::new(vec![SealAt {
+            size: 10,
+            interval: AN_HOUR,
+            max_partitions: 9,
+            inline_bytes_max: INLINE_BYTES_MAX,
+        }]);
         let now = Instant::now();
         for offset in 0..5 {
             open.add(key("a"), piece(offset, b"6bytes"), now);
@@ -497,7 +509,12 @@ mod tests {
 
     #[test]
     fn sealing_one_batch_of_a_partition_forgets_only_its_pieces() {
-        let mut open = OpenBatches::new(vec![SealAt { size: 10, interval: AN_HOUR, max_partitions: 9 }]);
+        let mut open = OpenBatches::new(vec![SealAt {
+            size: 10,
+            interval: AN_HOUR,
+            max_partitions: 9,
+            inline_bytes_max: INLINE_BYTES_MAX,
+        }]);
         let now = Instant::now();
         for offset in 0..4 {
             open.restore(key("a"), piece(offset, b"6bytes"), now);
@@ -513,7 +530,12 @@ mod tests {
 
     #[test]
     fn overflow_partition_is_never_split() {
-        let mut open = OpenBatches::new(vec![SealAt { size: 1, interval: AN_HOUR, max_partitions: 1 }]);
+        let mut open = OpenBatches::new(vec![SealAt {
+            size: 1,
+            interval: AN_HOUR,
+            max_partitions: 1,
+            inline_bytes_max: INLINE_BYTES_MAX,
+        }]);
         let now = Instant::now();
         for value in ["a", "b", "c"] {
             open.add(key(value), piece(7, b"row"), now);

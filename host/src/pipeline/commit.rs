@@ -3,7 +3,7 @@
 //! In this order, and nothing outside sees any of it before the last step is done:
 //!
 //! 1. every due batch is encoded on the worker threads; a large one into a synced file of its output's
-//!    staging directory, a small one into the outcome itself;
+//!    staging directory (or of the spool, when the destination is in trouble), a small one into the outcome itself;
 //! 2. the staging directories are synced;
 //! 3. the outcome is appended to the journal (one sync, shared with whoever appends at that moment);
 //! 4. its dead letters are copied into the stream's store, or those that it replayed are taken out.
@@ -11,10 +11,9 @@
 //! A crash before 3 leaves files that recovery removes; after 3 recovery finishes from the outcome.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,7 +22,7 @@ use wasmill_buffer::{EntryKind, Position};
 use wasmill_deliver::{NameContext, batch_id};
 use wasmill_encode::{Encoder, extension};
 
-use super::batch::{INLINE_BYTES_MAX, OpenBatch, PieceId, Rows};
+use super::batch::{OpenBatch, PieceId, Rows};
 use super::context::{Output, StreamContext};
 use super::dead_letters::{Changes, DeadLetter};
 use super::outcome::{self, BatchKey, Counts, Letter, OpenRows, Outcome, OutcomeError, Ran, Sealed};
@@ -127,6 +126,8 @@ impl Commit {
             }
             sealed.push(staged.sealed);
         }
+        #[cfg(test)]
+        self.plant(&context, &sealed, &inline).await;
         sync_staging(&context, &sealed).await?;
         let letters: Vec<DeadLetter> =
             self.letters.iter().map(|(letter, payload)| dead_letter(self.from, letter, payload)).collect();
@@ -170,6 +171,22 @@ impl Commit {
             .map(|(sealed, inline)| Ready { at, sealed, inline })
             .collect();
         Ok(Committed { at, to: self.to, counts: outcome.counts, rows: self.rows.clone(), sealed, open })
+    }
+}
+
+#[cfg(test)]
+impl Commit {
+    /// A bug, if the simulation asks for one.
+    async fn plant(&self, context: &Arc<StreamContext>, sealed: &[Sealed], inline: &[Option<Bytes>]) {
+        if context.mutant != super::simulation::Mutant::VisibleBeforeOutcome {
+            return;
+        }
+        for (sealed, inline) in sealed.iter().zip(inline) {
+            let mut sealed = sealed.clone();
+            sealed.inline = inline.as_ref().map(|_| 0..0);
+            let ready = Ready { at: Position::default(), sealed, inline: inline.clone() };
+            super::delivery::send_once(context, &ready).await;
+        }
     }
 }
 
@@ -227,27 +244,31 @@ fn stage(
     let name = name(context, output, key, batch, &id);
     let pieces = pieces(context, batch)?;
     let framed = Some(batch.raw_bytes);
-    let path = output.staging.join(&id);
-    let failed = |error| CommitError::Stage { path: path.clone(), error };
-    let mut pieces = pieces.iter().map(|piece| Ok::<_, io::Error>(&piece[..]));
-    let (encoded, inline) = if batch.raw_bytes <= INLINE_BYTES_MAX {
+    let failed = |(path, error)| CommitError::Stage { path, error };
+    let mut encode = |to: &mut dyn io::Write| {
+        let mut pieces = pieces.iter().map(|piece| Ok::<_, io::Error>(&piece[..]));
+        encoder.encode(output.format, output.compression, framed, &mut pieces, to)
+    };
+    let (encoded, spooled, inline) = if batch.raw_bytes <= output.seal.inline_bytes_max {
         let mut object = Vec::new();
-        let encoded = encoder
-            .encode(output.format, output.compression, framed, &mut pieces, &mut object)
-            .map_err(failed)?;
-        (encoded, Some(object))
+        let encoded = encode(&mut object).map_err(|error| failed((PathBuf::from("memory"), error)))?;
+        (encoded, false, Some(object))
     } else {
-        let mut file = File::create(&path).map_err(failed)?;
-        let encoded = encoder
-            .encode(output.format, output.compression, framed, &mut pieces, &mut file)
-            .map_err(failed)?;
-        file.sync_data().map_err(failed)?;
-        context.syncs.add_one();
-        (encoded, None)
+        let made = output.staging.make(&id, |file| encode(file)).map_err(failed)?;
+        if let Some(error) = made.error {
+            let stats = &context.stats.outputs[key.output as usize];
+            stats.error(Some(format!("nothing can be written to the destination: {error}")));
+            tracing::warn!(
+                stream = %context.name, output = %output.name, %error, path = %output.staging.path(&id).display(),
+                "object cannot be made at its destination; it waits in the data directory"
+            );
+        }
+        (made.result, made.spooled, None)
     };
     let sealed = Sealed {
         name,
         staged: id.clone(),
+        spooled,
         batch_id: id,
         content_type: output.format.content_type().to_owned(),
         content_encoding: output.compression.content_encoding().map(str::to_owned),
@@ -274,6 +295,8 @@ fn identity(
     replay: Option<u64>,
 ) -> String {
     let (incarnation, epoch) = (context.buffer.incarnation(), context.buffer.epoch());
+    #[cfg(test)]
+    let epoch = if context.mutant == super::simulation::Mutant::EpochNotRaised { 0 } else { epoch };
     let Some(replay) = replay else {
         return batch_id(incarnation, epoch, &output.name, batch.first_offset(), &key.partition);
     };
@@ -319,23 +342,23 @@ fn pieces(context: &StreamContext, batch: &OpenBatch) -> Result<Vec<Bytes>, Comm
 
 /// Makes the names of staged files durable.
 async fn sync_staging(context: &Arc<StreamContext>, sealed: &[Sealed]) -> Result<(), CommitError> {
-    let mut outputs: Vec<u32> =
-        sealed.iter().filter(|sealed| sealed.inline.is_none()).map(|sealed| sealed.key.output).collect();
-    outputs.sort_unstable();
-    outputs.dedup();
-    for output in outputs {
-        let path = context.outputs[output as usize].staging.clone();
-        let synced =
-            tokio::task::spawn_blocking(move || sync_directory(&path).map_err(|error| (path, error)));
+    #[cfg(test)]
+    if context.mutant == super::simulation::Mutant::StagedNotSynced {
+        return Ok(());
+    }
+    let staged = sealed.iter().filter(|sealed| sealed.inline.is_none());
+    let mut directories: Vec<(u32, bool)> =
+        staged.map(|sealed| (sealed.key.output, sealed.spooled)).collect();
+    directories.sort_unstable();
+    directories.dedup();
+    for (output, spooled) in directories {
+        let job_context = context.clone();
+        let synced = context.off_runtime(move || job_context.outputs[output as usize].staging.sync(spooled));
         match synced.await {
-            Ok(Ok(())) => context.syncs.add_one(),
+            Ok(Ok(())) => {}
             Ok(Err((path, error))) => return Err(CommitError::Stage { path, error }),
             Err(_panicked) => return Err(CommitError::Worker),
         }
     }
     Ok(())
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use wasmill_deliver::{Destination, NameTemplate, RetryPolicy, SyncCount};
+use tokio::task::JoinError;
+use wasmill_deliver::{Destination, NameTemplate, RetryPolicy};
 use wasmill_encode::{Compression, Format};
 
 use super::batch::SealAt;
 use super::dead_letters::{Appended, Applied, Changes, DeadLetter, Store, StoreError};
 use super::outcome::OutputThen;
+use super::staging::Staging;
 use super::stats::{StreamStats, wall_clock_ns};
 use super::workers::{LaneId, Workers};
 
@@ -26,7 +28,7 @@ pub(crate) struct Output {
     pub(crate) seal: SealAt,
     pub(crate) retry: RetryPolicy,
     /// Where its objects are made; on the destination's filesystem for a directory.
-    pub(crate) staging: PathBuf,
+    pub(crate) staging: Arc<Staging>,
 }
 
 impl Output {
@@ -44,8 +46,6 @@ pub(crate) struct StreamContext {
     pub(crate) workers: Arc<Workers>,
     pub(crate) lane: LaneId,
     pub(crate) stats: Arc<StreamStats>,
-    /// Syncs of staged files and directories, all streams together.
-    pub(crate) syncs: SyncCount,
     pub(crate) letters: Mutex<Store>,
     /// Letters that are older are removed.
     pub(crate) letters_max_age: Option<Duration>,
@@ -55,9 +55,23 @@ pub(crate) struct StreamContext {
     pub(crate) buffer_bytes_max: u64,
     /// Number of the output that takes what another one gave up.
     pub(crate) fallback: Option<usize>,
+    #[cfg(test)]
+    pub(crate) mutant: super::simulation::Mutant,
 }
 
 impl StreamContext {
+    /// Runs what touches files where it holds up no task.
+    pub(crate) async fn off_runtime<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        #[cfg(test)]
+        if self.workers.is_stepped() {
+            return Ok(work());
+        }
+        tokio::task::spawn_blocking(work).await
+    }
+
     /// Takes letters out of the store, or changes them. Blocks.
     pub(crate) fn change_letters(&self, changes: &Changes) -> Result<Applied, StoreError> {
         let mut store = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +110,7 @@ impl StreamContext {
         let changes = Arc::new(changes.clone());
         loop {
             let (context, job_changes) = (self.clone(), changes.clone());
-            let applied = tokio::task::spawn_blocking(move || context.change_letters(&job_changes)).await;
+            let applied = self.off_runtime(move || context.change_letters(&job_changes)).await;
             match applied {
                 Ok(Ok(applied)) => return self.stats.dead_letters.replayed.add(applied.removed),
                 Ok(Err(error)) => tracing::error!(
@@ -118,13 +132,14 @@ impl StreamContext {
         let mut paused: Option<String> = None;
         loop {
             let (context, batch) = (self.clone(), letters.clone());
-            let appended = tokio::task::spawn_blocking(move || {
-                let mut store = context.letters.lock().unwrap_or_else(PoisonError::into_inner);
-                let new = store.append(&batch, wall_clock_ns());
-                context.count_kept(&store);
-                new
-            })
-            .await;
+            let appended = self
+                .off_runtime(move || {
+                    let mut store = context.letters.lock().unwrap_or_else(PoisonError::into_inner);
+                    let new = store.append(&batch, wall_clock_ns());
+                    context.count_kept(&store);
+                    new
+                })
+                .await;
             let appended = appended.map(|appended| {
                 let Appended { new, full } = appended?;
                 for stage in new {
@@ -163,7 +178,7 @@ impl StreamContext {
         staged: PathBuf,
     ) -> Result<(), StoreError> {
         let context = self.clone();
-        let stored = tokio::task::spawn_blocking(move || {
+        let stored = self.off_runtime(move || {
             let mut store = context.letters.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(object) = &mut letter.object {
                 object.file = store.keep_object(&staged, &object.meta.batch_id)?;

@@ -5,9 +5,8 @@
 //! A batch that is given up goes to the fallback output, or becomes a dead letter with its object.
 //! The task never moves checkpoints: it reports each batch, and the stream does.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -41,8 +40,6 @@ const STOPPED_RETRY: Duration = Duration::from_secs(30);
 pub(crate) struct Finished {
     pub(crate) ready: Ready,
     pub(crate) delivered: bool,
-    /// Its staged file, to be removed when it is durable that nobody needs it.
-    pub(crate) served: Option<PathBuf>,
 }
 
 /// Delivers until `batches` closes and everything taken is finished, or `stop` is cancelled.
@@ -57,6 +54,7 @@ pub(crate) async fn run(
     let in_flight_max = if destination.ordered() { 1 } else { IN_FLIGHT_MAX };
     let group_max = if matches!(**destination, Destination::Directory(_)) { GROUP_MAX } else { 1 };
     tokio::select! {
+        biased;
         () = abort_orphans(&context, number) => {}
         () = stop.cancelled() => return,
     }
@@ -65,6 +63,7 @@ pub(crate) async fn run(
     while open || !in_flight.is_empty() {
         let mut group = Vec::new();
         tokio::select! {
+            biased;
             taken = batches.recv_many(&mut group, group_max), if open && in_flight.len() < in_flight_max => {
                 open = taken > 0;
             }
@@ -118,7 +117,7 @@ async fn deliver_group(
     };
     for ready in delivered {
         // A directory has moved the staged file away.
-        let done = Finished { ready, delivered: true, served: None };
+        let done = Finished { ready, delivered: true };
         // The stream has ended: the next start finds the objects in place.
         if finished.send(done).await.is_err() {
             return;
@@ -143,25 +142,29 @@ async fn together(
 ) -> (Vec<Ready>, Vec<Ready>) {
     let (job_context, group) = (context.clone(), Arc::new(group));
     let job_group = group.clone();
-    let attempted = tokio::task::spawn_blocking(move || {
-        let output = &job_context.outputs[number];
-        let mut objects = Vec::with_capacity(job_group.len());
-        for ready in job_group.iter() {
-            let path = output.staging.join(&ready.sealed.staged);
-            let made = meta(&job_context, output, ready)
-                .and_then(|meta| materialise(&job_context, ready, &path, true).map(|()| meta));
-            objects.push(made.map(|meta| (meta, path)));
-        }
-        let there: Vec<Object<'_>> = objects
-            .iter()
-            .filter_map(|made| made.as_ref().ok())
-            .map(|(meta, path)| Object { meta, body: path })
-            .collect();
-        let mut results = output.destination.deliver_blocking(&there).unwrap_or_default().into_iter();
-        objects.iter().map(|made| made.is_ok() && matches!(results.next(), Some(Ok(_)))).collect::<Vec<_>>()
-    })
-    .await
-    .unwrap_or_default();
+    let attempted = context
+        .off_runtime(move || {
+            let output = &job_context.outputs[number];
+            let mut objects = Vec::with_capacity(job_group.len());
+            for ready in job_group.iter() {
+                let path = output.staging.path(&ready.sealed.staged);
+                let made = meta(&job_context, output, ready)
+                    .and_then(|meta| prepare(&job_context, output, ready, true).map(|()| meta));
+                objects.push(made.map(|meta| (meta, path)));
+            }
+            let there: Vec<Object<'_>> = objects
+                .iter()
+                .filter_map(|made| made.as_ref().ok())
+                .map(|(meta, path)| Object { meta, body: path })
+                .collect();
+            let mut results = output.destination.deliver_blocking(&there).unwrap_or_default().into_iter();
+            objects
+                .iter()
+                .map(|made| made.is_ok() && matches!(results.next(), Some(Ok(_))))
+                .collect::<Vec<_>>()
+        })
+        .await
+        .unwrap_or_default();
     let group = Arc::unwrap_or_clone(group);
     let mut attempted = attempted.into_iter();
     let stats = &context.stats.outputs[number];
@@ -171,6 +174,7 @@ async fn together(
         .partition(|(done, _)| *done);
     if !delivered.is_empty() && left.is_empty() {
         stats.error(None);
+        context.outputs[number].staging.works();
     }
     (
         delivered.into_iter().map(|(_, ready)| ready).collect(),
@@ -191,8 +195,9 @@ async fn deliver(
             Ok(()) => {
                 stats.error(None);
                 stats.stopped.store(false, Ordering::Relaxed);
-                let served = served(context, &context.outputs[number], &ready);
-                return Some(Finished { ready, delivered: true, served });
+                context.outputs[number].staging.works();
+                discard_small(context, &context.outputs[number], &ready);
+                return Some(Finished { ready, delivered: true });
             }
             Err(GaveUp::Cancelled) => return None,
             Err(GaveUp::Expired { last, .. }) => last,
@@ -207,20 +212,22 @@ async fn deliver(
                 "output stopped: an object that is not ours stands where this batch belongs; nothing is overwritten"
             );
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(STOPPED_RETRY) => continue,
                 () = stop.cancelled() => return None,
             }
         }
         match give_up(context, number, &ready, &error, stop).await {
             Elsewhere::Taken => {
-                let served = served(context, &context.outputs[number], &ready);
-                return Some(Finished { ready, delivered: false, served });
+                discard_small(context, &context.outputs[number], &ready);
+                return Some(Finished { ready, delivered: false });
             }
             // The staged object is all that there is of the batch: the next start needs it.
             Elsewhere::Cancelled => return None,
             Elsewhere::Refused => {}
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep(STOPPED_RETRY) => {}
             () = stop.cancelled() => return None,
         }
@@ -253,9 +260,9 @@ async fn give_up(
             detail = %error.detail, fallback = %context.outputs[fallback].name, "batch given up, trying the fallback"
         );
         let tried = try_output(context, fallback, ready, stop).await;
-        if context.outputs[fallback].staging != output.staging {
-            discard_staged(context, &context.outputs[fallback], ready);
-        }
+        context.outputs[fallback]
+            .staging
+            .discard_copy(&ready.sealed.staged, &output.staging.made(&ready.sealed));
         match tried {
             Ok(()) => {
                 context.stats.outputs[number].fallen_back.add(ready.sealed.records);
@@ -305,17 +312,12 @@ async fn try_output(
         );
     };
     let attempt = || async {
-        let path = output.staging.join(&ready.sealed.staged);
+        let path = output.staging.path(&ready.sealed.staged);
         let meta = meta(context, own, ready)?;
-        let (job_context, job_ready, job_path) = (context.clone(), ready.clone(), path.clone());
+        let (job_context, job_ready) = (context.clone(), ready.clone());
         let sync = output.destination.consumes_body();
-        let from = own.staging.join(&ready.sealed.staged);
-        let blocking = tokio::task::spawn_blocking(move || {
-            if from != job_path && job_ready.sealed.inline.is_none() && !job_path.exists() {
-                copy(&from, &job_path)?;
-            }
-            materialise(&job_context, &job_ready, &job_path, sync)
-        });
+        let blocking =
+            context.off_runtime(move || prepare(&job_context, &job_context.outputs[to], &job_ready, sync));
         blocking.await.map_err(|error| host_error("the delivery was interrupted", error.to_string()))??;
         output.destination.deliver(&Object { meta: &meta, body: &path }).await.map(|_: Delivered| ())
     };
@@ -326,45 +328,35 @@ fn host_error(message: &str, detail: String) -> DeliverError {
     DeliverError::new(Fault::Host, Retry::Later { after: None }, message, detail)
 }
 
-/// Into the staging directory of the fallback output; under its name only when it is whole.
-fn copy(from: &Path, to: &Path) -> Result<(), DeliverError> {
-    let mut part = to.to_owned().into_os_string();
-    part.push(".copy");
-    let part = PathBuf::from(part);
-    let copied = std::fs::copy(from, &part)
-        .and_then(|_| File::open(&part)?.sync_all())
-        .and_then(|()| std::fs::rename(&part, to));
-    copied.map_err(|error| {
-        host_error(
-            "cannot copy the staged object",
-            format!("{} to {}: {error}", from.display(), to.display()),
-        )
-    })
+/// One attempt, whatever comes of it: for a planted bug.
+#[cfg(test)]
+pub(crate) async fn send_once(context: &Arc<StreamContext>, ready: &Ready) {
+    let output = &context.outputs[ready.sealed.key.output as usize];
+    let path = output.staging.path(&ready.sealed.staged);
+    if let Ok(meta) = meta(context, output, ready)
+        && prepare(context, output, ready, true).is_ok()
+    {
+        drop(output.destination.deliver(&Object { meta: &meta, body: &path }).await);
+    }
 }
 
-/// Writes an object that its outcome carries into its staged file.
-fn materialise(context: &StreamContext, ready: &Ready, path: &Path, sync: bool) -> Result<(), DeliverError> {
-    let Some(range) = &ready.sealed.inline else { return Ok(()) };
-    let object = match &ready.inline {
-        Some(object) => object.clone(),
-        None => read_back(context, ready, range.clone())?,
-    };
-    let write = || -> io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(&object)?;
-        if sync {
-            file.sync_data()?;
-            context.syncs.add_one();
-        }
-        Ok(())
-    };
-    write().map_err(|error| {
-        let message = match error.kind() {
-            io::ErrorKind::NotFound => "the staging directory is missing",
-            _ => "cannot write the staged object",
-        };
-        host_error(message, format!("{}: {error}", path.display()))
-    })
+/// Puts the object where the destination of `output`, which need not be the batch's own, takes it from.
+fn prepare(context: &StreamContext, output: &Output, ready: &Ready, sync: bool) -> Result<(), DeliverError> {
+    let sealed = &ready.sealed;
+    if sealed.inline.is_some() {
+        return output.staging.materialise(&small(context, ready)?, &sealed.staged, sync);
+    }
+    let own = &context.outputs[sealed.key.output as usize];
+    output.staging.fetch(&own.staging.made(sealed), &sealed.staged)
+}
+
+/// An object that its outcome carries.
+fn small(context: &StreamContext, ready: &Ready) -> Result<Bytes, DeliverError> {
+    match (&ready.inline, &ready.sealed.inline) {
+        (Some(object), _) => Ok(object.clone()),
+        (None, Some(range)) => read_back(context, ready, range.clone()),
+        (None, None) => Ok(Bytes::new()),
+    }
 }
 
 /// The object out of its outcome in the journal.
@@ -403,40 +395,12 @@ fn meta(context: &StreamContext, output: &Output, ready: &Ready) -> Result<Objec
     })
 }
 
-/// The staged file has served. Where it is all that there is of the object it is returned, to be removed once it is
-/// durable that nobody needs it: a crash before that delivers again.
-fn served(context: &StreamContext, output: &Output, ready: &Ready) -> Option<PathBuf> {
-    if ready.sealed.inline.is_some() {
-        discard_staged(context, output, ready);
-        return None;
-    }
-    let path = output.staging.join(&ready.sealed.staged);
-    path.exists().then_some(path)
-}
-
-/// Removes staged files that have served. What stays is removed by the next start.
-pub(crate) async fn discard(context: &Arc<StreamContext>, served: Vec<PathBuf>) {
-    if served.is_empty() {
-        return;
-    }
-    let context = context.clone();
-    let removed = tokio::task::spawn_blocking(move || {
-        served.iter().for_each(|path| remove(&context, path));
-    });
-    // A panic leaves files behind.
-    drop(removed.await);
-}
-
-fn discard_staged(context: &StreamContext, output: &Output, ready: &Ready) {
-    remove(context, &output.staging.join(&ready.sealed.staged));
-}
-
-/// A directory has moved the file away already.
-fn remove(context: &StreamContext, path: &Path) {
-    if let Err(error) = std::fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
+/// A small object has served. A file that its outcome does not carry stays until it is durable that it is done.
+fn discard_small(context: &StreamContext, output: &Output, ready: &Ready) {
+    if ready.sealed.inline.is_some()
+        && let Err((path, error)) = output.staging.discard(&ready.sealed.staged)
     {
-        tracing::warn!(stream = %context.name, path = %path.display(), %error, "cannot remove a staged object");
+        tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
     }
 }
 
@@ -446,16 +410,23 @@ async fn keep_as_dead_letter(
     ready: &Ready,
     error: &DeliverError,
 ) -> Result<(), StoreError> {
-    let staged: PathBuf = output.staging.join(&ready.sealed.staged);
-    let (job_context, job_ready, job_path) = (context.clone(), ready.clone(), staged.clone());
-    // An object whose first attempt failed early may not be in its file yet.
-    let made = tokio::task::spawn_blocking(move || materialise(&job_context, &job_ready, &job_path, false));
+    // In the spool: what failed may be that the destination's directory cannot be written to.
+    let (job_context, job_ready) = (context.clone(), ready.clone());
+    let made = context.off_runtime(move || -> Result<PathBuf, StoreError> {
+        let own = &job_context.outputs[job_ready.sealed.key.output as usize];
+        if job_ready.sealed.inline.is_none() {
+            return Ok(own.staging.made(&job_ready.sealed));
+        }
+        let object = small(&job_context, &job_ready)
+            .map_err(|error| StoreError::Io { path: PathBuf::new(), error: io::Error::other(error) })?;
+        let spooled = own.staging.spool(&object, &job_ready.sealed.staged);
+        spooled.map_err(|(path, error)| StoreError::Io { path, error })
+    });
+    let staged = made
+        .await
+        .map_err(|error| StoreError::Io { path: PathBuf::new(), error: io::Error::other(error) })??;
     let given_up =
         |error: DeliverError| StoreError::Io { path: staged.clone(), error: io::Error::other(error) };
-    made.await
-        .map_err(|error| host_error("the delivery was interrupted", error.to_string()))
-        .and_then(|made| made)
-        .map_err(given_up)?;
     let sealed = &ready.sealed;
     let object = KeptObject { file: String::new(), meta: meta(context, output, ready).map_err(given_up)? };
     let letter = DeadLetter {

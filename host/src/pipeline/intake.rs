@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use wasmill_buffer::{Frame, ReadError};
 
 use super::context::StreamContext;

@@ -2,10 +2,9 @@
 //!
 //! The checkpoint moves to the oldest outcome that an undelivered or an open batch still needs. Batches that were
 //! delivered although an older outcome is still needed are remembered and written into the journal as marks, so
-//! that a restart does not deliver them again; so are those whose staged file is to be removed.
+//! that a restart does not deliver them again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -37,16 +36,10 @@ impl Mark {
 pub(crate) struct Ledger {
     /// Per outcome: batch id and arrival of its oldest record.
     undelivered: BTreeMap<Position, BTreeMap<String, i64>>,
-    /// Delivered, no mark written.
-    unmarked: Vec<Unmarked>,
-}
-
-#[derive(Debug)]
-struct Unmarked {
-    at: Position,
-    batch_id: String,
-    /// The staged file that has served.
-    served: Option<PathBuf>,
+    /// Delivered, their outcomes still needed, no mark written.
+    unmarked: Vec<(Position, String)>,
+    /// Staged files of batches that are done, by output; a crash now would need them again.
+    files: Vec<(usize, String)>,
 }
 
 impl Ledger {
@@ -55,15 +48,23 @@ impl Ledger {
         batches.insert(ready.sealed.batch_id.clone(), ready.sealed.first_arrival);
     }
 
-    /// The batch reached its destination or the dead letters, and its staged file has served.
-    pub(crate) fn finished(&mut self, ready: &Ready, served: Option<PathBuf>) {
+    /// The batch reached its destination or the dead letters.
+    pub(crate) fn finished(&mut self, ready: &Ready) {
         if let Some(batches) = self.undelivered.get_mut(&ready.at) {
             batches.remove(&ready.sealed.batch_id);
             if batches.is_empty() {
                 self.undelivered.remove(&ready.at);
             }
         }
-        self.unmarked.push(Unmarked { at: ready.at, batch_id: ready.sealed.batch_id.clone(), served });
+        self.unmarked.push((ready.at, ready.sealed.batch_id.clone()));
+        if ready.sealed.inline.is_none() {
+            self.files.push((ready.sealed.key.output as usize, ready.sealed.staged.clone()));
+        }
+    }
+
+    /// Staged files that have served, once it is durable that their batches are done.
+    pub(crate) fn take_files(&mut self) -> Vec<(usize, String)> {
+        std::mem::take(&mut self.files)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -80,23 +81,22 @@ impl Ledger {
         self.undelivered.values().flat_map(BTreeMap::values).min().copied()
     }
 
-    /// Outcomes below `needed_from` are no longer needed: nobody will ask about their batches, unless a crash loses the
-    /// checkpoint that says so, which is not synced by itself. Then the next start finds a staged file, or a mark.
+    /// Outcomes below `needed_from` are no longer needed: nobody will ask about their batches.
     pub(crate) fn settle(&mut self, needed_from: Position) {
-        self.unmarked.retain(|batch| batch.at >= needed_from || batch.served.is_some());
+        self.unmarked.retain(|(at, _)| *at >= needed_from);
     }
 
-    /// The mark to write for batches that were delivered, if there are any that need one.
+    /// The mark to write for batches that were delivered although older outcomes are needed, if there are any.
     pub(crate) fn mark(&self) -> Option<Bytes> {
         if self.unmarked.is_empty() {
             return None;
         }
-        let delivered = self.unmarked.iter().map(|batch| batch.batch_id.clone()).collect();
+        let delivered = self.unmarked.iter().map(|(_, batch)| batch.clone()).collect();
         serde_json::to_vec(&Mark { delivered }).ok().map(Bytes::from)
     }
 
-    /// That mark is durable: the staged files of its batches, which nobody needs any more.
-    pub(crate) fn marked(&mut self) -> Vec<PathBuf> {
-        self.unmarked.drain(..).filter_map(|batch| batch.served).collect()
+    /// That mark is durable.
+    pub(crate) fn marked(&mut self) {
+        self.unmarked.clear();
     }
 }

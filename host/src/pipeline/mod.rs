@@ -25,9 +25,12 @@ mod outputs;
 mod recovery;
 mod reload;
 mod replay;
+#[cfg(test)]
+mod simulation;
 mod sink;
 mod slice;
 mod sources;
+mod staging;
 pub mod stats;
 mod stream;
 mod unfit;

@@ -222,12 +222,13 @@ impl Opening<'_> {
             workers: Arc::clone(self.workers),
             lane: number as u64,
             stats,
-            syncs: self.syncs.clone(),
             letters: Mutex::new(letters),
             letters_max_age: stream.dead_letters.max_age,
             failed_percent_max: stream.max_failed_percent,
             buffer_bytes_max: settings.buffer.max_bytes,
             fallback: stream.fallback,
+            #[cfg(test)]
+            mutant: super::simulation::Mutant::None,
         });
         for lost in recovered.lost {
             tracing::error!(

@@ -39,8 +39,11 @@ pub(crate) struct Sealed {
     pub(crate) batch_id: String,
     /// Name of the object, dates and partition values filled in.
     pub(crate) name: String,
-    /// File in the staging directory of the output.
+    /// File in the staging directory of the output, or in the spool.
     pub(crate) staged: String,
+    /// In the spool, because nothing could be made in the staging directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) spooled: bool,
     pub(crate) content_type: String,
     pub(crate) content_encoding: Option<String>,
     pub(crate) records: u64,

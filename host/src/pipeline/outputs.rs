@@ -3,9 +3,9 @@
 //! What only the destination's own crate can judge (a template, a URL, a header) is reported here as a problem of
 //! the configuration, with its place. It sends nothing.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use wasmill_buffer::RealDisk;
 use wasmill_config as config;
 use wasmill_config::{Problem, Settings};
 use wasmill_deliver::{
@@ -13,11 +13,15 @@ use wasmill_deliver::{
 };
 use wasmill_encode::{Compression, Format};
 
-use super::batch::SealAt;
+use super::batch::{INLINE_BYTES_MAX, SealAt};
 use super::context::Output;
+use super::staging::Staging;
 
 /// Name of what is sent where objects have no name of their own; seen in dead letters and logs.
 const REQUEST_TEMPLATE: &str = "{stream}/{output}/{batch}{extension}";
+
+/// Where objects wait below the data directory.
+const SPOOL_NAME: &str = "spool";
 
 /// Why an output cannot be opened.
 #[derive(Debug)]
@@ -103,11 +107,15 @@ pub(crate) async fn open(
             return Err(OpenError::Failed { output: output.name.clone(), message });
         }
     };
-    let staging = opened.staging(&settings.data_dir);
-    make_staging(&staging).map_err(|error| OpenError::Failed {
-        output: output.name.clone(),
-        message: format!("cannot make {}: {error}", staging.display()),
-    })?;
+    let spool = settings.data_dir.join(SPOOL_NAME);
+    let directory = opened.staging().unwrap_or_else(|| spool.clone());
+    let staging =
+        Staging::open(Arc::new(RealDisk), directory, spool, syncs.clone()).map_err(|(path, error)| {
+            OpenError::Failed {
+                output: output.name.clone(),
+                message: format!("cannot make {}: {error}", path.display()),
+            }
+        })?;
     Ok(Output {
         name: output.name.clone(),
         destination: Arc::new(opened),
@@ -118,23 +126,13 @@ pub(crate) async fn open(
             size: output.size,
             interval: output.interval,
             max_partitions: output.max_partitions as usize,
+            inline_bytes_max: INLINE_BYTES_MAX,
         },
         retry: RetryPolicy {
             initial: output.retry.initial,
             max: output.retry.max,
             for_: Some(output.retry.give_up_after),
         },
-        staging,
+        staging: Arc::new(staging),
     })
-}
-
-fn make_staging(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(path)?;
-    match path.parent() {
-        Some(parent) => std::fs::File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
 }

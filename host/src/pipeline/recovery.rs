@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Instant;
 
+use tokio::time::Instant;
 use wasmill_buffer::{EntryKind, Position};
 use wasmill_deliver::BatchOwner;
 
@@ -164,25 +164,14 @@ pub(crate) fn clean_staging(context: &StreamContext, undelivered: &[Ready]) {
     let needed: HashSet<PathBuf> = undelivered
         .iter()
         .filter(|ready| ready.sealed.inline.is_none())
-        .map(|ready| context.outputs[ready.sealed.key.output as usize].staging.join(&ready.sealed.staged))
+        .map(|ready| context.outputs[ready.sealed.key.output as usize].staging.made(&ready.sealed))
         .collect();
     for output in &context.outputs {
-        let entries = match std::fs::read_dir(&output.staging) {
-            Ok(entries) => entries,
-            Err(error) => {
-                tracing::warn!(stream = %context.name, output = %output.name, %error, "cannot list the staging directory");
-                continue;
-            }
-        };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if owners.iter().any(|owner| owner.owns(name))
-                && !needed.contains(&output.staging.join(name))
-                && let Err(error) = std::fs::remove_file(entry.path())
-            {
-                tracing::warn!(stream = %context.name, file = name, %error, "cannot remove a staged object");
-            }
-        }
+        output.staging.clean(&owners, &needed, |path, error| {
+            tracing::warn!(
+                stream = %context.name, path = %path.display(), %error,
+                "staged objects of an earlier run cannot be removed"
+            );
+        });
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct ChainVersion {
 }
 
 impl ChainVersion {
-    fn new(generation: u64, chain: Arc<Chain>, plugins: Vec<Arc<Plugin>>) -> ChainVersion {
+    pub(super) fn new(generation: u64, chain: Arc<Chain>, plugins: Vec<Arc<Plugin>>) -> ChainVersion {
         let of_plugins = chain.transforms().map(|(_, digest)| digest.to_string());
         let of_files = chain.files().map(|(_, name, digest)| format!("{name}={digest}"));
         ChainVersion { generation, digests: of_plugins.chain(of_files).collect(), chain, plugins }

@@ -18,13 +18,13 @@
 //! Letters of the delivery stage have no records to run: their object is sent to its output under the name and batch id
 //! that it had, so that a conditional create finds an object that came through after all.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use wasmill_buffer::Position;
 use wasmill_chunk::{ColumnRef, Input};
 use wasmill_deliver::Object;
@@ -240,19 +240,16 @@ async fn try_resend(context: &StreamContext, letter: &DeadLetter, object: &Path)
     let output = output.ok_or_else(|| format!("the stream has no output {name:?} any more"))?;
     // A directory moves the file away, and only within its file system.
     // Not under the name of the batch's own staged file, which may be needed still.
-    let staged: PathBuf = output.staging.join(format!("{}.replay", kept.meta.batch_id));
-    let (from, to) = (object.to_owned(), staged.clone());
-    let copied = tokio::task::spawn_blocking(move || {
-        std::fs::copy(&from, &to)?;
-        std::fs::File::open(&to)?.sync_all()
-    });
-    let copied = copied.await.map_err(|error| error.to_string())?;
-    copied.map_err(|error| format!("cannot stage the object again: {error}"))?;
-    let sent = output.destination.deliver(&Object { meta: &kept.meta, body: &staged }).await;
-    if let Err(error) = std::fs::remove_file(&staged)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(stream = %context.name, path = %staged.display(), %error, "cannot remove a staged object");
+    let staged = format!("{}.replay", kept.meta.batch_id);
+    let (job_output, from, file) = (output.staging.clone(), object.to_owned(), staged.clone());
+    let copied = context.off_runtime(move || job_output.fetch(&from, &file)).await;
+    copied
+        .map_err(|error| error.to_string())?
+        .map_err(|error| format!("cannot stage the object again: {error} ({})", error.detail))?;
+    let body = output.staging.path(&staged);
+    let sent = output.destination.deliver(&Object { meta: &kept.meta, body: &body }).await;
+    if let Err((path, error)) = output.staging.discard(&staged) {
+        tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
     }
     sent.map(|_| ()).map_err(|error| error.to_string())
 }

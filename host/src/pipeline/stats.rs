@@ -132,6 +132,7 @@ pub struct StreamStats {
     pub overflowed: Gauge,
     pub slices: Counter,
     pub commits: Counter,
+    pub commit_retries: Counter,
     pub chunks_bisected: Counter,
     pub reloads: Counter,
     pub reloads_refused: Counter,

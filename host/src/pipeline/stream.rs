@@ -5,27 +5,31 @@
 //! and encoders run on the workers, files are touched on blocking threads. What it holds is bounded: slices in
 //! flight, rows that no outcome carries yet, batches that are sealed and not delivered.
 
+mod checkpoint;
+mod committing;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wasmill_buffer::{AppendError, EntryKind, Position, ReadError};
+use wasmill_buffer::{AppendError, Position, ReadError};
 use wasmill_transform::PluginFault;
 
 use super::batch::OpenBatches;
 use super::commit::{Commit, CommitError, Committed, Ready};
 use super::context::StreamContext;
 use super::dead_letters::{Changes, DeadLetter};
-use super::delivery::{self, Finished};
+use super::delivery::Finished;
 use super::intake::Intake;
 use super::judge::Judge;
-use super::ledger::{CheckpointBody, Ledger};
-use super::outcome::{Counts, Letter, OpenRows, Ran};
+use super::ledger::Ledger;
+use super::outcome::{Counts, Letter, Ran};
 use super::reload::{ChainVersion, Demoter};
 use super::replay::{self, ReplayError, Replayed};
 use super::slice::Done;
@@ -53,6 +57,8 @@ const CHECKPOINT_RIDES_MAX: Duration = Duration::from_secs(1);
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// How long to wait before a commit, a read or a chain is tried again that failed.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// The longest wait between two attempts of one commit.
+const COMMIT_RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Where a stream stands after recovery.
 pub(crate) struct Standing {
@@ -126,6 +132,11 @@ struct Running {
     commit: Arc<Commit>,
     /// Where the outcomes begin that it needs: those of rows that it seals, else its own.
     needs_from: Position,
+    /// Arrival of the oldest record that it seals.
+    first_arrival: Option<i64>,
+    /// Attempts that failed, and why the last did.
+    failures: u32,
+    paused: Option<String>,
     task: JoinHandle<Result<Committed, CommitError>>,
 }
 
@@ -248,23 +259,25 @@ impl StreamTask {
             let (wake, read) = (self.wake(), self.intake.read());
             let may_read = self.halt == Halt::No && self.intake.may_read() && self.has_room();
             let may_read = may_read && earlier.is_none();
-            let may_gather = self.uncommitted_bytes() < 2 * PENDING_BYTES_MAX;
             let may_replay = self.replay.is_none() && self.has_room() && !self.drain.is_cancelled();
+            let may_gather = self.uncommitted_bytes() < 2 * PENDING_BYTES_MAX;
+            // What makes room comes first; the rest cannot starve it, and it is bounded by what the rest lets in.
             tokio::select! {
-                done = self.intake.next_done(), if may_gather && self.intake.has_slices() => {
-                    self.gather(done.ok_or(StreamError::SliceLost)?)?;
-                }
+                biased;
+                committed = join(&mut self.commit), if self.commit.is_some() => self.committed(committed),
+                Some(finished) = self.finished.recv() => self.finished(&finished),
                 _stored = join_earlier(&mut earlier), if earlier.is_some() => earlier = None,
-                Some(request) = self.replays.recv(), if may_replay => self.start_replay(request),
                 replayed = join_replay(&mut self.replay), if self.replay.is_some() => {
                     self.replayed(replayed);
                 }
-                committed = join(&mut self.commit), if self.commit.is_some() => self.committed(committed),
-                Some(finished) = self.finished.recv() => self.finished(finished),
-                () = self.context.buffer.durable_past(read), if may_read => {}
+                Some(request) = self.replays.recv(), if may_replay => self.start_replay(request),
                 Ok(()) = self.chains.changed() => self.take_chain(),
+                done = self.intake.next_done(), if may_gather && self.intake.has_slices() => {
+                    self.gather(done.ok_or(StreamError::SliceLost)?)?;
+                }
+                () = self.context.buffer.durable_past(read), if may_read => {}
                 () = self.drain.cancelled(), if !self.drain.is_cancelled() => {}
-                () = tokio::time::sleep_until(wake.into()) => {}
+                () = tokio::time::sleep_until(wake) => {}
             }
         }
     }
@@ -443,278 +456,10 @@ impl StreamTask {
         self.current = next;
     }
 
-    fn commit_due(&self, now: Instant) -> bool {
-        let last = self.drain.is_cancelled() && self.intake_done();
-        if self.gathered == self.committed {
-            return (last && !self.open.is_empty())
-                || self.open.next_due().is_some_and(|due| now >= due)
-                || self.pressed_by_open_batches();
-        }
-        let interval =
-            self.context.outputs.iter().map(|output| output.seal.interval).min().unwrap_or_default();
-        let stale =
-            self.uncommitted_since.is_some_and(|since| now >= since + interval.max(Duration::from_secs(1)));
-        last || stale
-            || self.open.any_full()
-            || self.open.next_due().is_some_and(|due| now >= due)
-            || self.uncommitted_bytes() >= PENDING_BYTES_MAX
-            || self.pressed()
-    }
-
-    /// Rows and dead letters that no outcome carries.
-    fn uncommitted_bytes(&self) -> usize {
-        self.open.pending_bytes() + self.letter_bytes
-    }
-
-    /// Whether the buffer fills up, so that what may be let go of has to be: records that ran, by an outcome.
-    fn pressed(&self) -> bool {
-        self.context.buffer.buffered_bytes() > self.context.buffer_bytes_max / 2
-    }
-
-    /// Whether it fills up with rows of batches that are not full, which nothing but sealing them takes away.
-    fn pressed_by_open_batches(&self) -> bool {
-        self.pressed() && self.open.raw_bytes() > self.context.buffer_bytes_max / 4
-    }
-
     /// Whether everything that is durable in the buffer has been gathered, or cannot be now.
     fn intake_done(&self) -> bool {
         (self.halt == Halt::BadVersion && self.stopping.is_cancelled())
             || self.intake.is_done(self.context.buffer.durable_end())
-    }
-
-    fn start_commit(&mut self) {
-        let now = Instant::now();
-        if self.commit.is_some() || !self.commit_due(now) {
-            return;
-        }
-        let all = (self.drain.is_cancelled() && self.intake_done()) || self.pressed_by_open_batches();
-        let due = self.open.take_due(now, all);
-        let mut blobs = Vec::with_capacity(self.open.pending_bytes());
-        let mut open = Vec::new();
-        let mut pieces = Vec::new();
-        for (id, key, piece, rows) in self.open.pending() {
-            let start = blobs.len();
-            blobs.extend_from_slice(rows);
-            pieces.push(id);
-            open.push(OpenRows {
-                key: key.clone(),
-                records: piece.records,
-                first_offset: piece.first_offset,
-                first_arrival: piece.first_arrival,
-                blob: start..blobs.len(),
-            });
-        }
-        let oldest = due.iter().filter_map(|(_, batch)| batch.oldest_outcome()).min();
-        let needs_from = oldest.unwrap_or_else(|| self.context.buffer.journal_end());
-        let rows = self.rows.clone();
-        self.rows.fill(0);
-        let commit = Arc::new(Commit {
-            from: self.committed,
-            to: self.gathered,
-            chain: std::mem::take(&mut self.ran),
-            counts: std::mem::take(&mut self.counts),
-            rows,
-            due,
-            open,
-            pieces,
-            blobs,
-            letters: self.letters_in_order(),
-            replay: None,
-        });
-        self.letter_bytes = 0;
-        self.slice_bytes = 0;
-        self.uncommitted_since = None;
-        let task = tokio::spawn(commit.clone().run(self.context.clone()));
-        self.commit = Some(Running { commit, needs_from, task });
-    }
-
-    /// As the store wants them: keys that grow, each there once.
-    fn letters_in_order(&mut self) -> Vec<(Letter, Bytes)> {
-        let mut letters = std::mem::take(&mut self.letters);
-        letters.sort_by_key(|(letter, _)| (letter.offset, letter.child));
-        // Rows that no record stands behind are numbered per chunk only.
-        for (child, (letter, _)) in (0..).zip(letters.iter_mut().take_while(|(letter, _)| letter.offset < 0))
-        {
-            letter.child = child;
-        }
-        letters
-    }
-
-    fn committed(&mut self, result: Result<Result<Committed, CommitError>, JoinError>) {
-        let Some(running) = self.commit.take() else { return };
-        let committed = match result {
-            Ok(Ok(committed)) => committed,
-            failed => {
-                let error = match failed {
-                    Ok(Err(error)) => error,
-                    _ => CommitError::Worker,
-                };
-                tracing::error!(
-                    stream = %self.context.name, error = &error as &dyn std::error::Error,
-                    from = running.commit.from, to = running.commit.to,
-                    "commit failed, trying again; nothing is lost"
-                );
-                let (commit, context) = (running.commit.clone(), self.context.clone());
-                let task = tokio::spawn(async move {
-                    tokio::time::sleep(RETRY_AFTER).await;
-                    commit.run(context).await
-                });
-                self.commit = Some(Running { task, ..running });
-                return;
-            }
-        };
-        self.committed = committed.to;
-        self.open.made_durable(committed.at, &committed.open, OPEN_BYTES_MEMORY);
-        let stats = &self.context.stats;
-        stats.commits.add(1);
-        stats.processed.add(committed.counts.records);
-        stats.passed.add(committed.counts.passed);
-        stats.dropped.add(committed.counts.dropped);
-        stats.failed.add(committed.counts.failed);
-        stats.absorbed.add(committed.counts.absorbed);
-        self.emitted(committed);
-    }
-
-    /// The rows of a durable outcome, and the batches that it sealed.
-    fn emitted(&mut self, committed: Committed) {
-        let stats = &self.context.stats;
-        stats.emitted.add(committed.counts.emitted);
-        for (output, rows) in stats.outputs.iter().zip(&committed.rows) {
-            output.emitted.add(*rows);
-            output.pending.add(*rows);
-        }
-        for ready in committed.sealed {
-            self.sealed(ready);
-        }
-    }
-
-    /// Queues a batch whose outcome is durable for its delivery task.
-    fn sealed(&mut self, mut ready: Ready) {
-        let output = ready.sealed.key.output as usize;
-        let counters = &self.context.stats.outputs[output];
-        counters.undelivered_batches.add(1);
-        counters.undelivered_bytes.add(ready.sealed.bytes);
-        if counters.undelivered_bytes.get() > UNDELIVERED_BYTES_MEMORY {
-            ready.inline = None;
-        }
-        self.ledger.sealed(&ready);
-        self.queued[output].push_back(ready);
-    }
-
-    /// Gives the delivery tasks as much as they have room for.
-    fn hand_over(&mut self) {
-        for (queue, output) in self.queued.iter_mut().zip(&self.outputs) {
-            while !queue.is_empty()
-                && let Ok(permit) = output.try_reserve()
-                && let Some(ready) = queue.pop_front()
-            {
-                permit.send(ready);
-            }
-        }
-    }
-
-    fn finished(&mut self, finished: Finished) {
-        let sealed = &finished.ready.sealed;
-        let stats = &self.context.stats.outputs[sealed.key.output as usize];
-        stats.undelivered_batches.sub(1);
-        stats.undelivered_bytes.sub(sealed.bytes);
-        stats.pending.sub(sealed.records);
-        if finished.delivered {
-            stats.delivered.add(sealed.records);
-            stats.objects.add(1);
-            stats.bytes_raw.add(sealed.raw_bytes);
-            stats.bytes.add(sealed.bytes);
-        } else {
-            stats.delivery_failed.add(sealed.records);
-        }
-        if !stats.balanced() {
-            tracing::error!(
-                stream = %self.context.name, output = %stats.name,
-                "emitted records are not delivered + failed + pending; this is a bug"
-            );
-        }
-        self.ledger.finished(&finished.ready, finished.served);
-    }
-
-    /// The oldest outcome that is still needed.
-    fn entries_needed_from(&self) -> Position {
-        let commit = self.commit.as_ref().map(|running| running.needs_from);
-        let replay = self.replay.as_ref().map(|running| running.needs_from);
-        let needed = [commit, replay, self.ledger.oldest_outcome(), self.open.oldest_outcome()];
-        needed.into_iter().flatten().min().unwrap_or_else(|| self.context.buffer.journal_end())
-    }
-
-    /// Now and then: counters that others read, and what the buffer need not keep. What fails is tried again.
-    async fn look_after(&mut self) {
-        let now = Instant::now();
-        if now < self.looked_after + LOOK_AFTER_EVERY {
-            return;
-        }
-        self.looked_after = now;
-        self.observe();
-        self.expire_letters(now);
-        let next = (self.committed, self.entries_needed_from());
-        // A quiet stream writes nothing that it could ride along with; without it, a crash much later would deliver
-        // again what has long been taken away.
-        let durable = self.riding_since.is_some_and(|since| now >= since + CHECKPOINT_RIDES_MAX);
-        if let Err(error) = self.checkpoint(next, durable).await {
-            tracing::warn!(
-                stream = %self.context.name, error = &error as &dyn std::error::Error,
-                "checkpoint refused, trying again"
-            );
-        }
-    }
-
-    /// Now and then removes letters that are too old, off this thread.
-    fn expire_letters(&mut self, now: Instant) {
-        let Some(max_age) = self.context.letters_max_age else { return };
-        if now < self.expired + EXPIRE_EVERY.min(max_age / 4) {
-            return;
-        }
-        self.expired = now;
-        let context = self.context.clone();
-        drop(tokio::task::spawn_blocking(move || context.expire_letters(max_age)));
-    }
-
-    async fn write_last_checkpoint(&mut self) -> Result<(), StreamError> {
-        self.observe();
-        let left = self.context.buffer.durable_end().saturating_sub(self.committed);
-        if left > 0 {
-            tracing::warn!(stream = %self.context.name, records = left, "records are left for the next start");
-        }
-        let next = (self.committed, self.entries_needed_from());
-        self.checkpoint(next, true).await.map_err(StreamError::Checkpoint)
-    }
-
-    async fn checkpoint(&mut self, next: (u64, Position), durable: bool) -> Result<(), AppendError> {
-        self.ledger.settle(next.1);
-        if let Some(mark) = self.ledger.mark() {
-            let at = self.committed..self.committed;
-            self.context.buffer.entry(EntryKind::Mark, at, mark).await?;
-            delivery::discard(&self.context, self.ledger.marked()).await;
-        }
-        if !durable && self.checkpoint == next {
-            return Ok(());
-        }
-        let body = CheckpointBody { processed: next.0 };
-        let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
-        self.context.buffer.checkpoint(body, next.0, next.1, durable).await?;
-        self.checkpoint = next;
-        self.riding_since = if durable { None } else { self.riding_since.or_else(|| Some(Instant::now())) };
-        Ok(())
-    }
-
-    /// Copies what this task knows into the counters that others read.
-    fn observe(&self) {
-        let stats = &self.context.stats;
-        stats.open_batches.set(self.open.len() as u64);
-        stats.overflowed.set(self.open.overflowed);
-        stats.buffered_bytes.set(self.context.buffer.buffered_bytes());
-        let open = self.open.first_arrival();
-        stats.oldest_open_batch.store(open.unwrap_or(0), Ordering::Relaxed);
-        let unread = self.context.buffer.oldest_arrival(self.gathered);
-        let oldest = [open, self.ledger.first_arrival(), unread].into_iter().flatten().min();
-        stats.oldest_undelivered.store(oldest.unwrap_or(0), Ordering::Relaxed);
     }
 
     fn drained(&self) -> bool {

@@ -1,9 +1,11 @@
 //! Tells the operator of records that passed the transforms and do not fit the format of their output: once at first,
 //! then at most once a minute with how many there were. No payloads, and nothing per record.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+
+use tokio::time::Instant;
 
 use super::outcome::Letter;
 

@@ -74,6 +74,9 @@ impl Queues {
 struct Shared {
     queues: Mutex<Queues>,
     ready: Condvar,
+    /// In place of threads, for a simulation.
+    #[cfg(test)]
+    stepped: Option<Mutex<WorkerState>>,
 }
 
 impl Shared {
@@ -103,6 +106,28 @@ impl Workers {
             );
         }
         Ok(Workers { shared, threads })
+    }
+
+    /// Without threads: jobs run when `step` is called.
+    #[cfg(test)]
+    pub(crate) fn stepped() -> Workers {
+        let shared = Shared { stepped: Some(Mutex::default()), ..Shared::default() };
+        Workers { shared: Arc::new(shared), threads: Vec::new() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_stepped(&self) -> bool {
+        self.shared.stepped.is_some()
+    }
+
+    /// Runs one job on this thread; `false` if there is none.
+    #[cfg(test)]
+    pub(crate) fn step(&self) -> bool {
+        let (Some(state), Some((_, job))) = (&self.shared.stepped, self.shared.lock().next()) else {
+            return false;
+        };
+        job(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
+        true
     }
 
     /// Queues a job in a lane.

@@ -19,6 +19,7 @@ mod program;
 mod replay;
 mod s3;
 mod sources;
+mod staging;
 
 /// The program with the compile child.
 const COMPILER: &str = env!("CARGO_BIN_EXE_tests-compile-child");

@@ -122,6 +122,7 @@ impl Families {
             (LostToCorruption, stream.records_lost_to_corruption.get()),
             (Slices, stream.slices.get()),
             (Commits, stream.commits.get()),
+            (CommitRetries, stream.commit_retries.get()),
             (ChunksBisected, stream.chunks_bisected.get()),
             (StreamReloads, stream.reloads.get()),
             (StreamReloadsRefused, stream.reloads_refused.get()),

@@ -64,6 +64,7 @@ table! {
     LostToCorruption Counter "wasmill_stream_records_lost_to_corruption_total" "Acknowledged records that corrupt bytes on disk took."
     Slices Counter "wasmill_stream_slices_total" "Slices that were taken through the transforms."
     Commits Counter "wasmill_stream_commits_total" "Outcomes that were made durable."
+    CommitRetries Counter "wasmill_stream_commit_retries_total" "Outcomes that could not be made durable and were tried again; the stream is paused meanwhile."
     ChunksBisected Counter "wasmill_stream_chunks_bisected_total" "Chunks that failed as a whole and were split to find the record to blame."
     StreamReloads Counter "wasmill_stream_reloads_total" "Times that a new version of a plugin took over in the stream."
     StreamReloadsRefused Counter "wasmill_stream_reloads_refused_total" "Times that a new version of a plugin was refused and the one before went on."

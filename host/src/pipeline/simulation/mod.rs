@@ -1,0 +1,30 @@
+//! Seeded lives of a whole stream: buffer, slices, commits, deliveries, checkpoints, recovery, on a disk that fails and
+//! loses power and a clock that the seed moves. After the last crash everything that was acknowledged must be where it
+//! belongs, once.
+//!
+//! `WASMILL_SIMULATION_SEEDS=A..B` runs other seeds than the usual ones. A [`Mutant`] plants a bug, to show that the
+//! simulation would find it.
+
+mod plugin;
+mod store;
+mod tests;
+mod world;
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    #[default]
+    None,
+    /// The journal lets go of outcomes whose batches are not delivered.
+    CheckpointBeforeDelivery,
+    /// Objects are sent before their outcome is durable.
+    VisibleBeforeOutcome,
+    /// Batches are named as before the crash.
+    EpochNotRaised,
+    /// Staged files are not synced.
+    StagedNotSynced,
+    /// After a crash, open batches are forgotten.
+    OpenRowsForgotten,
+    /// Delivered batches are delivered again after a restart, under another name.
+    RenamedAfterRestart,
+}

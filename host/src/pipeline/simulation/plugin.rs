@@ -1,0 +1,106 @@
+//! A plugin that is as little deterministic as one can be: what it does with a record is a throw of dice.
+//!
+//! The first byte of a payload says what may become of the record, so that a checker knows what must.
+
+use std::sync::Arc;
+
+use wasmill_buffer::testing::FaultyDisk;
+use wasmill_chunk::{Cells, Chunk, Column, RowsId};
+use wasmill_transform::{NativeInstance, Plugin};
+
+/// What may become of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Class {
+    /// Passes.
+    Keep,
+    /// Is dropped.
+    Drop,
+    /// Fails.
+    Fail,
+    /// Passes or is dropped.
+    Coin,
+    /// Goes to either output.
+    Route,
+    /// Goes to any of three partitions.
+    Partition,
+    /// Passes, and so does a copy of it.
+    Twice,
+}
+
+impl Class {
+    pub(super) const ALL: [Class; 7] =
+        [Class::Keep, Class::Drop, Class::Fail, Class::Coin, Class::Route, Class::Partition, Class::Twice];
+
+    pub(super) fn letter(self) -> char {
+        ['k', 'd', 'f', 'c', 'r', 'p', 't'][self as usize]
+    }
+
+    fn of(payload: &[u8]) -> Class {
+        let letter = payload.first().copied().map_or('k', char::from);
+        Class::ALL.into_iter().find(|class| class.letter() == letter).unwrap_or(Class::Keep)
+    }
+}
+
+struct Dice {
+    disk: FaultyDisk,
+    fields: Vec<Vec<String>>,
+}
+
+/// Its dice are the disk's.
+pub(super) fn dice(disk: &FaultyDisk) -> Arc<Plugin> {
+    let disk = disk.clone();
+    Plugin::native("dice", Arc::new(move |_| Ok(Box::new(Dice { disk: disk.clone(), fields: Vec::new() }))))
+}
+
+impl NativeInstance for Dice {
+    fn fields(&self) -> &[Vec<String>] {
+        &self.fields
+    }
+
+    fn process(&mut self, chunk: &mut Chunk) -> Result<(), String> {
+        let rows = RowsId::MAIN;
+        let wrong = |misuse| format!("{misuse:?}");
+        let payloads: Vec<Vec<u8>> =
+            chunk.payloads(rows).map_err(wrong)?.iter().map(<[u8]>::to_vec).collect();
+        let (mut keep, mut routes, mut twice, mut failed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut partition, mut reasons) = (Cells::default(), Column::default());
+        for (row, payload) in (0..).zip(&payloads) {
+            let class = Class::of(payload);
+            let drops = class == Class::Drop || (class == Class::Coin && self.disk.random(2) == 0);
+            keep.push(u8::from(!drops));
+            routes.push(if class == Class::Route {
+                u32::try_from(self.disk.random(2)).unwrap_or(0)
+            } else {
+                0
+            });
+            let place = if class == Class::Partition { self.disk.random(3) } else { 0 };
+            partition.push_option(Some(place.to_string().as_bytes()));
+            match class {
+                // Emitted rows replace the one that they come from.
+                Class::Twice => twice.extend([row, row]),
+                Class::Fail => {
+                    failed.push(row);
+                    reasons.push(b"said so");
+                }
+                _ => {}
+            }
+        }
+        if !twice.is_empty() {
+            let copies = chunk.derive(rows, &twice).map_err(wrong)?;
+            let mut values = Cells::default();
+            let mut places = Cells::default();
+            for (copy, row) in (0..).zip(&twice) {
+                let mark: &[u8] = if copy % 2 == 0 { b"" } else { b"+" };
+                values.push_option(Some(&[&payloads[*row as usize][..], mark].concat()));
+                places.push_option(Some(b"0"));
+            }
+            chunk.set_payloads(copies, values.as_ref()).map_err(wrong)?;
+            chunk.partition(copies, "place", places.as_ref()).map_err(wrong)?;
+            chunk.emit(copies).map_err(wrong)?;
+        }
+        chunk.partition(rows, "place", partition.as_ref()).map_err(wrong)?;
+        chunk.route(rows, &routes).map_err(wrong)?;
+        chunk.keep(rows, &keep).map_err(wrong)?;
+        chunk.fail(rows, &failed, reasons.as_ref()).map_err(wrong)
+    }
+}

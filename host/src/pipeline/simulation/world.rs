@@ -1,0 +1,550 @@
+//! The machine, its clients and its destination; lives of the host on it; the check at the end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use wasmill_buffer::testing::FaultyDisk;
+use wasmill_buffer::{Durability, Journal, Options, Records, Stream, StreamKey, StreamOptions};
+use wasmill_deliver::{Destination, NameTemplate, RetryPolicy, SyncCount};
+use wasmill_encode::{Compression, Format};
+use wasmill_transform::{
+    Chain, ChainOptions, Engine, EngineOptions, Limits, NullLog, TransformSpec, WORKER_STACK_BYTES,
+};
+
+use super::Mutant;
+use super::plugin::{self, Class};
+use super::store::{Objects, Way, locked};
+use crate::pipeline::batch::SealAt;
+use crate::pipeline::context::{Output, StreamContext};
+use crate::pipeline::dead_letters::Store;
+use crate::pipeline::reload::{ChainVersion, Requests};
+use crate::pipeline::staging::Staging;
+use crate::pipeline::stats::StreamStats;
+use crate::pipeline::stream::{Parts, StreamError, StreamTask};
+use crate::pipeline::workers::Workers;
+use crate::pipeline::{delivery, recovery};
+
+const OUTPUTS: [&str; 2] = ["a", "b"];
+/// Steps of a life before it ends by itself.
+const STEPS: u64 = 220;
+/// Steps in which the last life must have finished everything.
+const STEPS_TO_END: u64 = 6000;
+/// Operations of the disk in which a life is most likely to end.
+const CRASH_WITHIN: u64 = 160;
+/// Records that are sent in all, at most.
+const RECORDS_MAX: u64 = 400;
+
+/// What to simulate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    /// Lives, with a crash behind each but the last.
+    pub(super) lives: u64,
+    /// Where the first life ends; at random if not given.
+    pub(super) crash_at: Option<u64>,
+    /// After some crash the data directory is put back to what it was at some time before.
+    pub(super) restore: bool,
+    pub(super) mutant: Mutant,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Seen {
+    pub(super) trace: u64,
+    /// Operations of the disk in the first life.
+    pub(super) operations: u64,
+    pub(super) crashes: u64,
+    pub(super) acknowledged: u64,
+    pub(super) objects: u64,
+    pub(super) staged: u64,
+    pub(super) letters: u64,
+    pub(super) restored: bool,
+}
+
+/// A record that a client sent.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    class: Class,
+    acknowledged: bool,
+    /// Before the data directory was put back to an earlier state: it may be gone or done twice.
+    forgotten: bool,
+    /// Acknowledged before that state was saved: it may be done twice.
+    saved: bool,
+}
+
+/// A data directory as it was.
+struct Saved {
+    disk: FaultyDisk,
+    /// Files of the store, by name.
+    letters: Vec<(OsString, Vec<u8>)>,
+}
+
+struct World {
+    plan: Plan,
+    disk: FaultyDisk,
+    objects: Arc<Objects>,
+    sent: Arc<Mutex<BTreeMap<u64, Sent>>>,
+    letters: TempDir,
+    saved: Option<Saved>,
+    seen: Seen,
+}
+
+/// How a life ended.
+#[derive(Debug, PartialEq)]
+enum End {
+    Crash,
+    Finished,
+}
+
+/// Runs the plan; the error is the bug. Needs the stack of a worker.
+fn simulate(plan: Plan) -> Result<Seen, String> {
+    let letters = if Path::new("/dev/shm").is_dir() { TempDir::new_in("/dev/shm") } else { TempDir::new() };
+    let mut world = World {
+        plan,
+        disk: FaultyDisk::new(plan.seed),
+        objects: Arc::default(),
+        sent: Arc::default(),
+        letters: letters.map_err(|error| error.to_string())?,
+        saved: None,
+        seen: Seen::default(),
+    };
+    for life in 0..plan.lives {
+        let last = life + 1 == plan.lives;
+        world.prepare(life, last);
+        let end = world.live(life, last)?;
+        if life == 0 {
+            world.seen.operations = world.disk.operations();
+        }
+        match end {
+            End::Crash if last => return Err("the last life crashed".to_owned()),
+            End::Crash => world.crash(),
+            End::Finished => {}
+        }
+    }
+    world.check()?;
+    Ok(world.seen)
+}
+
+/// The same on a thread that has the stack for it; the message names the seed.
+pub(super) fn run(plans: impl Iterator<Item = Plan> + Send + 'static) -> Vec<(Plan, Result<Seen, String>)> {
+    std::thread::Builder::new()
+        .stack_size(WORKER_STACK_BYTES + (8 << 20))
+        .spawn(move || plans.map(|plan| (plan, simulate(plan))).collect())
+        .unwrap()
+        .join()
+        .unwrap()
+}
+
+fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE
+        .get_or_init(|| Engine::new(EngineOptions { instances_max: 64, ..EngineOptions::default() }).unwrap())
+}
+
+fn chain(disk: &FaultyDisk) -> ChainVersion {
+    let plugin = plugin::dice(disk);
+    let spec = TransformSpec {
+        name: "dice".to_owned(),
+        plugin: plugin.clone(),
+        config: "{}".to_owned(),
+        files: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        limits: Limits::default(),
+    };
+    let outputs = OUTPUTS.map(str::to_owned);
+    let chain =
+        Chain::build(engine(), vec![spec], &outputs, ChainOptions::default(), Arc::new(NullLog)).unwrap();
+    ChainVersion::new(1, chain, vec![plugin])
+}
+
+impl World {
+    fn random(&self, bound: u64) -> u64 {
+        self.disk.random(bound)
+    }
+
+    /// Decides what goes wrong in a life.
+    fn prepare(&mut self, life: u64, last: bool) {
+        let now = self.disk.operations();
+        let at = match self.plan.crash_at {
+            Some(at) if life == 0 => Some(at),
+            _ if last => None,
+            _ => Some(now + 1 + self.random(CRASH_WITHIN)),
+        };
+        self.disk.crash_at(at);
+        let faulty = !last && self.plan.crash_at.is_none() && self.random(4) == 0;
+        self.disk.fail_at_random(if faulty { 30 } else { 0 });
+    }
+
+    fn crash(&mut self) {
+        self.seen.crashes += 1;
+        let restored = self.plan.restore && self.random(2) == 0;
+        if let Some(saved) = self.saved.take_if(|_| restored) {
+            for (name, _) in self.letter_files() {
+                std::fs::remove_file(self.letters.path().join(name)).unwrap();
+            }
+            for (name, content) in saved.letters {
+                std::fs::write(self.letters.path().join(name), content).unwrap();
+            }
+            self.disk = saved.disk;
+            self.seen.restored = true;
+            for sent in locked(&self.sent).values_mut() {
+                sent.forgotten = true;
+            }
+        }
+        if self.random(3) == 0 { self.disk.restart() } else { self.disk.reboot() }
+    }
+
+    fn letter_files(&self) -> Vec<(OsString, Vec<u8>)> {
+        let files = std::fs::read_dir(self.letters.path()).unwrap().map(|entry| entry.unwrap().path());
+        files
+            .filter(|path| path.is_file())
+            .map(|path| (path.file_name().unwrap().to_owned(), std::fs::read(path).unwrap()))
+            .collect()
+    }
+
+    /// Keeps the data directory as it is on disk now, for later.
+    fn save(&mut self) {
+        if !self.plan.restore || self.saved.is_some() || self.seen.restored {
+            return;
+        }
+        let letters = self.letter_files();
+        self.saved = Some(Saved { disk: self.disk.copy(self.plan.seed ^ 0x5a5a), letters });
+        for sent in locked(&self.sent).values_mut() {
+            sent.saved = sent.acknowledged;
+        }
+    }
+
+    fn live(&mut self, life: u64, last: bool) -> Result<End, String> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let end = runtime.block_on(self.live_on_runtime(life, last));
+        runtime.shutdown_background();
+        end
+    }
+
+    async fn live_on_runtime(&mut self, life: u64, last: bool) -> Result<End, String> {
+        let options = Options {
+            durability: Durability::Fsync,
+            file_bytes: 48 << 10,
+            max_journal_bytes: 192 << 10,
+            max_total_bytes: 4 << 20,
+            memory_bytes: 32 << 10,
+            queue_bytes: 1 << 20,
+        };
+        let disk = Arc::new(self.disk.clone());
+        let journal = match Journal::open_stepped(disk, Path::new("/data"), options) {
+            Ok((journal, _)) => journal,
+            Err(error) if last => return Err(format!("the last life cannot open its journal: {error:?}")),
+            Err(_) => return Ok(End::Crash),
+        };
+        let key = StreamKey { tenant: "default".to_owned(), name: "s".to_owned() };
+        let stream = match journal.drive(journal.stream(&key, StreamOptions { max_bytes: 2 << 20 })) {
+            Ok(stream) => stream,
+            Err(error) if last => return Err(format!("the last life cannot open its stream: {error:?}")),
+            Err(_) => return Ok(End::Crash),
+        };
+        let workers = Arc::new(Workers::stepped());
+        let task = match self.open(&stream, &workers, last) {
+            Ok(task) => task,
+            Err(error) if last => return Err(format!("the last life cannot recover: {error}")),
+            Err(_) => return Ok(End::Crash),
+        };
+        let Task { parts, standing, deliveries, drain, context } = task;
+        for delivery in deliveries {
+            tokio::spawn(delivery);
+        }
+        let mut running = tokio::spawn(StreamTask::new(parts, standing).run());
+        let steps = if last { STEPS / 2 } else { STEPS };
+        for _ in 0..steps {
+            self.step(&stream, &journal, &workers, life).await;
+            if self.disk.is_off() {
+                return Ok(End::Crash);
+            }
+            if running.is_finished() {
+                break;
+            }
+        }
+        if !last {
+            // Ends where it stands, or is drained first.
+            if self.random(4) > 0 {
+                return Ok(End::Crash);
+            }
+        }
+        drain.cancel();
+        for _ in 0..STEPS_TO_END {
+            if running.is_finished() || self.disk.is_off() {
+                break;
+            }
+            journal.step();
+            while workers.step() {}
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::advance(Duration::from_millis(40)).await;
+        }
+        if self.disk.is_off() {
+            return Ok(End::Crash);
+        }
+        if !running.is_finished() {
+            let wrong = locked(&self.objects.wrong).clone();
+            let error = context.stats.outputs.iter().filter_map(|output| output.last_error()).next();
+            return if last {
+                Err(format!("does not finish: {wrong:?} {error:?} {:?}", context.stats.paused()))
+            } else {
+                Ok(End::Crash)
+            };
+        }
+        match (&mut running).await {
+            Ok(Ok(())) => {}
+            Ok(Err(StreamError::Closed | StreamError::Checkpoint(_))) if !last => return Ok(End::Crash),
+            Ok(Err(error)) => return Err(format!("the stream ended: {error:?}")),
+            Err(error) => return Err(format!("the stream panicked: {error}")),
+        }
+        if last || self.random(2) == 0 {
+            // In order, so that the next open is clean.
+            drop(context);
+            drop(journal.drive(journal.close()));
+        }
+        Ok(if last { End::Finished } else { End::Crash })
+    }
+
+    /// One thing happens.
+    async fn step(&mut self, stream: &Stream, journal: &Journal, workers: &Workers, life: u64) {
+        match self.random(20) {
+            0..4 => self.send(stream, life),
+            4..11 => journal.step(),
+            11..17 => {
+                workers.step();
+            }
+            17 => tokio::time::advance(Duration::from_millis(self.random(2000))).await,
+            18 if self.random(8) == 0 => self.save(),
+            _ => tokio::time::advance(Duration::from_millis(self.random(80))).await,
+        }
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A client sends some records and notes the answer.
+    fn send(&mut self, stream: &Stream, life: u64) {
+        let mut payload = Vec::new();
+        let mut ends = Vec::new();
+        let count = 1 + self.random(8);
+        let first = locked(&self.sent).last_key_value().map_or(0, |(last, _)| last + 1);
+        if first + count > RECORDS_MAX {
+            return;
+        }
+        for n in first..first + count {
+            let class = Class::ALL[usize::try_from(self.random(Class::ALL.len() as u64)).unwrap_or(0)];
+            let long = if self.random(12) == 0 { 700 } else { 0 };
+            payload.extend_from_slice(format!("{}{n}:{}", class.letter(), "x".repeat(long)).as_bytes());
+            ends.push(u32::try_from(payload.len()).unwrap());
+            let sent = Sent { class, acknowledged: false, forgotten: false, saved: false };
+            locked(&self.sent).insert(n, sent);
+        }
+        let arrival = i64::try_from(1_700_000_000_000_000_000 + life * 1_000_000_000 + first).unwrap();
+        let Ok(pending) = stream.submit(Records::new(payload, ends, arrival)) else { return };
+        let sent = self.sent.clone();
+        tokio::spawn(async move {
+            if pending.wait().await.is_ok() {
+                for n in first..first + count {
+                    if let Some(sent) = locked(&sent).get_mut(&n) {
+                        sent.acknowledged = true;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// A stream, opened and recovered as the host does it.
+struct Task {
+    parts: Parts,
+    standing: crate::pipeline::stream::Standing,
+    deliveries: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>,
+    drain: CancellationToken,
+    context: Arc<StreamContext>,
+}
+
+impl World {
+    fn open(&self, stream: &Stream, workers: &Arc<Workers>, last: bool) -> Result<Task, String> {
+        let mut outputs = Vec::new();
+        for (number, name) in OUTPUTS.into_iter().enumerate() {
+            let way = Way {
+                disk: self.disk.clone(),
+                objects: self.objects.clone(),
+                trouble: if last { 0 } else { 250 },
+            };
+            // One like a directory, with a staging directory of its own, one like an object store.
+            let spool = Path::new("/data/spool");
+            let staging = if number == 0 { Path::new("/out/staging") } else { spool };
+            let staging = Staging::open(
+                Arc::new(self.disk.clone()),
+                staging.to_owned(),
+                spool.to_owned(),
+                SyncCount::default(),
+            );
+            outputs.push(Output {
+                name: name.to_owned(),
+                destination: Arc::new(Destination::Scripted(Arc::new(way))),
+                template: NameTemplate::parse("{stream}/{output}/{batch}{extension}")
+                    .map_err(|error| error.to_string())?,
+                format: Format::Raw,
+                compression: Compression::None,
+                seal: SealAt {
+                    size: 1500,
+                    interval: Duration::from_millis(if number == 0 { 300 } else { 900 }),
+                    max_partitions: 100,
+                    inline_bytes_max: 300,
+                },
+                retry: RetryPolicy { initial: Duration::ZERO, max: Duration::ZERO, for_: None },
+                staging: Arc::new(staging.map_err(|(path, error)| format!("{}: {error}", path.display()))?),
+            });
+        }
+        let mut recovered = recovery::recover(stream, &outputs).map_err(|error| format!("{error:?}"))?;
+        if self.plan.mutant == Mutant::RenamedAfterRestart {
+            for ready in &mut recovered.standing.undelivered {
+                ready.sealed.batch_id.push_str("-again");
+                ready.sealed.name.push_str("-again");
+            }
+        }
+        if self.plan.mutant == Mutant::OpenRowsForgotten {
+            recovered.standing.open =
+                crate::pipeline::batch::OpenBatches::new(outputs.iter().map(|output| output.seal).collect());
+        }
+        if !recovered.lost.is_empty() {
+            return Err(format!("outcomes lost: {:?}", recovered.lost));
+        }
+        let incarnation = format!("{:032x}", u128::from_be_bytes(stream.incarnation()));
+        let mut letters = Store::open(self.letters.path(), 64 << 20, Some(&incarnation))
+            .map_err(|error| format!("{error:?}"))?;
+        recovery::settle_given_up(&mut recovered.standing.undelivered, &mut letters);
+        let context = Arc::new(StreamContext {
+            name: "s".to_owned(),
+            buffer: stream.clone(),
+            outputs,
+            workers: workers.clone(),
+            lane: 0,
+            stats: Arc::new(StreamStats::new("s", OUTPUTS.map(str::to_owned))),
+            letters: Mutex::new(letters),
+            letters_max_age: None,
+            failed_percent_max: 100,
+            buffer_bytes_max: 2 << 20,
+            fallback: None,
+            mutant: self.plan.mutant,
+        });
+        recovery::clean_staging(&context, &recovered.standing.undelivered);
+        let version = Arc::new(chain(&self.disk));
+        let (_chains, chains_seen) = watch::channel(version);
+        let (finished, finished_seen) = mpsc::channel(64);
+        let mut senders = Vec::new();
+        let mut deliveries: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();
+        for number in 0..OUTPUTS.len() {
+            let (ready, ready_seen) = mpsc::channel(8);
+            senders.push(ready);
+            deliveries.push(Box::pin(delivery::run(
+                context.clone(),
+                number,
+                ready_seen,
+                finished.clone(),
+                CancellationToken::new(),
+            )));
+        }
+        let drain = CancellationToken::new();
+        let parts = Parts {
+            context: context.clone(),
+            chains: chains_seen,
+            demoter: Requests::new().demoter(0),
+            outputs: senders,
+            finished: finished_seen,
+            drain: drain.clone(),
+            stopping: CancellationToken::new(),
+            slices_max: 3,
+            replays: mpsc::channel(1).1,
+        };
+        Ok(Task { parts, standing: recovered.standing, deliveries, drain, context })
+    }
+
+    /// Every record is where it belongs, as often as it belongs there.
+    fn check(&mut self) -> Result<(), String> {
+        let mut found: HashMap<String, u64> = HashMap::new();
+        let mut trace = self.disk.trace();
+        let objects = locked(&self.objects.stored).clone();
+        for (name, object) in &objects {
+            for byte in name.bytes().chain(object.digest.to_le_bytes()) {
+                trace = (trace ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+            }
+            for line in object.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                *found.entry(id(&String::from_utf8_lossy(line))).or_default() += 1;
+            }
+        }
+        let mut failed: HashMap<String, u64> = HashMap::new();
+        let letters = std::fs::read_to_string(self.letters.path().join("letters.ndjson")).unwrap_or_default();
+        for line in letters.lines() {
+            let letter: serde_json::Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+            *failed.entry(id(letter["payload"].as_str().unwrap_or_default())).or_default() += 1;
+        }
+        let wrong = locked(&self.objects.wrong).clone();
+        if let Some(wrong) = wrong.first() {
+            return Err(wrong.clone());
+        }
+        let sent = locked(&self.sent).clone();
+        for (n, sent) in &sent {
+            let base = format!("{}{n}", sent.class.letter());
+            let copies = [found.get(&base), found.get(&format!("{base}+")), failed.get(&base)];
+            let [rows, extra, letters] = copies.map(|count| count.copied().unwrap_or(0));
+            let (must, more, must_fail) = match sent.class {
+                Class::Keep | Class::Route | Class::Partition => (1, 0, 0),
+                Class::Twice => (1, 1, 0),
+                Class::Drop => (0, 0, 0),
+                Class::Coin => (rows.min(1), 0, 0),
+                Class::Fail => (0, 0, 1),
+            };
+            let exact = rows == must && extra == more && letters == must_fail;
+            let never = rows == 0 && extra == 0 && letters == 0;
+            let right = match sent {
+                // What was done before may be done again; nothing that the saved state had may be gone.
+                Sent { forgotten: true, saved: true, .. } => {
+                    rows >= must && extra >= more && letters == must_fail
+                }
+                Sent { forgotten: true, .. } => true,
+                Sent { acknowledged: true, .. } => exact,
+                _ => exact || never,
+            };
+            if !right {
+                let there: Vec<String> = objects
+                    .iter()
+                    .flat_map(|(name, object)| {
+                        let text = String::from_utf8_lossy(&object.body).into_owned();
+                        text.lines()
+                            .filter(|line| line.split(':').next() == Some(&base))
+                            .map(|line| format!("{} in {name}", &line[..line.len().min(20)]))
+                            .collect::<Vec<_>>()
+                    })
+                    .collect();
+                return Err(format!(
+                    "record {base} ({sent:?}): {rows} rows, {extra} copies, {letters} dead letters: {there:#?}"
+                ));
+            }
+        }
+        self.seen.trace = trace;
+        self.seen.acknowledged = sent.values().filter(|sent| sent.acknowledged).count() as u64;
+        self.seen.objects = objects.len() as u64;
+        self.seen.staged = objects.values().filter(|object| object.body.len() > 300).count() as u64;
+        self.seen.letters = failed.values().sum();
+        Ok(())
+    }
+}
+
+/// What stands in front of the filler.
+fn id(line: &str) -> String {
+    let (head, tail) = line.split_once(':').unwrap_or((line, ""));
+    let copy = if tail.ends_with('+') { "+" } else { "" };
+    format!("{head}{copy}")
+}

@@ -1,0 +1,129 @@
+//! What a stream looks after now and then: the checkpoint, staged files that have served, counters that others read.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use wasmill_buffer::{AppendError, EntryKind, Position};
+
+use super::{CHECKPOINT_RIDES_MAX, EXPIRE_EVERY, LOOK_AFTER_EVERY, StreamError, StreamTask};
+use crate::pipeline::ledger::CheckpointBody;
+
+impl StreamTask {
+    /// The oldest outcome that is still needed.
+    pub(super) fn entries_needed_from(&self) -> Position {
+        let commit = self.commit.as_ref().map(|running| running.needs_from);
+        #[cfg_attr(not(test), expect(unused_mut, reason = "a planted bug changes it"))]
+        let mut undelivered = self.ledger.oldest_outcome();
+        #[cfg(test)]
+        if self.context.mutant == crate::pipeline::simulation::Mutant::CheckpointBeforeDelivery {
+            undelivered = None;
+        }
+        let replay = self.replay.as_ref().map(|running| running.needs_from);
+        let needed = [commit, replay, undelivered, self.open.oldest_outcome()];
+        needed.into_iter().flatten().min().unwrap_or_else(|| self.context.buffer.journal_end())
+    }
+
+    /// Now and then: counters that others read, and what the buffer need not keep. What fails is tried again.
+    pub(super) async fn look_after(&mut self) {
+        let now = Instant::now();
+        if now < self.looked_after + LOOK_AFTER_EVERY {
+            return;
+        }
+        self.looked_after = now;
+        self.observe();
+        self.expire_letters(now);
+        let next = (self.committed, self.entries_needed_from());
+        // A quiet stream writes nothing that it could ride along with; without it, a crash much later would deliver
+        // again what has long been taken away.
+        let durable = self.riding_since.is_some_and(|since| now >= since + CHECKPOINT_RIDES_MAX);
+        if let Err(error) = self.checkpoint(next, durable).await {
+            tracing::warn!(
+                stream = %self.context.name, error = &error as &dyn std::error::Error,
+                "checkpoint refused, trying again"
+            );
+        }
+    }
+
+    /// Now and then removes letters that are too old, off this thread.
+    fn expire_letters(&mut self, now: Instant) {
+        let Some(max_age) = self.context.letters_max_age else { return };
+        if now < self.expired + EXPIRE_EVERY.min(max_age / 4) {
+            return;
+        }
+        self.expired = now;
+        let context = self.context.clone();
+        drop(tokio::task::spawn_blocking(move || context.expire_letters(max_age)));
+    }
+
+    pub(super) async fn write_last_checkpoint(&mut self) -> Result<(), StreamError> {
+        self.observe();
+        let left = self.context.buffer.durable_end().saturating_sub(self.committed);
+        if left > 0 {
+            tracing::warn!(stream = %self.context.name, records = left, "records are left for the next start");
+        }
+        let next = (self.committed, self.entries_needed_from());
+        self.checkpoint(next, true).await.map_err(StreamError::Checkpoint)
+    }
+
+    pub(super) async fn checkpoint(
+        &mut self,
+        next: (u64, Position),
+        durable: bool,
+    ) -> Result<(), AppendError> {
+        self.ledger.settle(next.1);
+        if let Some(mark) = self.ledger.mark() {
+            let at = self.committed..self.committed;
+            self.context.buffer.entry(EntryKind::Mark, at, mark).await?;
+            self.ledger.marked();
+        }
+        if !durable && self.checkpoint == next {
+            return Ok(());
+        }
+        let body = CheckpointBody { processed: next.0 };
+        let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
+        self.context.buffer.checkpoint(body, next.0, next.1, durable).await?;
+        if durable {
+            self.discard_files().await;
+        }
+        self.checkpoint = next;
+        self.riding_since = if durable { None } else { self.riding_since.or_else(|| Some(Instant::now())) };
+        Ok(())
+    }
+
+    /// Removes staged files of batches that are done; until that was durable, a crash would have needed them again.
+    pub(super) async fn discard_files(&mut self) {
+        let files = self.ledger.take_files();
+        if files.is_empty() {
+            return;
+        }
+        let context = self.context.clone();
+        let discarding = self.context.off_runtime(move || {
+            for (output, file) in files {
+                if let Err((path, error)) = context.outputs[output].staging.discard(&file) {
+                    tracing::warn!(
+                        stream = %context.name, path = %path.display(), %error,
+                        "staged object cannot be removed; the next start tries again"
+                    );
+                }
+            }
+        });
+        if let Err(error) = discarding.await {
+            tracing::error!(stream = %self.context.name, %error, "removing staged objects panicked");
+        }
+    }
+
+    /// Copies what this task knows into the counters that others read.
+    pub(super) fn observe(&self) {
+        let stats = &self.context.stats;
+        stats.open_batches.set(self.open.len() as u64);
+        stats.overflowed.set(self.open.overflowed);
+        stats.buffered_bytes.set(self.context.buffer.buffered_bytes());
+        let open = self.open.first_arrival();
+        stats.oldest_open_batch.store(open.unwrap_or(0), Ordering::Relaxed);
+        let unread = self.context.buffer.oldest_arrival(self.gathered);
+        let sealing = self.commit.as_ref().and_then(|running| running.first_arrival);
+        let oldest = [open, sealing, self.ledger.first_arrival(), unread].into_iter().flatten().min();
+        stats.oldest_undelivered.store(oldest.unwrap_or(0), Ordering::Relaxed);
+    }
+}

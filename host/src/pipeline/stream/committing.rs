@@ -1,0 +1,222 @@
+//! When a stream commits, what goes into the commit, and what follows from it: batches handed over, and noted when
+//! they are done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinError;
+use tokio::time::Instant;
+
+use super::{
+    COMMIT_RETRY_MAX, OPEN_BYTES_MEMORY, PENDING_BYTES_MAX, RETRY_AFTER, Running, StreamTask,
+    UNDELIVERED_BYTES_MEMORY,
+};
+use crate::pipeline::commit::{Commit, CommitError, Committed, Ready};
+use crate::pipeline::delivery::Finished;
+use crate::pipeline::outcome::{Letter, OpenRows};
+use crate::pipeline::sources::with_causes;
+
+impl StreamTask {
+    pub(super) fn commit_due(&self, now: Instant) -> bool {
+        let last = self.drain.is_cancelled() && self.intake_done();
+        if self.gathered == self.committed {
+            return (last && !self.open.is_empty())
+                || self.open.next_due().is_some_and(|due| now >= due)
+                || self.pressed_by_open_batches();
+        }
+        let interval =
+            self.context.outputs.iter().map(|output| output.seal.interval).min().unwrap_or_default();
+        let stale =
+            self.uncommitted_since.is_some_and(|since| now >= since + interval.max(Duration::from_secs(1)));
+        last || stale
+            || self.open.any_full()
+            || self.open.next_due().is_some_and(|due| now >= due)
+            || self.uncommitted_bytes() >= PENDING_BYTES_MAX
+            || self.pressed()
+    }
+
+    /// Rows and dead letters that no outcome carries.
+    pub(super) fn uncommitted_bytes(&self) -> usize {
+        self.open.pending_bytes() + self.letter_bytes
+    }
+
+    /// Whether the buffer fills up, so that what may be let go of has to be: records that ran, by an outcome.
+    pub(super) fn pressed(&self) -> bool {
+        self.context.buffer.buffered_bytes() > self.context.buffer_bytes_max / 2
+    }
+
+    /// Whether it fills up with rows of batches that are not full, which nothing but sealing them takes away.
+    pub(super) fn pressed_by_open_batches(&self) -> bool {
+        self.pressed() && self.open.raw_bytes() > self.context.buffer_bytes_max / 4
+    }
+
+    pub(super) fn start_commit(&mut self) {
+        let now = Instant::now();
+        if self.commit.is_some() || !self.commit_due(now) {
+            return;
+        }
+        let all = (self.drain.is_cancelled() && self.intake_done()) || self.pressed_by_open_batches();
+        let due = self.open.take_due(now, all);
+        let mut blobs = Vec::with_capacity(self.open.pending_bytes());
+        let mut open = Vec::new();
+        let mut pieces = Vec::new();
+        for (id, key, piece, rows) in self.open.pending() {
+            let start = blobs.len();
+            blobs.extend_from_slice(rows);
+            pieces.push(id);
+            open.push(OpenRows {
+                key: key.clone(),
+                records: piece.records,
+                first_offset: piece.first_offset,
+                first_arrival: piece.first_arrival,
+                blob: start..blobs.len(),
+            });
+        }
+        let oldest = due.iter().filter_map(|(_, batch)| batch.oldest_outcome()).min();
+        let needs_from = oldest.unwrap_or_else(|| self.context.buffer.journal_end());
+        let first_arrival = due.iter().map(|(_, batch)| batch.first_arrival).min();
+        let rows = self.rows.clone();
+        self.rows.fill(0);
+        let commit = Arc::new(Commit {
+            from: self.committed,
+            to: self.gathered,
+            chain: std::mem::take(&mut self.ran),
+            counts: std::mem::take(&mut self.counts),
+            rows,
+            due,
+            open,
+            pieces,
+            blobs,
+            letters: self.letters_in_order(),
+            replay: None,
+        });
+        self.letter_bytes = 0;
+        self.slice_bytes = 0;
+        self.uncommitted_since = None;
+        let task = tokio::spawn(commit.clone().run(self.context.clone()));
+        self.commit = Some(Running { commit, needs_from, first_arrival, failures: 0, paused: None, task });
+    }
+
+    /// As the store wants them: keys that grow, each there once.
+    fn letters_in_order(&mut self) -> Vec<(Letter, Bytes)> {
+        let mut letters = std::mem::take(&mut self.letters);
+        letters.sort_by_key(|(letter, _)| (letter.offset, letter.child));
+        // Rows that no record stands behind are numbered per chunk only.
+        for (child, (letter, _)) in (0..).zip(letters.iter_mut().take_while(|(letter, _)| letter.offset < 0))
+        {
+            letter.child = child;
+        }
+        letters
+    }
+
+    pub(super) fn committed(&mut self, result: Result<Result<Committed, CommitError>, JoinError>) {
+        let Some(running) = self.commit.take() else { return };
+        let committed = match result {
+            Ok(Ok(committed)) => committed,
+            failed => {
+                let error = match failed {
+                    Ok(Err(error)) => error,
+                    _ => CommitError::Worker,
+                };
+                self.commit_again(running, &error);
+                return;
+            }
+        };
+        if let Some(reason) = running.paused {
+            tracing::info!(stream = %self.context.name, failures = running.failures, "commit succeeded, stream goes on");
+            self.context.stats.resume(&reason);
+        }
+        self.committed = committed.to;
+        self.open.made_durable(committed.at, &committed.open, OPEN_BYTES_MEMORY);
+        let stats = &self.context.stats;
+        stats.commits.add(1);
+        stats.processed.add(committed.counts.records);
+        stats.passed.add(committed.counts.passed);
+        stats.dropped.add(committed.counts.dropped);
+        stats.failed.add(committed.counts.failed);
+        stats.absorbed.add(committed.counts.absorbed);
+        self.emitted(committed);
+    }
+
+    /// The rows of a durable outcome, and the batches that it sealed.
+    pub(super) fn emitted(&mut self, committed: Committed) {
+        let stats = &self.context.stats;
+        stats.emitted.add(committed.counts.emitted);
+        for (output, rows) in stats.outputs.iter().zip(&committed.rows) {
+            output.emitted.add(*rows);
+            output.pending.add(*rows);
+        }
+        for ready in committed.sealed {
+            self.sealed(ready);
+        }
+    }
+
+    /// The data directory does not take an outcome: the stream waits, and says so.
+    pub(super) fn commit_again(&mut self, running: Running, error: &CommitError) {
+        let failures = running.failures + 1;
+        let wait = RETRY_AFTER.saturating_mul(1 << (failures - 1).min(8)).min(COMMIT_RETRY_MAX);
+        let reason = format!("outcomes cannot be stored: {}", with_causes(error));
+        tracing::error!(
+            stream = %self.context.name, reason, from = running.commit.from, to = running.commit.to, failures,
+            wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            "commit failed, trying again; nothing is lost"
+        );
+        self.context.stats.commit_retries.add(1);
+        self.context.stats.pause(Some(reason.clone()));
+        let (commit, context) = (running.commit.clone(), self.context.clone());
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            commit.run(context).await
+        });
+        self.commit = Some(Running { task, failures, paused: Some(reason), ..running });
+    }
+
+    /// Queues a batch whose outcome is durable for its delivery task.
+    pub(super) fn sealed(&mut self, mut ready: Ready) {
+        let output = ready.sealed.key.output as usize;
+        let counters = &self.context.stats.outputs[output];
+        counters.undelivered_batches.add(1);
+        counters.undelivered_bytes.add(ready.sealed.bytes);
+        if counters.undelivered_bytes.get() > UNDELIVERED_BYTES_MEMORY {
+            ready.inline = None;
+        }
+        self.ledger.sealed(&ready);
+        self.queued[output].push_back(ready);
+    }
+
+    /// Gives the delivery tasks as much as they have room for.
+    pub(super) fn hand_over(&mut self) {
+        for (queue, output) in self.queued.iter_mut().zip(&self.outputs) {
+            while !queue.is_empty()
+                && let Ok(permit) = output.try_reserve()
+                && let Some(ready) = queue.pop_front()
+            {
+                permit.send(ready);
+            }
+        }
+    }
+
+    pub(super) fn finished(&mut self, finished: &Finished) {
+        let sealed = &finished.ready.sealed;
+        let stats = &self.context.stats.outputs[sealed.key.output as usize];
+        stats.undelivered_batches.sub(1);
+        stats.undelivered_bytes.sub(sealed.bytes);
+        stats.pending.sub(sealed.records);
+        if finished.delivered {
+            stats.delivered.add(sealed.records);
+            stats.objects.add(1);
+            stats.bytes_raw.add(sealed.raw_bytes);
+            stats.bytes.add(sealed.bytes);
+        } else {
+            stats.delivery_failed.add(sealed.records);
+        }
+        if !stats.balanced() {
+            tracing::error!(
+                stream = %self.context.name, output = %stats.name,
+                "emitted records are not delivered + failed + pending; this is a bug"
+            );
+        }
+        self.ledger.finished(&finished.ready);
+    }
+}
