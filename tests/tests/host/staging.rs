@@ -71,7 +71,7 @@ fn large_batch_for_a_directory_that_is_gone_delays_nobody_else_and_says_so() {
     let output = &state["outputs"][0];
     assert_eq!((&output["pending"], &state["paused"]), (&400.into(), &serde_json::Value::Null), "{state:#}");
     assert!(output["last_error"].as_str().unwrap().contains("staged object"), "{output:#}");
-    assert!(state["freshness_seconds"].as_f64().unwrap() > 0.0, "{state:#}");
+    wait_until("the delay is seen", || host.state("events")["freshness_seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(stats.commit_retries.get(), 0);
     // The object waits in the data directory, and is there for the next start too.
     assert_eq!(objects::files(&scratch.path("data/spool")).len(), 1);
@@ -136,7 +136,8 @@ fn batches_that_their_directory_does_not_take_in_time_become_dead_letters_with_t
     host.drain();
     let mut kept = Vec::new();
     for letter in scratch.letters("events") {
-        let file = scratch.path("data/dead-letters/default/events").join(letter["object"].as_str().unwrap());
+        let file =
+            scratch.path("data/dead-letters/default/events").join(letter["object"]["file"].as_str().unwrap());
         kept.extend(fs::read_to_string(file).unwrap().lines().map(|line| objects::number(line, "n")));
     }
     assert_eq!(kept, (0..410).collect::<Vec<_>>());
@@ -165,7 +166,7 @@ fn stream_whose_outcomes_cannot_be_stored_says_that_it_is_paused_and_goes_on() {
     let state = host.state("events");
     let reason = state["paused"].as_str().unwrap();
     assert!(reason.contains("outcomes cannot be stored") && reason.contains("spool"), "{reason}");
-    assert!(state["freshness_seconds"].as_f64().unwrap() > 0.0, "{state:#}");
+    wait_until("the delay is seen", || host.state("events")["freshness_seconds"].as_f64().unwrap() > 0.0);
     fs::rename(scratch.path("data/elsewhere"), scratch.path("data/spool")).unwrap();
     fs::rename(scratch.path("unmounted"), scratch.out()).unwrap();
     wait_until("everything is delivered", || stats.outputs[0].delivered.get() == 400);
