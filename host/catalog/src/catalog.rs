@@ -1,6 +1,6 @@
 //! The handle that the host holds.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::sync_channel;
@@ -56,7 +56,7 @@ impl Drop for Handle {
 
 impl Catalog {
     /// Scans the directory and loads everything in it; compiles what is not cached. Blocks. A bad plugin is no error,
-    /// it is listed as refused.
+    /// it is listed as refused; nor is a missing directory, it is for `find` to say.
     pub fn open(engine: Engine, options: CatalogOptions) -> Result<Catalog, CatalogError> {
         start(engine, options, None)
     }
@@ -124,6 +124,32 @@ impl Catalog {
         self.handle.shared.known().note_probe(digest, stream, result);
     }
 
+    /// Remembers, also over a restart, which version of each plugin a stream runs now; these copies are kept. Blocks
+    /// if that is news.
+    pub fn note_running(
+        &self,
+        stream: &str,
+        versions: &BTreeMap<String, Digest>,
+    ) -> Result<(), CatalogError> {
+        let shared = &self.handle.shared;
+        let _storing = shared.storing();
+        let news = {
+            let mut known = shared.known();
+            known.running.insert(stream.to_owned());
+            known.ran.get(stream) != Some(versions)
+        };
+        if news {
+            shared.store.put_ran(stream, versions).map_err(store_error)?;
+            shared.known().ran.insert(stream.to_owned(), versions.clone());
+        }
+        Ok(())
+    }
+
+    /// Which version of a plugin a stream ran last, in this process or one before: one that is good.
+    pub fn last_run(&self, stream: &str, name: &str) -> Option<Digest> {
+        self.handle.shared.known().ran.get(stream)?.get(name).copied()
+    }
+
     /// From now on, changes in the directory take effect by themselves. Where the system gives no file events, the
     /// directory is looked at every second, and the log says so.
     pub fn start_watching(&self) -> Result<(), CatalogError> {
@@ -184,6 +210,7 @@ fn start(
     let cache = CodeCache::open(&options.data_dir.join("code")).map_err(CatalogError::Cache)?;
     let mut known = Known::default();
     known.remember(store.list().map_err(store_error)?);
+    known.ran = store.ran().map_err(store_error)?;
     let loader = Loader {
         engine,
         cache,
@@ -217,6 +244,9 @@ fn missing(shared: &Shared, known: &Known, name: &str, digest: Option<Digest>) -
     match digest {
         Some(digest) => {
             FindError::NoSuchVersion { name, digest, directory, store: shared.store.directory().to_owned() }
+        }
+        None if known.missing.is_some() => {
+            FindError::NoDirectory { directory, why: known.missing.clone().unwrap_or_default() }
         }
         None => FindError::Missing { nearest: known.nearest(&name), name, directory },
     }

@@ -8,12 +8,6 @@ use wasmill_transform::{CacheError, Digest};
 /// Why a catalog cannot be opened or watched.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    #[error("plugin directory {path} does not exist or cannot be read")]
-    Directory {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
     #[error("plugin directory {path} holds more than {max} plugin files")]
     TooManyFiles { path: PathBuf, max: usize },
     /// The place for copies of plugin files.
@@ -39,9 +33,18 @@ pub enum FindError {
     #[error(
         "no plugin {name:?} in {}{}",
         .directory.display(),
-        .nearest.as_ref().map(|nearest| format!("; did you mean {nearest:?}?")).unwrap_or_default()
+        match .nearest {
+            Some(nearest) => format!("; did you mean {nearest:?}?"),
+            None => format!("; put {name}.wasm there, it is taken as soon as it is whole"),
+        }
     )]
     Missing { name: String, directory: PathBuf, nearest: Option<String> },
+    /// No plugin at all can be found.
+    #[error(
+        "plugin directory {} {why}; make it and put plugins there as NAME.wasm, or name another one with plugin_dir",
+        .directory.display()
+    )]
+    NoDirectory { directory: PathBuf, why: String },
     /// There is a file, and no good version from before.
     #[error("plugin {name:?} ({}) is refused: {reason}", .file.display())]
     Refused { name: String, file: PathBuf, reason: String },

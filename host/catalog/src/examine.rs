@@ -197,7 +197,7 @@ impl Shared {
         let (released, was_known, missing) = {
             let mut known = self.known();
             let was_known = known.files.contains_key(stem);
-            (known.gone(stem), was_known, known.missing)
+            (known.gone(stem), was_known, known.missing.is_some())
         };
         // Of a directory that has gone with all its files there was a word already.
         if let Some(name) = released

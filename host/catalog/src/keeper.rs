@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -27,6 +28,14 @@ pub(crate) struct Keeper {
     ticks: u32,
     /// The directory holds more files than it may, and the log has said so.
     crowded: bool,
+}
+
+/// Why the directory cannot be looked at.
+fn why(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "does not exist".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    }
 }
 
 /// Tells everybody that the thread has ended, however it ended.
@@ -71,10 +80,17 @@ impl Keeper {
     /// Looks at the wanted files of the directory; returns the others.
     fn open(&self, wanted: Option<&[String]>) -> Result<Vec<OsString>, CatalogError> {
         let path = &self.shared.options.plugin_dir;
-        let files = scan::list(path).map_err(|error| match error {
-            ListError::Io(source) => CatalogError::Directory { path: path.clone(), source },
-            ListError::TooMany => CatalogError::TooManyFiles { path: path.clone(), max: scan::FILES_MAX },
-        })?;
+        let files = match scan::list(path) {
+            Ok(files) => files,
+            Err(ListError::Io(error)) => {
+                // Nothing is found then but what was kept, until there is a directory.
+                self.shared.known().missing = Some(why(&error));
+                return Ok(Vec::new());
+            }
+            Err(ListError::TooMany) => {
+                return Err(CatalogError::TooManyFiles { path: path.clone(), max: scan::FILES_MAX });
+            }
+        };
         let is_wanted = |stem: &OsStr| {
             wanted
                 .is_none_or(|wanted| stem.to_str().is_some_and(|stem| wanted.iter().any(|name| name == stem)))
@@ -118,7 +134,7 @@ impl Keeper {
             if look {
                 self.look(retry);
             }
-            if self.shared.known().missing {
+            if self.shared.known().missing.is_some() {
                 tick = Instant::now() + TICK_MISSING;
             }
         }
@@ -131,7 +147,7 @@ impl Keeper {
             Ok(identity) => identity,
             Err(error) => {
                 self.watch = None;
-                let news = !std::mem::replace(&mut self.shared.known().missing, true);
+                let news = self.shared.known().missing.replace(why(&error)).is_none();
                 if news {
                     tracing::warn!(
                         directory = %directory.display(), %error,
@@ -142,11 +158,11 @@ impl Keeper {
             }
         };
         let back = std::mem::take(&mut self.shared.known().missing);
-        if back {
+        if back.is_some() {
             tracing::info!(directory = %directory.display(), "plugin directory is back");
         }
         if mode == Mode::Poll || self.watch.as_ref().is_some_and(|watch| watch.follows(identity)) {
-            return back;
+            return back.is_some();
         }
         self.watch = None;
         match DirectoryWatch::start(directory, &self.shared.signals) {
@@ -177,7 +193,7 @@ impl Keeper {
         let directory = &self.shared.options.plugin_dir;
         let files = match scan::list(directory) {
             Ok(files) => files,
-            Err(ListError::Io(_)) if self.shared.known().missing => BTreeMap::new(),
+            Err(ListError::Io(_)) if self.shared.known().missing.is_some() => BTreeMap::new(),
             Err(ListError::Io(error)) => {
                 tracing::warn!(directory = %directory.display(), %error, "plugin directory cannot be listed");
                 return;

@@ -95,6 +95,9 @@ pub(crate) struct Version {
     pub(crate) probe_failures: BTreeMap<String, String>,
 }
 
+/// The version under each name that one stream ran last.
+pub(crate) type Ran = BTreeMap<String, Digest>;
+
 /// What [`Known::look_up`] found.
 pub(crate) enum LookUp {
     Found(Arc<Plugin>),
@@ -116,8 +119,12 @@ pub(crate) struct Known {
     /// The thread has ended.
     pub(crate) stopped: bool,
     pub(crate) polling: bool,
-    /// The plugin directory was not there when last looked for.
-    pub(crate) missing: bool,
+    /// Which versions each stream ran last, by plugin name; also of streams that are not there now.
+    pub(crate) ran: BTreeMap<String, Ran>,
+    /// Streams that [`Known::ran`] has from this process.
+    pub(crate) running: BTreeSet<String>,
+    /// The plugin directory could not be looked at when last asked for, and why.
+    pub(crate) missing: Option<String>,
     pub(crate) reloads: u64,
     pub(crate) refusals: u64,
 }
@@ -384,6 +391,7 @@ impl Known {
             }
         }
         let mut kept: HashSet<Digest> = self.names.values().map(|name| name.plugin.digest).collect();
+        kept.extend(self.ran.values().flat_map(BTreeMap::values));
         for versions in by_name.values_mut() {
             versions.sort_unstable_by(|a, b| b.cmp(a));
             kept.extend(versions.iter().take(VERSIONS_KEPT).map(|(_, digest)| *digest));

@@ -11,7 +11,8 @@ use wasmill_transform::Digest;
 pub enum VersionState {
     /// What [`crate::Catalog::find`] gives for the name.
     Current,
-    /// As `Current`, but its file has gone: after a restart the name is missing.
+    /// As `Current`, but its file has gone: after a restart the name is missing, and streams that ran it fall back on
+    /// the kept copy.
     Removed,
     /// An earlier version, kept for pins and for streams that are not done with it.
     Kept,
@@ -50,6 +51,9 @@ pub struct PluginState {
     /// Absent if the code came from the cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compile_ms: Option<u64>,
+    /// Streams that run this version now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<String>,
     /// Streams that go on with the version before, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probe_failures: Vec<ProbeFailure>,

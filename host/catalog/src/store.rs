@@ -2,9 +2,10 @@
 //!
 //! `sha256-<hex>.wasm` is the file, byte for byte; `sha256-<hex>.json` says under which names it was accepted, and its
 //! time of modification when last. Both come by temporary file, sync and rename, the note first. What is read is checked
-//! against its digest: a damaged copy counts as missing. It never removes anything by itself.
+//! against its digest: a damaged copy counts as missing. `stream-<name>.json` says which versions a stream ran last.
+//! It never removes anything by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -15,7 +16,10 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use wasmill_transform::Digest;
 
+use crate::known::Ran;
+
 const PREFIX: &str = "sha256-";
+const RAN_PREFIX: &str = "stream-";
 const TEMPORARY: &str = ".new-";
 const NOTE_BYTES_MAX: u64 = 64 << 10;
 /// A temporary file of this age was left by a process that died.
@@ -141,6 +145,37 @@ impl Store {
         File::open(directory).and_then(|file| file.sync_all()).map_err(failed("sync", directory))
     }
 
+    /// Notes which versions a stream runs. Durable when it returns.
+    pub(crate) fn put_ran(&self, stream: &str, ran: &Ran) -> Result<(), StoreError> {
+        let path = self.directory.join(format!("{RAN_PREFIX}{stream}.json"));
+        let texts: BTreeMap<&str, String> =
+            ran.iter().map(|(name, digest)| (name.as_str(), digest.to_string())).collect();
+        let json =
+            serde_json::to_vec(&texts).map_err(|error| failed("write", &path)(io::Error::other(error)))?;
+        self.publish(&path, &json)?;
+        let directory = &self.directory;
+        File::open(directory).and_then(|file| file.sync_all()).map_err(failed("sync", directory))
+    }
+
+    /// Which versions each stream ran last. A note that cannot be read counts as missing.
+    pub(crate) fn ran(&self) -> Result<BTreeMap<String, Ran>, StoreError> {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed("list", &self.directory))? {
+            let entry = entry.map_err(failed("list", &self.directory))?;
+            let name = entry.file_name();
+            let stream = name.to_str().and_then(|name| name.strip_prefix(RAN_PREFIX)?.strip_suffix(".json"));
+            let Some(stream) = stream else { continue };
+            match ran(&entry.path()) {
+                Ok(ran) => drop(found.insert(stream.to_owned(), ran)),
+                Err(error) => tracing::warn!(
+                    file = %entry.path().display(), %error,
+                    "which plugin versions a stream ran last cannot be read"
+                ),
+            }
+        }
+        Ok(found)
+    }
+
     fn publish(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -186,6 +221,14 @@ impl Store {
     }
 }
 
+fn ran(path: &Path) -> io::Result<Ran> {
+    let mut json = Vec::new();
+    File::open(path)?.take(NOTE_BYTES_MAX).read_to_end(&mut json)?;
+    let texts: BTreeMap<String, String> = serde_json::from_slice(&json)?;
+    let digest = |text: String| text.parse::<Digest>().map_err(|error| io::Error::other(error.to_string()));
+    texts.into_iter().map(|(name, text)| Ok((name, digest(text)?))).collect()
+}
+
 fn sweep(path: &Path) {
     let age = fs::metadata(path).and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
     if matches!(age, Ok(Ok(age)) if age > TEMPORARY_AGE) {
@@ -216,6 +259,19 @@ mod tests {
         assert!(store.list().unwrap().is_empty());
         assert!(store.get(digest).unwrap().is_none());
         assert_eq!(fs::read_dir(store.directory()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn versions_that_streams_ran_are_read_back_and_a_damaged_note_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path().to_owned()).unwrap();
+        let ran = Ran::from([("a".to_owned(), Digest::of(b"1")), ("b".to_owned(), Digest::of(b"2"))]);
+        store.put_ran("one", &Ran::new()).unwrap();
+        store.put_ran("one", &ran).unwrap();
+        store.put_ran("two", &ran).unwrap();
+        fs::write(directory.path().join("stream-two.json"), "{\"a\":\"sha256:1\"}").unwrap();
+        assert_eq!(store.ran().unwrap(), BTreeMap::from([("one".to_owned(), ran)]));
+        assert!(store.list().unwrap().is_empty());
     }
 
     #[test]

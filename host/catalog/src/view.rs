@@ -37,9 +37,17 @@ pub(crate) fn plugins(shared: &Shared) -> Vec<PluginState> {
             narrowed: file.beside != Beside::Nothing,
             loaded_at_ms: None,
             compile_ms: None,
+            streams: Vec::new(),
             probe_failures: Vec::new(),
         })
     }));
+    for state in all.iter_mut().filter(|state| !matches!(state.state, VersionState::Refused { .. })) {
+        let runs = |stream: &&String| {
+            let ran = known.ran.get(*stream).and_then(|ran| ran.get(&state.name));
+            ran.is_some() && ran == state.digest.as_ref()
+        };
+        state.streams = known.running.iter().filter(runs).cloned().collect();
+    }
     let accepted = |state: &PluginState| {
         state.digest.and_then(|digest| Some(known.versions.get(&digest)?.accepted)).unwrap_or(UNIX_EPOCH)
     };
@@ -89,6 +97,7 @@ fn of_version(
             .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
             .map(millis),
         compile_ms: version.compile.map(millis),
+        streams: Vec::new(),
         probe_failures: failures
             .map(|(stream, reason)| ProbeFailure { stream: stream.clone(), reason: reason.clone() })
             .collect(),

@@ -14,6 +14,7 @@ mod describe;
 mod draft;
 mod names;
 mod outputs;
+mod place;
 mod problem;
 mod raw;
 mod reference;
@@ -25,6 +26,7 @@ mod tree;
 mod units;
 
 pub use draft::Draft;
+pub use place::Complaint;
 pub use problem::{Invalid, LoadError, Problem};
 pub use secret::Secret;
 pub use settings::{

@@ -3,6 +3,8 @@
 //! It owns what can be said about an output without opening it. The full syntax of templates and
 //! everything about endpoints belong to `deliver`, which has the last word.
 
+use std::time::Duration;
+
 use crate::names;
 use crate::raw;
 use crate::resolve::Resolver;
@@ -62,6 +64,24 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
         interval: batching.interval.0,
         max_partitions: batching.max_partitions,
         retry: retry(resolver, &key, &batching.retry),
+        key,
+    }
+}
+
+/// Stands for an output of which nothing can be made, so that the names of a stream's outputs are whole.
+pub(crate) fn stand_in(resolver: &Resolver<'_>, key: String, index: usize) -> Output {
+    let written = tree::value(resolver.root, &format!("{key}.name"), resolver.aliases);
+    let written = written.and_then(|name| name.get_ref().as_str());
+    let otherwise = if index == 0 { "default".to_owned() } else { format!("output-{index}") };
+    Output {
+        name: written.map_or(otherwise, str::to_owned),
+        destination: Destination::Stdout,
+        format: Format::Raw,
+        compression: Compression { codec: Codec::None, level: 0 },
+        size: 1,
+        interval: Duration::ZERO,
+        max_partitions: 1,
+        retry: Retry { initial: Duration::ZERO, max: Duration::ZERO, give_up_after: Duration::ZERO },
         key,
     }
 }

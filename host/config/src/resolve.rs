@@ -236,8 +236,10 @@ impl Resolver<'_> {
         for (index, output) in stream.outputs.into_iter().enumerate() {
             let key = format!("{key}.outputs[{index}]");
             names_known &= !["", ".name", ".type"].iter().any(|part| self.bad.has(&format!("{key}{part}")));
-            let Some(output) = output else { continue };
-            let output = outputs::output(self, key, index, output);
+            let output = match output {
+                Some(output) => outputs::output(self, key, index, output),
+                None => outputs::stand_in(self, key, index),
+            };
             if outputs.iter().any(|earlier| earlier.name == output.name) {
                 self.problem(
                     &format!("{}.name", output.key),
@@ -414,6 +416,8 @@ impl Resolver<'_> {
                 self.problem(&format!("{key}.{name}"), format!("\"{name}\" must be from 1ms to 1h"));
             }
         }
+        // Plugins are tried with limits that they can work with.
+        let limits = if self.sound(key) { limits } else { &raw::Limits::default() };
         Limits {
             memory: limits.memory.0,
             deadline: limits.deadline.0,

@@ -159,13 +159,17 @@ impl Check<'_> {
                 object.insert(meant.to_owned(), value);
             }
         }
+        // What a table lacks is not told if its type is a guess.
+        let guessed = self.below_key("type", |check| check.bad.has(&check.path));
         for name in required(schema) {
             if object.contains_key(name) {
                 continue;
             }
             let schema = properties.and_then(|properties| properties.get(name)).unwrap_or(&Value::Null);
             self.below_key(name, |check| {
-                if !check.bad.has(&check.path) {
+                if guessed {
+                    check.bad.insert(&check.path);
+                } else if !check.bad.has(&check.path) {
                     let message = format!("missing key \"{name}\" in {title}, expected {}", expected(schema));
                     check.fail::<()>(at, message);
                 }

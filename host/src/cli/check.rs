@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wasmill_config::{Codec, Destination, Format, LoadError, Output, Problem, Settings, Source, Stream};
+use wasmill_config::{
+    Codec, Destination, Draft, Format, LoadError, Output, Problem, Settings, Source, Stream,
+};
 
 use super::{EXIT_USAGE, host_options, output, runtime};
 use crate::pipeline;
@@ -44,7 +46,9 @@ pub(super) fn refuse(error: &LoadError) -> ExitCode {
 /// Every problem on a line of its own, then how many there are.
 pub(super) fn complain(problems: &[Problem]) {
     for problem in problems {
-        output::complain(format_args!("{problem}"));
+        // A plugin's own words may be several lines, such as an expression and a mark below it.
+        let lines: Vec<String> = problem.to_string().split('\n').map(output::plain).collect();
+        output::complain(format_args!("{}", lines.join("\n")));
     }
     let file = problems.first().map(|problem| problem.file.display().to_string()).unwrap_or_default();
     output::complain(format_args!("error: {} in {file}", counted(problems.len(), "problem")));
@@ -58,8 +62,8 @@ fn with_cause(error: &LoadError) -> String {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let settings = match Settings::load(&arguments.config) {
-        Ok(settings) => settings,
+    let draft = match Draft::load(&arguments.config) {
+        Ok(draft) => draft,
         Err(error) if !arguments.json => return Ok(refuse(&error)),
         Err(LoadError::Invalid(invalid)) => return answer(arguments, &invalid.problems, None),
         Err(error) => {
@@ -67,8 +71,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             return answer(arguments, &[Problem { file, line: 1, column: 1, message }], None);
         }
     };
-    let problems = runtime()?.block_on(pipeline::check(&settings, &host_options()?));
-    answer(arguments, &problems, Some(&settings))
+    let problems = runtime()?.block_on(pipeline::check(&draft, &host_options()?));
+    // What was made of a draft with problems is not what was written.
+    answer(arguments, &problems, draft.finish().ok().as_ref())
 }
 
 fn answer(arguments: &Arguments, problems: &[Problem], settings: Option<&Settings>) -> Result<ExitCode> {

@@ -11,7 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use wasmill_config::{Limits, Settings};
-use wasmill_transform::{CompileLimits, Inspection, Item, Kind, Manifest, ManifestLimits, inspect};
+use wasmill_transform::{
+    CompileLimits, Inspection, Item, Kind, Manifest, ManifestLimits, PluginFault, inspect,
+};
 
 use super::output;
 
@@ -44,8 +46,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let inspection = match inspect(&wasm) {
         Ok(inspection) => inspection,
         Err(fault) if arguments.json => {
-            let refused = [fault.to_string()];
+            let refused = [match fault {
+                PluginFault::Refused { message } => message,
+                fault => fault.to_string(),
+            }];
             output::print_json(&json!({ "file": file.display().to_string(), "refused": refused }))?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(PluginFault::Refused { message }) => {
+            // The file is no plugin at all: there is nothing but the verdict.
+            let mut text = Sheet(format!("{}\n", file.display()));
+            text.line("size", &output::binary_size(wasm.len() as u64));
+            text.line("verdict", &format!("a host would refuse it: {message}"));
+            output::print(&text.0)?;
             return Ok(ExitCode::FAILURE);
         }
         Err(fault) => bail!("{}: {}", file.display(), output::plain(&fault.to_string())),
@@ -128,12 +141,10 @@ fn as_text(file: &Path, inspection: &Inspection, limits: Option<&Limits>) -> Str
         );
     }
     match inspection.refused.as_slice() {
-        [] => text.line("verdict", "a host would load it"),
-        refused => {
-            for reason in refused {
-                text.line("refused", reason);
-            }
+        [] => {
+            text.line("verdict", "a host would load it; a stream that uses it configures and probes it first")
         }
+        refused => text.line("verdict", &format!("a host would refuse it: {}", refused.join("; "))),
     }
     text.0
 }

@@ -60,7 +60,7 @@ struct LogArguments {
     /// How log lines look
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Logging")]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or by target: info,plugin=debug [default: info; demo: warn]
+    /// What is logged: error, warn, info, debug, trace, or by target: info,plugin=debug [default: info; demo: warn; check: error]
     #[arg(
         long,
         global = true,
@@ -129,7 +129,8 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
             run::run(command)
         }
         Command::Check(command) => {
-            start_log(&log.options("warn"), None)?;
+            // What is wrong with a plugin is among the problems; the catalog's warnings would only say it twice.
+            start_log(&log.options("error"), None)?;
             check::run(command)
         }
         Command::DeadLetters(command) => {

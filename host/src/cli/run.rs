@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use wasmill_config::Settings;
+use wasmill_config::{Draft, Settings};
 
 use super::{EXIT_UNDELIVERED, EXIT_USAGE, check, host_options, runtime};
 use crate::pipeline::stats::LetterStats;
-use crate::pipeline::{DrainError, Host, StartError};
+use crate::pipeline::{self, DrainError, Host, StartError};
 
 /// Signals that come so close to the first one are the same request: `timeout` and some supervisors signal the process
 /// and then its whole group.
@@ -58,11 +58,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let settings = match Settings::load(&arguments.config) {
-        Ok(settings) => settings,
+    let draft = match Draft::load(&arguments.config) {
+        Ok(draft) => draft,
         Err(error) => return Ok(check::refuse(&error)),
     };
-    runtime()?.block_on(serve(settings, arguments.drain_timeout))
+    let runtime = runtime()?;
+    if !draft.problems().is_empty() {
+        check::complain(&runtime.block_on(pipeline::check(&draft, &host_options()?)));
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
+    let settings = draft.finish().context("check the configuration")?;
+    runtime.block_on(serve(settings, arguments.drain_timeout))
 }
 
 async fn serve(settings: Settings, drain_timeout: Duration) -> Result<ExitCode> {

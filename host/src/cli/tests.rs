@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wasmill_config::Settings;
+use wasmill_config::{Draft, Settings};
 
 use super::*;
 
@@ -75,9 +75,10 @@ async fn check_reports_missing_plugins_and_bad_templates_at_once() {
         [[streams.access.transforms]]\nplugin = \"parze\"\n\n\
         [[streams.access.transforms]]\nplugin = \"filter\"\n\n\
         [[streams.access.outputs]]\ntype = \"directory\"\npath = \"out\"\nobject = \"{partition.host}{partition.path}{batch}{extension}\"\n";
-    let settings = Settings::from_toml(config, &dir.path().join("wasmill.toml")).unwrap();
+    std::fs::write(dir.path().join("wasmill.toml"), config).unwrap();
+    let draft = Draft::load(&dir.path().join("wasmill.toml")).unwrap();
     let options = HostOptions { compiler: PathBuf::from("/nonexistent/wasmill") };
-    let problems = crate::pipeline::check(&settings, &options).await;
+    let problems = crate::pipeline::check(&draft, &options).await;
     let text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
     blessed("check-problems", &text.replace(&dir.path().display().to_string(), "DIR"));
     assert!(problems.len() >= 2, "{text}");

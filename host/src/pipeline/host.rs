@@ -26,9 +26,11 @@ use super::delivery;
 use super::inlet::Inlet;
 use super::letters::DeadLetters;
 use super::opening::{
-    OpenStream, Opening, StartError, first_chains, make_directory, on_guest_thread, open_plugins,
+    OpenStream, Opening, StartError, first_chains, in_order, make_directory, on_guest_thread, open_plugins,
+    template_problems,
 };
-use super::reload::{ChainPlan, ChainVersion, GivenPlugins, Reloader, Reloading, Requests};
+use super::plan::{ChainPlan, FirstChain, GivenPlugins};
+use super::reload::{Reloader, Reloading, Requests};
 use super::sources::{self, with_causes};
 use super::stats::StreamStats;
 use super::stream::{Parts, StreamTask};
@@ -109,18 +111,26 @@ impl Host {
         given: GivenPlugins,
     ) -> Result<Host, StartError> {
         make_directory(&settings.data_dir)?;
-        let problems = super::opening::template_problems(&settings);
-        if !problems.is_empty() {
-            return Err(StartError::Invalid(problems));
+        if settings.streams.iter().all(|stream| stream.transforms.is_empty()) {
+            // Nobody misses a directory from which nobody wants anything.
+            make_directory(&settings.plugin_dir)?;
         }
+        let mut problems = template_problems(&settings, &|_| true);
         let (job_settings, job_options, job_given) = (settings.clone(), options, Arc::clone(&given));
         let (engine, catalog, chains) = on_guest_thread(move || {
-            let (engine, catalog) = open_plugins(&job_settings, &job_options, &job_given)?;
-            let chains =
-                first_chains(&job_settings, &engine, &catalog, &job_given).map_err(StartError::Invalid)?;
+            let data_dir = &job_settings.data_dir;
+            let (engine, catalog) = open_plugins(&job_settings, data_dir, &job_options, &job_given)?;
+            let chains = first_chains(&job_settings, &engine, &catalog, &job_given);
             Ok::<_, StartError>((engine, catalog, chains))
         })
         .await??;
+        let chains = chains.unwrap_or_else(|found| {
+            problems.extend(found);
+            Vec::new()
+        });
+        if !problems.is_empty() {
+            return Err(StartError::Invalid(in_order(problems)));
+        }
         let (dir, buffer) = (settings.data_dir.clone(), settings.buffer.clone());
         let opened = tokio::task::spawn_blocking(move || Journal::open(&dir, journal_options(&buffer))).await;
         let (journal, recovery) =
@@ -375,13 +385,16 @@ impl Starting {
         &mut self,
         stream: &config::Stream,
         open: OpenStream,
-        chain: ChainVersion,
+        chain: FirstChain,
         given: &GivenPlugins,
         (engine, catalog): (&Engine, &Catalog),
     ) -> Result<(), StartError> {
         let OpenStream { context, standing } = open;
         let stats = Arc::clone(&context.stats);
-        let (chains, chains_seen) = watch::channel(Arc::new(chain));
+        if chain.fell_back {
+            stats.reloads_refused.add(1);
+        }
+        let (chains, chains_seen) = watch::channel(Arc::new(chain.version));
         let (replays, replays_seen) = mpsc::channel(1);
         let letters = DeadLetters {
             context: context.clone(),
@@ -398,6 +411,7 @@ impl Starting {
             plan: ChainPlan::of(stream, given),
             chains,
             stats: Arc::clone(&stats),
+            refused: chain.refused,
         });
         let inlet = match stream.source {
             config::Source::Http => Inlet::for_push(context.buffer.clone(), Arc::clone(&stats)),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use wasmill_buffer::{Frame, ReadError};
 
 use super::context::StreamContext;
-use super::reload::ChainVersion;
+use super::plan::ChainVersion;
 use super::slice::{Cut, Done, Growth, Part, Route};
 
 /// Frames that are durable and wait to be cut.

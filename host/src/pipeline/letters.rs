@@ -13,7 +13,7 @@ use wasmill_transform::{Digest, Engine};
 use super::context::StreamContext;
 use super::dead_letters::{Change, Changes, DeadLetter, Filter, Stage, StoreError, View};
 use super::opening::on_guest_thread;
-use super::reload::{ChainPlan, ChainVersion};
+use super::plan::{ChainPlan, ChainVersion};
 use super::replay::{self, ReplayError, Replayed};
 
 /// Bytes of letters of one page, the last letter aside.

@@ -3,7 +3,6 @@
 //! What is wrong with the configuration is collected over all streams and reported at once, with places. Nothing
 //! runs yet when this is done.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -18,8 +17,8 @@ use super::context::StreamContext;
 use super::dead_letters::{Store, StoreError};
 use super::host::HostOptions;
 use super::outputs::{self, OpenError};
+use super::plan::{ChainPlan, FirstChain, GivenPlugins};
 use super::recovery::{self, RecoveryError};
-use super::reload::{ChainPlan, ChainVersion, GivenPlugins};
 use super::stats::StreamStats;
 use super::stream::Standing;
 use super::workers::Workers;
@@ -101,6 +100,7 @@ pub(crate) async fn on_guest_thread<T: Send + 'static>(
 /// Starts the engine and opens the plugin directory. Blocks.
 pub(crate) fn open_plugins(
     settings: &Settings,
+    data_dir: &Path,
     options: &HostOptions,
     given: &GivenPlugins,
 ) -> Result<(Engine, Catalog), StartError> {
@@ -112,10 +112,6 @@ pub(crate) fn open_plugins(
             (transform.plugin.name.clone(), digest)
         })
         .collect();
-    if wanted.is_empty() {
-        // Nobody misses a directory from which nobody wants anything.
-        make_directory(&settings.plugin_dir)?;
-    }
     // Warm ones per worker, as many again while versions change, and probes.
     let instances = (settings.workers + 2).saturating_mul(wanted.len()).saturating_mul(2).max(64);
     let engine = Engine::new(EngineOptions {
@@ -126,7 +122,7 @@ pub(crate) fn open_plugins(
         // Notifications name absolute paths.
         plugin_dir: std::path::absolute(&settings.plugin_dir)
             .unwrap_or_else(|_no_cwd| settings.plugin_dir.clone()),
-        data_dir: settings.data_dir.clone(),
+        data_dir: data_dir.to_owned(),
         compiler: options.compiler.clone(),
         compile: CompileLimits::default(),
     };
@@ -153,18 +149,16 @@ pub(crate) fn first_chains(
     engine: &Engine,
     catalog: &Catalog,
     given: &GivenPlugins,
-) -> Result<Vec<ChainVersion>, Vec<Problem>> {
+) -> Result<Vec<FirstChain>, Vec<Problem>> {
     let mut chains = Vec::with_capacity(settings.streams.len());
     let mut problems = Vec::new();
     for stream in &settings.streams {
         match ChainPlan::of(stream, given).first(engine, catalog) {
             Ok(chain) => chains.push(chain),
-            Err(found) => problems.extend(found.into_iter().map(|problem| {
-                let transform = problem.transform.and_then(|index| stream.transforms.get(index));
-                let key =
-                    transform.map_or(stream.key.clone(), |transform| format!("{}.plugin", transform.key));
-                settings.problem(&key, problem.message)
-            })),
+            Err(found) => {
+                problems
+                    .extend(found.into_iter().map(|problem| settings.problem(&problem.key, problem.message)));
+            }
         }
     }
     if problems.is_empty() { Ok(chains) } else { Err(problems) }
@@ -250,11 +244,16 @@ impl Opening<'_> {
 }
 
 /// Problems that need no journal: templates and settings that only the destinations' crate understands.
-pub(crate) fn template_problems(settings: &Settings) -> Vec<Problem> {
+/// Outputs at whose template something is wrong already are left out.
+pub(crate) fn template_problems(settings: &Settings, sound: &dyn Fn(&str) -> bool) -> Vec<Problem> {
     let outputs = settings.streams.iter().flat_map(|stream| &stream.outputs);
-    let mut found: Vec<Problem> =
-        outputs.filter_map(|output| outputs::template(settings, output).err()).collect();
-    let mut seen = HashSet::new();
-    found.retain(|problem| seen.insert(problem.to_string()));
-    found
+    let outputs = outputs.filter(|output| sound(&format!("{}.object", output.key)));
+    outputs.filter_map(|output| outputs::template(settings, output).err()).collect()
+}
+
+/// In the order of the file, each once.
+pub(crate) fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
+    problems.dedup();
+    problems
 }

@@ -35,7 +35,7 @@ use super::commit::{Commit, CommitError, Committed};
 use super::context::StreamContext;
 use super::dead_letters::{Change, Changes, DeadLetter, Stage};
 use super::outcome::{BatchKey, Counts, Ran};
-use super::reload::ChainVersion;
+use super::plan::ChainVersion;
 use super::sink::SliceSink;
 use super::slice::finish_options;
 use super::workers::{LaneId, WorkerState};

@@ -11,7 +11,7 @@ use wasmill_transform::{PluginFault, Slice, TransformReport};
 
 use super::batch::Piece;
 use super::outcome::{BatchKey, Counts, Letter};
-use super::reload::ChainVersion;
+use super::plan::ChainVersion;
 use super::sink::SliceSink;
 use super::workers::{LaneId, WorkerState};
 

@@ -73,22 +73,32 @@ pub struct Chain {
 /// Why a chain cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
-    /// One transform could not be configured or failed its probe.
-    #[error("transform {transform:?} (plugin {plugin:?}, {digest})")]
-    Transform {
-        transform: Box<str>,
-        plugin: Box<str>,
-        digest: Digest,
-        #[source]
-        fault: PluginFault,
-    },
+    /// Every transform that could not be configured or failed its probe, in the order of the chain; never empty.
+    #[error("{}", .0.iter().map(|error| format!("{error}: {}", error.fault)).collect::<Vec<_>>().join("; "))]
+    Transforms(Vec<TransformError>),
     #[error("lay out the fields of the chain")]
     Layout(#[source] wasmill_chunk::LayoutError),
 }
 
+/// Why a transform cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("transform {transform:?} (plugin {plugin:?}, {digest})")]
+pub struct TransformError {
+    /// Its place in the chain, from 0.
+    pub index: usize,
+    pub transform: Box<str>,
+    pub plugin: Box<str>,
+    pub digest: Digest,
+    /// The plugin's own `configure` did not take the config: `fault` is what it said about that.
+    pub of_config: bool,
+    #[source]
+    pub fault: PluginFault,
+}
+
 impl Chain {
     /// Instantiates and configures every transform with its real config, runs an empty chunk, and the manifest's
-    /// sample where there is one. `outputs` are the stream's outputs, the first is the default.
+    /// sample where there is one; that one fails keeps none of the others from being tried. `outputs` are the stream's
+    /// outputs, the first is the default.
     /// Runs guests on the calling thread.
     pub fn build(
         engine: &Engine,
@@ -100,31 +110,56 @@ impl Chain {
         let outputs: Arc<[String]> = outputs.into();
         let mut steps = Vec::with_capacity(transforms.len());
         let mut probes = Vec::with_capacity(transforms.len());
-        for spec in transforms {
-            let step = step(engine, spec, &outputs, &log)?;
-            let instance = Instance::start(&step).map_err(|fault| failed(&step, fault))?;
-            // A fresh cell: nothing else can have set it.
-            let _first = step.declared.set(instance.declared().clone());
-            probes.push(instance);
-            steps.push(step);
+        let mut errors = Vec::new();
+        for (index, spec) in transforms.into_iter().enumerate() {
+            let step = step(engine, spec, &outputs, &log);
+            if let Err(fault) = asked_for(&step) {
+                errors.push(failed(index, &step, fault));
+                continue;
+            }
+            match Instance::start(&step) {
+                Ok(instance) => {
+                    // A fresh cell: nothing else can have set it.
+                    let _first = step.declared.set(instance.declared().clone());
+                    probes.push((index, instance));
+                    steps.push(step);
+                }
+                Err(fault) => {
+                    let of_config = matches!(fault, PluginFault::Returned { .. });
+                    errors.push(TransformError { of_config, ..failed(index, &step, fault) });
+                }
+            }
         }
         let fields: Vec<_> = steps.iter().map(|step| declared(step).fields.clone()).collect();
-        let layout = Arc::new(Layout::new(&fields).map_err(ChainError::Layout)?);
+        let layout = match Layout::new(&fields) {
+            Ok(layout) => Arc::new(layout),
+            Err(error) if errors.is_empty() => return Err(ChainError::Layout(error)),
+            Err(_) => return Err(ChainError::Transforms(errors)),
+        };
         let output_bytes = steps.iter().map(|step| step.limits.output_bytes).max();
         let chunk_limits = ChunkLimits {
             output_bytes: output_bytes
                 .map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             ..ChunkLimits::default()
         };
-        let mut chunk = Some(Box::new(Chunk::new(Arc::clone(&layout), chunk_limits)));
-        for (index, (step, instance)) in steps.iter().zip(&mut probes).enumerate() {
-            probe(step, index, instance, &mut chunk, &[]).map_err(|fault| failed(step, fault))?;
-            if let Some(sample) = &step.plugin.manifest.sample {
-                probe_sample(step, index, instance, &mut chunk, sample, chunk_limits)
-                    .map_err(|fault| failed(step, fault))?;
+        let mut chunk = None;
+        for (place, (step, (index, instance))) in steps.iter().zip(&mut probes).enumerate() {
+            // A transform that failed may have kept it.
+            chunk.get_or_insert_with(|| Box::new(Chunk::new(Arc::clone(&layout), chunk_limits)));
+            let sample = step.plugin.manifest.sample.as_ref();
+            let probed = probe(step, place, instance, &mut chunk, &[]).and_then(|()| match sample {
+                Some(sample) => probe_sample(step, place, instance, &mut chunk, sample, chunk_limits),
+                None => Ok(()),
+            });
+            if let Err(fault) = probed {
+                errors.push(failed(*index, step, fault));
             }
         }
-        Ok(Arc::new(Chain { steps, layout, options, chunk_limits }))
+        if errors.is_empty() {
+            return Ok(Arc::new(Chain { steps, layout, options, chunk_limits }));
+        }
+        errors.sort_by_key(|error| error.index);
+        Err(ChainError::Transforms(errors))
     }
 
     /// Transform, name and digest of every granted file, for the outcome.
@@ -140,11 +175,13 @@ impl Chain {
     }
 }
 
-fn failed(step: &Step, fault: PluginFault) -> ChainError {
-    ChainError::Transform {
+fn failed(index: usize, step: &Step, fault: PluginFault) -> TransformError {
+    TransformError {
+        index,
         transform: Box::from(&*step.name),
         plugin: Box::from(step.plugin.name.as_str()),
         digest: step.plugin.digest,
+        of_config: false,
         fault,
     }
 }
@@ -154,14 +191,9 @@ fn declared(step: &Step) -> &Declared {
     step.declared.get().unwrap_or(&NOTHING)
 }
 
-fn step(
-    engine: &Engine,
-    spec: TransformSpec,
-    outputs: &Arc<[String]>,
-    log: &Arc<dyn LogSink>,
-) -> Result<Step, ChainError> {
+fn step(engine: &Engine, spec: TransformSpec, outputs: &Arc<[String]>, log: &Arc<dyn LogSink>) -> Step {
     let TransformSpec { name, plugin, config, files, secrets, limits } = spec;
-    let step = Step {
+    Step {
         engine: engine.clone(),
         name_seed: seed::of_name(&name),
         name: name.into(),
@@ -172,15 +204,18 @@ fn step(
         outputs: Arc::clone(outputs),
         log: Arc::clone(log),
         declared: OnceLock::new(),
-    };
+    }
+}
+
+/// Whether the config grants nothing that the plugin does not ask for.
+fn asked_for(step: &Step) -> Result<(), PluginFault> {
     let asked = &step.plugin.manifest.grants;
     // A file without a manifest asks for nothing by name and gets what the operator hands it.
     if !step.plugin.manifest.name.is_empty() {
-        let unasked = |kind: &str, name: &str| {
-            let message = format!(
+        let unasked = |kind: &str, name: &str| PluginFault::Refused {
+            message: format!(
                 "the config grants the {kind} {name:?}, which the plugin's manifest does not ask for"
-            );
-            failed(&step, PluginFault::Refused { message })
+            ),
         };
         if let Some(name) = step.grants.files.keys().find(|name| !asked.files.contains(name)) {
             return Err(unasked("file", name));
@@ -189,7 +224,7 @@ fn step(
             return Err(unasked("secret", name));
         }
     }
-    Ok(step)
+    Ok(())
 }
 
 /// The operator's limits, or the manifest's where those are smaller.

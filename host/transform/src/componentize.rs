@@ -13,12 +13,16 @@ use wit_component::ComponentEncoder;
 /// Why a file is no plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentizeError {
+    #[error("the file is empty")]
+    Empty,
     #[error("not a WebAssembly file")]
     NotWasm,
     #[error("this is already compiled code; hand in the WebAssembly file itself")]
     Precompiled,
     #[error("a core module without component metadata; build it with a plugin SDK or with wit-bindgen")]
     NoMetadata,
+    #[error("damaged or cut off: {message}")]
+    Damaged { message: String },
     #[error("make a component of the core module: {message}")]
     Encode { message: String },
 }
@@ -29,7 +33,9 @@ pub fn componentize(wasm: &[u8]) -> Result<Cow<'_, [u8]>, ComponentizeError> {
     match encoding(wasm)? {
         Encoding::Component => Ok(Cow::Borrowed(wasm)),
         Encoding::Module => {
-            if !has_metadata(wasm) {
+            let has_metadata = has_metadata(wasm)
+                .map_err(|error| ComponentizeError::Damaged { message: error.to_string() })?;
+            if !has_metadata {
                 return Err(ComponentizeError::NoMetadata);
             }
             encode(wasm)
@@ -41,6 +47,9 @@ pub fn componentize(wasm: &[u8]) -> Result<Cow<'_, [u8]>, ComponentizeError> {
 
 /// Component or core module.
 pub(crate) fn encoding(wasm: &[u8]) -> Result<Encoding, ComponentizeError> {
+    if wasm.is_empty() {
+        return Err(ComponentizeError::Empty);
+    }
     if wasmtime::Engine::detect_precompiled(wasm).is_some() {
         return Err(ComponentizeError::Precompiled);
     }
@@ -72,8 +81,14 @@ fn imports_from(wasm: &[u8], module: &str) -> bool {
     })
 }
 
-fn has_metadata(wasm: &[u8]) -> bool {
-    Parser::new(0).parse_all(wasm).any(
-        |payload| matches!(payload, Ok(Payload::CustomSection(section)) if section.name().starts_with("component-type")),
-    )
+/// An error is one of the file: what is in front of the metadata, if there is any, cannot be read.
+fn has_metadata(wasm: &[u8]) -> wasmparser::Result<bool> {
+    for payload in Parser::new(0).parse_all(wasm) {
+        if let Payload::CustomSection(section) = payload?
+            && section.name().starts_with("component-type")
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -55,7 +55,8 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, PluginFault> {
         Encoding::Module => Kind::CoreModule,
     };
     let component = componentize(wasm).map_err(|error| refuse(error.to_string()))?;
-    let decoded = wit_component::decode(&component).map_err(|error| refuse(format!("{error:#}")))?;
+    let decoded = wit_component::decode(&component)
+        .map_err(|error| refuse(format!("damaged or cut off: {error:#}")))?;
     let DecodedWasm::Component(resolve, world) = decoded else {
         return Err(refuse("a WIT package, not a plugin".to_owned()));
     };

@@ -38,7 +38,7 @@ mod wasi;
 mod worker;
 
 pub use cache::{CacheError, CodeCache};
-pub use chain::{Chain, ChainError, ChainOptions, TransformSpec};
+pub use chain::{Chain, ChainError, ChainOptions, TransformError, TransformSpec};
 pub use child::{CompileError, CompileLimits, compile_child_main, compile_in_child};
 pub use componentize::{ComponentizeError, componentize};
 pub use engine::{Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};

@@ -20,6 +20,7 @@ mod replay;
 mod s3;
 mod sources;
 mod staging;
+mod start;
 
 /// The program with the compile child.
 const COMPILER: &str = env!("CARGO_BIN_EXE_tests-compile-child");

@@ -1,19 +1,58 @@
 //! What counts as a plugin file, and what a catalog makes of a directory when it opens.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
-use wasmill_catalog::{CatalogError, FindError, VersionState};
+use wasmill_catalog::{Catalog, CatalogError, FindError, VersionState};
 use wasmill_transform::Digest;
 
 use crate::support::{Bench, nameless, plugin, refusal, state, wait, wait_for_digest};
 
 #[test]
-fn open_missing_directory_is_an_error_that_names_it() {
+fn find_without_a_directory_names_it_until_there_is_one() {
     let bench = Bench::new(&[]);
     fs::remove_dir(&bench.options.plugin_dir).unwrap();
-    let error = bench.try_open().err().unwrap();
-    assert!(matches!(error, CatalogError::Directory { .. }));
-    assert!(error.to_string().contains(bench.options.plugin_dir.to_str().unwrap()), "{error}");
+    let catalog = bench.open();
+    let error = catalog.find("a", None).unwrap_err();
+    assert!(matches!(error, FindError::NoDirectory { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains(bench.options.plugin_dir.to_str().unwrap()), "{text}");
+    assert!(text.contains("does not exist") && text.contains("NAME.wasm"), "{text}");
+    catalog.start_watching().unwrap();
+    fs::create_dir(&bench.options.plugin_dir).unwrap();
+    let a = plugin("a", "1.0.0");
+    fs::write(bench.path("a.wasm"), &a).unwrap();
+    wait_for_digest(&catalog, "a", &a);
+}
+
+#[test]
+fn version_that_a_stream_ran_is_remembered_and_kept_after_a_restart() {
+    let versions: Vec<_> = (0..20).map(|n| plugin("a", &format!("1.0.{n}"))).collect();
+    let bench = Bench::new(&[("a.wasm", &versions[0])]);
+    let ran = BTreeMap::from([("a".to_owned(), Digest::of(&versions[0]))]);
+    bench.open().note_running("events", &ran).unwrap();
+    for version in &versions[1..] {
+        fs::write(bench.path("a.wasm"), version).unwrap();
+        drop(bench.open());
+    }
+    fs::write(bench.path("a.wasm"), b"half").unwrap();
+    let catalog = bench.open();
+    assert_eq!(
+        catalog.expire(&HashSet::new()).unwrap(),
+        3,
+        "of 20: the newest 16 stay, and the one that ran"
+    );
+    assert!(catalog.find("a", None).is_err());
+    assert_eq!(catalog.last_run("events", "a"), Some(ran["a"]));
+    assert_eq!((catalog.last_run("events", "b"), catalog.last_run("other", "a")), (None, None));
+    let kept = catalog.find("a", catalog.last_run("events", "a")).unwrap();
+    assert_eq!(kept.digest, ran["a"]);
+    let streams = |catalog: &Catalog| {
+        catalog.plugins().into_iter().map(|state| state.streams).collect::<Vec<_>>().concat()
+    };
+    assert!(streams(&catalog).is_empty(), "it runs nowhere yet");
+    catalog.note_running("events", &ran).unwrap();
+    assert_eq!(streams(&catalog), ["events"]);
 }
 
 #[test]

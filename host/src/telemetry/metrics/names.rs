@@ -67,7 +67,7 @@ table! {
     CommitRetries Counter "wasmill_stream_commit_retries_total" "Outcomes that could not be made durable and were tried again; the stream is paused meanwhile."
     ChunksBisected Counter "wasmill_stream_chunks_bisected_total" "Chunks that failed as a whole and were split to find the record to blame."
     StreamReloads Counter "wasmill_stream_reloads_total" "Times that a new version of a plugin took over in the stream."
-    StreamReloadsRefused Counter "wasmill_stream_reloads_refused_total" "Times that a new version of a plugin was refused and the one before went on."
+    StreamReloadsRefused Counter "wasmill_stream_reloads_refused_total" "Times that a new version of a plugin was refused, or bad or missing at the start, and the one before went on."
     Paused Gauge "wasmill_stream_paused" "1 while the stream is paused."
     BufferedBytes Gauge "wasmill_stream_buffered_bytes" "Bytes of the stream that the buffer must keep."
     OpenBatches Gauge "wasmill_stream_open_batches" "Batches that are being gathered."

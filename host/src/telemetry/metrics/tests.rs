@@ -101,6 +101,7 @@ fn plugin(name: &str, state: VersionState) -> PluginState {
         narrowed: false,
         loaded_at_ms: None,
         compile_ms: None,
+        streams: Vec::new(),
         probe_failures: Vec::new(),
     }
 }

@@ -26,7 +26,7 @@ fn file_that_is_no_plugin_is_refused_with_the_reason() {
     let bare = wat::parse_str("(module)").unwrap();
     assert!(matches!(componentize(&bare), Err(ComponentizeError::NoMetadata)));
     assert!(matches!(componentize(b"#!/bin/sh"), Err(ComponentizeError::NotWasm)));
-    assert!(matches!(componentize(b""), Err(ComponentizeError::NotWasm)));
+    assert!(matches!(componentize(b""), Err(ComponentizeError::Empty)));
     let mut damaged = picky().core();
     let middle = damaged.len() / 2;
     damaged.truncate(middle);

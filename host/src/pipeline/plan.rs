@@ -1,0 +1,371 @@
+//! What a stream's chain is built from, and every reason why it cannot be.
+//!
+//! A problem names the key of the configuration at which it is. At the start a plugin whose file is bad or missing is
+//! replaced by the version that the stream ran last, which the data directory keeps; only without one is there no chain.
+//! Who builds a chain runs guests on the calling thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wasmill_catalog::{Catalog, FindError};
+use wasmill_config::{self as config, PluginRef};
+use wasmill_transform::{
+    Chain, ChainError, ChainOptions, Digest, Engine, GrantedFile, Limits, Plugin, TransformError,
+    TransformSpec,
+};
+
+use super::sources::with_causes;
+use super::stats::TransformStats;
+use crate::telemetry::plugin_log;
+
+/// Largest granted file; all instances of a process share one copy.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// A chain that passed its probe.
+pub(crate) struct ChainVersion {
+    /// Grows with each version of a stream's chain in this process.
+    pub(crate) generation: u64,
+    pub(crate) chain: Arc<Chain>,
+    /// Of plugins and granted files, for outcomes.
+    pub(crate) digests: Vec<String>,
+    pub(crate) plugins: Vec<Arc<Plugin>>,
+}
+
+impl ChainVersion {
+    pub(crate) fn new(generation: u64, chain: Arc<Chain>, plugins: Vec<Arc<Plugin>>) -> ChainVersion {
+        let of_plugins = chain.transforms().map(|(_, digest)| digest.to_string());
+        let of_files = chain.files().map(|(_, name, digest)| format!("{name}={digest}"));
+        ChainVersion { generation, digests: of_plugins.chain(of_files).collect(), chain, plugins }
+    }
+
+    /// Writes names and versions into the counters, which go on counting.
+    pub(crate) fn name_transforms(&self, transforms: &mut Vec<TransformStats>) {
+        transforms.resize(self.plugins.len(), TransformStats::default());
+        for ((stats, (name, digest)), plugin) in
+            transforms.iter_mut().zip(self.chain.transforms()).zip(&self.plugins)
+        {
+            name.clone_into(&mut stats.name);
+            stats.plugin.clone_from(&plugin.name);
+            stats.version.clone_from(&plugin.manifest.version);
+            stats.digest = digest.to_string();
+        }
+    }
+
+    /// Name of the transform at this place.
+    pub(crate) fn transform(&self, index: usize) -> &str {
+        self.chain.transforms().nth(index).map_or("", |(name, _)| name)
+    }
+}
+
+/// The first chain of a stream.
+pub(crate) struct FirstChain {
+    pub(crate) version: ChainVersion,
+    /// The plugins that the directory has, where others run because one of these is not good.
+    pub(crate) refused: Option<Vec<Arc<Plugin>>>,
+    /// A version from before runs in the place of a bad or missing one.
+    pub(crate) fell_back: bool,
+}
+
+/// Why a chain is not there.
+#[derive(Clone, Debug)]
+pub(crate) struct ChainProblem {
+    /// `None`: the chain as a whole.
+    pub(crate) transform: Option<usize>,
+    /// Where it stands in the configuration.
+    pub(crate) key: String,
+    pub(crate) message: String,
+}
+
+/// What a stream's chain is built from.
+#[derive(Clone)]
+pub(crate) struct ChainPlan {
+    pub(crate) stream: String,
+    key: String,
+    pub(crate) transforms: Vec<config::Transform>,
+    /// The first is the default.
+    outputs: Vec<String>,
+    given: GivenPlugins,
+}
+
+/// Plugins that do not come from the plugin directory, by name; they stay for as long as the host runs. For
+/// measurements of the pipeline with other code in the place of plugins.
+pub type GivenPlugins = Arc<BTreeMap<String, Arc<Plugin>>>;
+
+impl ChainPlan {
+    pub(crate) fn of(stream: &config::Stream, given: &GivenPlugins) -> ChainPlan {
+        ChainPlan {
+            stream: stream.name.clone(),
+            key: stream.key.clone(),
+            transforms: stream.transforms.clone(),
+            outputs: stream.outputs.iter().map(|output| output.name.clone()).collect(),
+            given: Arc::clone(given),
+        }
+    }
+
+    /// The current plugin of every transform, or of its pinned version.
+    pub(crate) fn find(&self, catalog: &Catalog) -> Result<Vec<Arc<Plugin>>, Vec<ChainProblem>> {
+        all(self.find_each(catalog))
+    }
+
+    fn find_each(&self, catalog: &Catalog) -> Vec<Result<Arc<Plugin>, ChainProblem>> {
+        let found = self.transforms.iter().enumerate().map(|(index, transform)| {
+            if let Some(plugin) = self.given.get(&transform.plugin.name) {
+                return Ok(Arc::clone(plugin));
+            }
+            let digest = transform.plugin.digest.as_ref();
+            let digest = digest.map(|text| text.parse::<Digest>()).transpose();
+            let place = |key, message| ChainProblem { transform: Some(index), key, message };
+            let at_plugin = |message| place(format!("{}.plugin", transform.key), message);
+            let digest = digest.map_err(|error| at_plugin(error.to_string()))?;
+            catalog.find(&transform.plugin.name, digest).map_err(|error| match error {
+                // One cause, however many plugins are missing.
+                FindError::NoDirectory { .. } => place("plugin_dir".to_owned(), error.to_string()),
+                error => at_plugin(with_causes(&error)),
+            })
+        });
+        found.collect()
+    }
+
+    /// Builds and probes, and tells the catalog which versions passed. Runs guests on this thread.
+    pub(crate) fn build(
+        &self,
+        engine: &Engine,
+        catalog: &Catalog,
+        plugins: &[Arc<Plugin>],
+    ) -> Result<Arc<Chain>, Vec<ChainProblem>> {
+        let built = self.probe(engine, plugins.iter().enumerate().collect());
+        match &built {
+            Ok(_) => {
+                for plugin in plugins {
+                    catalog.note_probe(plugin.digest, &self.stream, Ok(()));
+                }
+            }
+            Err(problems) => {
+                for problem in problems {
+                    if let Some(plugin) = problem.transform.and_then(|index| plugins.get(index)) {
+                        catalog.note_probe(plugin.digest, &self.stream, Err(problem.message.clone()));
+                    }
+                }
+            }
+        }
+        built
+    }
+
+    /// A chain of these transforms alone, or why each of them cannot be in one.
+    fn probe(
+        &self,
+        engine: &Engine,
+        plugins: Vec<(usize, &Arc<Plugin>)>,
+    ) -> Result<Arc<Chain>, Vec<ChainProblem>> {
+        let mut specs = Vec::with_capacity(plugins.len());
+        let mut places = Vec::with_capacity(plugins.len());
+        let mut problems = Vec::new();
+        for (index, plugin) in plugins {
+            let Some(transform) = self.transforms.get(index) else { continue };
+            match spec(transform, plugin) {
+                Ok(spec) => {
+                    specs.push(spec);
+                    places.push(index);
+                }
+                Err((key, message)) => {
+                    problems.push(ChainProblem { transform: Some(index), key, message });
+                }
+            }
+        }
+        let log = plugin_log(&self.stream);
+        match Chain::build(engine, specs, &self.outputs, ChainOptions::default(), log) {
+            Ok(chain) if problems.is_empty() => return Ok(chain),
+            Ok(_) => {}
+            Err(ChainError::Transforms(errors)) => {
+                problems.extend(errors.into_iter().map(|error| self.refused(&places, error)));
+            }
+            Err(error) => {
+                let (key, message) = (self.key.clone(), with_causes(&error));
+                problems.push(ChainProblem { transform: None, key, message });
+            }
+        }
+        problems.sort_by_key(|problem| problem.transform);
+        Err(problems)
+    }
+
+    fn refused(&self, places: &[usize], error: TransformError) -> ChainProblem {
+        let transform = places.get(error.index).copied();
+        let written = transform.and_then(|index| self.transforms.get(index));
+        let (key, message) = match written {
+            Some(written) if error.of_config => {
+                let complaint = written.complaint(&error.fault.to_string());
+                let what = match complaint.field.as_str() {
+                    "" => "its config".to_owned(),
+                    field => format!("\"{field}\" in its config"),
+                };
+                (complaint.key, format!("{error} refuses {what}: {}", complaint.message))
+            }
+            Some(written) => (format!("{}.plugin", written.key), with_causes(&error)),
+            None => (self.key.clone(), with_causes(&error)),
+        };
+        ChainProblem { transform, key, message }
+    }
+
+    /// Every problem of the chain with what is in the plugin directory. Transforms that are not `ready` are looked for
+    /// and not configured.
+    pub(crate) fn problems(
+        &self,
+        engine: &Engine,
+        catalog: &Catalog,
+        ready: &dyn Fn(&config::Transform) -> bool,
+    ) -> Vec<ChainProblem> {
+        self.problems_of(engine, &self.find_each(catalog), ready)
+    }
+
+    fn problems_of(
+        &self,
+        engine: &Engine,
+        found: &[Result<Arc<Plugin>, ChainProblem>],
+        ready: &dyn Fn(&config::Transform) -> bool,
+    ) -> Vec<ChainProblem> {
+        let missing = found.iter().filter_map(|found| found.as_ref().err().cloned());
+        let plugins = found.iter().enumerate().filter_map(|(index, found)| {
+            let plugin = found.as_ref().ok()?;
+            self.transforms.get(index).is_some_and(ready).then_some((index, plugin))
+        });
+        missing.chain(self.probe(engine, plugins.collect()).err().unwrap_or_default()).collect()
+    }
+
+    /// The first version of a stream's chain. Runs guests on this thread.
+    ///
+    /// # Errors
+    /// Every problem of the chain with what is in the plugin directory, if the versions that the stream ran last do not
+    /// help.
+    pub(crate) fn first(&self, engine: &Engine, catalog: &Catalog) -> Result<FirstChain, Vec<ChainProblem>> {
+        let found = self.find_each(catalog);
+        let whole = all(found.clone()).ok();
+        let problems = match &whole {
+            Some(plugins) => match self.build(engine, catalog, plugins) {
+                Ok(chain) => {
+                    let version = ChainVersion::new(1, chain, plugins.clone());
+                    return Ok(FirstChain { version, refused: None, fell_back: false });
+                }
+                Err(problems) => problems,
+            },
+            None => self.problems_of(engine, &found, &|_| true),
+        };
+        let Some(plugins) = self.last_run(catalog, &found, &problems) else { return Err(problems) };
+        let Ok(chain) = self.build(engine, catalog, &plugins) else { return Err(problems) };
+        for problem in &problems {
+            let runs = problem.transform.and_then(|index| plugins.get(index));
+            tracing::error!(
+                stream = %self.stream, reason = problem.message,
+                plugin = runs.map(|plugin| plugin.name.as_str()),
+                runs = runs.map(|plugin| plugin.digest.to_string()),
+                "plugin is bad or missing, the stream starts with the version that it ran last"
+            );
+        }
+        let version = ChainVersion::new(1, chain, plugins);
+        Ok(FirstChain { version, refused: whole, fell_back: true })
+    }
+
+    /// What was found, with the version that ran last in the place of every bad one.
+    fn last_run(
+        &self,
+        catalog: &Catalog,
+        found: &[Result<Arc<Plugin>, ChainProblem>],
+        problems: &[ChainProblem],
+    ) -> Option<Vec<Arc<Plugin>>> {
+        if problems.iter().any(|problem| problem.transform.is_none()) {
+            return None;
+        }
+        let versions = self.transforms.iter().zip(found).enumerate().map(|(index, (transform, found))| {
+            if !problems.iter().any(|problem| problem.transform == Some(index)) {
+                return found.clone().ok();
+            }
+            let PluginRef { name, digest: None } = &transform.plugin else { return None };
+            let last = catalog.last_run(&self.stream, name)?;
+            catalog.find(name, Some(last)).ok()
+        });
+        versions.collect()
+    }
+
+    /// The version of every plugin that is not pinned or given, for the next start.
+    pub(crate) fn versions(&self, running: &ChainVersion) -> BTreeMap<String, Digest> {
+        let transforms = self.transforms.iter().zip(&running.plugins);
+        let free = transforms.filter(|(transform, _)| {
+            transform.plugin.digest.is_none() && !self.given.contains_key(&transform.plugin.name)
+        });
+        free.map(|(transform, plugin)| (transform.plugin.name.clone(), plugin.digest)).collect()
+    }
+}
+
+impl ChainPlan {
+    /// The chain with other versions of some of its plugins, for a replay. Runs guests on this thread.
+    pub(crate) fn with_versions(
+        &self,
+        engine: &Engine,
+        catalog: &Catalog,
+        wanted: &[(String, Digest)],
+    ) -> Result<ChainVersion, String> {
+        let mut plan = self.clone();
+        for (name, digest) in wanted {
+            let mut found = false;
+            for transform in plan.transforms.iter_mut().filter(|transform| transform.plugin.name == *name) {
+                transform.plugin.digest = Some(digest.to_string());
+                found = true;
+            }
+            if !found {
+                let known: Vec<&str> =
+                    self.transforms.iter().map(|known| known.plugin.name.as_str()).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                return Err(format!(
+                    "stream {:?} has no plugin {name:?}; its plugins are: {known}",
+                    self.stream
+                ));
+            }
+        }
+        let texts = |problems: Vec<ChainProblem>| {
+            problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
+        };
+        let plugins = plan.find(catalog).map_err(texts)?;
+        let chain = plan.probe(engine, plugins.iter().enumerate().collect()).map_err(texts)?;
+        Ok(ChainVersion::new(0, chain, plugins))
+    }
+}
+
+fn all(found: Vec<Result<Arc<Plugin>, ChainProblem>>) -> Result<Vec<Arc<Plugin>>, Vec<ChainProblem>> {
+    let mut plugins = Vec::with_capacity(found.len());
+    let mut problems = Vec::new();
+    for found in found {
+        match found {
+            Ok(plugin) => plugins.push(plugin),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(plugins) } else { Err(problems) }
+}
+
+/// An error has its key.
+fn spec(transform: &config::Transform, plugin: &Arc<Plugin>) -> Result<TransformSpec, (String, String)> {
+    let mut files = BTreeMap::new();
+    for (name, path) in &transform.files {
+        let file = GrantedFile::read(path, FILE_BYTES_MAX).map_err(|error| {
+            (
+                format!("{}.files.{name}", transform.key),
+                format!("granted file {name:?}: {}", with_causes(&error)),
+            )
+        })?;
+        files.insert(name.clone(), file);
+    }
+    let secrets = transform.secrets.iter().map(|(name, secret)| (name.clone(), secret.reveal().to_owned()));
+    Ok(TransformSpec {
+        name: transform.name.clone(),
+        plugin: Arc::clone(plugin),
+        config: transform.config.clone(),
+        files,
+        secrets: secrets.collect(),
+        limits: Limits {
+            memory_bytes: transform.limits.memory,
+            deadline: transform.limits.deadline,
+            configure_deadline: transform.limits.configure_deadline,
+            output_bytes: transform.limits.output,
+            log_bytes: transform.limits.log,
+        },
+    })
+}
