@@ -170,7 +170,7 @@ fn links(text: &str) -> Vec<&str> {
 fn paths(text: &str) -> Vec<&str> {
     let quoted = text.split('`').skip(1).step_by(2);
     let path = |text: &&str| {
-        let known = ["host/", "plugins/", "tests/", "wit/", "examples/", "docs/", "xtask/"];
+        let known = ["fuzz/", "host/", "plugins/", "tests/", "wit/", "examples/", "docs/", "xtask/"];
         known.iter().any(|known| text.starts_with(known)) && !text.contains([' ', '*', '<', '{', '\n'])
     };
     quoted.filter(path).collect()

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | plugins | test | ci | bench | torture | generate`.
+//! The project's own commands: `cargo xtask demo | plugins | test | ci | bench | torture | fuzz | generate`.
 //!
 //! This file owns the command line and nothing else: each command is a module that can be read alone.
 //! It is a program for people who work on the project, so it talks on the terminal: what it does and why
@@ -9,6 +9,7 @@
 mod bench;
 mod component;
 mod demo;
+mod fuzz;
 mod generate;
 mod plugins;
 mod process;
@@ -61,6 +62,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Kill a host under load again and again while everything around it misbehaves, and account for every record
     Torture(torture::Arguments),
+    /// Throw what a fuzzer thinks of at everything that takes bytes from outside (needs cargo-fuzz)
+    Fuzz(fuzz::Arguments),
     /// Write a realistic access log (combined format) to stdout or a file
     Generate {
         /// Lines to write
@@ -100,6 +103,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ci => suite::ci(&Project::find()?),
         Command::Bench(arguments) => bench::run(&Project::find()?, &arguments),
         Command::Torture(arguments) => torture::run(&Project::find()?, &arguments),
+        Command::Fuzz(arguments) => fuzz::run(&Project::find()?, &arguments),
         Command::Generate { records, seed, out } => generate::write_to(records, seed, out.as_deref()),
     }
 }

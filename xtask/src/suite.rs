@@ -157,33 +157,34 @@ fn count_before(text: &str, word: &str) -> u64 {
 
 /// What was done, for the summary.
 #[derive(Default)]
-struct Steps {
+pub(crate) struct Steps {
     done: Vec<Step>,
 }
 
 struct Step {
-    name: &'static str,
+    name: String,
     took: Duration,
     outcome: Result<Option<String>>,
 }
 
 impl Steps {
-    fn run(&mut self, name: &'static str, work: impl FnOnce() -> Result<Option<String>>) -> bool {
+    /// Does one thing. What it returns stands in the summary; false: it failed.
+    pub(crate) fn run(&mut self, name: &str, work: impl FnOnce() -> Result<Option<String>>) -> bool {
         eprintln!("== {name}");
         let started = Instant::now();
         let outcome = work();
         let passed = outcome.is_ok();
-        self.done.push(Step { name, took: started.elapsed(), outcome });
+        self.done.push(Step { name: name.to_owned(), took: started.elapsed(), outcome });
         passed
     }
 
-    fn skip(&mut self, name: &'static str, reason: &'static str) {
+    fn skip(&mut self, name: &str, reason: &'static str) {
         let outcome = Err(anyhow::anyhow!("not run: {reason}"));
-        self.done.push(Step { name, took: Duration::ZERO, outcome });
+        self.done.push(Step { name: name.to_owned(), took: Duration::ZERO, outcome });
     }
 
     /// Prints what happened; an error when a step failed.
-    fn finish(self, title: &str) -> Result<()> {
+    pub(crate) fn finish(self, title: &str) -> Result<()> {
         eprintln!("== summary");
         let mut failed = Vec::new();
         for step in self.done {

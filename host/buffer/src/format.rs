@@ -35,8 +35,8 @@
 //! | 29 | 1 | codec of the columns (0 = none) |
 //! | 30 | 2 | number of columns |
 //! | 32 | 8 | journal id, random, made with the data directory |
-//! | 40 | 8 | journal position of this frame |
-//! | 48 | 8 | durable-up-to: everything before this position was durable when the frame was written |
+//! | 40 | 8 | journal position of this frame; it and offsets are at most 2^62 |
+//! | 48 | 8 | durable-up-to: everything before this position, which is never behind the frame's own, was durable when the frame was written |
 //! | 56 | 4 | stream id (0 = the journal itself); never reused |
 //! | 60 | 4 | epoch; grows by 1 to 16,384 at each unclean open, at random, so that a directory that was put back to an earlier state does not count the same way again |
 //! | 64 | 16 | incarnation: random, made with the stream |
@@ -368,7 +368,10 @@ impl Header {
             || (header.kind == Kind::Records
                 && (header.base.checked_add(u64::from(header.count)) != Some(header.until)
                     || header.after > header.base))
+            || header.base.max(header.until) > limits::PLACE_MAX
             || header.position % limits::ALIGN != 0
+            || header.position > limits::PLACE_MAX
+            || header.durable > header.position
         {
             return Err(HeaderError::Inconsistent);
         }
@@ -446,8 +449,8 @@ mod tests {
                 prop::collection::vec(any::<u8>(), 0..200), prop::collection::vec(any::<u8>(), 0..200)),
         ) -> Header {
             Header {
-                optional, codec, partition, journal, durable, stream, epoch, arrival, incarnation, nonce,
-                position: position * 64, base, after: base.saturating_sub(skipped), count, until: base + u64::from(count),
+                optional, codec, partition, journal, stream, epoch, arrival, incarnation, nonce,
+                position: position * 64, durable: durable.min(position * 64), base, after: base.saturating_sub(skipped), count, until: base + u64::from(count),
                 body_len: lens.iter().map(|l| u64::from(l.2).next_multiple_of(8)).sum(),
                 columns: lens.into_iter().map(|(id, flags, len)| ColumnEntry { id, flags, len }).collect(),
                 source_name, source_position,
@@ -491,6 +494,23 @@ mod tests {
             }
             prop_assert!(Header::read(&bytes).is_err());
         }
+    }
+
+    #[test]
+    fn header_with_numbers_that_nobody_wrote_is_refused() {
+        let read = |change: &dyn Fn(&mut Header)| {
+            let mut header = Header { durable: 128, position: 128, ..Header::new(Kind::Records) };
+            change(&mut header);
+            let mut bytes = Vec::new();
+            header.write(&mut bytes);
+            Header::read(&bytes).map(drop)
+        };
+        assert_eq!(read(&|_| ()), Ok(()));
+        let refused = Err(HeaderError::Inconsistent);
+        assert_eq!(read(&|header| header.durable = 192), refused, "durable before it was written");
+        assert_eq!(read(&|header| header.position = u64::MAX - 63), refused);
+        assert_eq!(read(&|header| (header.base, header.until) = (u64::MAX, u64::MAX)), refused);
+        assert_eq!(read(&|header| header.after = 1), refused, "behind what comes first");
     }
 
     #[test]

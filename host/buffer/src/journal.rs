@@ -204,8 +204,11 @@ impl Journal {
                     .map_err(|source| AppendError::Storage { source: Arc::new(source) })?;
                 let id = {
                     let mut state = self.shared.state();
-                    state.next_stream += 1;
-                    state.next_stream - 1
+                    let id = state.next_stream;
+                    state.next_stream = id
+                        .checked_add(1)
+                        .ok_or(AppendError::Invalid { what: "every stream id has been used" })?;
+                    id
                 };
                 let core = Arc::new(StreamCore::new(id, key.clone(), incarnation, 0));
                 let mut content = Vec::new();

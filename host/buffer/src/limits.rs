@@ -34,6 +34,8 @@ pub(crate) const ATTRIBUTES_MAX: usize = 256;
 pub(crate) const QUEUE_COUNT_MAX: usize = 16 * 1024;
 /// What the shortest frame counts for against `max_bytes`, so that the index in memory is bounded too.
 pub(crate) const CHARGE_BYTES_MIN: u64 = 2048;
+/// Greatest journal position, offset and number of a file: more than ever come, and far from where adding overflows.
+pub(crate) const PLACE_MAX: u64 = 1 << 62;
 /// Smallest journal file.
 pub(crate) const FILE_BYTES_MIN: u64 = 16 * 1024;
 /// Slices of one vectored write (`IOV_MAX` on Linux).

@@ -3,6 +3,8 @@
 //! Holds one journal file in memory at a time. Changes nothing on disk but copies under `set-aside/` and whole
 //! files that are no journal.
 
+mod files;
+
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,14 +13,14 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::disk::{Disk, DiskFile, read_full, write_full};
+use self::files::{Input, closed_at, file_start, in_order, number_of, read_from, was_used};
+use crate::disk::{Disk, read_full, write_full};
 use crate::error::OpenError;
 use crate::format::{Header, HeaderError, Kind, MAGIC};
 use crate::frame::{content, numbered};
 use crate::journal::{Corrupt, Damage, Recovery, Torn};
 use crate::records::Numbered;
 use crate::scan::{Event, Newer, Scan};
-use crate::snapshot::FileStart;
 use crate::state::{FrameRef, Segment, State, Store, StreamCore, StreamState};
 use crate::wire::{Take, u64_at};
 use crate::{limits, segment, snapshot};
@@ -31,24 +33,6 @@ pub(crate) struct Found {
     pub(crate) epoch: u32,
     pub(crate) end: u64,
     pub(crate) next_number: u64,
-}
-
-struct Input {
-    number: u64,
-    store: Arc<Store>,
-    /// How long the file was made, if it says so.
-    made: Option<u64>,
-}
-
-impl Input {
-    /// What was cut off the file from outside.
-    fn cut(&self) -> u64 {
-        self.made.map_or(0, |made| made.saturating_sub(self.store.bytes))
-    }
-
-    fn damage(&self) -> Damage {
-        if self.cut() > 0 { Damage::Cut } else { Damage::Content }
-    }
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
@@ -70,11 +54,11 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
     let mut numbered: BTreeMap<u64, PathBuf> = BTreeMap::new();
     for name in &names {
         let path = journal.join(name);
-        if let Some(number) = name.strip_suffix(".wmj").and_then(|n| n.parse().ok()) {
+        if let Some(number) = name.strip_suffix(".wmj").and_then(number_of) {
             numbered.insert(number, path);
         } else if name.ends_with(".tmp") {
             disk.remove(&path).map_err(failed("remove", &path))?;
-        } else if let Some(number) = name.strip_prefix("spare-").and_then(|n| n.parse::<u64>().ok()) {
+        } else if let Some(number) = name.strip_prefix("spare-").and_then(number_of) {
             let file = disk.open(&path).map_err(failed("open", &path))?;
             found.state.next_spare = found.state.next_spare.max(number + 1);
             if file.len().map_err(failed("open", &path))? == file_bytes {
@@ -110,6 +94,10 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
     if removed {
         pass.missing(&journal, 0, 0);
     }
+    let (inputs, misplaced) = in_order(inputs);
+    for input in misplaced {
+        pass.misplaced(&input)?;
+    }
     pass.segments()?;
     for index in 0..inputs.len() {
         let next = inputs.get(index + 1).map(|next| next.store.start);
@@ -136,50 +124,6 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
         pass.found.end = behind;
     }
     Ok(pass.finish())
-}
-
-/// Whether a spare was a journal file of a journal that had more than one.
-fn was_used(file: &dyn DiskFile) -> bool {
-    let Ok(data) = read_from(file, limits::HEADER_BYTES_MAX as u64 * 2) else { return false };
-    let Ok(header) = Header::read(&data) else { return false };
-    header.kind == Kind::FileStart && file_start(&header, &data).is_some_and(|start| start.number > 1)
-}
-
-/// The content of a file's first frame.
-fn file_start(first: &Header, data: &Bytes) -> Option<FileStart> {
-    let end = first.header_len() + usize::try_from(first.body_len).unwrap_or(0);
-    let body = data.slice(first.header_len().min(data.len())..end.min(data.len()));
-    snapshot::read_file_start(&content(first, &body))
-}
-
-/// Where the journal was closed in order, if every header up to there is sound: nothing can follow in this file.
-fn closed_at(file: &dyn DiskFile, start: u64, journal: u64) -> std::io::Result<Option<u64>> {
-    let mut window = vec![0; limits::HEADER_BYTES_MAX * 4];
-    let (mut from, mut filled) = (0, 0);
-    let mut at = 0;
-    loop {
-        if at + limits::HEADER_BYTES_MAX as u64 > from + filled {
-            from = at;
-            filled = read_full(file, &mut window, from)? as u64;
-        }
-        let range = usize::try_from(at - from).unwrap_or(usize::MAX)..usize::try_from(filled).unwrap_or(0);
-        let Some(Ok(header)) = window.get(range).map(Header::read) else { return Ok(None) };
-        if header.journal != journal || header.position != start + at {
-            return Ok(None);
-        }
-        at += header.frame_len();
-        if header.kind == Kind::Closed {
-            return Ok(Some(at));
-        }
-    }
-}
-
-/// At most `most` bytes from the start of a file.
-fn read_from(file: &dyn DiskFile, most: u64) -> std::io::Result<Bytes> {
-    let mut data = vec![0; usize::try_from(file.len()?.min(most)).unwrap_or(usize::MAX)];
-    let len = read_full(file, &mut data, 0)?;
-    data.truncate(len);
-    Ok(data.into())
 }
 
 /// Copies a range that cannot be used to `set-aside/`, for a human to look at.
@@ -261,10 +205,11 @@ impl Pass<'_> {
             });
             return Ok(None);
         };
-        let mut made = None;
+        let (mut made, mut named) = (None, false);
         if at == 0 && first.kind == Kind::FileStart {
             let start = file_start(&first, &data);
             made = start.as_ref().and_then(|start| start.bytes);
+            named = start.is_some();
             if start.is_some_and(|start| start.number != number) {
                 // A spare whose new name was not durable yet: nothing in it was acknowledged.
                 self.disk.remove(&path).map_err(failed("remove", &path))?;
@@ -275,7 +220,20 @@ impl Pass<'_> {
             return Err(OpenError::Foreign { file: path });
         }
         let start = first.position - at as u64;
-        Ok(Some(Input { number, store: Store::new(path, file, start, bytes), made }))
+        Ok(Some(Input { number, store: Store::new(path, file, start, bytes), named, made }))
+    }
+
+    /// Sets a whole file aside that is not where it belongs: read there, its frames would be taken for others.
+    fn misplaced(&mut self, input: &Input) -> Result<(), OpenError> {
+        let path = &input.store.path;
+        let data = read_from(input.store.file.as_ref(), u64::MAX).map_err(failed("read", path))?;
+        let set_aside = set_aside(self.disk, self.dir, path, 0, &data);
+        if set_aside.is_some() {
+            self.disk.remove(path).map_err(failed("remove", path))?;
+        }
+        let (damage, file, bytes) = (Damage::Content, path.clone(), input.store.bytes);
+        self.corrupt(Corrupt { damage, file, at: 0, bytes, set_aside, stream: None, offsets: None });
+        Ok(())
     }
 
     /// Indexes what was moved out of files that may be gone.
@@ -291,7 +249,7 @@ impl Pass<'_> {
             if name.ends_with(".tmp") {
                 self.disk.remove(&path).map_err(failed("remove", &path))?;
             }
-            let Some(number) = name.strip_suffix(".wms").and_then(|n| n.parse::<u64>().ok()) else {
+            let Some(number) = name.strip_suffix(".wms").and_then(number_of) else {
                 continue;
             };
             let state = &mut self.found.state;
@@ -413,7 +371,7 @@ impl Pass<'_> {
             Kind::StreamCreated | Kind::Snapshot => {
                 let Some(key) = snapshot::take_key(&mut Take(&content)) else { return };
                 let id = header.stream;
-                self.found.state.next_stream = self.found.state.next_stream.max(id + 1);
+                self.found.state.next_stream = self.found.state.next_stream.max(id.saturating_add(1));
                 let streams = &mut self.found.state.streams;
                 let stream = streams.entry(id).or_insert_with(|| {
                     StreamState::new(Arc::new(StreamCore::new(id, key.clone(), header.incarnation, 0)))
@@ -490,6 +448,15 @@ impl Pass<'_> {
         self.merge();
         let Found { state, recovery, .. } = &mut self.found;
         for stream in state.streams.values_mut() {
+            // Records that are gone may still be spoken of: a new one under such an offset would count as settled.
+            let mut spoken_of = stream.records_from;
+            if !recovery.corrupt.is_empty() {
+                spoken_of = stream.entries.iter().fold(spoken_of, |most, entry| most.max(entry.until));
+            }
+            stream.end = stream.end.max(spoken_of);
+            stream.next_offset = stream.next_offset.max(stream.end);
+            // What a snapshot let go of, with nothing of the stream behind it.
+            stream.release(|_| {});
             let mut expected = stream.records_from;
             for frame in &stream.records {
                 if frame.after > expected {

@@ -247,7 +247,10 @@ pub(crate) fn read(path: &Path, file: Arc<dyn DiskFile>, journal: u64) -> Result
                 until = header.position + 1;
                 let place = at;
                 at += header.frame_len();
-                headers.push((header, place));
+                // Nothing else is ever moved: what a journal file holds besides is no entry of a stream.
+                if matches!(header.kind, Kind::Records | Kind::Outcome | Kind::Mark) {
+                    headers.push((header, place));
+                }
             }
             Err(error @ (HeaderError::Version(_) | HeaderError::Features(_) | HeaderError::Column(_))) => {
                 return Err(OpenError::Newer { file: path.to_owned(), at, needs: error });

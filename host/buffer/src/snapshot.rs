@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::format::{Header, Kind};
 use crate::frame::Body;
+use crate::limits;
 use crate::producers::Producers;
 use crate::state::StreamState;
 use crate::stream::StreamKey;
@@ -79,8 +80,12 @@ pub(crate) fn of_stream(state: &StreamState) -> (Header, Body) {
 pub(crate) fn apply(header: &Header, content: &[u8], state: &mut StreamState) -> Option<()> {
     let mut take = Take(content);
     take_key(&mut take)?;
-    state.end = state.end.max(take.u64()?);
-    state.next_offset = state.next_offset.max(take.u64()?).max(state.end);
+    let (end, next_offset) = (take.u64()?, take.u64()?);
+    if end.max(next_offset) > limits::PLACE_MAX {
+        return None;
+    }
+    state.end = state.end.max(end);
+    state.next_offset = state.next_offset.max(next_offset).max(state.end);
     for _ in 0..take.u32()? {
         let name = String::from_utf8(take.prefixed()?.to_vec()).ok()?;
         let partition = take.u32()?;
@@ -96,4 +101,40 @@ pub(crate) fn apply(header: &Header, content: &[u8], state: &mut StreamState) ->
         state.producers = Producers::take(&mut take)?;
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::state::StreamCore;
+
+    fn state() -> StreamState {
+        let key = StreamKey { tenant: "tenant".into(), name: "name".into() };
+        StreamState::new(Arc::new(StreamCore::new(1, key, [0; 16], 0)))
+    }
+
+    #[test]
+    fn snapshot_written_reads_back() {
+        let mut written = state();
+        (written.end, written.next_offset) = (limits::PLACE_MAX - 1, limits::PLACE_MAX);
+        written.sources.insert(("source".into(), 3), b"position".to_vec());
+        written.checkpoint = Some("checkpoint".into());
+        let (header, body) = of_stream(&written);
+        let mut read = state();
+        apply(&header, &body.payload, &mut read).unwrap();
+        assert_eq!((read.end, read.next_offset), (written.end, written.next_offset));
+        assert_eq!((read.sources, read.checkpoint), (written.sources, written.checkpoint));
+    }
+
+    #[test]
+    fn snapshot_with_offsets_that_nobody_gave_away_changes_none() {
+        let mut written = state();
+        written.next_offset = limits::PLACE_MAX + 1;
+        let (header, body) = of_stream(&written);
+        let mut read = state();
+        assert!(apply(&header, &body.payload, &mut read).is_none());
+        assert_eq!((read.end, read.next_offset), (0, 0));
+    }
 }

@@ -385,6 +385,9 @@ impl Stream {
         body: impl Into<Bytes>,
     ) -> Result<Position, AppendError> {
         self.alive()?;
+        if input.end.max(input.start) > limits::PLACE_MAX {
+            return Err(AppendError::Invalid { what: "an input range beyond all offsets" });
+        }
         let kind = match kind {
             EntryKind::Outcome => Kind::Outcome,
             EntryKind::Mark => Kind::Mark,
@@ -431,7 +434,9 @@ impl Stream {
     ) -> Result<(), AppendError> {
         self.alive()?;
         let content = body.into();
-        let range = (records_needed_from, entries_needed_from.0);
+        // Nothing that is still to come can be settled.
+        let range =
+            (records_needed_from.min(self.next_offset()), entries_needed_from.0.min(limits::PLACE_MAX));
         let work = Work::Checkpoint(content.clone());
         if durable {
             send(&self.shared, Some(&self.core), Kind::Checkpoint, range, content, work).await?;

@@ -174,6 +174,36 @@ async fn version_1_is_readable() {
 }
 
 #[tokio::test]
+async fn version_1_among_files_that_are_not_its_own_reads_the_same() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1");
+    let dir = tempfile::tempdir().unwrap();
+    copy(&fixtures.join("whole"), dir.path());
+    let journal = dir.path().join("journal/00000005.wmj");
+    // A segment holds records and entries; what else is in a journal file is neither.
+    std::fs::copy(&journal, dir.path().join("segments/00000009.wms")).unwrap();
+    // No file has these numbers, and none could follow.
+    let last = u64::MAX;
+    for name in
+        [format!("journal/{last}.wmj"), format!("journal/spare-{last}"), format!("segments/{last}.wms")]
+    {
+        std::fs::copy(&journal, dir.path().join(name)).unwrap();
+    }
+    for next in RECORDS + 1..RECORDS + 3 {
+        let (journal, recovery) = Journal::open(dir.path(), options()).unwrap();
+        assert!(recovery.corrupt.is_empty() && recovery.lost.is_empty(), "{recovery:?}");
+        let slow = stream(&journal, "slow").await;
+        assert_eq!(slow.append(Records::one(text(next), 9_001)).await.unwrap().first_offset, next);
+        let kinds: Vec<_> = slow.entries().iter().map(|entry| entry.kind).collect();
+        assert_eq!(kinds, [EntryKind::Outcome, EntryKind::Mark]);
+        let found = slow.try_frames(2, usize::MAX).unwrap();
+        assert!(found.lost.is_empty(), "{:?}", found.lost);
+        let read: Vec<&[u8]> = found.frames.iter().flat_map(|frame| frame.records()).collect();
+        let told: Vec<String> = (2..=next).map(text).collect();
+        assert_eq!(read, told.iter().map(String::as_bytes).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
 async fn version_1_torn_loses_only_what_was_never_acknowledged() {
     let (_dir, _journal, recovery, slow) = open("torn").await;
     assert_eq!((recovery.torn.len(), recovery.torn[0].records), (1, Some(1)), "{recovery:?}");

@@ -10,8 +10,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use wasmill_buffer::format::{Header, Kind};
 use wasmill_buffer::{
-    Damage, Journal, Options, Position, Records, Recovery, Stream, StreamKey, StreamOptions,
+    Damage, EntryKind, Journal, Options, Position, Records, Recovery, Stream, StreamKey, StreamOptions,
 };
 
 const FILE: u64 = 64 << 10;
@@ -175,4 +176,68 @@ async fn removed_file_is_noticed_by_a_segment_from_behind_the_end() {
     assert!(moved > 0);
     let appended = stream.append(Records::one("after", 7)).await.unwrap();
     assert_eq!(appended.first_offset, moved);
+}
+
+/// Zeros every frame of records in the journal.
+fn forget_records(dir: &Path) {
+    for file in files(dir) {
+        let mut bytes = fs::read(&file).unwrap();
+        let mut at = 0;
+        while let Ok(header) = Header::read(&bytes[at..]) {
+            let end = at + usize::try_from(header.frame_len()).unwrap();
+            if header.kind == Kind::Records {
+                bytes[at..end].fill(0);
+            }
+            at = end;
+        }
+        fs::write(file, bytes).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn offsets_of_records_that_are_gone_but_settled_are_given_to_no_others() {
+    for by_checkpoint in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _, stream) = open(dir.path()).await;
+        for text in ["first", "second", "third"] {
+            put(&stream, text).await;
+        }
+        let settled = if by_checkpoint {
+            stream.checkpoint("", 3, Position(0), true).await.map(drop)
+        } else {
+            stream.entry(EntryKind::Outcome, 0..3, "outcome").await.map(drop)
+        };
+        settled.unwrap();
+        // What comes later says that all of it was durable.
+        stream.entry(EntryKind::Mark, 0..0, "").await.unwrap();
+        drop(journal);
+        forget_records(dir.path());
+        let (journal, recovery, stream) = open(dir.path()).await;
+        assert!(!recovery.corrupt.is_empty(), "{recovery:?}");
+        assert_eq!(stream.next_offset(), 3, "by checkpoint: {by_checkpoint}");
+        let next = stream.append(Records::one("next", 7)).await.unwrap();
+        assert_eq!(next.first_offset, 3);
+        drop(journal);
+        let (_journal, _, stream) = open(dir.path()).await;
+        assert_eq!(all(&stream), ["next"], "by checkpoint: {by_checkpoint}");
+    }
+}
+
+#[tokio::test]
+async fn newest_file_cut_in_its_head_is_followed_by_one_that_is_read() {
+    for bytes in (0..320).step_by(8) {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _, stream) = open(dir.path()).await;
+        put(&stream, "first").await;
+        drop(journal);
+        // Another open begins another file.
+        let (journal, _, _) = open(dir.path()).await;
+        drop(journal);
+        cut(files(dir.path()).last().unwrap(), bytes);
+        let (journal, _, stream) = open(dir.path()).await;
+        put(&stream, "next").await;
+        drop(journal);
+        let (_journal, _, stream) = open(dir.path()).await;
+        assert_eq!(all(&stream), ["first", "next"], "cut at {bytes}");
+    }
 }

@@ -155,11 +155,16 @@ impl Chunk {
         }
         // The place among the names stays: partitions are applied in it.
         let old = at.map(|at| std::mem::take(&mut stores[at].1));
-        let store = self.fill(old, bytes, |store| store.fill_bytes(values, len))?;
+        let filled = self.fill(old, bytes, |store| store.fill_bytes(values, len));
         let stores = target(self.staged(group));
-        match at {
-            Some(at) => stores[at].1 = store,
-            None => stores.push((name.into(), store)),
+        match (at, filled) {
+            (Some(at), Ok(store)) => stores[at].1 = store,
+            (None, Ok(store)) => stores.push((name.into(), store)),
+            // As with fields and keys: a refused call leaves nothing of the one that it was to replace.
+            (at, Err(misuse)) => {
+                at.into_iter().for_each(|at| drop(stores.remove(at)));
+                return Err(misuse);
+            }
         }
         Ok(())
     }
@@ -283,4 +288,39 @@ pub(crate) fn reason_text(reason: &[u8]) -> String {
     }
     text.truncate(end);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cells::{Cells, Column, write};
+    use crate::input::{ChunkLimits, Input};
+    use crate::layout::Layout;
+
+    fn cells(values: &[&str]) -> Cells {
+        let mut cells = Cells::default();
+        values.iter().for_each(|value| cells.push(write::VALUE, value.as_bytes()));
+        cells
+    }
+
+    #[test]
+    fn call_refused_leaves_nothing_of_the_one_that_it_was_to_replace() {
+        let mut chunk = Chunk::new(Arc::new(Layout::new(&[vec![]]).unwrap()), ChunkLimits::default());
+        let mut payloads = Column::default();
+        payloads.push(b"{}");
+        let input = Input::of_payloads(0, payloads.as_ref());
+        chunk.begin(&input, 0..1).unwrap();
+        chunk.enter(0, 0);
+        let misuse = Err(Misuse::Length { expected: 1, got: 2 });
+        for values in [cells(&["one"]), cells(&["one", "two"])] {
+            let told = if values.len() == 1 { Ok(()) } else { misuse.clone() };
+            assert_eq!(chunk.set_keys(RowsId::MAIN, values.as_ref()), told);
+            assert_eq!(chunk.set_attributes(RowsId::MAIN, "name", values.as_ref()), told);
+            assert_eq!(chunk.partition(RowsId::MAIN, "name", values.as_ref()), told);
+        }
+        // A caller that goes on all the same, as a unit test of a plugin may.
+        chunk.apply().unwrap();
+        assert_eq!(chunk.keys(RowsId::MAIN).unwrap().get(0), None);
+        assert_eq!(chunk.attributes(RowsId::MAIN, "name").unwrap().get(0), None);
+    }
 }

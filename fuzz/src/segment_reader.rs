@@ -1,0 +1,290 @@
+//! A data directory as a damaged disk may return it: what recovery reads was written, under this offset, or is no record
+//! at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmill_buffer::format::{Header, MAGIC};
+use wasmill_buffer::testing::FaultyDisk;
+use wasmill_buffer::{
+    Disk, Journal, OpenError, Options, Records, Recovery, Stream, StreamKey, StreamOptions,
+};
+
+use crate::draw::Draw;
+
+/// What version 1 wrote: two streams and one that was deleted, three journal files and a segment.
+const WHOLE: [(&str, &[u8]); 4] = [
+    (
+        "journal/00000005.wmj",
+        include_bytes!("../../host/buffer/tests/fixtures/v1/whole/journal/00000005.wmj"),
+    ),
+    (
+        "journal/00000006.wmj",
+        include_bytes!("../../host/buffer/tests/fixtures/v1/whole/journal/00000006.wmj"),
+    ),
+    (
+        "journal/00000007.wmj",
+        include_bytes!("../../host/buffer/tests/fixtures/v1/whole/journal/00000007.wmj"),
+    ),
+    (
+        "segments/00000002.wms",
+        include_bytes!("../../host/buffer/tests/fixtures/v1/whole/segments/00000002.wms"),
+    ),
+];
+
+/// Names that files are given besides.
+const NAMES: [&str; 10] = [
+    "journal/00000001.wmj",
+    "journal/00000006.wmj",
+    "journal/00000008.wmj",
+    "journal/18446744073709551615.wmj",
+    "journal/spare-00000001",
+    "journal/spare-18446744073709551615",
+    "journal/00000009.tmp",
+    "segments/00000001.wms",
+    "segments/00000002.wms",
+    "segments/18446744073709551615.wms",
+];
+
+/// Longest file: a few times the longest of the fixture.
+const FILE_MAX: usize = 64 << 10;
+/// Frames start at multiples of this.
+const ALIGN: usize = 64;
+
+type Files = BTreeMap<String, Vec<u8>>;
+/// Records of a stream by offset.
+type Found = BTreeMap<StreamKey, BTreeMap<u64, Vec<u8>>>;
+
+/// `data`: 0 = a file of the bytes that follow, 1 = the fixture with damage, 2 = with damage that passes the checksums;
+/// then which, see the code.
+pub fn segment_reader(data: &[u8]) {
+    let mut draw = Draw(data);
+    let manner = draw.byte() % 3;
+    let mut files: Files = WHOLE.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+    if manner == 0 {
+        let name = draw.pick(&NAMES);
+        let flags = draw.byte();
+        if flags & 1 != 0 {
+            files.clear();
+        }
+        let mut bytes = draw.0[..draw.0.len().min(FILE_MAX)].to_vec();
+        if flags & 2 != 0 {
+            (0..bytes.len()).step_by(ALIGN).for_each(|at| seal(&mut bytes[at..]));
+        }
+        files.insert(name.to_owned(), bytes);
+    } else {
+        for _ in 0..12 {
+            if draw.is_empty() || files.is_empty() {
+                break;
+            }
+            strike(&mut draw, &mut files, manner == 2);
+        }
+    }
+    check(&files, manner == 1);
+}
+
+/// One damage.
+fn strike(draw: &mut Draw<'_>, files: &mut Files, forge: bool) {
+    let name = files.keys().nth(draw.below(files.len())).unwrap().clone();
+    let other = files.values().nth(draw.below(files.len())).unwrap().clone();
+    let manner = draw.below(if forge { 12 } else { 10 });
+    let bytes = files.get_mut(&name).unwrap();
+    let at = draw.below(bytes.len());
+    let end = (at + draw.below(4096)).min(bytes.len());
+    match manner {
+        0 if at < bytes.len() => bytes[at] ^= 1 << draw.below(8),
+        1 => bytes[at..end].fill(0),
+        2 => bytes.truncate(at),
+        // What stands elsewhere: sound frames in the wrong place.
+        3 => {
+            let from = draw.below(other.len()) / ALIGN * ALIGN;
+            let at = at / ALIGN * ALIGN;
+            let len = (end - at).min(other.len() - from);
+            bytes[at..at + len].copy_from_slice(&other[from..from + len]);
+        }
+        4 => drop(files.remove(&name)),
+        5 => drop(files.insert(draw.pick(&NAMES).to_owned(), other)),
+        6 => *bytes = other,
+        7 => {
+            let new = draw.bytes(255);
+            let len = new.len().min(bytes.len() - at);
+            bytes[at..at + len].copy_from_slice(&new[..len]);
+        }
+        // Frames that moved.
+        8 => drop(bytes.drain(at / ALIGN * ALIGN..end / ALIGN * ALIGN)),
+        9 => {
+            let from = draw.below(other.len()) / ALIGN * ALIGN;
+            let at = at / ALIGN * ALIGN;
+            let piece = other[from..(from + end - at).min(other.len())].to_vec();
+            bytes.splice(at..at, piece);
+            bytes.truncate(FILE_MAX);
+        }
+        // Bytes of a header, sealed again; and of a body.
+        10 | 11 => {
+            let frames: Vec<usize> =
+                (0..bytes.len()).step_by(ALIGN).filter(|at| Header::read(&bytes[*at..]).is_ok()).collect();
+            let Some(&frame) = frames.get(draw.below(frames.len())) else { return };
+            let header = Header::read(&bytes[frame..]).unwrap();
+            let (from, len) = match manner {
+                10 => (frame, header.header_len()),
+                _ => (frame + header.header_len(), header.body_len as usize),
+            };
+            let at = from + draw.below(len);
+            let new = draw.bytes(16);
+            let len = new.len().min(bytes.len().saturating_sub(at));
+            if len > 0 {
+                bytes[at..at + len].copy_from_slice(&new[..len]);
+            }
+            seal(&mut bytes[frame..]);
+        }
+        _ => {}
+    }
+}
+
+/// Makes the checksums of a frame at the start of these bytes right, as far as it has any.
+fn seal(bytes: &mut [u8]) {
+    if !bytes.starts_with(&MAGIC) || bytes.len() < 24 {
+        return;
+    }
+    let header_len = usize::from(u16::from_le_bytes([bytes[6], bytes[7]]));
+    let body_len = u64::from_le_bytes(*bytes[16..].first_chunk().unwrap());
+    let end = usize::try_from(body_len).ok().and_then(|len| header_len.checked_add(len));
+    if let Some(body) = end.and_then(|end| bytes.get(header_len..end)) {
+        let crc = crc32c::crc32c(body);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    }
+    if (16..=bytes.len()).contains(&header_len) {
+        bytes[8..12].fill(0);
+        let crc = crc32c::crc32c(&bytes[..header_len]);
+        bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+fn disk(files: &Files) -> FaultyDisk {
+    let disk = FaultyDisk::new(0);
+    for (name, bytes) in files {
+        let path = Path::new("/data").join(name);
+        disk.create_dir(path.parent().unwrap()).unwrap();
+        let file = disk.create(&path, 0, false).unwrap();
+        if !bytes.is_empty() {
+            assert_eq!(file.write_at(&[IoSlice::new(bytes)], 0).unwrap(), bytes.len());
+        }
+        file.sync().unwrap();
+    }
+    disk
+}
+
+fn open(disk: &FaultyDisk) -> Option<(Journal, Recovery)> {
+    let options = Options { file_bytes: 16 << 10, max_journal_bytes: 64 << 10, ..Options::default() };
+    match Journal::open_stepped(Arc::new(disk.clone()), Path::new("/data"), options) {
+        Ok(opened) => Some(opened),
+        Err(OpenError::Newer { .. } | OpenError::Foreign { .. }) => None,
+        Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+    }
+}
+
+/// Opens the directory twice, with an append in between. `told`: every checksum is what it was, so that whatever is read
+/// must have been written.
+fn check(files: &Files, told: bool) {
+    let disk = disk(files);
+    let Some((journal, recovery)) = open(&disk) else {
+        assert!(!told, "damage was taken for the work of another program");
+        return;
+    };
+    let mut found = read(&journal, &recovery, told);
+    for (key, records) in &mut found {
+        let Ok(stream) = stream(&journal, key) else { continue };
+        match journal.drive(stream.append(Records::one("next", 1))) {
+            Ok(receipt) => {
+                let last = records.last_key_value().map(|(offset, _)| *offset);
+                assert!(
+                    last.is_none_or(|last| last < receipt.first_offset),
+                    "offset {} is given away twice",
+                    receipt.first_offset
+                );
+                records.insert(receipt.first_offset, b"next".to_vec());
+            }
+            Err(error) => assert!(!told, "{error}"),
+        }
+    }
+    drop(journal);
+    disk.restart();
+    let Some((journal, recovery)) = open(&disk) else {
+        assert!(!told, "opened once, but not again");
+        return;
+    };
+    let again = read(&journal, &recovery, false);
+    if told {
+        assert_eq!(offsets(&again), offsets(&found), "the second time other records are read");
+        assert!(again == found, "the second time something else is read");
+    }
+}
+
+fn stream(journal: &Journal, key: &StreamKey) -> Result<Stream, wasmill_buffer::StreamError> {
+    journal.drive(journal.stream(key, StreamOptions { max_bytes: 1 << 30 }))
+}
+
+fn offsets(found: &Found) -> Vec<(&str, Vec<u64>)> {
+    found.iter().map(|(key, records)| (key.name.as_str(), records.keys().copied().collect())).collect()
+}
+
+/// All that can be read.
+fn read(journal: &Journal, recovery: &Recovery, told: bool) -> Found {
+    let mut found = Found::new();
+    let names: BTreeSet<&StreamKey> = recovery.streams.iter().collect();
+    for key in names {
+        let opened = stream(journal, key);
+        assert!(opened.is_ok() || !told, "{key:?} is there, but {:?}", opened.err());
+        let Ok(stream) = opened else { continue };
+        let mut records = BTreeMap::new();
+        let mut from = 0;
+        // Piece by piece, as a slow reader does.
+        while let Ok(frames) = stream.try_frames(from, 4096) {
+            for frame in &frames.frames {
+                for (row, record) in frame.records().enumerate() {
+                    let offset = frame.base_offset + row as u64;
+                    let before = records.insert(offset, record.to_vec());
+                    assert!(before.is_none() || !told, "offset {offset} twice");
+                    if told {
+                        is_written(key, offset, record);
+                    }
+                }
+            }
+            if frames.frames.is_empty() && (frames.next_offset <= from || frames.lost.is_empty()) {
+                break;
+            }
+            assert!(frames.next_offset > from || !told, "reading stands still at {from}");
+            if frames.next_offset <= from {
+                break;
+            }
+            from = frames.next_offset;
+        }
+        for entry in stream.entries() {
+            // An error is an answer, a wrong body is not.
+            if let Ok(body) = stream.read_entry(entry.position) {
+                let written = body.is_empty() || body == "outcome of the first two";
+                assert!(written || !told, "an entry of {body:?}");
+            }
+        }
+        found.insert(key.clone(), records);
+    }
+    found
+}
+
+/// The fixture holds this record.
+fn is_written(key: &StreamKey, offset: u64, record: &[u8]) {
+    let text = match (key.name.as_str(), offset) {
+        ("slow", 0) => "first".to_owned(),
+        ("slow", 1) => "second".to_owned(),
+        ("slow", 2..=40) => {
+            let length = offset as usize * 3 % 70;
+            format!("record {offset} {}", "abcdefghij".repeat(length))
+        }
+        ("fast", 0..38) => "f".repeat(1500),
+        ("gone", 0) => "deleted later".to_owned(),
+        _ => panic!("nothing was written at {offset} of {key:?}"),
+    };
+    assert_eq!(String::from_utf8_lossy(record), text, "at {offset} of {key:?}");
+}
