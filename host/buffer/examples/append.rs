@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = Path::new(&dir);
     let (journal, _) = Journal::open(dir, Options::default())?;
     let key = StreamKey { tenant: "bench".into(), name: "bench".into() };
-    let stream = journal.stream(&key, StreamOptions { max_bytes: 8 << 30 }).await?;
+    let stream = journal.stream(&key, StreamOptions { max_bytes: 8 << 30, retention: None }).await?;
     for (size, rounds) in [(200usize, 500usize), (64 << 10, 300), (1 << 20, 120)] {
         let probe = std::fs::File::create(dir.join("probe"))?;
         let payload = bytes::Bytes::from(vec![b'x'; size]);

@@ -9,8 +9,8 @@
 //! where its own position field equals the place where it was found, and its journal id is that of the
 //! directory. `spare-*` files hold nothing; `*.tmp` files are unfinished.
 //!
-//! `DATA/segments/NNNNNNNN.wms`: segments: frames of records and entries that streams still needed when the journal
-//! grew too long, copied verbatim out of the oldest journal files, which were then freed, one behind the other with
+//! `DATA/segments/NNNNNNNN.wms`: segments: frames of records and entries that streams still needed or kept as history
+//! when the journal grew too long, copied verbatim out of the oldest journal files, which were then freed, one behind the other with
 //! growing positions. Numbers say nothing. Small or sparse segments are copied together into new ones. A frame
 //! that is in two files (the program ended before the older was freed) is the same in both. Everything in a
 //! segment was durable; frames of unknown streams belong to deleted ones. Ranges of zeros are to be passed over.
@@ -83,7 +83,8 @@
 //! - 3 records.
 //! - 4 outcome, 6 mark: content opaque; base..until is the input range.
 //! - 5 checkpoint: content opaque; the stream's records before `base` and its entries before journal
-//!   position `until` are needed no more.
+//!   position `until` are needed no more. Such records may be there all the same: as history, with gaps, or because
+//!   their file is not freed yet.
 //! - 7 stream deleted: empty.
 //! - 8 snapshot of one stream: what all files before say of it, but for its records and entries: u32 length +
 //!   tenant, u32 length + name, u64 end of the durable records, u64 next offset, u32 number of sources, each u32 length + name, u32 partition,

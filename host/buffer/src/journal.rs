@@ -121,6 +121,8 @@ pub struct Stats {
     pub journal_bytes: u64,
     pub segment_bytes: u64,
     pub buffered_bytes: u64,
+    /// Kept although no checkpoint needs it.
+    pub retained_bytes: u64,
     pub cached_bytes: u64,
 }
 
@@ -226,6 +228,16 @@ impl Journal {
             }
         };
         core.max_bytes.store(options.max_bytes, Ordering::Relaxed);
+        let let_go = {
+            let mut state = self.shared.state();
+            state.streams.get_mut(&core.id).is_some_and(|stream| {
+                stream.retention = options.retention;
+                stream.trim(i64::MIN)
+            })
+        };
+        if let_go {
+            self.shared.queue.poke();
+        }
         Ok(Stream::new(Arc::clone(&self.shared), core))
     }
 
@@ -253,6 +265,7 @@ impl Journal {
             journal_bytes: state.journal_bytes(),
             segment_bytes: state.segment_bytes(),
             buffered_bytes: get(&self.shared.buffered),
+            retained_bytes: state.streams.values().map(|stream| get(&stream.core.retained)).sum(),
             cached_bytes: state.cache.bytes,
         }
     }

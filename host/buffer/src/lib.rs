@@ -12,7 +12,8 @@
 //!
 //! Disk use is bounded: what slow streams still need of the oldest journal files moves to segments (`segment`,
 //! `mover`), so that the journal stays near `max_journal_bytes` and segments below about twice what
-//! `max_total_bytes` lets in. Entries are never refused for want of room, and count too.
+//! `max_total_bytes` lets in. Entries are never refused for want of room, and count too. History (`retention`) has bounds
+//! of its own.
 
 mod disk;
 mod error;
@@ -25,6 +26,7 @@ mod producers;
 mod queue;
 mod records;
 mod recovery;
+mod retention;
 mod scan;
 mod segment;
 mod snapshot;
@@ -40,4 +42,5 @@ pub use error::{AppendError, OpenError, ReadError, StreamError};
 pub use frame::Frame;
 pub use journal::{Corrupt, Damage, Durability, Journal, Options, Recovery, Stats, Torn};
 pub use records::{Cells, Numbered, Producer, Receipt, Records, SourcePosition};
+pub use retention::{History, Retention};
 pub use stream::{Entry, EntryKind, Frames, Pending, Position, Stream, StreamKey, StreamOptions};

@@ -473,6 +473,12 @@ impl Pass<'_> {
                 frame.store.live.fetch_add(u64::from(frame.len), Ordering::Relaxed);
             }
             stream.core.buffered.store(charge, Ordering::Relaxed);
+            let mut retained = 0;
+            for frame in &stream.retained {
+                retained += frame.charge();
+                frame.store.live.fetch_add(u64::from(frame.len), Ordering::Relaxed);
+            }
+            stream.core.retained.store(retained, Ordering::Relaxed);
             stream.core.durable_end.send_replace(stream.end);
             recovery.streams.push(stream.core.key.clone());
         }
@@ -518,7 +524,8 @@ impl Pass<'_> {
                 }
                 continue;
             };
-            for frame in stream.records.drain(..).chain(stream.entries.drain(..)) {
+            let known = stream.retained.drain(..).chain(stream.records.drain(..));
+            for frame in known.chain(stream.entries.drain(..)) {
                 frames.entry(frame.position).or_insert(frame);
             }
             for frame in frames.into_values() {
@@ -531,7 +538,7 @@ impl Pass<'_> {
                     _ => stream.entries.push_back(frame),
                 }
             }
-            stream.release(|_| {});
+            stream.release(|_, _| {});
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Segments: frames that slow streams still need, copied out of the oldest journal files so that these can be
+//! Segments: frames that slow streams still need or that are kept as history, copied out of the oldest journal files so that these can be
 //! freed. One round of copying, and reading a segment at open.
 //!
 //! A segment is complete and synced before it gets its name, and what it was copied from is freed only after
 //! that. The writer frees files; nothing here removes more than an unfinished copy.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::Path;
@@ -76,7 +77,7 @@ fn choose(shared: &Shared, state: &State) -> Vec<Source> {
 fn needed(state: &State, sources: &[Source]) -> Vec<(u32, FrameRef)> {
     let mut frames = Vec::new();
     for (id, stream) in &state.streams {
-        for queue in [&stream.records, &stream.entries] {
+        for queue in [&stream.retained, &stream.records, &stream.entries] {
             for source in sources {
                 let first = queue.partition_point(|frame| frame.position < source.store.start);
                 let range = queue.range(first..).take_while(|frame| frame.position < source.until);
@@ -148,8 +149,15 @@ fn replace(
     place: Option<u64>,
 ) {
     let Some(stream) = state.streams.get_mut(&id) else { return };
-    let queue = if old.kind == Kind::Records { &mut stream.records } else { &mut stream.entries };
-    let Ok(index) = queue.binary_search_by_key(&old.position, |frame| frame.position) else { return };
+    let is_in =
+        |queue: &VecDeque<FrameRef>| queue.binary_search_by_key(&old.position, |frame| frame.position);
+    let retained = is_in(&stream.retained);
+    let queue = match old.kind {
+        Kind::Records if retained.is_ok() => &mut stream.retained,
+        Kind::Records => &mut stream.records,
+        _ => &mut stream.entries,
+    };
+    let Ok(index) = is_in(queue) else { return };
     match (queue.get_mut(index), place) {
         (Some(frame), Some(at)) => {
             frame.at = at;
@@ -160,7 +168,12 @@ fn replace(
         (_, None) => {
             queue.remove(index);
             let core = Arc::clone(&stream.core);
-            shared.forget(&mut state.cache, &core, old);
+            if retained.is_ok() {
+                core.retained.fetch_sub(old.charge(), Ordering::Relaxed);
+                old.store.live.fetch_sub(u64::from(old.len), Ordering::Relaxed);
+            } else {
+                shared.forget(&mut state.cache, &core, old);
+            }
         }
         (None, _) => {}
     }

@@ -20,6 +20,7 @@ use crate::mover::Mover;
 use crate::producers::Producers;
 use crate::queue::Queue;
 use crate::records::{Numbered, Receipt};
+use crate::retention::Retention;
 use crate::stream::StreamKey;
 
 /// A journal or segment file. Every reference into it is an `Arc`, so it is free when only its list holds it.
@@ -99,6 +100,8 @@ pub(crate) struct StreamCore {
     pub(crate) incarnation: [u8; 16],
     pub(crate) durable_end: watch::Sender<u64>,
     pub(crate) buffered: AtomicU64,
+    /// Charges of the frames that are kept although the checkpoint needs them no more.
+    pub(crate) retained: AtomicU64,
     pub(crate) max_bytes: AtomicU64,
     pub(crate) deleted: AtomicBool,
 }
@@ -111,6 +114,7 @@ impl StreamCore {
             incarnation,
             durable_end: watch::Sender::new(next_offset),
             buffered: AtomicU64::new(0),
+            retained: AtomicU64::new(0),
             max_bytes: AtomicU64::new(u64::MAX),
             deleted: AtomicBool::new(false),
         }
@@ -137,8 +141,19 @@ pub(crate) struct StreamState {
     pub(crate) last_arrival: i64,
     pub(crate) sources: BTreeMap<(String, u32), Vec<u8>>,
     pub(crate) producers: Producers,
+    /// Records that the checkpoint needs no more and that are kept all the same; all before those of `records`.
+    pub(crate) retained: VecDeque<FrameRef>,
+    /// What of them is kept: everything until somebody who knows asks for the stream.
+    pub(crate) retention: Option<Retention>,
     pub(crate) records: VecDeque<FrameRef>,
     pub(crate) entries: VecDeque<FrameRef>,
+}
+
+/// What becomes of a frame that a checkpoint releases.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Released {
+    Freed,
+    Retained,
 }
 
 impl StreamState {
@@ -153,6 +168,8 @@ impl StreamState {
             last_arrival: i64::MIN,
             sources: BTreeMap::new(),
             producers: Producers::default(),
+            retained: VecDeque::new(),
+            retention: Some(Retention::ALL),
             records: VecDeque::new(),
             entries: VecDeque::new(),
         }
@@ -187,7 +204,7 @@ impl StreamState {
             }
             _ => self.entries.push_back(frame),
         }
-        self.release(|_| {});
+        self.release(|_, _| {});
     }
 
     /// Takes in a frame that has become durable.
@@ -199,14 +216,35 @@ impl StreamState {
         }
     }
 
-    /// Drops what a checkpoint released; calls `freed` for each frame.
-    pub(crate) fn release(&mut self, mut freed: impl FnMut(&FrameRef)) {
+    /// Drops what a checkpoint released, or keeps it as history; calls `released` for each frame.
+    pub(crate) fn release(&mut self, mut released: impl FnMut(&FrameRef, Released)) {
         while let Some(frame) = self.records.pop_front_if(|frame| frame.until <= self.records_from) {
-            freed(&frame);
+            if self.retention.is_some() {
+                released(&frame, Released::Retained);
+                self.retained.push_back(frame);
+            } else {
+                released(&frame, Released::Freed);
+            }
         }
         while let Some(frame) = self.entries.pop_front_if(|frame| frame.position < self.entries_from) {
-            freed(&frame);
+            released(&frame, Released::Freed);
         }
+    }
+
+    /// Drops the oldest history until the rest is within its bounds and not from before `oldest`; true if anything was.
+    pub(crate) fn trim(&mut self, oldest: i64) -> bool {
+        let most = self.retention.map_or(0, |retention| retention.bytes);
+        let core = &self.core;
+        let mut any = false;
+        while let Some(frame) = self
+            .retained
+            .pop_front_if(|frame| frame.arrival < oldest || core.retained.load(Ordering::Relaxed) > most)
+        {
+            core.retained.fetch_sub(frame.charge(), Ordering::Relaxed);
+            frame.store.live.fetch_sub(u64::from(frame.len), Ordering::Relaxed);
+            any = true;
+        }
+        any
     }
 }
 
@@ -347,6 +385,19 @@ impl Shared {
     pub(crate) fn discharge(&self, core: &StreamCore, bytes: u64) {
         core.buffered.fetch_sub(bytes, Ordering::Relaxed);
         self.buffered.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// A durable frame that its stream's checkpoint has released.
+    pub(crate) fn released(&self, cache: &mut Cache, core: &StreamCore, frame: &FrameRef, what: Released) {
+        match what {
+            Released::Freed => self.forget(cache, core, frame),
+            Released::Retained => {
+                // The cache is for what is about to be read.
+                cache.remove(frame.position);
+                self.discharge(core, frame.charge());
+                core.retained.fetch_add(frame.charge(), Ordering::Relaxed);
+            }
+        }
     }
 
     /// A durable frame that is needed no more, and was taken off its stream's list.

@@ -18,6 +18,7 @@ use crate::limits;
 use crate::producers::Judgement;
 use crate::queue::{Charge, Item, Work};
 use crate::records::{Receipt, Records};
+use crate::retention::Retention;
 use crate::state::{FrameRef, Shared, StreamCore, charge_of};
 
 /// A stream's name inside its tenant.
@@ -31,6 +32,8 @@ pub struct StreamKey {
 pub struct StreamOptions {
     /// Most buffered bytes (frames as on disk, each counted as at least 2 KiB).
     pub max_bytes: u64,
+    /// What is kept of records that the checkpoint needs no more; `None`: nothing.
+    pub retention: Option<Retention>,
 }
 
 /// A place in the journal; grows with time, never reused for something else that was acknowledged.
@@ -78,9 +81,12 @@ impl Pending {
 /// A handle; cheap to clone.
 #[derive(Clone)]
 pub struct Stream {
-    shared: Arc<Shared>,
-    core: Arc<StreamCore>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) core: Arc<StreamCore>,
 }
+
+/// A frame to read, and the frame itself if it is in memory.
+pub(crate) type Picked = (FrameRef, Option<Arc<Frame>>);
 
 /// Queues a frame that counts against no bound, and waits until it is durable.
 pub(crate) async fn send(
@@ -310,7 +316,7 @@ impl Stream {
     /// The same without waiting: empty if there is nothing. At least one frame, then up to `max_bytes`.
     pub fn try_frames(&self, from_offset: u64, max_bytes: usize) -> Result<Frames, ReadError> {
         let mut picked = Vec::new();
-        let (mut expected, stop) = {
+        let (expected, stop) = {
             let state = self.shared.state();
             let stream = state.streams.get(&self.core.id).ok_or(ReadError::Deleted)?;
             let first = stream.records.partition_point(|frame| frame.until <= from_offset);
@@ -326,6 +332,12 @@ impl Stream {
             }
             (from_offset.max(stream.records_from), stop)
         };
+        self.read(picked, expected, stop)
+    }
+
+    /// Reads these frames, and says what is lost of the offsets from `expected` to `stop`.
+    pub(crate) fn read(&self, picked: Vec<Picked>, expected: u64, stop: u64) -> Result<Frames, ReadError> {
+        let mut expected = expected;
         let mut found = Frames::default();
         let mut frames = Vec::with_capacity(picked.len());
         let mut lose = |lost: Range<u64>| {

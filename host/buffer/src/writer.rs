@@ -406,7 +406,8 @@ impl Writer {
                                 stream.records_from = stream.records_from.max(header.base);
                                 stream.entries_from = stream.entries_from.max(header.until);
                                 let cache = &mut state.cache;
-                                stream.release(|frame| self.shared.forget(cache, core, frame));
+                                stream.release(|frame, what| self.shared.released(cache, core, frame, what));
+                                stream.trim(i64::MIN);
                             }
                             Work::Create | Work::Delete | Work::Close => {}
                         }
@@ -446,11 +447,13 @@ impl Writer {
     }
 
     fn remove(&self, state: &mut State, id: u32) {
-        if let Some(stream) = state.streams.remove(&id) {
+        if let Some(mut stream) = state.streams.remove(&id) {
             state.names.remove(&stream.core.key);
             for frame in stream.records.iter().chain(&stream.entries) {
                 self.shared.forget(&mut state.cache, &stream.core, frame);
             }
+            stream.retention = None;
+            stream.trim(i64::MAX);
             stream.core.deleted.store(true, Ordering::Release);
             stream.core.wake();
         }

@@ -29,7 +29,7 @@ fn key(name: &str) -> StreamKey {
 }
 
 async fn stream(journal: &Journal, name: &str) -> Stream {
-    journal.stream(&key(name), StreamOptions { max_bytes: 1 << 30 }).await.unwrap()
+    journal.stream(&key(name), StreamOptions { max_bytes: 1 << 30, retention: None }).await.unwrap()
 }
 
 fn cells(rows: [&str; 2]) -> Cells {

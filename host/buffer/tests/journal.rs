@@ -21,7 +21,7 @@ fn options() -> Options {
 async fn open(dir: &Path) -> (Journal, Recovery, Stream) {
     let (journal, recovery) = Journal::open(dir, options()).unwrap();
     let key = StreamKey { tenant: "default".into(), name: "access".into() };
-    let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30 }).await.unwrap();
+    let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30, retention: None }).await.unwrap();
     (journal, recovery, stream)
 }
 
@@ -180,7 +180,7 @@ async fn stream_at_its_bound_refuses_until_records_are_released() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _, _) = open(dir.path()).await;
     let key = StreamKey { tenant: "t".into(), name: "small".into() };
-    let stream = journal.stream(&key, StreamOptions { max_bytes: 4096 }).await.unwrap();
+    let stream = journal.stream(&key, StreamOptions { max_bytes: 4096, retention: None }).await.unwrap();
     put(&stream, "a").await;
     put(&stream, "b").await;
     assert!(matches!(stream.append(Records::one("c", 1)).await, Err(AppendError::StreamFull { .. })));

@@ -24,7 +24,7 @@ async fn open(dir: &Path) -> (Journal, Recovery, Stream) {
 async fn open_with(dir: &Path, options: Options) -> (Journal, Recovery, Stream) {
     let (journal, recovery) = Journal::open(dir, options).unwrap();
     let key = StreamKey { tenant: "default".into(), name: "access".into() };
-    let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30 }).await.unwrap();
+    let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30, retention: None }).await.unwrap();
     (journal, recovery, stream)
 }
 

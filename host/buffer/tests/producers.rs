@@ -24,7 +24,7 @@ fn try_open(disk: &FaultyDisk) -> Result<(Journal, Stream), AppendError> {
     };
     assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
     let key = StreamKey { tenant: "t".into(), name: "s".into() };
-    let stream = journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 20 }));
+    let stream = journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 20, retention: None }));
     match stream {
         Ok(stream) => Ok((journal, stream)),
         Err(_) if disk.is_off() => Err(AppendError::Closed),
@@ -121,7 +121,7 @@ fn request_whose_frame_was_freed_is_still_known_after_many_restarts() {
     // A new stream of this name knows nobody.
     let key = stream.key().clone();
     journal.drive(stream.delete()).unwrap();
-    let stream = journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 20 })).unwrap();
+    let stream = journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 20, retention: None })).unwrap();
     assert!(!send(&journal, &stream, request("p", 1, "first")).unwrap().duplicate);
 }
 
@@ -204,7 +204,7 @@ fn stored_request_is_answered_while_the_stream_is_full_and_the_disk_too() {
     // What was refused was not stored, and may come again.
     disk.set_capacity(u64::MAX);
     assert!(!send(&journal, &stream, request("p", sequence, &"x".repeat(3000))).unwrap().duplicate);
-    let full = journal.drive(journal.stream(stream.key(), StreamOptions { max_bytes: 1 })).unwrap();
+    let full = journal.drive(journal.stream(stream.key(), StreamOptions { max_bytes: 1, retention: None })).unwrap();
     assert!(matches!(
         send(&journal, &full, request("p", sequence + 1, "b")),
         Err(AppendError::StreamFull { .. })

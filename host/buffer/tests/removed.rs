@@ -16,7 +16,7 @@ async fn open_as(dir: &Path, durability: Durability) -> (Journal, Recovery, Stre
     let options = Options { file_bytes: FILE, max_journal_bytes: 1 << 30, durability, ..Options::default() };
     let (journal, recovery) = Journal::open(dir, options).unwrap();
     let key = StreamKey { tenant: "t".into(), name: "s".into() };
-    let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30 }).await.unwrap();
+    let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30, retention: None }).await.unwrap();
     (journal, recovery, stream)
 }
 
@@ -179,7 +179,7 @@ async fn segment_missing_at_open_is_reported_as_lost_offsets_and_the_rest_is_rea
     let key = StreamKey { tenant: "t".into(), name: "s".into() };
     {
         let (journal, _) = Journal::open(dir.path(), options.clone()).unwrap();
-        let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30 }).await.unwrap();
+        let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30, retention: None }).await.unwrap();
         for n in 0..100 {
             put(&stream, &text(n)).await.unwrap();
         }
@@ -193,7 +193,7 @@ async fn segment_missing_at_open_is_reported_as_lost_offsets_and_the_rest_is_rea
         bytes.windows(text.len()).any(|window| window == text.as_bytes())
     };
     let (_journal, recovery) = Journal::open(dir.path(), options).unwrap();
-    let stream = _journal.stream(&key, StreamOptions { max_bytes: 1 << 30 }).await.unwrap();
+    let stream = _journal.stream(&key, StreamOptions { max_bytes: 1 << 30, retention: None }).await.unwrap();
     let lost: Vec<u64> = recovery.lost.iter().flat_map(|(_, range)| range.clone()).collect();
     // A frame may be in the journal still, if its file was not freed yet.
     assert!(lost.len() > 3 && lost.iter().all(has), "{lost:?}");

@@ -17,7 +17,7 @@ async fn open(dir: &Path, max_journal_bytes: u64) -> (Journal, Recovery, Stream,
         Options { file_bytes: FILE, max_journal_bytes, memory_bytes: 1 << 12, ..Options::default() };
     let (journal, recovery) = Journal::open(dir, options).unwrap();
     let stream = |name: &str| StreamKey { tenant: "t".into(), name: name.into() };
-    let room = StreamOptions { max_bytes: 1 << 30 };
+    let room = StreamOptions { max_bytes: 1 << 30, retention: None };
     let slow = journal.stream(&stream("slow"), room).await.unwrap();
     let fast = journal.stream(&stream("fast"), room).await.unwrap();
     (journal, recovery, slow, fast)

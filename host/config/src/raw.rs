@@ -95,6 +95,12 @@ mod default {
     pub(super) fn max_failed_percent() -> u32 {
         5
     }
+    pub(super) fn retention_age() -> Span {
+        seconds(7 * 24 * 3600)
+    }
+    pub(super) fn retention_size() -> Size {
+        Size(10 << 30)
+    }
     pub(super) fn timeout() -> Span {
         seconds(30)
     }
@@ -215,6 +221,8 @@ pub(crate) struct Stream {
     /// How dead letters are kept: records that could not be transformed, encoded or delivered.
     #[serde(default)]
     pub(crate) dead_letters: DeadLetters,
+    /// Keeps delivered records for `wasmill replay` until the first of its bounds is reached. By default nothing is kept.
+    pub(crate) retention: Option<Retention>,
     /// Plugins that the records pass, in this order.
     #[serde(default)]
     #[schemars(with = "Vec<Transform>")]
@@ -238,6 +246,25 @@ pub(crate) struct DeadLetters {
 impl Default for DeadLetters {
     fn default() -> DeadLetters {
         DeadLetters { max_bytes: Size(1 << 30), max_age: None }
+    }
+}
+
+/// How long delivered records are kept for `wasmill replay`; whichever bound is reached first counts.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "retention")]
+pub(crate) struct Retention {
+    /// Since they arrived.
+    #[schemars(extend("default" = default::retention_age()))]
+    pub(crate) age: Span,
+    /// Most bytes on disk, besides what waits (`max_bytes`); the oldest go first.
+    #[schemars(extend("default" = default::retention_size()))]
+    pub(crate) size: Size,
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        Retention { age: default::retention_age(), size: default::retention_size() }
     }
 }
 

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -18,12 +19,14 @@ use crate::outputs;
 use crate::raw;
 use crate::secret::Secret;
 use crate::settings::{
-    Buffer, DeadLetters, Durability, FileSource, Http, Limits, Output, PluginRef, Source, SourceBuffer,
-    Start, Stream, TcpSource, Transform,
+    Buffer, DeadLetters, Durability, FileSource, Http, Limits, Output, PluginRef, Retention, Source,
+    SourceBuffer, Start, Stream, TcpSource, Transform,
 };
 use crate::structure::Bad;
 use crate::tree::{self, Aliases, Found};
 
+/// Longest age of history; arrivals are counted in 63 bits of nanoseconds.
+const RETENTION_AGE_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 /// Longest secret file, in bytes.
 const SECRET_MAX: u64 = 64 << 10;
 
@@ -271,6 +274,7 @@ impl Resolver<'_> {
             }
             index
         });
+        let retention = stream.retention.map(|retention| self.retention(&key, &retention));
         Stream {
             name,
             key,
@@ -278,9 +282,23 @@ impl Resolver<'_> {
             fallback,
             max_failed_percent: stream.max_failed_percent,
             dead_letters,
+            retention,
             transforms,
             outputs,
         }
+    }
+
+    fn retention(&mut self, key: &str, retention: &raw::Retention) -> Retention {
+        let age = retention.age.0;
+        if age < Duration::from_secs(1) || age > RETENTION_AGE_MAX {
+            let message = "\"age\" must be from 1s to 36500d; without \"retention\" nothing is kept";
+            self.problem(&format!("{key}.retention.age"), message);
+        }
+        if retention.size.0 < 1 << 20 {
+            let message = "\"size\" must be at least 1MiB; without \"retention\" nothing is kept";
+            self.problem(&format!("{key}.retention.size"), message);
+        }
+        Retention { age, size: retention.size.0 }
     }
 
     fn source(&mut self, key: &str, source: &raw::Source) -> Source {

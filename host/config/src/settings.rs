@@ -150,9 +150,19 @@ pub struct Stream {
     pub max_failed_percent: u32,
     /// How dead letters are kept.
     pub dead_letters: DeadLetters,
+    /// What is kept of delivered records; `None`: nothing.
+    pub retention: Option<Retention>,
     pub transforms: Vec<Transform>,
     /// Never empty; the first is the default.
     pub outputs: Vec<Output>,
+}
+
+/// How long delivered records are kept; whichever bound is reached first counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub age: Duration,
+    /// Bytes on disk.
+    pub size: u64,
 }
 
 /// Where a stream's records come from.

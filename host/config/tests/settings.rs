@@ -21,6 +21,7 @@ journal_file = "64MiB"
 [streams.access]
 source = { type = "file", paths = ["logs/*.log"], follow = true, from = "end", buffer = "forced" }
 fallback = "unrouted"
+retention = { age = "2d" }
 [[streams.access.transforms]]
 plugin = "parse"
 config = { format = "combined", "a.b" = [1, 2.5, true] }
@@ -72,6 +73,8 @@ fn full_configuration_resolves_defaults_and_paths() {
     assert_eq!(settings.http.max_records, 100_000);
     let access = &settings.streams[0];
     assert_eq!((access.name.as_str(), access.fallback), ("access", Some(1)));
+    let retention = access.retention.unwrap();
+    assert_eq!((retention.age, retention.size), (Duration::from_secs(172_800), 10 << 30));
     let Source::File(file) = &access.source else { panic!("{:?}", access.source) };
     assert_eq!(file.paths, ["/etc/wasmill/logs/*.log"]);
     assert_eq!(file.from, Start::End);

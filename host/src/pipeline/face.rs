@@ -116,6 +116,8 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
             "delivery": stream.dead_letters.delivery.get(),
         },
         "buffered_bytes": stream.buffered_bytes.get(),
+        "retained_bytes": stream.retained_bytes.get(),
+        "retained_seconds": stream.retained_age_s(now),
         "open_batches": stream.open_batches.get(),
         "freshness_seconds": stream.freshness_s(now),
         "batch_age_seconds": stream.batch_age_s(now),

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use wasmill_buffer::{Journal, StreamKey, StreamOptions};
+use wasmill_buffer::{Journal, Retention, StreamKey, StreamOptions};
 use wasmill_catalog::{Catalog, CatalogError, CatalogOptions};
 use wasmill_config::{self as config, Problem, Settings};
 use wasmill_deliver::SyncCount;
@@ -164,6 +164,12 @@ pub(crate) fn first_chains(
     if problems.is_empty() { Ok(chains) } else { Err(problems) }
 }
 
+/// What the buffer may take and keeps of a stream.
+pub(crate) fn stream_options(settings: &Settings, stream: &config::Stream) -> StreamOptions {
+    let retention = stream.retention.map(|kept| Retention { bytes: kept.size, age: kept.age });
+    StreamOptions { max_bytes: settings.buffer.max_bytes, retention }
+}
+
 /// What all streams share while they are opened.
 pub(crate) struct Opening<'a> {
     pub(crate) settings: &'a Settings,
@@ -187,7 +193,7 @@ impl Opening<'_> {
         let settings = self.settings;
         let name = || stream.name.clone();
         let key = StreamKey { tenant: TENANT.to_owned(), name: name() };
-        let options = StreamOptions { max_bytes: settings.buffer.max_bytes };
+        let options = stream_options(settings, stream);
         let buffer = self.journal.stream(&key, options).await;
         let buffer = buffer.map_err(|error| StartError::Stream { stream: name(), error })?;
         let mut opened = Vec::with_capacity(stream.outputs.len());

@@ -141,6 +141,10 @@ pub struct StreamStats {
     pub source: OnceLock<Arc<SourceStats>>,
     pub open_batches: Gauge,
     pub buffered_bytes: Gauge,
+    /// Of delivered records that are kept.
+    pub retained_bytes: Gauge,
+    /// Arrival of the oldest of them, 0 when there is none.
+    pub oldest_retained: AtomicI64,
     /// Bytes of records that were appended and have not come back from the transforms, counted from the start.
     pub backlog_bytes: AtomicI64,
     /// Arrival of the oldest record that is not delivered, 0 when there is none.
@@ -170,6 +174,11 @@ impl StreamStats {
     /// Seconds since the oldest record of an open batch arrived.
     pub fn batch_age_s(&self, now_ns: i64) -> f64 {
         age_s(self.oldest_open_batch.load(Ordering::Relaxed), now_ns)
+    }
+
+    /// Seconds since the oldest of the delivered records arrived that are kept.
+    pub fn retained_age_s(&self, now_ns: i64) -> f64 {
+        age_s(self.oldest_retained.load(Ordering::Relaxed), now_ns)
     }
 
     pub fn pause(&self, reason: Option<String>) {

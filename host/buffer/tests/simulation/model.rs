@@ -103,6 +103,31 @@ impl Told {
         assert!(stream.next_offset() >= self.end, "{} < {}", stream.next_offset(), self.end);
     }
 
+    /// Of history everything is there, or a part that is what it was, or nothing.
+    pub(crate) fn check_history(&self, stream: &Stream, kept: u8) {
+        let end = stream.durable_end();
+        let mut there = BTreeMap::new();
+        let mut at = 0;
+        while at < end {
+            let found = stream.read_history(at..end, 4000).unwrap();
+            assert!(found.lost.is_empty() || kept > 0, "lost {:?}", found.lost);
+            for frame in &found.frames {
+                assert!(frame.base_offset >= at, "{} before {at}", frame.base_offset);
+                for (row, bytes) in frame.records().enumerate() {
+                    there.insert(frame.base_offset + row as u64, String::from_utf8(bytes.to_vec()).unwrap());
+                }
+            }
+            assert!(found.next_offset > at, "{} at {at}", found.next_offset);
+            at = found.next_offset;
+        }
+        assert!(kept == 0 || stream.retained_bytes() <= 20_000);
+        assert!(kept < 2 || stream.retained_bytes() == 0);
+        for (offset, text) in &there {
+            assert_eq!(self.records.get(offset), Some(text), "record {offset} of history is another");
+        }
+        assert!(kept > 0 || there.len() == self.records.len(), "{} of {}", there.len(), self.records.len());
+    }
+
     fn check_entries(&mut self, stream: &Stream, point: &Point) {
         let there: BTreeMap<Position, String> = stream
             .entries()

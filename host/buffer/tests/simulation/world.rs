@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use wasmill_buffer::testing::FaultyDisk;
 use wasmill_buffer::{
-    AppendError, Durability, EntryKind, Journal, OpenError, Options, Records, SourcePosition, Stream,
-    StreamError, StreamKey, StreamOptions,
+    AppendError, Durability, EntryKind, Journal, OpenError, Options, Records, Retention, SourcePosition,
+    Stream, StreamError, StreamKey, StreamOptions,
 };
 
 use crate::model::{Point, Told, check_recovery};
@@ -47,6 +48,8 @@ struct World {
     next: u64,
     /// Acknowledged before it is synced: it survives the end of the process only, and that is all that happens.
     os: bool,
+    /// What is kept of history: 0 = all, 1 = some, 2 = nothing.
+    history: u8,
     outcome: Outcome,
 }
 
@@ -71,6 +74,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Outcome {
         requests: BTreeMap::new(),
         next: 0,
         os: seed % 5 == 4,
+        history: (seed % 3) as u8,
         outcome: Outcome::default(),
     };
     match plan {
@@ -110,6 +114,13 @@ impl World {
             Err(OpenError::Disk { .. }) if self.disk.is_off() => None,
             Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
         }
+    }
+
+    /// A third of the seeds keeps all history, another some.
+    fn options(&self) -> StreamOptions {
+        let bytes = [Some(u64::MAX), Some(20_000), None][usize::from(self.history)];
+        let retention = bytes.map(|bytes| Retention { bytes, age: Duration::MAX });
+        StreamOptions { max_bytes: 1 << 30, retention }
     }
 
     /// From open to crash, kill or close.
@@ -166,14 +177,16 @@ impl World {
     fn meet(&mut self, journal: &Journal) -> bool {
         let keys: Vec<StreamKey> = self.told.keys().cloned().collect();
         for key in keys {
-            let stream = match journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 30 })) {
+            let stream = match journal.drive(journal.stream(&key, self.options())) {
                 Ok(stream) => stream,
                 Err(error) => panic!("{key:?} is there, but {error}"),
             };
             if self.disk.is_off() {
                 return false;
             }
-            self.told.get_mut(&key).unwrap().settle(&stream);
+            let told = self.told.get_mut(&key).unwrap();
+            told.settle(&stream);
+            told.check_history(&stream, self.history);
             self.streams.insert(key, stream);
         }
         true
@@ -187,6 +200,7 @@ impl World {
         for (key, stream) in &self.streams {
             if let Some(told) = self.told.get_mut(key).filter(|told| !told.may_be_gone) {
                 told.check(stream);
+                told.check_history(stream, self.history);
             }
         }
     }
@@ -366,7 +380,7 @@ impl World {
         if self.told.contains_key(&key) {
             return;
         }
-        match journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 30 })) {
+        match journal.drive(journal.stream(&key, self.options())) {
             Ok(stream) => {
                 let told = Told { incarnation: Some(stream.incarnation()), ..Told::default() };
                 self.told.insert(key.clone(), told);

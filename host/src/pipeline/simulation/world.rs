@@ -245,7 +245,9 @@ impl World {
             Err(_) => return Ok(End::Crash),
         };
         let key = StreamKey { tenant: "default".to_owned(), name: "s".to_owned() };
-        let stream = match journal.drive(journal.stream(&key, StreamOptions { max_bytes: 2 << 20 })) {
+        let stream = match journal
+            .drive(journal.stream(&key, StreamOptions { max_bytes: 2 << 20, retention: None }))
+        {
             Ok(stream) => stream,
             Err(error) if last => return Err(format!("the last life cannot open its stream: {error:?}")),
             Err(_) => return Ok(End::Crash),

@@ -8,6 +8,7 @@ use wasmill_buffer::{AppendError, EntryKind, Position};
 
 use super::{CHECKPOINT_RIDES_MAX, EXPIRE_EVERY, LOOK_AFTER_EVERY, StreamError, StreamTask};
 use crate::pipeline::ledger::CheckpointBody;
+use crate::pipeline::stats::wall_clock_ns;
 
 impl StreamTask {
     /// The oldest outcome that is still needed.
@@ -31,6 +32,7 @@ impl StreamTask {
             return;
         }
         self.looked_after = now;
+        self.context.buffer.expire(wall_clock_ns());
         self.observe();
         self.expire_letters(now);
         let next = (self.committed, self.entries_needed_from());
@@ -119,6 +121,8 @@ impl StreamTask {
         stats.open_batches.set(self.open.len() as u64);
         stats.overflowed.set(self.open.overflowed);
         stats.buffered_bytes.set(self.context.buffer.buffered_bytes());
+        stats.retained_bytes.set(self.context.buffer.retained_bytes());
+        stats.oldest_retained.store(self.context.buffer.oldest_retained().unwrap_or(0), Ordering::Relaxed);
         let open = self.open.first_arrival();
         stats.oldest_open_batch.store(open.unwrap_or(0), Ordering::Relaxed);
         let unread = self.context.buffer.oldest_arrival(self.gathered);

@@ -128,6 +128,7 @@ impl Families {
             (StreamReloadsRefused, stream.reloads_refused.get()),
             (Paused, u64::from(stream.paused().is_some())),
             (BufferedBytes, stream.buffered_bytes.get()),
+            (RetainedBytes, stream.retained_bytes.get()),
             (OpenBatches, stream.open_batches.get()),
         ] {
             self.set(metric, labels, value);
@@ -139,6 +140,7 @@ impl Families {
             self.set(DeadLetters, &[labels[0], ("stage", stage)], counter.get());
         }
         self.set_float(BatchAge, labels, stream.batch_age_s(now_ns));
+        self.set_float(RetainedAge, labels, stream.retained_age_s(now_ns));
         self.set_float(Freshness, labels, stream.freshness_s(now_ns));
         if let Some(source) = stream.source.get() {
             self.set(SourceTooLong, labels, source.too_long());
@@ -234,6 +236,7 @@ impl Families {
             (JournalBytes, journal.journal_bytes),
             (JournalSegmentBytes, journal.segment_bytes),
             (JournalBuffered, journal.buffered_bytes),
+            (JournalRetained, journal.retained_bytes),
             (JournalCached, journal.cached_bytes),
         ] {
             self.set(metric, &[], value);

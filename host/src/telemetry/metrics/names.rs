@@ -70,6 +70,8 @@ table! {
     StreamReloadsRefused Counter "wasmill_stream_reloads_refused_total" "Times that a new version of a plugin was refused, or bad or missing at the start, and the one before went on."
     Paused Gauge "wasmill_stream_paused" "1 while the stream is paused."
     BufferedBytes Gauge "wasmill_stream_buffered_bytes" "Bytes of the stream that the buffer must keep."
+    RetainedBytes Gauge "wasmill_stream_retained_bytes" "Bytes of delivered records that are kept for a replay."
+    RetainedAge Gauge "wasmill_stream_retained_seconds" "Time since the oldest of these arrived, 0 without one."
     OpenBatches Gauge "wasmill_stream_open_batches" "Batches that are being gathered."
     BatchAge Gauge "wasmill_stream_batch_age_seconds" "Time since the oldest record of an open batch arrived, 0 without one."
     Freshness Gauge "wasmill_stream_freshness_seconds" "Time since the oldest record arrived that is not delivered, 0 without one."
@@ -122,6 +124,7 @@ table! {
     JournalBytes Gauge "wasmill_journal_bytes" "Bytes of the journal files."
     JournalSegmentBytes Gauge "wasmill_journal_segment_bytes" "Bytes of the streams' segments."
     JournalBuffered Gauge "wasmill_journal_buffered_bytes" "Bytes that the buffer must keep, of all streams."
+    JournalRetained Gauge "wasmill_journal_retained_bytes" "Bytes of delivered records that are kept for replays, of all streams, those included that no configuration has."
     JournalCached Gauge "wasmill_journal_cached_bytes" "Bytes of recent frames in memory."
     DestinationSyncs Counter "wasmill_destination_syncs_total" "Syncs of staged objects and of destination directories."
 
