@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use self::files::{Input, closed_at, file_start, in_order, number_of, read_from, was_used};
+use self::files::{Input, closed_at, file_start, in_order, is_ahead, number_of, read_from, was_used};
 use crate::disk::{Disk, read_full, write_full};
 use crate::error::OpenError;
 use crate::format::{Header, HeaderError, Kind, MAGIC};
@@ -123,6 +123,7 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
         pass.missing(&journal, end, behind - end);
         pass.found.end = behind;
     }
+    pass.spares()?;
     Ok(pass.finish())
 }
 
@@ -436,6 +437,19 @@ impl Pass<'_> {
     /// Who opens the journal says it to people.
     fn corrupt(&mut self, corrupt: Corrupt) {
         self.found.recovery.corrupt.push(corrupt);
+    }
+
+    /// Keeps only spares whose old content lies before the journal's end: any other would be read as what follows.
+    fn spares(&mut self) -> Result<(), OpenError> {
+        let doubtful = !self.found.recovery.corrupt.is_empty();
+        for spare in std::mem::take(&mut self.found.state.spares) {
+            if doubtful || is_ahead(spare.file.as_ref(), self.found.end) {
+                self.disk.remove(&spare.path).map_err(failed("remove", &spare.path))?;
+            } else {
+                self.found.state.spares.push_back(spare);
+            }
+        }
+        Ok(())
     }
 
     fn finish(mut self) -> Found {

@@ -241,3 +241,25 @@ async fn newest_file_cut_in_its_head_is_followed_by_one_that_is_read() {
         assert_eq!(all(&stream), ["first", "next"], "cut at {bytes}");
     }
 }
+
+#[tokio::test]
+async fn newest_file_made_a_spare_is_not_read_again_behind_what_is_written_over_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    put(&stream, "first").await;
+    drop(journal);
+    let (journal, _, stream) = open(dir.path()).await;
+    for text in ["second", "third", "fourth"] {
+        put(&stream, text).await;
+    }
+    drop(journal);
+    let spares = fs::read_dir(dir.path().join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    let is_spare = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("spare-");
+    spares.filter(is_spare).for_each(|spare| fs::remove_file(spare).unwrap());
+    fs::rename(files(dir.path()).last().unwrap(), dir.path().join("journal/spare-1")).unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    put(&stream, "other").await;
+    drop(journal);
+    let (_journal, _, stream) = open(dir.path()).await;
+    assert_eq!(all(&stream), ["first", "other"]);
+}

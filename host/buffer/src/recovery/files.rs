@@ -62,6 +62,12 @@ pub(super) fn was_used(file: &dyn DiskFile) -> bool {
     header.kind == Kind::FileStart && file_start(&header, &data).is_some_and(|start| start.number > 1)
 }
 
+/// Whether a spare begins with a frame of a place that the journal has not reached.
+pub(super) fn is_ahead(file: &dyn DiskFile, end: u64) -> bool {
+    let Ok(data) = read_from(file, limits::HEADER_BYTES_MAX as u64 * 2) else { return false };
+    Header::read(&data).is_ok_and(|header| header.position >= end)
+}
+
 /// The content of a file's first frame.
 pub(super) fn file_start(first: &Header, data: &Bytes) -> Option<FileStart> {
     let end = first.header_len() + usize::try_from(first.body_len).unwrap_or(0);
