@@ -81,7 +81,12 @@ pub(crate) fn stand_in(resolver: &Resolver<'_>, key: String, index: usize) -> Ou
         size: 1,
         interval: Duration::ZERO,
         max_partitions: 1,
-        retry: Retry { initial: Duration::ZERO, max: Duration::ZERO, give_up_after: Duration::ZERO },
+        retry: Retry {
+            initial: Duration::ZERO,
+            max: Duration::ZERO,
+            give_up_after: Duration::ZERO,
+            pause: false,
+        },
         key,
     }
 }
@@ -230,7 +235,12 @@ fn retry(resolver: &mut Resolver<'_>, key: &str, retry: &raw::Retry) -> Retry {
             format!("\"max\" ({}) is below \"initial\" ({})", retry.max, retry.initial),
         );
     }
-    Retry { initial: retry.initial.0, max: retry.max.0, give_up_after: retry.give_up_after.0 }
+    Retry {
+        initial: retry.initial.0,
+        max: retry.max.0,
+        give_up_after: retry.give_up_after.0,
+        pause: matches!(retry.then, raw::Then::Pause),
+    }
 }
 
 /// The obvious things about an object template.

@@ -570,10 +570,24 @@ pub(crate) struct Retry {
     /// Longest pause.
     #[schemars(extend("default" = default::retry_max()))]
     pub(crate) max: Span,
-    /// After this time a batch becomes a dead letter.
+    /// After this time a batch is given up.
     #[serde(rename = "for")]
     #[schemars(extend("default" = default::retry_for()))]
     pub(crate) give_up_after: Span,
+    /// What becomes of a batch that is given up or refused, and that no `fallback` took.
+    #[schemars(extend("default" = Then::default()))]
+    pub(crate) then: Then,
+}
+
+/// What becomes of a batch that is given up.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Then {
+    /// It becomes a dead letter, and the output goes on.
+    #[default]
+    DeadLetter,
+    /// It stays, and the output stops with an alarm until it can be delivered; pushes get 429 when the buffer is full.
+    Pause,
 }
 
 impl Default for Retry {
@@ -582,6 +596,7 @@ impl Default for Retry {
             initial: default::retry_initial(),
             max: default::retry_max(),
             give_up_after: default::retry_for(),
+            then: Then::default(),
         }
     }
 }

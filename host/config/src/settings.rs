@@ -301,8 +301,10 @@ pub struct Compression {
 pub struct Retry {
     pub initial: Duration,
     pub max: Duration,
-    /// After this long a batch becomes a dead letter.
+    /// After this long a batch is given up.
     pub give_up_after: Duration,
+    /// A batch that is given up stops its output instead of becoming a dead letter.
+    pub pause: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -36,7 +36,7 @@ format = "json-array"
 compression = "gzip"
 level = 9
 interval = "0s"
-retry = { initial = "100ms", for = "1h" }
+retry = { initial = "100ms", for = "1h", then = "pause" }
 [[streams.access.outputs]]
 name = "unrouted"
 type = "http"
@@ -89,7 +89,8 @@ fn full_configuration_resolves_defaults_and_paths() {
     let first = &access.outputs[0];
     assert_eq!((first.compression.codec, first.compression.level), (Codec::Gzip, 9));
     assert_eq!((first.format, first.interval, first.size), (Format::JsonArray, Duration::ZERO, 5 << 20));
-    assert_eq!(first.retry.give_up_after, Duration::from_secs(3600));
+    assert_eq!((first.retry.give_up_after, first.retry.pause), (Duration::from_secs(3600), true));
+    assert!(!access.outputs[1].retry.pause);
     let Destination::S3(s3) = &access.outputs[2].destination else { panic!() };
     assert_eq!(s3.prefix, "raw/");
     assert_eq!(access.outputs[2].compression.level, 3);

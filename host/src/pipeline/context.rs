@@ -27,6 +27,8 @@ pub(crate) struct Output {
     pub(crate) compression: Compression,
     pub(crate) seal: SealAt,
     pub(crate) retry: RetryPolicy,
+    /// A batch that is given up stops the output instead of becoming a dead letter.
+    pub(crate) pause: bool,
     /// Where its objects are made; on the destination's filesystem for a directory.
     pub(crate) staging: Arc<Staging>,
 }

@@ -2,7 +2,7 @@
 //!
 //! One task per output, so that an output that is down holds up nobody else. Batches of an ordered destination
 //! go one by one; others go several at a time, and what goes into a directory goes in groups that share its syncs.
-//! A batch that is given up goes to the fallback output, or becomes a dead letter with its object.
+//! A batch that is given up goes to the fallback output, becomes a dead letter with its object, or stops its output.
 //! The task never moves checkpoints: it reports each batch, and the stream does.
 
 use std::io;
@@ -32,8 +32,9 @@ const IN_FLIGHT_MAX: usize = 4;
 const GROUP_MAX: usize = 64;
 /// How long the search for unfinished uploads may take.
 const ORPHANS_WITHIN: Duration = Duration::from_secs(10);
-/// How long an output that is stopped waits before it looks again.
-const STOPPED_RETRY: Duration = Duration::from_secs(30);
+/// How long an output that is stopped waits before it looks again, where its longest pause is not shorter.
+const STOPPED_RETRY_MAX: Duration = Duration::from_secs(30);
+const STOPPED_RETRY_MIN: Duration = Duration::from_millis(10);
 
 /// What became of a batch.
 #[derive(Debug)]
@@ -190,6 +191,7 @@ async fn deliver(
     stop: &CancellationToken,
 ) -> Option<Finished> {
     let stats = &context.stats.outputs[number];
+    let look_again = context.outputs[number].retry.max.clamp(STOPPED_RETRY_MIN, STOPPED_RETRY_MAX);
     loop {
         let error = match try_output(context, number, &ready, stop).await {
             Ok(()) => {
@@ -213,7 +215,7 @@ async fn deliver(
             );
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(STOPPED_RETRY) => continue,
+                () = tokio::time::sleep(look_again) => continue,
                 () = stop.cancelled() => return None,
             }
         }
@@ -228,7 +230,7 @@ async fn deliver(
         }
         tokio::select! {
             biased;
-            () = tokio::time::sleep(STOPPED_RETRY) => {}
+            () = tokio::time::sleep(look_again) => {}
             () = stop.cancelled() => return None,
         }
     }
@@ -244,7 +246,7 @@ enum Elsewhere {
     Cancelled,
 }
 
-/// The fallback output, if there is one that takes it, else the dead letters.
+/// The fallback output, if there is one that takes it, else the dead letters, unless the output is to pause.
 async fn give_up(
     context: &Arc<StreamContext>,
     number: usize,
@@ -271,6 +273,15 @@ async fn give_up(
             Err(GaveUp::Cancelled) => return Elsewhere::Cancelled,
             Err(GaveUp::Expired { last: error, .. } | GaveUp::Refused(error)) => last = error,
         }
+    }
+    if output.pause {
+        context.stats.outputs[number].stopped.store(true, Ordering::Relaxed);
+        tracing::error!(
+            stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, error = %last,
+            detail = %last.detail, records = ready.sealed.records,
+            "output paused: a batch was given up; it stays and is tried again"
+        );
+        return Elsewhere::Refused;
     }
     match keep_as_dead_letter(context, output, ready, &last).await {
         Ok(()) => {

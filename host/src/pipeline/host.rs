@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use wasmill_buffer::{Damage, Durability, Journal, Options, Recovery};
 use wasmill_catalog::{Catalog, CatalogStats, PluginState};
 use wasmill_config::{self as config, Settings};
-use wasmill_deliver::SyncCount;
+use wasmill_deliver::{DeliverError, GaveUp, RetryPolicy, Retrying, SyncCount, with_retry};
 use wasmill_transform::Engine;
 
 use super::context::StreamContext;
@@ -512,19 +512,31 @@ impl Starting {
     }
 }
 
-/// Asks a destination what it can do, and says what the operator should know.
+/// Asks a destination what it can do until it answers, and says what the operator should know.
 async fn probe(context: Arc<StreamContext>, number: usize) {
     let output = &context.outputs[number];
-    match output.destination.probe().await {
+    let unanswered = |error: &DeliverError| {
+        tracing::warn!(
+            stream = %context.name, output = %output.name, %error, detail = %error.detail,
+            "destination cannot be probed now; deliveries will be tried all the same"
+        );
+    };
+    let on_retry = |retrying: Retrying<'_>| {
+        // The deliveries say the rest.
+        if retrying.failures == 1 {
+            unanswered(retrying.error);
+        }
+    };
+    let for_ever = RetryPolicy { for_: None, ..output.retry.clone() };
+    let ask = || output.destination.probe();
+    match with_retry(&for_ever, std::future::pending(), on_retry, ask).await {
         Ok(capabilities) => {
             for warning in capabilities.warnings {
                 tracing::warn!(stream = %context.name, output = %output.name, warning, "destination probed");
             }
         }
-        Err(error) => tracing::warn!(
-            stream = %context.name, output = %output.name, %error, detail = %error.detail,
-            "destination cannot be probed now; deliveries will be tried all the same"
-        ),
+        Err(GaveUp::Refused(error) | GaveUp::Expired { last: error, .. }) => unanswered(&error),
+        Err(GaveUp::Cancelled) => {}
     }
 }
 

@@ -133,6 +133,7 @@ pub(crate) async fn open(
             max: output.retry.max,
             for_: Some(output.retry.give_up_after),
         },
+        pause: output.retry.pause,
         staging: Arc::new(staging),
     })
 }

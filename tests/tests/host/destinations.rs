@@ -363,3 +363,52 @@ fn request_that_was_answered_is_not_sent_again_by_a_crash_much_later() {
     Running::start(&scratch.config(), COMPILER).drain();
     assert_eq!(receiver.received().len(), 1);
 }
+
+#[test]
+fn batch_that_is_given_up_stops_an_output_that_is_to_pause_until_it_is_delivered() {
+    // Given up because time is over, and because it is refused for good.
+    for status in [503, 400] {
+        let receiver = Receiver::start(&[], status);
+        let scratch = Scratch::new(&format!(
+            r#"
+            [streams.events]
+            source = {{ type = "http" }}
+            [[streams.events.outputs]]
+            type = "http"
+            url = "{}"
+            interval = "0s"
+            retry = {{ initial = "10ms", max = "50ms", for = "300ms", then = "pause" }}
+            [streams.calm]
+            source = {{ type = "http" }}
+            outputs = [{{ type = "directory", path = "out", interval = "0s" }}]
+            "#,
+            receiver.url()
+        ));
+        let host = Running::start(&scratch.config(), COMPILER);
+        host.push("events", &numbered(0, 10));
+        wait_until("the output stops", || host.state("events")["outputs"][0]["stopped"] == true);
+        for n in 1..10 {
+            host.push("events", &numbered(n * 10, 10));
+        }
+        host.push("calm", &numbered(0, 10));
+        let (stats, calm) = (host.stats("events"), host.stats("calm"));
+        wait_until("the other stream delivers", || calm.outputs[0].delivered.get() == 10);
+        // A crash changes nothing of it.
+        host.crash();
+        let host = Running::start(&scratch.config(), COMPILER);
+        wait_until("the output stops again", || host.state("events")["outputs"][0]["stopped"] == true);
+        assert_eq!((stats.outputs[0].delivered.get(), stats.outputs[0].delivery_failed.get()), (0, 0));
+        receiver.answer(200);
+        let stats = host.stats("events");
+        wait_until("everything is delivered", || stats.outputs[0].pending.get() == 0);
+        assert_eq!(host.state("events")["outputs"][0]["stopped"], false);
+        host.drain();
+        let taken = receiver.received().into_iter().filter(|request| request.status == 200);
+        let bodies: Vec<String> =
+            taken.map(|request| String::from_utf8(request.body.to_vec()).unwrap()).collect();
+        let found: Vec<u64> = bodies.concat().lines().map(|line| objects::number(line, "n")).collect();
+        assert_eq!(found, (0..100).collect::<Vec<_>>());
+        assert!(scratch.letters("events").is_empty());
+        assert!(objects::files(&scratch.path("data/spool")).is_empty());
+    }
+}

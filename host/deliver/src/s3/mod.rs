@@ -2,7 +2,7 @@
 //!
 //! Every object is created with `If-None-Match: *` and carries batch id, digest and record count as
 //! metadata. "Exists" is success only when what is there carries ours. Endpoints that ignore the
-//! condition are found by `probe`; with them each delivery looks before it writes. The SDK's own
+//! condition are found by `probe`; with them, and before it is known, each delivery looks before it writes. The SDK's own
 //! retries are off: `RetryPolicy` rules. Bodies travel as bytes in memory, one part at a time and a
 //! bounded number of parts at once, so that their signature covers them.
 //!
@@ -104,7 +104,8 @@ impl S3Config {
 /// Whether the endpoint honours `If-None-Match: *`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
-    /// Not asked yet, or it does.
+    /// Not known yet: the endpoint was down when it was asked.
+    Unknown,
     Honoured,
     /// It takes the header and writes all the same.
     Ignored,
@@ -119,8 +120,9 @@ struct ConditionCell(AtomicU8);
 impl ConditionCell {
     fn get(&self) -> Condition {
         match self.0.load(Ordering::Relaxed) {
-            0 => Condition::Honoured,
-            1 => Condition::Ignored,
+            0 => Condition::Unknown,
+            1 => Condition::Honoured,
+            2 => Condition::Ignored,
             _ => Condition::Refused,
         }
     }

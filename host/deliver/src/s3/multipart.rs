@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::answer::Refusal;
-use super::put::{Found, exists, look, metadata};
+use super::put::{Found, before_write, exists, look, metadata};
 use super::{Condition, PARTS_MAX, S3, body_mismatch};
 use crate::destination::body_error;
 use crate::fault::{DeliverError, Fault, Retry};
@@ -84,7 +84,7 @@ async fn fill_and_complete(s3: &S3, object: &Object<'_>, upload: &str) -> Result
     completed.sort_by_key(CompletedPart::part_number);
     loop {
         let condition = s3.complete_condition.get();
-        if condition != Condition::Honoured && look(s3, meta).await? == Found::Ours {
+        if before_write(s3, meta, condition).await? == Found::Ours {
             return Ok(Delivered::AlreadyOurs);
         }
         let conditional = condition != Condition::Refused;

@@ -17,16 +17,6 @@ use crate::fault::DeliverError;
 const PROBE_NAME: &str = ".wasmill-probe";
 
 pub(super) async fn probe(s3: &S3) -> Result<Capabilities, DeliverError> {
-    let head = s3.client.head_bucket().bucket(&s3.config.bucket).send().await;
-    match head.map_err(|error| s3.refusal("head bucket", error)) {
-        // Some policies let nobody ask; the writes below tell.
-        Ok(_) | Err(Refusal::NotImplemented) => {}
-        Err(Refusal::Missing) => {
-            let detail = format!("head bucket {}", s3.config.bucket);
-            return Err(DeliverError::later("the bucket does not exist", detail));
-        }
-        Err(refusal) => return Err(refusal.error("head bucket")),
-    }
     let key = s3.key(PROBE_NAME);
     let put = put_twice(s3, &key).await?;
     s3.put_condition.set(put);

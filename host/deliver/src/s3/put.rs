@@ -32,7 +32,7 @@ pub(super) async fn deliver(s3: &S3, object: &Object<'_>) -> Result<Delivered, D
     let body = bytes::Bytes::from(body);
     loop {
         let condition = s3.put_condition.get();
-        if condition != Condition::Honoured && look(s3, meta).await? == Found::Ours {
+        if before_write(s3, meta, condition).await? == Found::Ours {
             return Ok(Delivered::AlreadyOurs);
         }
         let conditional = condition != Condition::Refused;
@@ -54,6 +54,23 @@ pub(super) async fn deliver(s3: &S3, object: &Object<'_>) -> Result<Delivered, D
             Err(Refusal::NotImplemented) if conditional => s3.put_condition.set(Condition::Refused),
             Err(refusal) => return Err(refusal.error("put object")),
         }
+    }
+}
+
+/// The look before a write, where the endpoint may not look itself.
+pub(super) async fn before_write(
+    s3: &S3,
+    meta: &ObjectMeta,
+    condition: Condition,
+) -> Result<Found, DeliverError> {
+    match condition {
+        Condition::Honoured => Ok(Found::Nothing),
+        Condition::Ignored | Condition::Refused => look(s3, meta).await,
+        // Credentials that may only write cannot look; the condition may well be honoured.
+        Condition::Unknown => look(s3, meta).await.or_else(|error| match error.fault {
+            Fault::Foreign => Err(error),
+            _ => Ok(Found::Nothing),
+        }),
     }
 }
 

@@ -407,6 +407,7 @@ impl World {
                     inline_bytes_max: 300,
                 },
                 retry: RetryPolicy { initial: Duration::ZERO, max: Duration::ZERO, for_: None },
+                pause: false,
                 staging: Arc::new(staging.map_err(|(path, error)| format!("{}: {error}", path.display()))?),
             });
         }

@@ -92,7 +92,7 @@ table! {
     OutputRawBytes Counter "wasmill_output_raw_bytes_total" "Delivered bytes before compression."
     OutputBytes Counter "wasmill_output_bytes_total" "Delivered bytes."
     OutputRetries Counter "wasmill_output_retries_total" "Deliveries that were tried again."
-    OutputStopped Gauge "wasmill_output_stopped" "1 when the output has stopped and needs a human, for example because a foreign object has the name of one of ours."
+    OutputStopped Gauge "wasmill_output_stopped" "1 when the output has stopped and needs a human: a foreign object has the name of one of ours, or a batch was given up and the output is to pause."
 
     // A transform of a stream: labels `stream`, `transform`, `plugin`.
     TransformCalls Counter "wasmill_transform_calls_total" "Calls of the plugin, one per chunk."
