@@ -197,6 +197,55 @@ fn what_the_prose_names_is_there() {
     none("names without a thing", &wrong);
 }
 
+/// Names of the tests in a source.
+fn tests(text: &str) -> Vec<&str> {
+    let mut lines = text.lines().map(str::trim);
+    let mut found = Vec::new();
+    while let Some(line) = lines.next() {
+        if line == "#[test]" || line.starts_with("#[tokio::test") {
+            let function = lines.by_ref().find_map(|line| line.split_once("fn ").map(|(_, rest)| rest));
+            found.extend(function.and_then(|rest| rest.split(['(', '<']).next()));
+        }
+    }
+    found
+}
+
+/// The cells of the rows of all tables of a text.
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    let inside = text.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
+    inside.map(|row| row.split('|').map(str::trim).collect()).collect()
+}
+
+#[test]
+fn every_cell_of_the_fault_matrix_has_its_row_and_tests_that_are_there() {
+    let text = read(Path::new("docs/faults.md"));
+    let sources: Vec<String> = files(".rs").iter().map(|file| read(file)).collect();
+    let known: Vec<&str> = sources.iter().flat_map(|source| tests(source)).collect();
+    let (mut cells, mut told, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows(&text) {
+        match row.as_slice() {
+            [number, _, shown] if number.parse::<u32>().is_ok() => {
+                told.push((*number).to_owned());
+                let named: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+                if named.is_empty() && !["not yet", "nothing to show"].contains(shown) {
+                    wrong.push(format!("{number}: {shown:?} names no test"));
+                }
+                let missing = named.iter().filter(|name| !known.contains(name));
+                wrong.extend(missing.map(|name| format!("{number}: there is no test {name}")));
+            }
+            [_, stages @ ..] if stages.len() == 8 => {
+                let numbers = stages.iter().filter(|cell| cell.parse::<u32>().is_ok());
+                cells.extend(numbers.map(|cell| (*cell).to_owned()));
+            }
+            _ => {}
+        }
+    }
+    assert!(cells.len() > 50 && told.len() > 30, "the tables are not found");
+    wrong.extend(cells.iter().filter(|cell| !told.contains(cell)).map(|cell| format!("{cell} has no row")));
+    wrong.extend(told.iter().filter(|row| !cells.contains(row)).map(|row| format!("{row} has no cell")));
+    none("the fault matrix", &wrong);
+}
+
 #[test]
 fn rules_of_this_file_find_what_they_look_for() {
     assert_eq!(
@@ -208,5 +257,7 @@ fn rules_of_this_file_find_what_they_look_for() {
     );
     assert_eq!(crates("use wasmill_buffer::Journal; \"wasmill_stream_total\""), ["wasmill_buffer"]);
     assert_eq!(links("[a](b.md#c) [d](https://e) [f](#g)"), ["b.md"]);
+    assert_eq!(tests("#[test]\nfn a() {\n}\nfn b() {}\n#[tokio::test]\n    async fn c() {"), ["a", "c"]);
+    assert_eq!(rows("a\n| b | c |\n"), [["b", "c"]]);
     assert_eq!(paths("`host/src` and `cargo run` and `tests/*`"), ["host/src"]);
 }

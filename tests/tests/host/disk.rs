@@ -9,6 +9,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::running::{Running, numbered};
 use wasmill_tests::scratch::Scratch;
+use wasmill_tests::servers::Receiver;
 use wasmill_tests::wait::{wait_for, wait_until};
 use wasmill_tests::{client, objects};
 
@@ -41,6 +42,13 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Takes all that is left, down to the last block.
+fn fill(file: &mut File) {
+    for block in [1 << 20, 4096, 1] {
+        while file.write_all(&vec![0; block]).is_ok() {}
+    }
+}
+
 #[test]
 fn full_disk_answers_503_and_recovers_without_a_restart() {
     let scratch = Scratch::new(
@@ -69,13 +77,11 @@ fn full_disk_answers_503_and_recovers_without_a_restart() {
     assert_eq!(push().status, 200);
     let stats = host.stats("events");
     wait_until("the first records are delivered", || stats.outputs[0].delivered.get() == 1000);
-    // Somebody else takes all that is left, down to the last block.
+    // Somebody else takes all that is left.
     let filler = scratch.path("data/filler");
     let mut file = File::create(&filler).unwrap();
     let full = wait_for("the disk is full", || {
-        for block in [1 << 20, 4096, 1] {
-            while file.write_all(&vec![0; block]).is_ok() {}
-        }
+        fill(&mut file);
         let answer = push();
         (answer.status != 200).then_some(answer)
     });
@@ -111,9 +117,7 @@ fn full_destination_disk_is_waited_for_and_delivered_to_without_a_restart() {
     let stats = host.stats("events");
     let filler = scratch.out().join("filler");
     let mut file = File::create(&filler).unwrap();
-    for block in [1 << 20, 4096, 1] {
-        while file.write_all(&vec![0; block]).is_ok() {}
-    }
+    fill(&mut file);
     // Small objects, which outcomes carry, and one that has to be staged on the full disk itself.
     for n in 0..5 {
         host.push("events", &numbered(n * 10, 10));
@@ -128,6 +132,53 @@ fn full_destination_disk_is_waited_for_and_delivered_to_without_a_restart() {
     host.drain();
     assert_eq!(objects::numbers(&scratch.out(), "n"), (0..450).collect::<Vec<_>>());
     assert!(objects::staged(&scratch.out()).is_empty());
+}
+
+#[test]
+fn full_data_disk_holds_letters_and_requests_back_and_loses_neither() {
+    let receiver = Receiver::start(&[], 200);
+    let scratch = Scratch::new(&format!(
+        r#"
+        [streams.events]
+        source = {{ type = "http" }}
+        [[streams.events.outputs]]
+        type = "http"
+        url = "{}"
+        interval = "0s"
+        retry = {{ initial = "10ms", max = "50ms" }}
+        "#,
+        receiver.url()
+    ));
+    let Some(_disk) = SmallDisk::mount(&scratch.path("data"), 16 << 20) else { return };
+    let host = Running::start(&scratch.config(), COMPILER);
+    let stats = host.stats("events");
+    host.push("events", &numbered(0, 10));
+    wait_until("the first records are delivered", || stats.outputs[0].delivered.get() == 10);
+    let filler = scratch.path("data/filler");
+    let mut file = File::create(&filler).unwrap();
+    // The journal's files are there already and take some records and outcomes; a request's body and a letter are new
+    // files.
+    fill(&mut file);
+    host.push("events", &numbered(10, 10));
+    wait_until("deliveries fail", || stats.outputs[0].retries.get() > 3);
+    host.push("events", "this is no JSON");
+    wait_until("the letter waits", || stats.paused().is_some());
+    host.push("events", &numbered(20, 10));
+    assert!(scratch.letters("events").is_empty());
+    assert_eq!(stats.outputs[0].delivered.get(), 10);
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    wait_until("everything is delivered", || stats.outputs[0].delivered.get() == 30);
+    assert_eq!(stats.paused(), None);
+    host.drain();
+    let letters = scratch.letters("events");
+    let payloads: Vec<&str> = letters.iter().filter_map(|letter| letter["payload"].as_str()).collect();
+    assert_eq!(payloads, ["this is no JSON"]);
+    let received = receiver.received();
+    let text: String = received.iter().map(|request| String::from_utf8_lossy(&request.body)).collect();
+    let found: Vec<u64> = text.lines().map(|line| objects::number(line, "n")).collect();
+    assert_eq!(found, (0..30).collect::<Vec<_>>());
+    assert!(objects::files(&scratch.path("data/spool")).is_empty());
 }
 
 #[test]

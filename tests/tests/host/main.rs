@@ -10,14 +10,17 @@
 
 mod destinations;
 mod disk;
+mod http_faults;
 mod invariants;
 mod letters;
+mod memory;
 mod partitions;
 mod plugins;
 mod producers;
 mod program;
 mod replay;
 mod s3;
+mod s3_faults;
 mod sources;
 mod staging;
 mod start;

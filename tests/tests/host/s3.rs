@@ -14,7 +14,7 @@ use wasmill_tests::wait::wait_until;
 
 use crate::COMPILER;
 
-fn with_credentials(test: &str, body: impl FnOnce()) {
+pub(crate) fn with_credentials(test: &str, body: impl FnOnce()) {
     let variables = [
         ("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY),
         ("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY),
@@ -45,14 +45,14 @@ fn scratch(endpoint: &str, more: &str) -> Scratch {
 }
 
 /// Objects in the bucket; what the server keeps about them has names that begin with a dot.
-fn keys(bucket: &Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn keys(bucket: &Path) -> Vec<std::path::PathBuf> {
     let hidden = |file: &std::path::PathBuf| {
         file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
     };
     objects::files(bucket).into_iter().filter(|file| !hidden(file)).collect()
 }
 
-fn numbers(bucket: &Path) -> Vec<u64> {
+pub(crate) fn numbers(bucket: &Path) -> Vec<u64> {
     let mut found: Vec<u64> = keys(bucket)
         .iter()
         .flat_map(|file| {

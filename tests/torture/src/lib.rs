@@ -4,8 +4,8 @@
 //! - `record`: what a record asks for follows from the seed, so that anything that comes out can be checked byte for byte
 //! - `account`: what clients were told
 //! - `clients`, `plugins`, `weather`: what goes on all the time
-//! - `store`, `receiver` (on `serve`): the destinations
-//! - `moment`, `events`: when a life of the host ends
+//! - `receiver`, and the store of `wasmill_tests`: the destinations
+//! - `moment`: when a life of the host ends
 //! - `check`: what must hold in the end
 //!
 //! Choices follow from the seed; when things happen is up to threads, so a seed finds the same trouble often, not always.
@@ -13,15 +13,12 @@
 pub mod account;
 pub mod check;
 pub mod clients;
-pub mod events;
 pub mod moment;
 pub mod plugins;
 pub mod receiver;
 pub mod record;
 pub mod run;
 pub mod scene;
-pub mod serve;
-pub mod store;
 pub mod weather;
 
 pub use run::{Options, Report, run};

@@ -10,9 +10,9 @@ use anyhow::{Result, bail};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rustix::process::Signal;
+use wasmill_tests::events::{Event, Events};
 use wasmill_tests::program::Program;
 
-use crate::events::{Event, Events};
 use crate::scene::{FILES, LINES, PUSH, Scene};
 
 /// What does not come about by then is not waited for.

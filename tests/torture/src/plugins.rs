@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use wasmill_tests::events::{Event, Events};
 use wasmill_tests::guest::Guest;
 
-use crate::events::{Event, Events};
 use crate::record::{KEY_AT, OUTPUT_AT, VERDICT_AT};
 
 /// In the order of the chain.

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
 use tokio::runtime::Runtime;
+use wasmill_tests::events::{Event, Events};
+use wasmill_tests::serve::{self, Answer, Broken, Fault, answer};
 
-use crate::events::{Event, Events};
-use crate::serve::{self, Answer, Broken, answer};
-use crate::weather::{Fault, Weather};
+use crate::weather::Weather;
 
 /// Violations that are kept.
 const WRONG_MAX: usize = 20;
@@ -40,7 +40,7 @@ impl Shared {
     async fn serve(self: Arc<Shared>, request: Request<Incoming>) -> Result<Answer, Broken> {
         let fault = self.weather.draw();
         match fault {
-            Fault::Refused(status) => return Ok(answer(status, String::new())),
+            Fault::Refused(refusal) => return Ok(answer(refusal.status, String::new())),
             Fault::BrokenBefore => return Err(Broken),
             Fault::SlowBody(wait) => tokio::time::sleep(wait).await,
             _ => {}

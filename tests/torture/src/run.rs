@@ -15,18 +15,18 @@ use rand::rngs::SmallRng;
 use rustix::process::Signal;
 use serde_json::Value;
 use wasmill_tests::client;
+use wasmill_tests::events::{Event, Events};
 use wasmill_tests::program::Program;
 use wasmill_tests::servers::S3Server;
+use wasmill_tests::store::Store;
 
 use crate::account::Account;
 use crate::check::{self, Checker, Findings};
 use crate::clients::{Client, Pace};
-use crate::events::{Event, Events};
 use crate::moment::{self, Moment};
 use crate::plugins::Deployer;
 use crate::receiver::Receiver;
 use crate::scene::{FILES, LINES, PUSH, STREAMS, Scene};
-use crate::store::Store;
 use crate::weather::Weather;
 
 const PUSHERS: u8 = 4;
@@ -124,7 +124,8 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
     let events = Arc::new(Events::default());
     let weathers = [1, 2].map(|number| Arc::new(Weather::new(options.seed ^ number)));
     let [of_store, of_receiver] = &weathers;
-    let store = Store::start(&runtime, &scene.store(), of_store.clone(), events.clone())?;
+    let of_store = of_store.clone();
+    let store = Store::start(&runtime, &scene.store(), move |_| of_store.draw(), events.clone())?;
     let receiver = Receiver::start(&runtime, scene.received(), of_receiver.clone(), events.clone())?;
     scene.configure(store.address, receiver.address)?;
     let streams = std::iter::repeat_n(PUSH, PUSHERS.into())

@@ -6,26 +6,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-
-/// What happens to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    None,
-    /// Refused with this status before anything is done.
-    Refused(u16),
-    /// The connection breaks before the body is read.
-    BrokenBefore,
-    /// It breaks when the body has come, and nothing is done.
-    BrokenAfterBody,
-    /// Everything is done, and the answer never comes.
-    AnswerLost,
-    /// The body is read late.
-    SlowBody(Duration),
-    /// Everything is done, and the answer comes late.
-    SlowAnswer(Duration),
-    /// Of uploads: it is gone, as if somebody had aborted it.
-    UploadGone,
-}
+use wasmill_tests::serve::{Fault, Refusal};
 
 const CALM: u8 = 0;
 const STORM: u8 = 1;
@@ -63,13 +44,13 @@ impl Weather {
             _ => 60,
         };
         match rng.random_range(0..of) {
-            0..12 => Fault::Refused(503),
-            12..20 => Fault::Refused(500),
+            0..12 => Fault::Refused(Refusal::SLOW_DOWN),
+            12..20 => Fault::Refused(Refusal::INTERNAL),
             20..28 => Fault::BrokenBefore,
             28..36 => Fault::BrokenAfterBody,
             36..50 => Fault::AnswerLost,
-            50..60 => Fault::Refused(429),
-            _ if state == OUTAGE => Fault::Refused(503),
+            50..60 => Fault::Refused(Refusal { status: 429, ..Refusal::SLOW_DOWN }),
+            _ if state == OUTAGE => Fault::Refused(Refusal::SLOW_DOWN),
             60..75 => Fault::SlowBody(Duration::from_millis(rng.random_range(5..200))),
             75..90 => Fault::SlowAnswer(Duration::from_millis(rng.random_range(5..200))),
             90..100 => Fault::UploadGone,

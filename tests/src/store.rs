@@ -5,27 +5,28 @@
 //! It also knows which uploads are open, which the server cannot list.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::header::RETRY_AFTER;
 use hyper::{Method, Request};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::runtime::Runtime;
-use wasmill_tests::servers::S3Server;
 
 use crate::events::{Event, Events};
-use crate::serve::{self, Answer, Broken, answer};
-use crate::weather::{Fault, Weather};
+use crate::serve::{self, Answer, Broken, Fault, Refusal, answer};
+use crate::servers::S3Server;
 
 /// What a request wants, as far as faults and events tell requests apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Want {
+pub enum Want {
     Put,
     Create,
     Part(String),
@@ -67,17 +68,23 @@ struct Front {
     turn: tokio::sync::Mutex<()>,
     /// Open uploads and their keys.
     uploads: Mutex<BTreeMap<String, String>>,
-    weather: Arc<Weather>,
+    root: PathBuf,
+    fault: Box<dyn Fn(&Want) -> Fault + Send + Sync>,
     events: Arc<Events>,
 }
 
-fn error(status: u16, code: &str) -> Answer {
-    answer(
+fn error(refusal: Refusal) -> Answer {
+    let Refusal { status, code, after } = refusal;
+    let mut answer = answer(
         status,
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>as the test wants</Message></Error>"
         ),
-    )
+    );
+    if let Some(after) = after {
+        answer.headers_mut().insert(RETRY_AFTER, after.into());
+    }
+    answer
 }
 
 impl Front {
@@ -86,12 +93,15 @@ impl Front {
     }
 
     async fn serve(self: Arc<Front>, request: Request<Incoming>) -> Result<Answer, Broken> {
-        let fault = self.weather.draw();
         let want = Want::of(request.method(), request.uri().query().unwrap_or_default());
+        let fault = (self.fault)(&want);
         match fault {
-            Fault::Refused(503 | 429) => return Ok(error(503, "SlowDown")),
-            Fault::Refused(status) => return Ok(error(status, "InternalError")),
+            Fault::Refused(refusal) => return Ok(error(refusal)),
             Fault::BrokenBefore => return Err(Broken),
+            Fault::BrokenWithin => {
+                serve::piece(request.into_body()).await;
+                return Err(Broken);
+            }
             Fault::SlowBody(wait) => tokio::time::sleep(wait).await,
             _ => {}
         }
@@ -101,6 +111,13 @@ impl Front {
             (_, Fault::BrokenAfterBody) => return Err(Broken),
             (Want::Part(upload) | Want::Complete(upload), Fault::UploadGone) => {
                 self.uploads().remove(upload);
+            }
+            (Want::Put | Want::Complete(_), Fault::Overwrites) => {
+                let there = self.root.join(head.uri.path().trim_start_matches('/'));
+                match std::fs::remove_file(there) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(Broken),
+                    _ => {}
+                }
             }
             (Want::Put, _) => self.events.happened(Event::PutCame),
             (Want::Complete(_), _) => self.events.happened(Event::CompletionCame),
@@ -124,7 +141,7 @@ impl Front {
             return Ok(self.list_uploads(request.uri().query().unwrap_or_default()));
         }
         if want.upload().is_some_and(|upload| !self.uploads().contains_key(upload)) {
-            return Ok(error(404, "NoSuchUpload"));
+            return Ok(error(Refusal { status: 404, code: "NoSuchUpload", after: None }));
         }
         let key = request.uri().path().to_owned();
         let answer = self.service.call(request.map(s3s::Body::from)).await.map_err(|_no_answer| Broken)?;
@@ -181,11 +198,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Serves the buckets in `root`.
+    /// Serves the buckets in `root`; `fault` says what happens to a request.
     pub fn start(
         runtime: &Runtime,
         root: &Path,
-        weather: Arc<Weather>,
+        fault: impl Fn(&Want) -> Fault + Send + Sync + 'static,
         events: Arc<Events>,
     ) -> Result<Store> {
         let files =
@@ -196,7 +213,8 @@ impl Store {
             service: service.build(),
             turn: tokio::sync::Mutex::new(()),
             uploads: Mutex::default(),
-            weather,
+            root: root.to_owned(),
+            fault: Box::new(fault),
             events,
         });
         let served = Arc::clone(&front);
