@@ -470,7 +470,7 @@ impl Pass<'_> {
             stream.end = stream.end.max(spoken_of);
             stream.next_offset = stream.next_offset.max(stream.end);
             // What a snapshot let go of, with nothing of the stream behind it.
-            stream.release(|_| {});
+            stream.release(|_, _| {});
             let mut expected = stream.records_from;
             for frame in &stream.records {
                 if frame.after > expected {
