@@ -223,7 +223,7 @@ fn check(files: &Files, told: bool) {
 }
 
 fn stream(journal: &Journal, key: &StreamKey) -> Result<Stream, wasmill_buffer::StreamError> {
-    journal.drive(journal.stream(key, StreamOptions { max_bytes: 1 << 30 }))
+    journal.drive(journal.stream(key, StreamOptions { max_bytes: 1 << 30, retention: None }))
 }
 
 fn offsets(found: &Found) -> Vec<(&str, Vec<u64>)> {
