@@ -17,6 +17,7 @@ mod error;
 mod listen;
 mod producer;
 mod push;
+mod replays;
 #[cfg(test)]
 mod tests;
 
@@ -31,11 +32,12 @@ use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use wasmill_ingest::Append;
 
-use crate::pipeline::LettersError;
+use crate::pipeline::{HistoryError, LettersError};
 
 pub use dead_letters::LettersRequest;
 pub use error::ApiError;
 pub use listen::{ListenLimits, serve};
+pub use replays::ReplaysRequest;
 
 /// Bytes of request bodies that are in memory at a time, unless a single body may be longer.
 const BODIES_BYTES_MAX: u64 = 256 << 20;
@@ -56,6 +58,12 @@ pub trait Host: Send + Sync + 'static {
         stream: String,
         request: LettersRequest,
     ) -> impl Future<Output = Result<serde_json::Value, LettersError>> + Send;
+    /// A stream's replays, for the routes below `/v1/streams/{name}/replays`.
+    fn replays(
+        &self,
+        stream: String,
+        request: ReplaysRequest,
+    ) -> impl Future<Output = Result<serde_json::Value, HistoryError>> + Send;
     /// `Err` says what is not ready yet.
     fn ready(&self) -> Result<(), String>;
     /// Prometheus text.
@@ -98,6 +106,8 @@ pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits) -> Router {
             "/v1/streams/{name}/dead-letters/{number}",
             get(dead_letters::get::<H>).delete(dead_letters::remove_one::<H>),
         )
+        .route("/v1/streams/{name}/replays", post(replays::start::<H>).get(replays::list::<H>))
+        .route("/v1/streams/{name}/replays/{id}", get(replays::get::<H>).delete(replays::cancel::<H>))
         .route("/v1/streams", get(streams::<H>))
         .route("/v1/plugins", get(plugins::<H>))
         .route("/metrics", get(metrics::<H>))

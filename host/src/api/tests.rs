@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 
-use crate::pipeline::LettersError;
+use crate::pipeline::{HistoryError, LettersError};
 
-use super::{ApiLimits, Host, LettersRequest, ListenLimits, router, serve};
+use super::{ApiLimits, Host, LettersRequest, ListenLimits, ReplaysRequest, router, serve};
 
 #[derive(Default)]
 struct Fake {
@@ -68,6 +68,17 @@ impl Host for Program {
         match request {
             LettersRequest::Get(number) => Err(LettersError::NoLetter { stream, number }),
             LettersRequest::Replay { .. } => Err(LettersError::Busy { stream }),
+            request => Ok(serde_json::json!(format!("{request:?}"))),
+        }
+    }
+    async fn replays(
+        &self,
+        stream: String,
+        request: ReplaysRequest,
+    ) -> Result<serde_json::Value, HistoryError> {
+        match request {
+            ReplaysRequest::Get(id) => Err(HistoryError::NoReplay { stream, id }),
+            ReplaysRequest::Start(plan) if plan.from == "now" => Err(HistoryError::Busy { running: 2 }),
             request => Ok(serde_json::json!(format!("{request:?}"))),
         }
     }

@@ -9,6 +9,7 @@ mod dead_letters;
 mod demo;
 mod inspect;
 mod output;
+mod replay;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -86,6 +87,8 @@ enum Command {
     Run(run::Arguments),
     /// Check a configuration and load its plugins: every problem at once, with file, line and column
     Check(check::Arguments),
+    /// Run the history of a stream again, perhaps through other versions of its plugins, beside live delivery
+    Replay(replay::Arguments),
     /// Watch a generated access log pass through plugins into compressed files, on a host of its own
     Demo(demo::Arguments),
     /// List, show, replay, export and purge records that could not be transformed, encoded or delivered
@@ -136,6 +139,10 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
         Command::DeadLetters(command) => {
             start_log(&log.options("warn"), None)?;
             dead_letters::run(command)
+        }
+        Command::Replay(command) => {
+            start_log(&log.options("warn"), None)?;
+            replay::run(command)
         }
         Command::Demo(command) => demo::run(command, &log.options("warn")),
         Command::Plugin(PluginCommand::Inspect(command)) => inspect::run(command),

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
+use super::history::HistoryError;
 use super::host::Host;
 use super::inlet::Inlet;
 use super::letters::LettersError;
 use super::stats::{StreamStats, wall_clock_ns};
-use crate::api::{self, LettersRequest};
+use crate::api::{self, LettersRequest, ReplaysRequest};
 use crate::telemetry::metrics;
 
 impl api::Host for Host {
@@ -58,6 +59,17 @@ impl api::Host for Host {
                 }))
             }
         }
+    }
+
+    async fn replays(&self, stream: String, request: ReplaysRequest) -> Result<Value, HistoryError> {
+        let replays = &self.inner.replays;
+        let progress = match request {
+            ReplaysRequest::Start(plan) => replays.start(plan, wall_clock_ns()).await?,
+            ReplaysRequest::List => return Ok(json!({ "replays": replays.list(&stream)? })),
+            ReplaysRequest::Get(id) => replays.progress(&stream, &id)?,
+            ReplaysRequest::Cancel(id) => replays.cancel(&stream, &id)?,
+        };
+        Ok(serde_json::to_value(progress).unwrap_or_default())
     }
 
     fn ready(&self) -> Result<(), String> {

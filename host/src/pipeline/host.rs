@@ -23,6 +23,7 @@ use wasmill_transform::Engine;
 
 use super::context::StreamContext;
 use super::delivery;
+use super::history::{Replays, Shop, Source};
 use super::inlet::Inlet;
 use super::letters::DeadLetters;
 use super::opening::{
@@ -72,6 +73,7 @@ pub(super) struct Inner {
     pub(super) streams: Vec<Arc<StreamStats>>,
     pub(super) inlets: BTreeMap<String, Arc<Inlet>>,
     pub(super) letters: BTreeMap<String, Arc<DeadLetters>>,
+    pub(super) replays: Replays,
     pub(super) catalog: Catalog,
     pub(super) journal: Journal,
     pub(super) syncs: SyncCount,
@@ -161,8 +163,17 @@ impl Host {
         watching.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
         let reloader = std::mem::replace(&mut starting.requests, Requests::new());
         let reloading = std::mem::take(&mut starting.reloading);
-        let reloader = reloader.start(engine, catalog.clone(), reloading).map_err(StartError::Thread)?;
-        let host = starting.run(journal, catalog, syncs, http, reloader);
+        let reloader =
+            reloader.start(engine.clone(), catalog.clone(), reloading).map_err(StartError::Thread)?;
+        let replays = Replays::new(Shop {
+            settings: settings.clone(),
+            engine,
+            catalog: catalog.clone(),
+            workers,
+            syncs: syncs.clone(),
+            sources: std::mem::take(&mut starting.histories),
+        });
+        let host = starting.run(journal, catalog, replays, syncs, http, reloader);
         if let Some(listener) = listener {
             host.serve(listener, &settings.http);
         }
@@ -243,6 +254,8 @@ impl Host {
             tracing::warn!("requests that had begun are cut off; what they sent is not acknowledged");
             listener.abort();
         }
+        // A replay can run again; what is live comes first.
+        inner.replays.stop().await;
         // Each stream drains once its source has ended; for pushes that is now.
         inner.pushes_over.cancel();
         let drained = tokio::time::timeout_at(end, self.ended()).await;
@@ -284,7 +297,7 @@ impl Host {
     }
 }
 
-fn journal_options(buffer: &config::Buffer) -> Options {
+pub(super) fn journal_options(buffer: &config::Buffer) -> Options {
     Options {
         durability: match buffer.durability {
             config::Durability::Fsync => Durability::Fsync,
@@ -296,7 +309,7 @@ fn journal_options(buffer: &config::Buffer) -> Options {
 }
 
 /// Says what opening the journal found.
-fn report(recovery: &Recovery, settings: &Settings) {
+pub(super) fn report(recovery: &Recovery, settings: &Settings) {
     for torn in &recovery.torn {
         tracing::warn!(
             file = %torn.file.display(), at = torn.at, bytes = torn.bytes, records = torn.records,
@@ -342,6 +355,7 @@ struct Starting {
     streams: Vec<Arc<StreamStats>>,
     inlets: BTreeMap<String, Arc<Inlet>>,
     letters: BTreeMap<String, Arc<DeadLetters>>,
+    histories: BTreeMap<String, Source>,
     tcp: BTreeMap<String, SocketAddr>,
     stop_intake: CancellationToken,
     pushes_over: CancellationToken,
@@ -373,6 +387,7 @@ impl Starting {
             streams: Vec::new(),
             inlets: BTreeMap::new(),
             letters: BTreeMap::new(),
+            histories: BTreeMap::new(),
             tcp: BTreeMap::new(),
             stop_intake: CancellationToken::new(),
             pushes_over: CancellationToken::new(),
@@ -406,6 +421,8 @@ impl Starting {
             replaying: Arc::default(),
         };
         self.letters.insert(stream.name.clone(), Arc::new(letters));
+        let history = Source { buffer: context.buffer.clone(), plan: ChainPlan::of(stream, given) };
+        self.histories.insert(stream.name.clone(), history);
         let demoter = self.requests.demoter(self.reloading.len());
         self.reloading.push(Reloading {
             plan: ChainPlan::of(stream, given),
@@ -478,6 +495,7 @@ impl Starting {
         self,
         journal: Journal,
         catalog: Catalog,
+        replays: Replays,
         syncs: SyncCount,
         http: Option<SocketAddr>,
         reloader: Reloader,
@@ -494,6 +512,7 @@ impl Starting {
             streams: self.streams,
             inlets: self.inlets,
             letters: self.letters,
+            replays,
             catalog,
             journal,
             syncs,

@@ -19,7 +19,7 @@ use super::slice::{Cut, Done, Growth, Part, Route};
 
 /// Frames that are durable and wait to be cut.
 #[derive(Default)]
-struct Waiting {
+pub(super) struct Waiting {
     frames: VecDeque<Arc<Frame>>,
     /// First row of the first frame that is not cut yet.
     row: usize,
@@ -167,8 +167,12 @@ impl Intake {
 }
 
 impl Waiting {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds a frame, which may begin before what is wanted of it: an outcome can end within a frame.
-    fn push(&mut self, frame: Arc<Frame>, from: u64) {
+    pub(super) fn push(&mut self, frame: Arc<Frame>, from: u64) {
         let before = usize::try_from(from.saturating_sub(frame.base_offset)).unwrap_or(usize::MAX);
         let before = before.min(frame.ends.len());
         self.bytes += frame.payload.len();
@@ -181,7 +185,7 @@ impl Waiting {
 
     /// The next slice of about `bytes`: whole frames as long as they fit, or a part of one that does not. A gap in
     /// the offsets ends a slice, so that it covers what it says.
-    fn cut(&mut self, bytes: usize) -> Option<Cut> {
+    pub(super) fn cut(&mut self, bytes: usize) -> Option<Cut> {
         let mut parts: Vec<Part> = Vec::new();
         let mut taken = 0;
         while let Some(frame) = self.frames.front() {

@@ -3,7 +3,8 @@
 //! The only place that imports several stages. As a record meets the modules: `inlet` appends it, `intake` cuts it
 //! into a slice, `slice` takes that through the chain on one of the `workers`, `sink` gathers rows per output, `batch`
 //! keeps them until they are due, `commit` makes the outcome durable, `delivery` sends the object, `ledger` says what
-//! the journal must keep. What failed on the way is in `dead_letters`; `letters` answers about it, `replay` tries again. `stream` is the task that owns all of it; `host` is the composition root.
+//! the journal must keep. What failed on the way is in `dead_letters`; `letters` answers about it, `replay` tries again.
+//! `history` runs what was delivered once more, beside all this. `stream` is the task that owns all of it; `host` is the composition root.
 
 mod batch;
 mod check;
@@ -12,6 +13,7 @@ mod context;
 pub mod dead_letters;
 mod delivery;
 mod face;
+mod history;
 mod host;
 mod inlet;
 mod intake;
@@ -38,6 +40,10 @@ mod unfit;
 mod workers;
 
 pub use check::check;
+pub use history::{
+    Alone, AloneError, HistoryError, PlanError, ReplayPlan, ReplayProgress, ReplayState, moment_text, new_id,
+    parse_id, parse_moment,
+};
 pub use host::{DrainError, Host, HostOptions};
 pub use inlet::Inlet;
 pub use letters::{LettersError, PAGE_LETTERS_MAX, Page, Wanted, page};

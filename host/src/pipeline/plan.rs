@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wasmill_catalog::{Catalog, FindError};
+use wasmill_catalog::{Catalog, FindError, VersionState};
 use wasmill_config::{self as config, PluginRef};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, Digest, Engine, GrantedFile, Limits, Plugin, TransformError,
@@ -323,10 +323,27 @@ impl ChainPlan {
         let texts = |problems: Vec<ChainProblem>| {
             problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
         };
-        let plugins = plan.find(catalog).map_err(texts)?;
+        let plugins = plan.find(catalog).map_err(|problems| {
+            let known = wanted.iter().map(|(name, _)| known_versions(catalog, name));
+            [texts(problems)].into_iter().chain(known).collect::<Vec<_>>().join("; ")
+        })?;
         let chain = plan.probe(engine, plugins.iter().enumerate().collect()).map_err(texts)?;
         Ok(ChainVersion::new(0, chain, plugins))
     }
+}
+
+/// For people who named one that is not there.
+fn known_versions(catalog: &Catalog, name: &str) -> String {
+    let plugins = catalog.plugins();
+    let known = plugins.iter().filter(|plugin| plugin.name == name);
+    let texts: Vec<String> = known
+        .filter_map(|plugin| {
+            let current = if plugin.state == VersionState::Current { " (current)" } else { "" };
+            Some(format!("{}{current}", plugin.digest?))
+        })
+        .collect();
+    let texts = if texts.is_empty() { "none".to_owned() } else { texts.join(", ") };
+    format!("known versions of {name:?}: {texts}")
 }
 
 fn all(found: Vec<Result<Arc<Plugin>, ChainProblem>>) -> Result<Vec<Arc<Plugin>>, Vec<ChainProblem>> {

@@ -58,6 +58,11 @@ impl Write for Appending<'_> {
 }
 
 impl Staging {
+    /// Where the destination takes objects from.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Makes both directories where they are missing.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,

@@ -25,6 +25,8 @@ type Job = Box<dyn FnOnce(&mut WorkerState) + Send>;
 pub(crate) struct WorkerState {
     /// Of each lane the chain that it ran last: a version that was replaced is let go of when the next one runs.
     chains: HashMap<LaneId, ChainWorker>,
+    /// Retired lanes that it has heard of.
+    retired: u64,
     pub(crate) encoder: Encoder,
 }
 
@@ -54,6 +56,8 @@ struct Lane {
 #[derive(Default)]
 struct Queues {
     lanes: HashMap<LaneId, Lane>,
+    /// How many lanes have been retired.
+    retired: u64,
     closed: bool,
 }
 
@@ -145,6 +149,15 @@ impl Workers {
         drop(queues);
         self.shared.ready.notify_one();
     }
+
+    /// Ends a lane: what is queued in it is dropped, and what the threads keep warm for it as each takes its next job.
+    pub(crate) fn retire(&self, lane: LaneId) {
+        let mut queues = self.shared.lock();
+        let removed = queues.lanes.remove(&lane);
+        queues.retired += 1;
+        drop(queues);
+        drop(removed);
+    }
 }
 
 impl Drop for Workers {
@@ -162,11 +175,18 @@ impl Drop for Workers {
 fn work(shared: &Shared) {
     let mut state = WorkerState::default();
     loop {
-        let (lane, job) = {
+        let (lane, job, _cold) = {
             let mut queues = shared.lock();
             loop {
-                if let Some(next) = queues.next() {
-                    break next;
+                if let Some((lane, job)) = queues.next() {
+                    // Let go of behind the lock.
+                    let mut cold = Vec::new();
+                    if state.retired < queues.retired {
+                        state.retired = queues.retired;
+                        let lanes = &queues.lanes;
+                        cold.extend(state.chains.extract_if(|lane, _| !lanes.contains_key(lane)));
+                    }
+                    break (lane, job, cold);
                 }
                 if queues.closed {
                     return;
@@ -217,6 +237,20 @@ mod tests {
         workers.submit(1, |_| panic!("expected by the test"));
         workers.submit(1, move |_| tx.send(7).unwrap());
         assert_eq!(rx.recv().unwrap(), 7);
+    }
+
+    #[test]
+    fn retired_lane_drops_what_is_queued_and_others_go_on() {
+        let workers = Workers::start(1).unwrap();
+        let (tx, rx) = sync_channel(4);
+        let (go, wait) = sync_channel::<()>(0);
+        workers.submit(1, move |_| wait.recv().unwrap());
+        let dropped = tx.clone();
+        workers.submit(2, move |_| dropped.send(2).unwrap());
+        workers.retire(2);
+        workers.submit(3, move |_| tx.send(3).unwrap());
+        go.send(()).unwrap();
+        assert_eq!(rx.iter().collect::<Vec<_>>(), [3]);
     }
 
     #[test]

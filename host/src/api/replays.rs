@@ -1,0 +1,122 @@
+//! `/v1/streams/{name}/replays`: run history again, see how far it is, cancel.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `POST …/replays` | 202 and the replay, which runs |
+//! | `GET …/replays` | those that run, and the last that have ended |
+//! | `GET …/replays/{id}` | one: its state and what it has done |
+//! | `DELETE …/replays/{id}` | the same, after it was asked to end |
+//!
+//! It owns the shape of requests and answers. A directory is only taken that holds the plan of this very replay: a client
+//! that cannot write files cannot make the host write any elsewhere than at its own outputs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::{Host, Shared};
+use crate::pipeline::{HistoryError, PlanError, ReplayPlan, new_id};
+
+/// What a client asks of a stream's replays.
+#[derive(Debug)]
+pub enum ReplaysRequest {
+    Start(ReplayPlan),
+    List,
+    Get(String),
+    Cancel(String),
+}
+
+/// The body of a start.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Start {
+    #[serde(default)]
+    id: Option<String>,
+    from: String,
+    to: String,
+    #[serde(default)]
+    plugins: Vec<String>,
+    #[serde(default)]
+    output: Option<PathBuf>,
+    #[serde(default)]
+    destination: Option<String>,
+}
+
+type Answer = Result<Json<Value>, ApiError>;
+
+async fn ask<H: Host>(shared: &Shared<H>, stream: String, request: ReplaysRequest) -> Answer {
+    Ok(Json(shared.host.replays(stream, request).await.map_err(ApiError::history)?))
+}
+
+pub(super) async fn start<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path(stream): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    // Also what a page in somebody's browser cannot send to another place without being asked.
+    if kind.split(';').next().is_none_or(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
+        return Err(refuse(format!("content type {kind:?} is no application/json")));
+    }
+    let start: Start = serde_json::from_slice(&body).map_err(|error| refuse(format!("body: {error}")))?;
+    let id = match start.id {
+        Some(id) => id,
+        None => new_id().map_err(|error| ApiError::Failed { message: format!("draw an id: {error}") })?,
+    };
+    let Start { from, to, plugins, output, destination, .. } = start;
+    let plan =
+        ReplayPlan { id, stream: stream.clone(), from, to, plugins, output, destination, offsets: None };
+    Ok((StatusCode::ACCEPTED, ask(&shared, stream, ReplaysRequest::Start(plan)).await?))
+}
+
+pub(super) async fn list<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path(stream): Path<String>,
+) -> Answer {
+    ask(&shared, stream, ReplaysRequest::List).await
+}
+
+pub(super) async fn get<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path((stream, id)): Path<(String, String)>,
+) -> Answer {
+    ask(&shared, stream, ReplaysRequest::Get(id)).await
+}
+
+pub(super) async fn cancel<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path((stream, id)): Path<(String, String)>,
+) -> Answer {
+    ask(&shared, stream, ReplaysRequest::Cancel(id)).await
+}
+
+fn refuse(message: String) -> ApiError {
+    ApiError::Query { message }
+}
+
+impl ApiError {
+    fn history(error: HistoryError) -> ApiError {
+        let message = crate::pipeline::with_causes(&error);
+        match error {
+            HistoryError::NoStream { .. } => ApiError::NotFound { code: "no_stream", message },
+            HistoryError::NoReplay { .. } => ApiError::NotFound { code: "no_replay", message },
+            HistoryError::Empty { .. } => ApiError::NotFound { code: "no_records", message },
+            HistoryError::Wrong { .. } | HistoryError::Plugin { .. } => refuse(message),
+            HistoryError::Output(PlanError::Io { .. }) => ApiError::Failed { message },
+            HistoryError::Output(_) => refuse(message),
+            HistoryError::Busy { .. } | HistoryError::Runs { .. } => ApiError::Conflict { message },
+            HistoryError::Destination { .. }
+            | HistoryError::Read(_)
+            | HistoryError::Stopping
+            | HistoryError::Failed { .. } => ApiError::Failed { message },
+        }
+    }
+}

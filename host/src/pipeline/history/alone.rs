@@ -1,0 +1,113 @@
+//! A replay without a host: the same code on a data directory that nobody uses, which it locks meanwhile.
+//!
+//! No source is read, no listener opened, nothing delivered but what the replay makes; what waits for the streams'
+//! outputs goes on waiting for the next `wasmill run`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wasmill_buffer::{Journal, OpenError, StreamKey};
+use wasmill_config::Settings;
+use wasmill_deliver::SyncCount;
+
+use super::{HistoryError, ReplayPlan, ReplayProgress, Replays, Shop, Source};
+use crate::pipeline::host::{HostOptions, journal_options, report};
+use crate::pipeline::opening::{StartError, TENANT, on_guest_thread, open_plugins, stream_options};
+use crate::pipeline::plan::{ChainPlan, GivenPlugins};
+use crate::pipeline::stats::wall_clock_ns;
+use crate::pipeline::workers::Workers;
+
+/// See the head of this file.
+pub struct Alone {
+    replays: Replays,
+    journal: Journal,
+}
+
+/// Why it does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AloneError {
+    #[error("a host (process {holder}) runs on this data directory")]
+    Running { holder: String },
+    #[error("nothing has ever run in {path}")]
+    NeverRan { path: String },
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+}
+
+impl Alone {
+    /// Locks the data directory and makes everything ready for replays of one stream.
+    ///
+    /// # Errors
+    /// See [`AloneError`].
+    pub async fn open(settings: Settings, stream: &str, options: HostOptions) -> Result<Alone, AloneError> {
+        let lock = settings.data_dir.join("journal").join("lock");
+        if !lock.exists() {
+            return Err(AloneError::NeverRan { path: settings.data_dir.display().to_string() });
+        }
+        let (dir, buffer) = (settings.data_dir.clone(), journal_options(&settings.buffer));
+        let opened = tokio::task::spawn_blocking(move || Journal::open(&dir, buffer)).await;
+        let opened = opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
+        let (journal, recovery) = match opened {
+            Ok(opened) => opened,
+            Err(OpenError::Locked { holder, .. }) => return Err(AloneError::Running { holder }),
+            Err(error) => return Err(StartError::Journal(error).into()),
+        };
+        report(&recovery, &settings);
+        let key = StreamKey { tenant: TENANT.to_owned(), name: stream.to_owned() };
+        let found = settings.streams.iter().find(|known| known.name == stream);
+        let Some(found) = found.filter(|_| recovery.streams.contains(&key)).cloned() else {
+            return Err(HistoryError::NoStream { stream: stream.to_owned() }.into());
+        };
+        let mut settings = settings;
+        settings.streams = vec![found.clone()];
+        let job_settings = settings.clone();
+        let (engine, catalog) = on_guest_thread(move || {
+            open_plugins(&job_settings, &job_settings.data_dir, &options, &GivenPlugins::default())
+        })
+        .await??;
+        let buffer = journal.stream(&key, stream_options(&settings, &found)).await;
+        let buffer = buffer.map_err(|error| StartError::Stream { stream: stream.to_owned(), error })?;
+        // As a host has it: what is too old is not part of history any more.
+        buffer.expire(wall_clock_ns());
+        let workers = Arc::new(Workers::start(settings.workers).map_err(StartError::Thread)?);
+        let plan = ChainPlan::of(&found, &GivenPlugins::default());
+        let sources = BTreeMap::from([(stream.to_owned(), Source { buffer, plan })]);
+        let shop = Shop { settings, engine, catalog, workers, syncs: SyncCount::default(), sources };
+        Ok(Alone { replays: Replays::new(shop), journal })
+    }
+
+    /// Starts a replay.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub async fn start(&self, plan: ReplayPlan) -> Result<ReplayProgress, HistoryError> {
+        self.replays.start(plan, wall_clock_ns()).await
+    }
+
+    /// How far it is.
+    ///
+    /// # Errors
+    /// There is no such replay.
+    pub fn progress(&self, stream: &str, id: &str) -> Result<ReplayProgress, HistoryError> {
+        self.replays.progress(stream, id)
+    }
+
+    /// Asks it to end.
+    ///
+    /// # Errors
+    /// There is no such replay.
+    pub fn cancel(&self, stream: &str, id: &str) -> Result<ReplayProgress, HistoryError> {
+        self.replays.cancel(stream, id)
+    }
+
+    /// Cancels what runs and closes the data directory in order.
+    ///
+    /// # Errors
+    /// The journal cannot be closed; nothing is lost.
+    pub async fn close(self) -> Result<(), wasmill_buffer::AppendError> {
+        self.replays.stop().await;
+        self.journal.close().await
+    }
+}

@@ -1,0 +1,421 @@
+//! Replays: the history of a stream run once more, through the chain of today or with other versions of its plugins, into
+//! a directory or beside the objects of an output.
+//!
+//! Live delivery is not touched: no checkpoint moves, nothing is marked, no letter is written to the stream's store, and
+//! the workers serve a replay in a lane of its own. This file knows which replays there are; `run` is one of them.
+
+mod alone;
+mod letters;
+mod moment;
+mod plan;
+mod progress;
+mod run;
+mod seal;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wasmill_buffer::{Disk as _, ReadError, RealDisk, Stream};
+use wasmill_catalog::Catalog;
+use wasmill_config::{self as config, Settings};
+use wasmill_deliver::SyncCount;
+use wasmill_transform::{Digest, Engine};
+
+pub use alone::{Alone, AloneError};
+pub use moment::{moment_text, parse_moment};
+pub use plan::{PlanError, ReplayPlan, parse_id};
+pub use progress::{ReplayProgress, ReplayState};
+
+use self::run::Replay;
+use super::context::Output;
+use super::opening::on_guest_thread;
+use super::outputs;
+use super::plan::{ChainPlan, ChainVersion};
+use super::workers::{LaneId, Workers};
+
+/// Replays that run at a time.
+const RUNNING_MAX: usize = 2;
+/// Replays that have ended and can still be asked for.
+const ENDED_MAX: usize = 32;
+/// Lanes of replays; those of streams and of their letters are elsewhere.
+const LANE: LaneId = 1 << 62;
+/// Object names of outputs that have none of their own, in a directory.
+const OBJECT: &str = "{stream}/{output}/{batch}{extension}";
+
+/// Why a replay does not start, or is not there. Every text is fit for whoever asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    #[error("there is no stream {stream:?}")]
+    NoStream { stream: String },
+    #[error("stream {stream:?} has no replay {id}")]
+    NoReplay { stream: String, id: String },
+    #[error("{what}: {reason}")]
+    Wrong { what: &'static str, reason: String },
+    #[error("{reason}")]
+    Plugin { reason: String },
+    #[error("no records of stream {stream:?} arrived from {from} to before {to}; {kept}")]
+    Empty { stream: String, from: String, to: String, kept: String },
+    #[error(transparent)]
+    Output(#[from] PlanError),
+    #[error("{running} replays run already, and {RUNNING_MAX} may; wait or cancel one")]
+    Busy { running: usize },
+    #[error("replay {id} runs already")]
+    Runs { id: String },
+    #[error("output {output:?} cannot be opened: {reason}")]
+    Destination { output: String, reason: String },
+    #[error("read the history")]
+    Read(#[source] ReadError),
+    #[error("the host is stopping")]
+    Stopping,
+    #[error("the replay could not be made ready: {reason}")]
+    Failed { reason: String },
+}
+
+/// A stream whose history can be replayed.
+pub(super) struct Source {
+    pub(super) buffer: Stream,
+    pub(super) plan: ChainPlan,
+}
+
+/// What replays share with the host that they run on.
+pub(super) struct Shop {
+    pub(super) settings: Settings,
+    pub(super) engine: Engine,
+    pub(super) catalog: Catalog,
+    pub(super) workers: Arc<Workers>,
+    pub(super) syncs: SyncCount,
+    pub(super) sources: BTreeMap<String, Source>,
+}
+
+/// See the head of this file.
+pub(super) struct Replays {
+    shop: Shop,
+    /// In the order of their start.
+    known: Mutex<Vec<Arc<Replay>>>,
+    /// One at a time is made ready, so that the bound holds.
+    starting: tokio::sync::Mutex<()>,
+    lanes: AtomicU64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// 128 random bits for a new replay.
+///
+/// # Errors
+/// The system gives none.
+pub fn new_id() -> std::io::Result<String> {
+    let mut id = [0; 16];
+    RealDisk.entropy(&mut id)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(id)))
+}
+
+fn wrong(what: &'static str) -> impl FnOnce(String) -> HistoryError {
+    move |reason| HistoryError::Wrong { what, reason }
+}
+
+impl Replays {
+    pub(super) fn new(shop: Shop) -> Replays {
+        // What replays that were cut off have left is of no use to anybody.
+        let _nothing_left = std::fs::remove_dir_all(spool(&shop.settings.data_dir));
+        Replays {
+            shop,
+            known: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
+            lanes: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<Arc<Replay>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replays of a stream, the newest last.
+    pub(super) fn list(&self, stream: &str) -> Result<Vec<ReplayProgress>, HistoryError> {
+        self.source(stream)?;
+        let known = self.known();
+        let of_stream = known.iter().filter(|replay| replay.stream == stream);
+        Ok(of_stream.map(|replay| replay.note(|progress| progress.clone())).collect())
+    }
+
+    pub(super) fn progress(&self, stream: &str, id: &str) -> Result<ReplayProgress, HistoryError> {
+        Ok(self.find(stream, id)?.note(|progress| progress.clone()))
+    }
+
+    /// Asks a replay to end; it does within moments.
+    pub(super) fn cancel(&self, stream: &str, id: &str) -> Result<ReplayProgress, HistoryError> {
+        let replay = self.find(stream, id)?;
+        replay.cancel.cancel();
+        Ok(replay.note(|progress| progress.clone()))
+    }
+
+    fn find(&self, stream: &str, id: &str) -> Result<Arc<Replay>, HistoryError> {
+        self.source(stream)?;
+        // The same replay may have run before.
+        let known = self.known();
+        let found = known.iter().rev().find(|replay| replay.id == id && replay.stream == stream);
+        found.cloned().ok_or_else(|| HistoryError::NoReplay { stream: stream.to_owned(), id: id.to_owned() })
+    }
+
+    fn source(&self, stream: &str) -> Result<(&Source, &config::Stream), HistoryError> {
+        let settings = self.shop.settings.streams.iter().find(|known| known.name == stream);
+        let source = self.shop.sources.get(stream);
+        source.zip(settings).ok_or_else(|| HistoryError::NoStream { stream: stream.to_owned() })
+    }
+
+    /// Cancels all and waits until they have ended.
+    pub(super) async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Checks everything that can be wrong and starts the replay.
+    pub(super) async fn start(&self, wanted: ReplayPlan, now: i64) -> Result<ReplayProgress, HistoryError> {
+        let _one = self.starting.lock().await;
+        let (source, stream) = self.source(&wanted.stream)?;
+        let expected = || "expected 32 hexadecimal digits".to_owned();
+        let incarnation = parse_id(&wanted.id).ok_or_else(expected).map_err(wrong("id"))?;
+        let from = parse_moment(&wanted.from, now).map_err(wrong("from"))?;
+        let to = parse_moment(&wanted.to, now).map_err(wrong("to"))?;
+        if from >= to {
+            return Err(wrong("from")(format!("{} is not before {}", moment_text(from), moment_text(to))));
+        }
+        self.check_room(&wanted.id)?;
+        let version = self.version(source, &wanted.plugins).await?;
+        let plan = match &wanted.output {
+            Some(dir) => {
+                // Whoever may name a directory to this host may write into it: the plan there says so.
+                let there = wanted.in_directory(dir)?;
+                ReplayPlan { offsets: there.offsets, ..wanted.clone() }
+            }
+            None => wanted.clone(),
+        };
+        let offsets = match plan.offsets {
+            Some((first, end)) => first..end,
+            None => offsets(source, &wanted, from..to)?,
+        };
+        if let Some(dir) = &plan.output {
+            let with_offsets = ReplayPlan { offsets: Some((offsets.start, offsets.end)), ..plan.clone() };
+            with_offsets.write(dir)?;
+        }
+        let place = self.place(stream, &plan).await?;
+        let progress = ReplayProgress {
+            id: plan.id.clone(),
+            stream: plan.stream.clone(),
+            from: moment_text(from),
+            to: moment_text(to),
+            plugins: version.digests.clone(),
+            output: place.text,
+            first_offset: offsets.start,
+            end_offset: offsets.end,
+            next_offset: offsets.start,
+            ..ReplayProgress::default()
+        };
+        tracing::info!(
+            stream = %plan.stream, replay = %plan.id, from = progress.from, to = progress.to,
+            first_offset = offsets.start, end_offset = offsets.end, plugins = progress.plugins.join(", "),
+            output = progress.output, "replay started"
+        );
+        let replay = Arc::new(Replay {
+            id: plan.id,
+            incarnation,
+            stream: plan.stream,
+            buffer: source.buffer.clone(),
+            offsets,
+            version,
+            outputs: place.outputs,
+            workers: Arc::clone(&self.shop.workers),
+            lane: LANE | self.lanes.fetch_add(1, Ordering::Relaxed),
+            syncs: self.shop.syncs.clone(),
+            beside: place.beside,
+            staging: place.staging,
+            cancel: self.stop.child_token(),
+            progress: Mutex::new(progress.clone()),
+        });
+        self.remember(replay.clone());
+        self.tasks.spawn(replay.run());
+        Ok(progress)
+    }
+
+    fn check_room(&self, id: &str) -> Result<(), HistoryError> {
+        if self.stop.is_cancelled() {
+            return Err(HistoryError::Stopping);
+        }
+        let known = self.known();
+        let runs = |replay: &&Arc<Replay>| replay.state() == ReplayState::Running;
+        if known.iter().filter(runs).any(|replay| replay.id == id) {
+            return Err(HistoryError::Runs { id: id.to_owned() });
+        }
+        let running = known.iter().filter(runs).count();
+        if running >= RUNNING_MAX { Err(HistoryError::Busy { running }) } else { Ok(()) }
+    }
+
+    fn remember(&self, replay: Arc<Replay>) {
+        let mut known = self.known();
+        known.push(replay);
+        let ended = known.iter().filter(|replay| replay.state() != ReplayState::Running).count();
+        let mut forget = ended.saturating_sub(ENDED_MAX);
+        known.retain(|replay| {
+            let forgotten = forget > 0 && replay.state() != ReplayState::Running;
+            forget -= usize::from(forgotten);
+            !forgotten
+        });
+    }
+
+    /// The chain with the versions that were asked for. Runs guests on a thread of its own.
+    async fn version(&self, source: &Source, plugins: &[String]) -> Result<Arc<ChainVersion>, HistoryError> {
+        let mut wanted = Vec::with_capacity(plugins.len());
+        for text in plugins {
+            let parsed = text
+                .split_once('@')
+                .and_then(|(name, digest)| Some((name.to_owned(), digest.parse::<Digest>().ok()?)));
+            let expected = || format!("{text:?} is no version, expected name@sha256:<64 hex digits>");
+            wanted.push(parsed.ok_or_else(expected).map_err(wrong("plugin"))?);
+        }
+        let (plan, engine, catalog) =
+            (source.plan.clone(), self.shop.engine.clone(), self.shop.catalog.clone());
+        let built = on_guest_thread(move || plan.with_versions(&engine, &catalog, &wanted)).await;
+        let built = built.map_err(|error| HistoryError::Failed { reason: error.to_string() })?;
+        built.map(Arc::new).map_err(|reason| HistoryError::Plugin { reason })
+    }
+
+    /// Opens the outputs where the objects go.
+    async fn place(&self, stream: &config::Stream, plan: &ReplayPlan) -> Result<Place, HistoryError> {
+        let data_dir = &self.shop.settings.data_dir;
+        let own = spool(data_dir).join(&plan.id);
+        // Bodies for what is no directory are staged apart from those of the stream.
+        let mut settings = self.shop.settings.clone();
+        settings.data_dir.clone_from(&own);
+        let (to, beside) = match (&plan.output, &plan.destination) {
+            (Some(dir), None) => (To::Directory(dir), dir.clone()),
+            (None, Some(name)) => {
+                let found = stream.outputs.iter().find(|output| output.name == *name);
+                let known = || stream.outputs.iter().map(|output| output.name.as_str()).collect::<Vec<_>>();
+                let output = found
+                    .ok_or_else(|| {
+                        format!(
+                            "stream {:?} has no output {name:?}, it has {}",
+                            stream.name,
+                            known().join(", ")
+                        )
+                    })
+                    .map_err(wrong("destination"))?;
+                (To::Beside(output), data_dir.join("replays").join(&plan.id))
+            }
+            _ => return Err(wrong("output")("expected either a directory or a destination".to_owned())),
+        };
+        let mut opened = Vec::with_capacity(stream.outputs.len());
+        let mut staging = vec![own];
+        for output in &stream.outputs {
+            let output = to.instead_of(output, &plan.id).map_err(wrong("destination"))?;
+            let found = outputs::open(&settings, &output, &self.shop.syncs).await;
+            let output = found.map_err(|error| match error {
+                outputs::OpenError::Problem(problem) => {
+                    HistoryError::Destination { output: output.name.clone(), reason: problem.message }
+                }
+                outputs::OpenError::Failed { output, message } => {
+                    HistoryError::Destination { output, reason: message }
+                }
+            })?;
+            staging.push(output.staging.directory().to_owned());
+            opened.push(output);
+        }
+        Ok(Place { outputs: opened, beside, staging, text: to.text(&plan.id) })
+    }
+}
+
+/// Where bodies of replays are staged whose destination is no directory.
+fn spool(data_dir: &Path) -> PathBuf {
+    data_dir.join("replays").join("spool")
+}
+
+fn offsets(source: &Source, wanted: &ReplayPlan, arrivals: Range<i64>) -> Result<Range<u64>, HistoryError> {
+    let history = source.buffer.history(arrivals.clone()).map_err(HistoryError::Read)?;
+    if history.offsets.is_empty() {
+        let kept = match history.kept {
+            Some((first, last)) => {
+                format!("what is kept arrived from {} to {}", moment_text(first), moment_text(last))
+            }
+            None => "nothing is kept of it; `retention` in its configuration keeps what comes from now on"
+                .to_owned(),
+        };
+        let (from, to) = (moment_text(arrivals.start), moment_text(arrivals.end));
+        return Err(HistoryError::Empty { stream: wanted.stream.clone(), from, to, kept });
+    }
+    Ok(history.offsets)
+}
+
+/// Where the objects of a replay go, opened.
+struct Place {
+    outputs: Vec<Output>,
+    beside: PathBuf,
+    staging: Vec<PathBuf>,
+    text: String,
+}
+
+enum To<'a> {
+    Directory(&'a PathBuf),
+    /// Below `replays/ID` at the destination of this output.
+    Beside(&'a config::Output),
+}
+
+impl To<'_> {
+    fn prefix(id: &str) -> String {
+        format!("replays/{id}")
+    }
+
+    /// The output with another destination; format, compression and size stay.
+    fn instead_of(&self, output: &config::Output, id: &str) -> Result<config::Output, String> {
+        let named = match &output.destination {
+            config::Destination::Directory(directory) => directory.object.clone(),
+            config::Destination::S3(s3) => s3.object.clone(),
+            config::Destination::Http(_) | config::Destination::Stdout => OBJECT.to_owned(),
+        };
+        let directory =
+            |path| config::Destination::Directory(config::Directory { path, object: named.clone() });
+        let (destination, retry) = match self {
+            To::Directory(path) => (directory((*path).clone()), &output.retry),
+            To::Beside(other) => {
+                let destination = match &other.destination {
+                    config::Destination::Directory(found) => directory(found.path.join(To::prefix(id))),
+                    config::Destination::S3(s3) => config::Destination::S3(config::S3 {
+                        prefix: format!("{}{}/", s3.prefix, To::prefix(id)),
+                        object: named,
+                        ..s3.clone()
+                    }),
+                    // Requests have no names that could meet; their batch ids tell them apart.
+                    config::Destination::Http(http) => config::Destination::Http(http.clone()),
+                    config::Destination::Stdout => {
+                        return Err(format!(
+                            "output {:?} is standard output, which cannot take a replay",
+                            other.name
+                        ));
+                    }
+                };
+                (destination, &other.retry)
+            }
+        };
+        Ok(config::Output { destination, retry: retry.clone(), ..output.clone() })
+    }
+
+    fn text(&self, id: &str) -> String {
+        match self {
+            To::Directory(path) => path.display().to_string(),
+            To::Beside(output) => match &output.destination {
+                config::Destination::Directory(found) => {
+                    found.path.join(To::prefix(id)).display().to_string()
+                }
+                config::Destination::S3(s3) => format!("s3://{}/{}{}/", s3.bucket, s3.prefix, To::prefix(id)),
+                config::Destination::Http(http) => http.url.clone(),
+                config::Destination::Stdout => String::new(),
+            },
+        }
+    }
+}
