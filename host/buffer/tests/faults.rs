@@ -17,7 +17,8 @@ fn open(disk: &FaultyDisk) -> (Journal, Recovery, Stream) {
     let (journal, recovery) =
         Journal::open_stepped(Arc::new(disk.clone()), Path::new("/data"), options).unwrap();
     let key = StreamKey { tenant: "t".into(), name: "s".into() };
-    let stream = journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 30, retention: None })).unwrap();
+    let stream =
+        journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 30, retention: None })).unwrap();
     (journal, recovery, stream)
 }
 

@@ -36,7 +36,8 @@ async fn open(dir: &Path) -> (Journal, Vec<Stream>) {
     let mut streams = Vec::new();
     for i in 0..STREAMS {
         let key = StreamKey { tenant: "t".into(), name: i.to_string() };
-        streams.push(journal.stream(&key, StreamOptions { max_bytes: 1 << 20, retention: None }).await.unwrap());
+        streams
+            .push(journal.stream(&key, StreamOptions { max_bytes: 1 << 20, retention: None }).await.unwrap());
     }
     (journal, streams)
 }

@@ -121,7 +121,8 @@ fn request_whose_frame_was_freed_is_still_known_after_many_restarts() {
     // A new stream of this name knows nobody.
     let key = stream.key().clone();
     journal.drive(stream.delete()).unwrap();
-    let stream = journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 20, retention: None })).unwrap();
+    let stream =
+        journal.drive(journal.stream(&key, StreamOptions { max_bytes: 1 << 20, retention: None })).unwrap();
     assert!(!send(&journal, &stream, request("p", 1, "first")).unwrap().duplicate);
 }
 
@@ -204,7 +205,8 @@ fn stored_request_is_answered_while_the_stream_is_full_and_the_disk_too() {
     // What was refused was not stored, and may come again.
     disk.set_capacity(u64::MAX);
     assert!(!send(&journal, &stream, request("p", sequence, &"x".repeat(3000))).unwrap().duplicate);
-    let full = journal.drive(journal.stream(stream.key(), StreamOptions { max_bytes: 1, retention: None })).unwrap();
+    let full =
+        journal.drive(journal.stream(stream.key(), StreamOptions { max_bytes: 1, retention: None })).unwrap();
     assert!(matches!(
         send(&journal, &full, request("p", sequence + 1, "b")),
         Err(AppendError::StreamFull { .. })

@@ -179,7 +179,8 @@ async fn segment_missing_at_open_is_reported_as_lost_offsets_and_the_rest_is_rea
     let key = StreamKey { tenant: "t".into(), name: "s".into() };
     {
         let (journal, _) = Journal::open(dir.path(), options.clone()).unwrap();
-        let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30, retention: None }).await.unwrap();
+        let stream =
+            journal.stream(&key, StreamOptions { max_bytes: 1 << 30, retention: None }).await.unwrap();
         for n in 0..100 {
             put(&stream, &text(n)).await.unwrap();
         }
