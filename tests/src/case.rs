@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use wasmill_chunk::Column;
 use wasmill_sdk::testing::ARRIVAL;
-use wasmill_transform::{ChainOptions, Engine, GrantedFile, Plugin};
+use wasmill_transform::{ChainError, ChainOptions, Engine, GrantedFile, Plugin};
 
 use crate::run;
 
@@ -78,6 +78,9 @@ pub fn check(engine: &Engine, plugin: &Arc<Plugin>, case: &Path) -> Result<()> {
         spec.files = files(&case.join("files"))?;
         let got = match run::worker(engine, vec![spec], options) {
             Ok(mut worker) => describe(&mut worker, &records)?,
+            Err(ChainError::Transforms(refused)) => {
+                refused.iter().map(|refused| refused.fault.to_string()).collect()
+            }
             Err(refused) => refused.source().map(ToString::to_string).unwrap_or_default(),
         };
         if got.trim_end() != expected.trim_end() {

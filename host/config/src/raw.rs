@@ -592,11 +592,7 @@ pub(crate) enum Then {
 
 impl Default for Retry {
     fn default() -> Retry {
-        Retry {
-            initial: default::retry_initial(),
-            max: default::retry_max(),
-            give_up_after: default::retry_for(),
-            then: Then::default(),
-        }
+        let (initial, max) = (default::retry_initial(), default::retry_max());
+        Retry { initial, max, give_up_after: default::retry_for(), then: Then::default() }
     }
 }

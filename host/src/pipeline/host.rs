@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use wasmill_buffer::{Damage, Durability, Journal, Options, Recovery};
+use wasmill_buffer::Journal;
 use wasmill_catalog::{Catalog, CatalogStats, PluginState};
 use wasmill_config::{self as config, Settings};
 use wasmill_deliver::{DeliverError, GaveUp, RetryPolicy, Retrying, SyncCount, with_retry};
@@ -25,6 +25,7 @@ use super::context::StreamContext;
 use super::delivery;
 use super::history::{Replays, Shop, Source};
 use super::inlet::Inlet;
+use super::journal::{journal_options, report};
 use super::letters::DeadLetters;
 use super::opening::{
     OpenStream, Opening, StartError, first_chains, in_order, make_directory, on_guest_thread, open_plugins,
@@ -294,56 +295,6 @@ impl Host {
             return if names.is_empty() { "nothing".to_owned() } else { format!("streams {names}") };
         }
         texts.join(", ")
-    }
-}
-
-pub(super) fn journal_options(buffer: &config::Buffer) -> Options {
-    Options {
-        durability: match buffer.durability {
-            config::Durability::Fsync => Durability::Fsync,
-            config::Durability::Os => Durability::Os,
-        },
-        file_bytes: buffer.journal_file,
-        ..Options::default()
-    }
-}
-
-/// Says what opening the journal found.
-pub(super) fn report(recovery: &Recovery, settings: &Settings) {
-    for torn in &recovery.torn {
-        tracing::warn!(
-            file = %torn.file.display(), at = torn.at, bytes = torn.bytes, records = torn.records,
-            "a torn tail was cut, as a crash leaves it; nothing says that it was acknowledged"
-        );
-    }
-    for corrupt in &recovery.corrupt {
-        let what = match corrupt.damage {
-            Damage::Content => "corrupt bytes in the journal were set aside",
-            Damage::Cut => "records may have been lost: the file was cut from outside",
-            Damage::Missing => "records may have been lost: a journal file was removed from outside",
-        };
-        let offsets = corrupt.offsets.as_ref();
-        tracing::error!(
-            file = %corrupt.file.display(), at = corrupt.at, bytes = corrupt.bytes,
-            from = offsets.map(|offsets| offsets.start), to = offsets.map(|offsets| offsets.end),
-            stream = corrupt.stream.as_ref().map(|stream| stream.name.as_str()),
-            set_aside = corrupt.set_aside.as_ref().map(|copy| tracing::field::display(copy.display())), "{what}"
-        );
-    }
-    // A stream that runs says itself what it does not find.
-    let runs = |name: &str| settings.streams.iter().any(|known| known.name == name);
-    for (stream, lost) in recovery.lost.iter().filter(|(stream, _)| !runs(&stream.name)) {
-        tracing::error!(
-            stream = %stream.name, from = lost.start, to = lost.end, "acknowledged records are lost to corruption"
-        );
-    }
-    for stream in &recovery.streams {
-        if !runs(&stream.name) {
-            tracing::warn!(
-                stream = %stream.name,
-                "the data directory holds a stream that the configuration does not have; its records are kept"
-            );
-        }
     }
 }
 

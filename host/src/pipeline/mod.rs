@@ -17,6 +17,7 @@ mod history;
 mod host;
 mod inlet;
 mod intake;
+mod journal;
 mod judge;
 mod ledger;
 mod letters;

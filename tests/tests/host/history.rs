@@ -75,7 +75,7 @@ fn half_of_history_runs_through_another_version_while_live_pushes_go_on() {
     let half = moment_text(wall_clock_ns());
     push_delivered(&host, 300, 300);
     let before = contents(&scratch.out());
-    assert!(host.state("events")["retained_bytes"].as_u64().unwrap() > 0);
+    wait_until("history is counted", || host.state("events")["retained_bytes"].as_u64().unwrap() > 0);
     let address = format!("http://{}", host.address());
     let version = format!("step@{other}");
     let mut pushed = 600;

@@ -11,7 +11,8 @@ use wasmill_config::Settings;
 use wasmill_deliver::SyncCount;
 
 use super::{HistoryError, ReplayPlan, ReplayProgress, Replays, Shop, Source};
-use crate::pipeline::host::{HostOptions, journal_options, report};
+use crate::pipeline::host::HostOptions;
+use crate::pipeline::journal::{journal_options, report};
 use crate::pipeline::opening::{StartError, TENANT, on_guest_thread, open_plugins, stream_options};
 use crate::pipeline::plan::{ChainPlan, GivenPlugins};
 use crate::pipeline::stats::wall_clock_ns;
