@@ -155,6 +155,20 @@ impl Guest {
         }
     }
 
+    /// Besides the records, one row of its own per chunk, whose payload is no JSON.
+    pub fn row_of_its_own() -> Guest {
+        Guest {
+            items: r#"(data (i32.const 1024) "\03\00\00\00none\04\00\00\00")"#.to_owned(),
+            process: "(if (local.get $n) (then
+                   (local.set $i (call $fresh (i32.const 1)))
+                   (call $set-payloads (local.get $i) (i32.const 1024) (i32.const 1)
+                     (i32.const 1028) (i32.const 4) (i32.const 1032) (i32.const 1))
+                   (call $emit (local.get $i))))"
+                .to_owned(),
+            ..Guest::default()
+        }
+    }
+
     /// Records that begin with `a` go to the output `a`, those with `b` to `b`, all others to the default.
     pub fn route_by_first_byte() -> Guest {
         let output = |at: i32, global: &str| {
@@ -308,6 +322,7 @@ impl Guest {
               (import "wasmill:plugin/records@0.1.0" "[method]chunk.keep" (func $keep (param i32 i32 i32)))
               (import "wasmill:plugin/records@0.1.0" "[method]chunk.fail" (func $fail (param i32 i32 i32 i32 i32 i32 i32)))
               (import "wasmill:plugin/records@0.1.0" "[method]chunk.derive" (func $derive (param i32 i32 i32) (result i32)))
+              (import "wasmill:plugin/records@0.1.0" "[static]chunk.fresh" (func $fresh (param i32) (result i32)))
               (import "wasmill:plugin/records@0.1.0" "emit" (func $emit (param i32)))
               (import "wasmill:plugin/setup@0.1.0" "output" (func $output (param i32 i32 i32)))
               (memory (export "memory") 4)

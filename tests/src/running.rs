@@ -121,6 +121,15 @@ impl Drop for Running {
     }
 }
 
+/// 400 records with a number `n` each, from `from` on: more bytes than an outcome carries, so that their object is a
+/// file.
+pub fn large(from: u64) -> String {
+    let filler = "x".repeat(1000);
+    let lines: Vec<String> =
+        (from..from + 400).map(|n| format!("{{\"n\":{n},\"filler\":\"{filler}\"}}")).collect();
+    lines.join("\n")
+}
+
 /// `n` records `{"v":"-","n":N}` from `from` on.
 pub fn numbered(from: u64, n: u64) -> String {
     let lines: Vec<String> = (from..from + n).map(|n| format!("{{\"v\":\"-\",\"n\":{n}}}")).collect();

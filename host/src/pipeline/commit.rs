@@ -81,6 +81,8 @@ pub(crate) enum CommitError {
         #[source]
         error: io::Error,
     },
+    #[error("encode a batch")]
+    Encode(#[source] io::Error),
     #[error("read back rows of an open batch")]
     Read(#[source] wasmill_buffer::ReadError),
     #[error("append the outcome")]
@@ -241,20 +243,22 @@ fn stage(
 ) -> Result<Staged, CommitError> {
     let output = &context.outputs[key.output as usize];
     let id = identity(context, output, key, batch, replay);
-    let name = name(context, output, key, batch, &id);
+    let name = name(&context.name, output, key, batch.first_arrival, &id);
     let pieces = pieces(context, batch)?;
     let framed = Some(batch.raw_bytes);
-    let failed = |(path, error)| CommitError::Stage { path, error };
     let mut encode = |to: &mut dyn io::Write| {
         let mut pieces = pieces.iter().map(|piece| Ok::<_, io::Error>(&piece[..]));
         encoder.encode(output.format, output.compression, framed, &mut pieces, to)
     };
     let (encoded, spooled, inline) = if batch.raw_bytes <= output.seal.inline_bytes_max {
         let mut object = Vec::new();
-        let encoded = encode(&mut object).map_err(|error| failed((PathBuf::from("memory"), error)))?;
+        let encoded = encode(&mut object).map_err(CommitError::Encode)?;
         (encoded, false, Some(object))
     } else {
-        let made = output.staging.make(&id, |file| encode(file)).map_err(failed)?;
+        let made = output
+            .staging
+            .make(&id, |file| encode(file))
+            .map_err(|(path, error)| CommitError::Stage { path, error })?;
         if let Some(error) = made.error {
             let stats = &context.stats.outputs[key.output as usize];
             stats.error(Some(format!("nothing can be written to the destination: {error}")));
@@ -306,13 +310,14 @@ fn identity(
     batch_id(incarnation, epoch, &output.name, batch.first_offset(), &partition)
 }
 
-fn name(context: &StreamContext, output: &Output, key: &BatchKey, batch: &OpenBatch, id: &str) -> String {
+/// The object's name; dates are those of its oldest record.
+pub(crate) fn name(stream: &str, output: &Output, key: &BatchKey, arrival: i64, id: &str) -> String {
     let partition: Vec<(&str, &[u8])> =
         key.partition.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     output.template.render(&NameContext {
-        stream: &context.name,
+        stream,
         output: &output.name,
-        arrival: batch.first_arrival,
+        arrival,
         partition: &partition,
         batch_id: id,
         extension: &extension(output.format, output.compression),

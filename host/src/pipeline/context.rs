@@ -91,7 +91,7 @@ impl StreamContext {
             Ok(expired) => {
                 self.stats.dead_letters.expired.add(expired);
                 self.count_kept(&store);
-                tracing::warn!(stream = %self.name, letters = expired, ?max_age, "dead letters were too old and are gone");
+                tracing::warn!(stream = %self.name, letters = expired, max_age_s = max_age.as_secs(), "dead letters were too old and are gone");
             }
             Err(error) => tracing::warn!(
                 stream = %self.name, error = &error as &dyn std::error::Error, "old dead letters cannot be removed"

@@ -117,7 +117,6 @@ async fn deliver_group(
         _ => (Vec::new(), group),
     };
     for ready in delivered {
-        // A directory has moved the staged file away.
         let done = Finished { ready, delivered: true };
         // The stream has ended: the next start finds the objects in place.
         if finished.send(done).await.is_err() {

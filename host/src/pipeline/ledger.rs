@@ -62,6 +62,10 @@ impl Ledger {
         }
     }
 
+    pub(crate) fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// Staged files that have served, once it is durable that their batches are done.
     pub(crate) fn take_files(&mut self) -> Vec<(usize, String)> {
         std::mem::take(&mut self.files)

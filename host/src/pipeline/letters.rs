@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use wasmill_catalog::Catalog;
-use wasmill_transform::{Digest, Engine};
+use wasmill_transform::Engine;
 
 use super::context::StreamContext;
 use super::dead_letters::{Change, Changes, DeadLetter, Filter, Stage, StoreError, View};
@@ -144,19 +144,8 @@ impl DeadLetters {
         if plugins.is_empty() {
             return Ok(self.chains.borrow().clone());
         }
-        let mut wanted = Vec::new();
-        for text in plugins {
-            let parsed = text
-                .split_once('@')
-                .and_then(|(name, digest)| Some((name.to_owned(), digest.parse::<Digest>().ok()?)));
-            wanted.push(parsed.ok_or_else(|| {
-                LettersError::Plugin(format!(
-                    "plugin {text:?} is no version, expected name@sha256:<64 hex digits>"
-                ))
-            })?);
-        }
         let (plan, engine, catalog) = (self.plan.clone(), self.engine.clone(), self.catalog.clone());
-        let built = on_guest_thread(move || plan.with_versions(&engine, &catalog, &wanted)).await;
+        let built = on_guest_thread(move || plan.with_versions(&engine, &catalog, &plugins)).await;
         let built = built.map_err(|error| LettersError::Interrupted(error.to_string()))?;
         built.map(Arc::new).map_err(LettersError::Plugin)
     }
@@ -173,6 +162,8 @@ impl DeadLetters {
             let Some(last) = page.letters.last().map(|letter| letter.number) else { break };
             let (objects, records): (Vec<_>, Vec<_>) =
                 page.letters.into_iter().partition(|letter| letter.stage == Stage::Delivery);
+            // A row that no record stood behind has no bytes to run.
+            let records: Vec<_> = records.into_iter().filter(|letter| letter.offset >= 0).collect();
             if !records.is_empty() {
                 sum.add(&self.replay_records(records, &version).await?);
             }
@@ -189,7 +180,7 @@ impl DeadLetters {
         }
         tracing::info!(
             stream = %self.context.name, tried = sum.tried, passed = sum.passed, dropped = sum.dropped,
-            failed = sum.failed, plugins = ?version.digests, "dead letters replayed"
+            failed = sum.failed, plugins = version.digests.join(", "), "dead letters replayed"
         );
         Ok((sum, None))
     }

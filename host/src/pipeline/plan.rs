@@ -295,16 +295,24 @@ impl ChainPlan {
     }
 }
 
+/// A plugin's name and digest out of `name@sha256:…`.
+fn version(text: &str) -> Result<(String, Digest), String> {
+    text.split_once('@')
+        .and_then(|(name, digest)| Some((name.to_owned(), digest.parse().ok()?)))
+        .ok_or_else(|| format!("plugin {text:?} is no version, expected name@sha256:<64 hex digits>"))
+}
+
 impl ChainPlan {
-    /// The chain with other versions of some of its plugins, for a replay. Runs guests on this thread.
+    /// The chain with other versions of some of its plugins (`name@sha256:…`), for a replay. Runs guests on this thread.
     pub(crate) fn with_versions(
         &self,
         engine: &Engine,
         catalog: &Catalog,
-        wanted: &[(String, Digest)],
+        wanted: &[String],
     ) -> Result<ChainVersion, String> {
+        let wanted = wanted.iter().map(|text| version(text)).collect::<Result<Vec<_>, _>>()?;
         let mut plan = self.clone();
-        for (name, digest) in wanted {
+        for (name, digest) in &wanted {
             let mut found = false;
             for transform in plan.transforms.iter_mut().filter(|transform| transform.plugin.name == *name) {
                 transform.plugin.digest = Some(digest.to_string());

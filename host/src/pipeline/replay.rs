@@ -71,6 +71,8 @@ pub enum ReplayError {
     Ended,
     #[error("transform {transform:?} cannot run: {fault}")]
     Unrunnable { transform: String, fault: PluginFault },
+    #[error("transform {transform:?} failed on a row of its own, which no letter stands for: {reason}")]
+    Rowless { transform: String, reason: String },
     #[error("the outcome of the replay cannot be kept: {reason}")]
     Commit { reason: String },
     #[error("a worker gave up on the replay")]
@@ -195,11 +197,11 @@ fn transform(
     let mut failed = 0;
     for failure in &report.failures {
         let Some(letter) = letters.get(failure.input) else {
-            tracing::error!(
-                stream = %context.name, transform = %failure.transform, reason = failure.reason,
-                "a row that no record stands behind failed in a replay and is lost"
-            );
-            continue;
+            // Nobody could keep a letter of it: then all stay as they are.
+            return Err(ReplayError::Rowless {
+                transform: failure.transform.to_string(),
+                reason: failure.reason.clone(),
+            });
         };
         let output = context.outputs.get(failure.route as usize).filter(|_| failure.transform.is_empty());
         failed += 1;

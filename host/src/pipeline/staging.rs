@@ -109,6 +109,15 @@ impl Staging {
         Ok(Made { result, spooled: !own, error })
     }
 
+    /// Makes a synced file where the destination takes it from, and nowhere else.
+    pub(crate) fn make_in_place<T>(
+        &self,
+        file: &str,
+        mut write: impl FnMut(&mut dyn Write) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.write(&self.directory.join(file), true, &mut write)
+    }
+
     /// Makes the names of files durable that were made in the spool or in the staging directory.
     pub(crate) fn sync(&self, spooled: bool) -> Result<(), (PathBuf, io::Error)> {
         let directory = if spooled { &self.spool } else { &self.directory };

@@ -4,20 +4,12 @@ use std::fs;
 use std::time::Duration;
 
 use wasmill_tests::objects;
-use wasmill_tests::running::{Running, numbered};
+use wasmill_tests::running::{Running, large, numbered};
 use wasmill_tests::scratch::Scratch;
 use wasmill_tests::servers::Receiver;
 use wasmill_tests::wait::wait_until;
 
 use crate::COMPILER;
-
-/// More raw bytes than an outcome carries: its object is a file in the staging directory.
-fn large(from: u64) -> String {
-    let filler = "x".repeat(1000);
-    let lines: Vec<String> =
-        (from..from + 400).map(|n| format!("{{\"n\":{n},\"filler\":\"{filler}\"}}")).collect();
-    lines.join("\n")
-}
 
 #[test]
 fn endpoint_that_answers_503_is_asked_again_after_the_time_that_it_named() {

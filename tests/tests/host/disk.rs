@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use wasmill_tests::program::{Program, binary};
-use wasmill_tests::running::{Running, numbered};
+use wasmill_tests::running::{Running, large, numbered};
 use wasmill_tests::scratch::Scratch;
 use wasmill_tests::servers::Receiver;
 use wasmill_tests::wait::{wait_for, wait_until};
@@ -122,9 +122,7 @@ fn full_destination_disk_is_waited_for_and_delivered_to_without_a_restart() {
     for n in 0..5 {
         host.push("events", &numbered(n * 10, 10));
     }
-    let filling = "x".repeat(1000);
-    let large: Vec<String> = (50..450).map(|n| format!("{{\"n\":{n},\"filler\":\"{filling}\"}}")).collect();
-    host.push("events", &large.join("\n"));
+    host.push("events", &large(50));
     wait_until("deliveries fail", || stats.outputs[0].retries.get() > 3);
     drop(file);
     fs::remove_file(&filler).unwrap();

@@ -358,3 +358,31 @@ fn replays_that_are_cut_off_anywhere_deliver_each_record_once() {
     assert!(scratch.letters("events").is_empty());
     assert_eq!(sorted(&scratch.out()), expected(400));
 }
+
+#[test]
+fn row_that_no_record_stands_behind_is_never_lost_to_a_replay() {
+    let events = EVENTS.replace("format = \"raw\"", "format = \"ndjson\"");
+    let scratch = Scratch::new(&events);
+    scratch.deploy("step", &Guest::row_of_its_own());
+    let host = Running::start(&scratch.config(), COMPILER);
+    host.push("events", r#"{"n":0}"#);
+    wait_until("the letter of the row", || scratch.letters("events").len() == 1);
+    let row = scratch.letters("events");
+    assert_eq!((&row[0]["offset"], &row[0]["stage"]), (&(-1).into(), &"encode".into()), "{row:#?}");
+    // It has no bytes that could run: it stays, and is not counted as tried.
+    assert_eq!(told(&asked(&host, "POST", "/replay")), (0, 0, 0, 0));
+    scratch.deploy("step", &Guest::reject_all());
+    wait_until("the version that rejects", || host.stats("events").reloads.get() == 1);
+    host.push("events", r#"{"n":1}"#);
+    wait_until("its letter", || scratch.letters("events").len() == 2);
+    scratch.deploy("step", &Guest::row_of_its_own().salted(1));
+    wait_until("the version with a row of its own", || host.stats("events").reloads.get() == 2);
+    let before = scratch.letters("events");
+    // The record would pass; but its row fails, and no letter could be kept of that.
+    let answer = ask(&host, "POST", "/replay");
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.body.contains("which no letter stands for"), "{}", answer.body);
+    assert_eq!(scratch.letters("events"), before);
+    host.drain();
+    assert_eq!(objects::numbers(&scratch.out(), "n"), [0]);
+}

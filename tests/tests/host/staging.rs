@@ -3,19 +3,12 @@
 use std::fs;
 
 use wasmill_tests::objects;
-use wasmill_tests::running::{Running, numbered};
+use wasmill_tests::running::{Running, large, numbered};
 use wasmill_tests::scratch::Scratch;
+use wasmill_tests::servers::Receiver;
 use wasmill_tests::wait::wait_until;
 
 use crate::COMPILER;
-
-/// More raw bytes than an outcome carries: its object is a file.
-fn large(from: u64) -> String {
-    let filler = "x".repeat(1000);
-    let lines: Vec<String> =
-        (from..from + 400).map(|n| format!("{{\"n\":{n},\"filler\":\"{filler}\"}}")).collect();
-    lines.join("\n")
-}
 
 /// Two outputs that get every record by turns of the plugin: `out`, and `b`.
 fn routed(settings: &str) -> Scratch {
@@ -173,4 +166,46 @@ fn stream_whose_outcomes_cannot_be_stored_says_that_it_is_paused_and_goes_on() {
     assert_eq!(host.state("events")["paused"], serde_json::Value::Null);
     host.drain();
     assert_eq!(objects::numbers(&scratch.out(), "n"), (0..400).collect::<Vec<_>>());
+}
+
+#[test]
+fn file_of_a_delivered_batch_goes_although_an_older_outcome_is_still_needed() {
+    let (down, slow) = (Receiver::start(&[], 503), Receiver::start(&[(503, Some(2))], 200));
+    let scratch = Scratch::new(&format!(
+        r#"
+        [streams.events]
+        source = {{ type = "http" }}
+        transforms = [{{ plugin = "route" }}]
+        [[streams.events.outputs]]
+        type = "http"
+        name = "a"
+        url = "{}"
+        format = "raw"
+        interval = "0s"
+        retry = {{ initial = "10ms", max = "50ms" }}
+        [[streams.events.outputs]]
+        type = "http"
+        name = "b"
+        url = "{}"
+        format = "raw"
+        interval = "0s"
+        "#,
+        down.url(),
+        slow.url()
+    ));
+    scratch.deploy("route", &wasmill_tests::guest::Guest::route_by_first_byte());
+    let host = Running::start(&scratch.config(), COMPILER);
+    let stats = host.stats("events");
+    host.push("events", "a");
+    wait_until("the first output is down", || stats.outputs[0].retries.get() > 0);
+    let spool = scratch.path("data/spool");
+    let small = objects::files(&spool);
+    host.push("events", &vec![format!("b{}", "y".repeat(1000)); 400].join("\n"));
+    // By then nothing has happened for two seconds that a checkpoint would have to say.
+    wait_until("the second output delivers", || stats.outputs[1].delivered.get() == 400);
+    wait_until("its file is gone", || objects::files(&spool) == small);
+    assert_eq!(stats.outputs[0].pending.get(), 1);
+    down.answer(200);
+    host.drain();
+    assert!(objects::files(&spool).is_empty());
 }

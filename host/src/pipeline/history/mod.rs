@@ -24,7 +24,7 @@ use wasmill_buffer::{Disk as _, ReadError, RealDisk, Stream};
 use wasmill_catalog::Catalog;
 use wasmill_config::{self as config, Settings};
 use wasmill_deliver::SyncCount;
-use wasmill_transform::{Digest, Engine};
+use wasmill_transform::Engine;
 
 pub use alone::{Alone, AloneError};
 pub use moment::{moment_text, parse_moment};
@@ -233,7 +233,6 @@ impl Replays {
             outputs: place.outputs,
             workers: Arc::clone(&self.shop.workers),
             lane: LANE | self.lanes.fetch_add(1, Ordering::Relaxed),
-            syncs: self.shop.syncs.clone(),
             beside: place.beside,
             staging: place.staging,
             cancel: self.stop.child_token(),
@@ -271,17 +270,10 @@ impl Replays {
 
     /// The chain with the versions that were asked for. Runs guests on a thread of its own.
     async fn version(&self, source: &Source, plugins: &[String]) -> Result<Arc<ChainVersion>, HistoryError> {
-        let mut wanted = Vec::with_capacity(plugins.len());
-        for text in plugins {
-            let parsed = text
-                .split_once('@')
-                .and_then(|(name, digest)| Some((name.to_owned(), digest.parse::<Digest>().ok()?)));
-            let expected = || format!("{text:?} is no version, expected name@sha256:<64 hex digits>");
-            wanted.push(parsed.ok_or_else(expected).map_err(wrong("plugin"))?);
-        }
         let (plan, engine, catalog) =
             (source.plan.clone(), self.shop.engine.clone(), self.shop.catalog.clone());
-        let built = on_guest_thread(move || plan.with_versions(&engine, &catalog, &wanted)).await;
+        let plugins = plugins.to_vec();
+        let built = on_guest_thread(move || plan.with_versions(&engine, &catalog, &plugins)).await;
         let built = built.map_err(|error| HistoryError::Failed { reason: error.to_string() })?;
         built.map(Arc::new).map_err(|reason| HistoryError::Plugin { reason })
     }

@@ -15,6 +15,17 @@ pub enum ReplayState {
     Cancelled,
 }
 
+impl ReplayState {
+    pub fn text(self) -> &'static str {
+        match self {
+            ReplayState::Running => "running",
+            ReplayState::Done => "done",
+            ReplayState::Failed => "failed",
+            ReplayState::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// See the head of this file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReplayProgress {

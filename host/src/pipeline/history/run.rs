@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmill_buffer::{ReadError, Stream};
-use wasmill_deliver::{DeliverError, SyncCount};
+use wasmill_deliver::DeliverError;
 use wasmill_transform::PluginFault;
 
 use super::letters::LettersFile;
@@ -52,7 +52,6 @@ pub(super) struct Replay {
     pub(super) outputs: Vec<Output>,
     pub(super) workers: Arc<Workers>,
     pub(super) lane: LaneId,
-    pub(super) syncs: SyncCount,
     /// Directory of the dead letters.
     pub(super) beside: PathBuf,
     /// Staging directories of its own, gone when it ends.
@@ -127,7 +126,7 @@ impl Replay {
                 stream = %self.stream, replay = %self.id, error = &error as &dyn std::error::Error, "replay failed"
             ),
             _ => tracing::info!(
-                stream = %self.stream, replay = %self.id, state = ?progress.state, records = progress.records,
+                stream = %self.stream, replay = %self.id, state = progress.state.text(), records = progress.records,
                 passed = progress.passed, dropped = progress.dropped, failed = progress.failed,
                 objects = progress.objects, missing = progress.missing, "replay has ended"
             ),

@@ -3,20 +3,21 @@
 //! The batch id has the replay's own incarnation, so that its objects can neither meet those of the stream nor those of
 //! another replay; the same replay run again makes the same names, and finds what is there to be its own.
 
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use wasmill_deliver::{Delivered, GaveUp, NameContext, Object, ObjectMeta, SyncCount, batch_id, with_retry};
-use wasmill_encode::{Encoder, extension};
+use wasmill_deliver::{Delivered, GaveUp, Object, ObjectMeta, batch_id, with_retry};
+use wasmill_encode::Encoder;
 
 use super::run::{Replay, RunError};
 use crate::pipeline::batch::{OpenBatch, Rows};
+use crate::pipeline::commit::name;
 use crate::pipeline::context::Output;
 use crate::pipeline::outcome::BatchKey;
+use crate::pipeline::staging::Staging;
 
 /// An encoded batch; its file is gone with it, wherever it is dropped.
 struct Staged {
@@ -43,7 +44,8 @@ pub(super) async fn deliver(replay: Arc<Replay>, key: BatchKey, batch: OpenBatch
             detail = %retrying.error.detail, failures = retrying.failures, "delivery of a replay failed, trying again"
         );
     };
-    let attempt = || async { output.destination.deliver(&Object { meta: &meta, body: &file.0 }).await };
+    let body = file.path();
+    let attempt = || async { output.destination.deliver(&Object { meta: &meta, body: &body }).await };
     let delivered = with_retry(&output.retry, replay.cancel.cancelled(), on_retry, attempt).await;
     let delivered = delivered.map_err(|gave_up| match gave_up {
         GaveUp::Cancelled => RunError::Cancelled,
@@ -65,14 +67,20 @@ pub(super) async fn deliver(replay: Arc<Replay>, key: BatchKey, batch: OpenBatch
 }
 
 /// Whatever becomes of it: a directory has moved the file away, others leave it.
-struct StagedFile(PathBuf);
+struct StagedFile {
+    staging: Arc<Staging>,
+    file: String,
+}
+
+impl StagedFile {
+    fn path(&self) -> PathBuf {
+        self.staging.path(&self.file)
+    }
+}
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        let path = &self.0;
-        if let Err(error) = std::fs::remove_file(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err((path, error)) = self.staging.discard(&self.file) {
             tracing::warn!(path = %path.display(), %error, "cannot remove a staged object");
         }
     }
@@ -90,19 +98,10 @@ fn stage(
         return Err(RunError::Cancelled);
     }
     let id = batch_id(replay.incarnation, 0, &output.name, batch.first_offset(), &key.partition);
-    let file = StagedFile(output.staging.directory().join(&id));
-    let staged = encode(output, batch, encoder, &file.0, &replay.syncs)
-        .map_err(|error| RunError::Stage { path: file.0.clone(), error })?;
-    let partition: Vec<(&str, &[u8])> =
-        key.partition.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let name = output.template.render(&NameContext {
-        stream: &replay.stream,
-        output: &output.name,
-        arrival: batch.first_arrival,
-        partition: &partition,
-        batch_id: &id,
-        extension: &extension(output.format, output.compression),
-    });
+    let file = StagedFile { staging: output.staging.clone(), file: id.clone() };
+    let staged = encode(output, batch, encoder, &file)
+        .map_err(|error| RunError::Stage { path: file.path(), error })?;
+    let name = name(&replay.stream, output, key, batch.first_arrival, &id);
     let meta = ObjectMeta {
         name,
         content_type: output.format.content_type().to_owned(),
@@ -123,8 +122,7 @@ fn encode(
     output: &Output,
     batch: &OpenBatch,
     encoder: &mut Encoder,
-    path: &std::path::Path,
-    syncs: &SyncCount,
+    file: &StagedFile,
 ) -> io::Result<wasmill_encode::Encoded> {
     let rows = batch.pieces.iter().map(|gathered| match &gathered.piece.rows {
         // No outcome ever carries a replay's rows: all of them are in memory.
@@ -132,11 +130,8 @@ fn encode(
         Rows::Durable { .. } => Err(io::Error::other("rows are not in memory")),
     });
     let rows = rows.collect::<io::Result<Vec<Bytes>>>()?;
-    let mut pieces = rows.iter().map(|piece| Ok::<_, io::Error>(&piece[..]));
-    let mut file = File::create(path)?;
-    let encoded =
-        encoder.encode(output.format, output.compression, Some(batch.raw_bytes), &mut pieces, &mut file)?;
-    file.sync_data()?;
-    syncs.add_one();
-    Ok(encoded)
+    output.staging.make_in_place(&file.file, |file| {
+        let mut pieces = rows.iter().map(|piece| Ok::<_, io::Error>(&piece[..]));
+        encoder.encode(output.format, output.compression, Some(batch.raw_bytes), &mut pieces, file)
+    })
 }

@@ -79,7 +79,8 @@ impl StreamTask {
             self.context.buffer.entry(EntryKind::Mark, at, mark).await?;
             self.ledger.marked();
         }
-        if !durable && self.checkpoint == next {
+        // Files that have served wait for a durable checkpoint, whether or not it says anything else.
+        if !durable && self.checkpoint == next && !self.ledger.has_files() {
             return Ok(());
         }
         let body = CheckpointBody { processed: next.0 };
