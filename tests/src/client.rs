@@ -90,11 +90,21 @@ impl Connection {
 
     /// Pushes an NDJSON body. After an error nobody knows what became of it, and the connection is of no more use.
     pub fn push(&mut self, stream: &str, body: &str) -> Result<Answer> {
-        let head = format!(
-            "POST /v1/streams/{stream}/records HTTP/1.1\r\nhost: {}\r\ncontent-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
+        self.push_as(stream, &[], body)
+    }
+
+    /// Pushes NDJSON with these header lines more.
+    pub fn push_as(&mut self, stream: &str, headers: &[String], body: &str) -> Result<Answer> {
+        let mut head = format!(
+            "POST /v1/streams/{stream}/records HTTP/1.1\r\nhost: {}\r\ncontent-type: application/x-ndjson\r\ncontent-length: {}\r\n",
             self.to,
             body.len()
         );
+        for header in headers {
+            head.push_str(header);
+            head.push_str("\r\n");
+        }
+        head.push_str("\r\n");
         self.socket.write_all(head.as_bytes()).and_then(|()| self.socket.write_all(body.as_bytes()))?;
         let mut answer = Vec::new();
         let mut piece = [0; 4096];

@@ -24,6 +24,7 @@ struct Entries {
     acknowledged: u64,
     /// Of requests by the number of their first record: how many records, and the offset of the first.
     receipts: BTreeMap<u32, (u32, u64)>,
+    duplicates: u64,
 }
 
 /// The account of one client.
@@ -44,13 +45,15 @@ impl Account {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what is known of `records` records from `first` on. What is acknowledged stays so.
-    pub fn note(&self, first: u32, records: u32, known: Known) {
+    /// Notes what is known of `records` records from `first` on, which were sent together. What is acknowledged stays
+    /// so. What was known before.
+    pub fn note(&self, first: u32, records: u32, known: Known) -> Known {
         let mut entries = self.entries();
         let (from, to) = (first as usize, first as usize + records as usize);
         if entries.known.len() < to {
             entries.known.resize(to, Known::Unsent);
         }
+        let before = entries.known.get(from).copied().unwrap_or(Known::Unsent);
         let mut newly = 0;
         for entry in entries.known.get_mut(from..to).unwrap_or_default() {
             if *entry != Known::Acknowledged {
@@ -59,12 +62,20 @@ impl Account {
             }
         }
         entries.acknowledged += newly;
+        before
     }
 
-    /// Notes an acknowledgement that names offsets.
-    pub fn receipt(&self, first: u32, records: u32, offset: u64) {
+    /// Notes an acknowledgement that names offsets; a `duplicate` is one of a request that was stored before.
+    pub fn receipt(&self, first: u32, records: u32, offset: u64, duplicate: bool) {
         self.note(first, records, Known::Acknowledged);
-        self.entries().receipts.insert(first, (records, offset));
+        let mut entries = self.entries();
+        entries.receipts.insert(first, (records, offset));
+        entries.duplicates += u64::from(duplicate);
+    }
+
+    /// Requests that were sent again although they were stored.
+    pub fn duplicates(&self) -> u64 {
+        self.entries().duplicates
     }
 
     pub fn acknowledged(&self) -> u64 {
@@ -101,9 +112,9 @@ mod tests {
     #[test]
     fn acknowledged_stays_acknowledged_and_offsets_are_found() {
         let account = Account::new(1, "push");
-        account.note(0, 10, Known::Unknown);
-        account.receipt(4, 3, 100);
-        account.note(0, 10, Known::Unknown);
+        assert_eq!(account.note(0, 10, Known::Unknown), Known::Unsent);
+        account.receipt(4, 3, 100, false);
+        assert_eq!(account.note(0, 10, Known::Unknown), Known::Unknown);
         let mut expected = vec![Known::Unknown; 10];
         expected[4..7].fill(Known::Acknowledged);
         assert_eq!(account.all(), expected);

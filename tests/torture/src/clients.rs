@@ -60,6 +60,21 @@ impl Pace {
     }
 }
 
+/// Records that are pushed together.
+struct Request {
+    first: u32,
+    records: u32,
+    headers: Vec<String>,
+    body: String,
+}
+
+/// What a client knows after an attempt.
+enum Sent {
+    Stored,
+    Refused,
+    Unknown,
+}
+
 /// What a client has.
 pub struct Client<'a> {
     pub seed: u64,
@@ -80,56 +95,81 @@ impl Client<'_> {
         }
     }
 
-    /// Pushes until it is over.
-    pub fn push(&self, to: SocketAddr) -> Result<()> {
+    /// Pushes until it is over. A client that `numbers` its requests sends each until it is acknowledged, and some once
+    /// more; the others send again what was refused, and leave open what got no answer.
+    pub fn push(&self, to: SocketAddr, numbers: bool) -> Result<()> {
         let mut rng = self.rng();
-        let (mut first, mut records) = (0, 0);
         let mut connection = None;
-        let mut body = String::new();
+        let (mut first, mut sequence) = (0, 0_u64);
         loop {
-            if records == 0 {
-                records = rng.random_range(1..120);
-                body.clear();
-                self.write(first, records, &mut body);
-            }
-            if !self.pace.take(body.len()) {
+            let records = rng.random_range(1..120);
+            let mut request = Request { first, records, headers: Vec::new(), body: String::new() };
+            self.write(first, records, &mut request.body);
+            if !self.pace.take(request.body.len()) {
                 return Ok(());
             }
-            // Now and then another connection, although this one works.
-            let kept = connection.take().filter(|_| rng.random_ratio(19, 20));
-            let Some(mut open) = kept.or_else(|| Connection::open(to).ok()) else {
-                std::thread::park_timeout(Duration::from_millis(3));
-                continue;
-            };
-            self.account.note(first, records, Known::Unknown);
-            let refused = match open.push(self.account.stream, &body) {
-                Ok(answer) => {
-                    let code = answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned();
-                    connection = Some(open);
-                    match (answer.status, code.as_str()) {
-                        (200, _) => {
-                            let receipt = answer.json();
-                            let (count, offset) = (&receipt["records"], receipt["first_offset"].as_u64());
-                            ensure!(*count == records, "{records} records, and the receipt is {receipt}");
-                            let offset = offset.with_context(|| format!("no offset in {receipt}"))?;
-                            self.account.receipt(first, records, offset);
-                            false
+            if numbers {
+                sequence += rng.random_range(1..3);
+                request.headers.push(format!("wasmill-producer: client-{}", self.account.client));
+                request.headers.push(format!("wasmill-sequence: {sequence}"));
+            }
+            // As if the answer had been lost, now and then.
+            let mut answers = if numbers && rng.random_ratio(1, 10) { 2 } else { 1 };
+            while answers > 0 {
+                match self.send(to, &mut connection, &request, &mut rng)? {
+                    Sent::Stored => answers -= 1,
+                    Sent::Unknown if !numbers => break,
+                    Sent::Unknown | Sent::Refused => {
+                        std::thread::park_timeout(Duration::from_millis(rng.random_range(2..50)));
+                        if self.pace.ended() && !numbers {
+                            return Ok(());
                         }
-                        // Nothing of it is stored, so it may be sent again, as it is.
-                        (429, _) | (503, "unavailable" | "closed") => true,
-                        (503, "unknown") => false,
-                        _ => bail!("unexpected answer to a push: {} {}", answer.status, answer.body),
                     }
                 }
-                Err(_no_answer) => false,
-            };
-            if refused {
-                self.account.note(first, records, Known::Unsent);
-                std::thread::park_timeout(Duration::from_millis(rng.random_range(5..50)));
-            } else {
-                first += records;
-                records = 0;
             }
+            first += records;
+        }
+    }
+
+    /// Sends a request once and notes what it was answered.
+    fn send(
+        &self,
+        to: SocketAddr,
+        connection: &mut Option<Connection>,
+        request: &Request,
+        rng: &mut SmallRng,
+    ) -> Result<Sent> {
+        let Request { first, records, headers, body } = request;
+        // Now and then another connection, although this one works.
+        let kept = connection.take().filter(|_| rng.random_ratio(19, 20));
+        let Some(mut open) = kept.or_else(|| Connection::open(to).ok()) else { return Ok(Sent::Refused) };
+        let before = self.account.note(*first, *records, Known::Unknown);
+        let Ok(answer) = open.push_as(self.account.stream, headers, body) else { return Ok(Sent::Unknown) };
+        *connection = Some(open);
+        let code = answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned();
+        match (answer.status, code.as_str()) {
+            (200, _) => {
+                let receipt = answer.json();
+                let (count, offset) = (&receipt["records"], receipt["first_offset"].as_u64());
+                ensure!(*count == *records, "{records} records, and the receipt is {receipt}");
+                let offset = offset.with_context(|| format!("no offset in {receipt}"))?;
+                if let Some(earlier) = self.account.offset(*first) {
+                    ensure!(
+                        offset == earlier,
+                        "first acknowledged at {earlier}, the second receipt is {receipt}"
+                    );
+                }
+                let duplicate = receipt["duplicate"] == true;
+                self.account.receipt(*first, *records, offset, duplicate);
+                Ok(Sent::Stored)
+            }
+            // Nothing of this request is stored: all is as it was before it.
+            (429, "buffer_full") | (503, "unavailable" | "closed") => {
+                self.account.note(*first, *records, before);
+                Ok(Sent::Refused)
+            }
+            (503, "unknown") => Ok(Sent::Unknown),
+            _ => bail!("unexpected answer to a push: {} {}", answer.status, answer.body),
         }
     }
 

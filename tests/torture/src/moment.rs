@@ -79,21 +79,15 @@ impl Moment {
         }
     }
 
-    /// Waits for it; how long the host took to start, if it was waited for. What is held `while_starting` is dropped
-    /// then. `Err`: it ended by itself, or does not come up.
-    pub fn wait(
-        &self,
-        program: &mut Program,
-        events: &Events,
-        while_starting: impl Sized,
-    ) -> Result<Option<Duration>> {
+    /// Waits for it; how long the host took to start, if it was waited for. `Err`: it ended by itself, or does not come
+    /// up.
+    pub fn wait(&self, program: &mut Program, events: &Events) -> Result<Option<Duration>> {
         let started = Instant::now();
         if let Moment::Starting(after) = self {
             pass(program, *after)?;
             return Ok(None);
         }
         let start = up(program)?;
-        drop(while_starting);
         let end = started + LIFE_MAX;
         match self {
             Moment::Starting(_) => {}

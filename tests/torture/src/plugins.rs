@@ -1,14 +1,12 @@
 //! Plugins that come and go while records pass: good versions by renaming and in place, and broken ones.
 //!
-//! All good versions do the same to every record but for the stamp; a broken one must never be used. A host does not
-//! start with a broken one, so there is none, and none half written, while it starts.
+//! All good versions do the same to every record but for the stamp; a broken one must never be used. Broken and half
+//! written ones are there also while a host starts, once there is a version that it ran before.
 
-use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -28,11 +26,9 @@ pub struct Deployer<'a> {
     pub dir: &'a Path,
     pub seed: u64,
     pub events: &'a Events,
-    /// Names whose file is broken; held while a host starts.
-    pub broken: Mutex<Broken>,
+    /// Whether the host ever ran.
+    pub ran: AtomicBool,
 }
-
-pub type Broken = BTreeSet<&'static str>;
 
 impl Deployer<'_> {
     fn good(name: &str, salt: u32) -> Vec<u8> {
@@ -69,13 +65,8 @@ impl Deployer<'_> {
         NAMES.iter().try_for_each(|name| self.rename(name, &Self::good(name, salt)))
     }
 
-    /// Puts good versions in place of broken ones. Until what it returns is dropped there come no others.
-    pub fn mend(&self, salt: u32) -> Result<MutexGuard<'_, Broken>> {
-        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        for name in std::mem::take(&mut *broken) {
-            self.rename(name, &Self::good(name, salt))?;
-        }
-        Ok(broken)
+    fn ran(&self) -> bool {
+        self.ran.load(Ordering::Relaxed)
     }
 
     /// Replaces one plugin after another until it is over.
@@ -93,23 +84,13 @@ impl Deployer<'_> {
             let good = Self::good(name, salt);
             let pause = Duration::from_millis(rng.random_range(0..40));
             let way = rng.random_range(0..100);
-            // Held by a start: then only what may come at any time.
-            let Some(mut broken) = self.broken.try_lock().ok().filter(|_| way >= 50) else {
-                self.rename(name, &good)?;
-                self.events.happened(Event::PluginReplaced);
-                continue;
-            };
-            broken.insert(name);
             match way {
-                50..75 => {
-                    self.in_place(name, &good, pause)?;
-                    broken.remove(name);
-                }
-                75..83 => self.rename(name, b"no component at all")?,
-                83..91 => self.rename(name, good.get(..good.len() / 2).unwrap_or_default())?,
-                _ => self.rename(name, &Guest::unconfigurable().salted(salt).wasm())?,
+                50..75 if self.ran() => self.in_place(name, &good, pause)?,
+                75..83 if self.ran() => self.rename(name, b"no component at all")?,
+                83..91 if self.ran() => self.rename(name, good.get(..good.len() / 2).unwrap_or_default())?,
+                91.. if self.ran() => self.rename(name, &Guest::unconfigurable().salted(salt).wasm())?,
+                _ => self.rename(name, &good)?,
             }
-            drop(broken);
             self.events.happened(Event::PluginReplaced);
         }
         Ok(())

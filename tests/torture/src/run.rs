@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,8 @@ const LIFE_S: u64 = 2;
 const SHARES: [i64; STREAMS.len()] = [5, 2, 3];
 /// Lives whose logs are kept.
 const LOGS_MAX: u32 = 60;
+/// What the host says, as an error, of a broken plugin that it finds when it starts.
+const FELL_BACK: &str = "the stream starts with the version that it ran last";
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 /// Longest wait until followed files are read, and how long nothing may come in before they are taken for read.
 const READ_MAX: Duration = Duration::from_secs(60);
@@ -66,6 +68,10 @@ pub struct Report {
     pub took: Duration,
     pub seed: u64,
     pub repeated_requests: u64,
+    /// Requests that clients sent again although they were stored.
+    pub duplicates: u64,
+    /// Starts that found a broken plugin.
+    pub fell_back: u64,
     /// Objects that S3 got in parts.
     pub uploads: u64,
     pub findings: Findings,
@@ -88,13 +94,23 @@ impl std::fmt::Display for Report {
         )?;
         write!(
             f,
-            "torture: {} s, {objects} objects ({} in parts), {dropped} dropped, {letters} dead letters, seed {}, {unknown} unknown ({unknown_found} of them in), {} requests repeated, {wrong} other violations",
+            "torture: {} s, {objects} objects ({} in parts), {dropped} dropped, {letters} dead letters, seed {}, {unknown} unknown ({unknown_found} of them in), {} requests repeated to the receiver, {} to the host, {} starts with broken plugins, {wrong} other violations",
             self.took.as_secs(),
             self.uploads,
             self.seed,
-            self.repeated_requests
+            self.repeated_requests,
+            self.duplicates,
+            self.fell_back
         )
     }
+}
+
+/// What the host said that counts.
+#[derive(Default)]
+struct Said {
+    /// Messages of level ERROR, and the life that each came first in.
+    errors: BTreeMap<String, u32>,
+    fell_back: u64,
 }
 
 /// Everything that lives longer than the host.
@@ -107,8 +123,7 @@ struct Stage {
     paces: [Pace; STREAMS.len()],
     /// No more faults and no more plugins.
     calm: AtomicBool,
-    /// Messages of level ERROR of the host, and the life that each came first in.
-    errors: BTreeMap<String, u32>,
+    said: Said,
     lives: u32,
 }
 
@@ -138,7 +153,7 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
         accounts: (0..).zip(streams).map(|(client, stream)| Account::new(client, stream)).collect(),
         paces: Default::default(),
         calm: AtomicBool::new(false),
-        errors: BTreeMap::new(),
+        said: Said::default(),
         lives: 0,
     };
     let lived = stage.live(&weathers, &mut rng, say);
@@ -156,10 +171,12 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
     for key in store.open_uploads().iter().filter(|key| !key.contains("/.wasmill-probe")) {
         findings.complain(format!("an upload of {key} is left open"));
     }
-    for (message, life) in &stage.errors {
+    for (message, life) in &stage.said.errors {
         findings.complain(format!("in life {life} the host said: {message}"));
     }
     receiver.wrong().into_iter().for_each(|what| findings.complain(what));
+    let duplicates = stage.accounts.iter().map(Account::duplicates).sum();
+    let fell_back = stage.said.fell_back;
     let repeated_requests = receiver.repeated();
     let uploads = stage.events.count(Event::UploadCompleted);
     runtime.shutdown_background();
@@ -167,7 +184,16 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
         check::clean(&options.work)?;
     }
     let took = started.elapsed();
-    Ok(Report { restarts, took, seed: options.seed, repeated_requests, uploads, findings })
+    Ok(Report {
+        restarts,
+        took,
+        seed: options.seed,
+        repeated_requests,
+        duplicates,
+        fell_back,
+        uploads,
+        findings,
+    })
 }
 
 /// Ends what goes on beside the host, also when something panics: nothing may wait for a host that is not there.
@@ -197,10 +223,10 @@ impl Stage {
         rng: &mut SmallRng,
         say: &mut dyn FnMut(&str),
     ) -> Result<()> {
-        let Stage { options, scene, events, accounts, paces, calm, errors, lives } = self;
+        let Stage { options, scene, events, accounts, paces, calm, said, lives } = self;
         let seed = options.seed;
         let plugins = scene.plugins();
-        let deployer = Deployer { dir: &plugins, seed, events, broken: Mutex::default() };
+        let deployer = Deployer { dir: &plugins, seed, events, ran: AtomicBool::new(false) };
         deployer.all(0)?;
         let host = Host { options, scene, deployer: &deployer };
         std::thread::scope(|scope| {
@@ -211,7 +237,7 @@ impl Stage {
                 let client = Client { seed, account, pace };
                 let scene: &Scene = scene;
                 clients.push(scope.spawn(move || match account.stream {
-                    PUSH => client.push(scene.http),
+                    PUSH => client.push(scene.http, account.client % 2 == 1),
                     LINES => client.lines(scene.tcp),
                     _ => client.files(&scene.logs()),
                 }));
@@ -222,7 +248,7 @@ impl Stage {
                 scope.spawn(move || weather.change(calm, seed ^ number));
             }
             let _end = EndAll { paces, calm };
-            let killed = host.kill_often(lives, errors, events, accounts, paces, &clients, rng, say);
+            let killed = host.kill_often(lives, said, events, accounts, paces, &clients, rng, say);
             calm.store(true, Ordering::Relaxed);
             weathers.iter().for_each(|weather| weather.clear());
             if let Err(error) = killed {
@@ -233,7 +259,7 @@ impl Stage {
             join(deploying)?;
             deployer.all(u32::MAX)?;
             *lives += 1;
-            host.last_life(*lives, errors, paces, clients)
+            host.last_life(*lives, said, paces, clients)
         })
     }
 }
@@ -257,17 +283,22 @@ impl Host<'_> {
     }
 
     /// Keeps what a life said.
-    fn keep(&self, life: u32, said: &[String], errors: &mut BTreeMap<String, u32>) -> Result<()> {
+    fn keep(&self, life: u32, log: &[String], said: &mut Said) -> Result<()> {
         let file = |life: u32| self.scene.host_logs().join(format!("{life:06}.jsonl"));
-        fs::write(file(life), said.join("\n"))?;
+        fs::write(file(life), log.join("\n"))?;
         if let Some(old) = life.checked_sub(LOGS_MAX)
-            && errors.is_empty()
+            && said.errors.is_empty()
         {
             drop(fs::remove_file(file(old)));
         }
-        for line in said.iter().filter(|line| line.contains("\"level\":\"ERROR\"")) {
-            if errors.len() < 20 {
-                errors.entry(line.clone()).or_insert(life);
+        let (fell_back, wrong): (Vec<_>, Vec<_>) = log
+            .iter()
+            .filter(|line| line.contains("\"level\":\"ERROR\""))
+            .partition(|line| line.contains(FELL_BACK));
+        said.fell_back += u64::from(!fell_back.is_empty());
+        for line in wrong {
+            if said.errors.len() < 20 {
+                said.errors.entry(line.clone()).or_insert(life);
             }
         }
         Ok(())
@@ -277,7 +308,7 @@ impl Host<'_> {
     fn kill_often(
         &self,
         lives: &mut u32,
-        errors: &mut BTreeMap<String, u32>,
+        said: &mut Said,
         events: &Events,
         accounts: &[Account],
         paces: &[Pace],
@@ -289,13 +320,11 @@ impl Host<'_> {
         let wanted =
             self.options.time.map_or(u64::from(self.options.restarts) * LIFE_S, |time| time.as_secs());
         let per_s = BYTES_PER_S.min(BYTES_MAX / i64::try_from(wanted.max(1)).unwrap_or(i64::MAX)).max(1);
-        let (mut fed, mut said) = (Instant::now(), Instant::now());
+        let (mut fed, mut told) = (Instant::now(), Instant::now());
         let mut start = Duration::from_millis(200);
         let mut left = BYTES_MAX;
         while *lives < self.options.restarts && self.options.time.is_none_or(|time| began.elapsed() < time) {
             *lives += 1;
-            // Salts of its own: those of the deployer count from below.
-            let whole = self.deployer.mend(u32::MAX - *lives)?;
             let mut program = self.spawn();
             let moment = Moment::draw(rng, self.scene, start);
             // What may be sent in this life comes at its beginning, after what the life before has earned.
@@ -307,20 +336,21 @@ impl Host<'_> {
                 pace.cap(2 << 20);
                 pace.allow(earned * share / 10);
             }
-            let waited = moment.wait(&mut program, events, whole);
+            let waited = moment.wait(&mut program, events);
             if let Ok(Some(took)) = waited {
                 start = took;
+                self.deployer.ran.store(true, Ordering::Relaxed);
             }
             let log = match &waited {
                 Ok(_) => program.kill(),
                 Err(_) => program.log(),
             };
-            self.keep(*lives, &log, errors)?;
+            self.keep(*lives, &log, said)?;
             waited.with_context(|| format!("{moment:?}; its last words:\n{}", last(&log)))?;
             // A client ends only when it got an answer that it must not get.
             ensure!(!clients.iter().any(ScopedJoinHandle::is_finished), "a client gave up");
-            if said.elapsed() > Duration::from_secs(2) {
-                said = Instant::now();
+            if told.elapsed() > Duration::from_secs(2) {
+                told = Instant::now();
                 let acknowledged: u64 = accounts.iter().map(Account::acknowledged).sum();
                 say(&format!(
                     "{lives} restarts, {acknowledged} acknowledged, {} s",
@@ -332,17 +362,11 @@ impl Host<'_> {
     }
 
     /// The life that nobody kills: clients end, files are read, everything is delivered.
-    fn last_life(
-        &self,
-        life: u32,
-        errors: &mut BTreeMap<String, u32>,
-        paces: &[Pace],
-        clients: Vec<Working<'_>>,
-    ) -> Result<()> {
+    fn last_life(&self, life: u32, said: &mut Said, paces: &[Pace], clients: Vec<Working<'_>>) -> Result<()> {
         let mut program = self.spawn();
         let ended = self.end_in_order(&mut program, paces, clients);
         let log = program.log();
-        self.keep(life, &log, errors)?;
+        self.keep(life, &log, said)?;
         ended.with_context(|| format!("in the last life; its last words:\n{}", last(&log)))
     }
 

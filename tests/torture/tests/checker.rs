@@ -53,7 +53,7 @@ fn found(spoil: impl FnOnce(&mut BTreeMap<PathBuf, Vec<String>>, &Path)) -> Find
         fs::write(file, lines.join("\n") + "\n").unwrap();
     }
     let accounts = [Account::new(0, PUSH)];
-    accounts[0].receipt(0, RECORDS - 100, 0);
+    accounts[0].receipt(0, RECORDS - 100, 0, false);
     accounts[0].note(RECORDS - 100, 100, Known::Unknown);
     Checker { seed: SEED, scene: &scene, accounts: &accounts }.check().unwrap()
 }
