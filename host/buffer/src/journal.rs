@@ -1,5 +1,6 @@
 //! Opening, closing and the numbers of the one journal of a data directory.
 
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -247,6 +248,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether the data directory is still where it was opened, so that appends can succeed.
+    ///
+    /// # Errors
+    /// It was removed, moved or replaced, or cannot be looked at.
+    pub fn check_in_place(&self) -> io::Result<()> {
+        self.shared.check_lock()
+    }
+
     pub fn stats(&self) -> Stats {
         let state = self.shared.state();
         let counters = &self.shared.counters;
@@ -267,6 +276,20 @@ impl Journal {
             buffered_bytes: get(&self.shared.buffered),
             retained_bytes: state.streams.values().map(|stream| get(&stream.core.retained)).sum(),
             cached_bytes: state.cache.bytes,
+        }
+    }
+}
+
+impl Shared {
+    /// Whoever opens the directory meets our lock; else it was removed, moved or replaced, and may be another's.
+    pub(crate) fn check_lock(&self) -> io::Result<()> {
+        match self.state().lock.as_ref().map(|lock| lock.is_in_place()) {
+            None | Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("data directory {} was removed, moved or replaced while in use", self.dir.display()),
+            )),
+            Some(Err(error)) => Err(error),
         }
     }
 }

@@ -73,7 +73,10 @@ impl api::Host for Host {
     }
 
     fn ready(&self) -> Result<(), String> {
-        let failures = self.failures();
+        let mut failures = self.failures();
+        if let Err(error) = self.inner.journal.check_in_place() {
+            failures.push(error.to_string());
+        }
         if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
     }
 

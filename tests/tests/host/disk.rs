@@ -193,8 +193,14 @@ fn data_directory_removed_under_a_running_host_answers_503_instead_of_acknowledg
     let stats = host.stats("events");
     wait_until("the first records are delivered", || stats.outputs[0].delivered.get() == 10);
     let (data, elsewhere) = (scratch.path("data"), scratch.path("elsewhere"));
+    let ready = || client::get(host.address(), "/readyz").unwrap();
+    assert_eq!(ready().status, 200);
     // Moved rather than removed, so that it can come back; to the host it is the same.
     fs::rename(&data, &elsewhere).unwrap();
+    // Before anybody has pushed.
+    let answer = ready();
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("was removed, moved or replaced"), "{}", answer.body);
     let code = |n: u64| {
         let answer = host.try_push("events", &numbered(n, 1));
         assert_eq!(answer.status, 503, "{}", answer.body);
@@ -211,6 +217,7 @@ fn data_directory_removed_under_a_running_host_answers_503_instead_of_acknowledg
     assert!(objects::files(&data).iter().all(|file| file.extension().is_none_or(|e| e != "wmj")));
     fs::remove_dir_all(&data).unwrap();
     fs::rename(&elsewhere, &data).unwrap();
+    assert_eq!(ready().status, 200);
     assert_eq!(host.push("events", &numbered(10, 10))["records"], 10);
     host.drain();
     assert_eq!(objects::numbers(&scratch.out(), "n"), (0..20).collect::<Vec<_>>());

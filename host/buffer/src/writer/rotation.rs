@@ -29,7 +29,7 @@ impl Writer {
             }
         }
         self.durable = self.end;
-        self.check_lock()?;
+        self.shared.check_lock()?;
         if let Err(error) = self.bound_journal()
             && !frees
         {
@@ -102,21 +102,6 @@ impl Writer {
             }
         }
         Ok(None)
-    }
-
-    /// Whoever opens the directory meets our lock; else it was removed, moved or replaced, and may be another's.
-    fn check_lock(&self) -> io::Result<()> {
-        match self.shared.state().lock.as_ref().map(|lock| lock.is_in_place()) {
-            None | Some(Ok(true)) => Ok(()),
-            Some(Ok(false)) => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!(
-                    "data directory {} was removed, moved or replaced while in use",
-                    self.shared.dir.display()
-                ),
-            )),
-            Some(Err(error)) => Err(error),
-        }
     }
 
     /// Sees to it that there is a spare.
