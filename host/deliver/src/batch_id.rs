@@ -5,7 +5,7 @@
 //! | part | width | from |
 //! |---|---|---|
 //! | incarnation | 32 hex digits | 128 random bits, made when the stream was created |
-//! | epoch | 8 hex digits | +1 at each unclean open or restore |
+//! | epoch | 8 hex digits | grows by a random step at each unclean open |
 //! | output | 8 hex digits | first 32 bits of the SHA-256 of the output's name |
 //! | first offset | 20 decimal digits | the batch's first record |
 //! | partition | 20 hex digits | first 80 bits of the SHA-256 of names and values; zeros when there is none |
@@ -48,6 +48,11 @@ impl BatchOwner {
             incarnation: format!("{:032x}-", u128::from_be_bytes(incarnation)),
             output: format!("-{:08x}-", output_tag(output)),
         }
+    }
+
+    /// What a probe of this output's destination writes: no other output, stream or host writes there.
+    pub(crate) fn probe_name(&self) -> String {
+        format!(".wasmill-probe-{}{}", self.incarnation, self.output.trim_matches('-'))
     }
 
     /// Whether `name` carries such an id, in any epoch.
@@ -128,5 +133,7 @@ mod tests {
         assert!(!owner.owns(&batch_id([2; 16], 9, "default", 5, NONE)));
         assert!(!owner.owns(&batch_id([1; 16], 9, "other", 5, NONE)));
         assert!(!owner.owns("access/2026/something-else"));
+        assert_eq!(owner.probe_name(), format!(".wasmill-probe-{}-37a8eec1", "01".repeat(16)));
+        assert!(!owner.owns(&owner.probe_name()));
     }
 }

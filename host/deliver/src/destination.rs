@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::batch_id::BatchOwner;
 use crate::directory::{Directory, DirectoryConfig};
 use crate::fault::DeliverError;
 use crate::http::{Http, HttpConfig};
@@ -78,11 +79,11 @@ impl Destination {
         }
     }
 
-    /// Asks the destination whether it is there and what it can do.
-    pub async fn probe(&self) -> Result<Capabilities, DeliverError> {
+    /// Asks the destination of `owner` whether it is there and what it can do.
+    pub async fn probe(&self, owner: &BatchOwner) -> Result<Capabilities, DeliverError> {
         match self {
             Destination::Directory(directory) => directory.probe().await,
-            Destination::S3(s3) => s3.probe().await,
+            Destination::S3(s3) => s3.probe(owner).await,
             Destination::Http(_) | Destination::Stdout(_) => Ok(Capabilities::default()),
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => Ok(Capabilities::default()),

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use wasmill_buffer::Journal;
 use wasmill_catalog::{Catalog, CatalogStats, PluginState};
 use wasmill_config::{self as config, Settings};
-use wasmill_deliver::{DeliverError, GaveUp, RetryPolicy, Retrying, SyncCount, with_retry};
+use wasmill_deliver::{BatchOwner, DeliverError, GaveUp, RetryPolicy, Retrying, SyncCount, with_retry};
 use wasmill_transform::Engine;
 
 use super::context::StreamContext;
@@ -498,7 +498,8 @@ async fn probe(context: Arc<StreamContext>, number: usize) {
         }
     };
     let for_ever = RetryPolicy { for_: None, ..output.retry.clone() };
-    let ask = || output.destination.probe();
+    let owner = BatchOwner::new(context.buffer.incarnation(), &output.name);
+    let ask = || output.destination.probe(&owner);
     match with_retry(&for_ever, std::future::pending(), on_retry, ask).await {
         Ok(capabilities) => {
             for warning in capabilities.warnings {

@@ -92,7 +92,7 @@ impl Lake {
         self.health.lock().unwrap().met.clone()
     }
 
-    /// Uploads that somebody left open; the probe's belong to nobody.
+    /// Uploads that somebody left open; one of a probe that a stop cut short waits for the next probe.
     fn open_uploads(&self) -> Vec<String> {
         let mut open = self.store.open_uploads();
         open.retain(|key| !key.contains(".wasmill-probe"));
@@ -153,10 +153,10 @@ impl Scene {
         let mut scene = Scene { lake, scratch, host, sent: 0 };
         scene.push(10);
         scene.wait_for_delivery();
-        let probed = scene.lake.bucket().join("raw/.wasmill-probe");
-        wait_until("the store is probed", || {
-            scene.lake.events.count(Event::UploadCreated) > 0 && !probed.exists()
-        });
+        let raw = scene.lake.bucket().join("raw");
+        let probing =
+            || objects::files(&raw).iter().any(|file| file.to_string_lossy().contains("/.wasmill-probe"));
+        wait_until("the store is probed", || scene.lake.events.count(Event::UploadCreated) > 0 && !probing());
         scene
     }
 
@@ -391,5 +391,56 @@ fn s3_that_ignores_conditions_is_named_and_gets_everything_once() {
         assert_eq!(lake.events.count(Event::PutStored), written + 1, "{stats}");
         program.stop();
         assert_eq!(numbers(&lake.bucket()), (0..20 + LARGE).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn upload_of_a_probe_that_was_killed_is_aborted_by_the_next_and_no_other_probe_is_disturbed() {
+    let name =
+        "s3_faults::upload_of_a_probe_that_was_killed_is_aborted_by_the_next_and_no_other_probe_is_disturbed";
+    with_credentials(name, || {
+        let lake = Lake::start();
+        let s3 = |name: &str| {
+            format!(
+                r#"
+                [[streams.events.outputs]]
+                name = "{name}"
+                type = "s3"
+                endpoint = "http://{}"
+                region = "us-east-1"
+                path_style = true
+                bucket = "lake"
+                prefix = "raw/"
+                object = "{{output}}/{{batch}}{{extension}}"
+                compression = "none"
+                interval = "0s"
+                "#,
+                lake.store.address
+            )
+        };
+        // One bucket and prefix for both.
+        let scratch = Scratch::new(&format!(
+            "[streams.events]\nsource = {{ type = \"http\" }}\n{}{}",
+            s3("default"),
+            s3("other")
+        ));
+        let hang = Fault::SlowBody(Duration::from_secs(3600));
+        lake.falls_ill(hang, |want| matches!(want, Want::Complete(_)), ALWAYS);
+        let host = Running::start(&scratch.config(), COMPILER);
+        wait_until("both probes hang", || lake.met().len() == 2);
+        host.crash();
+        let open = lake.store.open_uploads();
+        assert!(open.len() == 2 && open[0] != open[1], "{open:?}");
+        assert!(open.iter().all(|key| key.starts_with("/lake/raw/.wasmill-probe-")), "{open:?}");
+        lake.is_well();
+        let host = Running::start(&scratch.config(), COMPILER);
+        wait_until("the probes have ended", || {
+            lake.store.open_uploads().is_empty() && lake.events.count(Event::UploadCreated) == 4
+        });
+        host.push("events", &numbered(0, 10));
+        let stats = host.stats("events");
+        wait_until("everything is delivered", || stats.outputs[0].delivered.get() == 10);
+        host.drain();
+        assert_eq!(numbers(&lake.bucket()), (0..10).collect::<Vec<_>>());
     });
 }

@@ -167,8 +167,7 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
     for left in check::leftovers(&stage.scene) {
         findings.complain(format!("{} is left behind", left.display()));
     }
-    // The probe's upload belongs to no batch.
-    for key in store.open_uploads().iter().filter(|key| !key.contains("/.wasmill-probe")) {
+    for key in store.open_uploads() {
         findings.complain(format!("an upload of {key} is left open"));
     }
     for (message, life) in &stage.said.errors {

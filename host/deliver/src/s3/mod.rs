@@ -26,6 +26,7 @@ use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation}
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
+use crate::batch_id::BatchOwner;
 use crate::destination::Capabilities;
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::object::{Delivered, Object};
@@ -194,8 +195,8 @@ impl S3 {
         })
     }
 
-    pub(crate) async fn probe(&self) -> Result<Capabilities, DeliverError> {
-        probe::probe(self).await
+    pub(crate) async fn probe(&self, owner: &BatchOwner) -> Result<Capabilities, DeliverError> {
+        probe::probe(self, owner).await
     }
 
     pub(crate) async fn deliver(&self, object: &Object<'_>) -> Result<Delivered, DeliverError> {
@@ -209,7 +210,7 @@ impl S3 {
     /// Aborts unfinished uploads under our prefix whose key `owns` (see `BatchOwner`): what a run
     /// that crashed left behind. Call it before the first delivery of the output; gives how many.
     pub async fn abort_orphans(&self, owns: impl Fn(&str) -> bool) -> Result<u64, DeliverError> {
-        multipart::abort_orphans(self, owns).await
+        multipart::abort_orphans(self, &self.config.prefix, owns).await
     }
 
     fn key(&self, name: &str) -> String {

@@ -168,14 +168,19 @@ pub(super) async fn abort(s3: &S3, key: &str, upload: &str) {
     }
 }
 
-pub(super) async fn abort_orphans(s3: &S3, owns: impl Fn(&str) -> bool) -> Result<u64, DeliverError> {
+/// Aborts unfinished uploads to keys that begin with `prefix` and that `owns`; gives how many.
+pub(super) async fn abort_orphans(
+    s3: &S3,
+    prefix: &str,
+    owns: impl Fn(&str) -> bool,
+) -> Result<u64, DeliverError> {
     let (mut aborted, mut key_marker, mut upload_marker) = (0, None, None);
     for _ in 0..ORPHAN_PAGES_MAX {
         let listed = s3
             .client
             .list_multipart_uploads()
             .bucket(&s3.config.bucket)
-            .prefix(&s3.config.prefix)
+            .prefix(prefix)
             .set_key_marker(key_marker)
             .set_upload_id_marker(upload_marker)
             .send()
@@ -188,7 +193,7 @@ pub(super) async fn abort_orphans(s3: &S3, owns: impl Fn(&str) -> bool) -> Resul
         };
         for upload in page.uploads() {
             let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
-            if key.starts_with(&s3.config.prefix) && owns(key) {
+            if key.starts_with(prefix) && owns(key) {
                 abort(s3, key, id).await;
                 aborted += 1;
             }

@@ -1,23 +1,26 @@
 //! Is the bucket there, may we write, and does the endpoint honour "create only"?
 //!
-//! The probe writes one small object under a fixed name below our prefix, tries to create it again,
-//! tries the same with an upload in parts, and removes it. Credentials that may not delete leave that
-//! one object behind; the next probe finds it and needs no other.
+//! The probe writes one small object below our prefix, under a name that only this output of this stream
+//! uses, tries to create it again, tries the same with an upload in parts, and removes it. Credentials
+//! that may not delete leave that one object behind; the next probe finds it and needs no other. An
+//! upload that a probe left open when its host was killed is aborted by the next one.
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 
 use super::answer::Refusal;
-use super::multipart::abort;
+use super::multipart::{abort, abort_orphans};
 use super::{Condition, S3};
+use crate::batch_id::BatchOwner;
 use crate::destination::Capabilities;
 use crate::fault::DeliverError;
 
-/// Name of the probe's object, below the prefix.
-const PROBE_NAME: &str = ".wasmill-probe";
-
-pub(super) async fn probe(s3: &S3) -> Result<Capabilities, DeliverError> {
-    let key = s3.key(PROBE_NAME);
+pub(super) async fn probe(s3: &S3, owner: &BatchOwner) -> Result<Capabilities, DeliverError> {
+    let key = s3.key(&owner.probe_name());
+    // Whoever may not list uploads cannot know of any.
+    if let Err(error) = abort_orphans(s3, &key, |found| found == key).await {
+        tracing::debug!(%error, detail = error.detail, "uploads of an earlier probe cannot be looked for");
+    }
     let put = put_twice(s3, &key).await?;
     s3.put_condition.set(put);
     let complete = complete_over(s3, &key).await?;
