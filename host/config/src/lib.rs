@@ -31,8 +31,8 @@ pub use problem::{Invalid, LoadError, Problem};
 pub use secret::Secret;
 pub use settings::{
     Buffer, Codec, Compression, DeadLetters, Destination, Directory, Durability, FileSource, Format, Http,
-    HttpPost, Limits, Output, PluginRef, Retention, Retry, S3, Settings, Source, SourceBuffer, Start, Stream,
-    TcpSource, Transform,
+    HttpPost, LettersOutput, Limits, Output, PluginRef, Retention, Retry, S3, Settings, Source, SourceBuffer,
+    Start, Stream, TcpSource, Transform,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

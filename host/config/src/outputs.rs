@@ -9,8 +9,14 @@ use crate::names;
 use crate::raw;
 use crate::resolve::Resolver;
 use crate::secret::Secret;
-use crate::settings::{Codec, Compression, Destination, Directory, Format, HttpPost, Output, Retry, S3};
+use crate::settings::{
+    Codec, Compression, Destination, Directory, Format, HttpPost, LettersOutput, Output, Retry, S3,
+};
 use crate::tree;
+use crate::units::Span;
+
+/// Largest object of dead letters: about what one of their files holds.
+const LETTERS_SIZE_MAX: u64 = 8 << 20;
 
 const PLACEHOLDERS: [&str; 9] =
     ["stream", "output", "year", "month", "day", "hour", "minute", "batch", "extension"];
@@ -20,29 +26,23 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
     let (kind, compressed, destination, batching) = match output {
         raw::Output::Directory(directory) => {
             let path = resolver.directory(&format!("{key}.path"), &directory.path);
-            template(resolver, &format!("{key}.object"), &directory.object);
+            template(resolver, &format!("{key}.object"), &directory.object, true);
             let destination = Destination::Directory(Directory { path, object: directory.object });
             ("directory", true, destination, directory.batching)
         }
         raw::Output::S3(s3) => {
-            let (destination, batching) = s3_destination(resolver, &key, s3);
-            ("s3", true, destination, batching)
+            ("s3", true, s3_destination(resolver, &key, s3.place, s3.object, true), s3.batching)
         }
         raw::Output::Http(http) => {
-            let (destination, batching) = http_destination(resolver, &key, http);
-            ("http", false, destination, batching)
+            ("http", false, http_destination(resolver, &key, http.place), http.batching)
         }
         raw::Output::Stdout(stdout) => ("stdout", false, Destination::Stdout, stdout.batching),
     };
-    let default_codec = if compressed { raw::Codec::Zstd } else { raw::Codec::None };
-    let compression =
-        compression(resolver, &key, batching.compression.unwrap_or(default_codec), batching.level);
+    let compression = compression(resolver, &key, compressed, batching.compression, batching.level);
     if !(1..=4 << 30).contains(&batching.size.0) {
         resolver.problem(&format!("{key}.size"), "\"size\" must be from 1 byte to 4GiB");
     }
-    if batching.interval.0.as_secs() > 7 * 86_400 {
-        resolver.problem(&format!("{key}.interval"), "\"interval\" must be at most 7d");
-    }
+    interval(resolver, &key, batching.interval);
     let name = match batching.name {
         Some(name) => {
             resolver.name(&format!("{key}.name"), "output", &name);
@@ -65,6 +65,48 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
         max_partitions: batching.max_partitions,
         retry: retry(resolver, &key, &batching.retry),
         key,
+    }
+}
+
+/// Resolves where the dead letters of a stream go.
+pub(crate) fn letters(resolver: &mut Resolver<'_>, key: String, output: raw::LettersOutput) -> LettersOutput {
+    let (compressed, destination, batching) = match output {
+        raw::LettersOutput::Directory { path, object, batching } => {
+            let path = resolver.directory(&format!("{key}.path"), &path);
+            template(resolver, &format!("{key}.object"), &object, false);
+            (true, Destination::Directory(Directory { path, object }), batching)
+        }
+        raw::LettersOutput::S3 { place, object, batching } => {
+            (true, s3_destination(resolver, &key, place, object, false), batching)
+        }
+        raw::LettersOutput::Http { place, batching } => {
+            (false, http_destination(resolver, &key, place), batching)
+        }
+    };
+    let compression = compression(resolver, &key, compressed, batching.compression, batching.level);
+    if !(1..=LETTERS_SIZE_MAX).contains(&batching.size.0) {
+        resolver.problem(&format!("{key}.size"), "\"size\" of dead letters must be from 1 byte to 8MiB");
+    }
+    interval(resolver, &key, batching.interval);
+    pauses(resolver, &key, batching.retry.initial, batching.retry.max);
+    LettersOutput {
+        remove: matches!(batching.then, raw::LettersThen::Remove),
+        output: Output {
+            name: LettersOutput::NAME.to_owned(),
+            destination,
+            format: Format::Ndjson,
+            compression,
+            size: batching.size.0,
+            interval: batching.interval.0,
+            max_partitions: 1,
+            retry: Retry {
+                initial: batching.retry.initial.0,
+                max: batching.retry.max.0,
+                give_up_after: Duration::MAX,
+                pause: true,
+            },
+            key,
+        },
     }
 }
 
@@ -92,7 +134,7 @@ pub(crate) fn stand_in(resolver: &Resolver<'_>, key: String, index: usize) -> Ou
 }
 
 /// Two outputs that write under the same names would meet.
-pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[Output]) {
+pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
     fn place(output: &Output) -> Option<(String, &str)> {
         match &output.destination {
             Destination::Directory(directory) => {
@@ -132,8 +174,14 @@ pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[Output]) {
     }
 }
 
-fn s3_destination(resolver: &mut Resolver<'_>, key: &str, s3: raw::S3Output) -> (Destination, raw::Batching) {
-    template(resolver, &format!("{key}.object"), &s3.object);
+fn s3_destination(
+    resolver: &mut Resolver<'_>,
+    key: &str,
+    s3: raw::S3Place,
+    object: String,
+    partitions: bool,
+) -> Destination {
+    template(resolver, &format!("{key}.object"), &object, partitions);
     let bucket_characters =
         s3.bucket.bytes().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_'));
     if !(3..=255).contains(&s3.bucket.len()) || !bucket_characters {
@@ -163,23 +211,18 @@ fn s3_destination(resolver: &mut Resolver<'_>, key: &str, s3: raw::S3Output) -> 
     if !prefix.is_empty() && !prefix.ends_with('/') {
         prefix.push('/');
     }
-    let destination = Destination::S3(S3 {
+    Destination::S3(S3 {
         bucket: s3.bucket,
         prefix,
-        object: s3.object,
+        object,
         endpoint: s3.endpoint,
         region: s3.region,
         path_style: s3.path_style,
         multipart_threshold: s3.multipart_threshold.0,
-    });
-    (destination, s3.batching)
+    })
 }
 
-fn http_destination(
-    resolver: &mut Resolver<'_>,
-    key: &str,
-    http: raw::HttpOutput,
-) -> (Destination, raw::Batching) {
+fn http_destination(resolver: &mut Resolver<'_>, key: &str, http: raw::HttpPlace) -> Destination {
     let mut headers = Vec::with_capacity(http.headers.len());
     for (name, value) in http.headers {
         let key = format!("{key}.headers.{}", tree::segment(&name));
@@ -199,10 +242,24 @@ fn http_destination(
     if http.timeout.0.is_zero() || http.timeout.0.as_secs() > 3600 {
         resolver.problem(&format!("{key}.timeout"), "\"timeout\" must be above zero and at most 1h");
     }
-    (Destination::Http(HttpPost { url: http.url, headers, timeout: http.timeout.0 }), http.batching)
+    Destination::Http(HttpPost { url: http.url, headers, timeout: http.timeout.0 })
 }
 
-fn compression(resolver: &mut Resolver<'_>, key: &str, codec: raw::Codec, level: Option<i32>) -> Compression {
+fn interval(resolver: &mut Resolver<'_>, key: &str, interval: Span) {
+    if interval.0.as_secs() > 7 * 86_400 {
+        resolver.problem(&format!("{key}.interval"), "\"interval\" must be at most 7d");
+    }
+}
+
+/// `compressed`: what the destination takes is compressed by default.
+fn compression(
+    resolver: &mut Resolver<'_>,
+    key: &str,
+    compressed: bool,
+    written: Option<raw::Codec>,
+    level: Option<i32>,
+) -> Compression {
+    let codec = written.unwrap_or(if compressed { raw::Codec::Zstd } else { raw::Codec::None });
     let (codec, default, levels, name) = match codec {
         raw::Codec::None => (Codec::None, 0, None, "none"),
         raw::Codec::Snappy => (Codec::Snappy, 0, None, "snappy"),
@@ -224,17 +281,21 @@ fn compression(resolver: &mut Resolver<'_>, key: &str, codec: raw::Codec, level:
     Compression { codec, level: level.unwrap_or(default) }
 }
 
-fn retry(resolver: &mut Resolver<'_>, key: &str, retry: &raw::Retry) -> Retry {
-    if retry.initial.0.as_millis() < 1 {
+fn pauses(resolver: &mut Resolver<'_>, key: &str, initial: Span, max: Span) {
+    if initial.0.as_millis() < 1 {
         resolver.problem(&format!("{key}.retry.initial"), "\"initial\" must be at least 1ms");
     }
     let sound = resolver.sound(&format!("{key}.retry"));
-    if retry.max < retry.initial && sound {
+    if max < initial && sound {
         resolver.problem(
             &format!("{key}.retry.max"),
-            format!("\"max\" ({}) is below \"initial\" ({})", retry.max, retry.initial),
+            format!("\"max\" ({max}) is below \"initial\" ({initial})"),
         );
     }
+}
+
+fn retry(resolver: &mut Resolver<'_>, key: &str, retry: &raw::Retry) -> Retry {
+    pauses(resolver, key, retry.initial, retry.max);
     Retry {
         initial: retry.initial.0,
         max: retry.max.0,
@@ -243,8 +304,8 @@ fn retry(resolver: &mut Resolver<'_>, key: &str, retry: &raw::Retry) -> Retry {
     }
 }
 
-/// The obvious things about an object template.
-fn template(resolver: &mut Resolver<'_>, key: &str, object: &str) {
+/// The obvious things about an object template; `partitions`: plugins may set some.
+fn template(resolver: &mut Resolver<'_>, key: &str, object: &str, partitions: bool) {
     let mut batch = false;
     let mut rest = object;
     while let Some(open) = rest.find(['{', '}']) {
@@ -256,14 +317,19 @@ fn template(resolver: &mut Resolver<'_>, key: &str, object: &str) {
         rest = after;
         batch |= inside == "batch";
         let partition = inside.strip_prefix("partition.");
-        if partition.is_some_and(|name| !names::is_name(name)) {
+        if partition.is_some() && !partitions {
+            resolver
+                .problem(key, format!("dead letters have no partitions, {{{inside}}} would have no value"));
+        } else if partition.is_some_and(|name| !names::is_name(name)) {
             resolver.problem(
                 key,
                 format!("{{{inside}}} is no valid partition name, expected {}", names::NAME_EXPECTED),
             );
         } else if partition.is_none() && !PLACEHOLDERS.contains(&inside) {
             let mut valid = PLACEHOLDERS.to_vec();
-            valid.push("partition.NAME");
+            if partitions {
+                valid.push("partition.NAME");
+            }
             let hint = names::suggestion(inside, &valid);
             resolver.problem(key, format!("unknown placeholder {{{inside}}} in \"object\"{hint}"));
         }

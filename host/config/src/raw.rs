@@ -4,11 +4,16 @@
 //! It owns names, types and defaults of keys. It refuses relations between keys; `resolve` checks
 //! those.
 
+mod output;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::output::{
+    Codec, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output, Retry, S3Place, Then,
+};
 use crate::units::{Size, Span};
 
 const fn mib(count: u64) -> Size {
@@ -70,6 +75,9 @@ mod default {
     }
     pub(super) fn object() -> String {
         "{stream}/{year}/{month}/{day}/{hour}/{batch}{extension}".to_owned()
+    }
+    pub(super) fn letters_object() -> String {
+        "{stream}/dead-letters/{year}/{month}/{day}/{batch}{extension}".to_owned()
     }
     pub(super) fn size() -> Size {
         mib(5)
@@ -232,20 +240,22 @@ pub(crate) struct Stream {
     pub(crate) outputs: Vec<Option<Output>>,
 }
 
-/// Bounds of a stream's dead letters.
+/// How the dead letters of a stream are kept.
 #[derive(Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(title = "dead_letters")]
 pub(crate) struct DeadLetters {
     /// Most bytes of letters and their objects. When they are full the stream pauses until some are replayed, exported or purged; nothing is evicted.
     pub(crate) max_bytes: Size,
-    /// Age at which a letter is removed for good, and counted. By default letters stay.
+    /// Age at which a letter is removed for good, and counted; with an `output`, only when it has been delivered. By default letters stay.
     pub(crate) max_age: Option<Span>,
+    /// A destination of their own, to which each letter is delivered once. By default letters are only kept.
+    pub(crate) output: Option<LettersOutput>,
 }
 
 impl Default for DeadLetters {
     fn default() -> DeadLetters {
-        DeadLetters { max_bytes: Size(1 << 30), max_age: None }
+        DeadLetters { max_bytes: Size(1 << 30), max_age: None, output: None }
     }
 }
 
@@ -407,192 +417,5 @@ impl Default for Limits {
             output: default::output(),
             log: default::log(),
         }
-    }
-}
-
-/// One destination of a stream.
-#[derive(Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-#[schemars(title = "output", inline)]
-pub(crate) enum Output {
-    /// Files in a directory: written under a temporary name, synced, renamed.
-    #[schemars(title = "directory output")]
-    Directory(DirectoryOutput),
-    /// Objects in S3 or a store with its interface. Credentials come from the usual places (environment, profile, instance).
-    #[schemars(title = "s3 output")]
-    S3(S3Output),
-    /// One POST request per batch.
-    #[schemars(title = "http output")]
-    Http(HttpOutput),
-    /// Standard output.
-    #[schemars(title = "stdout output")]
-    Stdout(StdoutOutput),
-}
-
-/// Files in a directory.
-#[derive(Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub(crate) struct DirectoryOutput {
-    /// The directory; it is created if missing. Relative to this file.
-    pub(crate) path: String,
-    /// Name of an object below `path`. Must contain `{batch}`. Also: `{stream}`, `{output}`, `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}` (arrival time, UTC), `{partition.NAME}` (set by a plugin), `{extension}`.
-    #[serde(default = "default::object")]
-    pub(crate) object: String,
-    #[serde(flatten)]
-    pub(crate) batching: Batching,
-}
-
-/// Objects in S3.
-#[derive(Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub(crate) struct S3Output {
-    /// Name of the bucket.
-    pub(crate) bucket: String,
-    /// Put in front of every object name.
-    #[serde(default)]
-    pub(crate) prefix: String,
-    /// Name of an object; the same names as in a directory output.
-    #[serde(default = "default::object")]
-    pub(crate) object: String,
-    /// URL of a store other than AWS.
-    #[schemars(extend("format" = "url", "examples" = ["http://127.0.0.1:9000"]))]
-    pub(crate) endpoint: Option<String>,
-    /// Region. By default from the environment.
-    pub(crate) region: Option<String>,
-    /// Put the bucket into the path instead of the host name; most stores other than AWS want it.
-    #[serde(default)]
-    pub(crate) path_style: bool,
-    /// Objects from this compressed size on are uploaded in parts.
-    #[serde(default = "default::multipart_threshold")]
-    pub(crate) multipart_threshold: Size,
-    #[serde(flatten)]
-    pub(crate) batching: Batching,
-}
-
-/// One POST request per batch.
-#[derive(Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub(crate) struct HttpOutput {
-    /// Where to post to.
-    #[schemars(extend("format" = "url", "examples" = ["https://collector.example/in"]))]
-    pub(crate) url: String,
-    /// Headers of every request, by name.
-    #[serde(default)]
-    pub(crate) headers: BTreeMap<String, HeaderValue>,
-    /// Longest time of one request.
-    #[serde(default = "default::timeout")]
-    pub(crate) timeout: Span,
-    #[serde(flatten)]
-    pub(crate) batching: Batching,
-}
-
-/// Standard output.
-#[derive(Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub(crate) struct StdoutOutput {
-    #[serde(flatten)]
-    pub(crate) batching: Batching,
-}
-
-/// A header's value: text, or a secret.
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[schemars(inline)]
-pub(crate) enum HeaderValue {
-    /// The value itself.
-    Plain(String),
-    /// The value is a secret.
-    Secret(SecretSource),
-}
-
-/// What every output has.
-#[derive(Deserialize, JsonSchema)]
-pub(crate) struct Batching {
-    /// Name that plugins route to, unique in the stream. By default `default` for the first output and the type for others.
-    pub(crate) name: Option<String>,
-    /// How records stand in an object.
-    #[serde(default)]
-    pub(crate) format: Format,
-    /// How objects are compressed. By default zstd for directory and s3 outputs, none for others.
-    pub(crate) compression: Option<Codec>,
-    /// Compression level: 1 to 9 for gzip (default 6), 1 to 19 for zstd (default 3).
-    pub(crate) level: Option<i32>,
-    /// Uncompressed bytes that make a batch due.
-    #[serde(default = "default::size")]
-    pub(crate) size: Size,
-    /// Age that makes a batch due; `"0s"` delivers at once.
-    #[serde(default = "default::interval")]
-    pub(crate) interval: Span,
-    /// Most partitions that are open at a time; rows of more go to the partition `_overflow` and are counted.
-    #[serde(default = "default::max_partitions")]
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub(crate) max_partitions: u32,
-    /// How a failing delivery is tried again.
-    #[serde(default)]
-    pub(crate) retry: Retry,
-}
-
-/// How records stand in an object.
-#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Format {
-    /// Any bytes, each record followed by a line feed.
-    Raw,
-    /// One JSON value per line.
-    #[default]
-    Ndjson,
-    /// One JSON array.
-    JsonArray,
-}
-
-/// How objects are compressed.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Codec {
-    /// Not at all.
-    None,
-    /// One gzip member, `.gz`.
-    Gzip,
-    /// One zstd frame, `.zst`.
-    Zstd,
-    /// Snappy's framing format, `.sz`.
-    Snappy,
-}
-
-/// How a failing delivery is tried again: after `initial`, then twice as long each time up to `max`, with jitter.
-#[derive(Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(title = "retry")]
-pub(crate) struct Retry {
-    /// First pause.
-    #[schemars(extend("default" = default::retry_initial()))]
-    pub(crate) initial: Span,
-    /// Longest pause.
-    #[schemars(extend("default" = default::retry_max()))]
-    pub(crate) max: Span,
-    /// After this time a batch is given up.
-    #[serde(rename = "for")]
-    #[schemars(extend("default" = default::retry_for()))]
-    pub(crate) give_up_after: Span,
-    /// What becomes of a batch that is given up or refused, and that no `fallback` took.
-    #[schemars(extend("default" = Then::default()))]
-    pub(crate) then: Then,
-}
-
-/// What becomes of a batch that is given up.
-#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Then {
-    /// It becomes a dead letter, and the output goes on.
-    #[default]
-    DeadLetter,
-    /// It stays, and the output stops with an alarm until it can be delivered; pushes get 429 when the buffer is full.
-    Pause,
-}
-
-impl Default for Retry {
-    fn default() -> Retry {
-        let (initial, max) = (default::retry_initial(), default::retry_max());
-        Retry { initial, max, give_up_after: default::retry_for(), then: Then::default() }
     }
 }

@@ -251,7 +251,13 @@ impl Resolver<'_> {
             }
             outputs.push(output);
         }
-        outputs::collisions(self, &outputs);
+        let letters_output = stream
+            .dead_letters
+            .output
+            .map(|output| outputs::letters(self, format!("{key}.dead_letters.output"), output));
+        let of_letters = letters_output.iter().map(|letters| &letters.output);
+        let all: Vec<&Output> = outputs.iter().chain(of_letters).collect();
+        outputs::collisions(self, &all);
 
         let max_age = stream.dead_letters.max_age.map(|age| age.0);
         if max_age.is_some_and(|age| age.is_zero()) {
@@ -260,7 +266,8 @@ impl Resolver<'_> {
                 "an age of 0 keeps no letter, expected such as \"30d\"",
             );
         }
-        let dead_letters = DeadLetters { max_bytes: stream.dead_letters.max_bytes.0, max_age };
+        let dead_letters =
+            DeadLetters { max_bytes: stream.dead_letters.max_bytes.0, max_age, output: letters_output };
         let fallback = stream.fallback.and_then(|wanted| {
             let index = outputs.iter().position(|output| output.name == wanted);
             // An output that is bad may have had the name.

@@ -128,13 +128,28 @@ pub struct Buffer {
     pub journal_file: u64,
 }
 
-/// Bounds of a stream's dead letters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a stream's dead letters are kept, and where they go.
+#[derive(Clone, Debug)]
 pub struct DeadLetters {
     /// Bytes at which the stream pauses.
     pub max_bytes: u64,
     /// Age at which a letter is removed; `None`: never.
     pub max_age: Option<Duration>,
+    pub output: Option<LettersOutput>,
+}
+
+/// A destination of a stream's dead letters.
+#[derive(Clone, Debug)]
+pub struct LettersOutput {
+    /// Retries for ever; never partitioned.
+    pub output: Output,
+    /// Letters that have been delivered are removed.
+    pub remove: bool,
+}
+
+impl LettersOutput {
+    /// Its name wherever outputs have one.
+    pub const NAME: &str = "dead-letters";
 }
 
 /// source -> buffer -> transforms -> outputs, under one name.

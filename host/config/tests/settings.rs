@@ -22,6 +22,7 @@ journal_file = "64MiB"
 source = { type = "file", paths = ["logs/*.log"], follow = true, from = "end", buffer = "forced" }
 fallback = "unrouted"
 retention = { age = "2d" }
+dead_letters = { max_age = "30d", output = { type = "s3", bucket = "letters", prefix = "x", then = "remove" } }
 [[streams.access.transforms]]
 plugin = "parse"
 config = { format = "combined", "a.b" = [1, 2.5, true] }
@@ -75,6 +76,15 @@ fn full_configuration_resolves_defaults_and_paths() {
     assert_eq!((access.name.as_str(), access.fallback), ("access", Some(1)));
     let retention = access.retention.unwrap();
     assert_eq!((retention.age, retention.size), (Duration::from_secs(172_800), 10 << 30));
+    let letters = access.dead_letters.output.as_ref().unwrap();
+    assert!(letters.remove && access.dead_letters.max_age == Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!((letters.output.format, letters.output.compression.codec), (Format::Ndjson, Codec::Zstd));
+    assert_eq!((letters.output.size, letters.output.interval), (5 << 20, Duration::from_secs(60)));
+    let Destination::S3(s3) = &letters.output.destination else { panic!() };
+    assert_eq!(
+        (s3.prefix.as_str(), s3.object.as_str()),
+        ("x/", "{stream}/dead-letters/{year}/{month}/{day}/{batch}{extension}")
+    );
     let Source::File(file) = &access.source else { panic!("{:?}", access.source) };
     assert_eq!(file.paths, ["/etc/wasmill/logs/*.log"]);
     assert_eq!(file.from, Start::End);
@@ -103,6 +113,7 @@ fn what_is_not_written_has_its_default() {
     assert!(settings.workers >= 1);
     assert_eq!(settings.http.listen.unwrap().to_string(), "127.0.0.1:7070");
     assert_eq!(settings.buffer.durability, Durability::Fsync);
+    assert!(settings.streams[0].dead_letters.output.is_none());
 }
 
 #[test]

@@ -112,6 +112,9 @@ fn stream_json(stream: &Stream) -> Value {
         "outputs": stream.outputs.iter().map(|output| json!({
             "name": output.name, "type": destination(output).0, "to": destination(output).1,
         })).collect::<Vec<_>>(),
+        "dead_letters": stream.dead_letters.output.as_ref().map(|letters| json!({
+            "type": destination(&letters.output).0, "to": destination(&letters.output).1,
+        })),
     })
 }
 
@@ -136,6 +139,9 @@ pub(super) fn described(settings: &Settings) -> String {
         }
         let outputs: Vec<String> = stream.outputs.iter().map(described_output).collect();
         let _written = writeln!(text, "{line} -> {}", outputs.join(" and "));
+        if let Some(letters) = &stream.dead_letters.output {
+            let _written = writeln!(text, "    dead letters -> {}", described_output(&letters.output));
+        }
     }
     text
 }

@@ -90,11 +90,13 @@ fn described_configuration_shows_each_stream_as_its_way() {
         [[streams.access.transforms]]\nplugin = \"parse\"\n\n\
         [[streams.access.transforms]]\nplugin = \"parse\"\n\n\
         [[streams.access.outputs]]\ntype = \"directory\"\npath = \"out\"\n\n\
-        [[streams.access.outputs]]\ntype = \"stdout\"\nformat = \"raw\"\n";
+        [[streams.access.outputs]]\ntype = \"stdout\"\nformat = \"raw\"\n\n\
+        [streams.access.dead_letters.output]\ntype = \"s3\"\nbucket = \"rejects\"\n";
     let settings = Settings::from_toml(config, Path::new("wasmill.toml")).unwrap();
     assert_eq!(
         check::described(&settings),
         "wasmill.toml: ok: 1 stream, 2 transforms, 2 outputs; plugins from plugins\n  \
-         access: http -> parse -> parse-2 -> directory out (ndjson, zstd) and stdout (raw)\n"
+         access: http -> parse -> parse-2 -> directory out (ndjson, zstd) and stdout (raw)\n    \
+         dead letters -> s3 rejects/ (ndjson, zstd)\n"
     );
 }

@@ -10,6 +10,7 @@ use wasmill_encode::{Compression, Format};
 
 use super::batch::SealAt;
 use super::dead_letters::{Appended, Applied, Changes, DeadLetter, Store, StoreError};
+use super::letters_output::LettersOutput;
 use super::outcome::OutputThen;
 use super::staging::Staging;
 use super::stats::{StreamStats, wall_clock_ns};
@@ -51,6 +52,8 @@ pub(crate) struct StreamContext {
     pub(crate) letters: Mutex<Store>,
     /// Letters that are older are removed.
     pub(crate) letters_max_age: Option<Duration>,
+    /// Where letters go besides.
+    pub(crate) letters_output: Option<Arc<LettersOutput>>,
     /// Percentage of failed records past which a plugin version is demoted or the stream pauses.
     pub(crate) failed_percent_max: u32,
     /// What the buffer takes of this stream.
@@ -82,11 +85,12 @@ impl StreamContext {
         applied
     }
 
-    /// Removes letters that are older than the stream keeps them. Blocks.
+    /// Removes letters that are older than the stream keeps them; those that are still to be delivered stay. Blocks.
     pub(crate) fn expire_letters(&self, max_age: Duration) {
         let age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
+        let up_to = self.letters_output.as_ref().map_or(u64::MAX, |own| own.delivered_to());
         let mut store = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-        match store.expire(wall_clock_ns().saturating_sub(age)) {
+        match store.expire(wall_clock_ns().saturating_sub(age), up_to) {
             Ok(0) => {}
             Ok(expired) => {
                 self.stats.dead_letters.expired.add(expired);
@@ -102,6 +106,9 @@ impl StreamContext {
     pub(crate) fn count_kept(&self, store: &Store) {
         self.stats.dead_letter_bytes.set(store.bytes());
         self.stats.dead_letters.kept.set(store.count());
+        if let Some(own) = &self.letters_output {
+            own.changed();
+        }
     }
 
     /// What a durable outcome says of the letters that it replayed; until that is done, no other replay may begin.

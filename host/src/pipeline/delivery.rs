@@ -25,13 +25,12 @@ use super::commit::Ready;
 use super::context::{Output, StreamContext};
 use super::dead_letters::{DeadLetter, KeptObject, Stage, StoreError};
 use super::outcome;
+use super::probe;
 
 /// Batches on their way at the same time, for destinations that allow it.
 const IN_FLIGHT_MAX: usize = 4;
 /// Batches that go into a directory together.
 const GROUP_MAX: usize = 64;
-/// How long the search for unfinished uploads may take.
-const ORPHANS_WITHIN: Duration = Duration::from_secs(10);
 /// How long an output that is stopped waits before it looks again, where its longest pause is not shorter.
 const STOPPED_RETRY_MAX: Duration = Duration::from_secs(30);
 const STOPPED_RETRY_MIN: Duration = Duration::from_millis(10);
@@ -51,12 +50,14 @@ pub(crate) async fn run(
     finished: mpsc::Sender<Finished>,
     stop: CancellationToken,
 ) {
-    let destination = &context.outputs[number].destination;
+    let output = &context.outputs[number];
+    let owner = BatchOwner::new(context.buffer.incarnation(), &output.name);
+    let destination = &output.destination;
     let in_flight_max = if destination.ordered() { 1 } else { IN_FLIGHT_MAX };
     let group_max = if matches!(**destination, Destination::Directory(_)) { GROUP_MAX } else { 1 };
     tokio::select! {
         biased;
-        () = abort_orphans(&context, number) => {}
+        () = probe::abort_orphans(&context.name, output, &owner) => {}
         () = stop.cancelled() => return,
     }
     let mut in_flight = JoinSet::new();
@@ -79,28 +80,6 @@ pub(crate) async fn run(
         if !group.is_empty() {
             in_flight.spawn(deliver_group(context.clone(), number, group, finished.clone(), stop.clone()));
         }
-    }
-}
-
-/// Aborts uploads that a crash left unfinished; before anything is sent, so that no upload is ours and in use.
-async fn abort_orphans(context: &StreamContext, number: usize) {
-    let output = &context.outputs[number];
-    let Destination::S3(s3) = &*output.destination else { return };
-    let owner = BatchOwner::new(context.buffer.incarnation(), &output.name);
-    let aborted = tokio::time::timeout(ORPHANS_WITHIN, s3.abort_orphans(|key| owner.owns(key))).await;
-    match aborted {
-        Ok(Ok(0)) => {}
-        Ok(Ok(uploads)) => tracing::info!(
-            stream = %context.name, output = %output.name, uploads, "unfinished uploads of an earlier run aborted"
-        ),
-        Ok(Err(error)) => tracing::warn!(
-            stream = %context.name, output = %output.name, %error, detail = %error.detail,
-            "unfinished uploads of an earlier run cannot be looked for; the next start tries again"
-        ),
-        Err(_late) => tracing::warn!(
-            stream = %context.name, output = %output.name,
-            "unfinished uploads of an earlier run cannot be looked for in time; the next start tries again"
-        ),
     }
 }
 
@@ -334,7 +313,7 @@ async fn try_output(
     with_retry(&output.retry, stop.cancelled(), on_retry, attempt).await
 }
 
-fn host_error(message: &str, detail: String) -> DeliverError {
+pub(crate) fn host_error(message: &str, detail: String) -> DeliverError {
     DeliverError::new(Fault::Host, Retry::Later { after: None }, message, detail)
 }
 

@@ -111,6 +111,16 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
             })
         })
         .collect();
+    let letters = &stream.letters_output;
+    let letters_output = letters.configured().then(|| {
+        json!({
+            "delivered": letters.delivered.get(),
+            "objects": letters.objects.get(),
+            "retries": letters.retries.get(),
+            "undelivered_seconds": letters.undelivered_age_s(now),
+            "last_error": letters.last_error(),
+        })
+    });
     json!({
         "name": stream.name,
         "records_in": stream.records_in.get(),
@@ -130,6 +140,7 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
             "encode": stream.dead_letters.encode.get(),
             "delivery": stream.dead_letters.delivery.get(),
         },
+        "dead_letters_output": letters_output,
         "buffered_bytes": stream.buffered_bytes.get(),
         "retained_bytes": stream.retained_bytes.get(),
         "retained_seconds": stream.retained_age_s(now),

@@ -18,20 +18,21 @@ use tokio_util::sync::CancellationToken;
 use wasmill_buffer::Journal;
 use wasmill_catalog::{Catalog, CatalogStats, PluginState};
 use wasmill_config::{self as config, Settings};
-use wasmill_deliver::{BatchOwner, DeliverError, GaveUp, RetryPolicy, Retrying, SyncCount, with_retry};
+use wasmill_deliver::{BatchOwner, SyncCount};
 use wasmill_transform::Engine;
 
-use super::context::StreamContext;
 use super::delivery;
 use super::history::{Replays, Shop, Source};
 use super::inlet::Inlet;
 use super::journal::{journal_options, report};
 use super::letters::DeadLetters;
+use super::letters_output;
 use super::opening::{
     OpenStream, Opening, StartError, first_chains, in_order, make_directory, on_guest_thread, open_plugins,
     template_problems,
 };
 use super::plan::{ChainPlan, FirstChain, GivenPlugins};
+use super::probe;
 use super::reload::{Reloader, Reloading, Requests};
 use super::sources::{self, with_causes};
 use super::stats::StreamStats;
@@ -41,6 +42,8 @@ use crate::api;
 
 /// How long a stop waits for requests that have begun.
 const REQUESTS_END: Duration = Duration::from_secs(5);
+/// How long a stop, when everything else is done, waits for dead letters to reach a destination of their own.
+const LETTERS_END: Duration = Duration::from_secs(5);
 /// Batches that a delivery task has been handed and has not taken.
 const HANDED_OVER_MAX: usize = 64;
 /// Batches that were finished and that the stream has not noted.
@@ -91,6 +94,9 @@ pub(super) struct Inner {
     /// Streams and sources that ended with an error.
     failed: Arc<Mutex<Vec<String>>>,
     tasks: Mutex<JoinSet<()>>,
+    /// Deliveries of dead letters, and when they end.
+    letters_tasks: Mutex<JoinSet<()>>,
+    letters_until: letters_output::Until,
     listener: Mutex<Option<JoinHandle<()>>>,
     reloader: Mutex<Option<Reloader>>,
 }
@@ -267,6 +273,9 @@ impl Host {
             tasks.abort_all();
         }
         while tasks.join_next().await.is_some() {}
+        // They wait in the store: their destination must not hold up the stop.
+        let now = tokio::time::Instant::now();
+        self.end_letters(if drained.is_ok() { end.min(now + LETTERS_END) } else { now }).await;
         let reloader = inner.reloader.lock().unwrap_or_else(PoisonError::into_inner).take();
         if tokio::task::spawn_blocking(move || drop(reloader)).await.is_err() {
             tracing::error!("the reloader panicked");
@@ -277,6 +286,19 @@ impl Host {
         }
         let failures = self.failures();
         if failures.is_empty() { Ok(()) } else { Err(DrainError::Streams { streams: failures.join("; ") }) }
+    }
+
+    /// Gives deliveries of dead letters a last chance until `end`.
+    async fn end_letters(&self, end: tokio::time::Instant) {
+        let inner = &self.inner;
+        let mut tasks =
+            std::mem::take(&mut *inner.letters_tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        inner.letters_until.last.cancel();
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(end, ended).await.is_err() {
+            inner.letters_until.now.cancel();
+        }
+        while tasks.join_next().await.is_some() {}
     }
 
     /// What is not delivered yet, for people.
@@ -306,6 +328,8 @@ struct Starting {
     streams: Vec<Arc<StreamStats>>,
     inlets: BTreeMap<String, Arc<Inlet>>,
     letters: BTreeMap<String, Arc<DeadLetters>>,
+    letters_tasks: Vec<LettersTask>,
+    letters_until: letters_output::Until,
     histories: BTreeMap<String, Source>,
     tcp: BTreeMap<String, SocketAddr>,
     stop_intake: CancellationToken,
@@ -318,7 +342,7 @@ struct Starting {
 struct ReadyStream {
     name: String,
     task: StreamTask,
-    probes: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    probes: Vec<Probe>,
     deliveries: Vec<StartDelivery>,
     source: sources::Opened,
     /// Ends the source.
@@ -327,6 +351,8 @@ struct ReadyStream {
     drain: CancellationToken,
 }
 
+type Probe = Pin<Box<dyn Future<Output = ()> + Send>>;
+type LettersTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 type StartDelivery = Box<dyn FnOnce() -> JoinHandle<()> + Send>;
 
 impl Starting {
@@ -338,6 +364,8 @@ impl Starting {
             streams: Vec::new(),
             inlets: BTreeMap::new(),
             letters: BTreeMap::new(),
+            letters_tasks: Vec::new(),
+            letters_until: letters_output::Until::default(),
             histories: BTreeMap::new(),
             tcp: BTreeMap::new(),
             stop_intake: CancellationToken::new(),
@@ -412,8 +440,21 @@ impl Starting {
             let run = delivery::run(context.clone(), number, ready_seen, finished.clone(), self.stop.clone());
             deliveries.push(Box::new(move || tokio::spawn(run)));
         }
-        let probes =
-            (0..context.outputs.len()).map(|number| Box::pin(probe(context.clone(), number)) as _).collect();
+        let mut probes: Vec<Probe> = Vec::new();
+        for number in 0..context.outputs.len() {
+            let context = context.clone();
+            probes.push(Box::pin(async move {
+                let output = &context.outputs[number];
+                let owner = BatchOwner::new(context.buffer.incarnation(), &output.name);
+                probe::ask(&context.name, output, &owner).await;
+            }));
+        }
+        if let Some(own) = context.letters_output.clone() {
+            let run = letters_output::run(context.clone(), own.clone(), self.letters_until.clone());
+            self.letters_tasks.push(Box::pin(run));
+            let (stream, owner) = (context.name.clone(), letters_output::owner(&context));
+            probes.push(Box::pin(async move { probe::ask(&stream, &own.output, &owner).await }));
+        }
         let pushed = matches!(source, sources::Opened::Push);
         let stop = if pushed { self.pushes_over.clone() } else { self.stop_intake.clone() };
         let drain = CancellationToken::new();
@@ -459,6 +500,7 @@ impl Starting {
         for ready in self.ready {
             tasks.spawn(run_stream(ready, running.clone(), failed.clone()));
         }
+        let letters_tasks = self.letters_tasks.into_iter().collect();
         let inner = Inner {
             streams: self.streams,
             inlets: self.inlets,
@@ -475,39 +517,12 @@ impl Starting {
             running: running_seen,
             failed,
             tasks: Mutex::new(tasks),
+            letters_tasks: Mutex::new(letters_tasks),
+            letters_until: self.letters_until,
             listener: Mutex::new(None),
             reloader: Mutex::new(Some(reloader)),
         };
         Host { inner: Arc::new(inner) }
-    }
-}
-
-/// Asks a destination what it can do until it answers, and says what the operator should know.
-async fn probe(context: Arc<StreamContext>, number: usize) {
-    let output = &context.outputs[number];
-    let unanswered = |error: &DeliverError| {
-        tracing::warn!(
-            stream = %context.name, output = %output.name, %error, detail = %error.detail,
-            "destination cannot be probed now; deliveries will be tried all the same"
-        );
-    };
-    let on_retry = |retrying: Retrying<'_>| {
-        // The deliveries say the rest.
-        if retrying.failures == 1 {
-            unanswered(retrying.error);
-        }
-    };
-    let for_ever = RetryPolicy { for_: None, ..output.retry.clone() };
-    let owner = BatchOwner::new(context.buffer.incarnation(), &output.name);
-    let ask = || output.destination.probe(&owner);
-    match with_retry(&for_ever, std::future::pending(), on_retry, ask).await {
-        Ok(capabilities) => {
-            for warning in capabilities.warnings {
-                tracing::warn!(stream = %context.name, output = %output.name, warning, "destination probed");
-            }
-        }
-        Err(GaveUp::Refused(error) | GaveUp::Expired { last: error, .. }) => unanswered(&error),
-        Err(GaveUp::Cancelled) => {}
     }
 }
 

@@ -3,7 +3,8 @@
 //! The only place that imports several stages. As a record meets the modules: `inlet` appends it, `intake` cuts it
 //! into a slice, `slice` takes that through the chain on one of the `workers`, `sink` gathers rows per output, `batch`
 //! keeps them until they are due, `commit` makes the outcome durable, `delivery` sends the object, `ledger` says what
-//! the journal must keep. What failed on the way is in `dead_letters`; `letters` answers about it, `replay` tries again.
+//! the journal must keep. What failed on the way is in `dead_letters`; `letters` answers about it, `replay` tries again,
+//! `letters_output` takes it to a destination of its own.
 //! `history` runs what was delivered once more, beside all this. `stream` is the task that owns all of it; `host` is the composition root.
 
 mod batch;
@@ -21,11 +22,13 @@ mod journal;
 mod judge;
 mod ledger;
 mod letters;
+mod letters_output;
 mod offline;
 mod opening;
 mod outcome;
 mod outputs;
 mod plan;
+mod probe;
 mod recovery;
 mod reload;
 mod replay;

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use wasmill_buffer::{Journal, Retention, StreamKey, StreamOptions};
@@ -13,9 +14,10 @@ use wasmill_config::{self as config, Problem, Settings};
 use wasmill_deliver::SyncCount;
 use wasmill_transform::{CompileLimits, Digest, Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
 
-use super::context::StreamContext;
-use super::dead_letters::{Store, StoreError};
+use super::context::{Output, StreamContext};
+use super::dead_letters::{Cursor, Store, StoreError};
 use super::host::HostOptions;
+use super::letters_output::LettersOutput;
 use super::outputs::{self, OpenError};
 use super::plan::{ChainPlan, FirstChain, GivenPlugins};
 use super::recovery::{self, RecoveryError};
@@ -198,12 +200,7 @@ impl Opening<'_> {
         let buffer = buffer.map_err(|error| StartError::Stream { stream: name(), error })?;
         let mut opened = Vec::with_capacity(stream.outputs.len());
         for output in &stream.outputs {
-            opened.push(outputs::open(settings, output, self.syncs).await.map_err(|error| match error {
-                OpenError::Problem(problem) => StartError::Invalid(vec![problem]),
-                OpenError::Failed { output, message } => {
-                    StartError::Output { stream: name(), output, message }
-                }
-            })?);
+            opened.push(self.output(stream, output).await?);
         }
         let mut recovered = recovery::recover(&buffer, &opened)
             .map_err(|error| StartError::Recovery { stream: name(), error: error.into() })?;
@@ -212,9 +209,19 @@ impl Opening<'_> {
         let mut letters = Store::open(&dir, stream.dead_letters.max_bytes, Some(&incarnation))
             .map_err(|error| StartError::DeadLetters { stream: name(), error })?;
         recovery::settle_given_up(&mut recovered.standing.undelivered, &mut letters);
+        let letters_output = match &stream.dead_letters.output {
+            Some(output) => {
+                let cursor = Cursor::open(&dir, letters.next_number())
+                    .map_err(|error| StartError::DeadLetters { stream: name(), error })?;
+                let opened = self.output(stream, &output.output).await?;
+                Some(Arc::new(LettersOutput::new(opened, output, cursor)))
+            }
+            None => None,
+        };
         let stats = Arc::new(StreamStats::new(&stream.name, stream.outputs.iter().map(|o| o.name.clone())));
         stats.dead_letter_bytes.set(letters.bytes());
         stats.dead_letters.kept.set(letters.count());
+        stats.letters_output.configured.store(letters_output.is_some(), Ordering::Relaxed);
         let context = Arc::new(StreamContext {
             name: name(),
             buffer,
@@ -224,6 +231,7 @@ impl Opening<'_> {
             stats,
             letters: Mutex::new(letters),
             letters_max_age: stream.dead_letters.max_age,
+            letters_output,
             failed_percent_max: stream.max_failed_percent,
             buffer_bytes_max: settings.buffer.max_bytes,
             fallback: stream.fallback,
@@ -247,12 +255,24 @@ impl Opening<'_> {
         }
         Ok(OpenStream { context, standing })
     }
+
+    async fn output(&self, stream: &config::Stream, output: &config::Output) -> Result<Output, StartError> {
+        outputs::open(self.settings, output, self.syncs).await.map_err(|error| match error {
+            OpenError::Problem(problem) => StartError::Invalid(vec![problem]),
+            OpenError::Failed { output, message } => {
+                StartError::Output { stream: stream.name.clone(), output, message }
+            }
+        })
+    }
 }
 
 /// Problems that need no journal: templates and settings that only the destinations' crate understands.
 /// Outputs at whose template something is wrong already are left out.
 pub(crate) fn template_problems(settings: &Settings, sound: &dyn Fn(&str) -> bool) -> Vec<Problem> {
-    let outputs = settings.streams.iter().flat_map(|stream| &stream.outputs);
+    let outputs = settings.streams.iter().flat_map(|stream| {
+        let of_letters = stream.dead_letters.output.iter().map(|letters| &letters.output);
+        stream.outputs.iter().chain(of_letters)
+    });
     let outputs = outputs.filter(|output| sound(&format!("{}.object", output.key)));
     outputs.filter_map(|output| outputs::template(settings, output).err()).collect()
 }

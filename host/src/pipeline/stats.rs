@@ -98,6 +98,42 @@ impl LetterStats {
     }
 }
 
+/// The output that a stream's dead letters have of their own.
+#[derive(Debug, Default)]
+pub struct LettersOutputStats {
+    /// Whether there is one.
+    pub configured: AtomicBool,
+    pub delivered: Counter,
+    pub objects: Counter,
+    pub retries: Counter,
+    /// When the oldest letter was kept that is not delivered, 0 when there is none.
+    pub oldest_undelivered: AtomicI64,
+    pub last_error: Mutex<Option<String>>,
+}
+
+impl LettersOutputStats {
+    pub fn configured(&self) -> bool {
+        self.configured.load(Ordering::Relaxed)
+    }
+
+    pub fn oldest_undelivered(&self, failed: Option<i64>) {
+        self.oldest_undelivered.store(failed.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Seconds since the oldest letter was kept that is not delivered.
+    pub fn undelivered_age_s(&self, now_ns: i64) -> f64 {
+        age_s(self.oldest_undelivered.load(Ordering::Relaxed), now_ns)
+    }
+
+    pub fn error(&self, error: Option<String>) {
+        *locked(&self.last_error) = error;
+    }
+
+    pub fn last_error(&self) -> Option<String> {
+        locked(&self.last_error).clone()
+    }
+}
+
 /// One transform of a stream.
 #[derive(Debug, Default, Clone, Serialize)]
 pub struct TransformStats {
@@ -128,6 +164,7 @@ pub struct StreamStats {
     pub emitted: Counter,
     pub dead_letters: LetterStats,
     pub dead_letter_bytes: Gauge,
+    pub letters_output: LettersOutputStats,
     /// Rows that went to the overflow partition of their output.
     pub overflowed: Gauge,
     pub slices: Counter,

@@ -14,6 +14,7 @@ mod history;
 mod http_faults;
 mod invariants;
 mod letters;
+mod letters_output;
 mod memory;
 mod partitions;
 mod plugins;

@@ -33,22 +33,11 @@ impl LetterFile {
 
     /// Calls `each` with every whole line and the letter in it (`None`: nothing that this version can read) until it
     /// says false. A file that is gone has no lines.
-    pub(super) fn read(&self, mut each: impl FnMut(&[u8], Option<DeadLetter>) -> bool) -> io::Result<()> {
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let mut reader = BufReader::with_capacity(64 << 10, file.take(self.bytes));
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            if reader.read_until(b'\n', &mut line)? == 0 || line.last() != Some(&b'\n') {
-                return Ok(());
-            }
-            if !each(&line, serde_json::from_slice(&line).ok()) {
-                return Ok(());
-            }
+    pub(super) fn read(&self, each: impl FnMut(&[u8], Option<DeadLetter>) -> bool) -> io::Result<()> {
+        match File::open(&self.path) {
+            Ok(file) => read_lines(&file, self.bytes, each),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -75,6 +64,25 @@ impl LetterFile {
         to.into_inner()?.sync_all()?;
         std::fs::rename(&part, &self.path)?;
         Ok(next)
+    }
+}
+
+/// Calls `each` with every whole line of the first `bytes` and the letter in it, until it says false.
+pub(super) fn read_lines(
+    file: &File,
+    bytes: u64,
+    mut each: impl FnMut(&[u8], Option<DeadLetter>) -> bool,
+) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(64 << 10, file.take(bytes));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line)? == 0 || line.last() != Some(&b'\n') {
+            return Ok(());
+        }
+        if !each(&line, serde_json::from_slice(&line).ok()) {
+            return Ok(());
+        }
     }
 }
 

@@ -5,15 +5,18 @@
 //! | `letters.ndjson`, then `letters-<number>.ndjson` | the letters, one JSON object a line (`letter`) |
 //! | `state.json` | what must not be forgotten when letters go: see `store` |
 //! | `objects/<batch id>` | objects that could not be delivered |
+//! | `delivery/` | how far letters were delivered to a destination of their own: see `cursor` |
 //!
-//! `store` owns the files and their bounds, `letter` the line, `filter` which letters somebody means. Nothing here
-//! knows outcomes, plugins or destinations.
+//! `store` owns the files and their bounds, `letter` the line, `filter` which letters somebody means, `cursor`
+//! what has left. Nothing here knows outcomes, plugins or destinations.
 
+mod cursor;
 mod filter;
 mod letter;
 mod lines;
 mod store;
 
+pub(crate) use cursor::{Cursor, Underway};
 pub use filter::Filter;
 pub use letter::{Change, Changes, DeadLetter, KeptObject, Stage};
-pub use store::{Appended, Applied, Store, StoreError, View};
+pub use store::{Appended, Applied, Snapshot, Store, StoreError, View};

@@ -82,6 +82,33 @@ pub struct Store {
     batches: HashSet<String>,
 }
 
+/// One file of letters as it was at some moment. Whatever becomes of its name, these lines stay: none is passed over because
+/// the file is written anew meanwhile.
+#[derive(Debug)]
+pub struct Snapshot {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+    /// No letter in it has a higher number.
+    pub last_number: u64,
+    /// It is the one that is appended to.
+    pub last: bool,
+}
+
+impl Snapshot {
+    /// Calls `each` with the letters above number `after`, as they stand and as their lines, until it says false.
+    pub fn each(
+        &self,
+        after: u64,
+        mut each: impl FnMut(&[u8], DeadLetter) -> bool,
+    ) -> Result<(), StoreError> {
+        let read = lines::read_lines(&self.file, self.bytes, |line, letter| {
+            letter.filter(|letter| letter.number > after).is_none_or(|letter| each(line, letter))
+        });
+        read.map_err(|error| StoreError::Io { path: self.path.clone(), error })
+    }
+}
+
 /// The letters as they were at some moment, to be read without holding up the store.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -306,11 +333,12 @@ impl Store {
         self.drop_empty()
     }
 
-    /// Removes the letters that failed before this time. Returns how many.
-    pub fn expire(&mut self, before: i64) -> Result<u64, StoreError> {
+    /// Removes the letters up to a number that failed before this time. Returns how many.
+    pub fn expire(&mut self, before: i64, up_to: u64) -> Result<u64, StoreError> {
         let mut removed = 0;
         while self.files.front().is_some_and(|file| file.first_failed < before) {
-            let filter = Filter { failed_before: Some(before), ..Filter::default() };
+            let numbers = Some(vec![(0, up_to)]);
+            let filter = Filter { failed_before: Some(before), numbers, ..Filter::default() };
             let view = View { dir: self.dir.clone(), files: self.files.iter().take(1).cloned().collect() };
             let changes: Changes =
                 view.numbers(&filter)?.into_iter().map(|number| (number, Change::Removed)).collect();
@@ -321,6 +349,27 @@ impl Store {
             }
         }
         Ok(removed)
+    }
+
+    /// The file with the first letters above number `after`.
+    pub fn snapshot(&self, after: u64) -> Result<Option<Snapshot>, StoreError> {
+        let found =
+            self.files.iter().enumerate().find(|(_, file)| file.count > 0 && file.last_number > after);
+        let Some((at, found)) = found else { return Ok(None) };
+        let file =
+            File::open(&found.path).map_err(|error| StoreError::Io { path: found.path.clone(), error })?;
+        Ok(Some(Snapshot {
+            file,
+            path: found.path.clone(),
+            bytes: found.bytes,
+            last_number: found.last_number,
+            last: at + 1 == self.files.len(),
+        }))
+    }
+
+    /// What the next letter gets; no letter ever had it.
+    pub fn next_number(&self) -> u64 {
+        self.state.next_number
     }
 
     pub fn view(&self) -> View {

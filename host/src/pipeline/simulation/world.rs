@@ -438,6 +438,7 @@ impl World {
             stats: Arc::new(StreamStats::new("s", OUTPUTS.map(str::to_owned))),
             letters: Mutex::new(letters),
             letters_max_age: None,
+            letters_output: None,
             failed_percent_max: 100,
             buffer_bytes_max: 2 << 20,
             fallback: None,

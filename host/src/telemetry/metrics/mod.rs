@@ -139,6 +139,13 @@ impl Families {
         {
             self.set(DeadLetters, &[labels[0], ("stage", stage)], counter.get());
         }
+        let letters = &stream.letters_output;
+        if letters.configured() {
+            self.set(LettersDelivered, labels, letters.delivered.get());
+            self.set(LettersObjects, labels, letters.objects.get());
+            self.set(LettersRetries, labels, letters.retries.get());
+            self.set_float(LettersUndelivered, labels, letters.undelivered_age_s(now_ns));
+        }
         self.set_float(BatchAge, labels, stream.batch_age_s(now_ns));
         self.set_float(RetainedAge, labels, stream.retained_age_s(now_ns));
         self.set_float(Freshness, labels, stream.freshness_s(now_ns));

@@ -170,13 +170,14 @@ fn letters_that_are_too_old_go_and_the_others_stay() {
     for n in 1..=10 {
         store.append(&[letter(n, b"a")], n * 100).unwrap();
     }
-    assert_eq!(store.expire(100).unwrap(), 0);
-    assert_eq!(store.expire(401).unwrap(), 4);
+    assert_eq!(store.expire(100, u64::MAX).unwrap(), 0);
+    assert_eq!(store.expire(401, 2).unwrap(), 2);
+    assert_eq!(store.expire(401, u64::MAX).unwrap(), 2);
     assert_eq!(numbers(&store), (5..=10).collect::<Vec<_>>());
     drop(store);
     let mut store = open(dir.path());
-    assert_eq!(store.expire(401).unwrap(), 0);
-    assert_eq!(store.expire(i64::MAX).unwrap(), 6);
+    assert_eq!(store.expire(401, u64::MAX).unwrap(), 0);
+    assert_eq!(store.expire(i64::MAX, u64::MAX).unwrap(), 6);
     assert_eq!(store.bytes(), 0);
 }
 
@@ -235,4 +236,35 @@ fn object_is_counted_and_goes_with_its_letter() {
     store.apply(&removed([1])).unwrap();
     assert_eq!(store.bytes(), 0);
     assert!(!root.join(file).exists());
+}
+
+#[test]
+fn snapshot_has_its_letters_although_the_file_is_written_anew_and_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    for n in 1..=5 {
+        store.append(&[letter(n, b"a")], n).unwrap();
+    }
+    let snapshot = store.snapshot(1).unwrap().unwrap();
+    let again = Change::Again {
+        stage: Stage::Encode,
+        transform: String::new(),
+        plugin: String::new(),
+        output: None,
+        reason: "a longer reason than the one before, so that the file grows".into(),
+        attempts: 2,
+    };
+    let changes = [(1, again.clone()), (2, again.clone()), (3, again), (4, Change::Removed)].into();
+    store.apply(&changes).unwrap();
+    store.append(&[letter(6, b"a")], 6).unwrap();
+    let mut seen = Vec::new();
+    snapshot
+        .each(1, |line, letter| {
+            assert_eq!(serde_json::from_slice::<DeadLetter>(line).unwrap(), letter);
+            seen.push((letter.number, letter.attempts));
+            true
+        })
+        .unwrap();
+    assert_eq!(seen, [(2, 1), (3, 1), (4, 1), (5, 1)]);
+    assert!(snapshot.last && store.snapshot(6).unwrap().is_none());
 }
