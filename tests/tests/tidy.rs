@@ -13,6 +13,7 @@ const LONG_FILES: [&str; 0] = [];
 
 /// What a stage may know of the others. The program itself, `host`, wires them and may know all.
 const STAGES: [(&str, &[&str]); 8] = [
+    ("author", &[]),
     ("buffer", &[]),
     ("catalog", &["wasmill-transform"]),
     ("chunk", &[]),
@@ -28,7 +29,14 @@ const MODULES: [(&str, &[&str]); 3] = [
     ("api", &["wasmill_encode", "wasmill_ingest"]),
     (
         "cli",
-        &["wasmill_access_log", "wasmill_catalog", "wasmill_config", "wasmill_encode", "wasmill_transform"],
+        &[
+            "wasmill_access_log",
+            "wasmill_author",
+            "wasmill_catalog",
+            "wasmill_config",
+            "wasmill_encode",
+            "wasmill_transform",
+        ],
     ),
     ("telemetry", &["wasmill_buffer", "wasmill_catalog", "wasmill_transform"]),
 ];

@@ -12,10 +12,10 @@ use serde_json::{Map, Value};
 
 use crate::generate;
 use crate::plugins;
-use crate::process;
 use crate::project::Project;
 use crate::suite;
-use crate::toolchain;
+use wasmill_author::process;
+use wasmill_author::rust::toolchain;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::plugins;
-use crate::process;
 use crate::project::Project;
 use crate::suite;
+use wasmill_author::process;
 
 /// Those that the demo's stream passes.
 const PLUGINS: [&str; 4] = ["parse", "filter", "enrich", "features"];

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{self, Watched};
 use crate::project::Project;
 use crate::suite::{self, Steps};
+use wasmill_author::process::{self, Watched};
 
 /// Most memory of one target, in MiB, and most seconds of one input: bounds are promises too.
 const MEMORY_MAX: u32 = 2048;

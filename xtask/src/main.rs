@@ -7,15 +7,12 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
 
 mod bench;
-mod component;
 mod demo;
 mod fuzz;
 mod generate;
 mod plugins;
-mod process;
 mod project;
 mod suite;
-mod toolchain;
 mod torture;
 
 use std::path::PathBuf;

@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::component;
-use crate::process;
 use crate::project::{self, Package, Project};
-use crate::toolchain::Toolchain;
+use wasmill_author::component;
+use wasmill_author::process;
+use wasmill_author::rust::toolchain::Toolchain;
 
 /// A package that becomes a component.
 struct Source {
@@ -156,22 +156,8 @@ fn install(project: &Project, toolchain: &Toolchain, source: &Source, dir: &Path
     let component = component::assemble(&wasm, source.manifest.as_deref())
         .with_context(|| format!("make a component of {}", built.display()))?;
     let file = dir.join(format!("{}.wasm", source.name));
-    let same = std::fs::read(&file).is_ok_and(|present| present == component);
-    if !same {
-        replace(&file, &component)?;
-    }
-    let note = if same { "unchanged" } else { "written" };
+    let note = if component::place(&file, &component)? { "written" } else { "unchanged" };
     let size = component.len().div_ceil(1024);
     let digest = component::digest(&component);
     Ok(format!("{:<16} {size:>6} KiB  sha256:{digest}  {note}", source.name))
-}
-
-/// Writes a file beside its place and renames it there, so that nobody reads half of it.
-pub(crate) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = file.parent().context("file without a directory")?;
-    std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-    let name = file.file_name().context("file without a name")?.to_string_lossy();
-    let staged = dir.join(format!(".{name}.new"));
-    std::fs::write(&staged, bytes).with_context(|| format!("write {}", staged.display()))?;
-    std::fs::rename(&staged, file).with_context(|| format!("rename to {}", file.display()))
 }

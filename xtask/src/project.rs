@@ -4,10 +4,10 @@
 //! honoured. It writes nothing.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use wasmill_author::rust::toolchain::cargo;
 
 /// A checkout of the project and its target directory.
 pub(crate) struct Project {
@@ -63,11 +63,6 @@ pub(crate) fn package_outside(dir: &Path) -> Result<Package> {
         .into_iter()
         .find(|package| package.dir == dir)
         .with_context(|| format!("{} holds no package", dir.display()))
-}
-
-/// The cargo that runs this program, else the one on the path.
-pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 fn metadata(dir: &Path) -> Result<(PathBuf, Vec<Package>)> {

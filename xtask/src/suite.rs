@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::plugins;
-use crate::process::{self, Watched};
-use crate::project::{self, Project};
+use crate::project::Project;
+use wasmill_author::process::{self, Watched};
+use wasmill_author::rust::toolchain;
 
 /// Runs every test, or those whose name contains `filter`; `fast` leaves out all but the unit tests.
 pub(crate) fn test(project: &Project, filter: Option<&str>, fast: bool) -> Result<()> {
@@ -108,7 +109,7 @@ fn with_environment(project: &Project, command: &mut Command) {
 
 /// Cargo in the checkout, as a person would start it there.
 pub(crate) fn cargo(project: &Project) -> Command {
-    let mut command = project::cargo();
+    let mut command = toolchain::cargo();
     command.current_dir(&project.root);
     // Set for this program by the cargo that runs it; the next one must find its own.
     // Build scripts that watch these would run again, and all above them would be built again.

@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-use crate::process;
 use crate::project::Project;
 use crate::suite;
+use wasmill_author::process;
 
 /// Kills when nothing else is asked for.
 const RESTARTS: u32 = 200;

@@ -7,8 +7,8 @@
 mod check;
 mod dead_letters;
 mod demo;
-mod inspect;
 mod output;
+mod plugin;
 mod replay;
 mod run;
 #[cfg(test)]
@@ -94,21 +94,15 @@ enum Command {
     /// List, show, replay, export and purge records that could not be transformed, encoded or delivered
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Look into plugins
+    /// Make, build and look into plugins
     #[command(subcommand)]
-    Plugin(PluginCommand),
+    Plugin(plugin::Command),
     /// Print the JSON Schema of the configuration, for editors
     #[command(after_help = "Example:\n  wasmill schema > wasmill.schema.json")]
     Schema,
     /// Print completions for a shell
     #[command(after_help = "Example:\n  wasmill completions bash > /etc/bash_completion.d/wasmill")]
     Completions { shell: Shell },
-}
-
-#[derive(Debug, Subcommand)]
-enum PluginCommand {
-    /// Say what a plugin file is: imports, exports, digest, size, manifest, limits, and whether it would be refused
-    Inspect(inspect::Arguments),
 }
 
 /// Runs the program with the process's arguments.
@@ -145,7 +139,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
             replay::run(command)
         }
         Command::Demo(command) => demo::run(command, &log.options("warn")),
-        Command::Plugin(PluginCommand::Inspect(command)) => inspect::run(command),
+        Command::Plugin(command) => plugin::run(command),
         Command::Schema => output::print(&wasmill_config::schema()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

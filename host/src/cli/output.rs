@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 /// Writes text to stdout as it is.
-pub(super) fn print(text: &str) -> Result<ExitCode> {
+pub(crate) fn print(text: &str) -> Result<ExitCode> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("write to stdout"),
@@ -20,19 +20,19 @@ pub(super) fn print(text: &str) -> Result<ExitCode> {
 }
 
 /// Writes a value to stdout as one line of JSON.
-pub(super) fn print_json(value: &impl Serialize) -> Result<ExitCode> {
+pub(crate) fn print_json(value: &impl Serialize) -> Result<ExitCode> {
     let mut text = serde_json::to_string(value).context("write JSON")?;
     text.push('\n');
     print(&text)
 }
 
 /// A line for the user on stderr. Where stderr is gone, nobody is there to be told.
-pub(super) fn complain(line: fmt::Arguments<'_>) {
+pub(crate) fn complain(line: fmt::Arguments<'_>) {
     let _nobody_listens = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Text from elsewhere on one line: control characters are shown as escapes.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {
@@ -46,7 +46,7 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// `131.2 KiB`.
-pub(super) fn binary_size(bytes: u64) -> String {
+pub(crate) fn binary_size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
         return format!("{bytes} bytes");

@@ -11,10 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::process;
-use crate::project;
 
 /// A compiler for Wasm and how to call it.
-pub(crate) enum Toolchain {
+pub enum Toolchain {
     /// The current Rust has the target's standard library.
     Installed { target: &'static str },
     /// Debian's compiler, which builds the standard library from its source package.
@@ -26,6 +25,11 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 const RUSTUP_LIMIT: Duration = Duration::from_secs(180);
+
+/// The cargo that runs this program, else the one on the path.
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
 
 /// Optimised for speed: plugins run on every record, and are built seldom.
 const RUSTFLAGS: [&str; 3] = [
@@ -44,11 +48,8 @@ const PROFILE: [(&str, &str); 6] = [
 
 impl Toolchain {
     /// A toolchain that works here, installed first if need be.
-    pub(crate) fn prepare() -> Result<Toolchain> {
-        if let Some(found) = installed() {
-            return Ok(found);
-        }
-        if let Some(found) = debian() {
+    pub fn prepare() -> Result<Toolchain> {
+        if let Some(found) = Toolchain::present() {
             return Ok(found);
         }
         if let Some(found) = add_with_rustup()? {
@@ -57,18 +58,24 @@ impl Toolchain {
         if let Some(found) = add_with_apt()? {
             return Ok(found);
         }
-        bail!(
-            "no compiler for Wasm. Plugins are Wasm components, so one of these is needed:\n  \
-             - rustup target add wasm32-unknown-unknown\n  \
-             - on Debian, as root: apt-get install --no-install-recommends {}",
-            DEBIAN_PACKAGES.join(" ")
-        );
+        bail!("no compiler for Wasm. Plugins are Wasm components, so one of these is needed: {}", how());
+    }
+
+    /// A toolchain that works here, without installing anything.
+    pub fn present() -> Option<Toolchain> {
+        installed().or_else(debian)
+    }
+
+    /// The same, or what to do.
+    pub fn required() -> Result<Toolchain> {
+        Toolchain::present()
+            .with_context(|| format!("this Rust cannot build Wasm; one of these is needed: {}", how()))
     }
 
     /// `cargo build` for Wasm, into the given target directory; packages are the caller's to add.
-    pub(crate) fn build_command(&self, wasm_dir: &Path) -> Command {
+    pub fn build_command(&self, wasm_dir: &Path) -> Command {
         let mut command = match self {
-            Toolchain::Installed { .. } => project::cargo(),
+            Toolchain::Installed { .. } => cargo(),
             Toolchain::Debian { .. } => Command::new(DEBIAN_CARGO),
         };
         command.args(["build", "--release", "--target", self.target()]).arg("--target-dir").arg(wasm_dir);
@@ -87,7 +94,7 @@ impl Toolchain {
     }
 
     /// The target triple, which is also the name of the directory below the target directory.
-    pub(crate) fn target(&self) -> &'static str {
+    pub fn target(&self) -> &'static str {
         match self {
             Toolchain::Installed { target } => target,
             Toolchain::Debian { .. } => TARGETS[0],
@@ -95,7 +102,7 @@ impl Toolchain {
     }
 
     /// One line for the user.
-    pub(crate) fn described(&self) -> String {
+    pub fn described(&self) -> String {
         match self {
             Toolchain::Installed { target } => format!("the installed Rust with target {target}"),
             Toolchain::Debian { .. } => {
@@ -105,6 +112,21 @@ impl Toolchain {
             }
         }
     }
+}
+
+/// What a person can do to get a toolchain.
+pub fn how() -> String {
+    format!(
+        "rustup target add {}, or on Debian as root apt-get install --no-install-recommends {}",
+        TARGETS[0],
+        DEBIAN_PACKAGES.join(" ")
+    )
+}
+
+/// Makes a build of [`Toolchain::build_command`] keep what names files and lines.
+pub fn with_debug(command: &mut Command) {
+    let flags: Vec<&str> = RUSTFLAGS.into_iter().filter(|flag| *flag != "-Cdebuginfo=0").collect();
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
 }
 
 fn installed() -> Option<Toolchain> {
@@ -201,7 +223,7 @@ fn add_with_apt() -> Result<Option<Toolchain>> {
 }
 
 /// Installs Debian packages without asking. `false` = apt refused; its own message has been shown.
-pub(crate) fn apt_install(packages: &[&str]) -> Result<bool> {
+pub fn apt_install(packages: &[&str]) -> Result<bool> {
     let update = apt(&["update", "-qq"]).status().context("run apt-get update")?;
     if !update.success() {
         eprintln!("apt-get update failed ({update}); trying with the lists that are here");

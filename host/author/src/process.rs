@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// The command as a person would type it, for messages.
-pub(crate) fn shown(command: &Command) -> String {
+pub fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs a command to its end; anything but success is an error that shows the command.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("start `{}`", shown(command)))?;
     if !status.success() {
         bail!("`{}` failed ({status})", shown(command));
@@ -25,7 +25,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Runs a command and kills it when it is not done within `limit`. `None` = it was killed.
-pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
+pub fn run_within(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
     let mut child =
         command.stdin(Stdio::null()).spawn().with_context(|| format!("start `{}`", shown(command)))?;
     let end = Instant::now() + limit;
@@ -41,20 +41,20 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<Optio
 }
 
 /// What a command writes to stdout, or `None` when it cannot be started or fails.
-pub(crate) fn output_of(command: &mut Command) -> Option<String> {
+pub fn output_of(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Which of a child's streams [`run_watching`] reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Watched {
+pub enum Watched {
     Stdout,
     Stderr,
 }
 
 /// Runs a command, passes one of its output streams on line by line and shows each line to `look`.
-pub(crate) fn run_watching(
+pub fn run_watching(
     command: &mut Command,
     watched: Watched,
     mut look: impl FnMut(&str),
@@ -85,13 +85,13 @@ pub(crate) fn run_watching(
 }
 
 /// The first file of that name in a directory of `PATH`.
-pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 /// Lets a moment pass between two looks at a condition that another process fulfils.
-pub(crate) fn pause(moment: Duration) {
+pub fn pause(moment: Duration) {
     #[expect(
         clippy::disallowed_methods,
         reason = "another process cannot wake us; callers look again and have a deadline"

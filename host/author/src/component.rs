@@ -20,7 +20,7 @@ const MANIFEST_SECTION: &str = "wasmill:manifest";
 const CORE_MODULE: [u8; 4] = [1, 0, 0, 0];
 
 /// A component with its manifest inside, made of what the compiler wrote (core module or component).
-pub(crate) fn assemble(wasm: &[u8], manifest: Option<&str>) -> Result<Vec<u8>> {
+pub fn assemble(wasm: &[u8], manifest: Option<&str>) -> Result<Vec<u8>> {
     let mut component = componentize(wasm)?.into_owned();
     if let Some(manifest) = manifest {
         append_custom_section(&mut component, MANIFEST_SECTION, manifest.as_bytes());
@@ -44,7 +44,7 @@ fn append_custom_section(component: &mut Vec<u8>, name: &str, data: &[u8]) {
 }
 
 /// `manifest.json` of a plugin as one JSON text, the schema that it names put in its place.
-pub(crate) fn read_manifest(dir: &Path) -> Result<String> {
+pub fn read_manifest(dir: &Path) -> Result<String> {
     let file = dir.join("manifest.json");
     let mut manifest = read_json(&file)?;
     let object = manifest.as_object_mut().with_context(|| format!("{}: not an object", file.display()))?;
@@ -61,6 +61,20 @@ fn read_json(file: &Path) -> Result<Value> {
 }
 
 /// `sha256` in lower-case hexadecimal digits.
-pub(crate) fn digest(bytes: &[u8]) -> String {
+pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Puts a component in its place by renaming, so that nobody reads half of it. `false`: it was there already.
+pub fn place(file: &Path, component: &[u8]) -> Result<bool> {
+    if std::fs::read(file).is_ok_and(|present| present == component) {
+        return Ok(false);
+    }
+    let dir = file.parent().context("file without a directory")?;
+    std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    let name = file.file_name().context("file without a name")?.to_string_lossy();
+    let staged = dir.join(format!(".{name}.new"));
+    std::fs::write(&staged, component).with_context(|| format!("write {}", staged.display()))?;
+    std::fs::rename(&staged, file).with_context(|| format!("rename to {}", file.display()))?;
+    Ok(true)
 }

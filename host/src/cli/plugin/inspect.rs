@@ -15,7 +15,7 @@ use wasmill_transform::{
     CompileLimits, Inspection, Item, Kind, Manifest, ManifestLimits, PluginFault, inspect,
 };
 
-use super::output;
+use crate::cli::output;
 
 /// Functions of one interface that the text shows.
 const FUNCTIONS_MAX: usize = 12;
@@ -27,7 +27,7 @@ const FUNCTIONS_MAX: usize = 12;
     wasmill plugin inspect plugins/parse.wasm\n  \
     wasmill plugin inspect --json plugins/parse.wasm | jq -r .digest"
 )]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// A component, or a core module with component metadata
     file: PathBuf,
     /// One JSON object on stdout
@@ -185,7 +185,7 @@ impl Sheet {
             .collect();
         self.line("asks for", &if asked.is_empty() { "nothing".to_owned() } else { asked.join("; ") });
         if let Some(sample) = &manifest.sample {
-            self.line("sample", &super::check::counted(sample.records.len(), "record"));
+            self.line("sample", &crate::cli::check::counted(sample.records.len(), "record"));
         }
         let keys = manifest.config_schema.as_ref().and_then(|schema| schema.get("properties")?.as_object());
         if let Some(keys) = keys {

@@ -1,0 +1,92 @@
+//! The languages, and the one match per question that a new one extends.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use include_dir::Dir;
+
+use crate::project::{BuildOptions, Project};
+use crate::rust;
+
+/// A language that plugins are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    Rust,
+}
+
+/// A program that a language's projects need.
+#[derive(Clone, Debug)]
+pub struct Need {
+    pub what: &'static str,
+    /// What was found, such as a version or a path.
+    pub found: Option<String>,
+    /// What a person can do to get it.
+    pub how: String,
+}
+
+/// Files that go into every new project: where, and what.
+pub(crate) struct Template {
+    /// Files whose names end with `.in` lose that ending.
+    pub(crate) files: &'static Dir<'static>,
+    /// What the project gets along under `vendor/`: path and text.
+    pub(crate) vendored: Vec<(String, String)>,
+}
+
+impl Language {
+    pub const ALL: [Language; 1] = [Language::Rust];
+
+    /// As `--lang` takes it, and as its directory below `plugins/sdk` is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Language::Rust => "rust",
+        }
+    }
+
+    /// # Errors
+    /// There is no such language; the message lists those there are.
+    pub fn parse(name: &str) -> Result<Language> {
+        let lower = name.to_ascii_lowercase();
+        match Language::ALL.into_iter().find(|language| language.name() == lower) {
+            Some(language) => Ok(language),
+            None => {
+                let known: Vec<&str> = Language::ALL.into_iter().map(Language::name).collect();
+                bail!("no language is called {name:?}; there are {}", known.join(", "))
+            }
+        }
+    }
+
+    /// The language of the project in `dir`, told by the files there.
+    pub(crate) fn of(dir: &Path) -> Option<Language> {
+        Language::ALL.into_iter().find(|language| match language {
+            Language::Rust => dir.join("Cargo.toml").is_file(),
+        })
+    }
+
+    /// What must be installed to build projects of this language, and whether it is. Installs nothing.
+    pub fn needs(self) -> Vec<Need> {
+        match self {
+            Language::Rust => rust::needs(),
+        }
+    }
+
+    pub(crate) fn template(self) -> Template {
+        match self {
+            Language::Rust => rust::template(),
+        }
+    }
+
+    /// A core module with component metadata, or a component.
+    pub(crate) fn build(self, project: &Project, options: &BuildOptions) -> Result<Vec<u8>> {
+        match self {
+            Language::Rust => rust::build(project, options),
+        }
+    }
+
+    /// What runs the project's own unit tests, one after the other.
+    pub fn unit_tests(self, dir: &Path) -> Result<Vec<Command>> {
+        match self {
+            Language::Rust => Ok(rust::unit_tests(dir)),
+        }
+    }
+}

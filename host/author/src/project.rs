@@ -1,0 +1,85 @@
+//! The project of one plugin: a directory with a manifest and sources, and how it becomes a component.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::component;
+use crate::language::Language;
+
+/// See the head of this file.
+#[derive(Clone, Debug)]
+pub struct Project {
+    pub dir: PathBuf,
+    /// The plugin's name, from the manifest.
+    pub name: String,
+    /// `manifest.json` with the schema that it names put in its place.
+    pub manifest: String,
+    pub language: Language,
+}
+
+/// How to build.
+#[derive(Clone, Debug, Default)]
+pub struct BuildOptions {
+    /// Where the component goes [default: `dist/<name>.wasm` in the project].
+    pub out: Option<PathBuf>,
+    /// Where what toolchains build in between goes [default: a directory in the project].
+    pub work: Option<PathBuf>,
+    /// Keeps debug information: larger, but traps name file and line.
+    pub debug: bool,
+    /// Installs tools that are missing, where that needs no administrator, into a cache of the user's.
+    pub install: bool,
+}
+
+/// What was built.
+#[derive(Clone, Debug)]
+pub struct Built {
+    pub file: PathBuf,
+    pub component: Vec<u8>,
+    /// Whether the file changed.
+    pub changed: bool,
+}
+
+impl Project {
+    /// # Errors
+    /// There is no manifest, or its language cannot be told.
+    pub fn open(dir: &Path) -> Result<Project> {
+        let dir = std::path::absolute(dir).with_context(|| format!("find {}", dir.display()))?;
+        if !dir.join("manifest.json").is_file() {
+            bail!(
+                "{} is no plugin project: it has no manifest.json. `wasmill plugin new` makes a project",
+                dir.display()
+            );
+        }
+        let manifest = component::read_manifest(&dir)?;
+        let parsed: Value = serde_json::from_str(&manifest)?;
+        let name = parsed["name"]
+            .as_str()
+            .with_context(|| format!("{}: no \"name\"", dir.join("manifest.json").display()))?;
+        let Some(language) = Language::of(&dir) else {
+            let known: Vec<&str> = Language::ALL.into_iter().map(Language::name).collect();
+            bail!("{}: no sources of a language that is known here ({})", dir.display(), known.join(", "));
+        };
+        Ok(Project { name: name.to_owned(), manifest, language, dir })
+    }
+
+    /// Where toolchains work.
+    pub(crate) fn work(&self, options: &BuildOptions) -> PathBuf {
+        options.work.clone().unwrap_or_else(|| self.dir.join("build"))
+    }
+
+    /// Builds the component and puts it in its place by renaming, so that nobody reads half of it.
+    ///
+    /// # Errors
+    /// A tool is missing or refuses the sources; its own output has been shown.
+    pub fn build(&self, options: &BuildOptions) -> Result<Built> {
+        let wasm = self.language.build(self, options)?;
+        let component = component::assemble(&wasm, Some(&self.manifest))
+            .with_context(|| format!("make a component of {}", self.name))?;
+        let file =
+            options.out.clone().unwrap_or_else(|| self.dir.join("dist").join(format!("{}.wasm", self.name)));
+        let changed = component::place(&file, &component)?;
+        Ok(Built { file, component, changed })
+    }
+}

@@ -1,0 +1,95 @@
+//! `wasmill plugin build`: finds the toolchain, builds the project to a component, and says what came of it.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use serde_json::json;
+use wasmill_author::{BuildOptions, Built, Project};
+use wasmill_transform::{PluginFault, inspect};
+
+use crate::cli::output;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The exit code is 1 if the component was not built, or if a host would refuse it.\n\n\
+    Examples:\n  \
+    wasmill plugin build\n  \
+    wasmill plugin build geo --out plugins/geo.wasm"
+)]
+pub(in crate::cli) struct Arguments {
+    /// The project
+    #[arg(default_value = ".")]
+    project: PathBuf,
+    /// Where the component goes [default: dist/NAME.wasm in the project]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Where toolchains put what they build in between [default: build in the project]
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
+    /// Keep debug information, so that a trap names file and line; the component is larger
+    #[arg(long)]
+    debug: bool,
+    /// Install missing tools, where they can go into a cache of the user's
+    #[arg(long)]
+    install: bool,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let started = Instant::now();
+    let project = Project::open(&arguments.project)?;
+    let options = BuildOptions {
+        out: arguments.out.clone(),
+        work: arguments.work.clone(),
+        debug: arguments.debug,
+        install: arguments.install,
+    };
+    let Built { file, component, changed } = project.build(&options)?;
+    let inspection = inspect(&component);
+    let refused = match &inspection {
+        Ok(inspection) => inspection.refused.clone(),
+        Err(PluginFault::Refused { message }) => vec![message.clone()],
+        Err(fault) => vec![fault.to_string()],
+    };
+    let imports: Vec<String> = inspection
+        .iter()
+        .flat_map(|inspection| &inspection.imports)
+        .map(|import| import.interface.clone())
+        .collect();
+    let took = started.elapsed();
+    if arguments.json {
+        output::print_json(&json!({
+            "plugin": project.name,
+            "language": project.language.name(),
+            "file": file.display().to_string(),
+            "bytes": component.len(),
+            "imports": imports,
+            "changed": changed,
+            "refused": refused,
+            "ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        }))?;
+    } else {
+        let mut text = format!(
+            "{} {}, {} in {:.1} s\n",
+            file.display(),
+            if changed { "built" } else { "is as it was" },
+            output::binary_size(component.len() as u64),
+            took.as_secs_f64()
+        );
+        writeln!(
+            text,
+            "imports {}",
+            if imports.is_empty() { "nothing".to_owned() } else { imports.join(", ") }
+        )?;
+        for refusal in &refused {
+            writeln!(text, "a host would refuse it: {refusal}")?;
+        }
+        output::print(&text)?;
+    }
+    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

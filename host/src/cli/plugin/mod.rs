@@ -1,0 +1,28 @@
+//! `wasmill plugin`: what authors of plugins do, from a new project to a component that a host takes.
+
+mod build;
+mod inspect;
+mod new;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a project that builds and passes its own tests at once
+    New(new::Arguments),
+    /// Build the project to a component that a host loads
+    Build(build::Arguments),
+    /// Say what a plugin file is: imports, exports, digest, size, manifest, limits, and whether it would be refused
+    Inspect(inspect::Arguments),
+}
+
+pub(super) fn run(command: &Command) -> Result<ExitCode> {
+    match command {
+        Command::New(arguments) => new::run(arguments),
+        Command::Build(arguments) => build::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
+    }
+}
