@@ -12,7 +12,7 @@ const LINES_MAX: usize = 600;
 const LONG_FILES: [&str; 0] = [];
 
 /// What a stage may know of the others. The program itself, `host`, wires them and may know all.
-const STAGES: [(&str, &[&str]); 8] = [
+const STAGES: [(&str, &[&str]); 9] = [
     ("author", &[]),
     ("buffer", &[]),
     ("catalog", &["wasmill-transform"]),
