@@ -13,7 +13,6 @@ pub mod guest;
 pub mod native;
 pub mod objects;
 pub mod program;
-pub mod run;
 pub mod running;
 pub mod scratch;
 pub mod serve;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use serde_json::Value;
+use wasmill_cases::{Rows, slice, spec, worker};
 use wasmill_tests::components::Components;
-use wasmill_tests::run::{Rows, slice, spec, worker};
 use wasmill_tests::{access_log, case, native};
 use wasmill_transform::{ChainOptions, Plugin, SliceReport};
 

@@ -12,9 +12,10 @@ const LINES_MAX: usize = 600;
 const LONG_FILES: [&str; 0] = [];
 
 /// What a stage may know of the others. The program itself, `host`, wires them and may know all.
-const STAGES: [(&str, &[&str]); 9] = [
+const STAGES: [(&str, &[&str]); 10] = [
     ("author", &[]),
     ("buffer", &[]),
+    ("cases", &["wasmill-chunk", "wasmill-transform"]),
     ("catalog", &["wasmill-transform"]),
     ("chunk", &[]),
     ("config", &[]),

@@ -308,9 +308,10 @@ pub fn take_log() -> Vec<(Level, String)> {
 /// Runs every case folder under `folder` and panics with all differences.
 ///
 /// A case is `config.json`, the input (`input.ndjson` or `input.txt`, one record per line) and either
-/// `expected.ndjson` (the rows that leave, and for each failed record `!number reason`, in order of the records)
-/// or `error.txt` (the refusal). Files under `files/` are granted by their name. Each case runs warm, with a
-/// fresh instance per chunk, and cut to single records: all three must agree. `BLESS=1` rewrites what is expected.
+/// `expected.ndjson` (the rows that leave, in the order of their records) with `dead-letters.ndjson` (for each record
+/// that fails `{"offset":2,"reason":"…"}`), or `error.txt` (the refusal). Files under `files/` are granted by their
+/// name. Each case runs warm, with a fresh instance per chunk, and cut to single records: all three must agree.
+/// `BLESS=1` rewrites what is expected. `wasmill plugin test` runs the same folders through the component.
 pub fn cases<P: Plugin>(folder: &Path) {
     let mut faults = Vec::new();
     let mut names: Vec<_> = std::fs::read_dir(folder)
@@ -329,32 +330,51 @@ pub fn cases<P: Plugin>(folder: &Path) {
     assert!(faults.is_empty(), "{}", faults.join("\n\n"));
 }
 
+/// The files that say what is expected, in the order of [`described`].
+const EXPECTED: [&str; 3] = ["expected.ndjson", "dead-letters.ndjson", "error.txt"];
+
 fn check_case<P: Plugin>(case: &Path) -> Result<(), String> {
     let read = |name: &str| std::fs::read_to_string(case.join(name)).ok();
     let mut run = Run::new(&read("config.json").ok_or("no config.json")?);
     for (name, content) in granted(&case.join("files")) {
         run = run.file(&name, content);
     }
-    let expected = if case.join("error.txt").exists() { "error.txt" } else { "expected.ndjson" };
     let input = read("input.ndjson").or_else(|| read("input.txt")).unwrap_or_default();
     let records: Vec<&str> = input.lines().collect();
-    let got = describe(&run.records::<P>(&records));
+    let got = described(&run.records::<P>(&records));
     for (way, other) in
         [("cut to single records", run.clone().chunk_rows(1)), ("fresh", run.clone().chunk_rows(3).fresh())]
     {
-        let other = describe(&other.records::<P>(&records));
+        let other = described(&other.records::<P>(&records));
         if other != got {
-            return Err(format!("{way} differs\n--- at once\n{got}--- {way}\n{other}"));
+            return Err(format!("{way} differs\n--- at once\n{}--- {way}\n{}", got.concat(), other.concat()));
         }
     }
     if std::env::var_os("BLESS").is_some() {
-        return std::fs::write(case.join(expected), &got).map_err(|error| error.to_string());
+        return bless(case, &got).map_err(|error| error.to_string());
     }
-    let wanted = read(expected).ok_or(format!("no {expected}; BLESS=1 writes it"))?;
-    if wanted.trim_end() == got.trim_end() {
-        return Ok(());
+    let wanted = EXPECTED.map(|name| read(name).unwrap_or_default());
+    if EXPECTED.iter().all(|name| !case.join(name).exists()) {
+        return Err(format!("none of {}; BLESS=1 writes them", EXPECTED.join(", ")));
     }
-    Err(format!("--- expected\n{wanted}--- got\n{got}"))
+    let differs = |(wanted, got): (&String, &String)| wanted.trim_end() != got.trim_end();
+    match wanted.iter().zip(&got).position(differs) {
+        None => Ok(()),
+        Some(at) => Err(format!("{}\n--- expected\n{}--- got\n{}", EXPECTED[at], wanted[at], got[at])),
+    }
+}
+
+fn bless(case: &Path, got: &[String; 3]) -> std::io::Result<()> {
+    for (name, text) in EXPECTED.iter().zip(got) {
+        let file = case.join(name);
+        // Rows are written down also where there are none: then it is said that none must come.
+        if !text.is_empty() || (*name == EXPECTED[0] && got[2].is_empty()) {
+            std::fs::write(&file, text)?;
+        } else if file.exists() {
+            std::fs::remove_file(&file)?;
+        }
+    }
+    Ok(())
 }
 
 fn granted(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -367,16 +387,17 @@ fn granted(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Rows and failures in the order of their records, one line each.
-fn describe(outcome: &Result<Outcome, String>) -> String {
+/// Rows in the order of their records, failures in the order of theirs, and the refusal; one line each.
+fn described(outcome: &Result<Outcome, String>) -> [String; 3] {
     let outcome = match outcome {
         Ok(outcome) => outcome,
-        Err(refusal) => return format!("{refusal}\n"),
+        Err(refusal) => return [String::new(), String::new(), format!("{refusal}\n")],
     };
-    let mut lines: Vec<(i64, u32, String)> =
-        outcome.emitted.iter().map(|row| (row.offset, row.child, row.payload.clone())).collect();
-    let failures = outcome.reasons();
-    lines.extend(failures.iter().map(|(row, reason)| (*row as i64, 0, format!("!{row} {reason}"))));
-    lines.sort_by_key(|(offset, child, _)| (*offset, *child));
-    lines.into_iter().map(|(_, _, line)| line + "\n").collect()
+    let mut rows: Vec<&Row> = outcome.emitted.iter().collect();
+    rows.sort_by_key(|row| (row.offset, row.child));
+    let rows = rows.into_iter().map(|row| format!("{}\n", row.payload)).collect();
+    let letter = |(row, reason): &(usize, &str)| {
+        format!("{{\"offset\":{row},\"reason\":{}}}\n", serde_json::Value::from(*reason))
+    };
+    [rows, outcome.reasons().iter().map(letter).collect(), String::new()]
 }

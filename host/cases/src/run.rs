@@ -1,0 +1,151 @@
+//! Runs records through a chain as one slice, in one of several ways, and keeps what comes.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use wasmill_chunk::{Column, ColumnRef, FinishOptions, Input, RowMeta, RowSink};
+use wasmill_transform::{
+    Chain, ChainError, ChainOptions, ChainWorker, Engine, Limits, NullLog, Plugin, Slice, SliceReport,
+    TransformSpec,
+};
+
+use crate::case::{ARRIVAL, ARRIVAL_STEP, Case};
+
+/// How the records of a case are cut into chunks, and how long instances live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// All together, as on a host that has been running for a while.
+    Warm,
+    /// A chunk for each record.
+    Single,
+    /// Chunks of 150 bytes, so that records meet other neighbours.
+    Cut,
+    /// An instance lives for one call.
+    Fresh,
+}
+
+impl Way {
+    pub const ALL: [Way; 4] = [Way::Warm, Way::Single, Way::Cut, Way::Fresh];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Warm => "warm",
+            Way::Single => "one record a chunk",
+            Way::Cut => "chunks of 150 bytes",
+            Way::Fresh => "fresh",
+        }
+    }
+
+    fn options(self) -> ChainOptions {
+        let options = ChainOptions::default();
+        match self {
+            Way::Warm => options,
+            Way::Single => ChainOptions { chunk_bytes: 1, calls_per_instance: 100_000, ..options },
+            Way::Cut => ChainOptions { chunk_bytes: 150, calls_per_instance: 100_000, ..options },
+            Way::Fresh => ChainOptions { chunk_rows: 2, calls_per_instance: 1, ..options },
+        }
+    }
+}
+
+/// What came of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Got {
+    /// The config was refused, with this reason.
+    Refused(String),
+    /// Rows in the order of their records, and for each failed record its offset and reason.
+    Records { rows: Vec<String>, letters: Vec<(i64, String)> },
+}
+
+/// Runs a case in one way.
+///
+/// # Errors
+/// The plugin cannot be run at all.
+pub fn run(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, way: Way, limits: Limits) -> Result<Got> {
+    let mut spec = spec(Arc::clone(plugin), &case.config);
+    spec.files = case.files.clone();
+    spec.limits = limits;
+    let mut worker = match worker(engine, vec![spec], way.options()) {
+        Ok(worker) => worker,
+        Err(ChainError::Transforms(refused)) => {
+            return Ok(Got::Refused(refused.iter().map(|refused| refused.fault.to_string()).collect()));
+        }
+        Err(refused) => {
+            return Ok(Got::Refused(refused.source().map(ToString::to_string).unwrap_or_default()));
+        }
+    };
+    let (rows, report) = slice(&mut worker, case.records.as_ref(), ARRIVAL, ARRIVAL_STEP);
+    if let Some((_, fault)) = report.unrunnable {
+        bail!("it cannot be run: {fault}");
+    }
+    let mut came: Vec<((i64, u32), String)> = rows
+        .identities
+        .iter()
+        .zip(rows.payloads.as_ref().iter())
+        .map(|(identity, payload)| (*identity, String::from_utf8_lossy(payload).into_owned()))
+        .collect();
+    came.sort_by_key(|(identity, _)| *identity);
+    let mut letters: Vec<(i64, String)> =
+        report.failures.iter().map(|letter| (letter.offset, letter.reason.clone())).collect();
+    letters.sort();
+    Ok(Got::Records { rows: came.into_iter().map(|(_, row)| row).collect(), letters })
+}
+
+/// A transform with default limits and nothing granted, named like its plugin.
+pub fn spec(plugin: Arc<Plugin>, config: &str) -> TransformSpec {
+    TransformSpec {
+        name: plugin.name.clone(),
+        plugin,
+        config: config.to_owned(),
+        files: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        limits: Limits::default(),
+    }
+}
+/// A worker on a chain with one output.
+pub fn worker(
+    engine: &Engine,
+    specs: Vec<TransformSpec>,
+    options: ChainOptions,
+) -> Result<ChainWorker, ChainError> {
+    let outputs = ["default".to_owned()];
+    Chain::build(engine, specs, &outputs, options, Arc::new(NullLog)).map(ChainWorker::new)
+}
+
+/// Rows that left, with the offsets and children that they are known by.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    pub payloads: Column,
+    pub identities: Vec<(i64, u32)>,
+}
+
+impl RowSink for Rows {
+    fn begin(&mut self, _row: &RowMeta<'_>) -> &mut Vec<u8> {
+        &mut self.payloads.data
+    }
+
+    fn end(&mut self, row: &RowMeta<'_>) {
+        self.payloads.end_row();
+        self.identities.push((row.offset, row.child));
+    }
+}
+
+/// The records as one slice from offset 0, each arriving `step` nanoseconds after the one before.
+pub fn slice(
+    worker: &mut ChainWorker,
+    records: ColumnRef<'_>,
+    arrival: i64,
+    step: u32,
+) -> (Rows, SliceReport) {
+    let number = |row| u32::try_from(row).unwrap_or(u32::MAX).saturating_mul(step);
+    let deltas: Vec<u32> = (0..records.len()).map(number).collect();
+    let mut input = Input::of_payloads(0, records);
+    input.arrival = arrival;
+    input.arrival_deltas = Some(&deltas);
+    let mut rows = Rows::default();
+    let inputs = [input];
+    let slice = Slice { id: 0, stream_seed: 7, inputs: &inputs };
+    let report = worker.run(&slice, &FinishOptions::default(), &mut rows);
+    (rows, report)
+}
