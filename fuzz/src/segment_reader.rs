@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmill_buffer::format::{Header, MAGIC};
 use wasmill_buffer::testing::FaultyDisk;
 use wasmill_buffer::{
-    Disk, Journal, OpenError, Options, Records, Recovery, Stream, StreamKey, StreamOptions,
+    Disk, Frames, Journal, OpenError, Options, Position, Records, Recovery, Retention, Stream, StreamKey,
+    StreamOptions,
 };
 
 use crate::draw::Draw;
@@ -53,15 +55,32 @@ const FILE_MAX: usize = 64 << 10;
 /// Frames start at multiples of this.
 const ALIGN: usize = 64;
 
-type Files = BTreeMap<String, Vec<u8>>;
-/// Records of a stream by offset.
-type Found = BTreeMap<StreamKey, BTreeMap<u64, Vec<u8>>>;
+/// Most lost offsets that are counted of one answer: more than the fixture has.
+const LOST_MAX: usize = 1 << 10;
 
-/// `data`: 0 = a file of the bytes that follow, 1 = the fixture with damage, 2 = with damage that passes the checksums;
-/// then which, see the code.
+type Files = BTreeMap<String, Vec<u8>>;
+/// Records by offset.
+type Rows = BTreeMap<u64, Vec<u8>>;
+
+/// What can be read of a stream.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    records: Rows,
+    lost: BTreeSet<u64>,
+    /// With the records that are settled.
+    history: Rows,
+    /// By position.
+    entries: BTreeMap<u64, Vec<u8>>,
+    checkpoint: Option<Vec<u8>>,
+    source: Option<Vec<u8>>,
+}
+
+/// `data`: 0 = a file of the bytes that follow, 1 = the fixture with damage, 2 = with damage that passes the checksums,
+/// and three times what else happens (see `Manner`); then which, see the code.
 pub fn segment_reader(data: &[u8]) {
     let mut draw = Draw(data);
-    let manner = draw.byte() % 3;
+    let first = draw.byte();
+    let manner = first % 3;
     let mut files: Files = WHOLE.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
     if manner == 0 {
         let name = draw.pick(&NAMES);
@@ -82,7 +101,7 @@ pub fn segment_reader(data: &[u8]) {
             strike(&mut draw, &mut files, manner == 2);
         }
     }
-    check(&files, manner == 1);
+    check(&files, Manner((first / 3) << 1 | u8::from(manner == 1)));
 }
 
 /// One damage.
@@ -176,8 +195,40 @@ fn disk(files: &Files) -> FaultyDisk {
     disk
 }
 
-fn open(disk: &FaultyDisk) -> Option<(Journal, Recovery)> {
-    let options = Options { file_bytes: 16 << 10, max_journal_bytes: 64 << 10, ..Options::default() };
+/// What happens besides, by the bits of a number.
+#[derive(Clone, Copy)]
+struct Manner(u8);
+
+impl Manner {
+    /// Every checksum is what it was, so that whatever is read must have been written.
+    fn told(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// The journal is closed in order between the two times.
+    fn closes(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// The journal may be so long that nothing is moved to segments.
+    fn long(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    /// Half of what is there is settled between the two times.
+    fn settles(self) -> bool {
+        self.0 & 8 != 0
+    }
+
+    /// What is settled is kept.
+    fn keeps(self) -> bool {
+        self.0 & 16 != 0
+    }
+}
+
+fn open(disk: &FaultyDisk, manner: Manner) -> Option<(Journal, Recovery)> {
+    let max_journal_bytes = if manner.long() { 1 << 30 } else { 64 << 10 };
+    let options = Options { file_bytes: 16 << 10, max_journal_bytes, ..Options::default() };
     match Journal::open_stepped(Arc::new(disk.clone()), Path::new("/data"), options) {
         Ok(opened) => Some(opened),
         Err(OpenError::Newer { .. } | OpenError::Foreign { .. }) => None,
@@ -185,73 +236,94 @@ fn open(disk: &FaultyDisk) -> Option<(Journal, Recovery)> {
     }
 }
 
-/// Opens the directory twice, with an append in between. `told`: every checksum is what it was, so that whatever is read
-/// must have been written.
-fn check(files: &Files, told: bool) {
+/// Opens the directory twice, with an append in between.
+fn check(files: &Files, manner: Manner) {
+    let told = manner.told();
     let disk = disk(files);
-    let Some((journal, recovery)) = open(&disk) else {
+    let Some((journal, recovery)) = open(&disk, manner) else {
         assert!(!told, "damage was taken for the work of another program");
         return;
     };
-    let mut found = read(&journal, &recovery, told);
-    for (key, records) in &mut found {
-        let Ok(stream) = stream(&journal, key) else { continue };
+    let mut found = read(&journal, &recovery, manner);
+    for (key, found) in &mut found {
+        let Ok(stream) = stream(&journal, key, manner) else { continue };
         match journal.drive(stream.append(Records::one("next", 1))) {
             Ok(receipt) => {
-                let last = records.last_key_value().map(|(offset, _)| *offset);
+                let given = found.records.keys().chain(&found.lost).chain(found.history.keys()).max();
                 assert!(
-                    last.is_none_or(|last| last < receipt.first_offset),
+                    given.is_none_or(|last| *last < receipt.first_offset),
                     "offset {} is given away twice",
                     receipt.first_offset
                 );
-                records.insert(receipt.first_offset, b"next".to_vec());
+                found.records.insert(receipt.first_offset, b"next".to_vec());
+                if manner.keeps() {
+                    found.history.insert(receipt.first_offset, b"next".to_vec());
+                }
             }
             Err(error) => assert!(!told, "{error}"),
         }
+        if manner.settles() {
+            let half = found.records.keys().nth(found.records.len() / 2).copied().unwrap_or(0);
+            let settled = journal.drive(stream.checkpoint("half", half, Position(0), true));
+            assert!(settled.is_ok() || !told, "{settled:?}");
+            found.records.retain(|offset, _| *offset >= half);
+            found.lost.retain(|offset| *offset >= half);
+            found.checkpoint = Some(b"half".to_vec());
+        }
+    }
+    if manner.closes() {
+        let closed = journal.drive(journal.close());
+        assert!(closed.is_ok() || !told, "{closed:?}");
     }
     drop(journal);
     disk.restart();
-    let Some((journal, recovery)) = open(&disk) else {
+    let Some((journal, recovery)) = open(&disk, manner) else {
         assert!(!told, "opened once, but not again");
         return;
     };
-    let again = read(&journal, &recovery, false);
+    let again = read(&journal, &recovery, Manner(manner.0 & !1));
     if told {
-        assert_eq!(offsets(&again), offsets(&found), "the second time other records are read");
-        assert!(again == found, "the second time something else is read");
+        assert_eq!(again.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
+        for (key, found) in &found {
+            let again = &again[key];
+            let offsets = |records: &Rows| records.keys().copied().collect::<Vec<_>>();
+            assert_eq!(
+                offsets(&again.records),
+                offsets(&found.records),
+                "other records of {key:?} the second time"
+            );
+            assert_eq!(again.lost, found.lost, "other losses of {key:?} the second time");
+            assert_eq!(
+                offsets(&again.history),
+                offsets(&found.history),
+                "another history of {key:?} the second time"
+            );
+            assert!(again == found, "something else of {key:?} the second time: {again:?} for {found:?}");
+        }
     }
 }
 
-fn stream(journal: &Journal, key: &StreamKey) -> Result<Stream, wasmill_buffer::StreamError> {
-    journal.drive(journal.stream(key, StreamOptions { max_bytes: 1 << 30, retention: None }))
-}
-
-fn offsets(found: &Found) -> Vec<(&str, Vec<u64>)> {
-    found.iter().map(|(key, records)| (key.name.as_str(), records.keys().copied().collect())).collect()
+fn stream(journal: &Journal, key: &StreamKey, manner: Manner) -> Result<Stream, wasmill_buffer::StreamError> {
+    let retention = manner.keeps().then_some(Retention { bytes: u64::MAX, age: Duration::MAX });
+    journal.drive(journal.stream(key, StreamOptions { max_bytes: 1 << 30, retention }))
 }
 
 /// All that can be read.
-fn read(journal: &Journal, recovery: &Recovery, told: bool) -> Found {
-    let mut found = Found::new();
+fn read(journal: &Journal, recovery: &Recovery, manner: Manner) -> BTreeMap<StreamKey, Found> {
+    let told = manner.told();
+    let mut all = BTreeMap::new();
     let names: BTreeSet<&StreamKey> = recovery.streams.iter().collect();
     for key in names {
-        let opened = stream(journal, key);
+        let opened = stream(journal, key, manner);
         assert!(opened.is_ok() || !told, "{key:?} is there, but {:?}", opened.err());
         let Ok(stream) = opened else { continue };
-        let mut records = BTreeMap::new();
+        let mut found = Found::default();
         let mut from = 0;
         // Piece by piece, as a slow reader does.
         while let Ok(frames) = stream.try_frames(from, 4096) {
-            for frame in &frames.frames {
-                for (row, record) in frame.records().enumerate() {
-                    let offset = frame.base_offset + row as u64;
-                    let before = records.insert(offset, record.to_vec());
-                    assert!(before.is_none() || !told, "offset {offset} twice");
-                    if told {
-                        is_written(key, offset, record);
-                    }
-                }
-            }
+            take(&mut found.records, key, &frames, told);
+            // Numbers that nobody wrote may be far apart.
+            found.lost.extend(frames.lost.iter().cloned().flatten().take(LOST_MAX));
             if frames.frames.is_empty() && (frames.next_offset <= from || frames.lost.is_empty()) {
                 break;
             }
@@ -261,16 +333,49 @@ fn read(journal: &Journal, recovery: &Recovery, told: bool) -> Found {
             }
             from = frames.next_offset;
         }
+        let mut from = 0;
+        while manner.keeps() && from < stream.durable_end() {
+            let Ok(frames) = stream.read_history(from..stream.durable_end(), 4096) else { break };
+            take(&mut found.history, key, &frames, told);
+            assert!(frames.next_offset > from || !told, "reading history stands still at {from}");
+            if frames.next_offset <= from {
+                break;
+            }
+            from = frames.next_offset;
+        }
+        if told {
+            let lost = recovery.lost.iter().filter(|(of, _)| of == key).flat_map(|(_, lost)| lost.clone());
+            for offset in lost {
+                assert!(found.lost.contains(&offset), "offset {offset} of {key:?} was reported as lost");
+            }
+        }
         for entry in stream.entries() {
             // An error is an answer, a wrong body is not.
             if let Ok(body) = stream.read_entry(entry.position) {
                 let written = body.is_empty() || body == "outcome of the first two";
                 assert!(written || !told, "an entry of {body:?}");
+                found.entries.insert(entry.position.0, body.to_vec());
             }
         }
-        found.insert(key.clone(), records);
+        found.checkpoint = stream.latest_checkpoint().map(|body| body.to_vec());
+        found.source = stream.source_position("topic", 7);
+        all.insert(key.clone(), found);
     }
-    found
+    all
+}
+
+/// Takes over what was read.
+fn take(rows: &mut Rows, key: &StreamKey, frames: &Frames, told: bool) {
+    for frame in &frames.frames {
+        for (row, record) in frame.records().enumerate() {
+            let offset = frame.base_offset + row as u64;
+            let before = rows.insert(offset, record.to_vec());
+            assert!(before.is_none() || !told, "offset {offset} twice");
+            if told {
+                is_written(key, offset, record);
+            }
+        }
+    }
 }
 
 /// The fixture holds this record.

@@ -12,7 +12,8 @@
 //! `DATA/segments/NNNNNNNN.wms`: segments: frames of records and entries that streams still needed or kept as history
 //! when the journal grew too long, copied verbatim out of the oldest journal files, which were then freed, one behind the other with
 //! growing positions. Numbers say nothing. Small or sparse segments are copied together into new ones. A frame
-//! that is in two files (the program ended before the older was freed) is the same in both. Everything in a
+//! that is in two files (the program ended before the older was freed) is the same in both; if it is corrupt in one, the
+//! other counts. Everything in a
 //! segment was durable; frames of unknown streams belong to deleted ones. Ranges of zeros are to be passed over.
 //!
 //! `DATA/set-aside/`: copies of corrupt ranges. `DATA/journal/lock`: locked with `flock` while open, holds the
@@ -37,7 +38,7 @@
 //! | 32 | 8 | journal id, random, made with the data directory |
 //! | 40 | 8 | journal position of this frame; it and offsets are at most 2^62 |
 //! | 48 | 8 | durable-up-to: everything before this position, which is never behind the frame's own, was durable when the frame was written |
-//! | 56 | 4 | stream id (0 = the journal itself); never reused |
+//! | 56 | 4 | stream id (0 = the journal itself); never reused, also not where only a frame with it is left of the stream |
 //! | 60 | 4 | epoch; grows by 1 to 16,384 at each unclean open, at random, so that a directory that was put back to an earlier state does not count the same way again |
 //! | 64 | 16 | incarnation: random, made with the stream |
 //! | 80 | 8 | base: offset of the first record; entries: first input offset; checkpoint: records needed from |

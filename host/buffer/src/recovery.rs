@@ -5,6 +5,7 @@
 
 mod files;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -273,6 +274,7 @@ impl Pass<'_> {
                 let (damage, at) = (Damage::Content, bad.start);
                 self.corrupt(Corrupt { damage, file, at, bytes, set_aside, stream: None, offsets: None });
             }
+            segment.frames.iter().for_each(|(stream, _)| self.given(*stream));
             self.moved.extend(segment.frames);
             self.found.state.segments.push(Segment { store: segment.store, until: segment.until });
         }
@@ -352,6 +354,9 @@ impl Pass<'_> {
     }
 
     fn event(&mut self, input: &Input, data: &Bytes, event: &Event) {
+        if let Some(header) = &event.header {
+            self.given(header.stream);
+        }
         let Some(header) = event.header.as_ref().filter(|_| event.ok) else {
             return self.damaged(input, data, event.at, event.len, event.header.as_ref());
         };
@@ -372,7 +377,6 @@ impl Pass<'_> {
             Kind::StreamCreated | Kind::Snapshot => {
                 let Some(key) = snapshot::take_key(&mut Take(&content)) else { return };
                 let id = header.stream;
-                self.found.state.next_stream = self.found.state.next_stream.max(id.saturating_add(1));
                 let streams = &mut self.found.state.streams;
                 let stream = streams.entry(id).or_insert_with(|| {
                     StreamState::new(Arc::new(StreamCore::new(id, key.clone(), header.incarnation, 0)))
@@ -408,6 +412,11 @@ impl Pass<'_> {
             }
             Kind::Closed | Kind::Other => {}
         }
+    }
+
+    /// No other stream gets this id, even if nobody knows whose it was: it would get its records too.
+    fn given(&mut self, stream: u32) {
+        self.found.state.next_stream = self.found.state.next_stream.max(stream.saturating_add(1));
     }
 
     fn damaged(&mut self, input: &Input, data: &Bytes, at: u64, len: u64, header: Option<&Header>) {
@@ -521,12 +530,19 @@ impl Pass<'_> {
         self.corrupt(Corrupt { damage, file, at: frame.at, bytes, set_aside, stream: None, offsets });
     }
 
-    /// Puts frames from segments where they belong: before and between those of the journal. One that is in both
-    /// is taken from the segment, because its journal file is about to be freed.
+    /// Puts frames from segments where they belong: before and between those of the journal. One that is in several files
+    /// is taken from the newest segment, because the others are about to be freed, but not from where it is corrupt: it
+    /// would be lost until that segment is freed, and then found again.
     fn merge(&mut self) {
         let mut moved: BTreeMap<u32, BTreeMap<u64, FrameRef>> = BTreeMap::new();
-        for (id, frame) in std::mem::take(&mut self.moved) {
-            moved.entry(id).or_default().insert(frame.position, frame);
+        let take = |frames: &mut BTreeMap<u64, FrameRef>, frame: FrameRef| match frames.entry(frame.position)
+        {
+            Entry::Vacant(place) => drop(place.insert(frame)),
+            Entry::Occupied(mut place) if !segment::is_stored(place.get()) => drop(place.insert(frame)),
+            Entry::Occupied(_) => {}
+        };
+        for (id, frame) in std::mem::take(&mut self.moved).into_iter().rev() {
+            take(moved.entry(id).or_default(), frame);
         }
         for (id, mut frames) in moved {
             let Some(stream) = self.found.state.streams.get_mut(&id) else {
@@ -540,7 +556,7 @@ impl Pass<'_> {
             };
             let known = stream.retained.drain(..).chain(stream.records.drain(..));
             for frame in known.chain(stream.entries.drain(..)) {
-                frames.entry(frame.position).or_insert(frame);
+                take(&mut frames, frame);
             }
             for frame in frames.into_values() {
                 match frame.kind {

@@ -106,7 +106,7 @@ impl Stream {
         };
         let last = picked.last().is_none_or(|(frame, _)| frame.until >= offsets.end);
         let mut found = self.read(picked, offsets.start, stop)?;
-        if last || found.frames.is_empty() {
+        if last {
             found.next_offset = offsets.end.max(found.next_offset);
         }
         Ok(found)

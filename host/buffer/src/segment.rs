@@ -218,6 +218,13 @@ fn copy(shared: &Shared, path: &Path, frames: &[(u32, FrameRef)]) -> io::Result<
     Ok((file, places))
 }
 
+/// True if the frame can be read from where it is said to be.
+pub(crate) fn is_stored(frame: &FrameRef) -> bool {
+    let mut bytes = vec![0; frame.len as usize];
+    let len = read_full(frame.store.file.as_ref(), &mut bytes, frame.at).unwrap_or(0);
+    is_intact(bytes.get(..len).unwrap_or_default(), frame)
+}
+
 fn is_intact(bytes: &[u8], frame: &FrameRef) -> bool {
     let Ok(header) = Header::read(bytes) else { return false };
     let from = header.header_len();

@@ -18,7 +18,11 @@ use wasmill_buffer::{
 const FILE: u64 = 64 << 10;
 
 async fn open(dir: &Path) -> (Journal, Recovery, Stream) {
-    open_with(dir, Options { file_bytes: FILE, ..Options::default() }).await
+    open_with(dir, options()).await
+}
+
+fn options() -> Options {
+    Options { file_bytes: FILE, ..Options::default() }
 }
 
 async fn open_with(dir: &Path, options: Options) -> (Journal, Recovery, Stream) {
@@ -262,4 +266,36 @@ async fn newest_file_made_a_spare_is_not_read_again_behind_what_is_written_over_
     drop(journal);
     let (_journal, _, stream) = open(dir.path()).await;
     assert_eq!(all(&stream), ["first", "other"]);
+}
+
+#[tokio::test]
+async fn records_of_a_stream_that_nobody_knows_are_never_those_of_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    let room = StreamOptions { max_bytes: 1 << 30, retention: None };
+    let key = |name: &str| StreamKey { tenant: "other".into(), name: name.into() };
+    // What is kept for one stream keeps the file for both.
+    put(&stream, "first").await;
+    put(&journal.stream(&key("old"), room).await.unwrap(), "secret").await;
+    drop(journal);
+    // Nothing is left of what names the second and counts streams.
+    for file in files(dir.path()) {
+        let mut bytes = fs::read(&file).unwrap();
+        let mut at = 0;
+        while let Ok(header) = Header::read(&bytes[at..]) {
+            let end = at + usize::try_from(header.frame_len()).unwrap();
+            if header.kind != Kind::Records && header.stream != 1 {
+                bytes[at..end].fill(0);
+            }
+            at = end;
+        }
+        fs::write(file, bytes).unwrap();
+    }
+    let (journal, recovery) = Journal::open(dir.path(), options()).unwrap();
+    assert!(recovery.streams == [stream.key().clone()] && !recovery.corrupt.is_empty(), "{recovery:?}");
+    put(&journal.stream(&key("new"), room).await.unwrap(), "its own").await;
+    drop(journal);
+    let (journal, _) = Journal::open(dir.path(), options()).unwrap();
+    let stream = journal.stream(&key("new"), room).await.unwrap();
+    assert_eq!(all(&stream), ["its own"]);
 }

@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wasmill_buffer::testing::FaultyDisk;
 use wasmill_buffer::{
-    AppendError, Journal, Options, Position, Records, Recovery, Retention, Stream, StreamKey, StreamOptions,
+    AppendError, Disk, Journal, Options, Position, Records, Recovery, Retention, Stream, StreamKey,
+    StreamOptions,
 };
 
 const FILE: u64 = 16 << 10;
@@ -201,6 +203,35 @@ fn history_is_found_by_arrival_whether_or_not_it_was_released() {
         found.frames.iter().map(|frame| frame.base_offset).collect::<Vec<_>>(),
         (20..30).collect::<Vec<_>>()
     );
+}
+
+#[test]
+fn history_is_read_on_behind_frames_that_are_corrupt() {
+    let world = World::new(retention(u64::MAX, 1_000_000));
+    let (journal, _, kept, other) = world.open();
+    load(&journal, &kept, &other, 0..50);
+    let mut found = 0;
+    for folder in ["/data/journal", "/data/segments"] {
+        for name in world.disk.list(Path::new(folder)).unwrap() {
+            let Ok(file) = world.disk.open(&Path::new(folder).join(name)) else { continue };
+            let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+            let len = file.read_at(&mut bytes, 0).unwrap();
+            for text in [text(10), text(11)] {
+                if let Some(at) =
+                    bytes[..len].windows(text.len()).position(|window| window == text.as_bytes())
+                {
+                    file.write_at(&[IoSlice::new(b"?")], at as u64).unwrap();
+                    found += 1;
+                }
+            }
+        }
+    }
+    assert!(found >= 2, "{found}");
+    // An answer that nothing but corrupt frames fit in is not the end.
+    let answer = kept.read_history(10..50, 600).unwrap();
+    assert!(answer.frames.is_empty(), "{:?}", answer.frames);
+    assert_eq!((&answer.lost[..], answer.next_offset), (&[10..11, 11..12][..], 12));
+    assert_eq!(history(&kept), (0..10).chain(12..50).collect::<Vec<_>>());
 }
 
 #[test]

@@ -155,6 +155,45 @@ async fn segment_with_a_flipped_bit_costs_one_frame() {
 }
 
 #[tokio::test]
+async fn frame_corrupt_in_a_segment_is_read_from_the_journal_file_that_was_not_freed_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, slow, fast) = open(dir.path(), 1 << 30).await;
+    load(&slow, &fast, 0..60).await;
+    drop(journal);
+    let files = |folder: &str| {
+        let paths = std::fs::read_dir(dir.path().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect::<Vec<_>>()
+    };
+    let before = files("journal");
+    let (journal, ..) = open(dir.path(), BOUND).await;
+    until("frames are moved", || journal.stats().journal_bytes <= BOUND);
+    drop(journal);
+    // As if the program had ended before anything was freed.
+    for (path, bytes) in before.iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "wmj")) {
+        std::fs::write(path, bytes).unwrap();
+    }
+    let text = record(33);
+    let mut found = 0;
+    for (path, mut bytes) in files("segments") {
+        let Some(at) = bytes.windows(text.len()).position(|window| window == text.as_bytes()) else {
+            continue;
+        };
+        bytes[at] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+        found += 1;
+    }
+    assert_eq!(found, 1, "record 33 is in a segment");
+    // The second time is after its segment was copied, the third after its file was.
+    for bound in [1 << 30, BOUND, BOUND] {
+        let (journal, recovery, slow, _) = open(dir.path(), bound).await;
+        assert!(recovery.corrupt.is_empty() && recovery.lost.is_empty(), "{recovery:?}");
+        check(&slow, 0, 60);
+        until("the journal is short", || journal.stats().journal_bytes <= bound);
+        check(&slow, 0, 60);
+    }
+}
+
+#[tokio::test]
 async fn deleted_stream_leaves_no_segment() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _, slow, fast) = open(dir.path(), BOUND).await;
