@@ -4,16 +4,21 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wasmill::pipeline::StartError;
 use wasmill_tests::client;
+use wasmill_tests::events::Events;
 use wasmill_tests::objects;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::running::{Running, numbered};
 use wasmill_tests::scratch::Scratch;
+use wasmill_tests::serve::Fault;
 use wasmill_tests::servers::{Receiver, S3Server};
+use wasmill_tests::store::Store;
 use wasmill_tests::wait::wait_until;
 
 use crate::COMPILER;
@@ -194,23 +199,43 @@ fn objects_are_bounded_and_in_the_order_of_the_letters_over_all_files_of_the_sto
     assert!(scratch.letters("events").is_empty());
 }
 
-#[test]
-fn letters_that_have_left_are_removed_but_for_those_whose_object_has_not() {
-    let refusing = Receiver::start(&[], 400);
-    let scratch = Scratch::new(&format!(
+/// Two records are given up by an endpoint, as one object; text becomes letters of their own.
+fn refused(refusing: &Receiver, letters: &str) -> String {
+    format!(
         r#"
         [streams.events]
         source = {{ type = "http" }}
         max_failed_percent = 100
         outputs = [{{ type = "http", url = "{}", interval = "0s" }}]
         [streams.events.dead_letters.output]
-        type = "directory"
-        path = "letters"
         interval = "0s"
         then = "remove"
+        retry = {{ initial = "5ms", max = "20ms" }}
+        {letters}
         "#,
         refusing.url()
-    ));
+    )
+}
+
+fn replay(host: &Running) -> Value {
+    let path = "/v1/streams/events/dead-letters/replay";
+    client::request(host.address(), "POST", path, &[], b"").unwrap().json()
+}
+
+/// Lines of letters, and the bytes of what lies in `objects/` beside them.
+fn letters_and_objects(dir: &Path) -> (Vec<String>, Vec<Vec<u8>>) {
+    let (kept, letters): (Vec<_>, Vec<_>) = keys(dir)
+        .into_iter()
+        .partition(|file| file.parent().is_some_and(|parent| parent.ends_with("objects")));
+    let texts = letters.iter().map(|file| String::from_utf8(objects::open(file)).unwrap());
+    let lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    (lines, kept.iter().map(|file| fs::read(file).unwrap()).collect())
+}
+
+#[test]
+fn letters_that_left_over_http_are_removed_but_for_those_whose_object_has_not_left() {
+    let (refusing, taking) = (Receiver::start(&[], 400), Receiver::start(&[], 200));
+    let scratch = Scratch::new(&refused(&refusing, &format!("type = \"http\"\nurl = \"{}\"", taking.url())));
     let host = Running::start(&scratch.config(), COMPILER);
     let stats = host.stats("events");
     host.push("events", &format!("{}{}", text(0, 3), numbered(0, 2)));
@@ -220,11 +245,75 @@ fn letters_that_have_left_are_removed_but_for_those_whose_object_has_not() {
     assert_eq!(letters[0]["stage"], "delivery");
     assert_eq!(stats.dead_letters.kept.get(), 1);
     refusing.answer(200);
-    let replay = client::request(host.address(), "POST", "/v1/streams/events/dead-letters/replay", &[], b"");
-    assert_eq!(replay.unwrap().json()["passed"], 1);
+    assert_eq!(replay(&host)["passed"], 1);
     host.drain();
     assert_eq!(stats.dead_letter_bytes.get(), 0);
-    assert_eq!(objects::lines(&scratch.path("letters")).len(), 4);
+    let lines: usize =
+        taking.received().iter().map(|r| String::from_utf8_lossy(&r.body).lines().count()).sum();
+    assert_eq!(lines, 4);
+}
+
+#[test]
+fn object_of_a_letter_leaves_beside_it_once_and_then_nothing_is_left() {
+    let refusing = Receiver::start(&[], 400);
+    let scratch = Scratch::new(&refused(&refusing, "type = \"directory\"\npath = \"letters\""));
+    let store = scratch.path("data/dead-letters/default/events");
+    let (letters, away, saved) = (scratch.path("letters"), scratch.path("away"), scratch.path("saved"));
+    let host = Running::start(&scratch.config(), COMPILER);
+    let stats = host.stats("events");
+    fs::rename(&letters, &away).unwrap();
+    host.push("events", &numbered(0, 2));
+    wait_until("its letter is on its way", || stats.letters_output.retries.get() > 1);
+    host.crash();
+    copy(&store, &saved);
+    fs::rename(&away, &letters).unwrap();
+    for round in 0..3 {
+        if round > 0 {
+            // As if the crash had come before the letter went and the cursor moved.
+            copy(&saved, &store);
+        }
+        let host = Running::start(&scratch.config(), COMPILER);
+        let stats = host.stats("events");
+        wait_until("it has left", || stats.letters_output.delivered.get() == 1);
+        host.crash();
+        let (lines, kept) = letters_and_objects(&letters);
+        assert_eq!(numbers(&lines), [1]);
+        assert_eq!(kept, [refusing.received()[0].body.to_vec()]);
+    }
+    let host = Running::start(&scratch.config(), COMPILER);
+    let stats = host.stats("events");
+    host.push("events", &format!("{}{}", text(0, 3), numbered(2, 2)));
+    wait_until("all have left", || stats.letters_output.delivered.get() == 4);
+    host.drain();
+    assert_eq!((stats.dead_letters.kept.get(), stats.dead_letter_bytes.get()), (0, 0));
+    let (lines, mut kept) = letters_and_objects(&letters);
+    let mut found = numbers(&lines);
+    found.sort_unstable();
+    assert_eq!(found, [1, 2, 3, 4, 5]);
+    let mut refused: Vec<_> = refusing.received().iter().map(|request| request.body.to_vec()).collect();
+    kept.sort();
+    refused.sort();
+    assert_eq!(kept, refused);
+    assert!(objects::files(&store.join("objects")).is_empty() && objects::staged(&letters).is_empty());
+}
+
+#[test]
+fn object_that_a_replay_took_first_does_not_hold_up_the_letters() {
+    let refusing = Receiver::start(&[], 400);
+    let scratch = Scratch::new(&refused(&refusing, "type = \"directory\"\npath = \"letters\""));
+    let (letters, away) = (scratch.path("letters"), scratch.path("away"));
+    let host = Running::start(&scratch.config(), COMPILER);
+    let stats = host.stats("events");
+    fs::rename(&letters, &away).unwrap();
+    host.push("events", &numbered(0, 2));
+    wait_until("its letter is on its way", || stats.letters_output.retries.get() > 1);
+    refusing.answer(200);
+    assert_eq!(replay(&host)["passed"], 1);
+    fs::rename(&away, &letters).unwrap();
+    wait_until("it has left all the same", || stats.letters_output.delivered.get() == 1);
+    host.drain();
+    let (lines, kept) = letters_and_objects(&letters);
+    assert_eq!((numbers(&lines), kept.len()), (vec![1], 0));
 }
 
 #[test]
@@ -356,7 +445,7 @@ fn object_that_arrived_before_a_crash_is_known_again_whatever_became_of_its_lett
             let stats = host.stats("events");
             wait_until("all have left", || stats.dead_letters.kept.get() == 0);
             wait_until("and are noted", || {
-                stats.letters_output.oldest_undelivered.load(std::sync::atomic::Ordering::Relaxed) == 0
+                stats.letters_output.oldest_undelivered.load(Ordering::Relaxed) == 0
             });
             host.crash();
             let there = in_bucket(&root.join("lake"));
@@ -446,10 +535,14 @@ fn program_that_is_killed_anywhere_puts_each_letter_into_the_directory_once() {
 fn program_that_is_killed_anywhere_puts_each_letter_into_s3_once() {
     with_credentials("letters_output::program_that_is_killed_anywhere_puts_each_letter_into_s3_once", || {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("s3");
-        fs::create_dir_all(root.join("lake")).unwrap();
-        let server = S3Server::start(&root);
-        killed(&into_s3(&server.endpoint(), "then = \"remove\""), |_| in_bucket(&root.join("lake")));
+        let lake = dir.path().join("lake");
+        fs::create_dir(&lake).unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // One that takes whole requests only, whatever becomes of the client.
+        let store = Store::start(&runtime, dir.path(), |_| Fault::None, Arc::new(Events::default())).unwrap();
+        let endpoint = format!("http://{}", store.address);
+        killed(&into_s3(&endpoint, "then = \"remove\""), |_| in_bucket(&lake));
     });
 }
 

@@ -276,7 +276,7 @@ pub(crate) enum LettersThen {
     /// It stays, to be listed and replayed, until it is purged or too old.
     #[default]
     Keep,
-    /// It is removed, so that the store never fills while the destination is up. Letters of the delivery stage stay: their object is not in their line.
+    /// It is removed, so that the store never fills while the destination is up. With http, letters of the delivery stage stay: their object does not leave with them.
     Remove,
 }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use wasmill_deliver::ObjectMeta;
 
+use super::letter::KeptObject;
 use super::lines;
 use super::store::StoreError;
 
@@ -25,6 +26,7 @@ const PART: &str = "object.part";
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Cursor {
+    store: PathBuf,
     dir: PathBuf,
     state: State,
 }
@@ -45,6 +47,9 @@ pub(crate) struct Underway {
     /// When the first of them became a letter.
     pub(crate) failed: i64,
     pub(crate) meta: ObjectMeta,
+    /// Objects of its letters of the delivery stage: they leave first, each under the name that it has here.
+    #[serde(default)]
+    pub(crate) objects: Vec<KeptObject>,
 }
 
 impl Cursor {
@@ -82,7 +87,7 @@ impl Cursor {
                 std::fs::remove_file(dir.join(name)).map_err(at)?;
             }
         }
-        Ok(Cursor { dir, state })
+        Ok(Cursor { store: store.to_owned(), dir, state })
     }
 
     /// Letters up to this number have been delivered, or were gone before.
@@ -92,6 +97,11 @@ impl Cursor {
 
     pub(crate) fn underway(&self) -> Option<&Underway> {
         self.state.object.as_ref()
+    }
+
+    /// Where the object of a letter lies, for as long as the letter is there.
+    pub(crate) fn kept(&self, object: &KeptObject) -> PathBuf {
+        self.store.join(&object.file)
     }
 
     /// Where an object lies.
@@ -156,7 +166,9 @@ mod tests {
             stream: "events".into(),
             output: "dead-letters".into(),
         };
-        Underway { first, last, failed: 7, meta }
+        let file = "objects/kept".into();
+        let objects = vec![KeptObject { file, meta: meta.clone() }];
+        Underway { first, last, failed: 7, meta, objects }
     }
 
     fn decide(cursor: &mut Cursor, object: &Underway) {

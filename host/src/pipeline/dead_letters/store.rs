@@ -3,7 +3,8 @@
 //! Letters are appended in the order of their outcomes, within an outcome in the order of (offset, child), and are
 //! keyed (slice, offset, child). So one key says which letters were ever kept: those up to it. Writing the letters of
 //! an outcome again after a crash adds nothing, also when they were removed meanwhile: before the first letter goes,
-//! `state.json` remembers that key, and the number that the next letter gets. A stream that was made anew (another
+//! `state.json` remembers that key, and the number that the next letter gets. Letters of the delivery stage are told by
+//! their batch, and the last of those that went are remembered too. A stream that was made anew (another
 //! incarnation) begins with offset 0 again; its letters are kept behind the old ones.
 //!
 //! A letter goes by a rewrite of its file (at most about 8 MiB), which is complete or does not happen. The store never
@@ -24,6 +25,8 @@ use super::lines::{self, LetterFile};
 /// A file that has reached this size is followed by another one.
 const FILE_BYTES: u64 = 8 << 20;
 const FIRST: &str = "letters.ndjson";
+/// Far more batches than are given up between two checkpoints.
+const GIVEN_UP_MAX: usize = 1_024;
 
 /// Why letters could not be kept, read or removed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +51,8 @@ struct State {
     next_number: u64,
     /// Key of the last letter of a record that was ever kept.
     kept_to: Option<(u64, i64, u32)>,
+    /// Batch ids of the letters of the delivery stage that went last.
+    given_up: VecDeque<String>,
 }
 
 /// What an append did.
@@ -188,9 +193,9 @@ impl Store {
         Ok(store)
     }
 
-    /// Whether the letter of a batch that was given up was here at the opening.
+    /// Whether the letter of a batch that was given up was here at the opening, or went not long ago.
     pub fn had_batch(&self, batch_id: &str) -> bool {
-        self.batches.contains(batch_id)
+        self.batches.contains(batch_id) || self.state.given_up.iter().any(|id| id == batch_id)
     }
 
     /// Nobody will ask about these any more.
@@ -291,16 +296,12 @@ impl Store {
         if changes.is_empty() {
             return Ok(());
         }
-        // Before any letter goes: what it told of numbers and keys must not be forgotten.
+        let touched = self.touched(changes);
+        // Before any letter goes: what it told of numbers, keys and batches must not be forgotten.
+        self.note_given_up(changes, &touched)?;
         self.save()?;
-        let mut first = 0;
-        for at in 0..self.files.len() {
+        for at in touched {
             let Some(file) = self.files.get(at).cloned() else { break };
-            let range = first + 1..=file.last_number;
-            first = first.max(file.last_number);
-            if range.is_empty() || changes.range(range).next().is_none() {
-                continue;
-            }
             let mut objects = Vec::new();
             let (mut removed, mut changed) = (0, 0);
             let next = file.rewrite(|line, letter| {
@@ -331,6 +332,39 @@ impl Store {
             }
         }
         self.drop_empty()
+    }
+
+    /// The files that may have letters which change.
+    fn touched(&self, changes: &Changes) -> Vec<usize> {
+        let mut first = 0;
+        let mut touched = Vec::new();
+        for (at, file) in self.files.iter().enumerate() {
+            let range = first + 1..=file.last_number;
+            first = first.max(file.last_number);
+            if !range.is_empty() && changes.range(range).next().is_some() {
+                touched.push(at);
+            }
+        }
+        touched
+    }
+
+    /// A batch whose letter goes is still one that was given up, although no checkpoint says so yet.
+    fn note_given_up(&mut self, changes: &Changes, touched: &[usize]) -> io::Result<()> {
+        if self.object_bytes == 0 {
+            return Ok(());
+        }
+        let given_up = &mut self.state.given_up;
+        for file in touched.iter().filter_map(|at| self.files.get(*at)) {
+            file.read(|_, letter| {
+                let gone = letter.filter(|letter| changes.get(&letter.number) == Some(&Change::Removed));
+                let id = gone.and_then(|letter| letter.object).map(|object| object.meta.batch_id);
+                // Doing it again adds nothing.
+                given_up.extend(id.filter(|id| !given_up.contains(id)));
+                true
+            })?;
+        }
+        given_up.drain(..given_up.len().saturating_sub(GIVEN_UP_MAX));
+        Ok(())
     }
 
     /// Removes the letters up to a number that failed before this time. Returns how many.

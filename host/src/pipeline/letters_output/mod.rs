@@ -5,7 +5,8 @@
 //! is down holds up nobody; its letters wait in the store. In this order, so that each letter leaves once:
 //!
 //! 1. the object is made and synced, then the cursor names it, durably (`dead_letters::Cursor`);
-//! 2. it is sent, under a name that nothing else ever has;
+//! 2. objects that could not be delivered, and whose letters are in it, are sent, then it is, under names that nothing else
+//!    ever has;
 //! 3. its letters are removed, if the stream is to do that;
 //! 4. the cursor moves behind them.
 //!
@@ -14,6 +15,7 @@
 
 mod object;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,11 +23,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmill_config as config;
-use wasmill_deliver::{Backoff, BatchOwner, DeliverError, Fault, Object, RetryPolicy, Step};
+use wasmill_deliver::{
+    Backoff, BatchOwner, DeliverError, Destination, Fault, Object, ObjectMeta, RetryPolicy, Step,
+};
 
 use self::object::Gathered;
 use super::context::{Output, StreamContext};
-use super::dead_letters::{Change, Changes, Cursor, Filter, Stage, StoreError, Underway};
+use super::dead_letters::{Change, Changes, Cursor, StoreError, Underway};
 use super::delivery::host_error;
 use super::probe::abort_orphans;
 use super::stats::{LettersOutputStats, wall_clock_ns};
@@ -61,6 +65,11 @@ impl LettersOutput {
     /// Letters up to this number have been delivered.
     pub(crate) fn delivered_to(&self) -> u64 {
         self.cursor().delivered_to()
+    }
+
+    /// Whether what could not be delivered leaves with its letter.
+    fn takes_objects(&self) -> bool {
+        matches!(*self.output.destination, Destination::Directory(_) | Destination::S3(_))
     }
 
     fn cursor(&self) -> MutexGuard<'_, Cursor> {
@@ -219,18 +228,12 @@ impl Task {
     async fn deliver(&mut self) -> Result<(), Ended> {
         let Some(object) = self.own.cursor().underway().cloned() else { return Ok(()) };
         self.stats().oldest_undelivered(Some(object.failed));
-        let mut backoff = Backoff::new(self.own.output.retry.clone());
-        while let Err(error) = send(&self.context, &self.own, &object).await {
-            let wait = match backoff.failed(error.retry, Instant::now()) {
-                Step::Wait(wait) => wait,
-                Step::Refused | Step::Expired => {
-                    self.own.output.retry.max.clamp(REFUSED_RETRY_MIN, REFUSED_RETRY_MAX)
-                }
-            };
-            self.stats().retries.add(1);
-            self.delivery_failed(&object, &error);
-            self.pause(wait).await?;
+        for kept in &object.objects {
+            let body = self.own.cursor().kept(kept);
+            self.send(&kept.meta, &body, true).await?;
         }
+        let body = self.own.cursor().body(&object.meta.batch_id);
+        self.send(&object.meta, &body, false).await?;
         loop {
             let (context, own, arrived) = (self.context.clone(), self.own.clone(), object.clone());
             match self.context.off_runtime(move || settle(&context, &own, &arrived)).await {
@@ -243,7 +246,6 @@ impl Task {
             self.pause(STORE_RETRY).await?;
         }
         self.stats().delivered.add(object.meta.records);
-        self.stats().objects.add(1);
         self.stats().error(None);
         if std::mem::take(&mut self.failing) {
             tracing::info!(stream = %self.context.name, "dead letters are delivered again");
@@ -255,12 +257,34 @@ impl Task {
         Ok(())
     }
 
-    fn delivery_failed(&mut self, object: &Underway, error: &DeliverError) {
+    /// Sends one object until it is there, or gone if it `may_go`: with its letter, which was replayed or purged meanwhile.
+    async fn send(&mut self, meta: &ObjectMeta, body: &Path, may_go: bool) -> Result<(), Ended> {
+        let mut backoff = Backoff::new(self.own.output.retry.clone());
+        while let Err(error) = try_send(&self.context, &self.own, meta, body).await {
+            let path = body.to_owned();
+            if may_go && matches!(self.context.off_runtime(move || path.try_exists()).await, Ok(Ok(false))) {
+                return Ok(());
+            }
+            let wait = match backoff.failed(error.retry, Instant::now()) {
+                Step::Wait(wait) => wait,
+                Step::Refused | Step::Expired => {
+                    self.own.output.retry.max.clamp(REFUSED_RETRY_MIN, REFUSED_RETRY_MAX)
+                }
+            };
+            self.stats().retries.add(1);
+            self.delivery_failed(meta, &error);
+            self.pause(wait).await?;
+        }
+        self.stats().objects.add(1);
+        Ok(())
+    }
+
+    fn delivery_failed(&mut self, meta: &ObjectMeta, error: &DeliverError) {
         self.stats().error(Some(error.to_string()));
         if std::mem::replace(&mut self.failing, true) {
             return;
         }
-        let (stream, batch, name) = (&self.context.name, &object.meta.batch_id, &object.meta.name);
+        let (stream, batch, name) = (&self.context.name, &meta.batch_id, &meta.name);
         if error.fault == Fault::Foreign {
             tracing::error!(
                 %stream, %batch, object = %name, %error, detail = %error.detail,
@@ -299,21 +323,23 @@ impl Task {
 }
 
 /// One attempt.
-async fn send(context: &StreamContext, own: &LettersOutput, object: &Underway) -> Result<(), DeliverError> {
-    let batch_id = &object.meta.batch_id;
-    let body = own.cursor().body(batch_id);
-    if !own.output.destination.consumes_body() {
-        let object = Object { meta: &object.meta, body: &body };
-        return own.output.destination.deliver(&object).await.map(|_created_or_ours| ());
+async fn try_send(
+    context: &StreamContext,
+    own: &LettersOutput,
+    meta: &ObjectMeta,
+    body: &Path,
+) -> Result<(), DeliverError> {
+    let destination = &own.output.destination;
+    if !destination.consumes_body() {
+        return destination.deliver(&Object { meta, body }).await.map(|_created_or_ours| ());
     }
     let staging = own.output.staging.clone();
-    let (job_staging, job_batch_id) = (staging.clone(), batch_id.clone());
-    let fetched = context.off_runtime(move || job_staging.fetch(&body, &job_batch_id)).await;
+    let (job_staging, job_body, staged) = (staging.clone(), body.to_owned(), meta.batch_id.clone());
+    let fetched = context.off_runtime(move || job_staging.fetch(&job_body, &staged)).await;
     fetched.map_err(|error| host_error("the delivery was interrupted", error.to_string()))??;
-    let sent =
-        own.output.destination.deliver(&Object { meta: &object.meta, body: &staging.path(batch_id) }).await;
+    let sent = destination.deliver(&Object { meta, body: &staging.path(&meta.batch_id) }).await;
     if sent.is_ok()
-        && let Err((path, error)) = staging.discard(batch_id)
+        && let Err((path, error)) = staging.discard(&meta.batch_id)
     {
         tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
     }
@@ -323,16 +349,21 @@ async fn send(context: &StreamContext, own: &LettersOutput, object: &Underway) -
 /// The object is there. Blocks.
 fn settle(context: &StreamContext, own: &LettersOutput, object: &Underway) -> Result<(), StoreError> {
     if own.remove {
-        let view = context.letters.lock().unwrap_or_else(PoisonError::into_inner).view();
         let mut changes = Changes::new();
-        view.each(object.first.saturating_sub(1), &Filter::default(), |letter| {
-            let delivered = letter.number <= object.last;
-            // What is kept of the others is not in their line.
-            if delivered && letter.stage != Stage::Delivery {
-                changes.insert(letter.number, Change::Removed);
-            }
-            delivered
-        })?;
+        let before = object.first.saturating_sub(1);
+        // All of them are in one file.
+        let file = context.letters.lock().unwrap_or_else(PoisonError::into_inner).snapshot(before)?;
+        if let Some(file) = file {
+            file.each(before, |_line, letter| {
+                let delivered = letter.number <= object.last;
+                let left =
+                    letter.object.is_none_or(|kept| object.objects.iter().any(|o| o.file == kept.file));
+                if delivered && left {
+                    changes.insert(letter.number, Change::Removed);
+                }
+                delivered
+            })?;
+        }
         context.change_letters(&changes)?;
     }
     own.cursor().arrived()

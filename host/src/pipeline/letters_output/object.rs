@@ -1,17 +1,21 @@
 //! From letters in the store to an object that is decided: which letters, their lines, encoded and named.
 //!
 //! An object takes letters from one file of the store, which has at most about 8 MiB, so that what is held is bounded; a
-//! single letter may be larger than an object is meant to be. Lines leave as they stand in the file. Everything here blocks.
+//! single letter may be larger than an object is meant to be. Lines leave as they stand in the file. What could not be
+//! delivered leaves beside them, where objects have names; nobody could tell it from letters elsewhere. Everything here blocks.
 
 use std::io;
 use std::sync::PoisonError;
 
 use wasmill_deliver::{NameContext, ObjectMeta, batch_id};
-use wasmill_encode::{Encoder, extension};
+use wasmill_encode::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Encoder, Format, extension};
 
 use super::{LettersOutput, OWNER};
-use crate::pipeline::context::StreamContext;
-use crate::pipeline::dead_letters::{StoreError, Underway};
+use crate::pipeline::context::{Output, StreamContext};
+use crate::pipeline::dead_letters::{KeptObject, StoreError, Underway};
+
+/// Objects of letters that leave with one object of letters.
+const KEPT_MAX: usize = 64;
 
 /// Letters that leave together.
 pub(super) struct Gathered {
@@ -21,8 +25,16 @@ pub(super) struct Gathered {
     pub(super) failed: i64,
     letters: u64,
     lines: Vec<u8>,
+    kept: Vec<Kept>,
     /// No others will join them.
     pub(super) full: bool,
+}
+
+/// The object of a letter.
+struct Kept {
+    number: u64,
+    failed: i64,
+    object: KeptObject,
 }
 
 /// The first letters that have not been delivered.
@@ -39,6 +51,7 @@ pub(super) fn gather(context: &StreamContext, own: &LettersOutput) -> Result<Opt
                 failed: letter.failed,
                 letters: 0,
                 lines: Vec::new(),
+                kept: Vec::new(),
                 full: false,
             });
             let bytes = (gathered.lines.len() + line.len()) as u64;
@@ -49,7 +62,10 @@ pub(super) fn gather(context: &StreamContext, own: &LettersOutput) -> Result<Opt
             gathered.last = letter.number;
             gathered.letters += 1;
             gathered.lines.extend_from_slice(line);
-            gathered.full = bytes >= own.output.seal.size;
+            if let Some(object) = letter.object.filter(|_| own.takes_objects()) {
+                gathered.kept.push(Kept { number: letter.number, failed: letter.failed, object });
+            }
+            gathered.full = bytes >= own.output.seal.size || gathered.kept.len() >= KEPT_MAX;
             !gathered.full
         })?;
         if let Some(mut gathered) = gathered {
@@ -73,17 +89,8 @@ pub(super) fn decide(
         let pieces = std::iter::once(Ok::<_, io::Error>(&gathered.lines[..]));
         let encoded = Encoder::new().encode(output.format, output.compression, framed, pieces, file)?;
         // Other letters under the same number (an older copy of the directory was put back) make another object.
-        let content = [("\0digest", format!("{:032x}", encoded.digest))];
-        let (incarnation, epoch) = (context.buffer.incarnation(), context.buffer.epoch());
-        let id = batch_id(incarnation, epoch, OWNER, gathered.first, &content);
-        let name = output.template.render(&NameContext {
-            stream: &context.name,
-            output: &output.name,
-            batch_id: &id,
-            extension: &extension(output.format, output.compression),
-            arrival: gathered.failed,
-            partition: &[],
-        });
+        let id = identity(context, gathered.first, ("\0digest", format!("{:032x}", encoded.digest)));
+        let name = name(context, output, &id, gathered.failed, &extension(output.format, output.compression));
         Ok(Underway {
             first: gathered.first,
             last: gathered.last,
@@ -101,6 +108,100 @@ pub(super) fn decide(
                 stream: context.name.clone(),
                 output: output.name.clone(),
             },
+            objects: gathered.kept.iter().map(|kept| leaving(context, output, kept)).collect(),
         })
     })
+}
+
+/// The object of a letter as it leaves: the same bytes under a name of their own.
+fn leaving(context: &StreamContext, output: &Output, kept: &Kept) -> KeptObject {
+    let KeptObject { file, meta } = kept.object.clone();
+    let id = identity(context, kept.number, ("\0object", meta.batch_id.clone()));
+    let name = beside(&name(context, output, &id, kept.failed, &extension_of(&meta)));
+    KeptObject { file, meta: ObjectMeta { name, batch_id: id, output: output.name.clone(), ..meta } }
+}
+
+/// A batch id that begins with the number of a letter and has something of its own as its partition.
+fn identity(context: &StreamContext, number: u64, own: (&str, String)) -> String {
+    batch_id(context.buffer.incarnation(), context.buffer.epoch(), OWNER, number, &[own])
+}
+
+fn name(context: &StreamContext, output: &Output, id: &str, failed: i64, extension: &str) -> String {
+    output.template.render(&NameContext {
+        stream: &context.name,
+        output: &output.name,
+        batch_id: id,
+        extension,
+        arrival: failed,
+        partition: &[],
+    })
+}
+
+/// `objects/` beside the letters.
+fn beside(name: &str) -> String {
+    match name.rsplit_once('/') {
+        Some((directory, file)) => format!("{directory}/objects/{file}"),
+        None => format!("objects/{name}"),
+    }
+}
+
+/// Of an object whose output may be another one by now.
+fn extension_of(meta: &ObjectMeta) -> String {
+    let format = [Format::Raw, Format::Ndjson, Format::JsonArray]
+        .into_iter()
+        .find(|format| format.content_type() == meta.content_type);
+    let codecs = [
+        Compression::None,
+        Compression::Gzip { level: DEFAULT_GZIP_LEVEL },
+        Compression::Zstd { level: DEFAULT_ZSTD_LEVEL },
+        Compression::Snappy,
+    ];
+    // Snappy has no content encoding: its objects tell by their name.
+    let snappy = meta.content_encoding.is_none() && meta.name.ends_with(Compression::Snappy.extension());
+    let codec = codecs.into_iter().find(|codec| match snappy {
+        true => *codec == Compression::Snappy,
+        false => codec.content_encoding() == meta.content_encoding.as_deref(),
+    });
+    let format = format.map_or("", Format::extension);
+    format!("{format}{}", codec.map_or("", Compression::extension))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(name: &str, content_type: &str, content_encoding: Option<&str>) -> ObjectMeta {
+        ObjectMeta {
+            name: name.into(),
+            content_type: content_type.into(),
+            content_encoding: content_encoding.map(str::to_owned),
+            batch_id: String::new(),
+            digest: 0,
+            body_digest: 0,
+            raw_bytes: 0,
+            bytes: 0,
+            records: 0,
+            stream: String::new(),
+            output: String::new(),
+        }
+    }
+
+    #[test]
+    fn object_of_a_letter_has_the_extension_of_what_it_is() {
+        for (name, content_type, encoding, expected) in [
+            ("a", "application/x-ndjson", Some("zstd"), ".ndjson.zst"),
+            ("a", "application/json", Some("gzip"), ".json.gz"),
+            ("a.log.sz", "text/plain; charset=utf-8", None, ".log.sz"),
+            ("a", "text/plain; charset=utf-8", None, ".log"),
+            ("a", "image/png", Some("br"), ""),
+        ] {
+            assert_eq!(extension_of(&meta(name, content_type, encoding)), expected, "{name} {content_type}");
+        }
+    }
+
+    #[test]
+    fn object_of_a_letter_stands_beside_the_letters() {
+        assert_eq!(beside("a/b/c.ndjson"), "a/b/objects/c.ndjson");
+        assert_eq!(beside("c.ndjson"), "objects/c.ndjson");
+    }
 }

@@ -203,7 +203,7 @@ fn store_of_several_files_is_read_changed_and_emptied_as_one() {
 }
 
 #[test]
-fn object_is_counted_and_goes_with_its_letter() {
+fn object_is_counted_and_goes_with_its_letter_and_its_batch_is_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let staged = dir.path().join("staged");
     std::fs::write(&staged, [b'x'; 500]).unwrap();
@@ -236,6 +236,10 @@ fn object_is_counted_and_goes_with_its_letter() {
     store.apply(&removed([1])).unwrap();
     assert_eq!(store.bytes(), 0);
     assert!(!root.join(file).exists());
+    drop(store);
+    // Its batch would be given up again otherwise: a crash may come before a checkpoint that has it.
+    let store = Store::open(&root, 2_000, Some("one")).unwrap();
+    assert!(store.had_batch("batch-1") && !store.had_batch("batch-2"));
 }
 
 #[test]
