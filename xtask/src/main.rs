@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | plugins | test | ci | bench | torture | fuzz | generate`.
+//! The project's own commands: `cargo xtask demo | plugins | test | ci | bench | conformance | torture | fuzz | generate`.
 //!
 //! This file owns the command line and nothing else: each command is a module that can be read alone.
 //! It is a program for people who work on the project, so it talks on the terminal: what it does and why
@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
 
 mod bench;
+mod conformance;
 mod demo;
 mod fuzz;
 mod generate;
@@ -57,6 +58,8 @@ enum Command {
     Ci,
     /// Measure what everything costs: a table, and with --json one object with every figure
     Bench(bench::Arguments),
+    /// Run the conformance plugin of every language through the same cases (installs the toolchains that are missing)
+    Conformance(conformance::Arguments),
     /// Kill a host under load again and again while everything around it misbehaves, and account for every record
     Torture(torture::Arguments),
     /// Throw what a fuzzer thinks of at everything that takes bytes from outside (needs cargo-fuzz)
@@ -99,6 +102,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test { filter, fast } => suite::test(&Project::find()?, filter.as_deref(), fast),
         Command::Ci => suite::ci(&Project::find()?),
         Command::Bench(arguments) => bench::run(&Project::find()?, &arguments),
+        Command::Conformance(arguments) => conformance::run(&Project::find()?, &arguments),
         Command::Torture(arguments) => torture::run(&Project::find()?, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&Project::find()?, &arguments),
         Command::Generate { records, seed, out } => generate::write_to(records, seed, out.as_deref()),

@@ -121,6 +121,11 @@ impl Case {
         Ok(Case { dir: dir.to_owned(), name, config, records, files, expected })
     }
 
+    /// Expects these rows and letters, whatever the folder says.
+    pub fn expect(&mut self, rows: Vec<String>, letters: Vec<Letter>) {
+        self.expected = Expected::Records { rows, letters };
+    }
+
     /// Whether the folder says what must come.
     pub fn is_complete(&self) -> bool {
         self.expected != Expected::Nothing

@@ -1,0 +1,160 @@
+//! Runs the conformance plugin of each language through every case, and prints a table.
+//!
+//! `cargo xtask conformance` builds the components and calls this. A case is run in every way in which records can be cut
+//! into chunks; what a plugin does to itself (traps, loops, takes all memory) in one that is warm and one that is fresh.
+//! Figures are medians of a few runs on a machine that may be busy: they compare languages, and judge nothing.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
+
+mod figures;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use wasmill_cases::{Case, Way};
+use wasmill_chunk::Column;
+use wasmill_transform::{Engine, EngineOptions, Limits, Plugin};
+
+use figures::Figures;
+use table::Verdict;
+
+/// Bytes of the text in the record of a mebibyte.
+const LARGE: usize = 1 << 20;
+/// Name of the case that is not a folder: its record is made here.
+const LARGE_RECORD: &str = "large-record";
+/// Cases in which the guest fights its limits.
+const FATAL: [&str; 4] = ["trap", "endless-loop", "memory-bomb", "oversized-output"];
+
+#[derive(Parser)]
+#[command(about = "Run the conformance plugins through every case")]
+struct Arguments {
+    /// A language and its component; may be given more than once
+    #[arg(long = "component", value_name = "LANGUAGE=FILE", required = true, value_parser = named)]
+    components: Vec<(String, PathBuf)>,
+    /// What a language cannot do by its nature: lines of `case: why`
+    #[arg(long = "not-applicable", value_name = "LANGUAGE=FILE", value_parser = named)]
+    not_applicable: Vec<(String, PathBuf)>,
+    /// The case folders
+    #[arg(long, value_name = "DIR")]
+    cases: PathBuf,
+    /// Where compiled code is kept
+    #[arg(long, value_name = "DIR")]
+    cache: PathBuf,
+    /// One JSON object with every verdict and figure
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn named(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
+        _ => Err("it is LANGUAGE=FILE".to_owned()),
+    }
+}
+
+/// What came of one language.
+pub(crate) struct Tested {
+    pub(crate) language: String,
+    pub(crate) verdicts: BTreeMap<String, Verdict>,
+    pub(crate) figures: Figures,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    let engine = Engine::new(EngineOptions::default())?;
+    let mut cases = Case::all(&arguments.cases)?;
+    cases.push(large(&arguments.cases)?);
+    let mut columns = Vec::new();
+    for (language, file) in &arguments.components {
+        let excused = match arguments.not_applicable.iter().find(|(name, _)| name == language) {
+            Some((_, file)) => not_applicable(file, &cases)?,
+            None => BTreeMap::new(),
+        };
+        let (plugin, mut figures) = figures::load(&engine, file, &arguments.cache)
+            .with_context(|| format!("{language}: {}", file.display()))?;
+        let mut verdicts = BTreeMap::new();
+        for case in &cases {
+            let verdict = match excused.get(&case.name) {
+                Some(why) => Verdict::NotApplicable(why.clone()),
+                None => judge(&engine, &plugin, case),
+            };
+            if let Verdict::Failed(how) = &verdict {
+                eprintln!("{language}: {}: {how}", case.name);
+            }
+            verdicts.insert(case.name.clone(), verdict);
+        }
+        figures::measure(&engine, &plugin, &mut figures).with_context(|| language.clone())?;
+        columns.push(Tested { language: language.clone(), verdicts, figures });
+    }
+    print!("{}", table::text(&columns));
+    if let Some(file) = &arguments.json {
+        let text = format!("{:#}\n", table::json(&columns));
+        std::fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
+    }
+    Ok(columns.iter().all(|column| column.verdicts.values().all(Verdict::is_good)))
+}
+
+fn judge(engine: &Engine, plugin: &Arc<Plugin>, case: &Case) -> Verdict {
+    let fatal = FATAL.contains(&case.name.as_str());
+    let ways: &[Way] = if fatal { &[Way::Warm, Way::Fresh] } else { &Way::ALL };
+    let mut limits = Limits::default();
+    if fatal {
+        limits.deadline = Duration::from_millis(500);
+    }
+    for way in ways {
+        let compared = wasmill_cases::run(engine, plugin, case, *way, limits.clone())
+            .and_then(|got| Ok(case.compare(&got)?));
+        if let Err(error) = compared {
+            return Verdict::Failed(format!("{}: {error:#}", way.name()));
+        }
+    }
+    Verdict::Passed
+}
+
+/// The case with a record of more than a mebibyte between two small ones; made here, since nobody would read it.
+fn large(dir: &Path) -> Result<Case> {
+    let mut case = Case::read(&dir.join("map")).context("the case that the large record is made from")?;
+    let record = |name: &str, more: &str| format!("{{\"user\":{{\"name\":\"{name}\"}}{more}}}");
+    let name = "é".repeat(LARGE / 2);
+    let (mut records, mut rows) = (Column::default(), Vec::new());
+    for name in ["a", name.as_str(), "b"] {
+        records.push(record(name, "").as_bytes());
+        let more = format!(",\"greeting\":\"hello, {name}\",\"length\":{}", name.chars().count());
+        rows.push(record(name, &more));
+    }
+    case.name = LARGE_RECORD.to_owned();
+    case.records = records;
+    case.expect(rows, Vec::new());
+    Ok(case)
+}
+
+fn not_applicable(file: &Path, cases: &[Case]) -> Result<BTreeMap<String, String>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let mut found = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let Some((name, why)) = line.split_once(": ") else {
+            bail!("{}: a line is `case: why`, not {line:?}", file.display());
+        };
+        if !cases.iter().any(|case| case.name == name) {
+            bail!("{}: there is no case {name:?}", file.display());
+        }
+        found.insert(name.to_owned(), why.trim().to_owned());
+    }
+    Ok(found)
+}

@@ -1,0 +1,109 @@
+//! `cargo xtask conformance`: a plugin of each language that must do the same, built as its author would build it.
+//!
+//! A project of each language is made from its template, as `wasmill plugin new` makes it, and must pass its own unit
+//! tests; then the sources in `plugins/sdk/<language>/conformance` take its place, and the component that comes of them
+//! goes through `tests/conformance`. What toolchains need is installed from their ordinary registries.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use wasmill_author::{BuildOptions, Language, Project as Plugin};
+
+use crate::project::Project;
+use crate::suite;
+use wasmill_author::process;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only these languages [default: all]
+    #[arg(value_name = "LANGUAGE")]
+    languages: Vec<String>,
+    /// One JSON object with every verdict and figure
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Run them on a host that is built for speed, so that figures are those of the product
+    #[arg(long)]
+    release: bool,
+    /// Only build the components, into <target dir>/conformance
+    #[arg(long)]
+    build_only: bool,
+}
+
+pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
+    let mut languages = Vec::new();
+    for name in &arguments.languages {
+        languages.push(Language::parse(name)?);
+    }
+    if languages.is_empty() {
+        languages.extend(Language::ALL);
+    }
+    let out = project.target.join("conformance");
+    let mut command = suite::cargo(project);
+    // Together with what the tests build, so that nothing is built twice.
+    command.args(["run", "--quiet", "--workspace", "--bin", "wasmill-conformance"]);
+    if arguments.release {
+        command.arg("--release");
+    }
+    command.arg("--");
+    for language in languages {
+        eprintln!("conformance: {}", language.name());
+        let sources = project.root.join("plugins/sdk").join(language.name()).join("conformance");
+        let component = build(project, language, &sources, &out).with_context(|| language.name())?;
+        command.arg("--component").arg(format!("{}={}", language.name(), component.display()));
+        let excused = sources.join("not-applicable.txt");
+        if excused.is_file() {
+            command.arg("--not-applicable").arg(format!("{}={}", language.name(), excused.display()));
+        }
+    }
+    if arguments.build_only {
+        return Ok(());
+    }
+    command.arg("--cases").arg(project.root.join("plugins/sdk/conformance/cases"));
+    command.arg("--cache").arg(out.join("compiled"));
+    if let Some(file) = &arguments.json {
+        command.arg("--json").arg(std::path::absolute(file)?);
+    }
+    process::run(&mut command)
+}
+
+/// The component of a language's conformance plugin.
+fn build(project: &Project, language: Language, sources: &Path, out: &Path) -> Result<PathBuf> {
+    let dir = out.join(language.name());
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+    }
+    wasmill_author::create(language, "conformance", &dir)?;
+    // Rust's builds share what they have in common.
+    let shared = out.join("build").join(language.name());
+    for mut test in language.unit_tests(&dir)? {
+        test.env("CARGO_TARGET_DIR", shared.join("tests"));
+        process::run(&mut test).context("the unit tests of a new project")?;
+    }
+    copy(sources, &dir)?;
+    let manifest = project.root.join("plugins/sdk/conformance/manifest.json");
+    std::fs::copy(&manifest, dir.join("manifest.json"))
+        .with_context(|| format!("copy {}", manifest.display()))?;
+    let component = out.join(format!("{}.wasm", language.name()));
+    let work = if language == Language::Rust { project.wasm_dir() } else { shared };
+    let options =
+        BuildOptions { out: Some(component.clone()), work: Some(work), debug: false, install: true };
+    let built = Plugin::open(&dir)?.build(&options)?;
+    eprintln!("conformance: {} has {} KiB", component.display(), built.component.len().div_ceil(1024));
+    Ok(component)
+}
+
+/// Copies what is in `from` over what is in `to`.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(from).with_context(|| format!("read {}", from.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let target = to.join(path.file_name().context("an entry without a name")?);
+        if path.is_dir() {
+            std::fs::create_dir_all(&target)?;
+            copy(&path, &target)?;
+        } else {
+            std::fs::copy(&path, &target).with_context(|| format!("copy {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
