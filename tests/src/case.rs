@@ -41,8 +41,8 @@ pub fn name(path: &Path) -> String {
 pub fn check(engine: &Engine, plugin: &Arc<Plugin>, folder: &Path) -> Result<()> {
     let case = Case::read(folder)?;
     for way in Way::ALL {
-        let got = wasmill_cases::run(engine, plugin, &case, way, Limits::default())?;
-        case.compare(&got).with_context(|| way.name())?;
+        let ran = wasmill_cases::run(engine, plugin, &case, way, Limits::default())?;
+        case.compare(&ran.got).with_context(|| way.name())?;
     }
     Ok(())
 }

@@ -33,6 +33,7 @@ const MODULES: [(&str, &[&str]); 3] = [
         &[
             "wasmill_access_log",
             "wasmill_author",
+            "wasmill_cases",
             "wasmill_catalog",
             "wasmill_config",
             "wasmill_encode",

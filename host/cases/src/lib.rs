@@ -16,4 +16,4 @@ mod case;
 mod run;
 
 pub use case::{ARRIVAL, ARRIVAL_STEP, Case, Difference, Letter};
-pub use run::{Got, Rows, Way, run, slice, spec, worker};
+pub use run::{Got, Ran, Rows, Way, run, slice, spec, worker};

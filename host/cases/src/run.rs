@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use wasmill_chunk::{Column, ColumnRef, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
-    Chain, ChainError, ChainOptions, ChainWorker, Engine, Limits, NullLog, Plugin, Slice, SliceReport,
-    TransformSpec,
+    Chain, ChainError, ChainOptions, ChainWorker, Engine, Limits, NullLog, Plugin, PluginFault, Slice,
+    SliceReport, TransformReport, TransformSpec,
 };
 
 use crate::case::{ARRIVAL, ARRIVAL_STEP, Case};
@@ -58,22 +58,32 @@ pub enum Got {
     Records { rows: Vec<String>, letters: Vec<(i64, String)> },
 }
 
+/// What came of a case, and what it took.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    pub got: Got,
+    /// Of the plugin; all zero where the config was refused.
+    pub cost: TransformReport,
+    /// Faults that are not a record's: for the plugin's author.
+    pub faults: Vec<PluginFault>,
+}
+
 /// Runs a case in one way.
 ///
 /// # Errors
 /// The plugin cannot be run at all.
-pub fn run(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, way: Way, limits: Limits) -> Result<Got> {
+pub fn run(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, way: Way, limits: Limits) -> Result<Ran> {
+    let refused =
+        |reason| Ok(Ran { got: Got::Refused(reason), cost: TransformReport::default(), faults: Vec::new() });
     let mut spec = spec(Arc::clone(plugin), &case.config);
     spec.files = case.files.clone();
     spec.limits = limits;
     let mut worker = match worker(engine, vec![spec], way.options()) {
         Ok(worker) => worker,
-        Err(ChainError::Transforms(refused)) => {
-            return Ok(Got::Refused(refused.iter().map(|refused| refused.fault.to_string()).collect()));
+        Err(ChainError::Transforms(faults)) => {
+            return refused(faults.iter().map(|refused| refused.fault.to_string()).collect());
         }
-        Err(refused) => {
-            return Ok(Got::Refused(refused.source().map(ToString::to_string).unwrap_or_default()));
-        }
+        Err(error) => return refused(error.source().map(ToString::to_string).unwrap_or_default()),
     };
     let (rows, report) = slice(&mut worker, case.records.as_ref(), ARRIVAL, ARRIVAL_STEP);
     if let Some((_, fault)) = report.unrunnable {
@@ -89,7 +99,12 @@ pub fn run(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, way: Way, limits:
     let mut letters: Vec<(i64, String)> =
         report.failures.iter().map(|letter| (letter.offset, letter.reason.clone())).collect();
     letters.sort();
-    Ok(Got::Records { rows: came.into_iter().map(|(_, row)| row).collect(), letters })
+    let rows = came.into_iter().map(|(_, row)| row).collect();
+    Ok(Ran {
+        got: Got::Records { rows, letters },
+        cost: report.transforms.into_iter().next().unwrap_or_default(),
+        faults: report.faults.into_iter().map(|(_, fault)| fault).collect(),
+    })
 }
 
 /// A transform with default limits and nothing granted, named like its plugin.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use wasmtime::component::Linker;
 use wasmtime::{
-    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmFeatures,
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails,
+    WasmFeatures,
 };
 
 use crate::instance::Guest;
@@ -37,6 +38,11 @@ pub struct EngineOptions {
     pub tick: Duration,
     /// Try the pooling allocator first; it needs a lot of address space.
     pub pooling: bool,
+    /// Count fuel, a cost that is the same on every machine and in every run: for comparing versions of a plugin, never
+    /// as time. Guests are slower with it.
+    pub fuel: bool,
+    /// Name file and line in traps where a component carries debug information.
+    pub debug_info: bool,
     /// Compile with all cores. Off in the compile child, whose memory is limited.
     pub parallel_compilation: bool,
 }
@@ -47,6 +53,8 @@ impl Default for EngineOptions {
             instances_max: 1000,
             tick: Duration::from_millis(5),
             pooling: true,
+            fuel: false,
+            debug_info: false,
             parallel_compilation: true,
         }
     }
@@ -62,6 +70,7 @@ struct Inner {
     linker: Linker<Guest>,
     engine: wasmtime::Engine,
     pooling: bool,
+    fuel: bool,
     _ticker: Ticker,
 }
 
@@ -108,7 +117,7 @@ impl Engine {
         crate::abi::add_to_linker(&mut linker).map_err(config_error)?;
         let tick = options.tick.clamp(Duration::from_millis(1), Duration::from_millis(10));
         let ticker = Ticker::start(engine.weak(), tick).map_err(EngineError::Ticker)?;
-        Ok(Engine { inner: Arc::new(Inner { linker, engine, pooling, _ticker: ticker }) })
+        Ok(Engine { inner: Arc::new(Inner { linker, engine, pooling, fuel: options.fuel, _ticker: ticker }) })
     }
 
     /// A text that changes whenever compiled code stops being interchangeable; part of the cache key.
@@ -145,6 +154,11 @@ impl Engine {
     ) -> Result<Arc<Plugin>, LoadError> {
         crate::cache::verify(precompiled).map_err(LoadError::Verify)?;
         Plugin::load(self, precompiled, manifest, digest).map(Arc::new)
+    }
+
+    /// Whether guests' fuel is counted.
+    pub fn fuel(&self) -> bool {
+        self.inner.fuel
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -184,6 +198,11 @@ fn config(options: &EngineOptions) -> Config {
     config.memory_reservation(4 << 30);
     config.memory_guard_size(32 << 20);
     config.parallel_compilation(options.parallel_compilation);
+    config.consume_fuel(options.fuel);
+    config.wasm_backtrace_details(match options.debug_info {
+        true => WasmBacktraceDetails::Enable,
+        false => WasmBacktraceDetails::Disable,
+    });
     config
 }
 

@@ -185,6 +185,12 @@ pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> 
                 Some(offset) => writeln!(detail, "  at {name} ({offset:#x})"),
                 None => writeln!(detail, "  at {name}"),
             };
+            for symbol in frame.symbols() {
+                if let Some(file) = symbol.file() {
+                    let line = symbol.line().map_or_else(String::new, |line| format!(":{line}"));
+                    let _infallible = writeln!(detail, "       {file}{line}");
+                }
+            }
         }
     }
     if !stderr.is_empty() {

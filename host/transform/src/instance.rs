@@ -196,6 +196,15 @@ impl Instance {
         }
     }
 
+    /// Fuel that is left of all there is; only differences say something. 0 where it is not counted.
+    pub(crate) fn fuel_left(&self) -> u64 {
+        match self {
+            Instance::Component(component) => component.store.get_fuel().unwrap_or(0),
+            #[cfg(feature = "native")]
+            Instance::Native(_) => 0,
+        }
+    }
+
     pub(crate) fn calls(&self) -> u64 {
         match self {
             Instance::Component(component) => component.calls,
@@ -266,6 +275,10 @@ impl Component {
             usize::try_from(limits.output_bytes).unwrap_or(usize::MAX).saturating_add(1 << 20),
         );
         store.set_max_component_handles(HANDLES_MAX);
+        if step.engine.fuel() {
+            // A count, not a limit.
+            store.set_fuel(u64::MAX).map_err(|error| PluginFault::Host { message: format!("{error:#}") })?;
+        }
         match Component::configure(&mut store, step, code) {
             Ok(process) => {
                 store.data_mut().end_call();

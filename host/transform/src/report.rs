@@ -42,6 +42,8 @@ pub struct TransformReport {
     pub calls: u64,
     /// CPU time of the calls, including host functions that they called.
     pub cpu: Duration,
+    /// Fuel of the calls, where the engine counts it.
+    pub fuel: u64,
     /// Largest linear memory of any instance so far.
     pub memory_bytes_peak: u64,
     pub traps: u64,

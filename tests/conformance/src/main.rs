@@ -119,7 +119,7 @@ fn judge(engine: &Engine, plugin: &Arc<Plugin>, case: &Case) -> Verdict {
     }
     for way in ways {
         let compared = wasmill_cases::run(engine, plugin, case, *way, limits.clone())
-            .and_then(|got| Ok(case.compare(&got)?));
+            .and_then(|ran| Ok(case.compare(&ran.got)?));
         if let Err(error) = compared {
             return Verdict::Failed(format!("{}: {error:#}", way.name()));
         }

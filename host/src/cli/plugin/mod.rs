@@ -3,6 +3,8 @@
 mod build;
 mod inspect;
 mod new;
+mod test;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -15,6 +17,8 @@ pub(super) enum Command {
     New(new::Arguments),
     /// Build the project to a component that a host loads
     Build(build::Arguments),
+    /// Run the project's case folders through its component, as a host would
+    Test(test::Arguments),
     /// Say what a plugin file is: imports, exports, digest, size, manifest, limits, and whether it would be refused
     Inspect(inspect::Arguments),
 }
@@ -23,6 +27,7 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::New(arguments) => new::run(arguments),
         Command::Build(arguments) => build::run(arguments),
+        Command::Test(arguments) => test::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
     }
 }

@@ -1,0 +1,69 @@
+//! Doing something again whenever a file of a project changes.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use notify::{EventKind, RecursiveMode, Watcher};
+
+use crate::cli::output;
+
+/// Files come in bursts: quiet for so long means that an editor is done.
+const QUIET: Duration = Duration::from_millis(150);
+/// What builds write, and what nobody edits.
+const IGNORED: [&str; 8] =
+    ["build", "dist", "target", ".git", "node_modules", "__pycache__", ".pytest_cache", "vendor"];
+
+/// Does it now, and again after each change, until the process is interrupted.
+pub(super) fn each_change(project: &Path, mut act: impl FnMut()) -> Result<ExitCode> {
+    let project = std::fs::canonicalize(project).with_context(|| format!("find {}", project.display()))?;
+    let (send, changes) = mpsc::channel();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Nobody waits any more when the program ends.
+        let _ended = send.send(event);
+    })?;
+    watcher
+        .watch(&project, RecursiveMode::Recursive)
+        .with_context(|| format!("watch {}", project.display()))?;
+    loop {
+        act();
+        output::complain(format_args!("waiting for changes in {}", project.display()));
+        // What came while it worked counts too, but for what the work itself wrote.
+        while !counts(&changes.recv().context("the watcher ended")?, &project) {}
+        while changes.recv_timeout(QUIET).is_ok() {}
+    }
+}
+
+fn counts(event: &notify::Result<notify::Event>, project: &Path) -> bool {
+    let Ok(event) = event else { return true };
+    if matches!(event.kind, EventKind::Access(_)) {
+        return false;
+    }
+    event.paths.iter().any(|path| {
+        let inside = path.strip_prefix(project).unwrap_or(path);
+        !inside.iter().any(|part| IGNORED.iter().any(|ignored| part == *ignored))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_author_edits_counts() {
+        let event = |path: &str| Ok(notify::Event::new(EventKind::Any).add_path(Path::new("/p").join(path)));
+        for (path, expected) in [
+            ("src/lib.rs", true),
+            ("cases/a/input.ndjson", true),
+            ("build/debug.wasm", false),
+            ("node_modules/x/y.js", false),
+        ] {
+            assert_eq!(counts(&event(path), Path::new("/p")), expected, "{path}");
+        }
+        let read =
+            notify::Event::new(EventKind::Access(notify::event::AccessKind::Read)).add_path("/p/a".into());
+        assert!(!counts(&Ok(read), Path::new("/p")));
+    }
+}
