@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use wasmill_chunk::{Column, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_tests::components::Components;
-use wasmill_tests::{access_log, native, run};
+use wasmill_tests::{access_log, native};
 use wasmill_transform::{ChainOptions, ChainWorker, Engine, Plugin, Slice, TransformSpec};
 
 use crate::measure::Variant;
@@ -57,7 +57,7 @@ fn slice(worker: &mut ChainWorker, records: &Column, lines: &mut Lines) -> Resul
 }
 
 fn chain(engine: &Engine, specs: Vec<TransformSpec>, chunk_bytes: usize) -> Result<ChainWorker> {
-    Ok(run::worker(engine, specs, ChainOptions { chunk_bytes, ..ChainOptions::default() })?)
+    Ok(wasmill_cases::worker(engine, specs, ChainOptions { chunk_bytes, ..ChainOptions::default() })?)
 }
 
 fn outcome(worker: &mut ChainWorker, records: &Column) -> Result<Vec<u8>> {
@@ -131,7 +131,7 @@ pub(crate) fn variants(plugins: &Path, log: &Path, chunk_bytes: usize) -> Result
     let wasm = |name: &str| components.plugin(name);
     let natively = |name: &str| native::plugin(name).context("no such plugin");
     let of = |pick: &dyn Fn(&str) -> Result<Arc<Plugin>>, steps: &[(&str, &str)]| -> Result<ChainWorker> {
-        let specs = steps.iter().map(|(name, config)| Ok(run::spec(pick(name)?, config)));
+        let specs = steps.iter().map(|(name, config)| Ok(wasmill_cases::spec(pick(name)?, config)));
         chain(engine, specs.collect::<Result<_>>()?, chunk_bytes)
     };
     let job = access_log::JOB;
