@@ -15,7 +15,7 @@ use crate::merge::Picked;
 use crate::scan::one_value;
 use crate::staged::{Base, Staged};
 use crate::store::{Fault, Kind, Store, Value, bit};
-use crate::table::{EMPTY_END, EMPTY_SCAN, UNSCANNED};
+use crate::table::{EMPTY_END, EMPTY_SCAN, PartitionChange, UNSCANNED};
 use crate::verdict::{Failure, NO_INPUT};
 
 const SETS: u8 = bit(write::NULL) | bit(write::VALUE);
@@ -68,12 +68,29 @@ impl Chunk {
             for &root in roots.iter().filter(|&&root| root != NO_INPUT) {
                 let row = &self.table.rows[root as usize];
                 total += (row.end - row.start) as usize;
-                for store in self.overlays() {
+                for store in self.overlays().chain(self.table.sides()) {
                     if let Some(at) = self.table.mapped(store.epoch, root as usize) {
                         total +=
                             if store.values.is_empty() { 8 } else { store.values.as_ref().range(at).len() };
                     }
                 }
+                if total > limit {
+                    return Err(OverLimit::Bytes { limit });
+                }
+            }
+        }
+        // A row that is given a partition value takes those that it had along.
+        for at in std::iter::once(0).chain(self.turn.emitted.iter().copied()) {
+            let group = &self.turn.groups[at];
+            let staged = &group.staged.partitions;
+            let rows = if staged.is_empty() { 0 } else { group.rows as usize };
+            let written =
+                (0..rows).filter(|row| staged.iter().any(|(_, store)| store.state[*row] != write::LEAVE));
+            for row in written {
+                let root = if at == 0 { row } else { group.roots[row] as usize };
+                let had = self.table.rows.get(root).map_or(0, |row| row.partition);
+                let values = &self.table.partitions[had as usize].values;
+                total += values.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
                 if total > limit {
                     return Err(OverLimit::Bytes { limit });
                 }
@@ -434,19 +451,24 @@ impl Chunk {
         let mut first = 0;
         for &group in groups {
             let staged = &self.turn.groups[group].staged;
-            for (name, store) in &staged.partitions {
-                let mut known: HashMap<(u32, Option<&[u8]>), u32> = HashMap::new();
-                for (row, &op) in store.state.iter().enumerate() {
-                    if op == write::LEAVE {
+            if !staged.partitions.is_empty() {
+                let mut known: HashMap<u32, HashMap<Vec<PartitionChange<'_>>, u32>> = HashMap::new();
+                let mut changes = Vec::with_capacity(staged.partitions.len());
+                for row in 0..self.turn.groups[group].rows as usize {
+                    changes.clear();
+                    let written =
+                        staged.partitions.iter().filter(|(_, store)| store.state[row] != write::LEAVE);
+                    changes.extend(written.map(|(name, store)| (name, store.cells().get(row))));
+                    if changes.is_empty() {
                         continue;
                     }
                     let from = self.table.rows[first + row].partition;
-                    let value = store.cells().get(row);
-                    let to = match known.get(&(from, value)) {
+                    let known = known.entry(from).or_default();
+                    let to = match known.get(changes.as_slice()) {
                         Some(&to) => to,
                         None => {
-                            let to = self.table.partition_with(from, name, value);
-                            known.insert((from, value), to);
+                            let to = self.table.partition_with(from, &changes);
+                            known.insert(changes.clone(), to);
                             to
                         }
                     };

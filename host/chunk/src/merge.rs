@@ -157,9 +157,8 @@ impl Chunk {
         if let Some(picked) = picked {
             let table = &self.table;
             let overlays = table.order.iter().filter_map(|&column| table.overlays[column as usize].as_ref());
-            let sides = table.keys.iter().chain(table.attributes.iter().map(|(_, store)| store));
             let mut used = vec![false; turn + 2];
-            for store in overlays.chain(sides) {
+            for store in overlays.chain(table.sides()) {
                 used[store.epoch] = true;
             }
             for (epoch, _) in used.iter().enumerate().take(turn + 1).filter(|(_, used)| **used) {

@@ -5,6 +5,7 @@
 use crate::cells::{Cells, CellsRef, Column, ColumnRef, Floats, FloatsRef, Ints, IntsRef, state};
 use crate::chunk::{Chunk, RowsId};
 use crate::error::Misuse;
+use crate::input::ChunkLimits;
 use crate::table::Row;
 use crate::verdict::NO_INPUT;
 
@@ -24,6 +25,11 @@ impl Chunk {
 
     pub fn is_empty(&self, rows: RowsId) -> Result<bool, Misuse> {
         Ok(self.len(rows)? == 0)
+    }
+
+    /// What one turn may write.
+    pub fn limits(&self) -> ChunkLimits {
+        self.limits
     }
 
     pub fn seed(&self) -> u64 {
@@ -69,15 +75,17 @@ impl Chunk {
         };
         let cells = &mut self.scratch.cells;
         cells.clear();
-        let mut push = |row: Option<usize>| {
-            let at = store.and_then(|store| Some((store, self.table.mapped(store.epoch, row?)?)));
-            cells.push_option(at.and_then(|(store, at)| store.cells().get(at)));
-        };
+        let of = |row: usize| store.and_then(|store| store.cells().get(self.table.mapped(store.epoch, row)?));
         if group == 0 {
-            (0..self.table.rows.len()).for_each(|row| push(Some(row)));
-        } else {
-            let roots = &self.turn.groups[group].roots;
-            roots.iter().for_each(|&root| push((root != NO_INPUT).then_some(root as usize)));
+            (0..self.table.rows.len()).for_each(|row| cells.push_option(of(row)));
+            return Ok(cells.as_ref());
+        }
+        for &root in &self.turn.groups[group].roots {
+            // As with payloads.
+            if cells.values.data.len() > self.limits.output_bytes {
+                return Err(Misuse::TooLarge { limit: self.limits.output_bytes });
+            }
+            cells.push_option(if root == NO_INPUT { None } else { of(root as usize) });
         }
         Ok(cells.as_ref())
     }

@@ -323,4 +323,61 @@ mod tests {
         assert_eq!(chunk.keys(RowsId::MAIN).unwrap().get(0), None);
         assert_eq!(chunk.attributes(RowsId::MAIN, "name").unwrap().get(0), None);
     }
+
+    #[test]
+    fn keys_and_attributes_of_rows_derived_many_times_are_bounded_too() {
+        let limits = ChunkLimits { output_bytes: 4096, ..ChunkLimits::default() };
+        let mut chunk = Chunk::new(Arc::new(Layout::new(&[vec![]]).unwrap()), limits);
+        let mut payloads = Column::default();
+        payloads.push(b"{}");
+        let (key, attribute) = (cells(&["k".repeat(100).as_str()]), cells(&["a".repeat(100).as_str()]));
+        for (with_key, with_attribute) in [(true, false), (false, true)] {
+            let attributes = [("name".to_owned(), attribute.as_ref())];
+            let mut input = Input::of_payloads(0, payloads.as_ref());
+            input.keys = with_key.then_some(key.as_ref());
+            input.attributes = if with_attribute { &attributes } else { &[] };
+            for (times, fits) in [(30, true), (60, false)] {
+                chunk.begin(&input, 0..1).unwrap();
+                chunk.enter(0, 0);
+                let rows = chunk.derive(RowsId::MAIN, &vec![0; times]).unwrap();
+                let (keys, attributes) =
+                    (chunk.keys(rows).map(drop), chunk.attributes(rows, "name").map(drop));
+                let refused = Err(Misuse::TooLarge { limit: 4096 });
+                assert_eq!(keys, if fits || !with_key { Ok(()) } else { refused.clone() });
+                assert_eq!(attributes, if fits || !with_attribute { Ok(()) } else { refused });
+                chunk.emit(rows).unwrap();
+                assert_eq!(chunk.apply().is_ok(), fits, "{times} rows");
+                chunk.discard();
+            }
+        }
+    }
+
+    #[test]
+    fn partitions_are_kept_once_and_are_bounded_for_rows_derived_many_times() {
+        let limits = ChunkLimits { output_bytes: 4096, ..ChunkLimits::default() };
+        let mut chunk = Chunk::new(Arc::new(Layout::new(&[vec![], vec![]]).unwrap()), limits);
+        let mut payloads = Column::default();
+        payloads.push(b"{}");
+        let input = Input::of_payloads(0, payloads.as_ref());
+        for (times, fits) in [(3, true), (5, false)] {
+            chunk.begin(&input, 0..1).unwrap();
+            chunk.enter(0, 0);
+            for name in 0..40 {
+                chunk
+                    .partition(RowsId::MAIN, &format!("{name:02}"), cells(&["twenty bytes of text"]).as_ref())
+                    .unwrap();
+            }
+            chunk.apply().unwrap();
+            assert_eq!(chunk.table.partitions.len(), 2, "none, and the one of the row");
+            assert_eq!(chunk.table.partitions[1].values.len(), 40);
+            chunk.enter(1, 0);
+            let rows = chunk.derive(RowsId::MAIN, &vec![0; times]).unwrap();
+            let values: Vec<String> = (0..times).map(|value| value.to_string()).collect();
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            chunk.partition(rows, "own", cells(&values).as_ref()).unwrap();
+            chunk.emit(rows).unwrap();
+            assert_eq!(chunk.apply().is_ok(), fits, "{times} rows");
+            chunk.discard();
+        }
+    }
 }

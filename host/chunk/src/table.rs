@@ -24,6 +24,9 @@ pub(crate) const EMPTY_END: u32 = 2;
 /// In a map: the row has no cell in columns of that turn.
 pub(crate) const NO_ROW: u32 = u32::MAX;
 
+/// A partition name and the value that a row gets under it; `None`: it loses what it has.
+pub(crate) type PartitionChange<'a> = (&'a Arc<str>, Option<&'a [u8]>);
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) start: u32,
@@ -431,15 +434,23 @@ impl Table {
         self.forget_reads();
     }
 
-    /// The partition that `from` becomes when `name` gets `value` (`None`: loses it).
-    pub(crate) fn partition_with(&mut self, from: u32, name: &Arc<str>, value: Option<&[u8]>) -> u32 {
+    /// Keys and attributes.
+    pub(crate) fn sides(&self) -> impl Iterator<Item = &Store> {
+        self.keys.iter().chain(self.attributes.iter().map(|(_, store)| store))
+    }
+
+    /// The partition that `from` becomes by these changes, one after the other. Only what comes of all is kept: what comes
+    /// in between could be many times as long.
+    pub(crate) fn partition_with(&mut self, from: u32, changes: &[PartitionChange<'_>]) -> u32 {
         let mut partition = self.partitions[from as usize].clone();
-        let at = partition.values.iter().position(|(known, _)| known == name);
-        match (at, value) {
-            (Some(at), Some(value)) => partition.values[at].1 = value.to_vec(),
-            (Some(at), None) => drop(partition.values.remove(at)),
-            (None, Some(value)) => partition.values.push((name.clone(), value.to_vec())),
-            (None, None) => return from,
+        for &(name, value) in changes {
+            let at = partition.values.iter().position(|(known, _)| known == name);
+            match (at, value) {
+                (Some(at), Some(value)) => partition.values[at].1 = value.to_vec(),
+                (Some(at), None) => drop(partition.values.remove(at)),
+                (None, Some(value)) => partition.values.push((name.clone(), value.to_vec())),
+                (None, None) => {}
+            }
         }
         if partition.values.is_empty() {
             return 0;

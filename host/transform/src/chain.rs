@@ -187,7 +187,7 @@ fn failed(index: usize, step: &Step, fault: PluginFault) -> TransformError {
 }
 
 fn declared(step: &Step) -> &Declared {
-    static NOTHING: Declared = Declared { fields: Vec::new(), outputs: Vec::new() };
+    static NOTHING: Declared = Declared { fields: Vec::new(), key_bytes: 0, outputs: Vec::new() };
     step.declared.get().unwrap_or(&NOTHING)
 }
 

@@ -21,6 +21,8 @@ pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Slots and outputs that one `configure` may declare, and the length of one path.
 pub(crate) const FIELDS_MAX: usize = 4096;
 pub(crate) const PATH_STEPS_MAX: usize = 64;
+/// Bytes of all keys that one `configure` may declare: they are kept for as long as the chain is.
+pub(crate) const KEYS_BYTES_MAX: usize = 1 << 20;
 /// The wall-clock limit of a call is this many times its CPU deadline: a busy machine must not kill innocents.
 pub(crate) const WALL_PER_CPU: u32 = 10;
 

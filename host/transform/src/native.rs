@@ -51,7 +51,7 @@ impl Configured {
         };
         let instance =
             plugin(&setup).map_err(|message| PluginFault::Returned { message: reason_of(message) })?;
-        let declared = Declared { fields: instance.fields().to_vec(), outputs: Vec::new() };
+        let declared = Declared { fields: instance.fields().to_vec(), ..Declared::default() };
         Ok(Configured { instance, declared, calls: 0 })
     }
 

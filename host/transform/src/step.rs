@@ -12,6 +12,8 @@ use crate::plugin::Plugin;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Declared {
     pub(crate) fields: Vec<Vec<String>>,
+    /// Bytes of all their keys.
+    pub(crate) key_bytes: usize,
     pub(crate) outputs: Vec<u32>,
 }
 

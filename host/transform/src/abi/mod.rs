@@ -53,6 +53,8 @@ pub(crate) enum AbiCause {
     NoChunk,
     #[error("more than {limit} fields declared")]
     TooManyFields { limit: usize },
+    #[error("fields declared whose keys take more than {limit} bytes")]
+    KeysTooLong { limit: usize },
     #[error("a path of {steps} keys; 1 to {limit} are allowed")]
     Path { steps: usize, limit: usize },
     #[error("{0}")]

@@ -176,7 +176,7 @@ fn add_writes(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(
         "[method]chunk.set-strings",
         |mut store: Store<'_>, (this, slot, values): (Handle, u32, WasmList<Option<WasmStr>>)| {
-            let cells = strings(&mut store, &values)?;
+            let cells = strings(&mut store, &this, &values)?;
             stage(store, "chunk.set-strings", |chunk, _| chunk.set_text(rows(&this), slot, cells.as_ref()))
         },
     )?;
@@ -244,17 +244,28 @@ fn add_rows(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
     })
 }
 
-/// Cells of a list of strings: none = leave alone.
-fn strings(store: &mut Store<'_>, values: &WasmList<Option<WasmStr>>) -> wasmtime::Result<Cells> {
+/// Cells of a list of strings: none = leave alone. The strings may lie on top of each other in the guest's memory, so
+/// that they are many times as long as it.
+fn strings(
+    store: &mut Store<'_>,
+    this: &Handle,
+    values: &WasmList<Option<WasmStr>>,
+) -> wasmtime::Result<Cells> {
+    let trap = |cause| AbiError::trap("chunk.set-strings", cause);
+    let Some(chunk) = store.data().chunk.as_deref() else { return Err(trap(AbiCause::NoChunk)) };
+    let expected = chunk.len(rows(this)).map_err(|misuse| trap(AbiCause::Misuse(misuse)))? as usize;
+    if values.len() != expected {
+        return Err(trap(AbiCause::Misuse(Misuse::Length { expected, got: values.len() })));
+    }
+    let limit = chunk.limits().output_bytes;
     let mut cells = Cells::default();
     for index in 0..values.len() {
         let Some(value) = values.get(&mut *store, index) else { break };
         match value? {
             Some(text) => {
                 let text = text.to_str(store.as_context())?;
-                if cells.values.data.len() + text.len() > u32::MAX as usize {
-                    let cause = AbiCause::Text("more than 4 GiB of text");
-                    return Err(AbiError::trap("chunk.set-strings", cause));
+                if cells.values.data.len() + text.len() > limit {
+                    return Err(trap(AbiCause::Misuse(Misuse::TooLarge { limit })));
                 }
                 cells.push(write::VALUE, text.as_bytes());
             }

@@ -8,7 +8,7 @@ use wasmtime::component::LinkerInstance;
 
 use super::{AbiCause, AbiError, configuring};
 use crate::instance::Guest;
-use crate::limits::{FIELDS_MAX, FILE_READ_BYTES_MAX, PATH_STEPS_MAX};
+use crate::limits::{FIELDS_MAX, FILE_READ_BYTES_MAX, KEYS_BYTES_MAX, PATH_STEPS_MAX};
 
 type Store<'a> = StoreContextMut<'a, Guest>;
 
@@ -19,12 +19,16 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime:
             let cause = AbiCause::Path { steps: path.len(), limit: PATH_STEPS_MAX };
             return Err(AbiError::trap("setup.field", cause));
         }
-        let fields = &mut guest.declared.fields;
-        if fields.len() >= FIELDS_MAX {
+        let declared = &mut guest.declared;
+        if declared.fields.len() >= FIELDS_MAX {
             return Err(AbiError::trap("setup.field", AbiCause::TooManyFields { limit: FIELDS_MAX }));
         }
-        fields.push(path);
-        Ok((u32::try_from(fields.len() - 1).unwrap_or(u32::MAX),))
+        declared.key_bytes += path.iter().map(String::len).sum::<usize>();
+        if declared.key_bytes > KEYS_BYTES_MAX {
+            return Err(AbiError::trap("setup.field", AbiCause::KeysTooLong { limit: KEYS_BYTES_MAX }));
+        }
+        declared.fields.push(path);
+        Ok((u32::try_from(declared.fields.len() - 1).unwrap_or(u32::MAX),))
     })?;
     linker.func_wrap("output", |mut store: Store<'_>, (name,): (String,)| {
         let guest = configuring(&mut store, "setup.output")?;

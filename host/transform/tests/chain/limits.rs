@@ -183,3 +183,55 @@ fn configure_returns_an_error_is_refused_with_its_text() {
     let text = refusal(&guest);
     assert!(text.contains("unknown key: colour") && text.contains("t0"), "{text}");
 }
+
+#[test]
+fn strings_more_than_there_are_rows_are_refused_before_any_is_copied() {
+    // 5,000 times the same MiB.
+    let guest = Guest {
+        imports: r#"
+          (import "wasmill:plugin/records@0.1.0" "[method]chunk.set-strings" (func $set-strings (param i32 i32 i32 i32)))
+          (import "wasmill:plugin/setup@0.1.0" "field" (func $field (param i32 i32) (result i32)))"#,
+        items: r#"
+          (data (i32.const 1024) "a")
+          (data (i32.const 1040) "\00\04\00\00\01\00\00\00")"#,
+        configure: "(drop (call $field (i32.const 1040) (i32.const 1)))",
+        process: "
+          (if (call $len (local.get $rows)) (then
+            (local.set $j (call $alloc (i32.const 1048576)))
+            (local.set $n (call $alloc (i32.const 60000)))
+            (loop $next
+              (i32.store (i32.add (local.get $n) (i32.mul (local.get $i) (i32.const 12))) (i32.const 1))
+              (i32.store offset=4 (i32.add (local.get $n) (i32.mul (local.get $i) (i32.const 12))) (local.get $j))
+              (i32.store offset=8 (i32.add (local.get $n) (i32.mul (local.get $i) (i32.const 12))) (i32.const 1048576))
+              (local.set $i (i32.add (local.get $i) (i32.const 1)))
+              (br_if $next (i32.lt_u (local.get $i) (i32.const 5000))))
+            (call $set-strings (local.get $rows) (i32.const 0) (local.get $n)
+              (select (i32.const 5000) (i32.const 20) (i32.eq (call $len (local.get $rows)) (i32.const 1))))))",
+        ..Guest::default()
+    };
+    let mut bench = Bench::new(&[&guest]);
+    let (_, report) = bench.run(&["{}"]);
+    let text = first_fault(&report).to_string();
+    assert_eq!(text, "bad output: chunk.set-strings: a list of 5000 rows where the chunk has 1");
+    let (_, report) = bench.run(&["{}"; 20]);
+    let text = first_fault(&report).to_string();
+    assert!(text.contains("chunk.set-strings: more than 16777216 bytes written"), "{text}");
+}
+
+#[test]
+fn keys_of_fields_beyond_their_limit_are_refused() {
+    let guest = Guest {
+        imports: r#"
+          (import "wasmill:plugin/setup@0.1.0" "field" (func $field (param i32 i32) (result i32)))"#,
+        configure: "
+          (i32.store (i32.const 1024) (i32.const 65536))
+          (i32.store (i32.const 1028) (i32.const 60000))
+          (loop $next
+            (drop (call $field (i32.const 1024) (i32.const 1)))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $next (i32.lt_u (local.get $i) (i32.const 18))))",
+        ..Guest::default()
+    };
+    let text = refusal(&guest);
+    assert!(text.contains("setup.field: fields declared whose keys take more than 1048576 bytes"), "{text}");
+}
