@@ -9,12 +9,14 @@
 mod config;
 mod decompress;
 mod draw;
+mod guest_calls;
 mod plugin_output;
 mod push_body;
 mod segment_reader;
 
 pub use config::config;
 pub use decompress::decompress;
+pub use guest_calls::guest_calls;
 pub use plugin_output::plugin_output;
 pub use push_body::push_body;
 pub use segment_reader::segment_reader;
@@ -23,9 +25,10 @@ pub use segment_reader::segment_reader;
 pub type Target = fn(&[u8]);
 
 /// Every target with the name of its corpus.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("config", config),
     ("decompress", decompress),
+    ("guest_calls", guest_calls),
     ("plugin_output", plugin_output),
     ("push_body", push_body),
     ("segment_reader", segment_reader),

@@ -1,4 +1,5 @@
-//! A guest that lies: any calls in any order, with lengths, ends, states, rows and text that need not be true.
+//! A plugin that lies, behind the boundary: any calls of the chunk in any order, with ends, states, rows and text that need
+//! not be true. It drives `wasmill-chunk` alone, as the transform host does; `guest_calls` drives that one.
 //!
 //! Whatever it does, a call is refused or checked, nothing panics, what leaves is JSON where it must be, and every record
 //! has one verdict.
@@ -18,7 +19,7 @@ const CALLS_MAX: usize = 48;
 const PLAIN: &[&[&str]] =
     &[&["a"], &["b"], &["c", "d"], &["c", "e"], &["f.g"], &["longer-than-eight"], &["d", "d", "d"]];
 const OVERLAPPING: &[&[&str]] = &[&["a"], &["c"], &["c", "d"], &["a", "a"], &["b"]];
-const DOCUMENTS: [&[u8]; 12] = [
+pub(crate) const DOCUMENTS: [&[u8]; 12] = [
     b"{}",
     b"",
     br#"{"a":1,"b":"x","c":{"d":[1,2],"e":null}}"#,
@@ -32,7 +33,7 @@ const DOCUMENTS: [&[u8]; 12] = [
     b"{\"a\":1",
     b"\"\\\"\"",
 ];
-const NAMES: [&str; 4] = ["", "name", "other", "\u{e4}"];
+pub(crate) const NAMES: [&str; 4] = ["", "name", "other", "\u{e4}"];
 
 /// `data`: see the code; the first bytes choose the chain, then the records, then the calls.
 pub fn plugin_output(data: &[u8]) {
@@ -62,7 +63,7 @@ pub fn plugin_output(data: &[u8]) {
     }
 }
 
-fn document(draw: &mut Draw<'_>) -> Vec<u8> {
+pub(crate) fn document(draw: &mut Draw<'_>) -> Vec<u8> {
     if draw.one_in(3) { draw.bytes(60).to_vec() } else { draw.pick(&DOCUMENTS).to_vec() }
 }
 
@@ -232,22 +233,22 @@ fn some(draw: &mut Draw<'_>, len: usize) -> usize {
     if draw.one_in(16) { draw.below(80) } else { len }
 }
 
-fn row(draw: &mut Draw<'_>, rows: usize) -> u32 {
+pub(crate) fn row(draw: &mut Draw<'_>, rows: usize) -> u32 {
     if draw.one_in(16) { u32::from(draw.short()) } else { draw.below(rows) as u32 }
 }
 
-fn marks(draw: &mut Draw<'_>, len: usize) -> Vec<u8> {
+pub(crate) fn marks(draw: &mut Draw<'_>, len: usize) -> Vec<u8> {
     let most = if draw.one_in(16) { 256 } else { 2 };
     (0..len).map(|_| draw.below(most) as u8).collect()
 }
 
-fn states(draw: &mut Draw<'_>, len: usize) -> Vec<u8> {
+pub(crate) fn states(draw: &mut Draw<'_>, len: usize) -> Vec<u8> {
     let any = draw.one_in(16);
     let len = some(draw, len);
     (0..len).map(|_| if any { draw.byte() } else { 3 - draw.below(4) as u8 }).collect()
 }
 
-fn float(draw: &mut Draw<'_>) -> f64 {
+pub(crate) fn float(draw: &mut Draw<'_>) -> f64 {
     let value = f64::from_bits(draw.long());
     // Not every second one is absurd.
     if draw.one_in(2) { value } else { f64::from(draw.byte()) / 4.0 }
@@ -257,7 +258,11 @@ fn value(draw: &mut Draw<'_>) -> Vec<u8> {
     if draw.one_in(3) { draw.bytes(100).to_vec() } else { draw.pick(&DOCUMENTS).to_vec() }
 }
 
-fn column(draw: &mut Draw<'_>, len: usize, mut value: impl FnMut(&mut Draw<'_>) -> Vec<u8>) -> Column {
+pub(crate) fn column(
+    draw: &mut Draw<'_>,
+    len: usize,
+    mut value: impl FnMut(&mut Draw<'_>) -> Vec<u8>,
+) -> Column {
     let mut column = Column::default();
     (0..some(draw, len)).for_each(|_| column.push(&value(draw)));
     if draw.one_in(12) {
@@ -269,14 +274,14 @@ fn column(draw: &mut Draw<'_>, len: usize, mut value: impl FnMut(&mut Draw<'_>) 
 }
 
 /// Cells of any states and values. `documents`: values that are mostly JSON.
-fn cells(draw: &mut Draw<'_>, len: usize, documents: bool) -> Cells {
+pub(crate) fn cells(draw: &mut Draw<'_>, len: usize, documents: bool) -> Cells {
     let state = if documents && draw.one_in(2) { vec![3; len] } else { states(draw, len) };
     Cells { state, values: column(draw, len, |draw| if documents { document(draw) } else { value(draw) }) }
 }
 
 #[derive(Default)]
-struct Sink {
-    rows: Vec<(i64, u32, u32, Vec<u8>)>,
+pub(crate) struct Sink {
+    pub(crate) rows: Vec<(i64, u32, u32, Vec<u8>)>,
     open: bool,
     buffer: Vec<u8>,
 }
@@ -295,7 +300,7 @@ impl RowSink for Sink {
     }
 }
 
-fn is_json(text: &[u8]) -> bool {
+pub(crate) fn is_json(text: &[u8]) -> bool {
     let text = std::str::from_utf8(text);
     text.is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }

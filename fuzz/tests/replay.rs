@@ -120,6 +120,11 @@ fn decompress_keeps_its_promises() {
 }
 
 #[test]
+fn guest_calls_keeps_its_promises() {
+    replay("guest_calls");
+}
+
+#[test]
 fn plugin_output_keeps_its_promises() {
     replay("plugin_output");
 }
