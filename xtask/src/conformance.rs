@@ -5,6 +5,7 @@
 //! goes through `tests/conformance`. What toolchains need is installed from their ordinary registries.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use wasmill_author::{BuildOptions, Language, Project as Plugin};
@@ -13,7 +14,7 @@ use crate::project::Project;
 use crate::suite;
 use wasmill_author::process;
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
     /// Only these languages [default: all]
     #[arg(value_name = "LANGUAGE")]
@@ -38,13 +39,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         languages.extend(Language::ALL);
     }
     let out = project.target.join("conformance");
-    let mut command = suite::cargo(project);
-    // Together with what the tests build, so that nothing is built twice.
-    command.args(["run", "--quiet", "--workspace", "--bin", "wasmill-conformance"]);
-    if arguments.release {
-        command.arg("--release");
-    }
-    command.arg("--");
+    let mut command = Command::new(runner(project, arguments)?);
     for language in languages {
         eprintln!("conformance: {}", language.name());
         let sources = project.root.join("plugins/sdk").join(language.name()).join("conformance");
@@ -64,6 +59,19 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         command.arg("--json").arg(std::path::absolute(file)?);
     }
     process::run(&mut command)
+}
+
+/// The program that runs the cases.
+fn runner(project: &Project, arguments: &Arguments) -> Result<PathBuf> {
+    let (profile, how): (&str, &[&str]) = match arguments.release {
+        true => ("release", &["--release", "--package", "wasmill-conformance"]),
+        // What the tests build too.
+        false => ("debug", &["--workspace", "--bins"]),
+    };
+    if !arguments.build_only {
+        process::run(suite::cargo(project).arg("build").args(how))?;
+    }
+    Ok(project.target.join(profile).join("wasmill-conformance"))
 }
 
 /// The component of a language's conformance plugin.

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::plugins;
 use crate::project::Project;
+use crate::{conformance, plugins};
 use wasmill_author::process::{self, Watched};
 use wasmill_author::rust::toolchain;
 
@@ -63,6 +63,12 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, steps: &mut S
     // `cargo test` runs them among the rest.
     if !fast && nextest {
         steps.run("doc tests", || run_doc_tests(project, filter));
+    }
+    if !fast && filter.is_none() {
+        steps.run("conformance", || {
+            conformance::run(project, &conformance::Arguments::default())?;
+            Ok(None)
+        });
     }
 }
 
