@@ -7,12 +7,13 @@ use anyhow::{Result, bail};
 use include_dir::Dir;
 
 use crate::project::{BuildOptions, Project};
-use crate::rust;
+use crate::{python, rust};
 
 /// A language that plugins are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     Rust,
+    Python,
 }
 
 /// A program that a language's projects need.
@@ -34,12 +35,13 @@ pub(crate) struct Template {
 }
 
 impl Language {
-    pub const ALL: [Language; 1] = [Language::Rust];
+    pub const ALL: [Language; 2] = [Language::Rust, Language::Python];
 
     /// As `--lang` takes it, and as its directory below `plugins/sdk` is called.
     pub fn name(self) -> &'static str {
         match self {
             Language::Rust => "rust",
+            Language::Python => "python",
         }
     }
 
@@ -60,6 +62,7 @@ impl Language {
     pub(crate) fn of(dir: &Path) -> Option<Language> {
         Language::ALL.into_iter().find(|language| match language {
             Language::Rust => dir.join("Cargo.toml").is_file(),
+            Language::Python => dir.join("plugin.py").is_file(),
         })
     }
 
@@ -67,12 +70,14 @@ impl Language {
     pub fn needs(self) -> Vec<Need> {
         match self {
             Language::Rust => rust::needs(),
+            Language::Python => python::needs(),
         }
     }
 
     pub(crate) fn template(self) -> Template {
         match self {
             Language::Rust => rust::template(),
+            Language::Python => python::template(),
         }
     }
 
@@ -80,6 +85,7 @@ impl Language {
     pub(crate) fn build(self, project: &Project, options: &BuildOptions) -> Result<Vec<u8>> {
         match self {
             Language::Rust => rust::build(project, options),
+            Language::Python => python::build(project, options),
         }
     }
 
@@ -87,6 +93,7 @@ impl Language {
     pub fn unit_tests(self, dir: &Path) -> Result<Vec<Command>> {
         match self {
             Language::Rust => Ok(rust::unit_tests(dir)),
+            Language::Python => python::unit_tests(dir),
         }
     }
 }

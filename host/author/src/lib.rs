@@ -12,8 +12,10 @@ pub mod component;
 mod language;
 pub mod process;
 mod project;
+mod python;
 pub mod rust;
 mod scaffold;
+mod tools;
 
 pub use language::{Language, Need};
 pub use project::{BuildOptions, Built, Project};
