@@ -17,3 +17,4 @@ mod run;
 
 pub use case::{ARRIVAL, ARRIVAL_STEP, Case, Difference, Letter};
 pub use run::{Got, Ran, Rows, Way, run, slice, spec, worker};
+pub use wasmill_chunk::Column;

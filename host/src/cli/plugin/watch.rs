@@ -12,6 +12,7 @@ use crate::cli::output;
 
 /// Files come in bursts: quiet for so long means that an editor is done.
 const QUIET: Duration = Duration::from_millis(150);
+const CHANGES_MAX: usize = 1024;
 /// What builds write, and what nobody edits.
 const IGNORED: [&str; 8] =
     ["build", "dist", "target", ".git", "node_modules", "__pycache__", ".pytest_cache", "vendor"];
@@ -19,10 +20,10 @@ const IGNORED: [&str; 8] =
 /// Does it now, and again after each change, until the process is interrupted.
 pub(super) fn each_change(project: &Path, mut act: impl FnMut()) -> Result<ExitCode> {
     let project = std::fs::canonicalize(project).with_context(|| format!("find {}", project.display()))?;
-    let (send, changes) = mpsc::channel();
+    let (send, changes) = mpsc::sync_channel(CHANGES_MAX);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Nobody waits any more when the program ends.
-        let _ended = send.send(event);
+        // One that does not fit comes after others that wait to be seen.
+        let _full = send.try_send(event);
     })?;
     watcher
         .watch(&project, RecursiveMode::Recursive)

@@ -1,0 +1,210 @@
+//! `wasmill plugin bench`: what a plugin costs on the records of one of its cases, beside another version if one is given.
+//!
+//! Both run in turns in one process, so that a busy machine disturbs both alike.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use wasmill_author::{BuildOptions, Project};
+use wasmill_cases::{ARRIVAL, Case, Column, slice, spec, worker};
+use wasmill_transform::{ChainOptions, Engine, EngineOptions, Plugin};
+
+use super::test::load;
+use crate::cli::output;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Times are CPU times of the plugin's calls with all protection on, medians of the rounds; fuel is the same on every\n\
+    machine and says nothing about time.\n\n\
+    Examples:\n  \
+    wasmill plugin bench\n  \
+    wasmill plugin bench geo --case city --against plugins/geo.wasm"
+)]
+pub(in crate::cli) struct Arguments {
+    /// The project
+    #[arg(default_value = ".")]
+    project: PathBuf,
+    /// The case whose config and records are used [default: the one with most records]
+    #[arg(long, value_name = "NAME")]
+    case: Option<String>,
+    /// Records of a round; those of the case are repeated
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    records: u32,
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000), help = "Rounds")]
+    rounds: u32,
+    /// Another version, measured in turns with this one
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// Measure this component instead of building one
+    #[arg(long, value_name = "FILE")]
+    component: Option<PathBuf>,
+    /// Install missing tools, where they can go into a cache of the user's
+    #[arg(long)]
+    install: bool,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one version cost.
+#[derive(Default)]
+struct Cost {
+    name: String,
+    bytes: usize,
+    cpu: Vec<Duration>,
+    fuel_per_record: u64,
+    memory_peak: u64,
+    passed: u64,
+    failed: u64,
+}
+
+impl Cost {
+    fn ns_per_record(&self, records: u32) -> f64 {
+        let mut cpu = self.cpu.clone();
+        cpu.sort();
+        cpu.get(cpu.len() / 2).map_or(0.0, |median| median.as_nanos() as f64 / f64::from(records))
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let project = Project::open(&arguments.project)?;
+    let case = chosen(arguments, &project)?;
+    let wasm = match &arguments.component {
+        Some(file) => std::fs::read(file).with_context(|| format!("read {}", file.display()))?,
+        None => {
+            project.build(&BuildOptions { install: arguments.install, ..BuildOptions::default() })?.component
+        }
+    };
+    let mut versions = vec![(project.name.clone(), wasm)];
+    if let Some(file) = &arguments.against {
+        let other = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+        versions.push((file.display().to_string(), other));
+    }
+    let records = repeated(&case, arguments.records)?;
+    let cache = project.dir.join("build/compiled");
+    let timed = Engine::new(EngineOptions::default())?;
+    let counted = Engine::new(EngineOptions { fuel: true, ..EngineOptions::default() })?;
+    let mut measured = Vec::new();
+    for (name, wasm) in versions {
+        let mut cost = Cost { name, bytes: wasm.len(), ..Cost::default() };
+        let once = round(&counted, &load(&counted, &wasm, &cache)?, &case, &records)?;
+        cost.fuel_per_record = once.fuel / u64::from(arguments.records);
+        measured.push((cost, load(&timed, &wasm, &cache)?));
+    }
+    for _ in 0..arguments.rounds {
+        for (cost, plugin) in &mut measured {
+            let took = round(&timed, plugin, &case, &records)?;
+            cost.cpu.push(took.cpu);
+            cost.memory_peak = cost.memory_peak.max(took.memory_peak);
+            (cost.passed, cost.failed) = (took.passed, took.failed);
+        }
+    }
+    let costs: Vec<Cost> = measured.into_iter().map(|(cost, _)| cost).collect();
+    if arguments.json {
+        let versions: Vec<Value> = costs.iter().map(|cost| as_json(cost, arguments.records)).collect();
+        return output::print_json(
+            &json!({ "case": case.name, "records": arguments.records, "versions": versions }),
+        );
+    }
+    output::print(&table(&costs, &case.name, arguments.records))
+}
+
+fn chosen(arguments: &Arguments, project: &Project) -> Result<Case> {
+    let dir = project.dir.join("cases");
+    let mut cases = Case::all(&dir)?;
+    cases.retain(|case| !case.records.as_ref().is_empty());
+    if let Some(name) = &arguments.case {
+        let known: Vec<String> = cases.iter().map(|case| case.name.clone()).collect();
+        let found = cases.into_iter().find(|case| case.name == *name);
+        return found.with_context(|| {
+            format!("no case with records is called {name:?}; there are {}", known.join(", "))
+        });
+    }
+    let most = cases.into_iter().max_by_key(|case| case.records.as_ref().len());
+    most.with_context(|| format!("{} has no case with records", dir.display()))
+}
+
+fn repeated(case: &Case, records: u32) -> Result<Column> {
+    const BYTES_MAX: usize = 1 << 30;
+    let mut column = Column::default();
+    let once: Vec<&[u8]> = case.records.as_ref().iter().collect();
+    for record in once.into_iter().cycle().take(records as usize) {
+        column.push(record);
+        ensure!(
+            column.data.len() <= BYTES_MAX,
+            "{records} records of case {} are more than 1 GiB",
+            case.name
+        );
+    }
+    Ok(column)
+}
+
+struct Round {
+    cpu: Duration,
+    fuel: u64,
+    memory_peak: u64,
+    passed: u64,
+    failed: u64,
+}
+
+fn round(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, records: &Column) -> Result<Round> {
+    let mut spec = spec(Arc::clone(plugin), &case.config);
+    spec.files = case.files.clone();
+    let mut worker = worker(engine, vec![spec], ChainOptions::default())?;
+    let (_, report) = slice(&mut worker, records.as_ref(), ARRIVAL, 1);
+    if let Some((_, fault)) = report.unrunnable {
+        bail!("it cannot be run: {fault}");
+    }
+    let cost = report.transforms.into_iter().next().unwrap_or_default();
+    Ok(Round {
+        cpu: cost.cpu,
+        fuel: cost.fuel,
+        memory_peak: cost.memory_bytes_peak,
+        passed: report.passed,
+        failed: report.failures.len() as u64,
+    })
+}
+
+fn as_json(cost: &Cost, records: u32) -> Value {
+    let ns = cost.ns_per_record(records);
+    json!({
+        "version": cost.name,
+        "component_bytes": cost.bytes,
+        "records_per_s": if ns > 0.0 { 1e9 / ns } else { 0.0 },
+        "ns_per_record": ns,
+        "fuel_per_record": cost.fuel_per_record,
+        "memory_bytes_peak": cost.memory_peak,
+        "passed": cost.passed,
+        "failed": cost.failed,
+    })
+}
+
+fn table(costs: &[Cost], case: &str, records: u32) -> String {
+    let mut text = format!("case {case}, {records} records a round\n");
+    let first = costs.first().map_or(0.0, |cost| cost.ns_per_record(records));
+    for cost in costs {
+        let ns = cost.ns_per_record(records);
+        text.push_str(&format!(
+            "{}: {:.0} records/s, {ns:.0} ns and {} fuel a record, {} of memory, {}\n",
+            output::plain(&cost.name),
+            if ns > 0.0 { 1e9 / ns } else { 0.0 },
+            cost.fuel_per_record,
+            output::binary_size(cost.memory_peak),
+            output::binary_size(cost.bytes as u64),
+        ));
+        if cost.failed > 0 {
+            text.push_str(&format!("  {} records passed, {} failed\n", cost.passed, cost.failed));
+        }
+    }
+    if let [_, other] = costs {
+        let ns = other.ns_per_record(records);
+        if ns > 0.0 {
+            text.push_str(&format!("time over the other version: {:.2}\n", first / ns));
+        }
+    }
+    text
+}

@@ -1,0 +1,52 @@
+//! `wasmill plugin pack`: a component with its manifest inside, of what any toolchain wrote.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use wasmill_author::component;
+use wasmill_transform::{CompileLimits, inspect};
+
+use crate::cli::output;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "For toolchains that `wasmill plugin build` does not know. The directory of the manifest may hold the schema that\n\
+    its \"config_schema\" names. The exit code is 1 if a host would refuse what came of it.\n\n\
+    Example:\n  \
+    wasmill plugin pack zig-out/geo.wasm --project geo --out plugins/geo.wasm"
+)]
+pub(in crate::cli) struct Arguments {
+    /// A component, or a core module with component metadata
+    file: PathBuf,
+    /// The directory with manifest.json
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    project: PathBuf,
+    /// Where the component goes
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let Arguments { file, project, out } = arguments;
+    let max = CompileLimits::default().wasm_bytes;
+    let size = std::fs::metadata(file).with_context(|| format!("read {}", file.display()))?.len();
+    if size > max {
+        bail!("{} has {size} bytes, a plugin may have {max}", file.display());
+    }
+    let wasm = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    let manifest = component::read_manifest(project)?;
+    let bare = wasmill_transform::componentize(&wasm).with_context(|| format!("{}", file.display()))?;
+    if wasmill_transform::read_manifest(&bare)?.is_some() {
+        bail!("{} has a manifest already; pack what the toolchain wrote", file.display());
+    }
+    let packed = component::assemble(&bare, Some(&manifest))?;
+    component::place(out, &packed)?;
+    let refused = inspect(&packed)?.refused;
+    let mut text = format!("{} packed, {}\n", out.display(), output::binary_size(packed.len() as u64));
+    for refusal in &refused {
+        text.push_str(&format!("a host would refuse it: {refusal}\n"));
+    }
+    output::print(&text)?;
+    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
