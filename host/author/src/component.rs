@@ -11,13 +11,25 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use wasm_encoder::{ComponentSection, CustomSection};
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+use crate::WIT;
 
 /// The custom section that holds the manifest.
 const MANIFEST_SECTION: &str = "wasmill:manifest";
 
 /// Bytes 4..8 of a core module; a component has another version and layer there.
 const CORE_MODULE: [u8; 4] = [1, 0, 0, 0];
+
+/// A core module that says which world of the ABI it implements, as components are made of.
+pub(crate) fn with_metadata(mut module: Vec<u8>, world: &str) -> Result<Vec<u8>> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("plugin.wit", WIT)?;
+    let world = resolve.select_world(&[package], Some(world))?;
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
+    Ok(module)
+}
 
 /// A component with its manifest inside, made of what the compiler wrote (core module or component).
 pub fn assemble(wasm: &[u8], manifest: Option<&str>) -> Result<Vec<u8>> {

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use include_dir::Dir;
 
+use crate::c::Dialect;
 use crate::project::{BuildOptions, Project};
 use crate::{python, rust};
 
@@ -14,6 +15,8 @@ use crate::{python, rust};
 pub enum Language {
     Rust,
     Python,
+    C,
+    Cpp,
 }
 
 /// A program that a language's projects need.
@@ -35,13 +38,15 @@ pub(crate) struct Template {
 }
 
 impl Language {
-    pub const ALL: [Language; 2] = [Language::Rust, Language::Python];
+    pub const ALL: [Language; 4] = [Language::Rust, Language::Python, Language::C, Language::Cpp];
 
     /// As `--lang` takes it, and as its directory below `plugins/sdk` is called.
     pub fn name(self) -> &'static str {
         match self {
             Language::Rust => "rust",
             Language::Python => "python",
+            Language::C => "c",
+            Language::Cpp => "cpp",
         }
     }
 
@@ -63,6 +68,8 @@ impl Language {
         Language::ALL.into_iter().find(|language| match language {
             Language::Rust => dir.join("Cargo.toml").is_file(),
             Language::Python => dir.join("plugin.py").is_file(),
+            Language::C => Dialect::C.is_of(dir),
+            Language::Cpp => Dialect::Cpp.is_of(dir),
         })
     }
 
@@ -71,6 +78,8 @@ impl Language {
         match self {
             Language::Rust => rust::needs(),
             Language::Python => python::needs(),
+            Language::C => Dialect::C.needs(),
+            Language::Cpp => Dialect::Cpp.needs(),
         }
     }
 
@@ -78,6 +87,8 @@ impl Language {
         match self {
             Language::Rust => rust::template(),
             Language::Python => python::template(),
+            Language::C => Dialect::C.template(),
+            Language::Cpp => Dialect::Cpp.template(),
         }
     }
 
@@ -86,6 +97,8 @@ impl Language {
         match self {
             Language::Rust => rust::build(project, options),
             Language::Python => python::build(project, options),
+            Language::C => Dialect::C.build(project, options),
+            Language::Cpp => Dialect::Cpp.build(project, options),
         }
     }
 
@@ -94,6 +107,8 @@ impl Language {
         match self {
             Language::Rust => Ok(rust::unit_tests(dir)),
             Language::Python => python::unit_tests(dir),
+            Language::C => Dialect::C.unit_tests(dir),
+            Language::Cpp => Dialect::Cpp.unit_tests(dir),
         }
     }
 }

@@ -8,6 +8,7 @@
 
 #![expect(clippy::print_stderr, reason = "says what it installs and builds while it does")]
 
+mod c;
 pub mod component;
 mod language;
 pub mod process;
