@@ -10,7 +10,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
 use wasm_encoder::{ComponentSection, CustomSection};
+use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -44,11 +48,25 @@ fn componentize(wasm: &[u8]) -> Result<Cow<'_, [u8]>> {
     match wasm.get(4..8) {
         Some(version) if version == CORE_MODULE => {
             let mut encoder = ComponentEncoder::default().validate(true).module(wasm)?;
+            // Only where it is used: its own WIT must otherwise agree with that of every module.
+            if imports_from(wasm, WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME) {
+                encoder = encoder
+                    .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?;
+            }
             Ok(Cow::Owned(encoder.encode()?))
         }
         Some(_) => Ok(Cow::Borrowed(wasm)),
         None => bail!("not a Wasm file: {} bytes", wasm.len()),
     }
+}
+
+fn imports_from(wasm: &[u8], module: &str) -> bool {
+    Parser::new(0).parse_all(wasm).any(|payload| match payload {
+        Ok(Payload::ImportSection(section)) => {
+            section.into_imports().any(|import| matches!(import, Ok(import) if import.module == module))
+        }
+        _ => false,
+    })
 }
 
 fn append_custom_section(component: &mut Vec<u8>, name: &str, data: &[u8]) {

@@ -8,12 +8,13 @@ use include_dir::Dir;
 
 use crate::c::Dialect;
 use crate::project::{BuildOptions, Project};
-use crate::{python, rust};
+use crate::{go, python, rust};
 
 /// A language that plugins are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     Rust,
+    Go,
     Python,
     C,
     Cpp,
@@ -38,12 +39,14 @@ pub(crate) struct Template {
 }
 
 impl Language {
-    pub const ALL: [Language; 4] = [Language::Rust, Language::Python, Language::C, Language::Cpp];
+    pub const ALL: [Language; 5] =
+        [Language::Rust, Language::Go, Language::Python, Language::C, Language::Cpp];
 
     /// As `--lang` takes it, and as its directory below `plugins/sdk` is called.
     pub fn name(self) -> &'static str {
         match self {
             Language::Rust => "rust",
+            Language::Go => "go",
             Language::Python => "python",
             Language::C => "c",
             Language::Cpp => "cpp",
@@ -67,6 +70,7 @@ impl Language {
     pub(crate) fn of(dir: &Path) -> Option<Language> {
         Language::ALL.into_iter().find(|language| match language {
             Language::Rust => dir.join("Cargo.toml").is_file(),
+            Language::Go => dir.join("go.mod").is_file(),
             Language::Python => dir.join("plugin.py").is_file(),
             Language::C => Dialect::C.is_of(dir),
             Language::Cpp => Dialect::Cpp.is_of(dir),
@@ -77,6 +81,7 @@ impl Language {
     pub fn needs(self) -> Vec<Need> {
         match self {
             Language::Rust => rust::needs(),
+            Language::Go => go::needs(),
             Language::Python => python::needs(),
             Language::C => Dialect::C.needs(),
             Language::Cpp => Dialect::Cpp.needs(),
@@ -86,6 +91,7 @@ impl Language {
     pub(crate) fn template(self) -> Template {
         match self {
             Language::Rust => rust::template(),
+            Language::Go => go::template(),
             Language::Python => python::template(),
             Language::C => Dialect::C.template(),
             Language::Cpp => Dialect::Cpp.template(),
@@ -96,6 +102,7 @@ impl Language {
     pub(crate) fn build(self, project: &Project, options: &BuildOptions) -> Result<Vec<u8>> {
         match self {
             Language::Rust => rust::build(project, options),
+            Language::Go => go::build(project, options),
             Language::Python => python::build(project, options),
             Language::C => Dialect::C.build(project, options),
             Language::Cpp => Dialect::Cpp.build(project, options),
@@ -106,6 +113,7 @@ impl Language {
     pub fn unit_tests(self, dir: &Path) -> Result<Vec<Command>> {
         match self {
             Language::Rust => Ok(rust::unit_tests(dir)),
+            Language::Go => Ok(go::unit_tests(dir)),
             Language::Python => python::unit_tests(dir),
             Language::C => Dialect::C.unit_tests(dir),
             Language::Cpp => Dialect::Cpp.unit_tests(dir),

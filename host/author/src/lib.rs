@@ -10,6 +10,7 @@
 
 mod c;
 pub mod component;
+mod go;
 mod language;
 pub mod process;
 mod project;
