@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 import unittest
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 import wasmill
 from wasmill import NULL, REMOVE, Chunk, Fail, Meta, Plugin, RecordPlugin, Setup, State, testing
-from wasmill.cells import load, load_each, spans_of
+from wasmill.cells import dump, load, load_each, spans_of
 
 
 class Fields(Plugin):
@@ -239,7 +240,19 @@ class CasesTest(unittest.TestCase):
                 testing.cases(Doubles, folder)
 
 
-class LoadTest(unittest.TestCase):
+class JsonTest(unittest.TestCase):
+    def test_what_is_written_is_what_json_writes(self) -> None:
+        for value in ({"a": [1, 2.5, None, True, "é\n\"\x01"], "b": {}}, [], "x", 10**30, {1: 2}):
+            self.assertEqual(json.loads(dump(value)), json.loads(json.dumps(value)))
+        self.assertEqual(dump({"a": ["é", "\ud800"]}), b'{"a":["\\u00e9","\\ud800"]}')
+        inside: list[Any] = []
+        inside.append(inside)
+        for wrong in (inside, float("inf"), {"a": {1}}, {"a": object()}):
+            # Twice: nothing of a failed value is left.
+            for _ in range(2):
+                self.assertRaises((ValueError, TypeError), dump, wrong)
+        self.assertEqual(dump(inside[:0]), b"[]")
+
     def test_each_is_what_one_is(self) -> None:
         texts = ['{"a":1}', " 1", "1 ", "1 2", "", "é", '"é"', "[" * 127 + "]" * 127, "[" * 128 + "]" * 128, '"[{[["']
         texts += ["[" + ",".join(["{}"] * 200) + "]", '{"a":1', "}", "Infinity", "\ufeff1"]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import enum
 import json
+import json.encoder
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final, Literal
@@ -176,8 +177,29 @@ def to_floats(values: Sequence[float | Special], what: str) -> Numbers:
     return Numbers(bytes(state), numbers)
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
+def _encoder(ascii: bool) -> Callable[[object], str]:
+    """As `JSONEncoder.encode`, which makes a new encoder in C for every value: this one makes it once."""
+    slow = json.JSONEncoder(ensure_ascii=ascii, allow_nan=False, separators=(",", ":"))
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return slow.encode
+    escape = json.encoder.encode_basestring_ascii if ascii else json.encoder.encode_basestring
+    # What is being written, so that a value that contains itself is refused.
+    inside: dict[int, object] = {}
+    pieces = make(inside, slow.default, escape, None, ":", ",", False, False, False)
+
+    def encode(value: object) -> str:
+        try:
+            return "".join(pieces(value, 0))
+        except BaseException:
+            inside.clear()
+            raise
+
+    return encode
+
+
+_encode = _encoder(ascii=False)
+_encode_ascii = _encoder(ascii=True)
 
 
 def dump(value: object) -> bytes:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 def read(into: type[T], config: dict[str, Any]) -> T:
     """Makes a dataclass of a config. Fields may be str, int, float, bool, `Any`, `Literal`, unions (with `None`),
-    lists, dicts with text keys, and dataclasses. An unknown key, a missing one or a value of another type raises `Fail`.
+    lists, dicts with text keys, and dataclasses. An unknown or a missing key or a value of another type raises `Fail`.
 
     A number may be an int where a float is wanted; else nothing is converted.
     """

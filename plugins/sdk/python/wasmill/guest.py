@@ -10,6 +10,7 @@ import encodings.idna  # noqa: F401
 import encodings.latin_1  # noqa: F401
 import encodings.utf_16  # noqa: F401
 import encodings.utf_8_sig  # noqa: F401
+import gc
 import linecache
 import sys
 
@@ -68,6 +69,9 @@ records.Chunk.emit = lambda self, rows: records.emit(rows)
 wasmill.log._send_to(lambda level, message: host_log.write(_LEVELS[level], message))
 _plugin = _instance()
 _keep_sources()
+# What is there from the build on stays: the garbage collector need not look at it again.
+gc.collect()
+gc.freeze()
 
 
 class Transform(exports.Transform):
