@@ -8,7 +8,7 @@ use include_dir::Dir;
 
 use crate::c::Dialect;
 use crate::project::{BuildOptions, Project};
-use crate::{go, python, rust};
+use crate::{go, javascript, python, rust};
 
 /// A language that plugins are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Language {
     Rust,
     Go,
     Python,
+    JavaScript,
+    TypeScript,
     C,
     Cpp,
 }
@@ -39,8 +41,15 @@ pub(crate) struct Template {
 }
 
 impl Language {
-    pub const ALL: [Language; 5] =
-        [Language::Rust, Language::Go, Language::Python, Language::C, Language::Cpp];
+    pub const ALL: [Language; 7] = [
+        Language::Rust,
+        Language::Go,
+        Language::Python,
+        Language::JavaScript,
+        Language::TypeScript,
+        Language::C,
+        Language::Cpp,
+    ];
 
     /// As `--lang` takes it, and as its directory below `plugins/sdk` is called.
     pub fn name(self) -> &'static str {
@@ -48,6 +57,8 @@ impl Language {
             Language::Rust => "rust",
             Language::Go => "go",
             Language::Python => "python",
+            Language::JavaScript => "javascript",
+            Language::TypeScript => "typescript",
             Language::C => "c",
             Language::Cpp => "cpp",
         }
@@ -72,6 +83,10 @@ impl Language {
             Language::Rust => dir.join("Cargo.toml").is_file(),
             Language::Go => dir.join("go.mod").is_file(),
             Language::Python => dir.join("plugin.py").is_file(),
+            Language::JavaScript => {
+                dir.join("package.json").is_file() && !dir.join("tsconfig.json").is_file()
+            }
+            Language::TypeScript => dir.join("package.json").is_file() && dir.join("tsconfig.json").is_file(),
             Language::C => Dialect::C.is_of(dir),
             Language::Cpp => Dialect::Cpp.is_of(dir),
         })
@@ -83,6 +98,8 @@ impl Language {
             Language::Rust => rust::needs(),
             Language::Go => go::needs(),
             Language::Python => python::needs(),
+            Language::JavaScript => javascript::needs(),
+            Language::TypeScript => javascript::typescript_needs(),
             Language::C => Dialect::C.needs(),
             Language::Cpp => Dialect::Cpp.needs(),
         }
@@ -93,6 +110,8 @@ impl Language {
             Language::Rust => rust::template(),
             Language::Go => go::template(),
             Language::Python => python::template(),
+            Language::JavaScript => javascript::template(),
+            Language::TypeScript => javascript::typescript_template(),
             Language::C => Dialect::C.template(),
             Language::Cpp => Dialect::Cpp.template(),
         }
@@ -104,6 +123,8 @@ impl Language {
             Language::Rust => rust::build(project, options),
             Language::Go => go::build(project, options),
             Language::Python => python::build(project, options),
+            Language::JavaScript => javascript::build(project, options),
+            Language::TypeScript => javascript::build_typescript(project, options),
             Language::C => Dialect::C.build(project, options),
             Language::Cpp => Dialect::Cpp.build(project, options),
         }
@@ -115,6 +136,8 @@ impl Language {
             Language::Rust => Ok(rust::unit_tests(dir)),
             Language::Go => Ok(go::unit_tests(dir)),
             Language::Python => python::unit_tests(dir),
+            Language::JavaScript => Ok(javascript::unit_tests(dir)),
+            Language::TypeScript => Ok(javascript::typescript_unit_tests(dir)),
             Language::C => Dialect::C.unit_tests(dir),
             Language::Cpp => Dialect::Cpp.unit_tests(dir),
         }

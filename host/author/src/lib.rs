@@ -11,6 +11,7 @@
 mod c;
 pub mod component;
 mod go;
+mod javascript;
 mod language;
 pub mod process;
 mod project;

@@ -1,0 +1,239 @@
+// A test kit for plugins: records in, rows and verdicts out, on a chunk in memory. For node:test or any other runner.
+//
+// As on the host, an exception of `process` costs one record: the chunk is run again record by record, each time
+// configured anew. `cases` runs a folder of cases three ways (at once, anew for every chunk, cut to single records) and
+// compares.
+
+import { readFileSync, readdirSync, existsSync, writeFileSync, rmSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import { Setup } from "../chunk.js";
+import { check, run as runCall, told } from "../guest.js";
+import { setLog } from "../log.js";
+import { Chain } from "./chunk.js";
+
+/** Arrival of the first record: 2026-11-22T00:00:00Z in nanoseconds. Each arrives a millisecond after the one before. */
+export const ARRIVAL = 1_795_305_600_000_000_000n;
+const ARRIVAL_STEP = 1_000_000n;
+const SEED = 0x9e3779b97f4a7c15n;
+const LOG_LINES = 1000;
+
+const utf8 = (text) => Buffer.from(text, "utf8").toString("latin1");
+const shown = (text) => Buffer.from(text, "latin1").toString("utf8");
+const bytesOf = (record) => (typeof record === "string" ? utf8(record) : Buffer.from(record).toString("latin1"));
+
+/** A plugin that was configured, and the fields that it declared. */
+class Configured {
+  constructor(plugin, config, { files = {}, secrets = {}, outputs = [] }) {
+    this.fields = [];
+    this.outputs = ["default", ...outputs];
+    const granted = (kind, all, name) => {
+      if (!Object.hasOwn(all, name)) throw new Error(`no ${kind} ${JSON.stringify(name)} is granted`);
+      return all[name];
+    };
+    const setup = new Setup({
+      field: (path) => {
+        const key = path.map(utf8);
+        const same = this.fields.findIndex((known) => JSON.stringify(known) === JSON.stringify(key));
+        return same >= 0 ? same : this.fields.push(key) - 1;
+      },
+      output: (name) => {
+        const number = this.outputs.indexOf(name);
+        if (number < 0) throw new Error(`there is no output ${JSON.stringify(name)}`);
+        return number;
+      },
+      secret: (name) => granted("secret", secrets, name),
+      file: (name, offset, length) => {
+        const content = Buffer.from(granted("file", files, name));
+        return new Uint8Array(content.subarray(Number(offset), Number(offset) + length));
+      },
+    });
+    told(() => check(plugin));
+    try {
+      // A copy, as on the host: what a plugin changes in its config is not seen by the next.
+      this.state = told(() => plugin.configure(structuredClone(config), setup));
+    } finally {
+      setup.close();
+    }
+    this.plugin = plugin;
+  }
+
+  /** What became of these records, the first of which has the offset `first`. */
+  chunk(records, first) {
+    const chain = new Chain({
+      payloads: records.map(bytesOf),
+      offset: BigInt(first),
+      time: ARRIVAL + BigInt(first) * ARRIVAL_STEP,
+      deltas: records.map((_, row) => BigInt(row) * ARRIVAL_STEP),
+    });
+    const raw = chain.enter(this.fields, { outputs: this.outputs.length, seed: SEED ^ BigInt(first) });
+    told(() => runCall(this.plugin, raw, chain.imports, this.state));
+    chain.apply();
+    return chain.finish();
+  }
+}
+
+/**
+ * Runs records (strings or bytes) through a plugin. `options`: `files`, `secrets` and `outputs` that are granted,
+ * `chunkRows` (500), `fresh` to configure anew for each chunk. A refused config is thrown.
+ */
+export function run(plugin, config, records, options = {}) {
+  const { chunkRows = 500, fresh = false } = options;
+  const logged = [];
+  setLog((level, message) => logged.length < LOG_LINES && logged.push({ level, message }));
+  let configured = configure(plugin, config, options);
+  const outcome = { rows: [], emitted: [], failed: [], dropped: 0, log: logged };
+  const take = (chunk, first) => {
+    let result;
+    try {
+      result = configured.chunk(chunk, first);
+    } catch (reason) {
+      if (typeof reason !== "string") throw reason;
+      if (chunk.length === 1) {
+        outcome.failed.push({ row: first, reason });
+        return;
+      }
+      chunk.forEach((record, row) => {
+        configured = configure(plugin, config, options);
+        take([record], first + row);
+      });
+      return;
+    }
+    for (const { row, reason } of result.failed) {
+      if (row !== "fresh") outcome.failed.push({ row: first + row, reason });
+    }
+    for (const row of result.rows) outcome.emitted.push(left(row, configured.outputs));
+    outcome.dropped += result.dropped;
+  };
+  for (let first = 0; first < records.length; first += chunkRows) {
+    if (fresh && first > 0) configured = configure(plugin, config, options);
+    take(records.slice(first, first + chunkRows), first);
+  }
+  outcome.failed.sort((a, b) => a.row - b.row);
+  outcome.rows = outcome.emitted.map(({ payload }) => payload);
+  return outcome;
+}
+
+function configure(plugin, config, options) {
+  try {
+    return new Configured(plugin, config, options);
+  } catch (reason) {
+    throw typeof reason === "string" ? new Refusal(reason) : reason;
+  }
+}
+
+/** `configure` refused its config. */
+export class Refusal extends Error {}
+
+/** Why `configure` refuses this config. Throws where it does not. */
+export function refusal(plugin, config, options = {}) {
+  try {
+    configure(plugin, config, options);
+  } catch (error) {
+    if (error instanceof Refusal) return error.message;
+    throw error;
+  }
+  throw new Error(`the plugin accepted the config ${JSON.stringify(config)}`);
+}
+
+function left(row, outputs) {
+  return {
+    offset: Number(row.offset),
+    child: row.child,
+    output: outputs[row.route],
+    key: row.key === undefined ? undefined : shown(row.key),
+    attributes: Object.fromEntries([...row.attributes].map(([name, value]) => [name, shown(value)])),
+    partition: Object.fromEntries([...row.partition].map(([name, value]) => [name, shown(value)])),
+    payload: shown(row.payload),
+  };
+}
+
+/**
+ * Runs every case folder below `folder` (a path or URL) and throws with all differences. A case is `config.json`, the
+ * input (`input.ndjson` or `input.txt`) and either `expected.ndjson` with `dead-letters.ndjson`, or `error.txt`; files
+ * under `files/` are granted by their name. `BLESS=1` writes what came. `wasmill plugin test` runs the same folders
+ * through the component.
+ */
+export function cases(plugin, folder) {
+  const root = folder instanceof URL ? fileURLToPath(folder) : folder;
+  const names = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  if (names.length === 0) throw new Error(`no case in ${root}`);
+  const faults = [];
+  for (const { name } of names.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const fault = checkCase(plugin, `${root}/${name}`);
+    if (fault !== undefined) faults.push(`${name}: ${fault}`);
+  }
+  if (faults.length > 0) throw new Error(faults.join("\n\n"));
+}
+
+const EXPECTED = ["expected.ndjson", "dead-letters.ndjson", "error.txt"];
+
+function checkCase(plugin, dir) {
+  const read = (name) => (existsSync(`${dir}/${name}`) ? readFileSync(`${dir}/${name}`, "latin1") : undefined);
+  const files = {};
+  if (existsSync(`${dir}/files`)) {
+    for (const name of readdirSync(`${dir}/files`)) files[name] = readFileSync(`${dir}/files/${name}`);
+  }
+  const config = JSON.parse(shown(read("config.json") ?? "{}"));
+  const input = read("input.ndjson") ?? read("input.txt") ?? "";
+  const records = input.split("\n").map((line) => Buffer.from(line.replace(/\r$/, ""), "latin1"));
+  if (input === "" || input.endsWith("\n")) records.pop();
+  const got = described(plugin, config, records, { files });
+  const ways = { "cut to single records": { chunkRows: 1 }, fresh: { chunkRows: 3, fresh: true } };
+  for (const [way, options] of Object.entries(ways)) {
+    const other = described(plugin, config, records, { files, ...options });
+    if (other.texts.join("\0") !== got.texts.join("\0")) {
+      return `${way} differs\n--- at once\n${got.texts.join("")}--- ${way}\n${other.texts.join("")}`;
+    }
+  }
+  if (process.env.BLESS) return bless(dir, got.texts);
+  if (EXPECTED.every((name) => read(name) === undefined)) return `none of ${EXPECTED.join(", ")}; BLESS=1 writes them`;
+  for (const [at, name] of EXPECTED.entries()) {
+    const wanted = shown(read(name) ?? "");
+    const fits = name === "expected.ndjson" ? wanted.trimEnd() === got.texts[at].trimEnd() : MATCH[name](wanted, got);
+    if (!fits) return `${name}\n--- expected\n${wanted}--- got\n${got.texts[at]}`;
+  }
+  return undefined;
+}
+
+const MATCH = {
+  /** Each line says the offset, and `reason` or `reason_contains` if that matters. */
+  "dead-letters.ndjson": (wanted, { failed }) => {
+    const letters = wanted.split("\n").filter((line) => line.trim() !== "").map((line) => JSON.parse(line));
+    const fits = (letter, { row, reason }) =>
+      letter.offset === row &&
+      (letter.reason === undefined || letter.reason === reason) &&
+      (letter.reason_contains === undefined || reason.includes(letter.reason_contains));
+    return letters.length === failed.length && letters.every((letter, at) => fits(letter, failed[at]));
+  },
+  /** The refusal, or after a `~` a part of it. */
+  "error.txt": (wanted, { texts }) => {
+    const text = wanted.trim();
+    return text.startsWith("~") ? texts[2] !== "" && texts[2].includes(text.slice(1)) : text === texts[2].trim();
+  },
+};
+
+function bless(dir, texts) {
+  EXPECTED.forEach((name, at) => {
+    // Rows are written down also where there are none: then it is said that none must come.
+    const wanted = texts[at] !== "" || (at === 0 && texts[2] === "");
+    if (wanted) writeFileSync(`${dir}/${name}`, texts[at]);
+    else rmSync(`${dir}/${name}`, { force: true });
+  });
+  return undefined;
+}
+
+/** Rows in the order of their records, failures in the order of theirs, and the refusal. */
+function described(plugin, config, records, options) {
+  let outcome;
+  try {
+    outcome = run(plugin, config, records, options);
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    return { texts: ["", "", `${error.message}\n`], failed: [] };
+  }
+  const rows = outcome.emitted.toSorted((a, b) => a.offset - b.offset || a.child - b.child);
+  const letter = ({ row, reason }) => `${JSON.stringify({ offset: row, reason })}\n`;
+  const texts = [rows.map(({ payload }) => `${payload}\n`).join(""), outcome.failed.map(letter).join(""), ""];
+  return { texts, failed: outcome.failed };
+}
