@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use include_dir::{Dir, include_dir};
+use serde_json::Value;
 
 use crate::language::{Need, Template};
 use crate::process;
@@ -18,6 +19,9 @@ static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk/go/sdk
 
 /// The first that exports functions of Wasm modules: see `go.mod` of the SDK.
 const OLDEST: (u32, u32) = (1, 24);
+
+/// What an operator grants unless told otherwise.
+const MEMORY_BYTES: u64 = 64 << 20;
 
 fn how() -> String {
     format!(
@@ -81,7 +85,9 @@ pub(crate) fn build(project: &Project, options: &BuildOptions) -> Result<Vec<u8>
     command.args(["build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false"]);
     // Without debug information, which what is added below would shift. Go's own stacks name file and line without it;
     // the names of functions are for the host's backtraces.
-    command.arg(if options.debug { "-ldflags=-w" } else { "-ldflags=-s -w" });
+    let names = if options.debug { "" } else { " -s" };
+    let memory = memory_bytes(&project.manifest);
+    command.arg(format!("-ldflags=-w{names} -X wasmill.dev/sdk/internal/guest.memoryLimit={memory}"));
     command
         .arg("-o")
         .arg(&core)
@@ -92,6 +98,12 @@ pub(crate) fn build(project: &Project, options: &BuildOptions) -> Result<Vec<u8>
     process::run(&mut command).context("build the plugin for Wasm")?;
     let wasm = std::fs::read(&core).with_context(|| format!("read {}", core.display()))?;
     module::complete(&wasm).context("prepare what the Go linker wrote")
+}
+
+/// What the manifest asks for, or what a plugin gets that asks for nothing.
+fn memory_bytes(manifest: &str) -> u64 {
+    let manifest: Value = serde_json::from_str(manifest).unwrap_or_default();
+    manifest["limits"]["memory_bytes"].as_u64().unwrap_or(MEMORY_BYTES)
 }
 
 pub(crate) fn unit_tests(dir: &Path) -> Vec<Command> {

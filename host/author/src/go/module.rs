@@ -8,7 +8,8 @@
 //!   in the SDK's data, which begins with [`ARENA`];
 //! - **guards around WASI**. While the host hands a list over, it calls `cabi_realloc`, and until that returns the
 //!   component may call nothing. Go's allocator may collect garbage there, which looks at the clock. So inside
-//!   `cabi_realloc` the clock stands still and all else of WASI does nothing.
+//!   `cabi_realloc` the clock stands still and all else of WASI does nothing. And a host lets nobody sleep, but Go's
+//!   runtime waits for a moment before it says why it dies: the first short sleeps are left out.
 //!
 //! Refuses modules that were not built with the SDK.
 
@@ -18,7 +19,7 @@ use anyhow::{Context, Result, bail};
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, ExportKind, ExportSection, Function, FunctionSection, GlobalSection,
-    GlobalType, MemArg, Module, ValType,
+    GlobalType, InstructionSink, MemArg, Module, ValType,
 };
 use wasmparser::{CompositeInnerType, DataKind, Export, Operator, Parser, Payload, TypeRef};
 
@@ -32,6 +33,11 @@ const REALLOC: &str = "cabi_realloc";
 const ADAPTER_REALLOC: &str = "cabi_realloc_adapter";
 const WASI: &str = "wasi_snapshot_preview1";
 const CLOCK: &str = "clock_time_get";
+const POLL: &str = "poll_oneoff";
+/// Sleeps that are left out: how many in the life of an instance, and how long they are at most. Dying takes about ten;
+/// a plugin that sleeps in a loop soon hears from the host.
+const SLEEPS: i32 = 32;
+const SLEEP_NS: i64 = 1_000_000;
 
 type Outcome<T = ()> = Result<T, reencode::Error<Infallible>>;
 
@@ -48,7 +54,14 @@ struct Guarded {
     import: u32,
     ty: u32,
     params: u32,
-    clock: bool,
+    what: What,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum What {
+    Clock,
+    Poll,
+    Other,
 }
 
 /// Copies a module and adds to the end of each section what is missing.
@@ -87,7 +100,12 @@ impl Completion {
                             bail!("imports {}, which is no function", import.name);
                         };
                         if import.module == WASI {
-                            wasi.push((imported, ty, import.name == CLOCK));
+                            let what = match import.name {
+                                CLOCK => What::Clock,
+                                POLL => What::Poll,
+                                _ => What::Other,
+                            };
+                            wasi.push((imported, ty, what));
                         }
                         imported += 1;
                     }
@@ -119,10 +137,10 @@ impl Completion {
             bail!("the program does not use wasmill.dev/sdk (its package main must call sdk.Export)");
         };
         let mut guarded = Vec::new();
-        for (import, ty, clock) in wasi {
+        for (import, ty, what) in wasi {
             let signature = types.get(ty as usize).context("an import's type is missing")?;
             if *signature.results() == [wasmparser::ValType::I32] {
-                guarded.push(Guarded { import, ty, params: u32::try_from(signature.params().len())?, clock });
+                guarded.push(Guarded { import, ty, params: u32::try_from(signature.params().len())?, what });
             }
         }
         let at = realloc.checked_sub(imported).context("cabi_realloc is imported")?;
@@ -149,7 +167,7 @@ impl Completion {
         self.functions + 2
     }
 
-    // New globals: the next free byte of the array, whether `cabi_realloc` runs, and the two clocks.
+    // New globals: the next free byte of the array, whether `cabi_realloc` runs, the two clocks, and sleeps so far.
     fn free(&self) -> u32 {
         self.globals
     }
@@ -164,6 +182,10 @@ impl Completion {
 
     fn steady_time(&self) -> u32 {
         self.globals + 3
+    }
+
+    fn sleeps(&self) -> u32 {
+        self.globals + 4
     }
 
     /// `(old, old size, align, size) -> address`: the next free bytes, never given back. Traps when there are none.
@@ -223,7 +245,7 @@ impl Completion {
         let mut function = Function::new([]);
         let mut body = function.instructions();
         body.global_get(self.inside()).if_(BlockType::Empty);
-        if guarded.clock {
+        if guarded.what == What::Clock {
             body.local_get(time)
                 .global_get(self.steady_time())
                 .global_get(self.wall_time())
@@ -232,11 +254,14 @@ impl Completion {
                 .i64_store(word);
         }
         body.i32_const(0).return_().end();
+        if guarded.what == What::Poll {
+            self.leave_sleep_out(&mut body);
+        }
         for param in 0..guarded.params {
             body.local_get(param);
         }
         body.call(guarded.import);
-        if guarded.clock {
+        if guarded.what == What::Clock {
             body.local_get(clock)
                 .if_(BlockType::Empty)
                 .local_get(time)
@@ -250,6 +275,23 @@ impl Completion {
         }
         body.end();
         function
+    }
+
+    /// `poll_oneoff(subscriptions, events, number, number of events)` with a short time and nothing else.
+    fn leave_sleep_out(&self, body: &mut InstructionSink<'_>) {
+        let (subscriptions, number, events) = (0, 2, 3);
+        // Of a subscription: what to, 0 being a clock, and nanoseconds.
+        let tag = MemArg { offset: 8, align: 0, memory_index: 0 };
+        let timeout = MemArg { offset: 24, align: 3, memory_index: 0 };
+        let count = MemArg { offset: 0, align: 2, memory_index: 0 };
+        body.local_get(number).i32_const(1).i32_eq().if_(BlockType::Empty);
+        body.local_get(subscriptions).i32_load8_u(tag).i32_eqz();
+        body.local_get(subscriptions).i64_load(timeout).i64_const(SLEEP_NS).i64_le_u().i32_and();
+        body.global_get(self.sleeps()).i32_const(SLEEPS).i32_lt_u().i32_and();
+        body.if_(BlockType::Empty);
+        body.global_get(self.sleeps()).i32_const(1).i32_add().global_set(self.sleeps());
+        body.local_get(events).i32_const(0).i32_store(count);
+        body.i32_const(0).return_().end().end();
     }
 }
 
@@ -292,7 +334,8 @@ impl Reencode for Completion {
             .global(variable(ValType::I32), &ConstExpr::i32_const(self.arena))
             .global(variable(ValType::I32), &ConstExpr::i32_const(0))
             .global(variable(ValType::I64), &ConstExpr::i64_const(0))
-            .global(variable(ValType::I64), &ConstExpr::i64_const(0));
+            .global(variable(ValType::I64), &ConstExpr::i64_const(0))
+            .global(variable(ValType::I32), &ConstExpr::i32_const(0));
         Ok(())
     }
 

@@ -7,6 +7,8 @@ package guest
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
+	"strconv"
 	"unsafe"
 
 	"wasmill.dev/sdk/internal/abi"
@@ -16,8 +18,34 @@ import (
 // Plugin is what the host calls; the package that has the plugin sets it when it is initialised.
 var Plugin abi.Plugin
 
+// memoryLimit is what the manifest asks for in bytes; the build sets it. The collector must know, because it would else
+// let garbage grow as large as what lives.
+var memoryLimit string
+
 func init() {
-	abi.Log = func(level int, message string) { logWrite(int32(level), message) }
+	abi.Log = log
+	if limit, err := strconv.ParseInt(memoryLimit, 10, 64); err == nil {
+		debug.SetMemoryLimit(limit / 4 * 3)
+	}
+}
+
+type line struct {
+	level   int
+	message string
+}
+
+// waiting are lines that could not be written at once.
+var waiting []line
+
+func log(level int, message string) {
+	waiting = append(waiting, line{level, message})
+	if handing {
+		return
+	}
+	for _, line := range waiting {
+		logWrite(int32(line.level), line.message)
+	}
+	waiting = waiting[:0]
 }
 
 // answer is the result of the last export: its error's text must live until the host has read it, which is at the

@@ -5,6 +5,10 @@ import "unsafe"
 // handed keeps what cabi_realloc gave to the host until [take] has found it, so that the garbage collector does not.
 var handed []([]uint64)
 
+// handing is set while the host waits for memory. Then the component may call nothing, but a goroutine may run that wants
+// to, because allocating may start the garbage collector.
+var handing bool
+
 // arena is memory for the adapter between Go's WASI and the host's, which wants some before Go can hand out any. What
 // makes the component finds it by what it begins with, and hands out the rest.
 var arena = [4 * 65536]byte{
@@ -22,6 +26,8 @@ func realloc(_ unsafe.Pointer, oldSize, _, size uint32) unsafe.Pointer {
 		// Any address with that alignment; this one keeps the linker from leaving the array out.
 		return unsafe.Pointer(&arena)
 	}
+	handing = true
+	defer func() { handing = false }()
 	// Words, because no list of the ABI wants more than eight bytes of alignment.
 	block := make([]uint64, (uint64(size)+7)/8)
 	handed = append(handed, block)
