@@ -49,8 +49,11 @@ class Split(wasmill.Plugin):
 
 class Enrich(wasmill.Plugin):
     def configure(self, config: dict[str, Any], setup: Setup) -> None:
+        # Also what a function imports is there in a component.
+        import csv
+
         lines = setup.file("cities.csv").decode().splitlines()
-        self.cities = dict(line.split(",", 1) for line in lines if "," in line)
+        self.cities = {row[0]: row[1] for row in csv.reader(lines) if len(row) == 2}
         self.code, self.city = setup.field("code"), setup.field("city")
 
     def process(self, rows: Chunk) -> None:

@@ -37,7 +37,7 @@ def describe(error: BaseException) -> str:
         code = f": {frame.line}" if frame.line else ""
         lines.append(_clean(f"  {os.path.basename(frame.filename)}:{frame.lineno} in {frame.name}{code}"))
     if isinstance(error, ModuleNotFoundError):
-        lines.append("  import it at the top of a module: a component has what was imported when it was built")
+        lines.append("  a component has the modules that import statements named when it was built")
     return "\n".join(lines)
 
 
