@@ -29,8 +29,7 @@ static TEST: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk/c/tes
 const SDK: &str = "vendor/wasmill";
 /// How the SDK itself is compiled; the project's own flags are not for it.
 const SDK_FLAGS: [&str; 2] = ["-std=gnu11", "-Ivendor/wasmill/include"];
-/// A plugin's stack, below its data: what overflows it traps.
-const LINK_FLAGS: [&str; 3] = ["-mexec-model=reactor", "-Wl,--stack-first", "-Wl,-z,stack-size=262144"];
+const LINK_FLAGS: [&str; 2] = ["-mexec-model=reactor", "-Wl,-z,stack-size=262144"];
 /// The world of `wit/plugin.wit` that plugins are components of.
 const WORLD: &str = "transformer";
 
@@ -85,7 +84,8 @@ impl Dialect {
         let own = flags(&project.dir)?;
         let depth = if options.debug { ["-O1", "-g"] } else { ["-O2", "-g0"] };
         let mut objects: Vec<PathBuf> = Vec::new();
-        for part in ["src", "vendor/wasmill/src", "vendor/wasmill/wasm"] {
+        // What takes the place of parts of the C library comes first: zig names that library before all objects.
+        for part in ["vendor/wasmill/wasm", "src", "vendor/wasmill/src"] {
             for file in sources(&project.dir, part)? {
                 let object = work.join(format!("{}.o", file.replace('/', "-")));
                 let mut command = toolchain.compiler(file.ends_with(".cpp"));
@@ -97,7 +97,14 @@ impl Dialect {
         }
         let module = work.join("plugin.wasm");
         let mut command = toolchain.compiler(self == Dialect::Cpp);
-        command.args(depth).args(LINK_FLAGS).args(&objects).arg("-o").arg(&module).current_dir(&project.dir);
+        command
+            .args(depth)
+            .args(LINK_FLAGS)
+            .args(toolchain.stack_first())
+            .args(&objects)
+            .arg("-o")
+            .arg(&module)
+            .current_dir(&project.dir);
         if !options.debug {
             command.arg("-Wl,--strip-all");
         }

@@ -78,6 +78,8 @@ impl Toolchain {
                 dir.display()
             );
             let mut pip = Command::new("python3");
+            // Run as root it would warn of what does not matter in a directory of its own.
+            pip.env("PIP_ROOT_USER_ACTION", "ignore");
             pip.args([
                 "-m",
                 "pip",
@@ -97,6 +99,14 @@ impl Toolchain {
         match self {
             Toolchain::Clang { program, target } => format!("{} with target {target}", program.display()),
             Toolchain::Zig { program } => format!("{} cc", program.display()),
+        }
+    }
+
+    /// A plugin's stack lies below its data, so that what overflows it traps. Zig does that by itself.
+    pub(super) fn stack_first(&self) -> &'static [&'static str] {
+        match self {
+            Toolchain::Clang { .. } => &["-Wl,--stack-first"],
+            Toolchain::Zig { .. } => &[],
         }
     }
 

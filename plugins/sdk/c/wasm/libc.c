@@ -48,6 +48,10 @@ int32_t WASI(fd_close)(int32_t descriptor) {
     return BAD_DESCRIPTOR;
 }
 
+/// Parts of zig's C library are written in Zig, where the same import has this name.
+int32_t close_of_zig(int32_t descriptor) __asm__("fd_close|wasi_snapshot_preview1");
+int32_t close_of_zig(int32_t descriptor) { return WASI(fd_close)(descriptor); }
+
 int32_t WASI(fd_seek)(int32_t descriptor, int64_t offset, int32_t whence, int32_t position) {
     (void)descriptor, (void)offset, (void)whence, (void)position;
     return BAD_DESCRIPTOR;
