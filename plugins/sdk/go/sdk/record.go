@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 
 	"wasmill.dev/sdk/internal/stack"
 )
@@ -35,13 +37,40 @@ type Meta struct {
 // ByRecord makes a [Plugin] that hands records one by one to a plugin over records. A record that is not JSON of the
 // wanted shape fails with what is wrong with it.
 func ByRecord[In, Out any](plugin RecordPlugin[In, Out]) Plugin {
-	return &byRecord[In, Out]{plugin: plugin}
+	b := &byRecord[In, Out]{plugin: plugin, open: open(reflect.TypeFor[In](), nil)}
+	b.encoder = json.NewEncoder(&b.buffer)
+	// Nothing here ends up in a web page.
+	b.encoder.SetEscapeHTML(false)
+	return b
+}
+
+// open tells whether numbers can end up in an interface, where they would become floats and lose digits.
+func open(t reflect.Type, above []reflect.Type) bool {
+	if slices.Contains(above, t) {
+		return false
+	}
+	above = append(above, t)
+	switch t.Kind() {
+	case reflect.Interface:
+		return true
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return open(t.Elem(), above)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if open(t.Field(i).Type, above) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 type byRecord[In, Out any] struct {
 	plugin   RecordPlugin[In, Out]
+	open     bool
 	payloads TextColumn
 	buffer   bytes.Buffer
+	encoder  *json.Encoder
 }
 
 func (b *byRecord[In, Out]) Configure(config []byte, setup *Setup) error {
@@ -77,25 +106,32 @@ func (b *byRecord[In, Out]) record(payload []byte, meta Meta) (err error) {
 		}
 	}()
 	var in In
-	decoder := json.NewDecoder(bytes.NewReader(payload))
-	decoder.UseNumber()
-	if err := decoder.Decode(&in); err != nil {
+	if err := b.read(payload, &in); err != nil {
 		return fmt.Errorf("the record is not what this plugin reads: %w", err)
-	}
-	if decoder.More() {
-		return errors.New("the record is more than one JSON value")
 	}
 	out, err := b.plugin.Record(in, meta)
 	if err != nil {
 		return err
 	}
 	b.buffer.Reset()
-	encoder := json.NewEncoder(&b.buffer)
-	// Nothing here ends up in a web page.
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(out); err != nil {
+	if err := b.encoder.Encode(out); err != nil {
 		return fmt.Errorf("what the plugin made of the record cannot be written as JSON: %w", err)
 	}
 	b.payloads.AppendBytes(bytes.TrimSuffix(b.buffer.Bytes(), []byte("\n")))
+	return nil
+}
+
+func (b *byRecord[In, Out]) read(payload []byte, in *In) error {
+	if !b.open {
+		return json.Unmarshal(payload, in)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.UseNumber()
+	if err := decoder.Decode(in); err != nil {
+		return err
+	}
+	if decoder.More() {
+		return errors.New("there is something behind the JSON value")
+	}
 	return nil
 }

@@ -70,7 +70,7 @@ func TestByRecordKeepsDropsAndFailsEachRecordAlone(t *testing.T) {
 		3: {"row 3 (offset 3): panic: runtime error: index out of range [3]", "plugins_test.go:", "greeter.Record"},
 		4: {"cannot unmarshal number", "name"},
 		5: {"not what this plugin reads"},
-		6: {"more than one JSON value"},
+		6: {"not what this plugin reads", "after top-level value"},
 	} {
 		for _, part := range parts {
 			if !strings.Contains(outcome.Failed[row], part) {
@@ -91,7 +91,28 @@ func (numbers) Record(record map[string]any, _ sdk.Meta) (map[string]any, error)
 
 func TestByRecordOverMapsLosesNoDigits(t *testing.T) {
 	record := `{"a":12345678901234567890.123456789,"b":9007199254740993}`
-	outcome := sdktest.Run(t, func() sdk.Plugin { return sdk.ByRecord(numbers{}) }, "{}", record)
+	outcome := sdktest.Run(t, func() sdk.Plugin { return sdk.ByRecord(numbers{}) }, "{}", record, `{} {}`)
+	equal(t, outcome.Rows(), []string{record})
+	if !strings.Contains(outcome.Failed[1], "behind the JSON value") {
+		t.Error(outcome.Failed)
+	}
+}
+
+// tree refers to itself, and has a number that could be anything.
+type tree struct {
+	Next  *tree `json:"next,omitempty"`
+	Value any   `json:"value"`
+}
+
+type trees struct{}
+
+func (trees) Configure([]byte, *sdk.Setup) error { return nil }
+
+func (trees) Record(record tree, _ sdk.Meta) (tree, error) { return record, nil }
+
+func TestByRecordLosesNoDigitsInsideStructs(t *testing.T) {
+	record := `{"next":{"value":9007199254740993},"value":1.50}`
+	outcome := sdktest.Run(t, func() sdk.Plugin { return sdk.ByRecord(trees{}) }, "{}", record)
 	equal(t, outcome.Rows(), []string{record})
 }
 
