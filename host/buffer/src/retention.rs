@@ -34,6 +34,8 @@ pub struct History {
     pub offsets: Range<u64>,
     /// Arrivals of the first and of the last frame that can be read at all; `None` if there is none.
     pub kept: Option<(i64, i64)>,
+    /// Offset of the first record that can be read at all; above 0 others were let go of.
+    pub kept_from: u64,
 }
 
 /// History and what is needed still, from the first frame on for which `before` does not hold; it holds for the first ones.
@@ -81,6 +83,7 @@ impl Stream {
         let end = behind.map_or(stream.end, |frame| frame.base);
         Ok(History {
             offsets: start.map_or(end..end, |start| start..end),
+            kept_from: first.map_or(stream.end, |first| first.base),
             kept: first.zip(last).map(|(first, last)| (first.arrival, last.arrival)),
         })
     }

@@ -28,7 +28,7 @@ mod units;
 pub use draft::Draft;
 pub use place::Complaint;
 pub use problem::{Invalid, LoadError, Problem};
-pub use secret::Secret;
+pub use secret::{Secret, masked_url};
 pub use settings::{
     Buffer, Codec, Compression, DeadLetters, Destination, Directory, Durability, FileSource, Format, Http,
     HttpPost, LettersOutput, Limits, Output, PluginRef, Retention, Retry, S3, Settings, Source, SourceBuffer,

@@ -266,6 +266,12 @@ impl Resolver<'_> {
                 "an age of 0 keeps no letter, expected such as \"30d\"",
             );
         }
+        if stream.dead_letters.max_bytes.0 == 0 {
+            self.problem(
+                &format!("{key}.dead_letters.max_bytes"),
+                "\"max_bytes\" of 0 has room for no letter, expected such as \"1GiB\"",
+            );
+        }
         let dead_letters =
             DeadLetters { max_bytes: stream.dead_letters.max_bytes.0, max_age, output: letters_output };
         let fallback = stream.fallback.and_then(|wanted| {

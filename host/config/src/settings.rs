@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::draft::Draft;
 use crate::problem::{Invalid, LoadError, Problem};
-use crate::secret::Secret;
+use crate::secret::{Secret, masked_url};
 use crate::tree::{self, Aliases, Found};
 
 /// The text of a configuration; not shown by `Debug`, because it is long.
@@ -352,11 +352,51 @@ pub struct S3 {
     pub multipart_threshold: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpPost {
+    /// May hold secrets: [`Destination::shown`].
     pub url: String,
     /// Values may be secrets, so all are held as such.
     pub headers: Vec<(String, Secret)>,
     /// Of one request.
     pub timeout: Duration,
+}
+
+impl fmt::Debug for HttpPost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpPost")
+            .field("url", &masked_url(&self.url))
+            .field("headers", &self.headers)
+            .field("timeout", &self.timeout)
+            .finish()
+    }
+}
+
+impl Destination {
+    /// As the configuration names its type.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Destination::Directory(_) => "directory",
+            Destination::S3(_) => "s3",
+            Destination::Http(_) => "http",
+            Destination::Stdout => "stdout",
+        }
+    }
+
+    /// Where it is, for people, with nothing that may be secret. The only way in which a destination is shown.
+    pub fn shown(&self) -> String {
+        match self {
+            Destination::Directory(directory) => directory.path.display().to_string(),
+            Destination::S3(s3) => format!("{}/{}", s3.bucket, s3.prefix),
+            Destination::Http(http) => masked_url(&http.url),
+            Destination::Stdout => String::new(),
+        }
+    }
+}
+
+impl Output {
+    /// Where a header of an HTTP destination stands, for [`Settings::problem`].
+    pub fn header_key(&self, name: &str) -> String {
+        format!("{}.headers.{}", self.key, tree::segment(name))
+    }
 }

@@ -23,6 +23,48 @@ pub enum Config {
     Stdout,
 }
 
+/// What can never work in the settings of a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    pub at: Setting,
+    pub message: String,
+}
+
+/// One of the settings of a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    Url,
+    Endpoint,
+    /// Under the name that the settings give it.
+    Header(String),
+}
+
+impl Config {
+    /// Everything for which `Destination::open` would refuse these settings. Touches nothing.
+    pub fn wrong(&self) -> Vec<Wrong> {
+        match self {
+            Config::Http(config) => config.wrong(),
+            Config::S3(config) => config.wrong(),
+            Config::Directory(_) | Config::Stdout => Vec::new(),
+        }
+    }
+}
+
+/// A URL that requests can go to, or what is wrong with it; the URL itself may hold secrets and is not told.
+pub(crate) fn checked_url(text: &str) -> Result<reqwest::Url, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| format!("the URL is not valid: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("the URL's scheme is {} instead of http or https", url.scheme()));
+    }
+    Ok(url)
+}
+
+/// Settings that are refused.
+pub(crate) fn refused(wrong: Wrong) -> DeliverError {
+    use crate::fault::{Fault, Retry};
+    DeliverError::new(Fault::Client, Retry::Never, wrong.message, "")
+}
+
 /// An open destination. Shared by everything that delivers to one output.
 #[derive(Debug)]
 pub enum Destination {
@@ -76,6 +118,19 @@ impl Destination {
             Destination::S3(_) | Destination::Http(_) | Destination::Stdout(_) => None,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => None,
+        }
+    }
+
+    /// Makes the place for bodies anew if it has gone and the destination is there again: `true` if it did. Blocks.
+    ///
+    /// # Errors
+    /// The destination is not there, or it cannot be told that it is the one that was opened.
+    pub fn restage(&self) -> Result<bool, DeliverError> {
+        match self {
+            Destination::Directory(directory) => directory.restage(),
+            Destination::S3(_) | Destination::Http(_) | Destination::Stdout(_) => Ok(false),
+            #[cfg(feature = "testing")]
+            Destination::Scripted(_) => Ok(false),
         }
     }
 

@@ -13,7 +13,7 @@ use reqwest::header::{
 };
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
-use crate::destination::body_error;
+use crate::destination::{Setting, Wrong, body_error, checked_url, refused};
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::object::{Delivered, Object};
 use crate::retry_after::retry_after;
@@ -69,29 +69,56 @@ impl std::fmt::Debug for Http {
     }
 }
 
+impl HttpConfig {
+    /// Everything for which `Http::open` would refuse these settings.
+    pub(crate) fn wrong(&self) -> Vec<Wrong> {
+        self.parsed().err().unwrap_or_default()
+    }
+
+    /// Where requests go and with which headers, or everything that is wrong.
+    fn parsed(&self) -> Result<(Url, HeaderMap), Vec<Wrong>> {
+        let mut wrong = Vec::new();
+        let url = checked_url(&self.url);
+        let url = url.map_err(|message| wrong.push(Wrong { at: Setting::Url, message })).ok();
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            match header(name, value) {
+                Ok((header, _)) if headers.contains_key(&header) => {
+                    let message = format!("the header {header} is there twice");
+                    wrong.push(Wrong { at: Setting::Header(name.clone()), message });
+                }
+                Ok((header, value)) => {
+                    headers.insert(header, value);
+                }
+                Err(message) => wrong.push(Wrong { at: Setting::Header(name.clone()), message }),
+            }
+        }
+        url.filter(|_| wrong.is_empty()).map(|url| (url, headers)).ok_or(wrong)
+    }
+}
+
+/// A header that requests may have.
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+        return Err(format!("{name:?} is not a header name"));
+    };
+    if RESERVED.contains(&header.as_str()) {
+        return Err(format!("the header {header} is set by the host"));
+    }
+    let Ok(mut value) = HeaderValue::from_str(value) else {
+        return Err(format!("the value of the header {header} is not valid"));
+    };
+    value.set_sensitive(true);
+    Ok((header, value))
+}
+
 impl Http {
     /// Checks the settings and builds the client; touches no network.
     pub fn open(config: &HttpConfig) -> Result<Http, DeliverError> {
-        let wrong = |message: String| DeliverError::new(Fault::Client, Retry::Never, message, "");
-        let url = Url::parse(&config.url).map_err(|error| wrong(format!("the URL is not valid: {error}")))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong(format!("the URL's scheme is {} instead of http or https", url.scheme())));
-        }
-        let mut headers = HeaderMap::new();
-        for (name, value) in &config.headers {
-            let parsed = HeaderName::from_bytes(name.as_bytes());
-            let Ok(header) = parsed else {
-                return Err(wrong(format!("{name:?} is not a header name")));
-            };
-            if RESERVED.contains(&header.as_str()) {
-                return Err(wrong(format!("the header {header} is set by the host")));
-            }
-            let Ok(mut value) = HeaderValue::from_str(value) else {
-                return Err(wrong(format!("the value of the header {header} is not valid")));
-            };
-            value.set_sensitive(true);
-            headers.insert(header, value);
-        }
+        let (url, headers) = config.parsed().map_err(|wrong| {
+            let first = wrong.into_iter().next();
+            refused(first.unwrap_or_else(|| Wrong { at: Setting::Url, message: String::new() }))
+        })?;
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)

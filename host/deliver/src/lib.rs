@@ -26,7 +26,7 @@ mod stdout;
 pub use batch_id::{BATCH_ID_LENGTH, BatchOwner, batch_id};
 #[cfg(feature = "testing")]
 pub use destination::Scripted;
-pub use destination::{Capabilities, Config, Destination};
+pub use destination::{Capabilities, Config, Destination, Setting, Wrong};
 pub use directory::{Directory, DirectoryConfig, STAGING_NAME, SyncCount};
 pub use fault::{DeliverError, Fault, Retry};
 pub use http::{Http, HttpConfig};

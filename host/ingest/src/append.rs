@@ -70,7 +70,7 @@ pub struct Receipt {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// Nothing was stored; there is no space at the moment.
-    #[error("buffer is full, retry after {retry_after:?}")]
+    #[error("buffer is full, retry after {}s", .retry_after.as_millis().div_ceil(1000).max(1))]
     Full { retry_after: Duration },
     /// Nothing was stored; the buffer cannot write at the moment.
     #[error("buffer is unavailable")]
@@ -90,7 +90,7 @@ pub enum AppendError {
     Forgotten { producer: Arc<str>, sequence: u64, floor: u64 },
     /// Nothing was stored; no further producer can be remembered at the moment.
     #[error(
-        "{max} producers have pushed to this stream within the last hour, and it remembers no more; reuse the names of producers, or retry after {retry_after:?}"
+        "{max} producers have pushed to this stream within the last hour, and it remembers no more; reuse the names of producers, or retry after {}s", .retry_after.as_millis().div_ceil(1000).max(1)
     )]
     Producers { max: usize, retry_after: Duration },
     /// Nothing was stored; the stream is stopping.
@@ -115,4 +115,18 @@ pub trait Append: Send + Sync + 'static {
     /// [`AppendError::Unavailable`] while it is not known what is durable (after
     /// [`AppendError::Unknown`], until the buffer was reopened).
     fn position(&self, source: &str, partition: u32) -> Result<Option<Vec<u8>>, AppendError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_to_wait_is_said_in_whole_seconds_and_never_too_short() {
+        let producers = |ms| AppendError::Producers { max: 5, retry_after: Duration::from_millis(ms) };
+        assert!(producers(3_583_928).to_string().ends_with("or retry after 3584s"));
+        assert!(producers(1).to_string().ends_with("or retry after 1s"));
+        let full = AppendError::Full { retry_after: Duration::from_millis(500) };
+        assert_eq!(full.to_string(), "buffer is full, retry after 1s");
+    }
 }

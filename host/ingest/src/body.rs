@@ -23,13 +23,15 @@ pub enum Framing {
 /// Charsets of a Content-Type whose bytes can be taken as they are.
 const CHARSETS: [&str; 2] = ["utf-8", "us-ascii"];
 
+const KINDS: &str = "application/x-ndjson, application/json, text/plain, application/octet-stream or application/vnd.wasmill.length-delimited";
+
 /// Why a Content-Type is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContentTypeError {
-    #[error(
-        "content type {found:?} is not supported, expected application/x-ndjson, application/json, text/plain, application/octet-stream or application/vnd.wasmill.length-delimited"
-    )]
+    #[error("content type {found:?} is not supported, expected {KINDS}")]
     Kind { found: String },
+    #[error("header content-type is missing, expected {KINDS}")]
+    Missing,
     #[error("charset {found:?} is not supported, expected {}", CHARSETS.join(" or "))]
     Charset { found: String },
 }
@@ -84,6 +86,7 @@ impl Framing {
             "application/json" => Framing::JsonArray,
             "application/octet-stream" | "text/plain" => Framing::Raw,
             "application/vnd.wasmill.length-delimited" => Framing::LengthDelimited,
+            "" if content_type.is_empty() => return Err(ContentTypeError::Missing),
             _ => return Err(ContentTypeError::Kind { found: content_type.to_owned() }),
         };
         for (name, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
@@ -222,6 +225,7 @@ mod tests {
         let said = of("text/plain; charset=utf-16").unwrap_err().to_string();
         assert_eq!(said, "charset \"utf-16\" is not supported, expected utf-8 or us-ascii");
         assert!(matches!(of("text/html"), Err(ContentTypeError::Kind { .. })));
+        assert!(of("").unwrap_err().to_string().starts_with("header content-type is missing, expected app"));
     }
 
     #[test]

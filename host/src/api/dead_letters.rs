@@ -56,7 +56,10 @@ impl Query {
             let number = || text.parse().map_err(|_| refuse(format!("{name} {text:?} is no number")));
             match name {
                 "after" => query.after = number()?,
-                "limit" => query.limit = Some(usize::try_from(number()?).unwrap_or(usize::MAX).max(1)),
+                "limit" => match number()? {
+                    0 => return Err(refuse("limit 0 is too small, expected at least 1".to_owned())),
+                    limit => query.limit = Some(usize::try_from(limit).unwrap_or(usize::MAX)),
+                },
                 "plugin" => query.plugins.push(text),
                 "all" => query.all = text == "true",
                 _ => {
@@ -189,7 +192,17 @@ mod tests {
             Query::parse(Some("stage=encode&reason=a%20b+c&after=7&plugin=p%40sha256%3A0"), 0).unwrap();
         assert_eq!((query.after, query.filter.reason.as_deref()), (7, Some("a b c")));
         assert_eq!(query.plugins, ["p@sha256:0"]);
-        for wrong in ["colour=red", "after=x", "reason=%f", "reason=%ff", "stage=parse"] {
+        for wrong in [
+            "colour=red",
+            "after=x",
+            "limit=0",
+            "number=0",
+            "number=9-7",
+            "from_offset=9&to_offset=3",
+            "reason=%f",
+            "reason=%ff",
+            "stage=parse",
+        ] {
             assert!(matches!(Query::parse(Some(wrong), 0), Err(ApiError::Query { .. })), "{wrong}");
         }
     }

@@ -23,6 +23,8 @@ pub enum ApiError {
     ContentType(#[from] ContentTypeError),
     #[error("content encoding {found:?} is not supported, expected gzip, zstd or identity")]
     ContentEncoding { found: String },
+    #[error("header {name} is there twice")]
+    HeaderTwice { name: String },
     #[error("body has more than {limit} bytes")]
     BodyTooLarge { limit: u64 },
     #[error("decompressed body has more than {limit} bytes")]
@@ -63,13 +65,14 @@ impl ApiError {
             ApiError::NoRoute => (StatusCode::NOT_FOUND, "no_route"),
             ApiError::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             ApiError::NoStream { .. } => (StatusCode::NOT_FOUND, "no_stream"),
-            ApiError::ContentType(ContentTypeError::Kind { .. }) => {
+            ApiError::ContentType(ContentTypeError::Kind { .. } | ContentTypeError::Missing) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type")
             }
             ApiError::ContentType(ContentTypeError::Charset { .. }) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "charset")
             }
             ApiError::ContentEncoding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding"),
+            ApiError::HeaderTwice { .. } => (StatusCode::BAD_REQUEST, "header_twice"),
             ApiError::BodyTooLarge { .. } | ApiError::DecompressedTooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")
             }

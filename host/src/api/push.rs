@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use axum::Json;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use bytes::{Bytes, BytesMut};
 use wasmill_encode::Encoding;
 use wasmill_ingest::{Append, BodyLimits, Framing, RecordBatch, SplitBody, split_body};
@@ -35,10 +35,9 @@ pub(super) async fn push<H: Host>(
 ) -> Result<Json<serde_json::Value>, ApiError> {
     let limits = shared.limits;
     let Some(stream) = shared.host.stream(&name) else { return Err(ApiError::NoStream { name }) };
-    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
+    let content_type = once(&headers, header::CONTENT_TYPE)?;
     let framing = Framing::of_content_type(&content_type)?;
-    let content_encoding = text(header::CONTENT_ENCODING).unwrap_or_default();
+    let content_encoding = once(&headers, header::CONTENT_ENCODING)?;
     let encoding = Encoding::from_header(&content_encoding)
         .ok_or(ApiError::ContentEncoding { found: content_encoding })?;
 
@@ -83,6 +82,16 @@ pub(super) async fn push<H: Host>(
         answer["duplicate"] = receipt.duplicate.into();
     }
     Ok(Json(answer))
+}
+
+/// The value of a header that must not be there twice: which of two is meant nobody knows. Empty without one.
+pub(super) fn once(headers: &HeaderMap, name: HeaderName) -> Result<String, ApiError> {
+    let mut values = headers.get_all(&name).iter();
+    let value = values.next().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    if values.next().is_some() {
+        return Err(ApiError::HeaderTwice { name: name.to_string() });
+    }
+    Ok(value.unwrap_or_default())
 }
 
 async fn read(mut body: Body, limits: &ApiLimits) -> Result<Bytes, ApiError> {

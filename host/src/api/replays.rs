@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::ApiError;
+use super::push::once;
 use super::{Host, Shared};
 use crate::pipeline::{HistoryError, PlanError, ReplayPlan, new_id};
 
@@ -61,12 +62,21 @@ pub(super) async fn start<H: Host>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = once(&headers, header::CONTENT_TYPE)?;
+    if kind.is_empty() {
+        return Err(refuse("header content-type is missing, expected application/json".to_owned()));
+    }
     // Also what a page in somebody's browser cannot send to another place without being asked.
     if kind.split(';').next().is_none_or(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
         return Err(refuse(format!("content type {kind:?} is no application/json")));
     }
-    let start: Start = serde_json::from_slice(&body).map_err(|error| refuse(format!("body: {error}")))?;
+    let wanted: Value = serde_json::from_slice(&body).map_err(|error| refuse(format!("body: {error}")))?;
+    if !wanted.is_object() {
+        return Err(refuse(
+            "body: expected a JSON object with from, to, and output or destination".to_owned(),
+        ));
+    }
+    let start: Start = serde_json::from_value(wanted).map_err(|error| refuse(format!("body: {error}")))?;
     let id = match start.id {
         Some(id) => id,
         None => new_id().map_err(|error| ApiError::Failed { message: format!("draw an id: {error}") })?,

@@ -290,3 +290,21 @@ fn page_names_every_route_and_code() {
         assert!(named, "docs/http.md does not name {name}");
     }
 }
+
+#[tokio::test]
+async fn header_that_is_there_twice_is_refused_and_one_that_is_missing_named() {
+    let fake = Arc::default();
+    for (headers, name) in [
+        ("content-type: application/json\r\ncontent-type: text/plain", "content-type"),
+        (
+            "content-type: text/plain\r\ncontent-encoding: gzip\r\ncontent-encoding: identity",
+            "content-encoding",
+        ),
+    ] {
+        let refused = push(&fake, headers, b"[1]").await;
+        assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("header_twice"), "{refused}");
+        assert!(refused.contains(&format!("header {name} is there twice")), "{refused}");
+    }
+    let bare = push(&fake, "accept: */*", b"[1]").await;
+    assert!(bare.starts_with("HTTP/1.1 415") && bare.contains("header content-type is missing"), "{bare}");
+}

@@ -9,17 +9,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wasmill_config::{
-    Codec, Destination, Draft, Format, LoadError, Output, Problem, Settings, Source, Stream,
-};
+use wasmill_config::{Codec, Draft, Format, LoadError, Output, Problem, Settings, Source, Stream};
 
 use super::{EXIT_USAGE, host_options, output, runtime};
 use crate::pipeline;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Plugins are loaded and configured as `wasmill run` would do it, object names are parsed, but \
-    nothing is sent and no port is opened.\n\n\
+    after_help = "Plugins are loaded and configured and outputs judged as `wasmill run` would do it, but nothing is \
+    sent and no port is opened. Passwords and queries of URLs are not shown.\n\n\
     Examples:\n  \
     wasmill check wasmill.toml\n  \
     wasmill check --json wasmill.toml | jq '.problems[].message'"
@@ -110,10 +108,10 @@ fn stream_json(stream: &Stream) -> Value {
             "name": transform.name, "plugin": transform.plugin.name, "digest": transform.plugin.digest,
         })).collect::<Vec<_>>(),
         "outputs": stream.outputs.iter().map(|output| json!({
-            "name": output.name, "type": destination(output).0, "to": destination(output).1,
+            "name": output.name, "type": output.destination.kind(), "to": output.destination.shown(),
         })).collect::<Vec<_>>(),
         "dead_letters": stream.dead_letters.output.as_ref().map(|letters| json!({
-            "type": destination(&letters.output).0, "to": destination(&letters.output).1,
+            "type": letters.output.destination.kind(), "to": letters.output.destination.shown(),
         })),
     })
 }
@@ -147,7 +145,7 @@ pub(super) fn described(settings: &Settings) -> String {
 }
 
 fn described_output(output: &Output) -> String {
-    let (kind, to) = destination(output);
+    let (kind, to) = (output.destination.kind(), output.destination.shown());
     let format = match output.format {
         Format::Raw => "raw",
         Format::Ndjson => "ndjson",
@@ -169,16 +167,6 @@ fn source(source: &Source) -> &'static str {
         Source::File(_) => "file",
         Source::Stdin { .. } => "stdin",
         Source::Tcp(_) => "tcp",
-    }
-}
-
-/// Kind and place.
-fn destination(output: &Output) -> (&'static str, String) {
-    match &output.destination {
-        Destination::Directory(directory) => ("directory", directory.path.display().to_string()),
-        Destination::S3(s3) => ("s3", format!("{}/{}", s3.bucket, s3.prefix)),
-        Destination::Http(http) => ("http", http.url.clone()),
-        Destination::Stdout => ("stdout", String::new()),
     }
 }
 

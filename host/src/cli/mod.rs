@@ -21,7 +21,7 @@ use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::pipeline::HostOptions;
+use crate::pipeline::{HostOptions, plugin_version};
 use crate::telemetry::{LogFormat, LogOptions, check_log_filter, start_log};
 
 /// Name of the hidden subcommand that compiles one plugin; `main` looks for it before anything else.
@@ -153,6 +153,11 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
 fn host_options() -> Result<HostOptions> {
     let compiler: PathBuf = std::env::current_exe().context("find the path of this program")?;
     Ok(HostOptions { compiler })
+}
+
+/// A plugin's version on the command line.
+fn version(text: &str) -> Result<String, String> {
+    plugin_version(text).map(|_parts| text.to_owned())
 }
 
 /// The async runtime of a command.

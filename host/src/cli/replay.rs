@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use wasmill_config::Settings;
 
-use super::{EXIT_UNDELIVERED, EXIT_USAGE, check, host_options, output, runtime};
+use super::{EXIT_UNDELIVERED, EXIT_USAGE, check, host_options, output, runtime, version};
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{
     Alone, AloneError, ReplayPlan, ReplayProgress, ReplayState, StartError, moment_text, new_id, parse_id,
@@ -35,8 +35,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(300);
     after_help = "TIME is RFC 3339 (2026-01-31T12:00:00Z), now, or so long ago: -90s, -30m, -2h, -7d. Records count by \
     their arrival, from --from to before --to. A stream keeps delivered records only with `retention` in its \
     configuration. Live delivery is not touched, whether a host runs or not.\n\n\
-    A replay that was cut off goes on with the same --id, --from, --to and --plugin: what it has made stays, and what is \
-    missing is added. Ctrl-C cancels. Exit codes: 0 done, 1 failed or cancelled, 2 wrong command line or configuration, \
+    A replay that was cut off goes on with the same --id, --from, --to and --plugin (the command is said at the start, \
+    with times that do not move): what it has made stays, and what is missing is added. Ctrl-C cancels. Exit codes: 0 done, 1 failed or cancelled, 2 wrong command line or configuration, \
     3 done, but some records of the span could not be read any more.\n\n\
     Examples:\n  \
     wasmill replay access --from -2h --to now --output again\n  \
@@ -54,7 +54,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     to: String,
     /// Run this version in place of the one that the stream has: name@sha256:<64 hex digits>; may be given several times
-    #[arg(long = "plugin", value_name = "VERSION")]
+    #[arg(long = "plugin", value_name = "VERSION", value_parser = version)]
     plugins: Vec<String>,
     /// New or empty directory for the objects; dead letters stand beside them
     #[arg(long, value_name = "DIR", conflicts_with = "destination", required_unless_present = "destination")]
@@ -102,6 +102,16 @@ fn plan(arguments: &Arguments, settings: &Settings) -> Result<ReplayPlan, String
             known.join(", ")
         ));
     }
+    if let Some(wanted) = &arguments.destination
+        && let Some(known) = settings.streams.iter().find(|known| known.name == *stream)
+        && !known.outputs.iter().any(|output| output.name == *wanted)
+    {
+        let names: Vec<&str> = known.outputs.iter().map(|output| output.name.as_str()).collect();
+        return Err(format!(
+            "--destination: stream {stream:?} has no output {wanted:?}, it has {}",
+            names.join(", ")
+        ));
+    }
     let now = wall_clock_ns();
     let moment = |name: &str, text: &str| {
         parse_moment(text, now).map(moment_text).map_err(|error| format!("--{name}: {error}"))
@@ -145,10 +155,7 @@ async fn replay(arguments: &Arguments, settings: Settings, plan: ReplayPlan) -> 
     let progress = ended?;
     let mut say = Saying::new(arguments, &progress);
     say.last(&progress)?;
-    let again = || {
-        let plugins: String = plan.plugins.iter().map(|plugin| format!(" --plugin {plugin}")).collect();
-        format!("go on with --id {} --from {} --to {}{plugins}", plan.id, plan.from, plan.to)
-    };
+    let again = || format!("it goes on with: {}", again(arguments, &plan));
     match progress.state {
         ReplayState::Done if progress.missing > 0 => Ok(ExitCode::from(EXIT_UNDELIVERED)),
         ReplayState::Done => Ok(ExitCode::SUCCESS),
@@ -157,6 +164,36 @@ async fn replay(arguments: &Arguments, settings: Settings, plan: ReplayPlan) -> 
             bail!("the replay failed: {}; {}", progress.error.unwrap_or_default(), again())
         }
     }
+}
+
+/// The command that goes on with a replay, whatever time it is then.
+fn again(arguments: &Arguments, plan: &ReplayPlan) -> String {
+    let mut words = vec!["wasmill".to_owned(), "replay".to_owned(), plan.stream.clone()];
+    let mut give = |name: &str, value: &str| words.extend([name.to_owned(), in_shell(value)]);
+    give("--config", &arguments.config.display().to_string());
+    if let Some(host) = &arguments.host {
+        give("--host", host);
+    }
+    give("--id", &plan.id);
+    give("--from", &plan.from);
+    give("--to", &plan.to);
+    plan.plugins.iter().for_each(|plugin| give("--plugin", plugin));
+    if let Some(dir) = &plan.output {
+        give("--output", &dir.display().to_string());
+    }
+    if let Some(destination) = &plan.destination {
+        give("--destination", destination);
+    }
+    words.join(" ")
+}
+
+/// As a shell takes it for one word.
+fn in_shell(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@=+,".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", output::plain(text).replace('\'', r"'\''"))
 }
 
 /// Starts it and says how far it is until it has ended.
@@ -177,14 +214,18 @@ async fn watched(arguments: &Arguments, runner: &Runner, plan: &ReplayPlan) -> R
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
     let mut say = Saying::new(arguments, &progress);
-    say.first(&progress)?;
+    let again = again(arguments, plan);
+    say.first(&progress, &again)?;
     while progress.state == ReplayState::Running {
         tokio::select! {
             () = tokio::time::sleep(ASK_EVERY) => {}
             _ = interrupt.recv() => runner.cancel(plan).await?,
             _ = terminate.recv() => runner.cancel(plan).await?,
         }
-        progress = runner.progress(plan).await?;
+        // A host remembers replays for as long as it runs.
+        progress = runner.progress(plan).await.map_err(|error| {
+            anyhow!("the host does not answer any more ({error:#}); a replay ends with its host, and goes on with: {again}")
+        })?;
         say.now(&progress)?;
     }
     say.bar.finish_and_clear();
@@ -306,16 +347,19 @@ impl Saying {
         Saying { json: arguments.json, bar, said: Instant::now() }
     }
 
-    fn first(&self, progress: &ReplayProgress) -> Result<()> {
+    fn first(&self, progress: &ReplayProgress, again: &str) -> Result<()> {
         if self.json {
             output::print_json(progress)?;
         } else {
             self.bar.suspend(|| {
                 output::complain(format_args!(
-                    "replay {} of stream {}: about {} records, into {}",
+                    "replay {} of stream {}: about {} records that arrived from {} to before {}, into {}\ncut off, it goes \
+                     on with: {again}",
                     progress.id,
                     output::plain(&progress.stream),
                     progress.end_offset - progress.first_offset,
+                    progress.from,
+                    progress.to,
                     output::plain(&progress.output)
                 ));
             });
@@ -376,6 +420,12 @@ impl Saying {
             text.push_str(&format!(
                 "dead letters: {}\n",
                 output::plain(&Path::new(letters).display().to_string())
+            ));
+        }
+        if let Some(kept_from) = &progress.kept_from {
+            text.push_str(&format!(
+                "history is kept from {kept_from} on: what arrived between {} and then is gone\n",
+                progress.from
             ));
         }
         if progress.missing > 0 {

@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use wasmill_config::{Draft, Problem};
 
 use super::host::HostOptions;
-use super::opening::{StartError, in_order, on_guest_thread, open_plugins, template_problems};
+use super::opening::{StartError, in_order, on_guest_thread, open_plugins};
+use super::output_problems::output_problems;
 use super::plan::{ChainPlan, GivenPlugins};
 use super::sources::with_causes;
 
-/// What the draft has found, and: loads the plugins, configures and probes every transform, parses every template; all
-/// problems at once. What is bad already is not judged again. Compiled code is kept in the data directory if there is
+/// What the draft has found, and: loads the plugins, configures and probes every transform, judges every output as
+/// its destination would; all problems at once. What is bad already is not judged again. Compiled code is kept in the data directory if there is
 /// one; none is made.
 pub async fn check(draft: &Draft, options: &HostOptions) -> Vec<Problem> {
     let settings = draft.settings();
     let mut problems = draft.problems().to_vec();
-    problems.extend(template_problems(settings, &|key| draft.sound(key)));
+    problems.extend(output_problems(settings, &|key| draft.sound(key)));
     let (job_draft, job_options) = (draft.clone(), options.clone());
     let of_plugins = on_guest_thread(move || plugin_problems(&job_draft, &job_options)).await;
     match of_plugins.and_then(|result| result) {

@@ -329,8 +329,19 @@ pub(crate) async fn send_once(context: &Arc<StreamContext>, ready: &Ready) {
     }
 }
 
-/// Puts the object where the destination of `output`, which need not be the batch's own, takes it from.
+/// Puts the object where the destination of `output`, which need not be the batch's own, takes it from; also where that
+/// place went with a directory that is there again.
 fn prepare(context: &StreamContext, output: &Output, ready: &Ready, sync: bool) -> Result<(), DeliverError> {
+    match stage(context, output, ready, sync) {
+        Err(error) => match output.destination.restage()? {
+            true => stage(context, output, ready, sync),
+            false => Err(error),
+        },
+        staged => staged,
+    }
+}
+
+fn stage(context: &StreamContext, output: &Output, ready: &Ready, sync: bool) -> Result<(), DeliverError> {
     let sealed = &ready.sealed;
     if sealed.inline.is_some() {
         return output.staging.materialise(&small(context, ready)?, &sealed.staged, sync);

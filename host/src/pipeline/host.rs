@@ -29,8 +29,8 @@ use super::letters::DeadLetters;
 use super::letters_output;
 use super::opening::{
     OpenStream, Opening, StartError, first_chains, in_order, make_directory, on_guest_thread, open_plugins,
-    template_problems,
 };
+use super::output_problems::output_problems;
 use super::plan::{ChainPlan, FirstChain, GivenPlugins};
 use super::probe;
 use super::reload::{Reloader, Reloading, Requests};
@@ -124,7 +124,7 @@ impl Host {
             // Nobody misses a directory from which nobody wants anything.
             make_directory(&settings.plugin_dir)?;
         }
-        let mut problems = template_problems(&settings, &|_| true);
+        let mut problems = output_problems(&settings, &|_| true);
         let (job_settings, job_options, job_given) = (settings.clone(), options, Arc::clone(&given));
         let (engine, catalog, chains) = on_guest_thread(move || {
             let data_dir = &job_settings.data_dir;

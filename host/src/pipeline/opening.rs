@@ -266,17 +266,6 @@ impl Opening<'_> {
     }
 }
 
-/// Problems that need no journal: templates and settings that only the destinations' crate understands.
-/// Outputs at whose template something is wrong already are left out.
-pub(crate) fn template_problems(settings: &Settings, sound: &dyn Fn(&str) -> bool) -> Vec<Problem> {
-    let outputs = settings.streams.iter().flat_map(|stream| {
-        let of_letters = stream.dead_letters.output.iter().map(|letters| &letters.output);
-        stream.outputs.iter().chain(of_letters)
-    });
-    let outputs = outputs.filter(|output| sound(&format!("{}.object", output.key)));
-    outputs.filter_map(|output| outputs::template(settings, output).err()).collect()
-}
-
 /// In the order of the file, each once.
 pub(crate) fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));

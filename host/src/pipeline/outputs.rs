@@ -9,7 +9,8 @@ use wasmill_buffer::RealDisk;
 use wasmill_config as config;
 use wasmill_config::{Problem, Settings};
 use wasmill_deliver::{
-    Credentials, Destination, DirectoryConfig, HttpConfig, NameTemplate, RetryPolicy, S3Config, SyncCount,
+    Credentials, Destination, DirectoryConfig, HttpConfig, NameTemplate, RetryPolicy, S3Config, Setting,
+    SyncCount,
 };
 use wasmill_encode::{Compression, Format};
 
@@ -44,6 +45,24 @@ pub(crate) fn template(settings: &Settings, output: &config::Output) -> Result<N
     })
 }
 
+/// What its destination can never take, each at its own key; what is not `sound` is not judged again.
+pub(crate) fn wrong_settings(
+    settings: &Settings,
+    output: &config::Output,
+    sound: &dyn Fn(&str) -> bool,
+) -> Vec<Problem> {
+    let found = destination(&output.destination, &SyncCount::default()).wrong().into_iter();
+    let placed = found.map(|wrong| {
+        let key = match wrong.at {
+            Setting::Url => format!("{}.url", output.key),
+            Setting::Endpoint => format!("{}.endpoint", output.key),
+            Setting::Header(name) => output.header_key(&name),
+        };
+        (key, wrong.message)
+    });
+    placed.filter(|(key, _)| sound(key)).map(|(key, message)| settings.problem(&key, message)).collect()
+}
+
 pub(crate) fn format(format: config::Format) -> Format {
     match format {
         config::Format::Raw => Format::Raw,
@@ -52,7 +71,7 @@ pub(crate) fn format(format: config::Format) -> Format {
     }
 }
 
-fn compression(compression: config::Compression) -> Compression {
+pub(crate) fn compression(compression: config::Compression) -> Compression {
     match compression.codec {
         config::Codec::None => Compression::None,
         config::Codec::Gzip => Compression::Gzip { level: u32::try_from(compression.level).unwrap_or(0) },

@@ -296,7 +296,10 @@ impl ChainPlan {
 }
 
 /// A plugin's name and digest out of `name@sha256:…`.
-fn version(text: &str) -> Result<(String, Digest), String> {
+///
+/// # Errors
+/// What would be right.
+pub fn plugin_version(text: &str) -> Result<(String, Digest), String> {
     text.split_once('@')
         .and_then(|(name, digest)| Some((name.to_owned(), digest.parse().ok()?)))
         .ok_or_else(|| format!("plugin {text:?} is no version, expected name@sha256:<64 hex digits>"))
@@ -310,7 +313,7 @@ impl ChainPlan {
         catalog: &Catalog,
         wanted: &[String],
     ) -> Result<ChainVersion, String> {
-        let wanted = wanted.iter().map(|text| version(text)).collect::<Result<Vec<_>, _>>()?;
+        let wanted = wanted.iter().map(|text| plugin_version(text)).collect::<Result<Vec<_>, _>>()?;
         let mut plan = self.clone();
         for (name, digest) in &wanted {
             let mut found = false;
@@ -332,7 +335,7 @@ impl ChainPlan {
             problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
         };
         let plugins = plan.find(catalog).map_err(|problems| {
-            let known = wanted.iter().map(|(name, _)| known_versions(catalog, name));
+            let known = wanted.iter().map(|(name, digest)| known_versions(catalog, name, *digest));
             [texts(problems)].into_iter().chain(known).collect::<Vec<_>>().join("; ")
         })?;
         let chain = plan.probe(engine, plugins.iter().enumerate().collect()).map_err(texts)?;
@@ -340,10 +343,10 @@ impl ChainPlan {
     }
 }
 
-/// For people who named one that is not there.
-fn known_versions(catalog: &Catalog, name: &str) -> String {
+/// For people who named one that is not there, which is none of them although it may have been known.
+fn known_versions(catalog: &Catalog, name: &str, missing: Digest) -> String {
     let plugins = catalog.plugins();
-    let known = plugins.iter().filter(|plugin| plugin.name == name);
+    let known = plugins.iter().filter(|plugin| plugin.name == name && plugin.digest != Some(missing));
     let texts: Vec<String> = known
         .filter_map(|plugin| {
             let current = if plugin.state == VersionState::Current { " (current)" } else { "" };

@@ -148,23 +148,19 @@ impl Staging {
             self.disk.rename(&part, &to)
         });
         copied.map_err(|error| {
-            let detail = format!("{} to {}: {error}", from.display(), to.display());
-            host_error("cannot copy the staged object", detail)
+            host_error(
+                "cannot copy the staged object",
+                &error,
+                format!("{} to {}", from.display(), to.display()),
+            )
         })
     }
 
     /// Writes a small object that its outcome carries to where the destination takes it from.
     pub(crate) fn materialise(&self, object: &[u8], file: &str, sync: bool) -> Result<(), DeliverError> {
         let path = self.directory.join(file);
-        self.write(&path, sync, &mut |made| made.write_all(object)).map_err(|error| {
-            let message = match error.kind() {
-                // Not made anew: it may be on a disk that is not mounted.
-                io::ErrorKind::NotFound => "the staging directory is missing (is its disk mounted?)",
-                io::ErrorKind::StorageFull => "the destination's disk is full",
-                _ => "cannot write the staged object",
-            };
-            host_error(message, format!("{}: {error}", path.display()))
-        })
+        self.write(&path, sync, &mut |made| made.write_all(object))
+            .map_err(|error| host_error("cannot write the staged object", &error, path.display().to_string()))
     }
 
     /// Writes a small object into the spool, whatever state the destination is in.
@@ -266,6 +262,7 @@ fn copy(from: &dyn DiskFile, to: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-fn host_error(message: &str, detail: String) -> DeliverError {
-    DeliverError::new(Fault::Host, Retry::Later { after: None }, message, detail)
+/// With its cause, which names no path.
+fn host_error(message: &str, error: &io::Error, detail: String) -> DeliverError {
+    DeliverError::new(Fault::Host, Retry::Later { after: None }, format!("{message}: {error}"), detail)
 }

@@ -141,6 +141,11 @@ fn without_a_host_history_is_replayed_from_the_data_directory_and_what_is_wrong_
     assert!(!scratch.path("none").exists());
     let (code, _, told) = replay(&scratch, &["--from", "yesterday", "--to", "now", "--output", "none"]);
     assert!(code == Some(2) && told.contains("--from: \"yesterday\" is no time, expected"), "{told}");
+    let far = ["--from", "-1h", "--to", "9999-12-31T23:59:59Z", "--output", "none"];
+    let (code, _, told) = replay(&scratch, &far);
+    assert!(code == Some(2) && told.contains("is out of range"), "{told}");
+    let (code, _, told) = run(&["--output", "none", "--plugin", "step@sha256:12"]);
+    assert!(code == Some(2) && told.contains("expected name@sha256:"), "{told}");
     std::fs::create_dir(scratch.path("full")).unwrap();
     std::fs::write(scratch.path("full/mine"), "x").unwrap();
     let (code, _, told) = run(&["--output", "full"]);
@@ -148,6 +153,7 @@ fn without_a_host_history_is_replayed_from_the_data_directory_and_what_is_wrong_
 
     let done = last_json(run(&["--output", "again", "--json"]));
     assert_eq!((&done["records"], &done["delivered"]), (&8_000.into(), &8_000.into()), "{done}");
+    assert_eq!(done["kept_from"], Value::Null, "nothing was let go of: {done}");
     assert_eq!(objects::numbers(&scratch.path("again/events"), "n"), (0..8_000).collect::<Vec<_>>());
     // The version of today, since no other was asked for.
     assert!(stamps(&scratch.path("again/events")).iter().all(|stamp| stamp == "1"));
@@ -166,6 +172,17 @@ fn without_a_host_history_is_replayed_from_the_data_directory_and_what_is_wrong_
     assert_eq!((&second["objects"], &second["records"]), (&1.into(), &8_000.into()), "{second}");
     assert_eq!(second["objects_there"].as_u64().unwrap() as usize, written.len() - 1, "{second}");
     assert_eq!(contents(&scratch.path("again/events")), written);
+
+    // A kept copy that is damaged is no version that is known.
+    let digits = other.trim_start_matches("sha256:");
+    let copies = objects::files(&scratch.path("data/plugins"));
+    let copy =
+        copies.iter().find(|file| file.to_string_lossy().ends_with(&format!("{digits}.wasm"))).unwrap();
+    std::fs::write(copy, "damaged").unwrap();
+    let (code, _, told) = run(&["--output", "none", "--plugin", &format!("step@{other}")]);
+    let (missing, known) = told.split_once("known versions of").unwrap_or_else(|| panic!("{told}"));
+    assert!(code == Some(1) && missing.contains(&format!("no version {other}")), "{told}");
+    assert!(known.contains("(current)") && !known.contains(&other), "{told}");
 
     // Nothing of it concerns the stream.
     assert_eq!(contents(&scratch.out()), before);
@@ -218,7 +235,7 @@ fn replay_beside_live_objects_keeps_its_dead_letters_to_itself() {
     assert!(before.iter().all(|object| after.contains(object)));
     let unknown = ["--from", "-1h", "--to", "now", "--destination", "nowhere", "--host", &address];
     let (code, _, told) = replay(&scratch, &unknown);
-    assert!(code == Some(1) && told.contains("has no output \"nowhere\", it has default"), "{told}");
+    assert!(code == Some(2) && told.contains("has no output \"nowhere\", it has default"), "{told}");
     host.drain();
 }
 
@@ -258,6 +275,12 @@ fn cancelled_replay_ends_within_moments_and_leaves_nothing_half() {
     let refused = ask("POST", routes, &foreign);
     assert!(refused.status == 400 && refused.body.contains("has no replay.json"), "{}", refused.body);
     assert!(!scratch.path("stolen").exists());
+    for body in ["[]", "[\"a\",\"b\",\"c\",[],null,null]", "7"] {
+        let refused = ask("POST", routes, body);
+        assert!(refused.status == 400 && refused.body.contains("expected a JSON object"), "{}", refused.body);
+    }
+    let bare = client::request(host.address(), "POST", routes, &[], b"{}").unwrap();
+    assert!(bare.status == 400 && bare.body.contains("header content-type is missing"), "{}", bare.body);
     assert_eq!(ask("GET", &format!("{routes}/{}", "0".repeat(32)), "").status, 404);
     assert_eq!(ask("GET", "/v1/streams/other/replays", "").status, 404);
     host.drain();
@@ -280,4 +303,81 @@ fn history_outlives_a_killed_host_and_is_replayed_whole() {
     let program = Program::start(&binary, &scratch.config());
     program.stop();
     assert_eq!(objects::numbers(&scratch.out(), "n"), (0..2_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn replay_of_a_span_whose_start_retention_let_go_of_says_from_when_on_there_is_history() {
+    if binary().is_none() {
+        return;
+    }
+    let config = KEPT.replace("64MiB", "1MiB").replace("4KiB", "1MiB");
+    let (scratch, host, _) = scene(&config, &Guest::stamp('2'), &Guest::stamp('1'));
+    for n in 0..12 {
+        push_delivered(&host, n * 8_000, 8_000);
+    }
+    host.drain();
+    let all = ["--from", "-1h", "--to", "now", "--output"];
+    let done = last_json(replay(&scratch, &[&all[..], &["again", "--json"]].concat()));
+    let records = done["records"].as_u64().unwrap();
+    assert!((1..96_000).contains(&records) && done["missing"] == 0, "{done}");
+    let kept_from = done["kept_from"].as_str().unwrap();
+    assert!(kept_from > done["from"].as_str().unwrap() && kept_from < done["to"].as_str().unwrap(), "{done}");
+    let (code, lines, told) = replay(&scratch, &[&all[..], &["more"]].concat());
+    let said = format!("history is kept from {kept_from} on");
+    assert!(code == Some(0) && lines.iter().any(|line| line.starts_with(&said)), "{lines:#?} {told}");
+    // What begins where history begins misses nothing.
+    let rest = ["--from", kept_from, "--to", "now", "--output", "rest", "--json"];
+    let done = last_json(replay(&scratch, &rest));
+    assert!(done["kept_from"].is_null() && done["records"] == records, "{done}");
+}
+
+/// The command that a replay said it goes on with.
+fn said_again(told: &str) -> String {
+    let again = told.split("goes on with: ").nth(1).and_then(|rest| rest.lines().next());
+    again.unwrap_or_else(|| panic!("no command in {told}")).to_owned()
+}
+
+#[test]
+fn command_that_a_replay_says_at_its_start_goes_on_with_it() {
+    let Some(binary) = binary() else { return };
+    let (scratch, host, other) = scene(KEPT, &Guest::stamp('2'), &Guest::stamp('1'));
+    push_delivered(&host, 0, 500);
+    host.drain();
+    let version = format!("step@{other}");
+    let arguments = ["--from", "-1h", "--to", "now", "--plugin", &version, "--output", "a new one's"];
+    let (code, _, told) = replay(&scratch, &arguments);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.lines().next().unwrap().contains("that arrived from 20"), "{told}");
+    let again = said_again(&told).replacen("wasmill ", &format!("{} ", binary.display()), 1);
+    let written = contents(&scratch.path("a new one's/events"));
+    std::fs::remove_file(&written[0].0).unwrap();
+    let ran = Command::new("sh").args(["-c", &again]).current_dir(scratch.dir()).output().unwrap();
+    assert!(ran.status.success(), "{again}: {}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(contents(&scratch.path("a new one's/events")), written);
+}
+
+#[test]
+fn replay_whose_host_goes_away_says_how_to_go_on() {
+    if binary().is_none() {
+        return;
+    }
+    let config = KEPT
+        .replace("plugin = \"step\"", "plugin = \"step\", limits = { deadline = \"50ms\" }")
+        .replace("size = \"4KiB\"", "format = \"raw\"");
+    let (scratch, host, picky) = scene(&config, &Guest::picky(), &Guest::pass(1));
+    let records: Vec<String> = (0..400).map(|n| format!("loop {n}")).collect();
+    host.push("events", &records.join("\n"));
+    wait_until("delivery", || host.stats("events").outputs[0].delivered.get() == 400);
+    let (address, version) = (format!("http://{}", host.address()), format!("step@{picky}"));
+    let mut command = Command::new(binary().unwrap());
+    command.args(["replay", "events", "--from", "-1h", "--to", "now", "--output", "again"]);
+    command.args(["--plugin", &version, "--host", &address, "--config"]).arg(scratch.config());
+    let mut replaying = Program::spawn(command.current_dir(scratch.dir()).stdin(Stdio::null()));
+    replaying.wait_for_log("goes on with: ");
+    host.crash();
+    assert_eq!(replaying.ended().code(), Some(1));
+    let said = replaying.log().join("\n");
+    let end = said.split("does not answer any more").nth(1).unwrap_or_else(|| panic!("{said}"));
+    assert_eq!(said_again(end), said_again(&said));
+    assert!(said_again(end).contains(&format!("--plugin {version} --output /")), "{said}");
 }

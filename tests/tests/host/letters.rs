@@ -131,6 +131,13 @@ fn commands_work_on_the_files_when_no_host_runs_and_through_the_host_when_one_do
         listed(&url, &["--stage", "encode", "--at", "archive", "--from-offset", "2"]),
         ["three", "four"]
     );
+    let (_, text, told) = dead_letters(&["list", &url, "events", "--at", "archiv"]);
+    assert!(text.is_empty() && told.contains("now, it has archive"), "{told}");
+    assert_eq!(dead_letters(&["replay", &url, "events", "--plugin", "step"]).0, Some(2));
+    let query = |query: &str| {
+        client::get(address, &format!("/v1/streams/events/dead-letters?{query}")).unwrap().status
+    };
+    assert_eq!(["limit=0", "number=9-7", "number=9"].map(query), [400, 400, 200]);
     let (code, text, told) = dead_letters(&["replay", &url, "events", "--number", "1-2"]);
     assert_eq!(
         (code, text.as_str()),
@@ -153,6 +160,20 @@ fn commands_work_on_the_files_when_no_host_runs_and_through_the_host_when_one_do
     let (code, _, told) = dead_letters(&["list", config, "event"]);
     assert!(code == Some(1) && told.contains("it has events"), "{told}");
     assert_eq!(dead_letters(&["list", config, "events", "--stage", "parse"]).0, Some(2));
+    for wrong in [
+        &["--limit", "0"][..],
+        &["--number", "0"],
+        &["--number", "9-7"],
+        &["--from-offset", "9", "--to-offset", "3"],
+        &["--older-than", "5"],
+    ] {
+        let (code, text, told) = dead_letters(&[&["list", config, "events"][..], wrong].concat());
+        assert!(code == Some(2) && text.is_empty() && told.contains("error: "), "{wrong:?}: {told}");
+    }
+    assert_eq!(listed(config, &["--newer-than", "-1h"]).len(), 3);
+    let (code, text, told) = dead_letters(&["list", config, "events", "--at", "archiv"]);
+    assert_eq!((code, text.as_str()), (Some(0), ""));
+    assert!(told.contains("has no transform or output \"archiv\" now, it has archive"), "{told}");
     let file = scratch.path("exported.ndjson");
     let exported = file.to_str().unwrap();
     let (code, _, told) =
@@ -194,4 +215,39 @@ fn letters_that_are_too_old_go_by_themselves_and_are_counted() {
     wait_until("the letters are gone", || stats.dead_letters.expired.get() == 2);
     host.drain();
     assert!(scratch.letters("events").is_empty());
+}
+
+#[test]
+fn damaged_files_of_letters_are_named_with_the_line() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(
+        r#"
+        [streams.events]
+        source = { type = "http" }
+        max_failed_percent = 100
+        outputs = [{ type = "directory", path = "out", interval = "0s" }]
+        dead_letters = { output = { type = "directory", path = "letters" } }
+        "#,
+    );
+    let host = Running::start(&scratch.config(), COMPILER);
+    host.push("events", "one\ntwo\nthree");
+    host.drain();
+    let dir = scratch.path("data/dead-letters/default/events");
+    let file = dir.join("letters.ndjson");
+    let lines = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = lines.lines().collect();
+    std::fs::write(&file, format!("{}\nno letter\n{}\n{{}}\n", lines[0], lines[2])).unwrap();
+    let program = Program::start(&binary, &scratch.config());
+    let said = program.wait_for_log("lines that are no dead letters");
+    assert!(said.contains("letters.ndjson\"") && said.contains("\"line\":2,\"lines\":2"), "{said}");
+    program.stop();
+    for (name, remedy) in [("delivery/cursor.json", "leave once more"), ("state.json", "may come again")] {
+        std::fs::write(dir.join(name), "{").unwrap();
+        let ran = Command::new(&binary).arg("run").arg(scratch.config()).output().unwrap();
+        let said = String::from_utf8(ran.stderr).unwrap();
+        let named = said.contains(&format!("{name} is damaged")) && said.contains("at line 1 column 1");
+        assert!(ran.status.code() == Some(1) && named && said.contains(remedy), "{said}");
+        std::fs::remove_file(dir.join(name)).unwrap();
+    }
+    Program::start(&binary, &scratch.config()).stop();
 }

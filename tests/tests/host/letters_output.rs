@@ -561,3 +561,30 @@ fn output_of_letters_that_is_wrong_is_told_with_its_place() {
     assert_eq!(checked.status.code(), Some(2), "{told}");
     assert!(told.contains(&format!(":{line}:")) && told.contains("dot"), "{told}");
 }
+
+#[test]
+fn directory_of_letters_that_was_made_anew_is_used_again_without_a_restart() {
+    let scratch = Scratch::new(&into_directory("interval = \"0s\""));
+    let host = Running::start(&scratch.config(), COMPILER);
+    let stats = host.stats("events");
+    let letters = scratch.path("letters");
+    fs::remove_dir_all(&letters).unwrap();
+    host.push("events", &text(0, 3));
+    wait_until("deliveries fail", || stats.letters_output.retries.get() > 3);
+    let told = host.state("events")["dead_letters_output"]["last_error"].as_str().unwrap().to_owned();
+    assert!(told.contains("destination directory is missing") && told.contains("No such file"), "{told}");
+    fs::create_dir(&letters).unwrap();
+    wait_until("letters leave", || stats.letters_output.delivered.get() == 3);
+    assert_eq!(host.state("events")["dead_letters_output"]["last_error"], Value::Null);
+    fs::remove_dir_all(&letters).unwrap();
+    fs::create_dir(&letters).unwrap();
+    // What else is in the way is told too.
+    fs::write(letters.join(".wasmill-staging"), "").unwrap();
+    host.push("events", &text(3, 1));
+    let told = || host.state("events")["dead_letters_output"]["last_error"].clone();
+    wait_until("the cause is told", || told().as_str().is_some_and(|told| told.contains("Not a directory")));
+    fs::remove_file(letters.join(".wasmill-staging")).unwrap();
+    wait_until("letters leave", || stats.letters_output.delivered.get() == 4);
+    host.drain();
+    assert_eq!(objects::files(&letters).len(), 1);
+}

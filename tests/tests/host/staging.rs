@@ -63,7 +63,8 @@ fn large_batch_for_a_directory_that_is_gone_delays_nobody_else_and_says_so() {
     let state = host.state("events");
     let output = &state["outputs"][0];
     assert_eq!((&output["pending"], &state["paused"]), (&400.into(), &serde_json::Value::Null), "{state:#}");
-    assert!(output["last_error"].as_str().unwrap().contains("staged object"), "{output:#}");
+    let told = output["last_error"].as_str().unwrap();
+    assert!(told.contains("directory is missing") && told.contains("No such file"), "{output:#}");
     wait_until("the delay is seen", || host.state("events")["freshness_seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(stats.commit_retries.get(), 0);
     // The object waits in the data directory, and is there for the next start too.
@@ -208,4 +209,42 @@ fn file_of_a_delivered_batch_goes_although_an_older_outcome_is_still_needed() {
     down.answer(200);
     host.drain();
     assert!(objects::files(&spool).is_empty());
+}
+
+#[test]
+fn directory_that_was_made_anew_is_used_again_without_a_restart() {
+    let scratch = Scratch::new(
+        r#"
+        [streams.events]
+        source = { type = "http" }
+        [[streams.events.outputs]]
+        type = "directory"
+        path = "mount/out"
+        compression = "none"
+        interval = "0s"
+        retry = { initial = "10ms", max = "20ms" }
+        "#,
+    );
+    let host = Running::start(&scratch.config(), COMPILER);
+    let stats = host.stats("events");
+    let out = scratch.path("mount/out");
+    host.push("events", &numbered(0, 10));
+    wait_until("delivery", || stats.outputs[0].delivered.get() == 10);
+    fs::remove_dir_all(&out).unwrap();
+    host.push("events", &numbered(10, 10));
+    host.push("events", &large(20));
+    wait_until("deliveries fail", || stats.outputs[0].retries.get() > 3);
+    // Nothing is written where the directory is not.
+    assert!(!out.exists());
+    let told = stats.outputs[0].last_error().unwrap();
+    assert!(told.contains("destination directory is missing") && told.contains("No such file"), "{told}");
+    fs::create_dir(&out).unwrap();
+    wait_until("delivery goes on", || stats.outputs[0].delivered.get() == 420);
+    assert_eq!(stats.outputs[0].last_error(), None);
+    host.push("events", &large(420));
+    host.drain();
+    let mut numbers = objects::numbers(&out, "n");
+    numbers.sort_unstable();
+    assert_eq!(numbers, (10..820).collect::<Vec<_>>());
+    assert!(objects::staged(&out).is_empty() && objects::files(&scratch.path("data/spool")).is_empty());
 }

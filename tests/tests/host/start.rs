@@ -246,3 +246,92 @@ fn inspect_says_in_one_sentence_what_a_host_would_do() {
         assert_eq!(json["refused"].as_array().unwrap().is_empty(), code == 0, "{json}");
     }
 }
+
+#[test]
+fn settings_that_a_destination_refuses_are_all_told_by_check_as_by_run() {
+    let scratch = Scratch::new(
+        r#"#whole
+[streams.events]
+source = { type = "http" }
+[[streams.events.outputs]]
+type = "http"
+url = "http://[::1"
+[streams.events.outputs.headers]
+content-length = "3"
+Host = "x"
+x-fine = "1"
+X-Fine = "2"
+"x.note y" = "1"
+[[streams.events.outputs]]
+type = "s3"
+bucket = "lake"
+endpoint = "http://user:sekret@host:99999"
+[[streams.events.outputs]]
+type = "directory"
+path = "elsewhere/../data/out"
+[streams.events.dead_letters.output]
+type = "http"
+url = "http://127.0.0.1:1/"
+headers = { transfer-encoding = "chunked", Idempotency-Key = "1", Content-Type = "a/b", connection = "close" }
+[streams.files]
+source = { type = "file", paths = ["in/*.log", "./out/**/*.gz"] }
+outputs = [{ type = "directory", path = "out", compression = "gzip" }]
+[streams.staged]
+source = { type = "file", paths = ["b/*/*"] }
+outputs = [{ type = "directory", path = "b", object = "{batch}" }]
+[streams.apart]
+source = { type = "file", paths = ["out/*/*.ndjson"] }
+outputs = [{ type = "directory", path = "out", compression = "gzip" }]
+"#,
+    );
+    let Some(said) = problems(&scratch) else { return };
+    assert!(!said.contains("sekret"), "{said}");
+    let expected = [
+        (6, "the URL is not valid: invalid IPv6 address"),
+        (8, "the header content-length is set by the host"),
+        (9, "the header host is set by the host"),
+        (10, "the header x-fine is there twice"),
+        (12, "\"x.note y\" is no valid header name"),
+        (16, "the URL is not valid: invalid port number"),
+        (19, "elsewhere/../data/out is inside the data directory data"),
+        (23, "the header transfer-encoding is set by the host"),
+        (23, "the header idempotency-key is set by the host"),
+        (23, "the header content-type is set by the host"),
+        (23, "the header connection is set by the host"),
+        (26, "the stream would read its own objects"),
+        (29, "the stream would read its own objects"),
+    ];
+    for (line, text) in expected {
+        let place = format!("wasmill.toml:{line}:");
+        let found = said.lines().any(|said| said.starts_with(&place) && said.contains(text));
+        assert!(found, "nothing like {place} {text}: {said}");
+    }
+    assert_eq!(said.lines().count(), expected.len() + 1, "{said}");
+}
+
+#[test]
+fn check_shows_no_password_and_no_query_of_a_url() {
+    let scratch = Scratch::new(
+        r#"
+        [streams.events]
+        source = { type = "http" }
+        outputs = [{ type = "http", url = "http://user:sekret@host/h?token=t0ken" }]
+        dead_letters = { output = { type = "http", url = "https://sekret@host:1?t0ken" } }
+        "#,
+    );
+    let Some(checked) = wasmill(&["check"], &scratch) else { return };
+    let json = wasmill(&["check", "--json"], &scratch).unwrap();
+    for checked in [&checked, &json] {
+        let said = format!("{checked:?}");
+        assert!(checked.status.success() && !said.contains("sekret") && !said.contains("t0ken"), "{said}");
+    }
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert!(text.contains("http http://***@host/h?*** (ndjson)"), "{text}");
+    assert!(text.contains("http https://***@host:1?*** (ndjson)"), "{text}");
+
+    scratch.configure(
+        "[streams.events]\nsource = { type = \"http\" }\noutputs = [{ type = \"http\", url = \"ftp://user:sekret@host/?t0ken\" }]\n",
+    );
+    let said = problems(&scratch).unwrap();
+    assert!(said.contains("ftp://***@host/?***") && !said.contains("sekret"), "{said}");
+}

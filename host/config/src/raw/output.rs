@@ -33,7 +33,7 @@ pub(crate) enum Output {
 #[derive(Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct DirectoryOutput {
-    /// The directory; it is created if missing. Relative to this file.
+    /// The directory; it is created if missing at the start. `.wasmill-staging` in it is where objects are made. Relative to this file.
     pub(crate) path: String,
     /// Name of an object below `path`. Must contain `{batch}`. Also: `{stream}`, `{output}`, `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}` (arrival time, UTC), `{partition.NAME}` (set by a plugin), `{extension}`.
     #[serde(default = "default::object")]
@@ -219,7 +219,7 @@ pub(crate) enum LettersOutput {
     /// Files in a directory: written under a temporary name, synced, renamed.
     #[schemars(title = "directory output of dead letters")]
     Directory {
-        /// The directory; it is created if missing. Relative to this file.
+        /// The directory; it is created if missing at the start. `.wasmill-staging` in it is where objects are made. Relative to this file.
         path: String,
         /// Name of an object below `path`. Must contain `{batch}`. Also: `{stream}`, `{output}` (`dead-letters`), `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}` (when the first letter was kept, UTC), `{extension}`.
         #[serde(default = "default::letters_object")]

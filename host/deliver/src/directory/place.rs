@@ -39,6 +39,11 @@ impl DurableWays {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(way)
     }
 
+    /// None of them is any more.
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn insert(&self, way: &str) {
         let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if ways.len() >= DURABLE_WAYS_MAX {
@@ -101,8 +106,8 @@ pub(super) fn place_all(
 pub(super) fn open_root(root: &Path) -> Result<OwnedFd, DeliverError> {
     rustix::fs::open(root, DIRECTORY, Mode::empty()).map_err(|errno| {
         DeliverError::later(
-            "the destination directory is missing or cannot be opened",
-            format!("{}: {errno}", root.display()),
+            format!("the destination directory is missing or cannot be opened: {}", io::Error::from(errno)),
+            root.display().to_string(),
         )
     })
 }
@@ -305,5 +310,5 @@ fn destination_error(message: &str, meta: &ObjectMeta, errno: Errno) -> DeliverE
         _ => Retry::Later { after: None },
     };
     let error = io::Error::from(errno);
-    DeliverError::new(Fault::Destination, retry, message, format!("{}: {error}", meta.name))
+    DeliverError::new(Fault::Destination, retry, format!("{message}: {error}"), meta.name.clone())
 }

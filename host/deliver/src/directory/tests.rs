@@ -201,3 +201,28 @@ fn deliver_directory_removed_by_someone_is_made_again() {
     fs::remove_dir_all(case.root.join("a")).unwrap();
     assert_eq!(case.deliver("a/b/2", b"x"), Ok(Delivered::Created));
 }
+
+#[test]
+fn staging_directory_is_made_anew_with_its_root_on_the_same_disk_and_nowhere_else() {
+    let mut case = case();
+    case.deliver("a/b/1", b"one").unwrap();
+    assert_eq!(case.destination.restage(), Ok(false));
+    fs::remove_dir_all(&case.root).unwrap();
+    let gone = case.destination.restage().unwrap_err();
+    assert!(gone.message.contains("is missing") && gone.message.contains("No such file"), "{gone}");
+    assert!(!case.root.exists());
+    fs::create_dir(&case.root).unwrap();
+    // The place where another disk is to be mounted.
+    let device = std::mem::take(&mut case.destination.device);
+    let elsewhere = case.destination.restage().unwrap_err();
+    assert!(
+        elsewhere.message.contains("another disk") && !case.destination.staging().exists(),
+        "{elsewhere}"
+    );
+    case.destination.device = device;
+    assert_eq!(case.destination.restage(), Ok(true));
+    // Nothing below the new root is taken for durable: `a`, `a/b` and the object.
+    let before = case.syncs.get();
+    case.deliver("a/b/2", b"two").unwrap();
+    assert_eq!(case.syncs.get() - before, 3);
+}

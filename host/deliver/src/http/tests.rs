@@ -202,4 +202,9 @@ fn http_bad_settings_refused() {
     assert!(refused("http://x/", "a b", "b").contains("not a header name"));
     assert!(refused("http://x/", "Content-Length", "7").contains("set by the host"));
     assert!(!refused("http://x/", "a", "s3cr3t\n").contains("s3cr3t"));
+    let headers = ["a b", "Host", "x", "X"].map(|name| (name.to_owned(), "1".to_owned())).into();
+    let config = HttpConfig { url: "http://[::1".into(), headers, timeout: Duration::from_secs(1) };
+    let at: Vec<Setting> = config.wrong().into_iter().map(|wrong| wrong.at).collect();
+    let header = |name: &str| Setting::Header(name.to_owned());
+    assert_eq!(at, [Setting::Url, header("Host"), header("a b"), header("x")]);
 }

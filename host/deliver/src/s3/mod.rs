@@ -27,7 +27,7 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
 use crate::batch_id::BatchOwner;
-use crate::destination::Capabilities;
+use crate::destination::{Capabilities, Setting, Wrong, checked_url, refused};
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::object::{Delivered, Object};
 
@@ -102,6 +102,15 @@ impl S3Config {
     }
 }
 
+impl S3Config {
+    /// Everything for which no request could ever succeed and that shows without one.
+    pub(crate) fn wrong(&self) -> Vec<Wrong> {
+        let endpoint = self.endpoint.as_deref().map(checked_url);
+        let wrong = endpoint.and_then(Result::err).map(|message| Wrong { at: Setting::Endpoint, message });
+        wrong.into_iter().collect()
+    }
+}
+
 /// Whether the endpoint honours `If-None-Match: *`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
@@ -147,6 +156,9 @@ pub struct S3 {
 impl S3 {
     /// Builds the client. Reads environment and profile files; touches no network.
     pub async fn open(config: &S3Config) -> Result<S3, DeliverError> {
+        if let Some(wrong) = config.wrong().into_iter().next() {
+            return Err(refused(wrong));
+        }
         let http = Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)

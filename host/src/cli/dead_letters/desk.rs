@@ -23,8 +23,8 @@ type Pairs<'a> = [(&'a str, String)];
 
 /// See the head of this file.
 pub(super) enum Desk {
-    Host { runtime: Runtime, client: Client, letters: String },
-    Files { letters: Box<OfflineLetters>, stream: String },
+    Host { runtime: Runtime, client: Client, address: String, stream: String, letters: String },
+    Files { letters: Box<OfflineLetters>, stream: String, places: Vec<String> },
 }
 
 impl Desk {
@@ -39,7 +39,12 @@ impl Desk {
             bail!("{from} has no stream {stream:?}, it has {}", known.join(", "));
         };
         match open_offline(&settings, settings_of) {
-            Ok(Some(letters)) => Ok(Desk::Files { letters: Box::new(letters), stream: stream.to_owned() }),
+            Ok(Some(letters)) => {
+                let transforms = settings_of.transforms.iter().map(|transform| transform.name.clone());
+                let outputs = settings_of.outputs.iter().map(|output| output.name.clone());
+                let places = transforms.chain(outputs).collect();
+                Ok(Desk::Files { letters: Box::new(letters), stream: stream.to_owned(), places })
+            }
             Ok(None) => bail!("nothing has ever run in {}", settings.data_dir.display()),
             Err(error @ OfflineError::Running { .. }) => match settings.http.listen {
                 Some(address) if address.port() != 0 => Desk::host(&format!("http://{address}"), stream),
@@ -56,7 +61,22 @@ impl Desk {
         let client =
             Client::builder().no_proxy().timeout(ANSWER_MAX).build().context("make an HTTP client")?;
         let letters = format!("{address}/v1/streams/{}/dead-letters", encoded(stream));
-        Ok(Desk::Host { runtime: runtime()?, client, letters })
+        let (address, stream) = (address.to_owned(), stream.to_owned());
+        Ok(Desk::Host { runtime: runtime()?, client, address, stream, letters })
+    }
+
+    /// Names of the transforms and outputs that the stream has now.
+    pub(super) fn places(&self) -> Result<Vec<String>> {
+        match self {
+            Desk::Host { address, stream, .. } => {
+                let streams = self.ask(Method::GET, &format!("{address}/v1/streams"), &[])?;
+                let named = |value: &Value| value["name"].as_str().map(str::to_owned);
+                let found = streams.as_array().and_then(|all| all.iter().find(|of| of["name"] == **stream));
+                let lists = ["transforms", "outputs"].map(|list| found.and_then(|of| of[list].as_array()));
+                Ok(lists.into_iter().flatten().flatten().filter_map(named).collect())
+            }
+            Desk::Files { places, .. } => Ok(places.clone()),
+        }
     }
 
     /// Up to `limit` letters above number `after`.
@@ -151,7 +171,8 @@ impl Desk {
     }
 }
 
-fn filter(pairs: &Pairs<'_>) -> Result<Filter> {
+/// Of names and texts.
+pub(super) fn filter(pairs: &Pairs<'_>) -> Result<Filter> {
     let mut filter = Filter::default();
     let now = wall_clock_ns();
     for (name, text) in pairs {

@@ -7,14 +7,15 @@ mod desk;
 
 use std::fs::File;
 use std::io::{BufRead, IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
-use self::desk::Desk;
-use super::{EXIT_UNDELIVERED, EXIT_USAGE, output};
+use self::desk::{Desk, filter};
+use super::{EXIT_UNDELIVERED, EXIT_USAGE, output, version};
 use crate::pipeline::dead_letters::{DeadLetter, Stage};
 use crate::pipeline::{PAGE_LETTERS_MAX, Replayed};
 
@@ -35,8 +36,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
         /// At most so many
-        #[arg(long, default_value_t = 100, value_name = "N")]
-        limit: usize,
+        #[arg(long, default_value = "100", value_name = "N")]
+        limit: NonZeroUsize,
         /// Only letters above this number
         #[arg(long, default_value_t = 0, value_name = "NUMBER", hide_default_value = true)]
         after: u64,
@@ -63,7 +64,7 @@ pub(super) enum Command {
         #[command(flatten)]
         conditions: Conditions,
         /// Run this version in place of the current one: name@sha256:<64 hex digits>; may be given several times
-        #[arg(long = "plugin", value_name = "VERSION")]
+        #[arg(long = "plugin", value_name = "VERSION", value_parser = version)]
         plugins: Vec<String>,
     },
     /// Write dead letters as NDJSON, to a file or stdout
@@ -119,17 +120,45 @@ pub(super) struct Conditions {
     #[arg(long, value_name = "OFFSET", allow_negative_numbers = true)]
     to_offset: Option<i64>,
     /// Became letters at least so long ago: 90s, 30m, 24h, 7d
-    #[arg(long, value_name = "AGE")]
+    #[arg(long, value_name = "AGE", allow_hyphen_values = true)]
     older_than: Option<String>,
     /// Became letters less than so long ago
-    #[arg(long, value_name = "AGE")]
+    #[arg(long, value_name = "AGE", allow_hyphen_values = true)]
     newer_than: Option<String>,
     /// Part of the reason
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
 
+impl Command {
+    fn conditions(&self) -> Option<&Conditions> {
+        match self {
+            Command::List { conditions, .. }
+            | Command::Replay { conditions, .. }
+            | Command::Export { conditions, .. }
+            | Command::Purge { conditions, .. } => Some(conditions),
+            Command::Show { .. } => None,
+        }
+    }
+}
+
 impl Conditions {
+    /// Opens the letters, and warns of a name that no place of the stream has now: of an earlier one letters may still be there.
+    fn desk(&self, of: &Of) -> Result<Desk> {
+        let desk = Desk::open(&of.from, &of.stream)?;
+        if let Some(at) = &self.at {
+            let places = desk.places()?;
+            if !places.contains(at) {
+                output::complain(format_args!(
+                    "warning: stream {:?} has no transform or output {at:?} now, it has {}",
+                    of.stream,
+                    output::plain(&places.join(", "))
+                ));
+            }
+        }
+        Ok(desk)
+    }
+
     /// Names and texts as a query has them.
     fn pairs(&self) -> Vec<(&'static str, String)> {
         let offset = |offset: Option<i64>| offset.map(|offset| offset.to_string());
@@ -148,21 +177,27 @@ impl Conditions {
 }
 
 pub(super) fn run(command: &Command) -> Result<ExitCode> {
+    if let Some(conditions) = command.conditions()
+        && let Err(message) = filter(&conditions.pairs())
+    {
+        output::complain(format_args!("error: {message}"));
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
     match command {
         Command::List { of, conditions, json, limit, after } => {
-            let desk = Desk::open(&of.from, &of.stream)?;
-            list(&desk, &conditions.pairs(), *after, *limit, *json || !std::io::stdout().is_terminal())
+            let desk = conditions.desk(of)?;
+            list(&desk, &conditions.pairs(), *after, limit.get(), *json || !std::io::stdout().is_terminal())
         }
         Command::Show { of, number } => output::print_json(&Desk::open(&of.from, &of.stream)?.show(*number)?),
         Command::Replay { of, conditions, plugins } => {
-            replay(&Desk::open(&of.from, &of.stream)?, &conditions.pairs(), plugins)
+            replay(&conditions.desk(of)?, &conditions.pairs(), plugins)
         }
         Command::Export { of, conditions, to, remove } => {
-            let mut desk = Desk::open(&of.from, &of.stream)?;
+            let mut desk = conditions.desk(of)?;
             export(&mut desk, &conditions.pairs(), to.as_ref(), *remove)
         }
         Command::Purge { of, conditions, yes } => {
-            purge(&mut Desk::open(&of.from, &of.stream)?, &of.stream, conditions.pairs(), *yes)
+            purge(&mut conditions.desk(of)?, &of.stream, conditions.pairs(), *yes)
         }
     }
 }

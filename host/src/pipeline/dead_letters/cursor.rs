@@ -20,6 +20,8 @@ use super::lines;
 use super::store::StoreError;
 
 const CURSOR: &str = "cursor.json";
+const REMEDY: &str =
+    "put back a copy of it, or move it away: then all letters that are in the store leave once more";
 /// An object in the making.
 const PART: &str = "object.part";
 
@@ -58,11 +60,7 @@ impl Cursor {
         let dir = store.join("delivery");
         let at = |error| StoreError::Io { path: dir.clone(), error };
         std::fs::create_dir_all(&dir).and_then(|()| lines::sync_directory(store)).map_err(at)?;
-        let mut state: State = match std::fs::read(dir.join(CURSOR)) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| at(error.into()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
-            Err(error) => return Err(at(error)),
-        };
+        let mut state: State = lines::read_whole(dir.join(CURSOR), REMEDY)?;
         if state.delivered_to >= next_number {
             tracing::warn!(
                 dir = %dir.display(), delivered_to = state.delivered_to, next_number,
@@ -209,6 +207,17 @@ mod tests {
         let cursor = Cursor::open(dir.path(), 10).unwrap();
         assert!(cursor.underway().is_none() && cursor.delivered_to() == 0);
         assert!(!cursor.body("one").exists() && !cursor.body("stray").exists());
+    }
+
+    #[test]
+    fn cursor_that_is_damaged_is_named_with_its_line_and_what_helps() {
+        let dir = tempfile::tempdir().unwrap();
+        Cursor::open(dir.path(), 10).unwrap();
+        let cursor = dir.path().join("delivery/cursor.json");
+        std::fs::write(&cursor, "{\"delivered_to\":x}").unwrap();
+        let said = Cursor::open(dir.path(), 10).unwrap_err().to_string();
+        assert!(said.starts_with(&format!("{} is damaged (expected value", cursor.display())), "{said}");
+        assert!(said.contains("at line 1 column 17") && said.contains("move it away"), "{said}");
     }
 
     #[test]

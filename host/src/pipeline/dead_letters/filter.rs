@@ -29,7 +29,14 @@ impl Filter {
         match name {
             "number" => {
                 let numbers: Option<Vec<_>> = ranges(text).collect();
-                self.numbers = Some(numbers.ok_or_else(|| wrong("numbers such as 17 or 3,7-9"))?);
+                let numbers = numbers.ok_or_else(|| wrong("numbers such as 17 or 3,7-9"))?;
+                // Numbers begin at 1.
+                if numbers.iter().any(|(first, last)| *first == 0 || first > last) {
+                    return Err(format!(
+                        "{name} {text:?} means no letter, expected numbers from 1 on, and the first of a range before its last"
+                    ));
+                }
+                self.numbers = Some(numbers);
             }
             "stage" => self.stage = Some(text.parse()?),
             "at" => self.at = Some(text.to_owned()),
@@ -40,7 +47,12 @@ impl Filter {
             "reason" => self.reason = Some(text.to_owned()),
             _ => return Ok(false),
         }
-        Ok(true)
+        match (self.from_offset, self.to_offset) {
+            (Some(from), Some(to)) if from > to => {
+                Err(format!("from_offset {from} is above to_offset {to}, which means no letter"))
+            }
+            _ => Ok(true),
+        }
     }
 
     /// Whether it means all letters.
@@ -71,8 +83,9 @@ fn ranges(text: &str) -> impl Iterator<Item = Option<(u64, u64)>> {
     })
 }
 
-/// The time so long before `now`.
+/// The time so long before `now`; with or without the minus that moments have.
 fn ago(text: &str, now: i64) -> Option<i64> {
+    let text = text.strip_prefix('-').unwrap_or(text);
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let seconds = match unit {
@@ -98,7 +111,7 @@ mod tests {
             ("number", "3, 7-9"),
             ("stage", "encode"),
             ("from_offset", "-1"),
-            ("older_than", "1h"),
+            ("older_than", "-1h"),
             ("newer_than", "1d"),
         ] {
             assert_eq!(filter.set(name, text, now), Ok(true), "{name}");
@@ -112,6 +125,8 @@ mod tests {
         for (name, text) in [
             ("number", ""),
             ("number", "3-"),
+            ("number", "0"),
+            ("number", "4,9-7"),
             ("stage", "parse"),
             ("to_offset", "x"),
             ("older_than", "5"),
@@ -119,6 +134,14 @@ mod tests {
             ("newer_than", "99999999999999999d"),
         ] {
             assert!(filter.set(name, text, now).is_err(), "{name} {text}");
+        }
+        // Whichever of the two comes last.
+        for (first, second) in [("from_offset", "to_offset"), ("to_offset", "from_offset")] {
+            let mut filter = Filter::default();
+            let of = |name| if name == "from_offset" { "9" } else { "3" };
+            assert_eq!(filter.set(first, of(first), now), Ok(true));
+            let said = filter.set(second, of(second), now).unwrap_err();
+            assert_eq!(said, "from_offset 9 is above to_offset 3, which means no letter");
         }
     }
 }

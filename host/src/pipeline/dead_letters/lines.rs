@@ -1,10 +1,12 @@
 //! One file of letters: reading its lines up to what is known to be whole, and writing it anew without some of them.
+//! Beside it: small files that are replaced as a whole.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::letter::DeadLetter;
+use super::store::StoreError;
 
 /// What is known of a file without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +88,33 @@ pub(super) fn read_lines(
     }
 }
 
+/// Lines of a file that are no letters.
+#[derive(Default)]
+pub(super) struct Unreadable {
+    seen: u64,
+    first: Option<u64>,
+    count: u64,
+}
+
+impl Unreadable {
+    pub(super) fn note(&mut self, readable: bool) {
+        self.seen += 1;
+        if !readable {
+            self.first.get_or_insert(self.seen);
+            self.count += 1;
+        }
+    }
+
+    pub(super) fn tell(&self, path: &Path) {
+        if let Some(first) = self.first {
+            tracing::error!(
+                file = %path.display(), line = first, lines = self.count,
+                "lines that are no dead letters, from this one on, are left as they are; mend or remove them while no host runs"
+            );
+        }
+    }
+}
+
 /// The letter as a line.
 pub(super) fn line(letter: &DeadLetter) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(letter)?;
@@ -105,4 +134,18 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&part, path)?;
     path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Reads a small file that is replaced as a whole; what a file that is missing stands for is the default.
+pub(super) fn read_whole<T: Default + serde::de::DeserializeOwned>(
+    path: PathBuf,
+    remedy: &'static str,
+) -> Result<T, StoreError> {
+    match std::fs::read(&path) {
+        Ok(text) => {
+            serde_json::from_slice(&text).map_err(|error| StoreError::Damaged { path, error, remedy })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(StoreError::Io { path, error }),
+    }
 }

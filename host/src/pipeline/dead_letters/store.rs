@@ -20,11 +20,14 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
 use super::letter::{Change, Changes, DeadLetter, Stage};
-use super::lines::{self, LetterFile};
+use super::lines::{self, LetterFile, Unreadable};
 
 /// A file that has reached this size is followed by another one.
 const FILE_BYTES: u64 = 8 << 20;
 const FIRST: &str = "letters.ndjson";
+/// What is lost with it is what only it knows of letters that went.
+const STATE_REMEDY: &str = "put back a copy of it, or move it away: then the stream goes on with what its letters say, and a \
+    number or letter that was removed may come again";
 /// Far more batches than are given up between two checkpoints.
 const GIVEN_UP_MAX: usize = 1_024;
 
@@ -39,6 +42,9 @@ pub enum StoreError {
         #[source]
         error: io::Error,
     },
+    /// Its error names line and column.
+    #[error("{path} is damaged ({error}); {remedy}")]
+    Damaged { path: PathBuf, error: serde_json::Error, remedy: &'static str },
 }
 
 /// What outlives the letters.
@@ -127,7 +133,7 @@ impl Store {
     pub fn open(dir: &Path, max_bytes: u64, incarnation: Option<&str>) -> Result<Store, StoreError> {
         let at = |error| StoreError::Io { path: dir.to_owned(), error };
         std::fs::create_dir_all(dir).map_err(at)?;
-        let saved = read_state(dir).map_err(at)?;
+        let saved: State = lines::read_whole(dir.join("state.json"), STATE_REMEDY)?;
         let mut state = State { next_number: saved.next_number.max(1), ..saved.clone() };
         // Without a state nothing but this incarnation was ever here.
         let anew =
@@ -136,13 +142,14 @@ impl Store {
             state.kept_to = None;
         }
         let mut batches = HashSet::new();
-        let mut unreadable = 0_u64;
         let mut files = VecDeque::new();
         for path in paths(dir).map_err(at)? {
             let whole = LetterFile { bytes: u64::MAX, ..LetterFile::empty(path.clone()) };
             let mut file = LetterFile::empty(path);
+            let mut unreadable = Unreadable::default();
             whole
                 .read(|line, letter| {
+                    unreadable.note(letter.is_some());
                     match letter {
                         Some(letter) => {
                             file.note(&letter, line.len() as u64);
@@ -156,16 +163,13 @@ impl Store {
                         }
                         None => {
                             file.bytes += line.len() as u64;
-                            unreadable += 1;
                         }
                     }
                     true
                 })
-                .map_err(at)?;
+                .map_err(|error| StoreError::Io { path: whole.path.clone(), error })?;
+            unreadable.tell(&file.path);
             files.push_back(file);
-        }
-        if unreadable > 0 {
-            tracing::error!(dir = %dir.display(), lines = unreadable, "lines that are no dead letters are left as they are");
         }
         if anew {
             state.first_number = state.next_number;
@@ -516,14 +520,6 @@ impl View {
             true
         })?;
         Ok(numbers)
-    }
-}
-
-fn read_state(dir: &Path) -> io::Result<State> {
-    match std::fs::read(dir.join("state.json")) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State::default()),
-        Err(error) => Err(error),
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wasmill_buffer::{Disk as _, ReadError, RealDisk, Stream};
+use wasmill_buffer::{Disk as _, History, ReadError, RealDisk, Stream};
 use wasmill_catalog::Catalog;
 use wasmill_config::{self as config, Settings};
 use wasmill_deliver::SyncCount;
@@ -197,9 +197,14 @@ impl Replays {
             }
             None => wanted.clone(),
         };
+        let history = source.buffer.history(from..to).map_err(HistoryError::Read)?;
+        let kept_from = match history.kept {
+            Some((first, _)) if history.kept_from > 0 && first > from => Some(moment_text(first)),
+            _ => None,
+        };
         let offsets = match plan.offsets {
             Some((first, end)) => first..end,
-            None => offsets(source, &wanted, from..to)?,
+            None => offsets(history, &wanted, from..to)?,
         };
         if let Some(dir) = &plan.output {
             let with_offsets = ReplayPlan { offsets: Some((offsets.start, offsets.end)), ..plan.clone() };
@@ -211,6 +216,7 @@ impl Replays {
             stream: plan.stream.clone(),
             from: moment_text(from),
             to: moment_text(to),
+            kept_from,
             plugins: version.digests.clone(),
             output: place.text,
             first_offset: offsets.start,
@@ -328,8 +334,7 @@ fn spool(data_dir: &Path) -> PathBuf {
     data_dir.join("replays").join("spool")
 }
 
-fn offsets(source: &Source, wanted: &ReplayPlan, arrivals: Range<i64>) -> Result<Range<u64>, HistoryError> {
-    let history = source.buffer.history(arrivals.clone()).map_err(HistoryError::Read)?;
+fn offsets(history: History, wanted: &ReplayPlan, arrivals: Range<i64>) -> Result<Range<u64>, HistoryError> {
     if history.offsets.is_empty() {
         let kept = match history.kept {
             Some((first, last)) => {
@@ -405,7 +410,7 @@ impl To<'_> {
                     found.path.join(To::prefix(id)).display().to_string()
                 }
                 config::Destination::S3(s3) => format!("s3://{}/{}{}/", s3.bucket, s3.prefix, To::prefix(id)),
-                config::Destination::Http(http) => http.url.clone(),
+                http @ config::Destination::Http(_) => http.shown(),
                 config::Destination::Stdout => String::new(),
             },
         }

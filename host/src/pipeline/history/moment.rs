@@ -14,13 +14,18 @@ const DAY_S: i64 = 86_400;
 pub fn parse_moment(text: &str, now: i64) -> Result<i64, String> {
     let moment = match text.strip_prefix('-') {
         Some(ago) => before(ago, now),
-        None if text == "now" => Some(now),
+        None if text == "now" => Some(i128::from(now)),
         None => rfc3339(text),
     };
-    moment.ok_or_else(|| format!("{text:?} is no time, {EXPECTED}"))
+    let moment = moment.ok_or_else(|| format!("{text:?} is no time, {EXPECTED}"))?;
+    i64::try_from(moment).map_err(|_out_of_range| {
+        let (first, last) = (moment_text(i64::MIN), moment_text(i64::MAX));
+        format!("{text:?} is out of range, expected a time from {first} to {last}")
+    })
 }
 
-fn before(ago: &str, now: i64) -> Option<i64> {
+/// In nanoseconds, as they are: perhaps more than arrivals have.
+fn before(ago: &str, now: i64) -> Option<i128> {
     let digits = ago.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = ago.split_at_checked(digits)?;
     let seconds = match unit {
@@ -31,10 +36,10 @@ fn before(ago: &str, now: i64) -> Option<i64> {
         _ => return None,
     };
     let number: i64 = number.parse().ok()?;
-    now.checked_sub(number.checked_mul(seconds)?.checked_mul(SECOND)?)
+    Some(i128::from(now) - i128::from(number) * i128::from(seconds * SECOND))
 }
 
-fn rfc3339(text: &str) -> Option<i64> {
+fn rfc3339(text: &str) -> Option<i128> {
     let number = |from: usize, to: usize| -> Option<i64> {
         let part = text.get(from..to)?;
         part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok())?
@@ -81,7 +86,7 @@ fn rfc3339(text: &str) -> Option<i64> {
         }
     };
     let seconds = days_before(year, month, day) * DAY_S + hour * 3_600 + minute * 60 + second - offset;
-    seconds.checked_mul(SECOND)?.checked_add(nanos)
+    Some(i128::from(seconds) * i128::from(SECOND) + i128::from(nanos))
 }
 
 /// Days from 1970-01-01 to this date.
@@ -154,11 +159,19 @@ mod tests {
             "2026-11-25T23:19:50.Z",
             "2026-11-25T23:19:50+0200",
             "2026-11-25T23:19:50.1234567890Z",
-            "-9999999999999999d",
-            "9999-01-01T00:00:00Z",
+            "-99999999999999999999d",
             "+026-01-01T00:00:00Z",
         ] {
             assert!(parse_moment(text, 0).unwrap_err().contains("expected a time such as"), "{text}");
         }
+    }
+
+    #[test]
+    fn moment_beyond_what_arrivals_count_is_out_of_range_and_the_bounds_are_said() {
+        for text in ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "-9999999999999999d"] {
+            let said = parse_moment(text, 0).unwrap_err();
+            assert!(said.contains("is out of range") && said.contains("to 2262-04-11T23:47:16"), "{said}");
+        }
+        assert_eq!(parse_moment("2262-04-11T23:47:16.854775807Z", 0), Ok(i64::MAX));
     }
 }

@@ -37,6 +37,9 @@ pub struct ReplayProgress {
     pub error: Option<String>,
     pub from: String,
     pub to: String,
+    /// Arrival of the first record that is kept, where retention has let go of earlier ones and this is behind `from`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_from: Option<String>,
     /// Digests of the chain that runs.
     pub plugins: Vec<String>,
     /// Where the objects are.

@@ -334,8 +334,17 @@ async fn try_send(
         return destination.deliver(&Object { meta, body }).await.map(|_created_or_ours| ());
     }
     let staging = own.output.staging.clone();
-    let (job_staging, job_body, staged) = (staging.clone(), body.to_owned(), meta.batch_id.clone());
-    let fetched = context.off_runtime(move || job_staging.fetch(&job_body, &staged)).await;
+    let (job_destination, job_staging) = (destination.clone(), staging.clone());
+    let (job_body, staged) = (body.to_owned(), meta.batch_id.clone());
+    let fetch = move || match job_staging.fetch(&job_body, &staged) {
+        // Its directory may be there again, without what was in it.
+        Err(error) => match job_destination.restage()? {
+            true => job_staging.fetch(&job_body, &staged),
+            false => Err(error),
+        },
+        fetched => fetched,
+    };
+    let fetched = context.off_runtime(fetch).await;
     fetched.map_err(|error| host_error("the delivery was interrupted", error.to_string()))??;
     let sent = destination.deliver(&Object { meta, body: &staging.path(&meta.batch_id) }).await;
     if sent.is_ok()

@@ -272,3 +272,17 @@ fn snapshot_has_its_letters_although_the_file_is_written_anew_and_grows() {
     assert_eq!(seen, [(2, 1), (3, 1), (4, 1), (5, 1)]);
     assert!(snapshot.last && store.snapshot(6).unwrap().is_none());
 }
+
+#[test]
+fn file_that_is_damaged_is_named_with_its_line_and_what_helps() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).append(&[letter(1, b"a")], 5).unwrap();
+    let state = dir.path().join("state.json");
+    std::fs::write(&state, "{\"first_number\":0,\n\"next_number\":").unwrap();
+    let said = Store::open(dir.path(), 1 << 20, Some("one")).unwrap_err().to_string();
+    assert!(said.starts_with(&format!("{} is damaged (EOF", state.display())), "{said}");
+    assert!(said.contains("at line 2 column 14") && said.contains("move it away"), "{said}");
+    // As it is told to.
+    std::fs::remove_file(&state).unwrap();
+    assert_eq!(numbers(&open(dir.path())), [1]);
+}
