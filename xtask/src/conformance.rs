@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
-use wasmill_author::{BuildOptions, Language, Project as Plugin};
+use anyhow::{Context, Result, bail};
+use wasmill_author::{BuildOptions, Language, Need, Project as Plugin};
 
 use crate::project::Project;
 use crate::suite;
@@ -25,9 +25,19 @@ pub(crate) struct Arguments {
     /// Run them on a host that is built for speed, so that figures are those of the product
     #[arg(long)]
     release: bool,
+    /// Fail if a language's own toolchain is missing, instead of leaving it out
+    #[arg(long)]
+    all: bool,
     /// Only build the components, into <target dir>/conformance
     #[arg(long)]
     build_only: bool,
+}
+
+impl Arguments {
+    /// Every language; `all`: none may be left out.
+    pub(crate) fn of_a_test(all: bool) -> Arguments {
+        Arguments { all, ..Arguments::default() }
+    }
 }
 
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
@@ -40,8 +50,19 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     }
     let out = project.target.join("conformance");
     let mut command = Command::new(runner(project, arguments)?);
+    let mut skipped = Vec::new();
     for language in languages {
         eprintln!("conformance: {}", language.name());
+        let lacks = |need: &Need| need.found.is_none() && !need.installs;
+        if let Some(need) = language.needs().into_iter().find(lacks) {
+            skipped.push(format!(
+                "{} is skipped: {} is missing here ({})",
+                language.name(),
+                need.what,
+                need.how
+            ));
+            continue;
+        }
         let sources = project.root.join("plugins/sdk").join(language.name()).join("conformance");
         let component = build(project, language, &sources, &out).with_context(|| language.name())?;
         command.arg("--component").arg(format!("{}={}", language.name(), component.display()));
@@ -58,7 +79,14 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     if let Some(file) = &arguments.json {
         command.arg("--json").arg(std::path::absolute(file)?);
     }
-    process::run(&mut command)
+    process::run(&mut command)?;
+    for what in &skipped {
+        eprintln!("conformance: {what}");
+    }
+    if arguments.all && !skipped.is_empty() {
+        bail!("no language may be skipped: {}", skipped.join("; "));
+    }
+    Ok(())
 }
 
 /// The program that runs the cases.

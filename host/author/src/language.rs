@@ -30,6 +30,8 @@ pub struct Need {
     pub found: Option<String>,
     /// What a person can do to get it.
     pub how: String,
+    /// Whether a build that may install things gets it by itself.
+    pub installs: bool,
 }
 
 /// Files that go into every new project: where, and what.

@@ -74,7 +74,7 @@ impl Dialect {
             Dialect::C => "a C compiler that builds Wasm",
             Dialect::Cpp => "a C++ compiler that builds Wasm",
         };
-        vec![Need { what, found, how: toolchain::how() }]
+        vec![Need { what, found, how: toolchain::how(), installs: true }]
     }
 
     pub(crate) fn build(self, project: &Project, options: &BuildOptions) -> Result<Vec<u8>> {

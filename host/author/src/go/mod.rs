@@ -56,7 +56,12 @@ fn new_enough(version: &str) -> bool {
 }
 
 pub(crate) fn needs() -> Vec<Need> {
-    vec![Need { what: "go", found: version().filter(|version| new_enough(version)), how: how() }]
+    vec![Need {
+        what: "go",
+        found: version().filter(|version| new_enough(version)),
+        how: how(),
+        installs: false,
+    }]
 }
 
 /// The SDK is a module of its own beside the project's, which `replace` in `go.mod` points to. It is not called

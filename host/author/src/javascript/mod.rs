@@ -31,7 +31,7 @@ const PLACES: &str = "@wasmill-places@";
 
 pub(crate) fn needs() -> Vec<Need> {
     vec![
-        Need { what: "node", found: npm::node().ok(), how: npm::how_to_get_node() },
+        Need { what: "node", found: npm::node().ok(), how: npm::how_to_get_node(), installs: false },
         need("esbuild", &ESBUILD),
         need("componentize-js", &STARLINGMONKEY),
     ]
@@ -45,7 +45,7 @@ pub(crate) fn typescript_needs() -> Vec<Need> {
 
 fn need(what: &'static str, tool: &npm::Tool) -> Need {
     let found = tool.present(None).ok().flatten().map(|file| file.display().to_string());
-    Need { what, found, how: tool.how() }
+    Need { what, found, how: tool.how(), installs: true }
 }
 
 pub(crate) fn template() -> Template {

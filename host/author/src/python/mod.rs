@@ -34,8 +34,9 @@ pub(crate) fn needs() -> Vec<Need> {
             what: "Python",
             found: python,
             how: format!("https://www.python.org, {PYTHON_MIN} or newer, with pip"),
+            installs: false,
         },
-        Need { what: TOOL, found: tool, how: how() },
+        Need { what: TOOL, found: tool, how: how(), installs: true },
     ]
 }
 

@@ -26,8 +26,8 @@ pub(crate) fn needs() -> Vec<Need> {
     let found = process::output_of(cargo().arg("--version"));
     let wasm = Toolchain::present().map(|toolchain| toolchain.described());
     vec![
-        Need { what: "cargo", found, how: "https://rustup.rs".to_owned() },
-        Need { what: "a Rust that builds Wasm", found: wasm, how: toolchain::how() },
+        Need { what: "cargo", found, how: "https://rustup.rs".to_owned(), installs: false },
+        Need { what: "a Rust that builds Wasm", found: wasm, how: toolchain::how(), installs: true },
     ]
 }
 
