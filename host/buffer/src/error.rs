@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::disk::is_full;
 use crate::records::{Numbered, Receipt};
 
 /// Why the journal could not be opened. Nothing on disk was changed or lost.
@@ -39,7 +40,7 @@ pub enum AppendError {
     #[error("the journal's queue is full")]
     Busy,
     /// The disk refused the write. Later appends may succeed, without a restart.
-    #[error("write journal")]
+    #[error("{}", if is_full(source) { "the disk is full" } else { "the journal cannot be written" })]
     Storage { source: Arc<io::Error> },
     /// A sync failed, or the journal or its file went away: the records may or may not be stored, and are not delivered
     /// by this process. Their offsets are given to no other records while the journal stays open.

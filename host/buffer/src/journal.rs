@@ -256,6 +256,25 @@ impl Journal {
         self.shared.check_lock()
     }
 
+    /// Whether the disk takes appends, as far as anybody has seen. If it refused the last ones, it is asked again, which
+    /// takes the writer's time; once the writer has ended, no answer comes.
+    ///
+    /// # Errors
+    /// It still refuses them.
+    pub async fn check_takes_appends(&self) -> Result<(), AppendError> {
+        let mut refusal = self.shared.refusal.subscribe();
+        if refusal.borrow_and_update().is_none() {
+            return Ok(());
+        }
+        self.shared.queue.poke();
+        // The sender is ours.
+        let _never_gone = refusal.changed().await;
+        match &*refusal.borrow() {
+            None => Ok(()),
+            Some(refusal) => Err(AppendError::Storage { source: Arc::clone(&refusal.error) }),
+        }
+    }
+
     pub fn stats(&self) -> Stats {
         let state = self.shared.state();
         let counters = &self.shared.counters;

@@ -22,6 +22,7 @@ use crate::queue::Queue;
 use crate::records::{Numbered, Receipt};
 use crate::retention::Retention;
 use crate::stream::StreamKey;
+use crate::writer::refusal::Refusal;
 
 /// A journal or segment file. Every reference into it is an `Arc`, so it is free when only its list holds it.
 pub(crate) struct Store {
@@ -337,6 +338,8 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// The journal's file was removed by somebody else, and there is no new one yet.
     pub(crate) gone: AtomicBool,
+    /// Set while the disk refuses appends.
+    pub(crate) refusal: watch::Sender<Option<Refusal>>,
     /// One creation of a stream at a time.
     pub(crate) creating: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -363,6 +366,7 @@ impl Shared {
             buffered: AtomicU64::new(buffered),
             closed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            refusal: watch::Sender::new(None),
             creating: tokio::sync::Mutex::new(()),
             state: Mutex::new(state),
         }

@@ -5,6 +5,7 @@
 //! group's offsets are passed over. The same if the file lost its name meanwhile, because somebody removed, moved or
 //! replaced the directory: what is written to it would be found by nobody.
 
+pub(crate) mod refusal;
 mod rotation;
 
 use std::collections::HashMap;
@@ -109,7 +110,7 @@ impl Writer {
         writer.shared.state().end = end;
         match writer.rotate(0, true) {
             Err(error) if is_full(&error) => {
-                tracing::error!(error = %error, "disk is full: nothing is accepted until there is space");
+                writer.refuses(&Arc::new(error), 0);
             }
             result => result?,
         }
@@ -122,8 +123,7 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let mut items = Vec::new();
         while shared.queue.take(&mut items) {
-            self.commit(&mut items);
-            self.free_files();
+            self.turn(&mut items);
         }
     }
 
@@ -132,7 +132,15 @@ impl Writer {
     pub(crate) fn step(&mut self) {
         let mut items = Vec::new();
         self.shared.queue.try_take(&mut items);
-        self.commit(&mut items);
+        self.turn(&mut items);
+    }
+
+    fn turn(&mut self, items: &mut Vec<Item>) {
+        // Somebody poked: perhaps to know whether the disk is well again.
+        if items.is_empty() {
+            self.try_again();
+        }
+        self.commit(items);
         self.free_files();
     }
 
@@ -149,6 +157,7 @@ impl Writer {
         for mut item in items.drain(..) {
             let frees = !matches!(item.work, Work::Records(_) | Work::Create);
             if let Some(error) = &refused[usize::from(frees)] {
+                self.refuses(error, 1);
                 answer(item.reply.take(), Err(AppendError::Storage { source: Arc::clone(error) }));
                 continue;
             }
@@ -165,9 +174,9 @@ impl Writer {
                 }
             }
             if let Err(error) = result {
-                tracing::warn!(error = %error, "cannot start a journal file");
                 count(&self.shared.counters.failed_writes, 1);
                 let error = Arc::new(error);
+                self.refuses(&error, 1);
                 answer(item.reply.take(), Err(AppendError::Storage { source: Arc::clone(&error) }));
                 refused[usize::from(frees)] = Some(error);
                 continue;
@@ -201,10 +210,11 @@ impl Writer {
         self.place(&mut items);
         let result = self.write_group(&file, &items);
         if let Err(error) = result {
-            tracing::warn!(error = %error, "journal write failed; going on in a new file");
+            let error = Arc::new(error);
+            self.refuses(&error, items.len() as u64);
             count(&self.shared.counters.failed_writes, 1);
             let refused = match self.wipe(&file) {
-                Ok(()) => AppendError::Storage { source: Arc::new(error) },
+                Ok(()) => AppendError::Storage { source: error },
                 Err(error) => {
                     tracing::error!(error = %error, "cannot wipe a refused frame; waiting appends are unknown");
                     AppendError::Unknown
@@ -239,6 +249,9 @@ impl Writer {
         self.end += len;
         count(&self.shared.counters.bytes_written, len);
         count(&self.shared.counters.frames, items.len() as u64);
+        if items.iter().any(|item| matches!(item.work, Work::Records(_))) {
+            self.accepts();
+        }
         self.apply(&file, items, repeats);
     }
 

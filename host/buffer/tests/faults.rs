@@ -168,6 +168,26 @@ fn disk_full_recovers_without_restart_once_space_is_back() {
 }
 
 #[test]
+fn disk_that_was_full_is_asked_again_by_who_wants_to_know() {
+    let disk = FaultyDisk::new(5);
+    let (journal, _, stream) = open(&disk);
+    let takes = || journal.drive(journal.check_takes_appends());
+    takes().unwrap();
+    disk.set_capacity(disk.used());
+    let text = "x".repeat(3000);
+    let refused = (0..100).find_map(|_| put(&journal, &stream, &text).err()).unwrap();
+    assert_eq!(refused.to_string(), "the disk is full");
+    for _ in 0..3 {
+        let error = takes().unwrap_err();
+        assert_eq!(error.to_string(), "the disk is full");
+    }
+    disk.set_capacity(u64::MAX);
+    takes().unwrap();
+    put(&journal, &stream, "z").unwrap();
+    takes().unwrap();
+}
+
+#[test]
 fn journal_opened_on_a_full_disk_is_readable_and_accepts_once_space_is_back() {
     let disk = FaultyDisk::new(6);
     let (journal, _, stream) = open(&disk);

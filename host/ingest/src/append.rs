@@ -73,8 +73,8 @@ pub enum AppendError {
     #[error("buffer is full, retry after {}s", .retry_after.as_millis().div_ceil(1000).max(1))]
     Full { retry_after: Duration },
     /// Nothing was stored; the buffer cannot write at the moment.
-    #[error("buffer is unavailable")]
-    Unavailable,
+    #[error("buffer is unavailable: {reason}")]
+    Unavailable { reason: String },
     /// The write failed half-way: the records may or may not be stored.
     #[error("buffer cannot tell whether the records were stored")]
     Unknown,

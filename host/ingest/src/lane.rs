@@ -150,7 +150,7 @@ impl<A: Append> Lane<A> {
                 AppendError::Unknown if self.on_unknown == OnUnknown::GiveBack => {
                     return Err(LaneEnd::Unknown);
                 }
-                AppendError::Unknown | AppendError::Unavailable => pause,
+                AppendError::Unknown | AppendError::Unavailable { .. } => pause,
                 AppendError::Full { retry_after } | AppendError::Producers { retry_after, .. } => {
                     retry_after.clamp(PAUSE_FIRST, PAUSE_LONGEST)
                 }

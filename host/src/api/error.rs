@@ -101,7 +101,9 @@ impl ApiError {
             ApiError::Append(AppendError::Producers { .. }) => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_producers")
             }
-            ApiError::Append(AppendError::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            ApiError::Append(AppendError::Unavailable { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+            }
             ApiError::Append(AppendError::Unknown) => (StatusCode::SERVICE_UNAVAILABLE, "unknown"),
             ApiError::Append(AppendError::Closed) => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
         }

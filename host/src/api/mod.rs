@@ -65,7 +65,7 @@ pub trait Host: Send + Sync + 'static {
         request: ReplaysRequest,
     ) -> impl Future<Output = Result<serde_json::Value, HistoryError>> + Send;
     /// `Err` says what is not ready yet.
-    fn ready(&self) -> Result<(), String>;
+    fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
     /// Prometheus text.
     fn metrics(&self) -> String;
 }
@@ -131,7 +131,7 @@ async fn metrics<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
 }
 
 async fn ready<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
-    match shared.host.ready() {
+    match shared.host.ready().await {
         Ok(()) => "ready\n".into_response(),
         Err(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("{what}\n")).into_response(),
     }

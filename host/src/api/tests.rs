@@ -82,7 +82,7 @@ impl Host for Program {
             request => Ok(serde_json::json!(format!("{request:?}"))),
         }
     }
-    fn ready(&self) -> Result<(), String> {
+    async fn ready(&self) -> Result<(), String> {
         Err("stream access is starting".to_owned())
     }
     fn metrics(&self) -> String {
@@ -228,7 +228,11 @@ async fn push_refused_by_the_buffer_maps_to_its_status() {
             409,
             "\"sequence_forgotten\",\"message\":\"sequence 7 of producer \\\"p\\\" is no longer remembered",
         ),
-        (AppendError::Unavailable, 503, "\"unavailable\""),
+        (
+            AppendError::Unavailable { reason: "the disk is full".into() },
+            503,
+            "\"unavailable\",\"message\":\"buffer is unavailable: the disk is full\"",
+        ),
         (AppendError::Unknown, 503, "\"unknown\""),
         (AppendError::Closed, 503, "\"closed\""),
     ] {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -9,9 +10,13 @@ use super::history::HistoryError;
 use super::host::Host;
 use super::inlet::Inlet;
 use super::letters::LettersError;
+use super::sources::with_causes;
 use super::stats::{StreamStats, wall_clock_ns};
 use crate::api::{self, LettersRequest, ReplaysRequest};
 use crate::telemetry::metrics;
+
+/// How long the data disk has for an answer when it refused appends.
+const DISK_ANSWERS: Duration = Duration::from_secs(1);
 
 impl api::Host for Host {
     type Append = Inlet;
@@ -72,10 +77,15 @@ impl api::Host for Host {
         Ok(serde_json::to_value(progress).unwrap_or_default())
     }
 
-    fn ready(&self) -> Result<(), String> {
+    async fn ready(&self) -> Result<(), String> {
         let mut failures = self.failures();
         if let Err(error) = self.inner.journal.check_in_place() {
             failures.push(error.to_string());
+        }
+        match tokio::time::timeout(DISK_ANSWERS, self.inner.journal.check_takes_appends()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failures.push(format!("records are refused: {}", with_causes(&error))),
+            Err(_elapsed) => failures.push("records are refused, and the disk does not answer".to_owned()),
         }
         if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use wasmill_buffer as buffer;
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 
+use super::sources::with_causes;
 use super::stats::StreamStats;
 
 /// Bytes of records before the transforms from which a source that can wait has to wait: half of what the journal keeps
@@ -74,9 +75,13 @@ fn refusal(stream: &str, error: buffer::AppendError) -> AppendError {
         buffer::AppendError::Producers { max, retry_after } => AppendError::Producers { max, retry_after },
         buffer::AppendError::Unknown => AppendError::Unknown,
         buffer::AppendError::Deleted | buffer::AppendError::Closed => AppendError::Closed,
-        error @ (buffer::AppendError::Invalid { .. } | buffer::AppendError::Storage { .. }) => {
+        // The journal tells the operator when that begins and when it is over.
+        error @ buffer::AppendError::Storage { .. } => {
+            AppendError::Unavailable { reason: with_causes(&error) }
+        }
+        error @ buffer::AppendError::Invalid { .. } => {
             tracing::warn!(stream, error = &error as &dyn std::error::Error, "append refused");
-            AppendError::Unavailable
+            AppendError::Unavailable { reason: with_causes(&error) }
         }
     }
 }

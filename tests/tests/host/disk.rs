@@ -247,6 +247,57 @@ fn second_program_on_a_data_directory_is_refused_and_told_who_holds_it() {
     assert_eq!(objects::numbers(&scratch.out(), "n"), (0..5).collect::<Vec<_>>());
 }
 
+#[test]
+fn full_data_disk_is_told_to_clients_to_the_operator_once_and_to_who_asks_whether_the_host_is_ready() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(
+        r#"#whole
+        [http]
+        listen = "127.0.0.1:0"
+        [buffer]
+        journal_file = "1MiB"
+        [streams.events]
+        source = { type = "http" }
+        outputs = [{ type = "directory", path = "out", interval = "0s" }]
+        "#,
+    );
+    let Some(_disk) = SmallDisk::mount(&scratch.path("data"), 16 << 20) else { return };
+    let program = Program::start(&binary, &scratch.config());
+    let ready = || client::get(program.address(), "/readyz").unwrap();
+    let mut next = 0;
+    let mut push = || {
+        next += 1000;
+        client::push(program.address(), "events", &numbered(next, 1000)).unwrap()
+    };
+    assert_eq!((push().status, ready().status), (200, 200));
+    let filler = scratch.path("data/filler");
+    let mut file = File::create(&filler).unwrap();
+    let mut refused = 0;
+    // What was delivered makes room at first.
+    let (answer, asked) = wait_for("the disk is full", || {
+        fill(&mut file);
+        let (answer, asked) = (push(), ready());
+        refused = if answer.status == 503 && asked.status == 503 { refused + 1 } else { 0 };
+        (refused == 20).then_some((answer, asked))
+    });
+    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("the disk is full: No space left on device"), "{message}");
+    assert!(asked.body.contains("records are refused: the disk is full"), "{}", asked.body);
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    // Nobody has to push for that.
+    assert_eq!(ready().body, "ready\n");
+    assert_eq!(push().status, 200);
+    let said = |text: &str| program.log().into_iter().filter(|line| line.contains(text)).collect::<Vec<_>>();
+    let (begun, over) = (said("journal cannot be written"), said("journal can be written again"));
+    assert_eq!(begun.len(), over.len(), "{begun:#?} {over:#?}");
+    let last = over.last().unwrap();
+    let counted = last.split("\"refused\":").nth(1).and_then(|rest| rest.split(['}', ',']).next());
+    assert!(counted.is_some_and(|counted| counted.parse::<u64>().unwrap() >= 20), "{last}");
+    assert!(said("append refused").is_empty());
+    program.stop();
+}
+
 /// The journal's files, the newest last.
 fn journal(scratch: &Scratch) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = objects::files(&scratch.path("data/journal"));

@@ -111,7 +111,7 @@ impl Writer {
         result
     }
 
-    fn create_spare(&self) -> io::Result<()> {
+    pub(super) fn create_spare(&self) -> io::Result<()> {
         let bytes = self.shared.options.file_bytes;
         let path = self.new_spare();
         match self.shared.disk.create(&path, bytes, false) {
