@@ -222,7 +222,7 @@ pub(crate) struct Stream {
     pub(crate) source: Option<Source>,
     /// Name of the output that takes objects whose own output gave them up. By default they become dead letters.
     pub(crate) fallback: Option<String>,
-    /// Percentage of failed records, of at least 1,000, past which the plugins before take over again, or else the stream pauses; 100 = never.
+    /// Percentage of records that plugins fail, of at least 1,000, past which the plugins before take over again, or else the stream pauses until there is another version; 100 = never. Records that do not fit the format of their output do not count.
     #[serde(default = "default::max_failed_percent")]
     #[schemars(range(min = 0, max = 100))]
     pub(crate) max_failed_percent: u32,

@@ -29,7 +29,8 @@ pub const COMPILE_PLUGIN: &str = "compile-plugin";
 
 /// The configuration or the command line is wrong.
 const EXIT_USAGE: u8 = 2;
-/// A run that ended by itself, or a replay, has records left that could not be delivered; they are dead letters.
+/// A run that ended by itself, or a replay, has records left that could not be delivered: they are dead letters, or wait
+/// for the next start.
 const EXIT_UNDELIVERED: u8 = 3;
 
 /// A programmable Firehose in one binary.

@@ -25,9 +25,14 @@ const WAITING_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "SIGTERM and SIGINT drain: intake stops, everything that was acknowledged is delivered, then the \
-    process ends with 0. A second signal ends it at once; what was acknowledged is delivered after the next start. \
-    A configuration whose sources are all finite ends by itself: with 0, or with 3 when records could not be delivered \
-    and are kept as dead letters. Records that a plugin fails on are counted as dead letters, and change no exit code.\n\n\
+    process ends with 0. What is not delivered within --drain-timeout, or waits in a stream that its plugins paused, \
+    stays for the next start: the process says what and why, and ends with 1. A second signal ends it at once; what \
+    was acknowledged is delivered after the next start.\n\n\
+    A configuration whose sources are all finite (stdin, files that are read once) ends by itself: with 0, or with 3 \
+    when not everything could be delivered: records are kept as dead letters of stage delivery, or a stream is paused \
+    (by failing plugins, full dead letters, an output with then = \"pause\") and nothing has moved for --drain-timeout. \
+    What waits there stays for the next start. Records that a plugin fails on, or that do not fit the format of their \
+    output, are counted as dead letters, and change no exit code.\n\n\
     Examples:\n  \
     wasmill run wasmill.toml\n  \
     wasmill run --drain-timeout 5m --log-format json wasmill.toml\n  \
@@ -36,7 +41,7 @@ const WAITING_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Arguments {
     /// The configuration (TOML)
     config: PathBuf,
-    /// Longest time to deliver what is stored after the first signal, such as 30s, 5m
+    /// Longest time to deliver what is stored after the first signal, and for a pause after the end of all sources, such as 30s, 5m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     drain_timeout: Duration,
 }
@@ -94,19 +99,31 @@ async fn serve(settings: Settings, drain_timeout: Duration) -> Result<ExitCode> 
         config = %file.display(), data_dir = %data_dir.display(), streams,
         http = host.http_address().map(tracing::field::display), "wasmill is running"
     );
-    let by_itself = tokio::select! {
-        () = host.ended() => true,
-        _ = signalled.changed() => false,
-    };
-    if by_itself {
-        tracing::info!("every stream has ended");
-    } else {
-        tracing::info!(
-            waiting_for = host.waiting(),
-            within_ms = u64::try_from(drain_timeout.as_millis()).unwrap_or(u64::MAX),
-            "stopping when everything is delivered; a second signal stops at once"
+    let within_ms = u64::try_from(drain_timeout.as_millis()).unwrap_or(u64::MAX);
+    let held_up = host.held_up(drain_timeout, |waiting_for| {
+        tracing::warn!(
+            waiting_for,
+            within_ms,
+            "every source has ended, and what is left is held up: a run that nothing moves any more ends"
         );
-    }
+    });
+    let by_itself = tokio::select! {
+        () = host.ended() => {
+            tracing::info!("every stream has ended");
+            true
+        }
+        () = held_up => {
+            tracing::error!(waiting_for = host.waiting(), "nothing moves any more: stopping");
+            true
+        }
+        _ = signalled.changed() => {
+            tracing::info!(
+                waiting_for = host.waiting(), within_ms,
+                "stopping when everything is delivered; a second signal stops at once"
+            );
+            false
+        }
+    };
     end(drain(&host, drain_timeout).await, &Ended::of(&host, by_itself))
 }
 
@@ -132,6 +149,8 @@ struct Ended {
     transform: u64,
     encode: u64,
     delivery: u64,
+    /// Those that are there at the end, of whatever run.
+    kept: u64,
     /// Records that no output took, not even the fallback.
     undelivered: u64,
 }
@@ -146,6 +165,7 @@ impl Ended {
             transform: letters(|letters| letters.transform.get()),
             encode: letters(|letters| letters.encode.get()),
             delivery: letters(|letters| letters.delivery.get()),
+            kept: letters(|letters| letters.kept.get()),
             undelivered: outputs
                 .map(|output| output.delivery_failed.get().saturating_sub(output.fallen_back.get()))
                 .sum(),
@@ -156,7 +176,7 @@ impl Ended {
 fn end(drained: Result<(), DrainError>, ended: &Ended) -> Result<ExitCode> {
     match drained {
         Ok(()) => {
-            let Ended { transform, encode, delivery, undelivered, .. } = *ended;
+            let Ended { transform, encode, delivery, kept, undelivered, .. } = *ended;
             let dead_letters = transform + encode + delivery;
             if undelivered > 0 {
                 tracing::error!(
@@ -165,7 +185,8 @@ fn end(drained: Result<(), DrainError>, ended: &Ended) -> Result<ExitCode> {
                     transform,
                     encode,
                     delivery,
-                    "stopped, and not everything could be delivered; what could not is kept as dead letters"
+                    dead_letters_kept = kept,
+                    "stopped, and not everything could be delivered; what could not became dead letters"
                 );
                 return Ok(if ended.by_itself {
                     ExitCode::from(EXIT_UNDELIVERED)
@@ -178,15 +199,23 @@ fn end(drained: Result<(), DrainError>, ended: &Ended) -> Result<ExitCode> {
                     dead_letters,
                     transform,
                     encode,
-                    "stopped, everything is delivered but the dead letters"
+                    dead_letters_kept = kept,
+                    "stopped, everything is delivered but records that became dead letters in this run"
                 );
             } else {
-                tracing::info!("stopped, everything is delivered");
+                tracing::info!(
+                    dead_letters_kept = Some(kept).filter(|kept| *kept > 0),
+                    "stopped, everything is delivered"
+                );
             }
             Ok(ExitCode::SUCCESS)
         }
-        Err(error @ DrainError::Deadline { .. }) => {
-            bail!("{error}; it is stored, and delivered after the next start")
+        Err(error @ (DrainError::Deadline { .. } | DrainError::Left { .. })) if ended.by_itself => {
+            tracing::error!(%error, "stopped, and not everything could be delivered; it is stored, and the next start goes on with it");
+            Ok(ExitCode::from(EXIT_UNDELIVERED))
+        }
+        Err(error @ (DrainError::Deadline { .. } | DrainError::Left { .. })) => {
+            bail!("{error}; it is stored, and the next start goes on with it")
         }
         Err(error) => Err(error).context("stop"),
     }

@@ -13,7 +13,7 @@ use super::dead_letters::{Appended, Applied, Changes, DeadLetter, Store, StoreEr
 use super::letters_output::LettersOutput;
 use super::outcome::OutputThen;
 use super::staging::Staging;
-use super::stats::{StreamStats, wall_clock_ns};
+use super::stats::{Pause, StreamStats, wall_clock_ns};
 use super::workers::{LaneId, Workers};
 
 /// How long to wait before dead letters are tried again that could not be stored.
@@ -138,7 +138,6 @@ impl StreamContext {
             return;
         }
         let letters = Arc::new(letters);
-        let mut paused: Option<String> = None;
         loop {
             let (context, batch) = (self.clone(), letters.clone());
             let appended = self
@@ -158,21 +157,19 @@ impl StreamContext {
             });
             match appended {
                 Ok(Ok(())) => {
-                    if let Some(reason) = paused {
-                        self.stats.resume(&reason);
+                    if self.stats.resume(Pause::Letters) {
+                        tracing::info!(stream = %self.name, "dead letters are kept again, stream goes on");
                     }
                     return;
                 }
                 Ok(Err(error)) => {
-                    if paused.is_none() {
-                        tracing::error!(
-                            stream = %self.name, error = &error as &dyn std::error::Error,
-                            "stream paused: dead letters cannot be kept"
-                        );
-                    }
+                    // What it says changes while letters go and come: that is no new pause.
+                    let held = self.stats.is_paused_by(Pause::Letters);
                     let reason = super::sources::with_causes(&error);
-                    self.stats.pause(Some(reason.clone()));
-                    paused = Some(reason);
+                    self.stats.pause(Pause::Letters, &reason);
+                    if !held {
+                        tracing::error!(stream = %self.name, reason, "stream paused: dead letters cannot be kept");
+                    }
                 }
                 Err(error) => tracing::error!(stream = %self.name, %error, "storing dead letters panicked"),
             }

@@ -1,15 +1,14 @@
-//! The composition root: one host, from settings to running streams, and back to a clean stop.
+//! The composition root: one host, from settings to running streams.
 //!
 //! Start, in this order: plugins and chains (what is wrong with the configuration shows here, before anything on disk
-//! changes), journal, streams, sources, HTTP. Stop: sources and listener first, then every stream until it is
-//! drained, then the journal. A stop past its deadline ends like a crash: nothing that was acknowledged is lost.
+//! changes), journal, streams, sources, HTTP. The way back is in `ending`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -40,10 +39,6 @@ use super::stream::{Parts, StreamTask};
 use super::workers::Workers;
 use crate::api;
 
-/// How long a stop waits for requests that have begun.
-const REQUESTS_END: Duration = Duration::from_secs(5);
-/// How long a stop, when everything else is done, waits for dead letters to reach a destination of their own.
-const LETTERS_END: Duration = Duration::from_secs(5);
 /// Batches that a delivery task has been handed and has not taken.
 const HANDED_OVER_MAX: usize = 64;
 /// Batches that were finished and that the stream has not noted.
@@ -54,17 +49,6 @@ const FINISHED_MAX: usize = 256;
 pub struct HostOptions {
     /// The program that has the hidden subcommand `compile-plugin`: usually this one.
     pub compiler: PathBuf,
-}
-
-/// Why a host did not stop in order. Nothing that was acknowledged is lost.
-#[derive(Debug, thiserror::Error)]
-pub enum DrainError {
-    #[error("not everything is delivered after {after:?}: {waiting}")]
-    Deadline { after: Duration, waiting: String },
-    #[error("close the journal")]
-    Journal(#[source] wasmill_buffer::AppendError),
-    #[error("streams that ended early: {streams}")]
-    Streams { streams: String },
 }
 
 /// A running host. Cheap to clone.
@@ -84,21 +68,21 @@ pub(super) struct Inner {
     http: Option<SocketAddr>,
     tcp: BTreeMap<String, SocketAddr>,
     /// Sources and the listener.
-    stop_intake: CancellationToken,
+    pub(super) stop_intake: CancellationToken,
     /// Requests that had begun are answered: nothing is pushed any more.
-    pushes_over: CancellationToken,
+    pub(super) pushes_over: CancellationToken,
     /// Deliveries are cut off.
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     /// Names of the streams whose task has not ended.
-    running: watch::Receiver<Vec<String>>,
+    pub(super) running: watch::Receiver<Vec<String>>,
     /// Streams and sources that ended with an error.
     failed: Arc<Mutex<Vec<String>>>,
-    tasks: Mutex<JoinSet<()>>,
+    pub(super) tasks: Mutex<JoinSet<()>>,
     /// Deliveries of dead letters, and when they end.
-    letters_tasks: Mutex<JoinSet<()>>,
-    letters_until: letters_output::Until,
-    listener: Mutex<Option<JoinHandle<()>>>,
-    reloader: Mutex<Option<Reloader>>,
+    pub(super) letters_tasks: Mutex<JoinSet<()>>,
+    pub(super) letters_until: letters_output::Until,
+    pub(super) listener: Mutex<Option<JoinHandle<()>>>,
+    pub(super) reloader: Mutex<Option<Reloader>>,
 }
 
 impl Host {
@@ -238,86 +222,6 @@ impl Host {
     pub fn failures(&self) -> Vec<String> {
         self.inner.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-
-    /// Waits until every source has ended by itself and everything is delivered. Pushes and connections never end.
-    pub async fn ended(&self) {
-        let mut running = self.inner.running.clone();
-        // The sender lives as long as some stream does.
-        let _all_gone = running.wait_for(Vec::is_empty).await;
-    }
-
-    /// Stops: no more intake, then everything that is stored is processed, delivered and checkpointed.
-    ///
-    /// # Errors
-    /// The deadline has passed, or something ended early; the journal is closed in order all the same.
-    pub async fn drain(&self, deadline: Duration) -> Result<(), DrainError> {
-        let inner = &self.inner;
-        let end = tokio::time::Instant::now() + deadline;
-        inner.stop_intake.cancel();
-        let listener = inner.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut listener) = listener
-            && tokio::time::timeout(deadline.min(REQUESTS_END), &mut listener).await.is_err()
-        {
-            tracing::warn!("requests that had begun are cut off; what they sent is not acknowledged");
-            listener.abort();
-        }
-        // A replay can run again; what is live comes first.
-        inner.replays.stop().await;
-        // Each stream drains once its source has ended; for pushes that is now.
-        inner.pushes_over.cancel();
-        let drained = tokio::time::timeout_at(end, self.ended()).await;
-        inner.stop.cancel();
-        let waiting = self.waiting();
-        let mut tasks = std::mem::take(&mut *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        if drained.is_err() {
-            tasks.abort_all();
-        }
-        while tasks.join_next().await.is_some() {}
-        // They wait in the store: their destination must not hold up the stop.
-        let now = tokio::time::Instant::now();
-        self.end_letters(if drained.is_ok() { end.min(now + LETTERS_END) } else { now }).await;
-        let reloader = inner.reloader.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if tokio::task::spawn_blocking(move || drop(reloader)).await.is_err() {
-            tracing::error!("the reloader panicked");
-        }
-        inner.journal.close().await.map_err(DrainError::Journal)?;
-        if drained.is_err() {
-            return Err(DrainError::Deadline { after: deadline, waiting });
-        }
-        let failures = self.failures();
-        if failures.is_empty() { Ok(()) } else { Err(DrainError::Streams { streams: failures.join("; ") }) }
-    }
-
-    /// Gives deliveries of dead letters a last chance until `end`.
-    async fn end_letters(&self, end: tokio::time::Instant) {
-        let inner = &self.inner;
-        let mut tasks =
-            std::mem::take(&mut *inner.letters_tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        inner.letters_until.last.cancel();
-        let ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout_at(end, ended).await.is_err() {
-            inner.letters_until.now.cancel();
-        }
-        while tasks.join_next().await.is_some() {}
-    }
-
-    /// What is not delivered yet, for people.
-    pub fn waiting(&self) -> String {
-        let of_output = |stream: &StreamStats| {
-            let outputs = stream.outputs.iter().filter(|output| output.pending.get() > 0);
-            let texts = outputs.map(|output| {
-                let error = output.last_error().map(|error| format!(" ({error})")).unwrap_or_default();
-                format!("{} records for {}/{}{error}", output.pending.get(), stream.name, output.name)
-            });
-            texts.collect::<Vec<_>>()
-        };
-        let texts: Vec<String> = self.inner.streams.iter().flat_map(|stream| of_output(stream)).collect();
-        if texts.is_empty() {
-            let names = self.inner.running.borrow().join(", ");
-            return if names.is_empty() { "nothing".to_owned() } else { format!("streams {names}") };
-        }
-        texts.join(", ")
-    }
 }
 
 /// A host in the making.
@@ -341,6 +245,7 @@ struct Starting {
 /// A stream whose task, deliveries and source can start.
 struct ReadyStream {
     name: String,
+    stats: Arc<StreamStats>,
     task: StreamTask,
     probes: Vec<Probe>,
     deliveries: Vec<StartDelivery>,
@@ -470,9 +375,10 @@ impl Starting {
             replays: replays_seen,
         };
         let task = StreamTask::new(parts, standing);
-        self.streams.push(stats);
+        self.streams.push(stats.clone());
         self.ready.push(ReadyStream {
             name: stream.name.clone(),
+            stats,
             task,
             probes,
             deliveries,
@@ -532,7 +438,7 @@ async fn run_stream(
     running: Arc<watch::Sender<Vec<String>>>,
     failed: Arc<Mutex<Vec<String>>>,
 ) {
-    let ReadyStream { name, task, probes, deliveries, source, stop, drain } = ready;
+    let ReadyStream { name, stats, task, probes, deliveries, source, stop, drain } = ready;
     let fail = |text: String| failed.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     let _probes: Vec<AbortOnDrop<()>> =
         probes.into_iter().map(|probe| AbortOnDrop(tokio::spawn(probe))).collect();
@@ -549,6 +455,7 @@ async fn run_stream(
                     tracing::error!(stream = %name, error, "source ended early");
                     fail(format!("source of {name}: {error}"));
                 }
+                stats.source_ended.store(true, Ordering::Relaxed);
                 // What it brought is delivered, then the stream has ended too.
                 drain.cancel();
             }

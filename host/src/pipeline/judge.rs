@@ -1,5 +1,5 @@
 //! Judges a plugin version by the share of records that it fails, of the last one to two thousand: what it did long ago
-//! does not excuse it.
+//! does not excuse it. Records that do not fit their output are not the plugins' failure.
 
 /// Records after which a version is judged.
 const JUDGE_AFTER: u64 = 1_000;
@@ -36,7 +36,8 @@ impl Judge {
             return None;
         }
         let reason = format!(
-            "{} of {} records failed ({:.1} %), the bound is {:.1} %",
+            "{} of {} records failed ({:.1} %), the bound is {:.1} %: another version of the plugin in the plugin \
+             directory goes on by itself, a higher max_failed_percent or a mended config after a restart",
             self.failed,
             self.records,
             rate * 100.0,

@@ -5,7 +5,8 @@
 //! keeps them until they are due, `commit` makes the outcome durable, `delivery` sends the object, `ledger` says what
 //! the journal must keep. What failed on the way is in `dead_letters`; `letters` answers about it, `replay` tries again,
 //! `letters_output` takes it to a destination of its own.
-//! `history` runs what was delivered once more, beside all this. `stream` is the task that owns all of it; `host` is the composition root.
+//! `history` runs what was delivered once more, beside all this. `stream` is the task that owns all of it; `host` is the composition root,
+//! `ending` the way back.
 
 mod batch;
 mod check;
@@ -13,6 +14,7 @@ mod commit;
 mod context;
 pub mod dead_letters;
 mod delivery;
+mod ending;
 mod face;
 mod history;
 mod host;
@@ -45,11 +47,12 @@ mod unfit;
 mod workers;
 
 pub use check::check;
+pub use ending::DrainError;
 pub use history::{
     Alone, AloneError, HistoryError, PlanError, ReplayPlan, ReplayProgress, ReplayState, moment_text, new_id,
     parse_id, parse_moment,
 };
-pub use host::{DrainError, Host, HostOptions};
+pub use host::{Host, HostOptions};
 pub use inlet::Inlet;
 pub use letters::{LettersError, PAGE_LETTERS_MAX, Page, Wanted, page};
 pub use offline::{OfflineError, OfflineLetters, open_offline};

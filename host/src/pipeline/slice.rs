@@ -113,6 +113,8 @@ pub(crate) struct Done {
     /// What ran.
     pub(crate) version: Arc<ChainVersion>,
     pub(crate) counts: Counts,
+    /// Of the records that failed, those that the transforms failed; the rest did not fit their output.
+    pub(crate) plugin_failed: u64,
     pub(crate) pieces: Vec<(BatchKey, Piece)>,
     /// Of the records.
     pub(crate) bytes: u64,
@@ -202,12 +204,14 @@ impl Cut {
             .collect();
         route.growth.note(bytes, sink.first_bytes());
         let records = self.parts.iter().map(Part::records).sum();
+        // Rows that no record stands behind have no verdict either.
+        let failed = || report.failures.iter().filter(|failure| failure.offset >= 0);
+        let plugin_failed = failed().filter(|failure| !failure.transform.is_empty()).count() as u64;
         let counts = Counts {
             records,
             passed: report.passed,
             dropped: report.dropped,
-            // Rows that no record stands behind have no verdict either.
-            failed: report.failures.iter().filter(|failure| failure.offset >= 0).count() as u64,
+            failed: failed().count() as u64,
             absorbed: 0,
             emitted: report.emitted,
         };
@@ -216,6 +220,7 @@ impl Cut {
             to: self.to,
             version: route.version.clone(),
             counts,
+            plugin_failed,
             pieces: sink.into_pieces(),
             bytes,
             letters,

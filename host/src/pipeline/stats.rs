@@ -1,6 +1,7 @@
 //! What one stream has done and what it holds, as counters that its tasks write and `/metrics` and the API
 //! read. The counters here are the one truth; the metrics exporter copies them when it is asked.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -134,6 +135,17 @@ impl LettersOutputStats {
     }
 }
 
+/// What holds a stream up; several things can at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pause {
+    /// Plugins that fail or cannot run, or records that cannot be read back.
+    Intake,
+    /// Outcomes cannot be stored.
+    Commit,
+    /// Dead letters cannot be kept.
+    Letters,
+}
+
 /// One transform of a stream.
 #[derive(Debug, Default, Clone, Serialize)]
 pub struct TransformStats {
@@ -187,7 +199,12 @@ pub struct StreamStats {
     /// Arrival of the oldest record that is not delivered, 0 when there is none.
     pub oldest_undelivered: AtomicI64,
     pub oldest_open_batch: AtomicI64,
-    pub paused: Mutex<Option<String>>,
+    /// Records in the buffer that have no durable outcome; once the stream has ended, those that are left.
+    pub unprocessed: Gauge,
+    /// Its source has come to its end, or was stopped.
+    pub source_ended: AtomicBool,
+    /// Why it is paused, by what pauses it.
+    pub pauses: Mutex<BTreeMap<Pause, String>>,
     pub outputs: Vec<OutputStats>,
     pub transforms: Mutex<Vec<TransformStats>>,
 }
@@ -218,20 +235,39 @@ impl StreamStats {
         age_s(self.oldest_retained.load(Ordering::Relaxed), now_ns)
     }
 
-    pub fn pause(&self, reason: Option<String>) {
-        *locked(&self.paused) = reason;
+    /// Says whether that is news: it was not paused by this, or for another reason.
+    pub fn pause(&self, by: Pause, reason: &str) -> bool {
+        let before = locked(&self.pauses).insert(by, reason.to_owned());
+        before.is_none_or(|before| before != reason)
     }
 
-    /// Goes on, unless the pause has another reason by now.
-    pub fn resume(&self, reason: &str) {
-        let mut paused = locked(&self.paused);
-        if paused.as_deref() == Some(reason) {
-            *paused = None;
-        }
+    /// That does not hold it up any more. Says whether it did.
+    pub fn resume(&self, by: Pause) -> bool {
+        locked(&self.pauses).remove(&by).is_some()
     }
 
+    pub fn is_paused_by(&self, by: Pause) -> bool {
+        locked(&self.pauses).contains_key(&by)
+    }
+
+    /// Why it is paused, if it is.
     pub fn paused(&self) -> Option<String> {
-        locked(&self.paused).clone()
+        let pauses = locked(&self.pauses);
+        let reasons: Vec<&str> = pauses.values().map(String::as_str).collect();
+        if reasons.is_empty() { None } else { Some(reasons.join("; ")) }
+    }
+
+    /// Whether it cannot go on by itself: it is paused, or an output has stopped.
+    pub fn is_held_up(&self) -> bool {
+        !locked(&self.pauses).is_empty()
+            || self.outputs.iter().any(|output| output.stopped.load(Ordering::Relaxed))
+    }
+
+    /// Grows whenever anything is done.
+    pub fn done(&self) -> u64 {
+        let delivered =
+            self.outputs.iter().map(|output| output.delivered.get() + output.delivery_failed.get());
+        self.processed.get() + self.dead_letters.get() + delivered.sum::<u64>()
     }
 
     pub fn with_transforms<R>(&self, read: impl FnOnce(&mut Vec<TransformStats>) -> R) -> R {

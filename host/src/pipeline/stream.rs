@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod committing;
+mod halt;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +20,6 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmill_buffer::{AppendError, Position, ReadError};
-use wasmill_transform::PluginFault;
 
 use super::batch::OpenBatches;
 use super::commit::{Commit, CommitError, Committed, Ready};
@@ -35,6 +35,7 @@ use super::reload::Demoter;
 use super::replay::{self, ReplayError, Replayed};
 use super::slice::Done;
 use super::unfit::Unfit;
+use halt::Halt;
 
 /// Records of a slice take at most this many bytes.
 const SLICE_BYTES: usize = 4 << 20;
@@ -70,16 +71,6 @@ pub(crate) struct Standing {
     pub(crate) letters: Vec<DeadLetter>,
     /// What replays of such outcomes did to letters: done again before that.
     pub(crate) replayed: Changes,
-}
-
-/// Why nothing is cut at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Halt {
-    No,
-    /// Until there is another version.
-    BadVersion,
-    /// A plugin or the buffer did not work just now.
-    Until(Instant),
 }
 
 /// See the head of this file.
@@ -135,9 +126,8 @@ struct Running {
     needs_from: Position,
     /// Arrival of the oldest record that it seals.
     first_arrival: Option<i64>,
-    /// Attempts that failed, and why the last did.
+    /// Attempts that failed.
     failures: u32,
-    paused: Option<String>,
     task: JoinHandle<Result<Committed, CommitError>>,
 }
 
@@ -251,8 +241,8 @@ impl StreamTask {
             if earlier.is_none() {
                 self.start_slices()?;
                 self.start_commit();
-                self.look_after().await;
             }
+            self.look_after(earlier.is_none()).await;
             self.hand_over();
             if earlier.is_none() && self.drained() {
                 return self.write_last_checkpoint().await;
@@ -294,28 +284,26 @@ impl StreamTask {
     fn start_slices(&mut self) -> Result<(), StreamError> {
         match self.halt {
             Halt::No => {}
-            Halt::Until(when) if Instant::now() >= when => {
-                self.halt = Halt::No;
-                self.context.stats.pause(None);
-            }
+            Halt::Until(when) if Instant::now() >= when => self.halt = Halt::No,
             Halt::Until(_) | Halt::BadVersion => return Ok(()),
         }
         let (room, hurry) = (self.has_room(), self.drain.is_cancelled());
         match self.intake.start_slices(&self.context, &self.current, room, hurry) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if self.intake_done() {
+                    self.goes_on();
+                }
+                Ok(())
+            }
             Err(ReadError::Closed | ReadError::Deleted) => Err(StreamError::Closed),
             Err(error) => {
                 let reason = super::sources::with_causes(&error);
-                tracing::error!(stream = %self.context.name, reason, "buffer cannot be read, trying again");
-                self.halt_for(RETRY_AFTER, reason);
+                if self.halt_for(RETRY_AFTER, &reason) {
+                    tracing::error!(stream = %self.context.name, reason, "buffer cannot be read, trying again");
+                }
                 Ok(())
             }
         }
-    }
-
-    fn halt_for(&mut self, wait: Duration, reason: String) {
-        self.halt = Halt::Until(Instant::now() + wait);
-        self.context.stats.pause(Some(reason));
     }
 
     fn gather(&mut self, mut done: Done) -> Result<(), StreamError> {
@@ -334,6 +322,7 @@ impl StreamTask {
         if self.judged_bad(&done) {
             return Ok(());
         }
+        self.goes_on();
         let now = Instant::now();
         self.unfit.note(&self.context.name, &done.letters, now);
         self.uncommitted_since.get_or_insert(now);
@@ -376,53 +365,6 @@ impl StreamTask {
         }
     }
 
-    /// A version that cannot even be started: its slices run again, under the version before if there is one.
-    fn unrunnable(&mut self, version: &ChainVersion, transform: usize, fault: &PluginFault) {
-        self.withdraw();
-        if version.generation == self.current.generation {
-            let reason = format!("transform {:?} cannot run: {fault}", version.transform(transform));
-            tracing::error!(stream = %self.context.name, reason, "stream waits for its plugins");
-            self.halt_for(RETRY_AFTER, reason);
-            self.demoter.demote(version.generation);
-        }
-    }
-
-    /// Judges the version that ran by its failure rate; when it is too bad, its uncommitted results are withdrawn
-    /// and the version before takes over, or the stream pauses until there is another one.
-    fn judged_bad(&mut self, done: &Done) -> bool {
-        let Some(reason) = self.judge.slice(done.version.generation, done.counts.records, done.counts.failed)
-        else {
-            return false;
-        };
-        self.withdraw();
-        if done.version.generation == self.current.generation {
-            tracing::error!(
-                stream = %self.context.name, reason, plugins = self.current.digests.join(", "), example = example(&done.letters),
-                "plugins fail too many records: the version before takes over, or the stream pauses until there is another"
-            );
-            self.halt = Halt::BadVersion;
-            self.context.stats.pause(Some(reason));
-            self.demoter.demote(done.version.generation);
-        }
-        true
-    }
-
-    /// Forgets every result that no outcome covers or is about to cover; the records are read and run again.
-    fn withdraw(&mut self) {
-        let floor = self.commit.as_ref().map_or(self.committed, |running| running.commit.to);
-        self.intake.restart(floor);
-        self.open.withdraw_pending(floor);
-        self.letters.clear();
-        self.letter_bytes = 0;
-        self.context.stats.backlog_bytes.fetch_add(self.slice_bytes.cast_signed(), Ordering::Relaxed);
-        self.slice_bytes = 0;
-        self.ran.clear();
-        self.counts = Counts::default();
-        self.rows.fill(0);
-        self.gathered = floor;
-        self.uncommitted_since = None;
-    }
-
     fn start_replay(&mut self, request: replay::Request) {
         let seed = self.intake.stream_seed();
         self.replay = Some(replay::Running::start(request, &self.context, self.committed, seed));
@@ -440,21 +382,6 @@ impl StreamTask {
         };
         // The client may have gone.
         drop(running.reply.send(answer));
-    }
-
-    fn take_chain(&mut self) {
-        let next = self.chains.borrow_and_update().clone();
-        if next.generation == self.current.generation {
-            return;
-        }
-        if self.halt != Halt::No {
-            self.halt = Halt::No;
-            self.context.stats.pause(None);
-        }
-        self.context.stats.with_transforms(|transforms| next.name_transforms(transforms));
-        self.context.stats.reloads.add(1);
-        tracing::info!(stream = %self.context.name, plugins = next.digests.join(", "), from = self.intake.read(), "plugins reloaded");
-        self.current = next;
     }
 
     /// Whether everything that is durable in the buffer has been gathered, or cannot be now.
@@ -489,11 +416,6 @@ impl StreamTask {
 /// What a letter takes in memory, about.
 fn letter_bytes((letter, payload): &(Letter, Bytes)) -> usize {
     size_of::<(Letter, Bytes)>() + payload.len() + letter.reason.len() + letter.plugin.len()
-}
-
-/// A reason out of the letters, to say what kind of failure it is.
-fn example(letters: &[(Letter, Bytes)]) -> &str {
-    letters.first().map_or("", |(letter, _)| &letter.reason)
 }
 
 /// The same of the running replay.

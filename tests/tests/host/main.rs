@@ -10,6 +10,7 @@
 
 mod destinations;
 mod disk;
+mod ending;
 mod history;
 mod http_faults;
 mod invariants;

@@ -4,7 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
+use wasmill::pipeline::DrainError;
 use wasmill_encode::{Compression, Encoder, Format};
 use wasmill_tests::client::{self, push_as};
 use wasmill_tests::objects;
@@ -293,7 +295,8 @@ fn paused_stream_stops_in_order_and_goes_on_at_the_next_start() {
     host.push("events", &numbered(0, 2000));
     let stats = host.stats("events");
     wait_until("the stream pauses", || stats.paused().is_some());
-    host.drain();
+    let stopped = host.drain_within(Duration::from_secs(20));
+    assert!(matches!(stopped, Err(DrainError::Left { .. })), "{stopped:?}");
     assert!(objects::files(&scratch.out()).is_empty());
     scratch.deploy("step", &wasmill_tests::guest::Guest::stamp('2'));
     Running::start(&scratch.config(), COMPILER).drain();

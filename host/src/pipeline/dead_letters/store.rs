@@ -34,8 +34,11 @@ const GIVEN_UP_MAX: usize = 1_024;
 /// Why letters could not be kept, read or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("dead letters of {path} take {bytes} bytes, the bound is {max}: replay, export or purge some")]
-    Full { path: PathBuf, bytes: u64, max: u64 },
+    #[error(
+        "dead letters in {path} are full: {needs} bytes more do not fit, {bytes} of at most {max} (max_bytes) are \
+         taken; replay, export or purge some"
+    )]
+    Full { path: PathBuf, needs: u64, bytes: u64, max: u64 },
     #[error("dead letters in {path}")]
     Io {
         path: PathBuf,
@@ -227,7 +230,7 @@ impl Store {
             let line = lines::line(&numbered).map_err(|error| io(&self.dir, error))?;
             // However large it is, one letter fits into an empty store.
             if self.count() + appended.new.len() as u64 > 0
-                && let Err(full) = self.room((text.len() + line.len()) as u64)
+                && let Err(full) = self.room(text.len() as u64, line.len() as u64)
             {
                 appended.full = Some(full);
                 break;
@@ -258,10 +261,11 @@ impl Store {
         Ok(appended)
     }
 
-    fn room(&self, more: u64) -> Result<(), StoreError> {
-        let bytes = self.bytes();
-        if bytes + more > self.max_bytes {
-            return Err(StoreError::Full { path: self.dir.clone(), bytes, max: self.max_bytes });
+    /// Whether so many bytes fit, once others that are on their way are there.
+    fn room(&self, on_the_way: u64, needs: u64) -> Result<(), StoreError> {
+        let bytes = self.bytes() + on_the_way;
+        if bytes + needs > self.max_bytes {
+            return Err(StoreError::Full { path: self.dir.clone(), needs, bytes, max: self.max_bytes });
         }
         Ok(())
     }
@@ -274,7 +278,7 @@ impl Store {
         if !kept.exists() {
             let bytes = std::fs::metadata(staged).map_err(at)?.len();
             if self.count() > 0 {
-                self.room(bytes)?;
+                self.room(0, bytes)?;
             }
             std::fs::create_dir_all(&objects).map_err(at)?;
             // The staging directory may be on another filesystem than the data directory.

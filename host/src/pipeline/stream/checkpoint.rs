@@ -26,7 +26,8 @@ impl StreamTask {
     }
 
     /// Now and then: counters that others read, and what the buffer need not keep. What fails is tried again.
-    pub(super) async fn look_after(&mut self) {
+    /// Nothing may be let go of before the letters of earlier runs are kept.
+    pub(super) async fn look_after(&mut self, may_let_go: bool) {
         let now = Instant::now();
         if now < self.looked_after + LOOK_AFTER_EVERY {
             return;
@@ -35,6 +36,9 @@ impl StreamTask {
         self.context.buffer.expire(wall_clock_ns());
         self.observe();
         self.expire_letters(now);
+        if !may_let_go {
+            return;
+        }
         let next = (self.committed, self.entries_needed_from());
         // A quiet stream writes nothing that it could ride along with; without it, a crash much later would deliver
         // again what has long been taken away.
@@ -60,9 +64,12 @@ impl StreamTask {
 
     pub(super) async fn write_last_checkpoint(&mut self) -> Result<(), StreamError> {
         self.observe();
-        let left = self.context.buffer.durable_end().saturating_sub(self.committed);
+        let (stats, left) = (&self.context.stats, self.context.stats.unprocessed.get());
         if left > 0 {
-            tracing::warn!(stream = %self.context.name, records = left, "records are left for the next start");
+            tracing::warn!(
+                stream = %self.context.name, records = left, paused = stats.paused(),
+                "records are left for the next start"
+            );
         }
         let next = (self.committed, self.entries_needed_from());
         self.checkpoint(next, true).await.map_err(StreamError::Checkpoint)
@@ -119,6 +126,7 @@ impl StreamTask {
     /// Copies what this task knows into the counters that others read.
     pub(super) fn observe(&self) {
         let stats = &self.context.stats;
+        stats.unprocessed.set(self.context.buffer.durable_end().saturating_sub(self.committed));
         stats.open_batches.set(self.open.len() as u64);
         stats.overflowed.set(self.open.overflowed);
         stats.buffered_bytes.set(self.context.buffer.buffered_bytes());

@@ -16,6 +16,7 @@ use crate::pipeline::commit::{Commit, CommitError, Committed, Ready};
 use crate::pipeline::delivery::Finished;
 use crate::pipeline::outcome::{Letter, OpenRows};
 use crate::pipeline::sources::with_causes;
+use crate::pipeline::stats::Pause;
 
 impl StreamTask {
     pub(super) fn commit_due(&self, now: Instant) -> bool {
@@ -95,7 +96,7 @@ impl StreamTask {
         self.slice_bytes = 0;
         self.uncommitted_since = None;
         let task = tokio::spawn(commit.clone().run(self.context.clone()));
-        self.commit = Some(Running { commit, needs_from, first_arrival, failures: 0, paused: None, task });
+        self.commit = Some(Running { commit, needs_from, first_arrival, failures: 0, task });
     }
 
     /// As the store wants them: keys that grow, each there once.
@@ -123,9 +124,8 @@ impl StreamTask {
                 return;
             }
         };
-        if let Some(reason) = running.paused {
+        if self.context.stats.resume(Pause::Commit) {
             tracing::info!(stream = %self.context.name, failures = running.failures, "commit succeeded, stream goes on");
-            self.context.stats.resume(&reason);
         }
         self.committed = committed.to;
         self.open.made_durable(committed.at, &committed.open, OPEN_BYTES_MEMORY);
@@ -163,13 +163,13 @@ impl StreamTask {
             "commit failed, trying again; nothing is lost"
         );
         self.context.stats.commit_retries.add(1);
-        self.context.stats.pause(Some(reason.clone()));
+        self.context.stats.pause(Pause::Commit, &reason);
         let (commit, context) = (running.commit.clone(), self.context.clone());
         let task = tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             commit.run(context).await
         });
-        self.commit = Some(Running { task, failures, paused: Some(reason), ..running });
+        self.commit = Some(Running { task, failures, ..running });
     }
 
     /// Queues a batch whose outcome is durable for its delivery task.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::*;
+use crate::pipeline::stats::Pause;
 
 type Sample = (BTreeMap<String, String>, f64);
 
@@ -125,7 +126,7 @@ fn stream() -> StreamStats {
     stream.dropped.add(3);
     stream.outputs[1].delivered.add(4);
     stream.oldest_undelivered.store(3_500_000_000, Ordering::Relaxed);
-    stream.pause(Some("dead letters are full".to_owned()));
+    stream.pause(Pause::Letters, "dead letters are full");
     stream.with_transforms(|transforms| {
         transforms.push(TransformStats {
             name: "parse-2".to_owned(),

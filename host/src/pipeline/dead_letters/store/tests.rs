@@ -110,11 +110,16 @@ fn letters_that_do_not_fit_together_come_in_parts_and_one_always_fits() {
     let mut seen = Vec::new();
     loop {
         let appended = store.append(&letters, 5).unwrap();
+        let whole = appended.full.is_none();
         assert!(!appended.new.is_empty() && store.bytes() <= 1_000);
+        if let Some(StoreError::Full { needs, bytes, max, .. }) = appended.full {
+            // Those that came before it are counted, so that it is plain why it does not fit.
+            assert_eq!((bytes, max), (store.bytes(), 1_000));
+            assert!(bytes + needs > max && needs > 200, "{needs} bytes beside {bytes}");
+        }
         seen.extend(all(&store).iter().map(|letter| letter.offset));
-        let full = appended.full.is_some();
         store.apply(&removed(1..=9)).unwrap();
-        if !full {
+        if whole {
             break;
         }
     }

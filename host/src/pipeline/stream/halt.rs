@@ -1,0 +1,106 @@
+//! When a stream cuts nothing: its plugins fail too much or cannot run, or records cannot be read back. And what ends that.
+//!
+//! What a version did that is judged bad is forgotten before anything of it is durable. The pause is over only when
+//! records come through again, not already when they are tried.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use wasmill_transform::PluginFault;
+
+use super::{RETRY_AFTER, StreamTask};
+use crate::pipeline::outcome::{Counts, Letter};
+use crate::pipeline::plan::ChainVersion;
+use crate::pipeline::slice::Done;
+use crate::pipeline::stats::Pause;
+
+/// Why nothing is cut at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Halt {
+    No,
+    /// Until there is another version.
+    BadVersion,
+    /// A plugin or the buffer did not work just now.
+    Until(Instant),
+}
+
+impl StreamTask {
+    /// Says whether the reason is news.
+    pub(super) fn halt_for(&mut self, wait: Duration, reason: &str) -> bool {
+        self.halt = Halt::Until(Instant::now() + wait);
+        self.context.stats.pause(Pause::Intake, reason)
+    }
+
+    /// Records came through, or there are none left to come.
+    pub(super) fn goes_on(&self) {
+        if self.context.stats.resume(Pause::Intake) {
+            tracing::info!(stream = %self.context.name, from = self.gathered, "stream goes on after a pause");
+        }
+    }
+
+    /// A version that cannot even be started: its slices run again, under the version before if there is one.
+    pub(super) fn unrunnable(&mut self, version: &ChainVersion, transform: usize, fault: &PluginFault) {
+        self.withdraw();
+        if version.generation == self.current.generation {
+            let reason = format!("transform {:?} cannot run: {fault}", version.transform(transform));
+            if self.halt_for(RETRY_AFTER, &reason) {
+                tracing::error!(stream = %self.context.name, reason, "stream waits for its plugins");
+            }
+            self.demoter.demote(version.generation);
+        }
+    }
+
+    /// Judges the version that ran by its failure rate; when it is too bad, its uncommitted results are withdrawn
+    /// and the version before takes over, or the stream pauses until there is another one.
+    pub(super) fn judged_bad(&mut self, done: &Done) -> bool {
+        let (records, failed) = (done.counts.records, done.plugin_failed);
+        let Some(reason) = self.judge.slice(done.version.generation, records, failed) else { return false };
+        self.withdraw();
+        if done.version.generation == self.current.generation {
+            tracing::error!(
+                stream = %self.context.name, reason, plugins = self.current.digests.join(", "), example = example(&done.letters),
+                "plugins fail too many records: the version before takes over; without one the stream pauses, and no record is lost"
+            );
+            self.halt = Halt::BadVersion;
+            self.context.stats.pause(Pause::Intake, &reason);
+            self.demoter.demote(done.version.generation);
+        }
+        true
+    }
+
+    /// Forgets every result that no outcome covers or is about to cover; the records are read and run again.
+    fn withdraw(&mut self) {
+        let floor = self.commit.as_ref().map_or(self.committed, |running| running.commit.to);
+        self.intake.restart(floor);
+        self.open.withdraw_pending(floor);
+        self.letters.clear();
+        self.letter_bytes = 0;
+        self.context.stats.backlog_bytes.fetch_add(self.slice_bytes.cast_signed(), Ordering::Relaxed);
+        self.slice_bytes = 0;
+        self.ran.clear();
+        self.counts = Counts::default();
+        self.rows.fill(0);
+        self.gathered = floor;
+        self.uncommitted_since = None;
+    }
+
+    pub(super) fn take_chain(&mut self) {
+        let next = self.chains.borrow_and_update().clone();
+        if next.generation == self.current.generation {
+            return;
+        }
+        self.halt = Halt::No;
+        self.context.stats.with_transforms(|transforms| next.name_transforms(transforms));
+        self.context.stats.reloads.add(1);
+        tracing::info!(stream = %self.context.name, plugins = next.digests.join(", "), from = self.intake.read(), "plugins reloaded");
+        self.current = next;
+    }
+}
+
+/// A reason out of the letters of plugins, to say what kind of failure it is.
+fn example(letters: &[(Letter, Bytes)]) -> &str {
+    let mut of_plugins = letters.iter().filter(|(letter, _)| !letter.transform.is_empty());
+    of_plugins.next().map_or("", |(letter, _)| &letter.reason)
+}
