@@ -1,4 +1,4 @@
-//! New projects: a template with the name put in, and beside it what the language needs to build without a network.
+//! New projects: a template with the name put in, and beside it the SDK of the language.
 
 use std::path::Path;
 
