@@ -27,7 +27,7 @@ fn all_right(plans: impl Iterator<Item = Plan> + Send + 'static) -> Vec<Seen> {
 
 #[test]
 fn crashes_and_faults_lose_nothing_and_double_nothing() {
-    let seeds = seeds(1500);
+    let seeds = seeds(3000);
     let lives = seeds.end - seeds.start;
     let seen = all_right(seeds.map(plan));
     let sum = |number: fn(&Seen) -> u64| seen.iter().map(number).sum::<u64>();
