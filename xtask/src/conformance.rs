@@ -123,7 +123,8 @@ fn build(project: &Project, language: Language, sources: &Path, out: &Path) -> R
     let work = if language == Language::Rust { project.wasm_dir() } else { shared };
     let options =
         BuildOptions { out: Some(component.clone()), work: Some(work), debug: false, install: true };
-    let built = Plugin::open(&dir)?.build(&options)?;
+    let plugin = Plugin::open(&dir)?;
+    let built = plugin.place(plugin.component(&options)?, &options)?;
     eprintln!("conformance: {} has {} KiB", component.display(), built.component.len().div_ceil(1024));
     Ok(component)
 }

@@ -1,6 +1,6 @@
 //! What authors of plugins need: projects from templates, toolchains, components.
 //!
-//! A project is a directory with a `manifest.json` and the sources of one language; [`Project::build`] makes the
+//! A project is a directory with a `manifest.json` and the sources of one language; [`Project::component`] makes the
 //! component that a host loads. Everything that a project needs besides its language's toolchain (the SDK, the WIT) is
 //! part of this crate, so that a new project builds without this repository. It never runs a plugin.
 //!

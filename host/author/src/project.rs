@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::component;
 use crate::language::Language;
+use crate::scaffold::check_name;
 
 /// See the head of this file.
 #[derive(Clone, Debug)]
@@ -57,6 +58,7 @@ impl Project {
         let name = parsed["name"]
             .as_str()
             .with_context(|| format!("{}: no \"name\"", dir.join("manifest.json").display()))?;
+        check_name(name).with_context(|| dir.join("manifest.json").display().to_string())?;
         let Some(language) = Language::of(&dir) else {
             let known: Vec<&str> = Language::ALL.into_iter().map(Language::name).collect();
             bail!("{}: no sources of a language that is known here ({})", dir.display(), known.join(", "));
@@ -69,14 +71,18 @@ impl Project {
         options.work.clone().unwrap_or_else(|| self.dir.join("build"))
     }
 
-    /// Builds the component and puts it in its place by renaming, so that nobody reads half of it.
+    /// Builds the component, with its manifest inside.
     ///
     /// # Errors
     /// A tool is missing or refuses the sources; its own output has been shown.
-    pub fn build(&self, options: &BuildOptions) -> Result<Built> {
+    pub fn component(&self, options: &BuildOptions) -> Result<Vec<u8>> {
         let wasm = self.language.build(self, options)?;
-        let component = component::assemble(&wasm, Some(&self.manifest))
-            .with_context(|| format!("make a component of {}", self.name))?;
+        component::assemble(&wasm, Some(&self.manifest))
+            .with_context(|| format!("make a component of {}", self.name))
+    }
+
+    /// Puts the component in its place by renaming, so that nobody reads half of it.
+    pub fn place(&self, component: Vec<u8>, options: &BuildOptions) -> Result<Built> {
         let file =
             options.out.clone().unwrap_or_else(|| self.dir.join("dist").join(format!("{}.wasm", self.name)));
         let changed = component::place(&file, &component)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinError;
 use wasmill_deliver::{Destination, NameTemplate, RetryPolicy};
 use wasmill_encode::{Compression, Format};
@@ -49,6 +50,8 @@ pub(crate) struct StreamContext {
     pub(crate) workers: Arc<Workers>,
     pub(crate) lane: LaneId,
     pub(crate) stats: Arc<StreamStats>,
+    /// Whether the store is as the replays of earlier runs left it: until then a letter may be there that has left.
+    pub(crate) settled: watch::Sender<bool>,
     pub(crate) letters: Mutex<Store>,
     /// Letters that are older are removed.
     pub(crate) letters_max_age: Option<Duration>,

@@ -130,6 +130,8 @@ impl DeadLetters {
         let busy = |_held| LettersError::Busy { stream: self.context.name.clone() };
         let held = self.replaying.clone().try_lock_owned().map_err(busy)?;
         let version = self.version(plugins).await?;
+        let ended = |_| ReplayError::Ended;
+        self.context.settled.subscribe().wait_for(|settled| *settled).await.map_err(ended)?;
         let this = self.clone();
         // A client that goes away must not let another replay begin while this one is under way.
         let replayed = tokio::spawn(async move {

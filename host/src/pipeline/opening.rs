@@ -229,6 +229,7 @@ impl Opening<'_> {
             workers: Arc::clone(self.workers),
             lane: number as u64,
             stats,
+            settled: tokio::sync::watch::Sender::new(false),
             letters: Mutex::new(letters),
             letters_max_age: stream.dead_letters.max_age,
             letters_output,

@@ -235,6 +235,7 @@ impl StreamTask {
         let context = self.context.clone();
         let mut earlier = Some(tokio::spawn(async move {
             context.settle_replay(&replayed).await;
+            context.settled.send_replace(true);
             context.store_letters(letters).await;
         }));
         loop {

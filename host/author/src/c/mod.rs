@@ -79,7 +79,7 @@ impl Dialect {
 
     pub(crate) fn build(self, project: &Project, options: &BuildOptions) -> Result<Vec<u8>> {
         let toolchain = if options.install { Toolchain::prepare(self)? } else { Toolchain::required(self)? };
-        let work = project.work(options).join("wasm");
+        let work = project.work(options).join(if options.debug { "wasm-debug" } else { "wasm" });
         std::fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
         let own = flags(&project.dir)?;
         let depth = if options.debug { ["-O1", "-g"] } else { ["-O2", "-g0"] };

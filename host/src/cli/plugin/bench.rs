@@ -13,7 +13,7 @@ use wasmill_author::{BuildOptions, Project};
 use wasmill_cases::{ARRIVAL, Case, Column, slice, spec, worker};
 use wasmill_transform::{ChainOptions, Engine, EngineOptions, Plugin};
 
-use super::test::load;
+use super::test::{host_limits, load};
 use crate::cli::output;
 
 #[derive(Debug, clap::Args)]
@@ -75,9 +75,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let case = chosen(arguments, &project)?;
     let wasm = match &arguments.component {
         Some(file) => std::fs::read(file).with_context(|| format!("read {}", file.display()))?,
-        None => {
-            project.build(&BuildOptions { install: arguments.install, ..BuildOptions::default() })?.component
-        }
+        None => project.component(&BuildOptions { install: arguments.install, ..BuildOptions::default() })?,
     };
     let mut versions = vec![(project.name.clone(), wasm)];
     if let Some(file) = &arguments.against {
@@ -154,6 +152,7 @@ struct Round {
 fn round(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, records: &Column) -> Result<Round> {
     let mut spec = spec(Arc::clone(plugin), &case.config);
     spec.files = case.files.clone();
+    spec.limits = host_limits()?;
     let mut worker = worker(engine, vec![spec], ChainOptions::default())?;
     let (_, report) = slice(&mut worker, records.as_ref(), ARRIVAL, 1);
     if let Some((_, fault)) = report.unrunnable {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 use wasmill_author::{BuildOptions, Built, Project};
 use wasmill_transform::{PluginFault, inspect};
@@ -49,13 +49,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         debug: arguments.debug,
         install: arguments.install,
     };
-    let Built { file, component, changed } = project.build(&options)?;
+    let component = project.component(&options)?;
     let inspection = inspect(&component);
     let refused = match &inspection {
         Ok(inspection) => inspection.refused.clone(),
         Err(PluginFault::Refused { message }) => vec![message.clone()],
         Err(fault) => vec![fault.to_string()],
     };
+    if !refused.is_empty() && !arguments.json {
+        let reasons = refused.join("; ");
+        bail!("a host would refuse this component, so it was put nowhere: {reasons}");
+    }
+    let placed = if refused.is_empty() { Some(project.place(component, &options)?) } else { None };
     let imports: Vec<String> = inspection
         .iter()
         .flat_map(|inspection| &inspection.imports)
@@ -66,18 +71,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         output::print_json(&json!({
             "plugin": project.name,
             "language": project.language.name(),
-            "file": file.display().to_string(),
-            "bytes": component.len(),
+            "file": placed.as_ref().map(|built| built.file.display().to_string()),
+            "bytes": placed.as_ref().map(|built| built.component.len()),
             "imports": imports,
-            "changed": changed,
+            "changed": placed.as_ref().is_some_and(|built| built.changed),
             "refused": refused,
             "ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         }))?;
-    } else {
+    } else if let Some(Built { file, component, changed }) = &placed {
         let mut text = format!(
             "{} {}, {} in {:.1} s\n",
             file.display(),
-            if changed { "built" } else { "is as it was" },
+            if *changed { "built" } else { "is as it was" },
             output::binary_size(component.len() as u64),
             took.as_secs_f64()
         );
@@ -86,9 +91,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             "imports {}",
             if imports.is_empty() { "nothing".to_owned() } else { imports.join(", ") }
         )?;
-        for refusal in &refused {
-            writeln!(text, "a host would refuse it: {refusal}")?;
-        }
         output::print(&text)?;
     }
     Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

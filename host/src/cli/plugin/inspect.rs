@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// What a transform gets whose configuration says nothing about limits: the defaults, narrowed by the manifest.
-fn limits(manifest: Option<&Manifest>) -> Option<Limits> {
+pub(super) fn limits(manifest: Option<&Manifest>) -> Option<Limits> {
     const SILENT: &str = "[streams.s]\nsource = { type = \"http\" }\n[[streams.s.transforms]]\nplugin = \"p\"\n\
         [[streams.s.outputs]]\ntype = \"stdout\"\n";
     let settings = Settings::from_toml(SILENT, Path::new("defaults")).ok()?;

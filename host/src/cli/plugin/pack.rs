@@ -41,12 +41,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         bail!("{} has a manifest already; pack what the toolchain wrote", file.display());
     }
     let packed = component::assemble(&bare, Some(&manifest))?;
-    component::place(out, &packed)?;
     let refused = inspect(&packed)?.refused;
-    let mut text = format!("{} packed, {}\n", out.display(), output::binary_size(packed.len() as u64));
-    for refusal in &refused {
-        text.push_str(&format!("a host would refuse it: {refusal}\n"));
+    if !refused.is_empty() {
+        bail!("a host would refuse this component, so it was put nowhere: {}", refused.join("; "));
     }
-    output::print(&text)?;
-    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    component::place(out, &packed)?;
+    output::print(&format!("{} packed, {}\n", out.display(), output::binary_size(packed.len() as u64)))
 }

@@ -87,9 +87,9 @@ fn test(arguments: &Arguments, engine: &Engine) -> Result<bool> {
                 work: arguments.work.clone(),
                 debug: true,
                 install: arguments.install,
-                out: Some(work.join("debug.wasm")),
+                out: None,
             };
-            project.build(&options)?.component
+            project.component(&options)?
         }
     };
     let dir = project.dir.join("cases");
@@ -146,7 +146,7 @@ fn check(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, bless: bool) -> Res
     let mut first: Option<Ran> = None;
     let mut failure = None;
     for way in Way::ALL {
-        let ran = wasmill_cases::run(engine, plugin, case, way, Limits::default())
+        let ran = wasmill_cases::run(engine, plugin, case, way, host_limits()?)
             .with_context(|| format!("case {}, {}", case.name, way.name()))?;
         let difference = match &first {
             // What is expected may be out of date; that the ways agree is always wanted.
@@ -192,6 +192,18 @@ fn line(case: &Case, result: &Tested, before: Option<u64>) -> String {
         text.push_str(&format!("    {}\n", output::plain(line)));
     }
     text
+}
+
+/// What a host gives to a transform whose configuration says nothing about limits; the manifest narrows it.
+pub(super) fn host_limits() -> Result<Limits> {
+    let limits = super::inspect::limits(None).context("the defaults of the configuration")?;
+    Ok(Limits {
+        memory_bytes: limits.memory,
+        deadline: limits.deadline,
+        configure_deadline: limits.configure_deadline,
+        output_bytes: limits.output,
+        log_bytes: limits.log,
+    })
 }
 
 /// The compiled plugin, from `cache` if it was compiled before.

@@ -436,6 +436,7 @@ impl World {
             workers: workers.clone(),
             lane: 0,
             stats: Arc::new(StreamStats::new("s", OUTPUTS.map(str::to_owned))),
+            settled: tokio::sync::watch::Sender::new(false),
             letters: Mutex::new(letters),
             letters_max_age: None,
             letters_output: None,
