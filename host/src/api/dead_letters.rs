@@ -175,9 +175,10 @@ impl ApiError {
             LettersError::NoLetter { .. } => ApiError::NotFound { code: "no_dead_letter", message },
             LettersError::Plugin(_) => refuse(message),
             LettersError::Busy { .. } => ApiError::Conflict { message },
-            LettersError::Replay(_) | LettersError::Store(_) | LettersError::Interrupted(_) => {
-                ApiError::Failed { message }
-            }
+            LettersError::Unsettled { .. }
+            | LettersError::Replay(_)
+            | LettersError::Store(_)
+            | LettersError::Interrupted(_) => ApiError::Failed { message },
         }
     }
 }

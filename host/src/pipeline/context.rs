@@ -114,6 +114,13 @@ impl StreamContext {
         }
     }
 
+    /// Waits until the store is as the replays of earlier runs left it. Whoever reads letters to do something with them waits.
+    pub(crate) async fn settled(&self) {
+        // The sender is our own, so that it cannot be gone.
+        let mut settled = self.settled.subscribe();
+        let _never_gone = settled.wait_for(|settled| *settled).await;
+    }
+
     /// What a durable outcome says of the letters that it replayed; until that is done, no other replay may begin.
     pub(crate) async fn settle_replay(self: &Arc<Self>, changes: &Changes) {
         if changes.is_empty() {

@@ -5,6 +5,7 @@
 //! the store is locked only to see which files there are. A replay that has begun ends although nobody waits for it.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use wasmill_catalog::Catalog;
@@ -22,6 +23,9 @@ const PAGE_BYTES: usize = 4 << 20;
 pub const PAGE_LETTERS_MAX: usize = 1_000;
 /// Letters whose object is sent before the store hears of it.
 const RESENT_MAX: usize = 64;
+
+/// How long a request waits for the store after a start.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the head of this file.
 pub(crate) struct DeadLetters {
@@ -63,6 +67,10 @@ pub enum LettersError {
     Plugin(String),
     #[error("a replay of stream {stream:?} is running, try again when it has ended")]
     Busy { stream: String },
+    #[error(
+        "letters of stream {stream:?} that were replayed before the last start cannot be removed yet, the log says why; try again"
+    )]
+    Unsettled { stream: String },
     #[error(transparent)]
     Replay(#[from] ReplayError),
     #[error(transparent)]
@@ -89,12 +97,15 @@ pub fn page(view: &View, wanted: &Wanted) -> Result<Page, StoreError> {
 }
 
 impl DeadLetters {
-    fn view(&self) -> View {
-        self.context.letters.lock().unwrap_or_else(PoisonError::into_inner).view()
+    /// A letter that a replay was done with before a crash must not be seen again.
+    async fn view(&self) -> Result<View, LettersError> {
+        let unsettled = |_| LettersError::Unsettled { stream: self.context.name.clone() };
+        tokio::time::timeout(SETTLED_WITHIN, self.context.settled()).await.map_err(unsettled)?;
+        Ok(self.context.letters.lock().unwrap_or_else(PoisonError::into_inner).view())
     }
 
     pub(crate) async fn page(&self, wanted: Wanted) -> Result<Page, LettersError> {
-        let view = self.view();
+        let view = self.view().await?;
         Ok(blocking(move || page(&view, &wanted)).await??)
     }
 
@@ -108,7 +119,7 @@ impl DeadLetters {
     /// Removes the letters that match, for good. Returns how many.
     pub(crate) async fn remove(&self, filter: Filter) -> Result<u64, LettersError> {
         let context = self.context.clone();
-        let view = self.view();
+        let view = self.view().await?;
         let removed = blocking(move || {
             let numbers = view.numbers(&filter)?;
             let changes: Changes = numbers.into_iter().map(|number| (number, Change::Removed)).collect();
@@ -130,8 +141,6 @@ impl DeadLetters {
         let busy = |_held| LettersError::Busy { stream: self.context.name.clone() };
         let held = self.replaying.clone().try_lock_owned().map_err(busy)?;
         let version = self.version(plugins).await?;
-        let ended = |_| ReplayError::Ended;
-        self.context.settled.subscribe().wait_for(|settled| *settled).await.map_err(ended)?;
         let this = self.clone();
         // A client that goes away must not let another replay begin while this one is under way.
         let replayed = tokio::spawn(async move {
@@ -199,7 +208,7 @@ impl DeadLetters {
     }
 
     async fn resend(&self, letters: &[DeadLetter]) -> Result<Replayed, LettersError> {
-        let view = self.view();
+        let view = self.view().await?;
         let mut changes = Changes::new();
         for letter in letters {
             let Some(object) = view.object(letter) else { continue };

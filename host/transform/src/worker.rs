@@ -159,9 +159,9 @@ impl ChainWorker {
             let seed = seed::of_call(run.slice.stream_seed, run.slice.id, step.name_seed, offset);
             chunk.enter(index, seed);
             let deadline = deadline_max.map_or(step.limits.deadline, |max| max.min(step.limits.deadline));
-            let fuel = instance.fuel_left();
+            let fuel = step.engine.fuel().then(|| instance.fuel_left());
             let (back, result) = instance.process(chunk, Call { seed, now, deadline, cpu_start: cpu });
-            report.fuel += fuel.saturating_sub(instance.fuel_left());
+            report.fuel += fuel.map_or(0, |before| before.saturating_sub(instance.fuel_left()));
             let Some(back) = back else {
                 return Err(broken(index, "the chunk was lost in a call".to_owned()));
             };

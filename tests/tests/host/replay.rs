@@ -305,9 +305,18 @@ fn replay_that_crashed_before_its_letters_were_removed_runs_nothing_twice() {
     host.crash();
     // As if the crash had come between the outcome and the change of the file.
     fs::write(&file, before).unwrap();
+    // Where the file is written anew there is something else, so that the change fails.
+    let part = file.with_extension("part");
+    fs::create_dir(&part).unwrap();
     let host = Running::start(&scratch.config(), COMPILER);
     let stats = host.stats("events");
-    // At once: it waits until those of before are gone.
+    for (method, path) in [("POST", "/replay"), ("GET", ""), ("DELETE", "?all=true")] {
+        let answer = ask(&host, method, path);
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert!(answer.body.contains("cannot be removed yet"), "{}", answer.body);
+    }
+    fs::remove_dir(&part).unwrap();
+    wait_until("the letters are gone", || stats.dead_letters.kept.get() == 10);
     assert_eq!(told(&asked(&host, "POST", "/replay")), (10, 10, 0, 0));
     receiver.answer(200);
     wait_until("everything is delivered", || stats.outputs[0].pending.get() == 0);

@@ -100,7 +100,7 @@ impl ReplayPlan {
             return Err(other("span", format!("--from {} --to {}", there.from, there.to)));
         }
         if there.plugins != self.plugins {
-            return Err(other("set of plugins", format!("{:?}", there.plugins)));
+            return Err(other("set of plugins", there.plugins.join(", ")));
         }
         Ok(false)
     }

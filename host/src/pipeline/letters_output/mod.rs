@@ -114,6 +114,7 @@ struct Ended;
 impl Task {
     async fn run(&mut self) {
         self.clean().await;
+        self.context.settled().await;
         // What an earlier run had decided leaves first.
         if self.deliver().await.is_err() {
             return;
