@@ -12,6 +12,7 @@ use axum::body::{Body, HttpBody};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use bytes::{Bytes, BytesMut};
+use tokio::sync::SemaphorePermit;
 use wasmill_encode::Encoding;
 use wasmill_ingest::{Append, BodyLimits, Framing, RecordBatch, SplitBody, split_body};
 
@@ -43,17 +44,8 @@ pub(super) async fn push<H: Host>(
 
     let claim = Claim::of(&headers)?;
 
-    let announced = body.size_hint().exact();
-    if announced.is_some_and(|bytes| bytes > limits.max_body) {
-        return Err(ApiError::BodyTooLarge { limit: limits.max_body });
-    }
-    let held = match (encoding, announced) {
-        (Encoding::Identity, Some(bytes)) => bytes,
-        _ => limits.max_body,
-    };
-    // Waiting here is back-pressure on the connection; the semaphore is never closed.
-    let _permit = shared.bodies.acquire_many(permits(held)).await.ok();
-    let body = read(body, &limits).await?;
+    let grows = encoding != Encoding::Identity;
+    let (body, _room) = read(&shared, body, limits.max_body, grows).await?;
     let small = body.len() < BLOCKING_BYTES_MIN;
     let open = move || {
         let split = open(encoding, framing, body, &limits)?;
@@ -94,21 +86,34 @@ pub(super) fn once(headers: &HeaderMap, name: HeaderName) -> Result<String, ApiE
     Ok(value.unwrap_or_default())
 }
 
-async fn read(mut body: Body, limits: &ApiLimits) -> Result<Bytes, ApiError> {
+/// Reads a body of at most `max` bytes once there is room for it in memory, and for as many when it `grows` as it is
+/// opened. The room is held as long as the permit.
+pub(super) async fn read<H>(
+    shared: &Shared<H>,
+    mut body: Body,
+    max: u64,
+    grows: bool,
+) -> Result<(Bytes, Option<SemaphorePermit<'_>>), ApiError> {
+    let announced = body.size_hint().exact();
+    if announced.is_some_and(|bytes| bytes > max) {
+        return Err(ApiError::BodyTooLarge { limit: max });
+    }
+    let held = announced.filter(|_| !grows).unwrap_or(max);
+    // Waiting here is back-pressure on the connection; the semaphore is never closed.
+    let permit = shared.bodies.acquire_many(permits(held)).await.ok();
+    let wait = shared.limits.read_timeout;
     let mut whole = BytesMut::new();
     loop {
         let next = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context));
-        let frame = tokio::time::timeout(limits.read_timeout, next)
-            .await
-            .map_err(|_| ApiError::SlowBody { wait: limits.read_timeout })?;
-        let Some(frame) = frame else { return Ok(whole.freeze()) };
+        let frame = tokio::time::timeout(wait, next).await.map_err(|_| ApiError::SlowBody { wait })?;
+        let Some(frame) = frame else { return Ok((whole.freeze(), permit)) };
         let frame = frame.map_err(|_| ApiError::BrokenBody)?;
         let Ok(piece) = frame.into_data() else { continue };
-        if (whole.len() + piece.len()) as u64 > limits.max_body {
-            return Err(ApiError::BodyTooLarge { limit: limits.max_body });
+        if (whole.len() + piece.len()) as u64 > max {
+            return Err(ApiError::BodyTooLarge { limit: max });
         }
         if whole.is_empty() && body.is_end_stream() {
-            return Ok(piece);
+            return Ok((piece, permit));
         }
         whole.extend_from_slice(&piece);
     }

@@ -10,20 +10,21 @@
 //! It owns the shape of requests and answers. A directory is only taken that holds the plan of this very replay: a client
 //! that cannot write files cannot make the host write any elsewhere than at its own outputs.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::ApiError;
-use super::push::once;
+use super::push::{once, read};
 use super::{Host, Shared};
 use crate::pipeline::{HistoryError, PlanError, ReplayPlan, new_id};
+
+/// Longest body of a start: room for hundreds of plugins.
+const START_BYTES_MAX: u64 = 64 << 10;
 
 /// What a client asks of a stream's replays.
 #[derive(Debug)]
@@ -32,22 +33,6 @@ pub enum ReplaysRequest {
     List,
     Get(String),
     Cancel(String),
-}
-
-/// The body of a start.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Start {
-    #[serde(default)]
-    id: Option<String>,
-    from: String,
-    to: String,
-    #[serde(default)]
-    plugins: Vec<String>,
-    #[serde(default)]
-    output: Option<PathBuf>,
-    #[serde(default)]
-    destination: Option<String>,
 }
 
 type Answer = Result<Json<Value>, ApiError>;
@@ -60,7 +45,7 @@ pub(super) async fn start<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
     Path(stream): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let kind = once(&headers, header::CONTENT_TYPE)?;
     if kind.is_empty() {
@@ -70,21 +55,33 @@ pub(super) async fn start<H: Host>(
     if kind.split(';').next().is_none_or(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
         return Err(refuse(format!("content type {kind:?} is no application/json")));
     }
-    let wanted: Value = serde_json::from_slice(&body).map_err(|error| refuse(format!("body: {error}")))?;
-    if !wanted.is_object() {
+    // Room for the body is held no longer than the body: a start may take minutes.
+    let plan = {
+        let (body, _room) = read(&shared, body, START_BYTES_MAX, false).await?;
+        plan(&stream, &body)?
+    };
+    Ok((StatusCode::ACCEPTED, ask(&shared, stream, ReplaysRequest::Start(plan)).await?))
+}
+
+/// The plan in the body of a start. Which stream it is says the path, and which offsets the host.
+fn plan(stream: &str, body: &[u8]) -> Result<ReplayPlan, ApiError> {
+    let wanted: Value = serde_json::from_slice(body).map_err(|error| refuse(format!("body: {error}")))?;
+    let Value::Object(mut wanted) = wanted else {
         return Err(refuse(
             "body: expected a JSON object with from, to, and output or destination".to_owned(),
         ));
-    }
-    let start: Start = serde_json::from_value(wanted).map_err(|error| refuse(format!("body: {error}")))?;
-    let id = match start.id {
-        Some(id) => id,
-        None => new_id().map_err(|error| ApiError::Failed { message: format!("draw an id: {error}") })?,
     };
-    let Start { from, to, plugins, output, destination, .. } = start;
-    let plan =
-        ReplayPlan { id, stream: stream.clone(), from, to, plugins, output, destination, offsets: None };
-    Ok((StatusCode::ACCEPTED, ask(&shared, stream, ReplaysRequest::Start(plan)).await?))
+    if wanted.insert("stream".to_owned(), stream.into()).is_some_and(|told| told != stream) {
+        return Err(refuse(format!("body: the stream is another than {stream:?} in the path")));
+    }
+    if wanted.contains_key("offsets") {
+        return Err(refuse("body: offsets are not given, the host finds them by from and to".to_owned()));
+    }
+    if wanted.get("id").is_none_or(Value::is_null) {
+        let id = new_id().map_err(|error| ApiError::Failed { message: format!("draw an id: {error}") })?;
+        wanted.insert("id".to_owned(), id.into());
+    }
+    serde_json::from_value(wanted.into()).map_err(|error| refuse(format!("body: {error}")))
 }
 
 pub(super) async fn list<H: Host>(

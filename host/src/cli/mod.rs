@@ -7,6 +7,7 @@
 mod check;
 mod dead_letters;
 mod demo;
+mod host_client;
 mod output;
 mod plugin;
 mod replay;

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use reqwest::{Client, Method};
-use serde_json::{Value, json};
+use reqwest::Method;
+use serde::de::IgnoredAny;
 use tokio::signal::unix::{SignalKind, signal};
 use wasmill_config::Settings;
 
+use super::host_client::{HostClient, stream_path};
 use super::{EXIT_UNDELIVERED, EXIT_USAGE, check, host_options, output, runtime, version};
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{
@@ -27,8 +28,6 @@ use crate::pipeline::{
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How often that is said, where nothing overwrites it.
 const SAY_EVERY: Duration = Duration::from_secs(2);
-/// Longest wait for one answer: a start compiles plugins that were never used.
-const ANSWER_MAX: Duration = Duration::from_secs(300);
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -94,16 +93,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
 /// What the command line asks for, with moments that do not move.
 fn plan(arguments: &Arguments, settings: &Settings) -> Result<ReplayPlan, String> {
     let stream = &arguments.stream;
-    if !settings.streams.iter().any(|known| known.name == *stream) {
+    let Some(known) = settings.streams.iter().find(|known| known.name == *stream) else {
         let known: Vec<&str> = settings.streams.iter().map(|known| known.name.as_str()).collect();
         return Err(format!(
             "{} has no stream {stream:?}, it has {}",
             arguments.config.display(),
             known.join(", ")
         ));
-    }
+    };
     if let Some(wanted) = &arguments.destination
-        && let Some(known) = settings.streams.iter().find(|known| known.name == *stream)
         && !known.outputs.iter().any(|output| output.name == *wanted)
     {
         let names: Vec<&str> = known.outputs.iter().map(|output| output.name.as_str()).collect();
@@ -153,8 +151,7 @@ async fn replay(arguments: &Arguments, settings: Settings, plan: ReplayPlan) -> 
     let ended = watched(arguments, &runner, &plan).await;
     runner.close().await?;
     let progress = ended?;
-    let mut say = Saying::new(arguments, &progress);
-    say.last(&progress)?;
+    say_last(arguments, &progress)?;
     let again = || format!("it goes on with: {}", again(arguments, &plan));
     match progress.state {
         ReplayState::Done if progress.missing > 0 => Ok(ExitCode::from(EXIT_UNDELIVERED)),
@@ -234,53 +231,38 @@ async fn watched(arguments: &Arguments, runner: &Runner, plan: &ReplayPlan) -> R
 
 /// Who runs it.
 enum Runner {
-    Host { client: Client, address: String },
+    Host(HostClient),
     Alone(Box<Alone>),
 }
 
 impl Runner {
     async fn open(arguments: &Arguments, settings: Settings) -> Result<Runner> {
         if let Some(address) = &arguments.host {
-            return Runner::host(address.trim_end_matches('/'));
+            return Ok(Runner::Host(HostClient::new(address)?));
         }
         let listen = settings.http.listen;
         match Alone::open(settings, &arguments.stream, host_options()?).await {
             Ok(alone) => Ok(Runner::Alone(Box::new(alone))),
             Err(AloneError::Start(error)) => Err(error.into()),
-            Err(error @ AloneError::Running { .. }) => match listen {
-                Some(address) if address.port() != 0 => Runner::host(&format!("http://{address}")),
-                _ => bail!(
-                    "{error}, and the configuration does not say where it listens: give its address with --host"
-                ),
-            },
+            Err(error @ AloneError::Running { .. }) => {
+                let otherwise = "give its address with --host";
+                Ok(Runner::Host(HostClient::listening(listen, &error, otherwise)?))
+            }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn host(address: &str) -> Result<Runner> {
-        let client =
-            Client::builder().no_proxy().timeout(ANSWER_MAX).build().context("make an HTTP client")?;
-        Ok(Runner::Host { client, address: address.to_owned() })
-    }
-
     async fn start(&self, plan: &ReplayPlan) -> Result<ReplayProgress> {
         match self {
-            Runner::Host { client, address } => {
-                let url = format!("{address}/v1/streams/{}/replays", plan.stream);
-                let body = json!({
-                    "id": plan.id, "from": plan.from, "to": plan.to, "plugins": plan.plugins,
-                    "output": plan.output, "destination": plan.destination,
-                });
-                ask(client, Method::POST, &url, Some(body)).await
-            }
+            Runner::Host(client) => client.post(&replays(plan), plan).await,
             Runner::Alone(alone) => Ok(alone.start(plan.clone()).await?),
         }
     }
 
     async fn progress(&self, plan: &ReplayPlan) -> Result<ReplayProgress> {
         match self {
-            Runner::Host { client, address } => {
-                ask(client, Method::GET, &Runner::url(address, plan), None).await
+            Runner::Host(client) => {
+                client.ask(Method::GET, &format!("{}/{}", replays(plan), plan.id), &[]).await
             }
             Runner::Alone(alone) => Ok(alone.progress(&plan.stream, &plan.id)?),
         }
@@ -288,8 +270,9 @@ impl Runner {
 
     async fn cancel(&self, plan: &ReplayPlan) -> Result<()> {
         match self {
-            Runner::Host { client, address } => {
-                ask(client, Method::DELETE, &Runner::url(address, plan), None).await?;
+            Runner::Host(client) => {
+                let path = format!("{}/{}", replays(plan), plan.id);
+                client.ask::<IgnoredAny>(Method::DELETE, &path, &[]).await?;
             }
             Runner::Alone(alone) => {
                 alone.cancel(&plan.stream, &plan.id)?;
@@ -298,32 +281,17 @@ impl Runner {
         Ok(())
     }
 
-    fn url(address: &str, plan: &ReplayPlan) -> String {
-        format!("{address}/v1/streams/{}/replays/{}", plan.stream, plan.id)
-    }
-
     async fn close(self) -> Result<()> {
         match self {
-            Runner::Host { .. } => Ok(()),
+            Runner::Host(_) => Ok(()),
             Runner::Alone(alone) => alone.close().await.context("close the data directory"),
         }
     }
 }
 
-async fn ask(client: &Client, method: Method, url: &str, body: Option<Value>) -> Result<ReplayProgress> {
-    let mut request = client.request(method, url);
-    if let Some(body) = body {
-        request = request.header("content-type", "application/json").body(body.to_string());
-    }
-    let answer = request.send().await.context("ask the host")?;
-    let status = answer.status();
-    let bytes = answer.bytes().await.context("read the host's answer")?;
-    if !status.is_success() {
-        let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let message = json["error"]["message"].as_str().unwrap_or("without a reason");
-        bail!("the host answered {status}: {message}");
-    }
-    serde_json::from_slice(&bytes).context("read the host's answer")
+/// The path of a stream's replays.
+fn replays(plan: &ReplayPlan) -> String {
+    format!("{}/replays", stream_path(&plan.stream))
 }
 
 /// What is said, and where.
@@ -370,71 +338,69 @@ impl Saying {
     fn now(&mut self, progress: &ReplayProgress) -> Result<()> {
         self.bar.set_position(progress.next_offset - progress.first_offset);
         let trouble = progress.error.as_ref().map(|error| format!(", {}", output::plain(error)));
-        self.bar.set_message(format!(
+        let so_far = format!(
             "{} failed, {} objects, {}{}",
             progress.failed,
             progress.objects + progress.objects_there,
             output::binary_size(progress.bytes),
-            trouble.as_deref().unwrap_or_default(),
-        ));
-        if !self.bar.is_hidden() || self.said.elapsed() < SAY_EVERY {
+            trouble.unwrap_or_default(),
+        );
+        if !self.bar.is_hidden() {
+            self.bar.set_message(so_far);
+            return Ok(());
+        }
+        if self.said.elapsed() < SAY_EVERY {
             return Ok(());
         }
         self.said = Instant::now();
         if self.json {
             output::print_json(progress)?;
         } else {
-            output::complain(format_args!(
-                "{} of about {} records, {} failed, {} objects, {}{}",
-                progress.records,
-                progress.end_offset - progress.first_offset,
-                progress.failed,
-                progress.objects + progress.objects_there,
-                output::binary_size(progress.bytes),
-                trouble.as_deref().unwrap_or_default(),
-            ));
+            let about = progress.end_offset - progress.first_offset;
+            output::complain(format_args!("{} of about {about} records, {so_far}", progress.records));
         }
         Ok(())
     }
+}
 
-    fn last(&mut self, progress: &ReplayProgress) -> Result<()> {
-        if self.json {
-            output::print_json(progress)?;
-            return Ok(());
-        }
-        let mut text = format!(
-            "replay {}: {} records: {} passed, {} dropped, {} failed\n{} emitted, {} delivered in {} objects ({}), {} there before, {}\n",
-            progress.id,
-            progress.records,
-            progress.passed,
-            progress.dropped,
-            progress.failed,
-            progress.emitted,
-            progress.delivered,
-            progress.objects,
-            output::binary_size(progress.bytes),
-            progress.objects_there,
-            output::plain(&progress.output),
-        );
-        if let Some(letters) = &progress.dead_letters {
-            text.push_str(&format!(
-                "dead letters: {}\n",
-                output::plain(&Path::new(letters).display().to_string())
-            ));
-        }
-        if let Some(kept_from) = &progress.kept_from {
-            text.push_str(&format!(
-                "history is kept from {kept_from} on: what arrived between {} and then is gone\n",
-                progress.from
-            ));
-        }
-        if progress.missing > 0 {
-            text.push_str(&format!(
-                "{} records of the span could not be read: corrupt, or let go of by retention\n",
-                progress.missing
-            ));
-        }
-        output::print(&text)?;
-        Ok(())
+/// What has come of it.
+fn say_last(arguments: &Arguments, progress: &ReplayProgress) -> Result<()> {
+    if arguments.json {
+        output::print_json(progress)?;
+        return Ok(());
     }
+    let mut text = format!(
+        "replay {}: {} records: {} passed, {} dropped, {} failed\n{} emitted, {} delivered in {} objects ({}), {} there before, {}\n",
+        progress.id,
+        progress.records,
+        progress.passed,
+        progress.dropped,
+        progress.failed,
+        progress.emitted,
+        progress.delivered,
+        progress.objects,
+        output::binary_size(progress.bytes),
+        progress.objects_there,
+        output::plain(&progress.output),
+    );
+    if let Some(letters) = &progress.dead_letters {
+        text.push_str(&format!(
+            "dead letters: {}\n",
+            output::plain(&Path::new(letters).display().to_string())
+        ));
+    }
+    if let Some(kept_from) = &progress.kept_from {
+        text.push_str(&format!(
+            "history is kept from {kept_from} on: what arrived between {} and then is gone\n",
+            progress.from
+        ));
+    }
+    if progress.missing > 0 {
+        text.push_str(&format!(
+            "{} records of the span could not be read: corrupt, or let go of by retention\n",
+            progress.missing
+        ));
+    }
+    output::print(&text)?;
+    Ok(())
 }

@@ -3,27 +3,25 @@
 //! The lock of the data directory says which: whoever holds it owns the files.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use reqwest::{Client, Method};
+use reqwest::Method;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use wasmill_config::Settings;
 
+use crate::cli::host_client::{HostClient, stream_path};
 use crate::cli::runtime;
 use crate::pipeline::dead_letters::{Change, Changes, DeadLetter, Filter};
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{OfflineError, OfflineLetters, Page, Replayed, Wanted, open_offline, page};
 
-/// Longest wait for one answer: a step of a replay ends when its outcome is on disk.
-const ANSWER_MAX: Duration = Duration::from_secs(600);
-
 type Pairs<'a> = [(&'a str, String)];
 
 /// See the head of this file.
 pub(super) enum Desk {
-    Host { runtime: Runtime, client: Client, address: String, stream: String, letters: String },
+    Host { runtime: Runtime, client: HostClient, stream: String, letters: String },
     Files { letters: Box<OfflineLetters>, stream: String, places: Vec<String> },
 }
 
@@ -31,7 +29,7 @@ impl Desk {
     /// `from` is a configuration or the address of a host.
     pub(super) fn open(from: &str, stream: &str) -> Result<Desk> {
         if from.starts_with("http://") || from.starts_with("https://") {
-            return Desk::host(from.trim_end_matches('/'), stream);
+            return Desk::host(HostClient::new(from)?, stream);
         }
         let settings = Settings::load(Path::new(from))?;
         let Some(settings_of) = settings.streams.iter().find(|known| known.name == stream) else {
@@ -46,30 +44,24 @@ impl Desk {
                 Ok(Desk::Files { letters: Box::new(letters), stream: stream.to_owned(), places })
             }
             Ok(None) => bail!("nothing has ever run in {}", settings.data_dir.display()),
-            Err(error @ OfflineError::Running { .. }) => match settings.http.listen {
-                Some(address) if address.port() != 0 => Desk::host(&format!("http://{address}"), stream),
-                _ => bail!(
-                    "{error}, and the configuration does not say where it listens: give its address (http://...) in \
-                     place of the configuration"
-                ),
-            },
+            Err(error @ OfflineError::Running { .. }) => {
+                let otherwise = "give its address (http://...) in place of the configuration";
+                Desk::host(HostClient::listening(settings.http.listen, &error, otherwise)?, stream)
+            }
             Err(error) => Err(error).with_context(|| settings.data_dir.display().to_string()),
         }
     }
 
-    fn host(address: &str, stream: &str) -> Result<Desk> {
-        let client =
-            Client::builder().no_proxy().timeout(ANSWER_MAX).build().context("make an HTTP client")?;
-        let letters = format!("{address}/v1/streams/{}/dead-letters", encoded(stream));
-        let (address, stream) = (address.to_owned(), stream.to_owned());
-        Ok(Desk::Host { runtime: runtime()?, client, address, stream, letters })
+    fn host(client: HostClient, stream: &str) -> Result<Desk> {
+        let letters = format!("{}/dead-letters", stream_path(stream));
+        Ok(Desk::Host { runtime: runtime()?, client, stream: stream.to_owned(), letters })
     }
 
     /// Names of the transforms and outputs that the stream has now.
     pub(super) fn places(&self) -> Result<Vec<String>> {
         match self {
-            Desk::Host { address, stream, .. } => {
-                let streams = self.ask(Method::GET, &format!("{address}/v1/streams"), &[])?;
+            Desk::Host { stream, .. } => {
+                let streams: Value = self.ask(Method::GET, "/v1/streams", &[])?;
                 let named = |value: &Value| value["name"].as_str().map(str::to_owned);
                 let found = streams.as_array().and_then(|all| all.iter().find(|of| of["name"] == **stream));
                 let lists = ["transforms", "outputs"].map(|list| found.and_then(|of| of[list].as_array()));
@@ -86,7 +78,7 @@ impl Desk {
                 let mut pairs = pairs.to_vec();
                 pairs.push(("after", after.to_string()));
                 pairs.push(("limit", limit.to_string()));
-                let mut answer = self.ask(Method::GET, letters, &pairs)?;
+                let mut answer: Value = self.ask(Method::GET, letters, &pairs)?;
                 let next = answer["next"].as_u64();
                 let letters =
                     serde_json::from_value(answer["letters"].take()).context("read the host's answer")?;
@@ -101,10 +93,7 @@ impl Desk {
 
     pub(super) fn show(&self, number: u64) -> Result<DeadLetter> {
         match self {
-            Desk::Host { letters, .. } => {
-                let answer = self.ask(Method::GET, &format!("{letters}/{number}"), &[])?;
-                serde_json::from_value(answer).context("read the host's answer")
-            }
+            Desk::Host { letters, .. } => self.ask(Method::GET, &format!("{letters}/{number}"), &[]),
             Desk::Files { stream, .. } => {
                 let page = self.page(&[("number", number.to_string())], number.saturating_sub(1), 1)?;
                 let letter = page.letters.into_iter().next();
@@ -117,8 +106,8 @@ impl Desk {
     pub(super) fn remove(&mut self, pairs: &Pairs<'_>) -> Result<u64> {
         match self {
             Desk::Host { letters, .. } => {
-                let url = letters.clone();
-                let answer = self.ask(Method::DELETE, &url, pairs)?;
+                let path = letters.clone();
+                let answer: Value = self.ask(Method::DELETE, &path, pairs)?;
                 answer["removed"].as_u64().context("read the host's answer")
             }
             Desk::Files { letters, .. } => {
@@ -147,27 +136,14 @@ impl Desk {
         pairs.push(("after", after.to_string()));
         pairs.push(("limit", limit.to_string()));
         pairs.extend(plugins.iter().map(|plugin| ("plugin", plugin.clone())));
-        let answer = self.ask(Method::POST, &format!("{letters}/replay"), &pairs)?;
+        let answer: Value = self.ask(Method::POST, &format!("{letters}/replay"), &pairs)?;
         let next = answer["next"].as_u64();
         Ok((serde_json::from_value(answer).context("read the host's answer")?, next))
     }
 
-    fn ask(&self, method: Method, url: &str, pairs: &Pairs<'_>) -> Result<Value> {
+    fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, pairs: &Pairs<'_>) -> Result<T> {
         let Desk::Host { runtime, client, .. } = self else { bail!("no host runs") };
-        let query: Vec<String> =
-            pairs.iter().map(|(name, text)| format!("{name}={}", encoded(text))).collect();
-        let url = if query.is_empty() { url.to_owned() } else { format!("{url}?{}", query.join("&")) };
-        runtime.block_on(async {
-            let answer = client.request(method, &url).send().await.context("ask the host")?;
-            let status = answer.status();
-            let body = answer.bytes().await.context("read the host's answer")?;
-            let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-            if !status.is_success() {
-                let message = json["error"]["message"].as_str().unwrap_or("without a reason");
-                bail!("the host answered {status}: {message}");
-            }
-            Ok(json)
-        })
+        runtime.block_on(client.ask(method, path, pairs))
     }
 }
 
@@ -180,17 +156,4 @@ pub(super) fn filter(pairs: &Pairs<'_>) -> Result<Filter> {
         filter.set(name, text, now).map_err(anyhow::Error::msg)?;
     }
     Ok(filter)
-}
-
-/// Percent-encoded, for a query or a step of a path.
-fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~,".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }

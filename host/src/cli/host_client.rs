@@ -1,0 +1,95 @@
+//! A running host, asked over its HTTP API by commands that need one or give way to it.
+//!
+//! It owns how long an answer may take and how a refusal reads. It refuses proxies: the host is near.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use reqwest::{Client, Method};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Longest wait for one answer: a replay's start compiles plugins, and a step ends when its outcome is on disk.
+const ANSWER_MAX: Duration = Duration::from_secs(600);
+
+/// See the head of this file.
+pub(super) struct HostClient {
+    client: Client,
+    address: String,
+}
+
+impl HostClient {
+    /// `address` is a URL without a path.
+    pub(super) fn new(address: &str) -> Result<HostClient> {
+        let client =
+            Client::builder().no_proxy().timeout(ANSWER_MAX).build().context("make an HTTP client")?;
+        Ok(HostClient { client, address: address.trim_end_matches('/').to_owned() })
+    }
+
+    /// The host that holds the data directory, as `running` says. `otherwise` is what to do where the configuration does
+    /// not tell its address.
+    pub(super) fn listening(
+        listen: Option<SocketAddr>,
+        running: &dyn Display,
+        otherwise: &str,
+    ) -> Result<HostClient> {
+        match listen {
+            Some(address) if address.port() != 0 => HostClient::new(&format!("http://{address}")),
+            _ => bail!("{running}, and the configuration does not say where it listens: {otherwise}"),
+        }
+    }
+
+    /// One request; `pairs` are its query.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        pairs: &[(&str, String)],
+    ) -> Result<T> {
+        let query: Vec<String> =
+            pairs.iter().map(|(name, text)| format!("{name}={}", encoded(text))).collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        let url = format!("{}{path}{mark}{}", self.address, query.join("&"));
+        self.answer(self.client.request(method, url)).await
+    }
+
+    /// One POST with a body of JSON.
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        let body = serde_json::to_vec(body).context("write JSON")?;
+        let request = self.client.post(format!("{}{path}", self.address));
+        self.answer(request.header("content-type", "application/json").body(body)).await
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T> {
+        let answer = request.send().await.context("ask the host")?;
+        let status = answer.status();
+        let body = answer.bytes().await.context("read the host's answer")?;
+        if !status.is_success() {
+            let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let message = json["error"]["message"].as_str().unwrap_or("without a reason");
+            bail!("the host answered {status}: {message}");
+        }
+        serde_json::from_slice(&body).context("read the host's answer")
+    }
+}
+
+/// The path of a stream's routes.
+pub(super) fn stream_path(stream: &str) -> String {
+    format!("/v1/streams/{}", encoded(stream))
+}
+
+/// Percent-encoded, for a query or a step of a path.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~,".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
