@@ -23,22 +23,15 @@ const PLACEHOLDERS: [&str; 9] =
 
 /// Resolves output `index` of a stream.
 pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, output: raw::Output) -> Output {
-    let (kind, compressed, destination, batching) = match output {
-        raw::Output::Directory(directory) => {
-            let path = resolver.directory(&format!("{key}.path"), &directory.path);
-            template(resolver, &format!("{key}.object"), &directory.object, true);
-            let destination = Destination::Directory(Directory { path, object: directory.object });
-            ("directory", true, destination, directory.batching)
+    let (destination, batching) = match output {
+        raw::Output::Directory(of) => {
+            (directory_destination(resolver, &key, &of.place, of.object, true), of.batching)
         }
-        raw::Output::S3(s3) => {
-            ("s3", true, s3_destination(resolver, &key, s3.place, s3.object, true), s3.batching)
-        }
-        raw::Output::Http(http) => {
-            ("http", false, http_destination(resolver, &key, http.place), http.batching)
-        }
-        raw::Output::Stdout(stdout) => ("stdout", false, Destination::Stdout, stdout.batching),
+        raw::Output::S3(of) => (s3_destination(resolver, &key, of.place, of.object, true), of.batching),
+        raw::Output::Http(of) => (http_destination(resolver, &key, of.place), of.batching),
+        raw::Output::Stdout(of) => (Destination::Stdout, of.batching),
     };
-    let compression = compression(resolver, &key, compressed, batching.compression, batching.level);
+    let compression = compression(resolver, &key, &destination, &batching.packing);
     if !(1..=4 << 30).contains(&batching.size.0) {
         resolver.problem(&format!("{key}.size"), "\"size\" must be from 1 byte to 4GiB");
     }
@@ -49,7 +42,7 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
             name
         }
         None if index == 0 => "default".to_owned(),
-        None => kind.to_owned(),
+        None => destination.kind().to_owned(),
     };
     Output {
         name,
@@ -70,25 +63,21 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
 
 /// Resolves where the dead letters of a stream go.
 pub(crate) fn letters(resolver: &mut Resolver<'_>, key: String, output: raw::LettersOutput) -> LettersOutput {
-    let (compressed, destination, batching) = match output {
-        raw::LettersOutput::Directory { path, object, batching } => {
-            let path = resolver.directory(&format!("{key}.path"), &path);
-            template(resolver, &format!("{key}.object"), &object, false);
-            (true, Destination::Directory(Directory { path, object }), batching)
+    let (destination, batching) = match output {
+        raw::LettersOutput::Directory { place, object, batching } => {
+            (directory_destination(resolver, &key, &place, object, false), batching)
         }
         raw::LettersOutput::S3 { place, object, batching } => {
-            (true, s3_destination(resolver, &key, place, object, false), batching)
+            (s3_destination(resolver, &key, place, object, false), batching)
         }
-        raw::LettersOutput::Http { place, batching } => {
-            (false, http_destination(resolver, &key, place), batching)
-        }
+        raw::LettersOutput::Http { place, batching } => (http_destination(resolver, &key, place), batching),
     };
-    let compression = compression(resolver, &key, compressed, batching.compression, batching.level);
+    let compression = compression(resolver, &key, &destination, &batching.packing);
     if !(1..=LETTERS_SIZE_MAX).contains(&batching.size.0) {
         resolver.problem(&format!("{key}.size"), "\"size\" of dead letters must be from 1 byte to 8MiB");
     }
     interval(resolver, &key, batching.interval);
-    pauses(resolver, &key, batching.retry.initial, batching.retry.max);
+    let (initial, max) = pauses(resolver, &key, batching.retry);
     LettersOutput {
         remove: matches!(batching.then, raw::LettersThen::Remove),
         output: Output {
@@ -99,12 +88,7 @@ pub(crate) fn letters(resolver: &mut Resolver<'_>, key: String, output: raw::Let
             size: batching.size.0,
             interval: batching.interval.0,
             max_partitions: 1,
-            retry: Retry {
-                initial: batching.retry.initial.0,
-                max: batching.retry.max.0,
-                give_up_after: Duration::MAX,
-                pause: true,
-            },
+            retry: Retry { initial, max, give_up_after: Duration::MAX, pause: true },
             key,
         },
     }
@@ -172,6 +156,18 @@ pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
             );
         }
     }
+}
+
+fn directory_destination(
+    resolver: &mut Resolver<'_>,
+    key: &str,
+    place: &raw::DirectoryPlace,
+    object: String,
+    partitions: bool,
+) -> Destination {
+    let path = resolver.directory(&format!("{key}.path"), &place.path);
+    template(resolver, &format!("{key}.object"), &object, partitions);
+    Destination::Directory(Directory { path, object })
 }
 
 fn s3_destination(
@@ -251,15 +247,17 @@ fn interval(resolver: &mut Resolver<'_>, key: &str, interval: Span) {
     }
 }
 
-/// `compressed`: what the destination takes is compressed by default.
 fn compression(
     resolver: &mut Resolver<'_>,
     key: &str,
-    compressed: bool,
-    written: Option<raw::Codec>,
-    level: Option<i32>,
+    destination: &Destination,
+    packing: &raw::Packing,
 ) -> Compression {
-    let codec = written.unwrap_or(if compressed { raw::Codec::Zstd } else { raw::Codec::None });
+    let level = packing.level;
+    let codec = packing.compression.unwrap_or(match destination {
+        Destination::Directory(_) | Destination::S3(_) => raw::Codec::Zstd,
+        Destination::Http(_) | Destination::Stdout => raw::Codec::None,
+    });
     let (codec, default, levels, name) = match codec {
         raw::Codec::None => (Codec::None, 0, None, "none"),
         raw::Codec::Snappy => (Codec::Snappy, 0, None, "snappy"),
@@ -281,7 +279,9 @@ fn compression(
     Compression { codec, level: level.unwrap_or(default) }
 }
 
-fn pauses(resolver: &mut Resolver<'_>, key: &str, initial: Span, max: Span) {
+/// The first pause and the longest.
+fn pauses(resolver: &mut Resolver<'_>, key: &str, pauses: raw::Pauses) -> (Duration, Duration) {
+    let raw::Pauses { initial, max } = pauses;
     if initial.0.as_millis() < 1 {
         resolver.problem(&format!("{key}.retry.initial"), "\"initial\" must be at least 1ms");
     }
@@ -292,13 +292,14 @@ fn pauses(resolver: &mut Resolver<'_>, key: &str, initial: Span, max: Span) {
             format!("\"max\" ({max}) is below \"initial\" ({initial})"),
         );
     }
+    (initial.0, max.0)
 }
 
 fn retry(resolver: &mut Resolver<'_>, key: &str, retry: &raw::Retry) -> Retry {
-    pauses(resolver, key, retry.initial, retry.max);
+    let (initial, max) = pauses(resolver, key, retry.pauses);
     Retry {
-        initial: retry.initial.0,
-        max: retry.max.0,
+        initial,
+        max,
         give_up_after: retry.give_up_after.0,
         pause: matches!(retry.then, raw::Then::Pause),
     }

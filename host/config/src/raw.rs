@@ -12,7 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::output::{
-    Codec, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output, Retry, S3Place, Then,
+    Codec, DirectoryPlace, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output, Packing,
+    Pauses, Retry, S3Place, Then,
 };
 use crate::units::{Size, Span};
 

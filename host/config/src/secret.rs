@@ -31,9 +31,17 @@ impl fmt::Debug for Secret {
 /// Stands for what is not shown.
 const MASK: &str = "***";
 
-/// A URL as it may be shown: without user, password, query and fragment. Other text is as it was.
+/// A URL as it may be shown: without user, password, query and fragment. Of text that should have been one and is not
+/// (`https:/user:password@host`), everything up to the last `@` may be a password.
 pub fn masked_url(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (lead, rest) = url.split_at(lead(url));
+    if lead.is_empty() {
+        return match url.rsplit_once('@') {
+            None => without_query(url),
+            Some((hidden, _)) if hidden.contains(['?', '#']) => MASK.to_owned(),
+            Some((_, rest)) => format!("{MASK}@{}", without_query(rest)),
+        };
+    }
     let (authority, after) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
     let (user, host) = match authority.rsplit_once('@') {
         Some((_, host)) => (format!("{MASK}@"), host),
@@ -44,10 +52,28 @@ pub fn masked_url(url: &str) -> String {
         Some((_, rest)) if user.is_empty() && !is_place(authority) => (format!("{MASK}@"), rest, ""),
         _ => (user, host, after),
     };
-    let end = |text: &str| text.find(['?', '#']).unwrap_or(text.len());
-    let ((host, in_host), (path, in_path)) = (host.split_at(end(host)), after.split_at(end(after)));
-    let query = if in_host.is_empty() && in_path.is_empty() { String::new() } else { format!("?{MASK}") };
-    format!("{scheme}://{user}{host}{path}{query}")
+    format!("{lead}{user}{}", without_query(&format!("{host}{after}")))
+}
+
+fn without_query(url: &str) -> String {
+    match url.find(['?', '#']) {
+        Some(at) => format!("{}?{MASK}", &url[..at]),
+        None => url.to_owned(),
+    }
+}
+
+/// Whether text that should have been something else may hold what a URL may hold.
+pub(crate) fn may_be_url(text: &str) -> bool {
+    lead(text) > 0
+}
+
+/// Bytes of the scheme and what parts it from the rest: `://`, and behind http and https what is easily written for it.
+fn lead(url: &str) -> usize {
+    let scheme = url.find(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).unwrap_or(url.len());
+    let (scheme, rest) = url.split_at(scheme);
+    let parting = rest.len() - rest.trim_start_matches([':', '/', '\\']).len();
+    let of_http = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    if parting > 0 && (of_http || rest.starts_with("://")) { scheme.len() + parting } else { 0 }
 }
 
 /// Whether it can be a host with or without a port.
@@ -72,7 +98,21 @@ mod tests {
             ("http://host/h#token", "http://host/h?***"),
             ("http://u:p@ss@host/", "http://***@host/"),
             ("http://user:sek/ret@host/h?token=abc", "http://***@host/h?***"),
-            ("no url, a@b?c", "no url, a@b?c"),
+            ("http:///user:sekret@host/h", "http:///***@host/h"),
+            ("https:/user:sekret@host/h?token=abc", "https:/***@host/h?***"),
+            ("https:/user:sek/ret@host/h", "https:/***@host/h"),
+            ("HTTPS:user:sekret@host", "HTTPS:***@host"),
+            ("https//user:sekret@host", "https//***@host"),
+            ("https:\\\\user:sekret@host", "https:\\\\***@host"),
+            ("https:/user:sekret@host/?to=http://a", "https:/***@host/?***"),
+            ("htps:/user:sekret@host/?token", "***@host/?***"),
+            ("htps:/host/?to=a@sekret", "***"),
+            ("user:sekret@host/h", "***@host/h"),
+            ("sekret://user:sek@host", "sekret://***@host"),
+            ("127.0.0.1:9000", "127.0.0.1:9000"),
+            ("host/?token", "host/?***"),
+            ("http", "http"),
+            ("", ""),
         ] {
             assert_eq!(masked_url(url), shown, "{url}");
         }

@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::names;
-use crate::secret::masked_url;
+use crate::secret::{masked_url, may_be_url};
 use crate::tree::{self, Aliases, Found};
 use crate::units;
 
@@ -119,7 +119,10 @@ impl Check<'_> {
 
     fn mismatch<T>(&mut self, key: &str, value: &Spanned<DeValue<'_>>, expected: &str) -> Option<T> {
         let found = match value.get_ref() {
-            DeValue::String(text) => format!("the string {:?}", shortened(&masked_url(text))),
+            DeValue::String(text) if expected == URL_EXPECTED || may_be_url(text) => {
+                format!("the string {:?}", shortened(&masked_url(text)))
+            }
+            DeValue::String(text) => format!("the string {:?}", shortened(text)),
             DeValue::Integer(integer) => format!("the integer {}", shortened(integer.as_str())),
             DeValue::Float(float) => format!("the number {}", shortened(float.as_str())),
             DeValue::Boolean(flag) => flag.to_string(),

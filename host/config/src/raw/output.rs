@@ -33,13 +33,20 @@ pub(crate) enum Output {
 #[derive(Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct DirectoryOutput {
-    /// The directory; it is created if missing at the start. `.wasmill-staging` in it is where objects are made. Relative to this file.
-    pub(crate) path: String,
+    #[serde(flatten)]
+    pub(crate) place: DirectoryPlace,
     /// Name of an object below `path`. Must contain `{batch}`. Also: `{stream}`, `{output}`, `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}` (arrival time, UTC), `{partition.NAME}` (set by a plugin), `{extension}`.
     #[serde(default = "default::object")]
     pub(crate) object: String,
     #[serde(flatten)]
     pub(crate) batching: Batching,
+}
+
+/// Which directory.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct DirectoryPlace {
+    /// The directory; it is created if missing at the start. `.wasmill-staging` in it is where objects are made. Relative to this file.
+    pub(crate) path: String,
 }
 
 /// Objects in S3.
@@ -127,10 +134,8 @@ pub(crate) struct Batching {
     /// How records stand in an object.
     #[serde(default)]
     pub(crate) format: Format,
-    /// How objects are compressed. By default zstd for directory and s3 outputs, none for others.
-    pub(crate) compression: Option<Codec>,
-    /// Compression level: 1 to 9 for gzip (default 6), 1 to 19 for zstd (default 3).
-    pub(crate) level: Option<i32>,
+    #[serde(flatten)]
+    pub(crate) packing: Packing,
     /// Uncompressed bytes that make a batch due.
     #[serde(default = "default::size")]
     pub(crate) size: Size,
@@ -144,6 +149,15 @@ pub(crate) struct Batching {
     /// How a failing delivery is tried again.
     #[serde(default)]
     pub(crate) retry: Retry,
+}
+
+/// How small objects are made.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct Packing {
+    /// How objects are compressed. By default zstd for directory and s3 outputs, none for others.
+    pub(crate) compression: Option<Codec>,
+    /// Compression level: 1 to 9 for gzip (default 6), 1 to 19 for zstd (default 3).
+    pub(crate) level: Option<i32>,
 }
 
 /// How records stand in an object.
@@ -178,12 +192,8 @@ pub(crate) enum Codec {
 #[serde(default)]
 #[schemars(title = "retry")]
 pub(crate) struct Retry {
-    /// First pause.
-    #[schemars(extend("default" = default::retry_initial()))]
-    pub(crate) initial: Span,
-    /// Longest pause.
-    #[schemars(extend("default" = default::retry_max()))]
-    pub(crate) max: Span,
+    #[serde(flatten)]
+    pub(crate) pauses: Pauses,
     /// After this time a batch is given up.
     #[serde(rename = "for")]
     #[schemars(extend("default" = default::retry_for()))]
@@ -206,8 +216,27 @@ pub(crate) enum Then {
 
 impl Default for Retry {
     fn default() -> Retry {
-        let (initial, max) = (default::retry_initial(), default::retry_max());
-        Retry { initial, max, give_up_after: default::retry_for(), then: Then::default() }
+        let pauses = Pauses::default();
+        Retry { pauses, give_up_after: default::retry_for(), then: Then::default() }
+    }
+}
+
+/// The pauses before another try: `initial`, then twice as long each time up to `max`, with jitter.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "retry")]
+pub(crate) struct Pauses {
+    /// First pause.
+    #[schemars(extend("default" = default::retry_initial()))]
+    pub(crate) initial: Span,
+    /// Longest pause.
+    #[schemars(extend("default" = default::retry_max()))]
+    pub(crate) max: Span,
+}
+
+impl Default for Pauses {
+    fn default() -> Pauses {
+        Pauses { initial: default::retry_initial(), max: default::retry_max() }
     }
 }
 
@@ -219,8 +248,8 @@ pub(crate) enum LettersOutput {
     /// Files in a directory: written under a temporary name, synced, renamed.
     #[schemars(title = "directory output of dead letters")]
     Directory {
-        /// The directory; it is created if missing at the start. `.wasmill-staging` in it is where objects are made. Relative to this file.
-        path: String,
+        #[serde(flatten)]
+        place: DirectoryPlace,
         /// Name of an object below `path`. Must contain `{batch}`. Also: `{stream}`, `{output}` (`dead-letters`), `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}` (when the first letter was kept, UTC), `{extension}`.
         #[serde(default = "default::letters_object")]
         object: String,
@@ -254,10 +283,8 @@ pub(crate) struct LettersBatching {
     /// What becomes of a letter that has been delivered.
     #[serde(default)]
     pub(crate) then: LettersThen,
-    /// How objects are compressed. By default zstd for directory and s3 outputs, none for http.
-    pub(crate) compression: Option<Codec>,
-    /// Compression level: 1 to 9 for gzip (default 6), 1 to 19 for zstd (default 3).
-    pub(crate) level: Option<i32>,
+    #[serde(flatten)]
+    pub(crate) packing: Packing,
     /// Bytes of letters that make an object due, at most 8MiB; a letter that is larger has an object of its own.
     #[serde(default = "default::size")]
     pub(crate) size: Size,
@@ -266,7 +293,7 @@ pub(crate) struct LettersBatching {
     pub(crate) interval: Span,
     /// How a failing delivery is tried again, for ever.
     #[serde(default)]
-    pub(crate) retry: LettersRetry,
+    pub(crate) retry: Pauses,
 }
 
 /// What becomes of a letter that has been delivered.
@@ -278,23 +305,4 @@ pub(crate) enum LettersThen {
     Keep,
     /// It is removed, so that the store never fills while the destination is up. With http, letters of the delivery stage stay: their object does not leave with them.
     Remove,
-}
-
-/// How a failing delivery of dead letters is tried again: after `initial`, then twice as long each time up to `max`, with jitter, for ever.
-#[derive(Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(title = "retry")]
-pub(crate) struct LettersRetry {
-    /// First pause.
-    #[schemars(extend("default" = default::retry_initial()))]
-    pub(crate) initial: Span,
-    /// Longest pause.
-    #[schemars(extend("default" = default::retry_max()))]
-    pub(crate) max: Span,
-}
-
-impl Default for LettersRetry {
-    fn default() -> LettersRetry {
-        LettersRetry { initial: default::retry_initial(), max: default::retry_max() }
-    }
 }
