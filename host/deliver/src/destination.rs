@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::batch_id::BatchOwner;
 use crate::directory::{Directory, DirectoryConfig};
-use crate::fault::DeliverError;
+use crate::fault::{DeliverError, Fault, Retry};
 use crate::http::{Http, HttpConfig};
 use crate::object::{Delivered, Object};
 use crate::s3::{S3, S3Config};
@@ -59,10 +59,10 @@ pub(crate) fn checked_url(text: &str) -> Result<reqwest::Url, String> {
     Ok(url)
 }
 
-/// Settings that are refused.
-pub(crate) fn refused(wrong: Wrong) -> DeliverError {
-    use crate::fault::{Fault, Retry};
-    DeliverError::new(Fault::Client, Retry::Never, wrong.message, "")
+/// Settings that are refused, and everything for which they are.
+pub(crate) fn refused(wrong: &[Wrong]) -> DeliverError {
+    let messages: Vec<&str> = wrong.iter().map(|wrong| wrong.message.as_str()).collect();
+    DeliverError::new(Fault::Client, Retry::Never, messages.join("; "), "")
 }
 
 /// An open destination. Shared by everything that delivers to one output.
@@ -189,7 +189,6 @@ impl Destination {
 
 /// The staged body is gone although its delivery was not recorded.
 pub(crate) fn body_error(body: &Path, error: &io::Error) -> DeliverError {
-    use crate::fault::{Fault, Retry};
     let (retry, message) = if error.kind() == io::ErrorKind::NotFound {
         (Retry::Never, "the staged body is missing")
     } else {

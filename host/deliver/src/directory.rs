@@ -7,15 +7,15 @@
 //! the root is refused, as are names that try to.
 //!
 //! A missing root is an error too, and not made anew after `open`: it may be a disk that is not mounted. When the root is
-//! there again without its staging directory, that is made anew only on the disk that the root was on at `open`: an empty
+//! there again without its staging directory, that is made anew only on the disk that the root was on before: an empty
 //! directory on another one may be the place where a disk is to be mounted, and filling it would hide what was written.
+//! Another root that has one was put there by somebody, and is taken; nothing in it is taken for durable.
 
 mod place;
 #[cfg(test)]
 mod tests;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,8 +54,6 @@ impl SyncCount {
 #[derive(Clone, Debug)]
 pub struct Directory {
     root: PathBuf,
-    /// The disk of the root at `open`.
-    device: u64,
     durable: Arc<place::DurableWays>,
     syncs: SyncCount,
 }
@@ -78,13 +76,13 @@ impl Directory {
         make_durable(&config.root.join(STAGING_NAME), &config.syncs)
             .map_err(|error| failed("made", error))?;
         let root = fs::canonicalize(&config.root).map_err(|error| failed("opened", error))?;
-        let device = fs::metadata(&root).map_err(|error| failed("opened", error))?.dev();
-        Ok(Directory { root, device, durable: Arc::default(), syncs: config.syncs.clone() })
+        let durable = Arc::new(place::DurableWays::below(place::open_root(&root)?.id));
+        Ok(Directory { root, durable, syncs: config.syncs.clone() })
     }
 
     /// Makes the staging directory anew in a root that was made anew: `true` if it did. See the head of this file.
     pub(crate) fn restage(&self) -> Result<bool, DeliverError> {
-        let root = fs::File::from(place::open_root(&self.root)?);
+        let root = place::open_root(&self.root)?;
         if self.staging().is_dir() {
             return Ok(false);
         }
@@ -92,25 +90,36 @@ impl Directory {
             let message = format!("the destination directory's {STAGING_NAME} cannot be made anew: {error}");
             DeliverError::later(message, self.staging().display().to_string())
         };
-        if root.metadata().map_err(failed)?.dev() != self.device {
+        if root.id.device != self.durable.root().device {
             return Err(DeliverError::later(
                 format!(
-                    "the destination directory is on another disk than at the start and has no {STAGING_NAME} (is its \
+                    "the destination directory is on another disk than before and has no {STAGING_NAME} (is its \
                      own disk mounted?)"
                 ),
                 format!("make {} if this is the right disk", self.staging().display()),
             ));
         }
         // Whatever was durable below the old root is not below this one.
-        self.durable.forget();
-        match rustix::fs::mkdirat(&root, STAGING_NAME, rustix::fs::Mode::from_raw_mode(0o777)) {
+        self.durable.forget(root.id);
+        // Whoever made the root anew need not have made its own entry durable. Before the staging directory is there:
+        // then it is not asked for again.
+        if let Some(above) = self.root.parent() {
+            fs::File::open(above).and_then(|above| above.sync_all()).map_err(|error| {
+                DeliverError::later(
+                    format!("the directory above the destination directory cannot be synced: {error}"),
+                    above.display().to_string(),
+                )
+            })?;
+            self.syncs.add_one();
+        }
+        match rustix::fs::mkdirat(&root.file, STAGING_NAME, rustix::fs::Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(errno) => return Err(failed(errno.into())),
         }
-        root.sync_all().map_err(failed)?;
-        // Whoever made the root anew need not have made its own entry durable.
-        if let Some(above) = self.root.parent() {
-            fs::File::open(above).and_then(|above| above.sync_all()).map_err(failed)?;
+        if let Err(error) = root.file.sync_all() {
+            // Else the next call would find it and take it for durable.
+            let _left = rustix::fs::unlinkat(&root.file, STAGING_NAME, rustix::fs::AtFlags::REMOVEDIR);
+            return Err(failed(error));
         }
         self.syncs.add_one();
         tracing::info!(root = %self.root.display(), "destination directory is there again");

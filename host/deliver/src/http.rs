@@ -115,10 +115,7 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> 
 impl Http {
     /// Checks the settings and builds the client; touches no network.
     pub fn open(config: &HttpConfig) -> Result<Http, DeliverError> {
-        let (url, headers) = config.parsed().map_err(|wrong| {
-            let first = wrong.into_iter().next();
-            refused(first.unwrap_or_else(|| Wrong { at: Setting::Url, message: String::new() }))
-        })?;
+        let (url, headers) = config.parsed().map_err(|wrong| refused(&wrong))?;
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)

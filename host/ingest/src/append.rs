@@ -70,7 +70,7 @@ pub struct Receipt {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// Nothing was stored; there is no space at the moment.
-    #[error("buffer is full, retry after {}s", .retry_after.as_millis().div_ceil(1000).max(1))]
+    #[error("buffer is full, retry after {}s", whole_seconds(*.retry_after))]
     Full { retry_after: Duration },
     /// Nothing was stored; the buffer cannot write at the moment.
     #[error("buffer is unavailable: {reason}")]
@@ -90,12 +90,33 @@ pub enum AppendError {
     Forgotten { producer: Arc<str>, sequence: u64, floor: u64 },
     /// Nothing was stored; no further producer can be remembered at the moment.
     #[error(
-        "{max} producers have pushed to this stream within the last hour, and it remembers no more; reuse the names of producers, or retry after {}s", .retry_after.as_millis().div_ceil(1000).max(1)
+        "{max} producers have pushed to this stream within the last hour, and it remembers no more; reuse the names of producers, or retry after {}s", whole_seconds(*.retry_after)
     )]
     Producers { max: usize, retry_after: Duration },
     /// Nothing was stored; the stream is stopping.
     #[error("stream is closed")]
     Closed,
+}
+
+impl AppendError {
+    /// When to try again, where that is known.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            AppendError::Full { retry_after } | AppendError::Producers { retry_after, .. } => {
+                Some(whole_seconds(*retry_after))
+            }
+            AppendError::Unavailable { .. }
+            | AppendError::Unknown
+            | AppendError::Conflict { .. }
+            | AppendError::Forgotten { .. }
+            | AppendError::Closed => None,
+        }
+    }
+}
+
+/// Rounded up, and at least one: what is told knows no fractions.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// A stream's buffer as sources see it.
@@ -128,5 +149,8 @@ mod tests {
         assert!(producers(1).to_string().ends_with("or retry after 1s"));
         let full = AppendError::Full { retry_after: Duration::from_millis(500) };
         assert_eq!(full.to_string(), "buffer is full, retry after 1s");
+        // As the header says it.
+        assert_eq!(producers(3_583_928).retry_after_seconds(), Some(3584));
+        assert_eq!((full.retry_after_seconds(), AppendError::Closed.retry_after_seconds()), (Some(1), None));
     }
 }

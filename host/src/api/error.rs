@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use wasmill_encode::DecodeError;
 use wasmill_ingest::{AppendError, BodyError, ContentTypeError};
@@ -115,15 +115,10 @@ impl IntoResponse for ApiError {
         let (status, code) = self.status();
         let body = serde_json::json!({ "error": { "code": code, "message": self.to_string() } });
         let mut response = (status, axum::Json(body)).into_response();
-        if let ApiError::Append(
-            AppendError::Full { retry_after } | AppendError::Producers { retry_after, .. },
-        ) = self
+        if let ApiError::Append(error) = self
+            && let Some(seconds) = error.retry_after_seconds()
         {
-            // Whole seconds, rounded up: the header knows no fractions.
-            let seconds = retry_after.as_millis().div_ceil(1000).max(1);
-            if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
-                response.headers_mut().insert(header::RETRY_AFTER, value);
-            }
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

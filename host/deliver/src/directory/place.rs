@@ -2,14 +2,16 @@
 //!
 //! A directory's own entry is made durable too: whoever delivers into a directory for the first time
 //! in this process syncs the one above it, because another thread, or a run that crashed, may have
-//! made it without getting that far.
+//! made it without getting that far. All that is forgotten when another directory stands where the root was.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -30,26 +32,72 @@ const NAME_BYTES_MAX: usize = 4096;
 /// Ways kept in mind as durable; past this many all are forgotten, which costs syncs and nothing else.
 const DURABLE_WAYS_MAX: usize = 65_536;
 
-/// Directories below the root whose entries are known to be durable.
-#[derive(Debug, Default)]
-pub(super) struct DurableWays(Mutex<HashSet<String>>);
+/// Which directory the root is: another may come to stand under its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RootId {
+    pub(super) device: u64,
+    inode: u64,
+    /// Tells a directory from an earlier one that had its number, where the file system knows.
+    made: Option<SystemTime>,
+}
+
+/// The root, open.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) file: File,
+    pub(super) id: RootId,
+}
+
+impl Root {
+    /// Whether bodies can be staged in it.
+    fn has_staging(&self) -> bool {
+        open_beneath(self.file.as_fd(), STAGING_NAME).is_ok()
+    }
+}
+
+/// The root that was last known, and the directories below it whose entries are known to be durable.
+#[derive(Debug)]
+pub(super) struct DurableWays(Mutex<(RootId, HashSet<String>)>);
 
 impl DurableWays {
-    fn contains(&self, way: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(way)
+    pub(super) fn below(root: RootId) -> DurableWays {
+        DurableWays(Mutex::new((root, HashSet::new())))
     }
 
-    /// None of them is any more.
-    pub(super) fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    fn lock(&self) -> MutexGuard<'_, (RootId, HashSet<String>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn insert(&self, way: &str) {
-        let mut ways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if ways.len() >= DURABLE_WAYS_MAX {
-            ways.clear();
+    pub(super) fn root(&self) -> RootId {
+        self.lock().0
+    }
+
+    /// This is the root from now on, and nothing below it is known to be durable.
+    pub(super) fn forget(&self, root: RootId) {
+        *self.lock() = (root, HashSet::new());
+    }
+
+    /// What a test says of the disk that the root was on.
+    #[cfg(test)]
+    pub(super) fn were_on(&self, device: u64) {
+        self.lock().0.device = device;
+    }
+
+    fn contains(&self, root: RootId, way: &str) -> bool {
+        let known = self.lock();
+        known.0 == root && known.1.contains(way)
+    }
+
+    /// Of a root that has been replaced meanwhile nothing is kept.
+    fn insert(&self, root: RootId, way: &str) {
+        let mut known = self.lock();
+        if known.0 != root {
+            return;
         }
-        ways.insert(way.to_owned());
+        if known.1.len() >= DURABLE_WAYS_MAX {
+            known.1.clear();
+        }
+        known.1.insert(way.to_owned());
     }
 }
 
@@ -67,8 +115,8 @@ pub(super) fn place_all(
     durable: &DurableWays,
     syncs: &SyncCount,
 ) -> Vec<Result<Delivered, DeliverError>> {
-    let root_fd = match open_root(root) {
-        Ok(root_fd) => root_fd,
+    let root = match open_known_root(root, durable) {
+        Ok(root) => root,
         Err(error) => return objects.iter().map(|_| Err(error.clone())).collect(),
     };
     let mut touched: Vec<Touched<'_>> = Vec::new();
@@ -80,7 +128,7 @@ pub(super) fn place_all(
             let at = match touched.iter().position(|directory| directory.parent == parent) {
                 Some(at) => at,
                 None => {
-                    let fd = open_parent(root_fd.as_fd(), parent, object.meta, durable, syncs)?;
+                    let fd = open_parent(&root, parent, object.meta, durable, syncs)?;
                     touched.push(Touched { parent, fd, objects: Vec::new() });
                     touched.len() - 1
                 }
@@ -103,13 +151,34 @@ pub(super) fn place_all(
 }
 
 /// The root, which must be there.
-pub(super) fn open_root(root: &Path) -> Result<OwnedFd, DeliverError> {
-    rustix::fs::open(root, DIRECTORY, Mode::empty()).map_err(|errno| {
+pub(super) fn open_root(root: &Path) -> Result<Root, DeliverError> {
+    let open = || -> io::Result<Root> {
+        let file = File::from(rustix::fs::open(root, DIRECTORY, Mode::empty())?);
+        let found = file.metadata()?;
+        let id = RootId { device: found.dev(), inode: found.ino(), made: found.created().ok() };
+        Ok(Root { file, id })
+    };
+    open().map_err(|error| {
         DeliverError::later(
-            format!("the destination directory is missing or cannot be opened: {}", io::Error::from(errno)),
+            format!("the destination directory is missing or cannot be opened: {error}"),
             root.display().to_string(),
         )
     })
+}
+
+/// The root that was last known, or another one in which there is a staging directory: somebody made it.
+fn open_known_root(path: &Path, durable: &DurableWays) -> Result<Root, DeliverError> {
+    let root = open_root(path)?;
+    if root.id != durable.root() {
+        if !root.has_staging() {
+            return Err(DeliverError::later(
+                format!("the destination directory is another than before and has no {STAGING_NAME}"),
+                path.display().to_string(),
+            ));
+        }
+        durable.forget(root.id);
+    }
+    Ok(root)
 }
 
 /// Parent ("" = the root) and file name; refuses names that no template makes.
@@ -132,13 +201,14 @@ fn split_name(name: &str) -> Result<(&str, &str), DeliverError> {
 /// Opens the parent, making what is missing of it. When it returns, every directory on the way has
 /// a durable entry in the one above it, whoever made it.
 fn open_parent(
-    root: BorrowedFd<'_>,
+    root: &Root,
     parent: &str,
     meta: &ObjectMeta,
     durable: &DurableWays,
     syncs: &SyncCount,
 ) -> Result<OwnedFd, DeliverError> {
-    if parent.is_empty() || durable.contains(parent) {
+    let (root, id) = (root.file.as_fd(), root.id);
+    if parent.is_empty() || durable.contains(id, parent) {
         match open_beneath(root, parent) {
             Err(Errno::NOENT) => {}
             result => return result.map_err(|errno| way_error(meta, errno)),
@@ -154,10 +224,10 @@ fn open_parent(
             Err(errno) => return Err(destination_error("the directory cannot be made", meta, errno)),
         };
         let next = open_beneath(root, way).map_err(|errno| way_error(meta, errno))?;
-        if made || !durable.contains(way) {
+        if made || !durable.contains(id, way) {
             sync(fd.as_fd(), syncs)
                 .map_err(|errno| destination_error("the directory cannot be synced", meta, errno))?;
-            durable.insert(way);
+            durable.insert(id, way);
         }
         fd = next;
     }

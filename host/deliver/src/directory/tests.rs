@@ -204,7 +204,7 @@ fn deliver_directory_removed_by_someone_is_made_again() {
 
 #[test]
 fn staging_directory_is_made_anew_with_its_root_on_the_same_disk_and_nowhere_else() {
-    let mut case = case();
+    let case = case();
     case.deliver("a/b/1", b"one").unwrap();
     assert_eq!(case.destination.restage(), Ok(false));
     fs::remove_dir_all(&case.root).unwrap();
@@ -213,16 +213,49 @@ fn staging_directory_is_made_anew_with_its_root_on_the_same_disk_and_nowhere_els
     assert!(!case.root.exists());
     fs::create_dir(&case.root).unwrap();
     // The place where another disk is to be mounted.
-    let device = std::mem::take(&mut case.destination.device);
+    let device = case.destination.durable.root().device;
+    case.destination.durable.were_on(device + 1);
     let elsewhere = case.destination.restage().unwrap_err();
     assert!(
         elsewhere.message.contains("another disk") && !case.destination.staging().exists(),
         "{elsewhere}"
     );
-    case.destination.device = device;
+    case.destination.durable.were_on(device);
+    let before = case.syncs.get();
     assert_eq!(case.destination.restage(), Ok(true));
+    // The root's own entry, and that of the staging directory.
+    assert_eq!(case.syncs.get() - before, 2);
     // Nothing below the new root is taken for durable: `a`, `a/b` and the object.
     let before = case.syncs.get();
     case.deliver("a/b/2", b"two").unwrap();
     assert_eq!(case.syncs.get() - before, 3);
+}
+
+#[test]
+fn root_that_somebody_replaced_is_taken_with_its_staging_directory_and_nothing_in_it_for_durable() {
+    let case = case();
+    case.deliver("a/b/1", b"one").unwrap();
+    let old = case.root.with_file_name("old");
+    fs::rename(&case.root, &old).unwrap();
+    fs::create_dir_all(case.root.join("a/b")).unwrap();
+    // Without one the body cannot have come from it, and it may be the wrong directory.
+    let (meta, body) = object_in(&old, "c/2", b"two");
+    let error = case.destination.deliver_one(&Object { meta: &meta, body: &body }).unwrap_err();
+    assert_eq!((error.fault, error.retry), (Fault::Destination, Retry::Later { after: None }), "{error}");
+    assert!(error.message.contains("another than before") && !case.root.join("c").exists(), "{error}");
+    fs::create_dir(case.destination.staging()).unwrap();
+    let count = |name: &str| {
+        let before = case.syncs.get();
+        case.deliver(name, b"x").unwrap();
+        case.syncs.get() - before
+    };
+    // The root for `a`, `a` for `a/b`, `a/b` for the object.
+    assert_eq!((count("a/b/3"), count("a/b/4")), (3, 1));
+    // And back: what was known of it has been forgotten.
+    fs::rename(&case.root, case.root.with_file_name("new")).unwrap();
+    fs::rename(&old, &case.root).unwrap();
+    assert_eq!((count("a/b/5"), count("a/b/6")), (3, 1));
+    // A disk that is known now is one on which the staging directory is made anew.
+    fs::remove_dir(case.destination.staging()).unwrap();
+    assert_eq!(case.destination.restage(), Ok(true));
 }

@@ -207,4 +207,6 @@ fn http_bad_settings_refused() {
     let at: Vec<Setting> = config.wrong().into_iter().map(|wrong| wrong.at).collect();
     let header = |name: &str| Setting::Header(name.to_owned());
     assert_eq!(at, [Setting::Url, header("Host"), header("a b"), header("x")]);
+    let said = Http::open(&config).unwrap_err().message;
+    assert!(config.wrong().iter().all(|wrong| said.contains(&wrong.message)), "{said}");
 }

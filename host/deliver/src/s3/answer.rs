@@ -17,6 +17,8 @@ pub(super) enum Refusal {
     NotImplemented,
     /// 404 without word of the bucket.
     Missing,
+    /// 401 or 403.
+    Denied(DeliverError),
     Error(DeliverError),
 }
 
@@ -24,7 +26,7 @@ impl Refusal {
     /// The error where the answer has no special meaning.
     pub(super) fn error(self, what: &str) -> DeliverError {
         match self {
-            Refusal::Error(error) => error,
+            Refusal::Denied(error) | Refusal::Error(error) => error,
             Refusal::Exists => DeliverError::new(
                 Fault::Destination,
                 Retry::Later { after: None },
@@ -74,11 +76,13 @@ impl S3 {
             (501, _) => return Refusal::NotImplemented,
             (_, "NoSuchBucket") => (Fault::Destination, later, "the bucket does not exist".to_owned()),
             (404, _) => return Refusal::Missing,
-            (401 | 403, _) => (
-                Fault::Destination,
-                later,
-                format!("S3 denies access{}; check credentials, bucket policy and clock", in_brackets(code)),
-            ),
+            (401 | 403, _) => {
+                let message = format!(
+                    "S3 denies access{}; check credentials, bucket policy and clock",
+                    in_brackets(code)
+                );
+                return Refusal::Denied(DeliverError::new(Fault::Destination, later, message, detail));
+            }
             (301 | 307 | 308, _) => {
                 (Fault::Client, later, "the bucket is in another region or at another endpoint".to_owned())
             }
@@ -89,6 +93,10 @@ impl S3 {
             // Credentials that ran out; the chain fetches new ones.
             (400, "ExpiredToken" | "InvalidToken") => {
                 (Fault::Destination, later, "S3 says that the credentials have run out".to_owned())
+            }
+            // An answer without a body (HEAD) does not say which of them it is.
+            (400, "") => {
+                (Fault::Destination, later, "S3 refuses the request and does not say why".to_owned())
             }
             (408 | 409 | 425 | 429, _) | (500.., _) => {
                 (Fault::Destination, later, format!("S3 is busy or down: {status}{}", in_brackets(code)))

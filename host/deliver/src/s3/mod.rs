@@ -100,9 +100,7 @@ impl S3Config {
             timeout: Duration::from_secs(60),
         }
     }
-}
 
-impl S3Config {
     /// Everything for which no request could ever succeed and that shows without one.
     pub(crate) fn wrong(&self) -> Vec<Wrong> {
         let endpoint = self.endpoint.as_deref().map(checked_url);
@@ -156,8 +154,9 @@ pub struct S3 {
 impl S3 {
     /// Builds the client. Reads environment and profile files; touches no network.
     pub async fn open(config: &S3Config) -> Result<S3, DeliverError> {
-        if let Some(wrong) = config.wrong().into_iter().next() {
-            return Err(refused(wrong));
+        let wrong = config.wrong();
+        if !wrong.is_empty() {
+            return Err(refused(&wrong));
         }
         let http = Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
         let timeouts = TimeoutConfig::builder()

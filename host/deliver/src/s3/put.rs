@@ -66,11 +66,11 @@ pub(super) async fn before_write(
     match condition {
         Condition::Honoured => Ok(Found::Nothing),
         Condition::Ignored | Condition::Refused => look(s3, meta).await,
-        // Credentials that may only write cannot look; the condition may well be honoured.
-        Condition::Unknown => look(s3, meta).await.or_else(|error| match error.fault {
-            Fault::Foreign => Err(error),
-            _ => Ok(Found::Nothing),
-        }),
+        Condition::Unknown => match head(s3, meta).await {
+            // Credentials that may only write cannot look; the condition may well be honoured.
+            Err(Refusal::Denied(_)) => Ok(Found::Nothing),
+            looked => looked.map_err(|refusal| refusal.error("head object")),
+        },
     }
 }
 
@@ -95,24 +95,26 @@ pub(super) enum Found {
     Ours,
 }
 
-/// Looks under the object's name; something foreign there is an error.
+/// Looks under the object's name; something foreign there is an error, and so is not being let look.
 pub(super) async fn look(s3: &S3, meta: &ObjectMeta) -> Result<Found, DeliverError> {
+    head(s3, meta).await.map_err(|refusal| refusal.error("head object"))
+}
+
+async fn head(s3: &S3, meta: &ObjectMeta) -> Result<Found, Refusal> {
     let head = s3.client.head_object().bucket(&s3.config.bucket).key(s3.key(&meta.name)).send().await;
     let found = match head.map_err(|error| s3.refusal("head object", error)) {
         Ok(found) => found,
         Err(Refusal::Missing) => return Ok(Found::Nothing),
-        Err(refusal) => return Err(refusal.error("head object")),
+        Err(refusal) => return Err(refusal),
     };
+    let foreign = |detail: &str| Err(Refusal::Error(DeliverError::foreign(&meta.name, detail)));
     let carried = |name| found.metadata().and_then(|metadata| metadata.get(name)).map(String::as_str);
     let length = found.content_length().and_then(|length| u64::try_from(length).ok());
     if carried(BATCH) != Some(meta.batch_id.as_str()) {
-        return Err(DeliverError::foreign(&meta.name, "it does not carry our batch id"));
+        return foreign("it does not carry our batch id");
     }
     if carried(DIGEST) != Some(meta.digest_text().as_str()) || length != Some(meta.bytes) {
-        return Err(DeliverError::foreign(
-            &meta.name,
-            "it carries our batch id with another digest or length",
-        ));
+        return foreign("it carries our batch id with another digest or length");
     }
     Ok(Found::Ours)
 }
