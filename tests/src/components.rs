@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use wasmill_transform::{
-    CodeCache, Digest, Engine, EngineOptions, Manifest, Plugin, componentize, read_manifest,
-};
+use wasmill_transform::{Engine, EngineOptions, Plugin};
 
 /// An engine and the directory that the components are in.
 pub struct Components {
     pub engine: Engine,
     directory: PathBuf,
-    cache: CodeCache,
+    /// Directory of compiled code.
+    cache: PathBuf,
 }
 
 impl Components {
@@ -33,7 +32,7 @@ impl Components {
         name.push("-compiled");
         Ok(Components {
             engine: Engine::new(EngineOptions::default())?,
-            cache: CodeCache::open(&directory.with_file_name(name))?,
+            cache: directory.with_file_name(name),
             directory: directory.to_owned(),
         })
     }
@@ -43,17 +42,7 @@ impl Components {
         let file = self.directory.join(format!("{name}.wasm"));
         let wasm = std::fs::read(&file)
             .with_context(|| format!("read {}; `cargo xtask plugins` builds it", file.display()))?;
-        let manifest: Manifest = read_manifest(&wasm)
-            .with_context(|| format!("manifest of {}", file.display()))?
-            .with_context(|| format!("{} has no manifest", file.display()))?;
-        let digest = Digest::of(&wasm);
-        let path = match self.cache.get(&self.engine, digest)? {
-            Some(path) => path,
-            None => {
-                let code = self.engine.precompile(&componentize(&wasm)?)?;
-                self.cache.put(&self.engine, digest, &code)?
-            }
-        };
-        Ok(self.engine.load(&path, manifest, digest)?)
+        let loaded = wasmill_cases::load(&self.engine, &wasm, &self.cache);
+        Ok(loaded.with_context(|| file.display().to_string())?.0)
     }
 }

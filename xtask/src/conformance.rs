@@ -50,7 +50,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     }
     let out = project.target.join("conformance");
     let mut command = Command::new(runner(project, arguments)?);
-    let mut skipped = Vec::new();
+    let (mut skipped, mut built) = (Vec::new(), 0);
     for language in languages {
         eprintln!("conformance: {}", language.name());
         let lacks = |need: &Need| need.found.is_none() && !need.installs;
@@ -65,13 +65,20 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         }
         let sources = project.root.join("plugins/sdk").join(language.name()).join("conformance");
         let component = build(project, language, &sources, &out).with_context(|| language.name())?;
+        built += 1;
         command.arg("--component").arg(format!("{}={}", language.name(), component.display()));
         let excused = sources.join("not-applicable.txt");
         if excused.is_file() {
             command.arg("--not-applicable").arg(format!("{}={}", language.name(), excused.display()));
         }
     }
-    if arguments.build_only {
+    for what in &skipped {
+        eprintln!("conformance: {what}");
+    }
+    if arguments.all && !skipped.is_empty() {
+        bail!("no language may be skipped: {}", skipped.join("; "));
+    }
+    if arguments.build_only || built == 0 {
         return Ok(());
     }
     command.arg("--cases").arg(project.root.join("plugins/sdk/conformance/cases"));
@@ -79,14 +86,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     if let Some(file) = &arguments.json {
         command.arg("--json").arg(std::path::absolute(file)?);
     }
-    process::run(&mut command)?;
-    for what in &skipped {
-        eprintln!("conformance: {what}");
-    }
-    if arguments.all && !skipped.is_empty() {
-        bail!("no language may be skipped: {}", skipped.join("; "));
-    }
-    Ok(())
+    process::run(&mut command)
 }
 
 /// The program that runs the cases.

@@ -17,7 +17,6 @@ pub struct Project {
     pub name: String,
     /// `manifest.json` with the schema that it names put in its place.
     pub manifest: String,
-    pub language: Language,
 }
 
 /// How to build.
@@ -44,9 +43,12 @@ pub struct Built {
 
 impl Project {
     /// # Errors
-    /// There is no manifest, or its language cannot be told.
+    /// There is no such directory, or no manifest in it that has a name.
     pub fn open(dir: &Path) -> Result<Project> {
         let dir = std::path::absolute(dir).with_context(|| format!("find {}", dir.display()))?;
+        if !dir.is_dir() {
+            bail!("{} is no directory", dir.display());
+        }
         if !dir.join("manifest.json").is_file() {
             bail!(
                 "{} is no plugin project: it has no manifest.json. `wasmill plugin new` makes a project",
@@ -59,11 +61,22 @@ impl Project {
             .as_str()
             .with_context(|| format!("{}: no \"name\"", dir.join("manifest.json").display()))?;
         check_name(name).with_context(|| dir.join("manifest.json").display().to_string())?;
-        let Some(language) = Language::of(&dir) else {
+        Ok(Project { name: name.to_owned(), manifest, dir })
+    }
+
+    /// The language, told by the sources.
+    ///
+    /// # Errors
+    /// There are none that are known here.
+    pub fn language(&self) -> Result<Language> {
+        Language::of(&self.dir).with_context(|| {
             let known: Vec<&str> = Language::ALL.into_iter().map(Language::name).collect();
-            bail!("{}: no sources of a language that is known here ({})", dir.display(), known.join(", "));
-        };
-        Ok(Project { name: name.to_owned(), manifest, language, dir })
+            format!(
+                "{}: no sources of a language that is known here ({})",
+                self.dir.display(),
+                known.join(", ")
+            )
+        })
     }
 
     /// Where toolchains work.
@@ -76,7 +89,7 @@ impl Project {
     /// # Errors
     /// A tool is missing or refuses the sources; its own output has been shown.
     pub fn component(&self, options: &BuildOptions) -> Result<Vec<u8>> {
-        let wasm = self.language.build(self, options)?;
+        let wasm = self.language()?.build(self, options)?;
         component::assemble(&wasm, Some(&self.manifest))
             .with_context(|| format!("make a component of {}", self.name))
     }

@@ -116,7 +116,7 @@ mod tests {
             }
             assert!(files.iter().any(|file| file.starts_with("cases/")), "{} has no cases", language.name());
             let opened = crate::Project::open(&project).unwrap();
-            assert_eq!((opened.name.as_str(), opened.language), ("my-plugin", language));
+            assert_eq!((opened.name.as_str(), opened.language().unwrap()), ("my-plugin", language));
             for file in &files {
                 let text = std::fs::read_to_string(project.join(file)).unwrap();
                 assert!(!text.contains("{{"), "{}: {file} has a placeholder left", language.name());

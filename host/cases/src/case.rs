@@ -89,11 +89,11 @@ fn text(file: &Path) -> Result<Option<String>> {
 }
 
 impl Case {
-    /// Every case below `dir`, by name.
+    /// The folders of the cases below `dir`, by name.
     ///
     /// # Errors
-    /// `dir` or one of the cases cannot be read.
-    pub fn all(dir: &Path) -> Result<Vec<Case>> {
+    /// `dir` cannot be read.
+    pub fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
         let mut folders = Vec::new();
         for entry in std::fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
             let path = entry?.path();
@@ -102,7 +102,12 @@ impl Case {
             }
         }
         folders.sort();
-        folders.iter().map(|folder| Case::read(folder)).collect()
+        Ok(folders)
+    }
+
+    /// What a case in this folder is called.
+    pub fn name_of(folder: &Path) -> String {
+        folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     /// # Errors
@@ -110,25 +115,19 @@ impl Case {
     pub fn read(dir: &Path) -> Result<Case> {
         let config = text(&dir.join("config.json"))?
             .with_context(|| format!("{} has no config.json, so it is no case", dir.display()))?;
-        let input = match text(&dir.join("input.ndjson"))? {
-            Some(input) => Some(input),
-            None => text(&dir.join("input.txt"))?,
+        let input = match (text(&dir.join("input.ndjson"))?, text(&dir.join("input.txt"))?) {
+            (Some(_), Some(_)) => bail!("{} has input.ndjson and input.txt; only one can be", dir.display()),
+            (one, other) => one.or(other),
         };
         let mut records = Column::default();
         input.unwrap_or_default().lines().for_each(|line| records.push(line.as_bytes()));
-        let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let (files, expected) = (granted(&dir.join("files"))?, expected(dir)?);
-        Ok(Case { dir: dir.to_owned(), name, config, records, files, expected })
+        Ok(Case { dir: dir.to_owned(), name: Case::name_of(dir), config, records, files, expected })
     }
 
     /// Expects these rows and letters, whatever the folder says.
     pub fn expect(&mut self, rows: Vec<String>, letters: Vec<Letter>) {
         self.expected = Expected::Records { rows, letters };
-    }
-
-    /// Whether the folder says what must come.
-    pub fn is_complete(&self) -> bool {
-        self.expected != Expected::Nothing
     }
 
     /// # Errors
@@ -181,11 +180,23 @@ impl Case {
         if text.is_empty() { Ok(()) } else { Err(Difference(text)) }
     }
 
-    /// Writes what came as what is expected from now on.
+    /// Writes what came as what is expected from now on, unless it is that already. Whether anything was written.
     ///
     /// # Errors
-    /// A file cannot be written.
-    pub fn bless(&self, got: &Got) -> Result<()> {
+    /// A file cannot be written, or what came cannot be written down so that it is read back as the same.
+    pub fn bless(&self, got: &Got) -> Result<bool> {
+        if self.compare(got).is_ok() {
+            return Ok(false);
+        }
+        self.write(got)?;
+        let written = Case::read(&self.dir)?;
+        written.compare(got).with_context(|| {
+            format!("{}: what came has line ends or other bytes that a case cannot say", self.dir.display())
+        })?;
+        Ok(true)
+    }
+
+    fn write(&self, got: &Got) -> Result<()> {
         let write = |name: &str, text: Option<String>| -> Result<()> {
             let file = self.dir.join(name);
             match text {
@@ -353,13 +364,27 @@ mod tests {
     fn what_is_blessed_fits_from_then_on() {
         let (dir, case) = folder(&[("config.json", "{}"), ("input.txt", "a\n")]);
         let case = case.unwrap();
-        assert!(!case.is_complete() && case.compare(&got(&[], &[])).is_err());
+        assert!(case.compare(&got(&[], &[])).is_err());
         for came in [got(&["x"], &[(0, "why \"so\"")]), Got::Refused("never".to_owned()), got(&["x"], &[])] {
-            case.bless(&came).unwrap();
+            assert!(Case::read(dir.path()).unwrap().bless(&came).unwrap());
             let case = Case::read(dir.path()).unwrap();
             assert_eq!(case.compare(&came), Ok(()), "{came:?}");
+            assert!(!case.bless(&came).unwrap(), "{came:?} is blessed again");
         }
         assert!(!dir.path().join("dead-letters.ndjson").exists());
+    }
+
+    #[test]
+    fn what_fits_a_part_stays_a_part_and_what_cannot_be_said_is_refused() {
+        let part = "{\"offset\":0,\"reason_contains\":\"odd\"}\n";
+        let (dir, case) =
+            folder(&[("config.json", "{}"), ("expected.ndjson", ""), ("dead-letters.ndjson", part)]);
+        assert!(!case.unwrap().bless(&got(&[], &[(0, "an odd one")])).unwrap());
+        assert_eq!(std::fs::read_to_string(dir.path().join("dead-letters.ndjson")).unwrap(), part);
+        for came in [got(&["a\nb"], &[]), got(&["a\r"], &[])] {
+            let refused = Case::read(dir.path()).unwrap().bless(&came).unwrap_err();
+            assert!(format!("{refused:#}").contains("cannot say"), "{refused:#}");
+        }
     }
 
     #[test]
@@ -367,6 +392,7 @@ mod tests {
         for (files, wanted) in [
             (vec![("input.txt", "a")], "has no config.json"),
             (vec![("config.json", "{}"), ("error.txt", "x"), ("expected.ndjson", "")], "only one can be"),
+            (vec![("config.json", "{}"), ("input.ndjson", ""), ("input.txt", "")], "only one can be"),
             (vec![("config.json", "{}"), ("dead-letters.ndjson", "\n{\"at\":1}\n")], "dead-letters.ndjson:1"),
         ] {
             let (_dir, case) = folder(&files);

@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `config.json` | the transform's config |
-//! | `input.ndjson` or `input.txt` | a record a line; none when the file is absent |
+//! | `input.ndjson` or `input.txt` | a record a line; none when the file is absent. Not both |
 //! | `files/` | granted files, by name |
 //! | `expected.ndjson` | the rows that leave, in the order of their records; none when the file is absent |
 //! | `dead-letters.ndjson` | for each record that fails `{"offset":2,"reason":"…"}`; `reason_contains` in its place asks for a part, neither for any reason |
@@ -13,8 +13,10 @@
 //! into chunks is the host's business. Nothing here builds a plugin or decides where cases are.
 
 mod case;
+mod load;
 mod run;
 
 pub use case::{ARRIVAL, ARRIVAL_STEP, Case, Difference, Letter};
+pub use load::load;
 pub use run::{Got, Ran, Rows, Way, run, slice, spec, worker};
 pub use wasmill_chunk::Column;

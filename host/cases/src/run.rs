@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail};
 use wasmill_chunk::{Column, ColumnRef, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
-    Chain, ChainError, ChainOptions, ChainWorker, Engine, Limits, NullLog, Plugin, PluginFault, Slice,
-    SliceReport, TransformReport, TransformSpec,
+    Chain, ChainError, ChainOptions, ChainWorker, Engine, Level, Limits, LogSink, NullLog, Plugin,
+    PluginFault, Slice, SliceReport, TransformReport, TransformSpec,
 };
 
 use crate::case::{ARRIVAL, ARRIVAL_STEP, Case};
+
+/// Lines of a guest's log that are kept.
+const LOG_LINES_MAX: usize = 50;
 
 /// How the records of a case are cut into chunks, and how long instances live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +67,31 @@ pub struct Ran {
     pub got: Got,
     /// Of the plugin; all zero where the config was refused.
     pub cost: TransformReport,
-    /// Faults that are not a record's: for the plugin's author.
+    /// Faults of whole calls: for the plugin's author.
     pub faults: Vec<PluginFault>,
+    /// What the plugin logged, as far as it is kept.
+    pub log: Vec<String>,
+}
+
+/// Keeps the first lines that a guest logs.
+#[derive(Debug, Default)]
+struct Kept(Mutex<Vec<String>>);
+
+impl Kept {
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogSink for Kept {
+    fn line(&self, _transform: &str, level: Level, message: &str) {
+        let mut lines = self.lines();
+        if lines.len() < LOG_LINES_MAX {
+            lines.push(format!("{level:?}: {message}").to_lowercase());
+        }
+    }
+
+    fn dropped(&self, _transform: &str, _lines: u64) {}
 }
 
 /// Runs a case in one way.
@@ -73,17 +99,29 @@ pub struct Ran {
 /// # Errors
 /// The plugin cannot be run at all.
 pub fn run(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, way: Way, limits: Limits) -> Result<Ran> {
-    let refused =
-        |reason| Ok(Ran { got: Got::Refused(reason), cost: TransformReport::default(), faults: Vec::new() });
+    let log = Arc::new(Kept::default());
     let mut spec = spec(Arc::clone(plugin), &case.config);
     spec.files = case.files.clone();
     spec.limits = limits;
-    let mut worker = match worker(engine, vec![spec], way.options()) {
+    let refused = |reason: String, log: &Kept| {
+        let got = Got::Refused(reason);
+        Ok(Ran { got, cost: TransformReport::default(), faults: Vec::new(), log: log.lines().clone() })
+    };
+    let mut worker = match worker_with_log(engine, vec![spec], way.options(), log.clone()) {
         Ok(worker) => worker,
-        Err(ChainError::Transforms(faults)) => {
-            return refused(faults.iter().map(|refused| refused.fault.to_string()).collect());
+        Err(ChainError::Transforms(errors)) => {
+            let Some(error) = errors.into_iter().next() else { bail!("it cannot be run") };
+            if error.of_config {
+                return refused(error.fault.to_string(), &log);
+            }
+            let (fault, said) = (error.fault, log.lines().join("\n"));
+            let mut text = format!("it cannot be run, which is no refusal of the config: {fault}");
+            for more in [fault.detail(), said.as_str()].into_iter().filter(|more| !more.is_empty()) {
+                text.push_str(&format!("\n{}", more.trim_end()));
+            }
+            bail!(text);
         }
-        Err(error) => return refused(error.source().map(ToString::to_string).unwrap_or_default()),
+        Err(error) => return refused(error.source().map(ToString::to_string).unwrap_or_default(), &log),
     };
     let (rows, report) = slice(&mut worker, case.records.as_ref(), ARRIVAL, ARRIVAL_STEP);
     if let Some((_, fault)) = report.unrunnable {
@@ -104,6 +142,7 @@ pub fn run(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, way: Way, limits:
         got: Got::Records { rows, letters },
         cost: report.transforms.into_iter().next().unwrap_or_default(),
         faults: report.faults.into_iter().map(|(_, fault)| fault).collect(),
+        log: std::mem::take(&mut log.lines()),
     })
 }
 
@@ -118,14 +157,24 @@ pub fn spec(plugin: Arc<Plugin>, config: &str) -> TransformSpec {
         limits: Limits::default(),
     }
 }
+
 /// A worker on a chain with one output.
 pub fn worker(
     engine: &Engine,
     specs: Vec<TransformSpec>,
     options: ChainOptions,
 ) -> Result<ChainWorker, ChainError> {
+    worker_with_log(engine, specs, options, Arc::new(NullLog))
+}
+
+fn worker_with_log(
+    engine: &Engine,
+    specs: Vec<TransformSpec>,
+    options: ChainOptions,
+    log: Arc<dyn LogSink>,
+) -> Result<ChainWorker, ChainError> {
     let outputs = ["default".to_owned()];
-    Chain::build(engine, specs, &outputs, options, Arc::new(NullLog)).map(ChainWorker::new)
+    Chain::build(engine, specs, &outputs, options, log).map(ChainWorker::new)
 }
 
 /// Rows that left, with the offsets and children that they are known by.

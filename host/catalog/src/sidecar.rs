@@ -68,7 +68,7 @@ impl Sidecar {
     /// The manifest as this sidecar leaves it; `None` = the plugin has no manifest. A limit that the manifest does not
     /// have is the host's, which the sidecar cannot raise: the smaller of the two holds.
     pub(crate) fn narrow(&self, manifest: Option<&Manifest>) -> Result<Manifest, SidecarError> {
-        let has = manifest.map(|manifest| manifest.limits.clone()).unwrap_or_default();
+        let has = manifest.map(|manifest| manifest.limits).unwrap_or_default();
         let limits = &self.limits;
         let pairs = [
             ("memory_bytes", limits.memory_bytes, has.memory_bytes),

@@ -388,12 +388,31 @@ fn spec(transform: &config::Transform, plugin: &Arc<Plugin>) -> Result<Transform
         config: transform.config.clone(),
         files,
         secrets: secrets.collect(),
-        limits: Limits {
-            memory_bytes: transform.limits.memory,
-            deadline: transform.limits.deadline,
-            configure_deadline: transform.limits.configure_deadline,
-            output_bytes: transform.limits.output,
-            log_bytes: transform.limits.log,
-        },
+        limits: plugin_limits(&transform.limits),
     })
+}
+
+/// The limits of a configuration as transforms take them.
+fn plugin_limits(limits: &wasmill_config::Limits) -> Limits {
+    Limits {
+        memory_bytes: limits.memory,
+        deadline: limits.deadline,
+        configure_deadline: limits.configure_deadline,
+        output_bytes: limits.output,
+        log_bytes: limits.log,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So that a plugin which passes its author's tests runs in a host whose configuration says nothing of limits.
+    #[test]
+    fn limits_of_an_empty_configuration_are_those_of_transforms() {
+        let text = "[streams.s]\nsource = { type = \"http\" }\n[[streams.s.transforms]]\nplugin = \"p\"\n\
+                    [[streams.s.outputs]]\ntype = \"stdout\"\n";
+        let settings = config::Settings::from_toml(text, std::path::Path::new("wasmill.toml")).unwrap();
+        assert_eq!(plugin_limits(&settings.streams[0].transforms[0].limits), Limits::default());
+    }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use wasmill_chunk::{Chunk, ChunkLimits, Column, Input, Layout};
 
@@ -197,7 +196,7 @@ fn step(engine: &Engine, spec: TransformSpec, outputs: &Arc<[String]>, log: &Arc
         engine: engine.clone(),
         name_seed: seed::of_name(&name),
         name: name.into(),
-        limits: narrowed(limits, &plugin),
+        limits: limits.narrowed(&plugin.manifest.limits),
         plugin,
         config,
         grants: Arc::new(GrantSet { files, secrets }),
@@ -225,15 +224,6 @@ fn asked_for(step: &Step) -> Result<(), PluginFault> {
         }
     }
     Ok(())
-}
-
-/// The operator's limits, or the manifest's where those are smaller.
-fn narrowed(mut limits: Limits, plugin: &Plugin) -> Limits {
-    let asked = &plugin.manifest.limits;
-    limits.memory_bytes = limits.memory_bytes.min(asked.memory_bytes.unwrap_or(u64::MAX));
-    limits.output_bytes = limits.output_bytes.min(asked.output_bytes.unwrap_or(u64::MAX));
-    limits.deadline = limits.deadline.min(asked.deadline_ms.map_or(Duration::MAX, Duration::from_millis));
-    limits
 }
 
 /// Runs one transform alone over `records`; whatever it writes is thrown away.

@@ -71,12 +71,13 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, PluginFault> {
     refused.extend(imports.iter().flat_map(unknown_imports));
     for function in ["configure", "process"] {
         if !exports.iter().any(|item| {
-            item.interface == abi::TRANSFORM && item.functions.iter().any(|exported| exported == function)
+            abi::is(&item.interface, abi::TRANSFORM)
+                && item.functions.iter().any(|exported| exported == function)
         }) {
             refused.push(format!("does not export {function:?} of {}", abi::TRANSFORM));
         }
     }
-    let optional = exports.iter().any(|item| item.interface == abi::EVENT_TIME);
+    let optional = exports.iter().any(|item| abi::is(&item.interface, abi::EVENT_TIME));
     Ok(Inspection {
         digest: Digest::of(wasm),
         bytes: wasm.len() as u64,
@@ -105,7 +106,10 @@ fn unknown_imports(item: &Item) -> Vec<String> {
     let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
     if let Some(known) = name.strip_prefix("wasmill:plugin/") {
         let Some((_, functions)) = abi::IMPORTS.iter().find(|(interface, _)| *interface == known) else {
-            return vec![format!("imports {interface}, which this host does not have")];
+            return vec![format!(
+                "imports {interface}, which this host does not have: it speaks {}",
+                abi::VERSION
+            )];
         };
         return item
             .functions

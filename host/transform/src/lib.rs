@@ -48,8 +48,8 @@ pub use inspect::{Inspection, Item, Kind, inspect};
 pub use limits::Limits;
 pub use log::{Level, LogSink, NullLog};
 pub use manifest::{
-    Grants, Manifest, ManifestError, ManifestLimits, SECTION as MANIFEST_SECTION, Sample, embed_manifest,
-    read_manifest,
+    Grants, Manifest, ManifestError, ManifestLimits, SECTION as MANIFEST_SECTION, Sample, check_manifest,
+    embed_manifest, read_manifest,
 };
 #[cfg(feature = "native")]
 pub use native::{NativeInstance, NativePlugin, NativeSetup};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::manifest::ManifestLimits;
+
 /// Longest single log message, in bytes.
 pub(crate) const LOG_MESSAGE_BYTES_MAX: usize = 4096;
 /// Most bytes that one `setup.file` call hands over.
@@ -44,12 +46,24 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            memory_bytes: 128 << 20,
+            memory_bytes: 64 << 20,
             deadline: Duration::from_secs(1),
             configure_deadline: Duration::from_secs(10),
             output_bytes: 16 << 20,
             log_bytes: 16 << 10,
         }
+    }
+}
+
+impl Limits {
+    /// The smaller of these and what a manifest asks for.
+    #[must_use]
+    pub fn narrowed(mut self, asked: &ManifestLimits) -> Limits {
+        let ManifestLimits { memory_bytes, deadline_ms, output_bytes } = *asked;
+        self.memory_bytes = self.memory_bytes.min(memory_bytes.unwrap_or(u64::MAX));
+        self.output_bytes = self.output_bytes.min(output_bytes.unwrap_or(u64::MAX));
+        self.deadline = self.deadline.min(deadline_ms.map_or(Duration::MAX, Duration::from_millis));
+        self
     }
 }
 
@@ -119,5 +133,18 @@ impl wasmtime::ResourceLimiter for Limiter {
 
     fn memories(&self) -> usize {
         MEMORIES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifest_lowers_limits_and_never_raises_them() {
+        let asked =
+            ManifestLimits { memory_bytes: Some(2 << 20), deadline_ms: Some(3_600_000), output_bytes: None };
+        let expected = Limits { memory_bytes: 2 << 20, ..Limits::default() };
+        assert_eq!(Limits::default().narrowed(&asked), expected);
     }
 }

@@ -8,6 +8,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use wasmparser::BinaryReader;
 
+use crate::abi;
+
 /// Name of the custom section.
 pub const SECTION: &str = "wasmill:manifest";
 /// A larger manifest is refused.
@@ -50,7 +52,7 @@ pub struct Grants {
 }
 
 /// Limits that the plugin asks for; absent = the host's defaults.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +88,14 @@ pub enum ManifestError {
     Json(serde_json::Error),
     #[error("plugin name {name:?} must match [a-z0-9-]+ and be at most 64 characters")]
     Name { name: String },
+    #[error("version {version:?} is no semantic version such as 1.0.0")]
+    Version { version: String },
+    #[error("built for wasmill:plugin {wit:?}; this host has {has}")]
+    Wit { wit: String, has: &'static str },
+    #[error("config_schema is no JSON Schema: it must be an object")]
+    Schema,
+    #[error("limits.{limit} is 0, with which nothing can run")]
+    Zero { limit: &'static str },
     #[error("more than one manifest section")]
     Twice,
 }
@@ -104,13 +114,13 @@ pub fn read_manifest(wasm: &[u8]) -> Result<Option<Manifest>, ManifestError> {
         return Err(ManifestError::TooLarge { bytes: json.len(), max: MANIFEST_BYTES_MAX });
     }
     let manifest: Manifest = serde_json::from_slice(json).map_err(ManifestError::Json)?;
-    check(&manifest)?;
+    check_manifest(&manifest)?;
     Ok(Some(manifest))
 }
 
 /// `wasm` with its manifest section replaced by `manifest`. Works on components and on core modules.
 pub fn embed_manifest(wasm: &[u8], manifest: &Manifest) -> Result<Vec<u8>, ManifestError> {
-    check(manifest)?;
+    check_manifest(manifest)?;
     let json = serde_json::to_vec(manifest).map_err(ManifestError::Json)?;
     if json.len() > MANIFEST_BYTES_MAX {
         return Err(ManifestError::TooLarge { bytes: json.len(), max: MANIFEST_BYTES_MAX });
@@ -132,14 +142,40 @@ pub fn embed_manifest(wasm: &[u8], manifest: &Manifest) -> Result<Vec<u8>, Manif
     Ok(out)
 }
 
-fn check(manifest: &Manifest) -> Result<(), ManifestError> {
+/// Whether a host takes such a manifest.
+pub fn check_manifest(manifest: &Manifest) -> Result<(), ManifestError> {
     let name = &manifest.name;
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) {
-        Ok(())
-    } else {
-        Err(ManifestError::Name { name: crate::fault::cut_text(name, 2 * NAME_BYTES_MAX) })
+    if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(allowed) {
+        return Err(ManifestError::Name { name: crate::fault::cut_text(name, 2 * NAME_BYTES_MAX) });
     }
+    let shown = |text: &str| crate::fault::cut_text(text, NAME_BYTES_MAX);
+    if semver::Version::parse(&manifest.version).is_err() {
+        return Err(ManifestError::Version { version: shown(&manifest.version) });
+    }
+    if let Some(wit) = &manifest.wit
+        && !is_served(wit)
+    {
+        return Err(ManifestError::Wit { wit: shown(wit), has: abi::VERSION });
+    }
+    if manifest.config_schema.as_ref().is_some_and(|schema| !schema.is_object()) {
+        return Err(ManifestError::Schema);
+    }
+    let ManifestLimits { memory_bytes, deadline_ms, output_bytes } = manifest.limits;
+    let limits =
+        [("memory_bytes", memory_bytes), ("deadline_ms", deadline_ms), ("output_bytes", output_bytes)];
+    match limits.into_iter().find(|(_, value)| *value == Some(0)) {
+        Some((limit, _)) => Err(ManifestError::Zero { limit }),
+        None => Ok(()),
+    }
+}
+
+/// Versions of the ABI only grow: an older one of the same line runs here, a newer one may want what is not there.
+fn is_served(wit: &str) -> bool {
+    let (Ok(wit), Ok(has)) = (semver::Version::parse(wit), semver::Version::parse(abi::VERSION)) else {
+        return false;
+    };
+    abi::line(&wit) == abi::line(&has) && wit <= has
 }
 
 /// One top-level section of a module or component.
@@ -247,6 +283,29 @@ mod tests {
             damaged[index] ^= 0xff;
             let _any = read_manifest(&damaged);
         }
+    }
+
+    #[test]
+    fn manifest_that_promises_what_no_host_has_is_refused() {
+        let change = |change: fn(&mut Manifest)| {
+            let mut manifest = manifest("parse");
+            change(&mut manifest);
+            check_manifest(&manifest)
+        };
+        assert!(change(|m| m.wit = Some("0.1.0".to_owned())).is_ok());
+        for wit in ["0.1.1", "0.2.0", "1.1.0", "0.0.9", "x"] {
+            let manifest = Manifest { wit: Some(wit.to_owned()), ..manifest("parse") };
+            assert!(matches!(check_manifest(&manifest), Err(ManifestError::Wit { .. })), "{wit}");
+        }
+        for version in ["", "1", "1.0", "v1.0.0", "x"] {
+            let manifest = Manifest { version: version.to_owned(), ..manifest("parse") };
+            assert!(matches!(check_manifest(&manifest), Err(ManifestError::Version { .. })), "{version}");
+        }
+        assert!(matches!(change(|m| m.config_schema = Some(5.into())), Err(ManifestError::Schema)));
+        assert!(matches!(
+            change(|m| m.limits.deadline_ms = Some(0)),
+            Err(ManifestError::Zero { limit: "deadline_ms" })
+        ));
     }
 
     #[test]

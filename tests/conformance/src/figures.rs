@@ -7,9 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use wasmill_cases::{ARRIVAL, slice, spec, worker};
 use wasmill_chunk::Column;
-use wasmill_transform::{
-    ChainOptions, CodeCache, Digest, Engine, Manifest, Plugin, componentize, read_manifest,
-};
+use wasmill_transform::{ChainOptions, Engine, Plugin};
 
 /// Records of one measured run, and runs.
 const RECORDS: u64 = 20_000;
@@ -21,7 +19,7 @@ pub(crate) struct Figures {
     pub(crate) bytes: usize,
     /// From the file to compiled code; none where compiled code was there.
     pub(crate) cold_ms: Option<f64>,
-    /// From compiled code to the first chunk through a configured instance.
+    /// From the file, with compiled code there, to the first chunk through a configured instance.
     pub(crate) cached_ms: f64,
     pub(crate) pass_ns: f64,
     pub(crate) map_ns: f64,
@@ -29,25 +27,14 @@ pub(crate) struct Figures {
 
 pub(crate) fn load(engine: &Engine, file: &Path, cache: &Path) -> Result<(Arc<Plugin>, Figures)> {
     let wasm = std::fs::read(file).context("read the component")?;
-    let manifest: Manifest = read_manifest(&wasm)?.context("it has no manifest")?;
-    let digest = Digest::of(&wasm);
-    let cache = CodeCache::open(cache)?;
-    let mut figures = Figures { bytes: wasm.len(), ..Figures::default() };
-    let path = match cache.get(engine, digest)? {
-        Some(path) => path,
-        None => {
-            let started = Instant::now();
-            let code = engine.precompile(&componentize(&wasm)?)?;
-            let path = cache.put(engine, digest, &code)?;
-            figures.cold_ms = Some(started.elapsed().as_secs_f64() * 1e3);
-            path
-        }
-    };
+    let (_, took) = wasmill_cases::load(engine, &wasm, cache)?;
+    let cold_ms = took.map(|took| took.as_secs_f64() * 1e3);
+    let mut figures = Figures { bytes: wasm.len(), cold_ms, ..Figures::default() };
     let mut loads = Vec::new();
     let mut loaded = None;
     for _ in 0..RUNS {
         let started = Instant::now();
-        let plugin = engine.load(&path, manifest.clone(), digest)?;
+        let (plugin, _) = wasmill_cases::load(engine, &wasm, cache)?;
         run(engine, &plugin, "pass", &records(1))?;
         loads.push(started.elapsed().as_secs_f64() * 1e3);
         loaded = Some(plugin);

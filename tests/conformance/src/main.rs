@@ -78,7 +78,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     let engine = Engine::new(EngineOptions::default())?;
-    let mut cases = Case::all(&arguments.cases)?;
+    let folders = Case::folders(&arguments.cases)?;
+    let mut cases = folders.iter().map(|folder| Case::read(folder)).collect::<Result<Vec<Case>>>()?;
     cases.push(large(&arguments.cases)?);
     let mut columns = Vec::new();
     for (language, file) in &arguments.components {

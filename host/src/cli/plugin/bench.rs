@@ -11,9 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use wasmill_author::{BuildOptions, Project};
 use wasmill_cases::{ARRIVAL, Case, Column, slice, spec, worker};
-use wasmill_transform::{ChainOptions, Engine, EngineOptions, Plugin};
+use wasmill_transform::{ChainOptions, Engine, EngineOptions, Limits, Plugin};
 
-use super::test::{host_limits, load};
 use crate::cli::output;
 
 #[derive(Debug, clap::Args)]
@@ -71,31 +70,40 @@ impl Cost {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let project = Project::open(&arguments.project)?;
+    let project = super::open(&arguments.project)?;
     let case = chosen(arguments, &project)?;
     let wasm = match &arguments.component {
-        Some(file) => std::fs::read(file).with_context(|| format!("read {}", file.display()))?,
+        Some(file) => super::read(file)?,
         None => project.component(&BuildOptions { install: arguments.install, ..BuildOptions::default() })?,
     };
     let mut versions = vec![(project.name.clone(), wasm)];
     if let Some(file) = &arguments.against {
-        let other = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
-        versions.push((file.display().to_string(), other));
+        versions.push((file.display().to_string(), super::read(file)?));
     }
     let records = repeated(&case, arguments.records)?;
     let cache = project.dir.join("build/compiled");
     let timed = Engine::new(EngineOptions::default())?;
     let counted = Engine::new(EngineOptions { fuel: true, ..EngineOptions::default() })?;
+    let limits = Limits::default();
     let mut measured = Vec::new();
     for (name, wasm) in versions {
         let mut cost = Cost { name, bytes: wasm.len(), ..Cost::default() };
-        let once = round(&counted, &load(&counted, &wasm, &cache)?, &case, &records)?;
+        let plugin = super::load(&counted, &wasm, &cost.name, &cache)?;
+        let once = round(&counted, &plugin, &case, limits.clone(), &records)?;
+        if let Some(reason) = once.first_failure.filter(|_| once.passed == 0) {
+            bail!(
+                "{} fails every record of case {}, so there is nothing to measure: {reason}",
+                cost.name,
+                case.name
+            );
+        }
         cost.fuel_per_record = once.fuel / u64::from(arguments.records);
-        measured.push((cost, load(&timed, &wasm, &cache)?));
+        let plugin = super::load(&timed, &wasm, &cost.name, &cache)?;
+        measured.push((cost, plugin));
     }
     for _ in 0..arguments.rounds {
         for (cost, plugin) in &mut measured {
-            let took = round(&timed, plugin, &case, &records)?;
+            let took = round(&timed, plugin, &case, limits.clone(), &records)?;
             cost.cpu.push(took.cpu);
             cost.memory_peak = cost.memory_peak.max(took.memory_peak);
             (cost.passed, cost.failed) = (took.passed, took.failed);
@@ -113,7 +121,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn chosen(arguments: &Arguments, project: &Project) -> Result<Case> {
     let dir = project.dir.join("cases");
-    let mut cases = Case::all(&dir)?;
+    let mut cases =
+        Case::folders(&dir)?.iter().map(|folder| Case::read(folder)).collect::<Result<Vec<_>>>()?;
     cases.retain(|case| !case.records.as_ref().is_empty());
     if let Some(name) = &arguments.case {
         let known: Vec<String> = cases.iter().map(|case| case.name.clone()).collect();
@@ -147,12 +156,19 @@ struct Round {
     memory_peak: u64,
     passed: u64,
     failed: u64,
+    first_failure: Option<String>,
 }
 
-fn round(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, records: &Column) -> Result<Round> {
+fn round(
+    engine: &Engine,
+    plugin: &Arc<Plugin>,
+    case: &Case,
+    limits: Limits,
+    records: &Column,
+) -> Result<Round> {
     let mut spec = spec(Arc::clone(plugin), &case.config);
     spec.files = case.files.clone();
-    spec.limits = host_limits()?;
+    spec.limits = limits;
     let mut worker = worker(engine, vec![spec], ChainOptions::default())?;
     let (_, report) = slice(&mut worker, records.as_ref(), ARRIVAL, 1);
     if let Some((_, fault)) = report.unrunnable {
@@ -165,6 +181,7 @@ fn round(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, records: &Column) -
         memory_peak: cost.memory_bytes_peak,
         passed: report.passed,
         failed: report.failures.len() as u64,
+        first_failure: report.failures.into_iter().next().map(|letter| letter.reason),
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use wasmill_author::{BuildOptions, Built, Project};
+use wasmill_author::{BuildOptions, Built};
 use wasmill_transform::{PluginFault, inspect};
 
 use crate::cli::output;
@@ -42,7 +42,7 @@ pub(in crate::cli) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
-    let project = Project::open(&arguments.project)?;
+    let project = super::open(&arguments.project)?;
     let options = BuildOptions {
         out: arguments.out.clone(),
         work: arguments.work.clone(),
@@ -70,7 +70,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.json {
         output::print_json(&json!({
             "plugin": project.name,
-            "language": project.language.name(),
+            "language": project.language()?.name(),
             "file": placed.as_ref().map(|built| built.file.display().to_string()),
             "bytes": placed.as_ref().map(|built| built.component.len()),
             "imports": imports,

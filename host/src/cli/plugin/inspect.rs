@@ -6,14 +6,10 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use wasmill_config::{Limits, Settings};
-use wasmill_transform::{
-    CompileLimits, Inspection, Item, Kind, Manifest, ManifestLimits, PluginFault, inspect,
-};
+use wasmill_transform::{Inspection, Item, Kind, Limits, Manifest, PluginFault, inspect};
 
 use crate::cli::output;
 
@@ -37,12 +33,7 @@ pub(in crate::cli) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let file = &arguments.file;
-    let max = CompileLimits::default().wasm_bytes;
-    let size = std::fs::metadata(file).with_context(|| format!("read {}", file.display()))?.len();
-    if size > max {
-        bail!("{} has {size} bytes, a plugin may have {max}", file.display());
-    }
-    let wasm = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    let wasm = super::read(file)?;
     let inspection = match inspect(&wasm) {
         Ok(inspection) => inspection,
         Err(fault) if arguments.json => {
@@ -63,43 +54,31 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Err(fault) => bail!("{}: {}", file.display(), output::plain(&fault.to_string())),
     };
-    let limits = limits(inspection.manifest.as_ref());
+    // What a transform gets whose configuration says nothing about limits.
+    let asked = inspection.manifest.as_ref().map(|manifest| manifest.limits).unwrap_or_default();
+    let limits = Limits::default().narrowed(&asked);
     if arguments.json {
-        output::print_json(&as_json(file, &inspection, limits.as_ref()))?;
+        output::print_json(&as_json(file, &inspection, &limits))?;
     } else {
-        output::print(&as_text(file, &inspection, limits.as_ref()))?;
+        output::print(&as_text(file, &inspection, &limits))?;
     }
     Ok(if inspection.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What a transform gets whose configuration says nothing about limits: the defaults, narrowed by the manifest.
-pub(super) fn limits(manifest: Option<&Manifest>) -> Option<Limits> {
-    const SILENT: &str = "[streams.s]\nsource = { type = \"http\" }\n[[streams.s.transforms]]\nplugin = \"p\"\n\
-        [[streams.s.outputs]]\ntype = \"stdout\"\n";
-    let settings = Settings::from_toml(SILENT, Path::new("defaults")).ok()?;
-    let mut limits = settings.streams.first()?.transforms.first()?.limits.clone();
-    let asked = manifest.map(|manifest| manifest.limits.clone()).unwrap_or_default();
-    let ManifestLimits { memory_bytes, deadline_ms, output_bytes } = asked;
-    limits.memory = limits.memory.min(memory_bytes.unwrap_or(u64::MAX));
-    limits.output = limits.output.min(output_bytes.unwrap_or(u64::MAX));
-    limits.deadline = limits.deadline.min(deadline_ms.map_or(Duration::MAX, Duration::from_millis));
-    Some(limits)
-}
-
-fn as_json(file: &Path, inspection: &Inspection, limits: Option<&Limits>) -> Value {
+fn as_json(file: &Path, inspection: &Inspection, limits: &Limits) -> Value {
     let mut value = json!(inspection);
     value["file"] = json!(file.display().to_string());
-    value["limits"] = json!(limits.map(|limits| json!({
-        "memory_bytes": limits.memory,
+    value["limits"] = json!({
+        "memory_bytes": limits.memory_bytes,
         "deadline_ms": limits.deadline.as_millis(),
         "configure_deadline_ms": limits.configure_deadline.as_millis(),
-        "output_bytes": limits.output,
-        "log_bytes": limits.log,
-    })));
+        "output_bytes": limits.output_bytes,
+        "log_bytes": limits.log_bytes,
+    });
     value
 }
 
-fn as_text(file: &Path, inspection: &Inspection, limits: Option<&Limits>) -> String {
+fn as_text(file: &Path, inspection: &Inspection, limits: &Limits) -> String {
     let mut text = Sheet(format!("{}\n", file.display()));
     match &inspection.manifest {
         Some(manifest) => {
@@ -127,19 +106,17 @@ fn as_text(file: &Path, inspection: &Inspection, limits: Option<&Limits>) -> Str
     if let Some(manifest) = &inspection.manifest {
         text.grants(manifest);
     }
-    if let Some(limits) = limits {
-        text.line(
-            "limits",
-            &format!(
-                "{} of memory, {:?} of CPU per call and {:?} to configure, {} out and {} of log per call",
-                output::binary_size(limits.memory),
-                limits.deadline,
-                limits.configure_deadline,
-                output::binary_size(limits.output),
-                output::binary_size(limits.log),
-            ),
-        );
-    }
+    text.line(
+        "limits",
+        &format!(
+            "{} of memory, {:?} of CPU per call and {:?} to configure, {} out and {} of log per call",
+            output::binary_size(limits.memory_bytes),
+            limits.deadline,
+            limits.configure_deadline,
+            output::binary_size(limits.output_bytes),
+            output::binary_size(limits.log_bytes),
+        ),
+    );
     match inspection.refused.as_slice() {
         [] => {
             text.line("verdict", "a host would load it; a stream that uses it configures and probes it first")
@@ -198,22 +175,6 @@ impl Sheet {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn limits_are_the_defaults_narrowed_by_the_manifest() {
-        let without = limits(None).unwrap();
-        let manifest = Manifest {
-            limits: ManifestLimits {
-                memory_bytes: Some(2 << 20),
-                deadline_ms: Some(3_600_000),
-                output_bytes: None,
-            },
-            ..Manifest::default()
-        };
-        let with = limits(Some(&manifest)).unwrap();
-        assert_eq!(with, Limits { memory: 2 << 20, ..without.clone() });
-        assert!(without.memory > 2 << 20);
-    }
 
     #[test]
     fn sheet_shows_what_a_manifest_says_without_control_characters() {

@@ -8,10 +8,16 @@ mod pack;
 mod test;
 mod watch;
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
+use wasmill_author::Project;
+use wasmill_transform::{CompileLimits, Engine, Manifest, Plugin, check_manifest};
+
+use super::output;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -38,4 +44,41 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::Pack(arguments) => pack::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
     }
+}
+
+/// The bytes of a plugin file, which is a stranger: its size is looked at first.
+fn read(file: &Path) -> Result<Vec<u8>> {
+    let max = CompileLimits::default().wasm_bytes;
+    let size = std::fs::metadata(file).with_context(|| format!("read {}", file.display()))?.len();
+    if size > max {
+        bail!("{} has {size} bytes, a plugin may have {max}", file.display());
+    }
+    std::fs::read(file).with_context(|| format!("read {}", file.display()))
+}
+
+/// The project, whose manifest is one that a host takes.
+fn open(dir: &Path) -> Result<Project> {
+    let project = Project::open(dir)?;
+    manifest(&project)?;
+    Ok(project)
+}
+
+fn manifest(project: &Project) -> Result<Manifest> {
+    let file = project.dir.join("manifest.json");
+    let expected = || format!("{} is not what a host expects", file.display());
+    // Its own text first, so that an error names a place in it.
+    let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+    serde_json::from_str::<Manifest>(&text).with_context(expected)?;
+    let whole: Manifest = serde_json::from_str(&project.manifest).with_context(expected)?;
+    check_manifest(&whole).with_context(|| file.display().to_string())?;
+    Ok(whole)
+}
+
+/// The plugin, compiled or out of the cache; says so when that takes long.
+fn load(engine: &Engine, wasm: &[u8], what: &str, cache: &Path) -> Result<Arc<Plugin>> {
+    let (plugin, took) = wasmill_cases::load(engine, wasm, cache).with_context(|| what.to_owned())?;
+    if let Some(took) = took.filter(|took| took.as_secs() >= 2) {
+        output::complain(format_args!("compiled in {:.1} s", took.as_secs_f64()));
+    }
+    Ok(plugin)
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use wasmill_author::component;
-use wasmill_transform::{CompileLimits, inspect};
+use wasmill_author::{Project, component};
+use wasmill_transform::{embed_manifest, inspect};
 
 use crate::cli::output;
 
@@ -29,18 +29,13 @@ pub(in crate::cli) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let Arguments { file, project, out } = arguments;
-    let max = CompileLimits::default().wasm_bytes;
-    let size = std::fs::metadata(file).with_context(|| format!("read {}", file.display()))?.len();
-    if size > max {
-        bail!("{} has {size} bytes, a plugin may have {max}", file.display());
-    }
-    let wasm = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
-    let manifest = component::read_manifest(project)?;
+    let wasm = super::read(file)?;
+    let manifest = super::manifest(&Project::open(project)?)?;
     let bare = wasmill_transform::componentize(&wasm).with_context(|| format!("{}", file.display()))?;
     if wasmill_transform::read_manifest(&bare)?.is_some() {
         bail!("{} has a manifest already; pack what the toolchain wrote", file.display());
     }
-    let packed = component::assemble(&bare, Some(&manifest))?;
+    let packed = embed_manifest(&bare, &manifest)?;
     let refused = inspect(&packed)?.refused;
     if !refused.is_empty() {
         bail!("a host would refuse this component, so it was put nowhere: {}", refused.join("; "));

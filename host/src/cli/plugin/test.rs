@@ -4,21 +4,18 @@
 //! fuel: the same on every machine, so that two versions can be compared; it is no time.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use wasmill_author::{BuildOptions, Project};
+use wasmill_author::BuildOptions;
 use wasmill_cases::{Case, Got, Ran, Way};
-use wasmill_transform::{
-    CodeCache, Digest, Engine, EngineOptions, Limits, Plugin, componentize, read_manifest,
-};
+use wasmill_transform::{Engine, EngineOptions, Limits, Plugin};
 
 use super::watch;
+use crate::cli::check::counted;
 use crate::cli::output;
 
 /// Fuel of a record in each case, beside the case folders.
@@ -69,7 +66,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let good = test(arguments, &engine)?;
         return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    watch::each_change(&arguments.project, || {
+    watch::each_change(&arguments.project, arguments.work.as_deref(), || {
         if let Err(error) = test(arguments, &engine) {
             output::complain(format_args!("error: {error:#}"));
         }
@@ -78,43 +75,41 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Builds and runs everything once. Whether all cases passed.
 fn test(arguments: &Arguments, engine: &Engine) -> Result<bool> {
-    let project = Project::open(&arguments.project)?;
+    let project = super::open(&arguments.project)?;
     let work = arguments.work.clone().unwrap_or_else(|| project.dir.join("build"));
-    let wasm = match &arguments.component {
-        Some(file) => std::fs::read(file).with_context(|| format!("read {}", file.display()))?,
+    let dir = project.dir.join("cases");
+    let folders = wanted(&dir, arguments.case.as_deref())?;
+    let (wasm, what) = match &arguments.component {
+        Some(file) => (super::read(file)?, file.display().to_string()),
         None => {
-            let options = BuildOptions {
-                work: arguments.work.clone(),
-                debug: true,
-                install: arguments.install,
-                out: None,
-            };
-            project.component(&options)?
+            let work = arguments.work.clone();
+            let options = BuildOptions { work, debug: true, install: arguments.install, out: None };
+            (project.component(&options)?, project.name.clone())
         }
     };
-    let dir = project.dir.join("cases");
-    let mut cases = Case::all(&dir)?;
-    if let Some(part) = &arguments.case {
-        cases.retain(|case| case.name.contains(part.as_str()));
-    }
-    if cases.is_empty() {
-        bail!("there is no case to run in {}", dir.display());
-    }
-    let plugin = load(engine, &wasm, &work.join("compiled"))?;
+    let run = Run {
+        engine,
+        plugin: super::load(engine, &wasm, &what, &work.join("compiled"))?,
+        limits: Limits::default(),
+        bless: arguments.bless,
+    };
     let before = read_fuel(&dir.join(FUEL))?;
     let mut fuel = before.clone();
     let mut tested = Vec::new();
-    for case in &cases {
-        let result = check(engine, &plugin, case, arguments.bless)?;
-        if let Some(cost) = result.fuel {
-            fuel.insert(case.name.clone(), cost);
+    for folder in &folders {
+        let name = Case::name_of(folder);
+        let result = run.case(folder);
+        if let Some(cost) = result.fuel.filter(|_| result.failure.is_none()) {
+            fuel.insert(name.clone(), cost);
         }
         if !arguments.json {
-            output::print(&line(case, &result, before.get(&case.name).copied()))?;
+            output::print(&line(&name, &result, before.get(&name).copied()))?;
         }
-        tested.push((case.name.clone(), result));
+        tested.push((name, result));
     }
     if arguments.bless {
+        // A case that is gone has no cost any more.
+        fuel.retain(|name, _| dir.join(name).is_dir());
         let text = format!("{:#}\n", json!(fuel));
         std::fs::write(dir.join(FUEL), text)
             .with_context(|| format!("write {}", dir.join(FUEL).display()))?;
@@ -129,59 +124,102 @@ fn test(arguments: &Arguments, engine: &Engine) -> Result<bool> {
             .collect();
         output::print_json(&json!({ "plugin": project.name, "failed": failed, "cases": results }))?;
     } else {
-        output::print(&format!("{} cases, {failed} failed\n", tested.len()))?;
+        output::print(&format!("{}, {failed} failed\n", counted(tested.len(), "case")))?;
     }
     Ok(failed == 0)
 }
 
+/// The folders of the cases whose names contain `part`.
+fn wanted(dir: &Path, part: Option<&str>) -> Result<Vec<PathBuf>> {
+    let folders = Case::folders(dir)?;
+    let known: Vec<String> = folders.iter().map(|folder| Case::name_of(folder)).collect();
+    let wanted: Vec<PathBuf> = folders
+        .into_iter()
+        .filter(|folder| part.is_none_or(|part| Case::name_of(folder).contains(part)))
+        .collect();
+    match part {
+        _ if !wanted.is_empty() => Ok(wanted),
+        Some(part) if !known.is_empty() => {
+            bail!("no case in {} has {part:?} in its name; there are {}", dir.display(), known.join(", "))
+        }
+        _ => bail!("there is no case to run in {}", dir.display()),
+    }
+}
+
 /// What came of one case.
+#[derive(Default)]
 struct Tested {
     failure: Option<String>,
+    records: usize,
     /// Of a record, on a warm instance; none without records.
     fuel: Option<u64>,
     blessed: bool,
 }
 
-fn check(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, bless: bool) -> Result<Tested> {
-    let mut first: Option<Ran> = None;
-    let mut failure = None;
-    for way in Way::ALL {
-        let ran = wasmill_cases::run(engine, plugin, case, way, host_limits()?)
-            .with_context(|| format!("case {}, {}", case.name, way.name()))?;
-        let difference = match &first {
-            // What is expected may be out of date; that the ways agree is always wanted.
-            Some(warm) if bless => (warm.got != ran.got).then(|| "differs from a warm instance".to_owned()),
-            None if bless => None,
-            _ => case.compare(&ran.got).err().map(|difference| difference.to_string()),
-        };
-        if let Some(difference) = difference {
-            let mut text = format!("{}:\n{difference}", way.name());
-            for fault in ran.faults.iter().filter(|fault| !fault.detail().is_empty()) {
-                write!(text, "{fault}\n{}", fault.detail())?;
-            }
-            failure.get_or_insert(text);
-        }
-        first.get_or_insert(ran);
-    }
-    let warm = first.context("no way to run a case")?;
-    let blessed = bless && failure.is_none();
-    if blessed {
-        case.bless(&warm.got)?;
-    }
-    let records = case.records.as_ref().len() as u64;
-    let counted = records > 0 && matches!(warm.got, Got::Records { .. });
-    Ok(Tested { failure, fuel: counted.then(|| warm.cost.fuel / records), blessed })
+/// What all cases share.
+struct Run<'a> {
+    engine: &'a Engine,
+    plugin: Arc<Plugin>,
+    limits: Limits,
+    bless: bool,
 }
 
-fn line(case: &Case, result: &Tested, before: Option<u64>) -> String {
+impl Run<'_> {
+    /// A case that cannot be read or run has failed, and keeps no other from being run.
+    fn case(&self, folder: &Path) -> Tested {
+        let tested = Case::read(folder).and_then(|case| self.check(&case));
+        tested.unwrap_or_else(|error| Tested { failure: Some(format!("{error:#}")), ..Tested::default() })
+    }
+
+    fn check(&self, case: &Case) -> Result<Tested> {
+        let mut first: Option<Ran> = None;
+        let mut failure = None;
+        for way in Way::ALL {
+            let ran = wasmill_cases::run(self.engine, &self.plugin, case, way, self.limits.clone())
+                .with_context(|| way.name())?;
+            let difference = match &first {
+                // What is expected may be out of date; that the ways agree is always wanted.
+                Some(warm) if self.bless => {
+                    (warm.got != ran.got).then(|| "differs from a warm instance".to_owned())
+                }
+                None if self.bless => None,
+                _ => case.compare(&ran.got).err().map(|difference| difference.to_string()),
+            };
+            failure = difference.map(|difference| explained(way, &difference, &ran));
+            first.get_or_insert(ran);
+            if failure.is_some() {
+                break;
+            }
+        }
+        let warm = first.context("no way to run a case")?;
+        let blessed = self.bless && failure.is_none() && case.bless(&warm.got)?;
+        let records = case.records.as_ref().len();
+        let is_counted = records > 0 && matches!(warm.got, Got::Records { .. });
+        Ok(Tested { failure, records, fuel: is_counted.then(|| warm.cost.fuel / records as u64), blessed })
+    }
+}
+
+/// A difference with what the plugin itself said about it.
+fn explained(way: Way, difference: &str, ran: &Ran) -> String {
+    let mut text = format!("{}:\n{}", way.name(), difference.trim_end());
+    for fault in ran.faults.iter().filter(|fault| !fault.detail().is_empty()) {
+        text.push_str(&format!("\n{fault}\n{}", fault.detail().trim_end()));
+    }
+    if !ran.log.is_empty() {
+        text.push_str(&format!("\nits log:\n{}", ran.log.join("\n")));
+    }
+    text
+}
+
+fn line(name: &str, result: &Tested, before: Option<u64>) -> String {
     let verdict = match (&result.failure, result.blessed) {
         (Some(_), _) => "FAILED",
         (None, true) => "blessed",
         (None, false) => "ok",
     };
-    let mut text = format!("{:<24} {verdict}", case.name);
+    let mut text = format!("{name:<24} {verdict}");
     if let Some(fuel) = result.fuel {
-        text.push_str(&format!(", {} records, {fuel} fuel a record", case.records.as_ref().len()));
+        text.push_str(&format!(", {}, {fuel} fuel a record", counted(result.records, "record")));
         if let Some(before) = before.filter(|before| *before != fuel && *before > 0) {
             let change = (fuel as f64 / before as f64 - 1.0) * 100.0;
             text.push_str(&format!(" ({change:+.1}% of {before})"));
@@ -192,39 +230,6 @@ fn line(case: &Case, result: &Tested, before: Option<u64>) -> String {
         text.push_str(&format!("    {}\n", output::plain(line)));
     }
     text
-}
-
-/// What a host gives to a transform whose configuration says nothing about limits; the manifest narrows it.
-pub(super) fn host_limits() -> Result<Limits> {
-    let limits = super::inspect::limits(None).context("the defaults of the configuration")?;
-    Ok(Limits {
-        memory_bytes: limits.memory,
-        deadline: limits.deadline,
-        configure_deadline: limits.configure_deadline,
-        output_bytes: limits.output,
-        log_bytes: limits.log,
-    })
-}
-
-/// The compiled plugin, from `cache` if it was compiled before.
-pub(super) fn load(engine: &Engine, wasm: &[u8], cache: &Path) -> Result<Arc<Plugin>> {
-    let component = componentize(wasm)?;
-    let manifest =
-        read_manifest(wasm)?.context("the component has no manifest; `wasmill plugin build` puts it in")?;
-    let digest = Digest::of(wasm);
-    let cache = CodeCache::open(cache)?;
-    let path = match cache.get(engine, digest)? {
-        Some(path) => path,
-        None => {
-            let started = Instant::now();
-            let code = engine.precompile(&component)?;
-            if started.elapsed().as_secs() >= 2 {
-                output::complain(format_args!("compiled in {:.1} s", started.elapsed().as_secs_f64()));
-            }
-            cache.put(engine, digest, &code)?
-        }
-    };
-    Ok(engine.load(&path, manifest, digest)?)
 }
 
 fn read_fuel(file: &Path) -> Result<BTreeMap<String, u64>> {

@@ -12,18 +12,22 @@ use crate::cli::output;
 
 /// Files come in bursts: quiet for so long means that an editor is done.
 const QUIET: Duration = Duration::from_millis(150);
-const CHANGES_MAX: usize = 1024;
 /// What builds write, and what nobody edits.
 const IGNORED: [&str; 8] =
     ["build", "dist", "target", ".git", "node_modules", "__pycache__", ".pytest_cache", "vendor"];
 
 /// Does it now, and again after each change, until the process is interrupted.
-pub(super) fn each_change(project: &Path, mut act: impl FnMut()) -> Result<ExitCode> {
+/// What happens below `work`, where toolchains write, is no change.
+pub(super) fn each_change(project: &Path, work: Option<&Path>, mut act: impl FnMut()) -> Result<ExitCode> {
     let project = std::fs::canonicalize(project).with_context(|| format!("find {}", project.display()))?;
-    let (send, changes) = mpsc::sync_channel(CHANGES_MAX);
+    let (send, changes) = mpsc::sync_channel(1);
+    let inside = project.clone();
+    let work = work.map(std::path::absolute).transpose()?;
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // One that does not fit comes after others that wait to be seen.
-        let _full = send.try_send(event);
+        if counts(&event, &inside, work.as_deref()) {
+            // One that waits to be seen is as good as many.
+            let _full = send.try_send(());
+        }
     })?;
     watcher
         .watch(&project, RecursiveMode::Recursive)
@@ -31,20 +35,21 @@ pub(super) fn each_change(project: &Path, mut act: impl FnMut()) -> Result<ExitC
     loop {
         act();
         output::complain(format_args!("waiting for changes in {}", project.display()));
-        // What came while it worked counts too, but for what the work itself wrote.
-        while !counts(&changes.recv().context("the watcher ended")?, &project) {}
+        // What came while it worked counts too.
+        changes.recv().context("the watcher ended")?;
         while changes.recv_timeout(QUIET).is_ok() {}
     }
 }
 
-fn counts(event: &notify::Result<notify::Event>, project: &Path) -> bool {
+fn counts(event: &notify::Result<notify::Event>, project: &Path, work: Option<&Path>) -> bool {
     let Ok(event) = event else { return true };
     if matches!(event.kind, EventKind::Access(_)) {
         return false;
     }
     event.paths.iter().any(|path| {
         let inside = path.strip_prefix(project).unwrap_or(path);
-        !inside.iter().any(|part| IGNORED.iter().any(|ignored| part == *ignored))
+        !work.is_some_and(|work| path.starts_with(work))
+            && !inside.iter().any(|part| IGNORED.iter().any(|ignored| part == *ignored))
     })
 }
 
@@ -60,11 +65,13 @@ mod tests {
             ("cases/a/input.ndjson", true),
             ("build/debug.wasm", false),
             ("node_modules/x/y.js", false),
+            ("between/debug.wasm", false),
         ] {
-            assert_eq!(counts(&event(path), Path::new("/p")), expected, "{path}");
+            let work = Some(Path::new("/p/between"));
+            assert_eq!(counts(&event(path), Path::new("/p"), work), expected, "{path}");
         }
         let read =
             notify::Event::new(EventKind::Access(notify::event::AccessKind::Read)).add_path("/p/a".into());
-        assert!(!counts(&Ok(read), Path::new("/p")));
+        assert!(!counts(&Ok(read), Path::new("/p"), None));
     }
 }

@@ -23,6 +23,24 @@ pub(crate) const TRANSFORM: &str = "wasmill:plugin/transform@0.1.0";
 /// Optional exports, looked up by name.
 pub(crate) const EVENT_TIME: &str = "wasmill:plugin/event-time@0.1.0";
 
+/// Whether `name` is this interface in any version that goes with this host's. Versions of one line (the major one; the
+/// minor one while that is 0) differ only by what they add, so what a component was built for need not be ours.
+pub(crate) fn is(name: &str, interface: &str) -> bool {
+    let version = |name: &str| semver::Version::parse(name.split_once('@')?.1).ok();
+    let (Some(theirs), Some(ours)) = (version(name), version(interface)) else { return false };
+    base(name) == base(interface) && line(&theirs) == line(&ours)
+}
+
+/// An interface's name without its version.
+fn base(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(base, _)| base)
+}
+
+/// What two versions have in common when the one only adds to the other.
+pub(crate) fn line(version: &semver::Version) -> (u64, u64) {
+    (version.major, if version.major == 0 { version.minor } else { 0 })
+}
+
 /// Every function that a plugin may import, by interface; checked against the linker by a test.
 pub(crate) const IMPORTS: &[(&str, &[&str])] = &[
     ("records", records::FUNCTIONS),
