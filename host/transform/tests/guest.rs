@@ -3,7 +3,7 @@
 //! The component is `tests/guests/vectors`; `cargo xtask plugins --guests` builds it, and `cargo xtask test` before it runs this.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,6 +20,35 @@ fn guest() -> Vec<u8> {
     let file = directory.join("vectors.wasm");
     std::fs::read(&file)
         .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask plugins --guests`", file.display()))
+}
+
+/// Statements of a WIT text, each behind the interface or world that it is in.
+fn statements(wit: &str) -> BTreeSet<String> {
+    let code: String =
+        wit.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join(" ");
+    let mut found = BTreeSet::new();
+    let mut place = String::new();
+    for part in code.split_inclusive([';', '{', '}']) {
+        let words: Vec<&str> = part.trim_end_matches([';', '{', '}']).split_whitespace().collect();
+        let text = words.join(" ");
+        if part.ends_with('{') && ["interface", "world"].contains(words.first().unwrap_or(&"")) {
+            place.clone_from(&text);
+        }
+        if !text.is_empty() && words[0] != "package" {
+            found.insert(format!("{place}: {text}"));
+        }
+    }
+    found
+}
+
+#[test]
+fn abi_still_has_everything_of_its_first_version() {
+    let first = statements(include_str!("../../../tests/guests/vectors/wit/plugin.wit"));
+    let now = statements(include_str!("../../../wit/plugin.wit"));
+    assert!(first.iter().any(|statement| statement == "interface records: len: func() -> u32"), "{first:#?}");
+    assert!(first.len() > 40, "{first:#?}");
+    let gone: Vec<&String> = first.difference(&now).collect();
+    assert!(gone.is_empty(), "an old plugin would not run any more: {gone:#?}");
 }
 
 struct Host {

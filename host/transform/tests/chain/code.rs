@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use wasmill_transform::{
-    CacheError, CodeCache, CompileError, CompileLimits, ComponentizeError, Digest, Kind, LoadError, Manifest,
-    compile_in_child, componentize, embed_manifest, inspect,
+    CacheError, ChainOptions, CodeCache, CompileError, CompileLimits, ComponentizeError, Digest, Kind,
+    LoadError, Manifest, compile_in_child, componentize, embed_manifest, inspect,
 };
 
-use crate::support::{ENGINE, Guest, compiled, picky};
+use crate::support::{Bench, ENGINE, Guest, compiled, load, picky, spec};
 
 const CHILD: &str = env!("CARGO_BIN_EXE_compile-child");
 
@@ -93,6 +93,27 @@ fn function_of_a_later_host_is_named() {
     let error = guest.load(Manifest::default()).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("get-stdin2") && text.contains("wasi:cli/stdin"), "{text}");
+}
+
+/// Versions of one line differ by what they add: what a component was built for need not be what the host has.
+#[test]
+fn component_of_another_version_of_the_same_line_runs() {
+    let core = picky().core_for("0.1.7");
+    let inspection = inspect(&core).unwrap();
+    assert!(inspection.exports.iter().any(|item| item.interface == "wasmill:plugin/transform@0.1.7"));
+    assert!(inspection.refused.is_empty(), "{:?}", inspection.refused);
+    let specs = vec![spec("t0", load(&core, Manifest::default()).unwrap())];
+    let (rows, report) = Bench::try_new(specs, ChainOptions::default()).unwrap().run(&["a", "d", "c"]);
+    assert_eq!(rows, ["100:a", "102:c"]);
+    assert!(report.failures.is_empty());
+}
+
+#[test]
+fn component_of_another_line_is_refused() {
+    let core = picky().core_for("0.2.0");
+    let refused = inspect(&core).unwrap().refused.join("; ");
+    assert!(refused.contains("wasmill:plugin/transform@0.1.0"), "{refused}");
+    assert!(matches!(load(&core, Manifest::default()), Err(LoadError::Link(_))));
 }
 
 #[test]

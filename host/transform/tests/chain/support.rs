@@ -47,6 +47,12 @@ impl Guest {
 
     /// The core module with component metadata.
     pub(crate) fn core(&self) -> Vec<u8> {
+        self.core_for("0.1.0")
+    }
+
+    /// As [`Guest::core`], built for this version of the ABI.
+    pub(crate) fn core_for(&self, version: &str) -> Vec<u8> {
+        let at = |text: &str| text.replace("@0.1.0", &format!("@{version}"));
         let Guest { imports, items, configure, process, .. } = self;
         let text = format!(
             r#"(module
@@ -84,18 +90,18 @@ impl Guest {
                 (i32.store (i32.const 16) (i32.const 0))
                 (i32.const 16)))"#
         );
-        let mut module = wat::parse_str(&text).unwrap();
+        let mut module = wat::parse_str(at(&text)).unwrap();
         let mut resolve = Resolve::default();
-        resolve.push_str("plugin.wit", WIT).unwrap();
+        resolve.push_str("plugin.wit", &at(WIT)).unwrap();
         for (index, package) in self.packages.iter().enumerate() {
-            resolve.push_str(format!("package-{index}.wit"), package).unwrap();
+            resolve.push_str(format!("package-{index}.wit"), &at(package)).unwrap();
         }
         let more: String =
             self.world_imports.iter().map(|interface| format!("import {interface};\n")).collect();
         let world = format!(
             "package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.0; {more} }}"
         );
-        let package = resolve.push_str("guest.wit", &world).unwrap();
+        let package = resolve.push_str("guest.wit", &at(&world)).unwrap();
         let world = resolve.select_world(&[package], Some("guest")).unwrap();
         wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
         module
@@ -106,13 +112,16 @@ impl Guest {
     }
 
     pub(crate) fn load(&self, manifest: Manifest) -> Result<Arc<Plugin>, LoadError> {
-        let core = self.core();
-        ENGINE.load(&compiled(&core), manifest, Digest::of(&core))
+        load(&self.core(), manifest)
     }
 
     pub(crate) fn spec(&self, name: &str) -> TransformSpec {
         spec(name, self.plugin())
     }
+}
+
+pub(crate) fn load(core: &[u8], manifest: Manifest) -> Result<Arc<Plugin>, LoadError> {
+    ENGINE.load(&compiled(core), manifest, Digest::of(core))
 }
 
 /// Compiles through the cache, as the catalog does.
