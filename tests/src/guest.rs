@@ -200,6 +200,15 @@ impl Guest {
     /// Every record says what becomes of it, in the byte at `at`: `d` drops it, `f` fails it with the reason `no`, `x`
     /// traps, `e` returns an error; everything else passes.
     pub fn obey(at: u32) -> Guest {
+        Guest::obey_and_fail(at, "f")
+    }
+
+    /// As [`Guest::obey`], and fails `m` as well as `f`.
+    pub fn obey_strictly(at: u32) -> Guest {
+        Guest::obey_and_fail(at, "fm")
+    }
+
+    fn obey_and_fail(at: u32, failing: &str) -> Guest {
         let when = |byte: char, body: &str| {
             let byte = u32::from(byte);
             format!("(if (i32.eq (global.get $byte) (i32.const {byte})) (then {body}))")
@@ -214,7 +223,7 @@ impl Guest {
             format!("(global.set $byte (call $at (local.get $i) (i32.const {at})))"),
             when('x', "unreachable"),
             when('e', &error(1024, 12)),
-            when('f', fail),
+            failing.chars().map(|byte| when(byte, fail)).collect::<String>(),
             "(i32.store8 (i32.add (local.get $j) (local.get $i)) (i32.ne (global.get $byte) (i32.const 100)))"
                 .to_owned(),
         ];
@@ -306,6 +315,11 @@ impl Guest {
             configure: configure.to_owned(),
             ..Guest::default()
         }
+    }
+
+    /// Traps in every call, whatever is in it.
+    pub fn trap_at_once() -> Guest {
+        Guest { process: "unreachable".to_owned(), ..Guest::default() }
     }
 
     /// The plugin file.

@@ -3,7 +3,7 @@
 //!
 //! - `record`: what a record asks for follows from the seed, so that anything that comes out can be checked byte for byte
 //! - `account`: what clients were told
-//! - `clients`, `plugins`, `weather`: what goes on all the time
+//! - `clients`, `plugins`, `replays`, `weather`: what goes on all the time
 //! - `receiver`, and the store of `wasmill_tests`: the destinations
 //! - `moment`: when a life of the host ends
 //! - `check`: what must hold in the end
@@ -17,6 +17,7 @@ pub mod moment;
 pub mod plugins;
 pub mod receiver;
 pub mod record;
+pub mod replays;
 pub mod run;
 pub mod scene;
 pub mod weather;

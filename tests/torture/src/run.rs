@@ -26,6 +26,7 @@ use crate::clients::{Client, Pace};
 use crate::moment::{self, Moment};
 use crate::plugins::Deployer;
 use crate::receiver::Receiver;
+use crate::replays::Replayer;
 use crate::scene::{FILES, LINES, PUSH, STREAMS, Scene};
 use crate::weather::Weather;
 
@@ -72,6 +73,8 @@ pub struct Report {
     pub duplicates: u64,
     /// Starts that found a broken plugin.
     pub fell_back: u64,
+    /// Dead letters that a replay let pass.
+    pub replayed: u64,
     /// Objects that S3 got in parts.
     pub uploads: u64,
     pub findings: Findings,
@@ -94,9 +97,10 @@ impl std::fmt::Display for Report {
         )?;
         write!(
             f,
-            "torture: {} s, {objects} objects ({} in parts), {dropped} dropped, {letters} dead letters, seed {}, {unknown} unknown ({unknown_found} of them in), {} requests repeated to the receiver, {} to the host, {} starts with broken plugins, {wrong} other violations",
+            "torture: {} s, {objects} objects ({} in parts), {dropped} dropped, {letters} dead letters and {} that passed later, seed {}, {unknown} unknown ({unknown_found} of them in), {} requests repeated to the receiver, {} to the host, {} starts with broken plugins, {wrong} other violations",
             self.took.as_secs(),
             self.uploads,
+            self.replayed,
             self.seed,
             self.repeated_requests,
             self.duplicates,
@@ -124,6 +128,7 @@ struct Stage {
     /// No more faults and no more plugins.
     calm: AtomicBool,
     said: Said,
+    replayer: Replayer,
     lives: u32,
 }
 
@@ -154,6 +159,7 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
         paces: Default::default(),
         calm: AtomicBool::new(false),
         said: Said::default(),
+        replayer: Replayer::new(options.seed),
         lives: 0,
     };
     let lived = stage.live(&weathers, &mut rng, say);
@@ -190,6 +196,7 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
         repeated_requests,
         duplicates,
         fell_back,
+        replayed: stage.replayer.passed(),
         uploads,
         findings,
     })
@@ -222,7 +229,7 @@ impl Stage {
         rng: &mut SmallRng,
         say: &mut dyn FnMut(&str),
     ) -> Result<()> {
-        let Stage { options, scene, events, accounts, paces, calm, said, lives } = self;
+        let Stage { options, scene, events, accounts, paces, calm, said, replayer, lives } = self;
         let seed = options.seed;
         let plugins = scene.plugins();
         let deployer = Deployer { dir: &plugins, seed, events, ran: AtomicBool::new(false) };
@@ -243,6 +250,8 @@ impl Stage {
             }
             let calm: &AtomicBool = calm;
             let deploying = scope.spawn(|| deployer.run(calm));
+            let (replayer, http): (&Replayer, _) = (replayer, scene.http);
+            let replaying = scope.spawn(move || replayer.run(http, calm));
             for (number, weather) in (0..).zip(weathers) {
                 scope.spawn(move || weather.change(calm, seed ^ number));
             }
@@ -256,6 +265,7 @@ impl Stage {
                 return Err(gave_up.filter_map(|client| join(client).err()).next().unwrap_or(error));
             }
             join(deploying)?;
+            join(replaying)?;
             deployer.all(u32::MAX)?;
             *lives += 1;
             host.last_life(*lives, said, paces, clients)

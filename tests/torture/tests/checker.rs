@@ -23,7 +23,13 @@ fn right(scene: &Scene) -> BTreeMap<PathBuf, Vec<String>> {
         let record = Record::new(SEED, Id { client: 0, number });
         let mut line = String::new();
         record.write(&mut line);
-        let (file, line) = match (record.verdict(), record.output()) {
+        // What some versions let pass is either.
+        let verdict = match record.verdict() {
+            Verdict::Mend if number % 2 == 0 => Verdict::Fail,
+            Verdict::Mend => Verdict::Pass,
+            verdict => verdict,
+        };
+        let (file, line) = match (verdict, record.output()) {
             (Verdict::Drop, _) => continue,
             (Verdict::Fail, _) => {
                 let letter = serde_json::json!({
@@ -31,7 +37,7 @@ fn right(scene: &Scene) -> BTreeMap<PathBuf, Vec<String>> {
                 });
                 (letters.clone(), letter.to_string())
             }
-            (Verdict::Pass, output) => {
+            (_, output) => {
                 let dir = scene.objects(PUSH, output);
                 let dir = if output == Output::Directory { dir.join(record.key().to_string()) } else { dir };
                 (dir.join("object.ndjson"), line.replacen("\"v\":\"-\"", "\"v\":\"1\"", 1))
