@@ -11,6 +11,7 @@ mod conformance;
 mod demo;
 mod fuzz;
 mod generate;
+mod newcomer;
 mod plugins;
 mod project;
 mod suite;
@@ -60,6 +61,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Run the conformance plugin of every language through the same cases (installs the toolchains that are missing)
     Conformance(conformance::Arguments),
+    /// Time what a newcomer does: from `wasmill plugin new` to the first record through a live host, language by language
+    Newcomer(newcomer::Arguments),
     /// Kill a host under load again and again while everything around it misbehaves, and account for every record
     Torture(torture::Arguments),
     /// Throw what a fuzzer thinks of at everything that takes bytes from outside (needs cargo-fuzz)
@@ -103,6 +106,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ci => suite::ci(&Project::find()?),
         Command::Bench(arguments) => bench::run(&Project::find()?, &arguments),
         Command::Conformance(arguments) => conformance::run(&Project::find()?, &arguments),
+        Command::Newcomer(arguments) => newcomer::run(&Project::find()?, &arguments),
         Command::Torture(arguments) => torture::run(&Project::find()?, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&Project::find()?, &arguments),
         Command::Generate { records, seed, out } => generate::write_to(records, seed, out.as_deref()),
