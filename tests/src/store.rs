@@ -32,6 +32,8 @@ pub enum Want {
     Part(String),
     Complete(String),
     Abort(String),
+    /// What stands under a name, without its bytes.
+    Look,
     ListUploads,
     Other,
 }
@@ -50,6 +52,7 @@ impl Want {
             (&Method::POST, None) if has("uploads") => Want::Create,
             (&Method::GET, None) if has("uploads") => Want::ListUploads,
             (&Method::PUT, None) => Want::Put,
+            (&Method::HEAD, None) => Want::Look,
             _ => Want::Other,
         }
     }
@@ -164,7 +167,7 @@ impl Front {
                 Want::Abort(upload) => {
                     self.uploads().remove(upload);
                 }
-                Want::ListUploads | Want::Other => {}
+                Want::Look | Want::ListUploads | Want::Other => {}
             }
         }
         Ok(Answer::from_parts(head, Full::new(body)))
@@ -241,6 +244,7 @@ mod tests {
         assert_eq!(of(Method::POST, "uploadId=abc&x-id=C"), Want::Complete("abc".to_owned()));
         assert_eq!(of(Method::DELETE, "uploadId=abc"), Want::Abort("abc".to_owned()));
         assert_eq!(of(Method::GET, "uploads&prefix=a"), Want::ListUploads);
-        assert_eq!(of(Method::HEAD, ""), Want::Other);
+        assert_eq!(of(Method::HEAD, ""), Want::Look);
+        assert_eq!(of(Method::GET, ""), Want::Other);
     }
 }

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
+use wasmill_deliver::{Config, Credentials, Delivered, Destination, Object, ObjectMeta, Retry, S3Config};
 use wasmill_tests::events::{Event, Events};
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::running::{Running, numbered};
 use wasmill_tests::scratch::Scratch;
 use wasmill_tests::serve::{Fault, Refusal};
+use wasmill_tests::servers::S3Server;
 use wasmill_tests::store::{Store, Want};
 use wasmill_tests::wait::{wait_for, wait_until};
 use wasmill_tests::{client, objects};
@@ -392,6 +394,70 @@ fn s3_that_ignores_conditions_is_named_and_gets_everything_once() {
         program.stop();
         assert_eq!(numbers(&lake.bucket()), (0..20 + LARGE).collect::<Vec<_>>());
     });
+}
+
+#[test]
+fn object_that_cannot_be_looked_for_is_not_written_before_the_store_is_known_to_honour_conditions() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = dir.path().join("lake/object");
+    fs::create_dir(dir.path().join("lake")).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (looks, events) = (Arc::new(Mutex::new(Fault::None)), Arc::new(Events::default()));
+    let asked = looks.clone();
+    let fault =
+        move |want: &Want| if *want == Want::Look { *asked.lock().unwrap() } else { Fault::Overwrites };
+    let store = Store::start(&runtime, dir.path(), fault, events.clone()).unwrap();
+    // Nobody probes it.
+    let config = Config::S3(S3Config {
+        endpoint: Some(format!("http://{}", store.address)),
+        region: Some("us-east-1".to_owned()),
+        path_style: true,
+        credentials: Credentials::Static {
+            access_key_id: S3Server::ACCESS_KEY.to_owned(),
+            secret_access_key: S3Server::SECRET_KEY.to_owned(),
+            session_token: None,
+        },
+        ..S3Config::new("lake")
+    });
+    let destination = runtime.block_on(Destination::open(&config)).unwrap();
+    let body = dir.path().join("body");
+    fs::write(&body, "ours").unwrap();
+    let meta = ObjectMeta {
+        name: "object".to_owned(),
+        content_type: "application/x-ndjson".to_owned(),
+        content_encoding: None,
+        batch_id: "batch".to_owned(),
+        digest: 1,
+        body_digest: 1,
+        raw_bytes: 4,
+        bytes: 4,
+        records: 1,
+        stream: "events".to_owned(),
+        output: "default".to_owned(),
+    };
+    let deliver = || runtime.block_on(destination.deliver(&Object { meta: &meta, body: &body }));
+    fs::write(&there, "theirs").unwrap();
+    for fault in [
+        Fault::Refused(Refusal::INTERNAL),
+        Fault::Refused(Refusal::SLOW_DOWN),
+        // What has run out is told in the body of an answer, and a look has none.
+        Fault::Refused(Refusal { status: 400, code: "ExpiredToken", after: None }),
+        Fault::BrokenBefore,
+    ] {
+        *looks.lock().unwrap() = fault;
+        let error = deliver().unwrap_err();
+        assert!(matches!(error.retry, Retry::Later { .. }), "{fault:?}: {error:?}");
+        assert_eq!(fs::read_to_string(&there).unwrap(), "theirs", "{fault:?}");
+    }
+    *looks.lock().unwrap() = Fault::None;
+    let error = deliver().unwrap_err();
+    assert_eq!((error.fault, error.retry), (wasmill_deliver::Fault::Foreign, Retry::Never), "{error:?}");
+    assert_eq!(fs::read_to_string(&there).unwrap(), "theirs");
+    // Whoever may only write is not kept from it.
+    fs::remove_file(&there).unwrap();
+    *looks.lock().unwrap() = Fault::Refused(Refusal::DENIED);
+    assert_eq!(deliver(), Ok(Delivered::Created));
+    assert_eq!((fs::read_to_string(&there).unwrap().as_str(), events.count(Event::PutStored)), ("ours", 1));
 }
 
 #[test]
