@@ -11,7 +11,9 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use wasmill_transform::{CodeCache, CompileLimits, Digest, Engine, Plugin, read_manifest};
 
-use crate::error::{CatalogError, FindError};
+use crate::candidate;
+use crate::control::Control;
+use crate::error::{AddError, CatalogError, FindError};
 use crate::keeper::Keeper;
 use crate::known::{Known, LookUp};
 use crate::load::{Loader, Refusal};
@@ -109,6 +111,84 @@ impl Catalog {
         }
     }
 
+    /// The version under a name that a stream takes: the pinned one, or the current one, or the one before if that one is
+    /// demoted in the stream. Blocks as [`Catalog::find`] does.
+    pub fn find_live(&self, stream: &str, name: &str) -> Result<Arc<Plugin>, FindError> {
+        let control = self.control(name);
+        // What is pinned or was live is there before the directory has been looked at.
+        if let Some(pinned) = control.pinned
+            && !control.is_demoted(stream, pinned)
+        {
+            return self.find_pinned(name, pinned);
+        }
+        let newest = match control.pinned {
+            Some(_) => None,
+            None => Some(self.find(name, None)?),
+        };
+        let choice = control.choice(stream, newest.as_ref().map(|newest| newest.digest));
+        match (choice, newest) {
+            (Some(choice), Some(newest)) if newest.digest == choice => Ok(newest),
+            (Some(choice), _) if control.pinned == Some(choice) => self.find_pinned(name, choice),
+            (choice, _) => self.find(name, choice),
+        }
+    }
+
+    fn find_pinned(&self, name: &str, pinned: Digest) -> Result<Arc<Plugin>, FindError> {
+        self.find(name, Some(pinned)).map_err(|error| match error {
+            FindError::NoSuchVersion { name, digest, directory, store: _ } => {
+                let note = self.handle.shared.store.control_path(&name);
+                FindError::PinnedGone { name, digest, directory, note }
+            }
+            error => error,
+        })
+    }
+
+    /// What was decided about the versions of a plugin.
+    pub fn control(&self, name: &str) -> Control {
+        self.handle.shared.known().controls.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Decides about the versions of a plugin that is known; durable when it returns. Blocks.
+    pub fn decide(&self, name: &str, change: impl FnOnce(&mut Control)) -> Result<Control, CatalogError> {
+        let shared = &self.handle.shared;
+        let _storing = shared.storing();
+        let before = shared.known().controls.get(name).cloned().unwrap_or_default();
+        let mut control = before.clone();
+        change(&mut control);
+        if control != before {
+            shared.store.put_control(name, &control).map_err(store_error)?;
+            shared.known().controls.insert(name.to_owned(), control.clone());
+        }
+        Ok(control)
+    }
+
+    /// Whether any version or file has this name; if none, the nearest name.
+    pub fn knows(&self, name: &str) -> Result<(), Option<String>> {
+        let known = self.handle.shared.known();
+        let versions = known.versions.values().any(|version| version.names.contains(name));
+        if versions || known.files.values().any(|file| file.name == name) {
+            Ok(())
+        } else {
+            Err(known.nearest(name))
+        }
+    }
+
+    /// Examines, compiles and keeps a plugin file that is in no directory, as one more version of `name`; nothing goes
+    /// live. Blocks, up to the limits of compiling.
+    pub fn add(&self, name: &str, wasm: Vec<u8>) -> Result<Digest, AddError> {
+        let (shared, name) = (Arc::clone(&self.handle.shared), name.to_owned());
+        let add = move || candidate::add(&shared, &name, &wasm);
+        let thread =
+            thread::Builder::new().name("catalog-candidate".to_owned()).stack_size(STACK_BYTES).spawn(add);
+        let thread = thread.map_err(|error| AddError::Store(CatalogError::Thread(error)))?;
+        thread.join().unwrap_or(Err(AddError::Store(CatalogError::Stopped)))
+    }
+
+    /// Most bytes of a plugin file.
+    pub fn wasm_bytes_max(&self) -> u64 {
+        self.handle.shared.options.compile.wasm_bytes
+    }
+
     /// Goes up whenever the current version of some name changed, appeared, lost its file or was refused.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.handle.shared.subscribe()
@@ -133,11 +213,15 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let shared = &self.handle.shared;
         let _storing = shared.storing();
-        let news = {
+        let (news, lives) = {
             let mut known = shared.known();
             known.running.insert(stream.to_owned());
-            known.ran.get(stream) != Some(versions)
+            (known.ran.get(stream) != Some(versions), lives(&known, stream, versions))
         };
+        for (name, control) in lives {
+            shared.store.put_control(&name, &control).map_err(store_error)?;
+            shared.known().controls.insert(name, control);
+        }
         if news {
             shared.store.put_ran(stream, versions).map_err(store_error)?;
             shared.known().ran.insert(stream.to_owned(), versions.clone());
@@ -201,6 +285,33 @@ impl Catalog {
     }
 }
 
+/// What changes in the memory of live versions by what a stream runs now. That streams run different versions of a name
+/// is no news at every start.
+fn lives(known: &Known, stream: &str, versions: &BTreeMap<String, Digest>) -> Vec<(String, Control)> {
+    let ran = known.ran.get(stream);
+    let now = now_ms();
+    let changed = versions.iter().filter_map(|(name, digest)| {
+        let before = known.controls.get(name);
+        let ran = ran.and_then(|ran| ran.get(name));
+        let remembered = before.is_some_and(|before| before.live.iter().any(|live| live.digest == *digest));
+        if remembered && ran == Some(digest) {
+            return None;
+        }
+        let mut control = before.cloned().unwrap_or_default();
+        if let Some(ran) = ran.filter(|_| control.live.is_empty()) {
+            control.went_live(*ran, 0);
+        }
+        control.went_live(*digest, now);
+        (before != Some(&control)).then(|| (name.clone(), control))
+    });
+    changed.collect()
+}
+
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn start(
     engine: Engine,
     options: CatalogOptions,
@@ -211,6 +322,7 @@ fn start(
     let mut known = Known::default();
     known.remember(store.list().map_err(store_error)?);
     known.ran = store.ran().map_err(store_error)?;
+    known.controls = store.controls().map_err(store_error)?;
     let loader = Loader {
         engine,
         cache,
@@ -232,7 +344,7 @@ fn start(
     Ok(catalog)
 }
 
-fn store_error(error: StoreError) -> CatalogError {
+pub(crate) fn store_error(error: StoreError) -> CatalogError {
     CatalogError::Store { action: error.action, path: error.path, source: error.source }
 }
 
@@ -252,7 +364,11 @@ fn missing(shared: &Shared, known: &Known, name: &str, digest: Option<Digest>) -
     }
 }
 
-fn load_kept(shared: &Shared, name: &str, digest: Option<Digest>) -> Result<Arc<Plugin>, FindError> {
+pub(crate) fn load_kept(
+    shared: &Shared,
+    name: &str,
+    digest: Option<Digest>,
+) -> Result<Arc<Plugin>, FindError> {
     let _one_at_a_time = shared.loading_kept();
     // Somebody else may have loaded it while this waited.
     let (sidecar, digest) = {

@@ -50,8 +50,27 @@ pub enum FindError {
     Refused { name: String, file: PathBuf, reason: String },
     #[error("no version {digest} of plugin {name:?}, neither in {} nor kept in {}", .directory.display(), .store.display())]
     NoSuchVersion { name: String, digest: Digest, directory: PathBuf, store: PathBuf },
+    #[error(
+        "plugin {name:?} is pinned to {digest}, whose kept copy is gone or damaged; put that file into {}, or remove the pin: {}",
+        .directory.display(), .note.display()
+    )]
+    PinnedGone { name: String, digest: Digest, directory: PathBuf, note: PathBuf },
     #[error("{digest} is a version of plugin {actual:?}, not of {name:?}")]
     OtherName { name: String, digest: Digest, actual: String },
     #[error("the plugin catalog has stopped")]
     Stopped,
+}
+
+/// Why a plugin file is no version of a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    #[error("the file is refused: {reason}")]
+    Refused { reason: String },
+    #[error("the file says that it is plugin {actual:?}, not {name:?}")]
+    OtherName { name: String, actual: String },
+    /// The host's trouble, not the file's.
+    #[error("the file cannot be kept")]
+    Store(#[source] CatalogError),
+    #[error("the file cannot be compiled now: {reason}")]
+    Compile { reason: String },
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use wasmill_transform::{Digest, Plugin};
 
+use crate::control::Control;
 use crate::load::Refusal;
 use crate::scan::Stamps;
 use crate::sidecar::Sidecar;
@@ -121,6 +122,8 @@ pub(crate) struct Known {
     pub(crate) polling: bool,
     /// Which versions each stream ran last, by plugin name; also of streams that are not there now.
     pub(crate) ran: BTreeMap<String, Ran>,
+    /// By plugin name; of one that is not there nothing was decided.
+    pub(crate) controls: BTreeMap<String, Control>,
     /// Streams that [`Known::ran`] has from this process.
     pub(crate) running: BTreeSet<String>,
     /// The plugin directory could not be looked at when last asked for, and why.
@@ -152,6 +155,21 @@ pub(crate) enum Taken {
     Same,
 }
 
+impl Version {
+    fn new(version: Option<String>, bytes: u64) -> Version {
+        Version {
+            names: BTreeSet::new(),
+            version,
+            bytes,
+            accepted: SystemTime::now(),
+            pinned: None,
+            loaded_at: None,
+            compile: None,
+            probe_failures: BTreeMap::new(),
+        }
+    }
+}
+
 impl Name {
     pub(crate) fn narrowed_by(&self) -> Option<Digest> {
         self.sidecar.as_ref().map(|(digest, _)| *digest)
@@ -161,16 +179,8 @@ impl Name {
 impl Known {
     pub(crate) fn remember(&mut self, kept: Vec<Kept>) {
         for kept in kept {
-            let version = Version {
-                names: kept.note.names,
-                version: kept.note.version,
-                bytes: kept.bytes,
-                accepted: kept.accepted,
-                pinned: None,
-                loaded_at: None,
-                compile: None,
-                probe_failures: BTreeMap::new(),
-            };
+            let version = Version::new(kept.note.version, kept.bytes);
+            let version = Version { names: kept.note.names, accepted: kept.accepted, ..version };
             self.versions.insert(kept.digest, version);
         }
     }
@@ -200,16 +210,7 @@ impl Known {
             .names
             .get(&name)
             .map(|name| (name.plugin.digest, Arc::downgrade(&name.plugin), name.narrowed_by()));
-        let known = self.versions.entry(digest).or_insert_with(|| Version {
-            names: BTreeSet::new(),
-            version: version.clone(),
-            bytes,
-            accepted: SystemTime::now(),
-            pinned: None,
-            loaded_at: None,
-            compile: None,
-            probe_failures: BTreeMap::new(),
-        });
+        let known = self.versions.entry(digest).or_insert_with(|| Version::new(version.clone(), bytes));
         known.names.insert(name.clone());
         known.accepted = SystemTime::now();
         known.loaded_at = Some(known.accepted);
@@ -242,6 +243,13 @@ impl Known {
             version.pinned = Some((plugin, narrowed_by));
         }
         Taken::Over(before)
+    }
+
+    /// Remembers a version that came from no file of the directory.
+    pub(crate) fn add(&mut self, digest: Digest, name: &str, version: Option<String>, bytes: u64) {
+        let known = self.versions.entry(digest).or_insert_with(|| Version::new(version, bytes));
+        known.names.insert(name.to_owned());
+        known.accepted = SystemTime::now();
     }
 
     /// Notes that a file is refused. Returns whether that is news.
@@ -392,6 +400,7 @@ impl Known {
         }
         let mut kept: HashSet<Digest> = self.names.values().map(|name| name.plugin.digest).collect();
         kept.extend(self.ran.values().flat_map(BTreeMap::values));
+        kept.extend(self.controls.values().flat_map(Control::needed));
         for versions in by_name.values_mut() {
             versions.sort_unstable_by(|a, b| b.cmp(a));
             kept.extend(versions.iter().take(VERSIONS_KEPT).map(|(_, digest)| *digest));

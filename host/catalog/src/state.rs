@@ -5,16 +5,19 @@ use std::path::PathBuf;
 use serde::Serialize;
 use wasmill_transform::Digest;
 
+use crate::control::Demotion;
+
 /// What a version or file is at present.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum VersionState {
-    /// What [`crate::Catalog::find`] gives for the name.
+    /// What the plugin directory has under the name; a stream takes it unless it is demoted there, or another is pinned.
     Current,
     /// As `Current`, but its file has gone: after a restart the name is missing, and streams that ran it fall back on
     /// the kept copy.
     Removed,
-    /// An earlier version, kept for pins and for streams that are not done with it.
+    /// An earlier version or a candidate, kept for pins and for streams that are not done with it.
+    #[default]
     Kept,
     /// This file is not used.
     Refused { reason: String },
@@ -28,7 +31,7 @@ pub struct ProbeFailure {
 }
 
 /// One version of a plugin, or one refused file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PluginState {
     /// The manifest's name, or the file's stem if it has no manifest that can be read.
     pub name: String,
@@ -57,6 +60,18 @@ pub struct PluginState {
     /// Streams that go on with the version before, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probe_failures: Vec<ProbeFailure>,
+    /// Goes before what is in the plugin directory.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+    /// Runs beside the live version, for comparison.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
+    /// When a stream took it last, in milliseconds since 1970, as far as that is remembered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_since_ms: Option<u64>,
+    /// Streams in which it failed too much, and which do not take it again by themselves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub demoted: Vec<Demotion>,
 }
 
 /// Counts since the catalog was opened.

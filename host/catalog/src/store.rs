@@ -2,8 +2,8 @@
 //!
 //! `sha256-<hex>.wasm` is the file, byte for byte; `sha256-<hex>.json` says under which names it was accepted, and its
 //! time of modification when last. Both come by temporary file, sync and rename, the note first. What is read is checked
-//! against its digest: a damaged copy counts as missing. `stream-<name>.json` says which versions a stream ran last.
-//! It never removes anything by itself.
+//! against its digest: a damaged copy counts as missing. `stream-<name>.json` says which versions a stream ran last,
+//! `versions-<name>.json` what was decided about the versions of a plugin. It never removes anything by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
@@ -16,12 +16,15 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use wasmill_transform::Digest;
 
+use crate::control::Control;
 use crate::known::Ran;
 
 const PREFIX: &str = "sha256-";
 const RAN_PREFIX: &str = "stream-";
+const CONTROL_PREFIX: &str = "versions-";
 const TEMPORARY: &str = ".new-";
 const NOTE_BYTES_MAX: u64 = 64 << 10;
+const CONTROL_BYTES_MAX: u64 = 1 << 20;
 /// A temporary file of this age was left by a process that died.
 const TEMPORARY_AGE: Duration = Duration::from_secs(3600);
 
@@ -148,13 +151,44 @@ impl Store {
     /// Notes which versions a stream runs. Durable when it returns.
     pub(crate) fn put_ran(&self, stream: &str, ran: &Ran) -> Result<(), StoreError> {
         let path = self.directory.join(format!("{RAN_PREFIX}{stream}.json"));
-        let texts: BTreeMap<&str, String> =
-            ran.iter().map(|(name, digest)| (name.as_str(), digest.to_string())).collect();
+        self.put_note(&path, ran)
+    }
+
+    /// Notes what was decided about a plugin's versions. Durable when it returns.
+    pub(crate) fn put_control(&self, name: &str, control: &Control) -> Result<(), StoreError> {
+        self.put_note(&self.control_path(name), control)
+    }
+
+    pub(crate) fn control_path(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{CONTROL_PREFIX}{name}.json"))
+    }
+
+    fn put_note(&self, path: &Path, note: &impl Serialize) -> Result<(), StoreError> {
         let json =
-            serde_json::to_vec(&texts).map_err(|error| failed("write", &path)(io::Error::other(error)))?;
-        self.publish(&path, &json)?;
+            serde_json::to_vec(note).map_err(|error| failed("write", path)(io::Error::other(error)))?;
+        self.publish(path, &json)?;
         let directory = &self.directory;
         File::open(directory).and_then(|file| file.sync_all()).map_err(failed("sync", directory))
+    }
+
+    /// What was decided about the versions of each plugin. Without it a version could go live that nobody wants, so one
+    /// that cannot be read is an error.
+    pub(crate) fn controls(&self) -> Result<BTreeMap<String, Control>, StoreError> {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed("list", &self.directory))? {
+            let entry = entry.map_err(failed("list", &self.directory))?;
+            let name = entry.file_name();
+            let plugin =
+                name.to_str().and_then(|name| name.strip_prefix(CONTROL_PREFIX)?.strip_suffix(".json"));
+            let Some(plugin) = plugin else { continue };
+            let path = entry.path();
+            let control = read_json(&path, CONTROL_BYTES_MAX).map_err(failed(
+                "read which versions are pinned or demoted (without this file none is) in",
+                &path,
+            ))?;
+            found.insert(plugin.to_owned(), control);
+        }
+        Ok(found)
     }
 
     /// Which versions each stream ran last. A note that cannot be read counts as missing.
@@ -165,7 +199,7 @@ impl Store {
             let name = entry.file_name();
             let stream = name.to_str().and_then(|name| name.strip_prefix(RAN_PREFIX)?.strip_suffix(".json"));
             let Some(stream) = stream else { continue };
-            match ran(&entry.path()) {
+            match read_json::<Ran>(&entry.path(), NOTE_BYTES_MAX) {
                 Ok(ran) => drop(found.insert(stream.to_owned(), ran)),
                 Err(error) => tracing::warn!(
                     file = %entry.path().display(), %error,
@@ -221,12 +255,10 @@ impl Store {
     }
 }
 
-fn ran(path: &Path) -> io::Result<Ran> {
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path, bytes_max: u64) -> io::Result<T> {
     let mut json = Vec::new();
-    File::open(path)?.take(NOTE_BYTES_MAX).read_to_end(&mut json)?;
-    let texts: BTreeMap<String, String> = serde_json::from_slice(&json)?;
-    let digest = |text: String| text.parse::<Digest>().map_err(|error| io::Error::other(error.to_string()));
-    texts.into_iter().map(|(name, text)| Ok((name, digest(text)?))).collect()
+    File::open(path)?.take(bytes_max).read_to_end(&mut json)?;
+    Ok(serde_json::from_slice(&json)?)
 }
 
 fn sweep(path: &Path) {
@@ -272,6 +304,20 @@ mod tests {
         fs::write(directory.path().join("stream-two.json"), "{\"a\":\"sha256:1\"}").unwrap();
         assert_eq!(store.ran().unwrap(), BTreeMap::from([("one".to_owned(), ran)]));
         assert!(store.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn decisions_are_read_back_and_a_damaged_note_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path().to_owned()).unwrap();
+        let mut control = Control { pinned: Some(Digest::of(b"1")), ..Control::default() };
+        control.went_live(Digest::of(b"1"), 7);
+        store.put_control("a", &Control::default()).unwrap();
+        store.put_control("a", &control).unwrap();
+        assert_eq!(store.controls().unwrap(), BTreeMap::from([("a".to_owned(), control)]));
+        fs::write(store.control_path("b"), "{\"pinned\":\"sha256:1\"}").unwrap();
+        let error = store.controls().unwrap_err();
+        assert!(error.to_string().contains("versions-b.json"), "{error}");
     }
 
     #[test]

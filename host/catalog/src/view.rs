@@ -35,10 +35,7 @@ pub(crate) fn plugins(shared: &Shared) -> Vec<PluginState> {
             bytes: file.bytes,
             state: VersionState::Refused { reason: refused.refusal.reason.clone() },
             narrowed: file.beside != Beside::Nothing,
-            loaded_at_ms: None,
-            compile_ms: None,
-            streams: Vec::new(),
-            probe_failures: Vec::new(),
+            ..PluginState::default()
         })
     }));
     for state in all.iter_mut().filter(|state| !matches!(state.state, VersionState::Refused { .. })) {
@@ -47,6 +44,13 @@ pub(crate) fn plugins(shared: &Shared) -> Vec<PluginState> {
             ran.is_some() && ran == state.digest.as_ref()
         };
         state.streams = known.running.iter().filter(runs).cloned().collect();
+        let (Some(control), Some(digest)) = (known.controls.get(&state.name), state.digest) else { continue };
+        state.pinned = control.pinned == Some(digest);
+        state.shadow = control.shadow.is_some_and(|shadow| shadow.digest == digest);
+        state.live_since_ms =
+            control.live.iter().find(|live| live.digest == digest).map(|live| live.since_ms);
+        state.demoted =
+            control.demoted.iter().filter(|demotion| demotion.digest == digest).cloned().collect();
     }
     let accepted = |state: &PluginState| {
         state.digest.and_then(|digest| Some(known.versions.get(&digest)?.accepted)).unwrap_or(UNIX_EPOCH)
@@ -97,10 +101,10 @@ fn of_version(
             .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
             .map(millis),
         compile_ms: version.compile.map(millis),
-        streams: Vec::new(),
         probe_failures: failures
             .map(|(stream, reason)| ProbeFailure { stream: stream.clone(), reason: reason.clone() })
             .collect(),
+        ..PluginState::default()
     }
 }
 

@@ -42,6 +42,8 @@ pub enum ApiError {
     #[error("{message}")]
     Conflict { message: String },
     #[error("{message}")]
+    Unfit { message: String },
+    #[error("{message}")]
     Failed { message: String },
     #[error("{reason}")]
     Producer { reason: String },
@@ -82,6 +84,7 @@ impl ApiError {
             ApiError::Query { .. } => (StatusCode::BAD_REQUEST, "bad_query"),
             ApiError::NotFound { code, .. } => (StatusCode::NOT_FOUND, code),
             ApiError::Conflict { .. } => (StatusCode::CONFLICT, "busy"),
+            ApiError::Unfit { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             ApiError::Failed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
             ApiError::Producer { .. } => (StatusCode::BAD_REQUEST, "bad_producer"),
             ApiError::Body(BodyError::RecordTooLarge { .. }) => {

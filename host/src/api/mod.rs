@@ -20,6 +20,7 @@ mod push;
 mod replays;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use wasmill_ingest::Append;
 
-use crate::pipeline::{HistoryError, LettersError};
+use crate::pipeline::{HistoryError, LettersError, VersionsError, VersionsRequest};
 
 pub use dead_letters::LettersRequest;
 pub use error::ApiError;
@@ -64,6 +65,12 @@ pub trait Host: Send + Sync + 'static {
         stream: String,
         request: ReplaysRequest,
     ) -> impl Future<Output = Result<serde_json::Value, HistoryError>> + Send;
+    /// The versions of a plugin, for the routes below `/v1/plugins/{name}`.
+    fn versions(
+        &self,
+        plugin: String,
+        request: VersionsRequest,
+    ) -> impl Future<Output = Result<serde_json::Value, VersionsError>> + Send;
     /// `Err` says what is not ready yet.
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
     /// Prometheus text.
@@ -110,6 +117,10 @@ pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits) -> Router {
         .route("/v1/streams/{name}/replays/{id}", get(replays::get::<H>).delete(replays::cancel::<H>))
         .route("/v1/streams", get(streams::<H>))
         .route("/v1/plugins", get(plugins::<H>))
+        .route("/v1/plugins/{name}", get(versions::show::<H>))
+        .route("/v1/plugins/{name}/pin", post(versions::pin::<H>).delete(versions::unpin::<H>))
+        .route("/v1/plugins/{name}/rollback", post(versions::rollback::<H>))
+        .route("/v1/plugins/{name}/promote", post(versions::promote::<H>))
         .route("/metrics", get(metrics::<H>))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready::<H>))

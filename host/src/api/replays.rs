@@ -23,8 +23,8 @@ use super::push::{once, read};
 use super::{Host, Shared};
 use crate::pipeline::{HistoryError, PlanError, ReplayPlan, new_id};
 
-/// Longest body of a start: room for hundreds of plugins.
-const START_BYTES_MAX: u64 = 64 << 10;
+/// Longest body of JSON: room for hundreds of plugins.
+const JSON_BYTES_MAX: u64 = 64 << 10;
 
 /// What a client asks of a stream's replays.
 #[derive(Debug)]
@@ -47,25 +47,13 @@ pub(super) async fn start<H: Host>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let kind = once(&headers, header::CONTENT_TYPE)?;
-    if kind.is_empty() {
-        return Err(refuse("header content-type is missing, expected application/json".to_owned()));
-    }
-    // Also what a page in somebody's browser cannot send to another place without being asked.
-    if kind.split(';').next().is_none_or(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
-        return Err(refuse(format!("content type {kind:?} is no application/json")));
-    }
-    // Room for the body is held no longer than the body: a start may take minutes.
-    let plan = {
-        let (body, _room) = read(&shared, body, START_BYTES_MAX, false).await?;
-        plan(&stream, &body)?
-    };
+    let wanted = json(&shared, &headers, body).await?;
+    let plan = plan(&stream, wanted)?;
     Ok((StatusCode::ACCEPTED, ask(&shared, stream, ReplaysRequest::Start(plan)).await?))
 }
 
 /// The plan in the body of a start. Which stream it is says the path, and which offsets the host.
-fn plan(stream: &str, body: &[u8]) -> Result<ReplayPlan, ApiError> {
-    let wanted: Value = serde_json::from_slice(body).map_err(|error| refuse(format!("body: {error}")))?;
+fn plan(stream: &str, wanted: Value) -> Result<ReplayPlan, ApiError> {
     let Value::Object(mut wanted) = wanted else {
         return Err(refuse(
             "body: expected a JSON object with from, to, and output or destination".to_owned(),
@@ -82,6 +70,23 @@ fn plan(stream: &str, body: &[u8]) -> Result<ReplayPlan, ApiError> {
         wanted.insert("id".to_owned(), id.into());
     }
     serde_json::from_value(wanted.into()).map_err(|error| refuse(format!("body: {error}")))
+}
+
+/// A small body as JSON, which it must say that it is: what a page in somebody's browser cannot send to another place
+/// without being asked. Room for it is held no longer than it: what it asks for may take minutes.
+pub(super) async fn json<H>(shared: &Shared<H>, headers: &HeaderMap, body: Body) -> Result<Value, ApiError> {
+    let kind = once(headers, header::CONTENT_TYPE)?;
+    if kind.is_empty() {
+        return Err(refuse("header content-type is missing, expected application/json".to_owned()));
+    }
+    if kind.split(';').next().is_none_or(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
+        return Err(refuse(format!("content type {kind:?} is no application/json")));
+    }
+    let (body, _room) = read(shared, body, JSON_BYTES_MAX, false).await?;
+    if body.is_empty() {
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    serde_json::from_slice(&body).map_err(|error| refuse(format!("body: {error}")))
 }
 
 pub(super) async fn list<H: Host>(

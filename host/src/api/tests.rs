@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 
-use crate::pipeline::{HistoryError, LettersError};
+use crate::pipeline::{HistoryError, LettersError, VersionsError, VersionsRequest};
 
 use super::{ApiLimits, Host, LettersRequest, ListenLimits, ReplaysRequest, router, serve};
 
@@ -79,6 +79,23 @@ impl Host for Program {
         match request {
             ReplaysRequest::Get(id) => Err(HistoryError::NoReplay { stream, id }),
             ReplaysRequest::Start(plan) if plan.from == "now" => Err(HistoryError::Busy { running: 2 }),
+            request => Ok(serde_json::json!(format!("{request:?}"))),
+        }
+    }
+    async fn versions(
+        &self,
+        plugin: String,
+        request: VersionsRequest,
+    ) -> Result<serde_json::Value, VersionsError> {
+        if plugin != "parse" {
+            return Err(VersionsError::NoPlugin { name: plugin, nearest: Some("parse".to_owned()) });
+        }
+        match request {
+            VersionsRequest::Promote(None) => Err(VersionsError::Wrong("no shadow".to_owned())),
+            VersionsRequest::Rollback => Err(VersionsError::Unfit {
+                digest: wasmill_transform::Digest([0; 32]),
+                reasons: "no".to_owned(),
+            }),
             request => Ok(serde_json::json!(format!("{request:?}"))),
         }
     }
@@ -358,4 +375,37 @@ async fn header_that_is_there_twice_is_refused_and_one_that_is_missing_named() {
     }
     let bare = push(&fake, "accept: */*", b"[1]").await;
     assert!(bare.starts_with("HTTP/1.1 415") && bare.contains("header content-type is missing"), "{bare}");
+}
+
+#[tokio::test]
+async fn versions_are_shown_and_decided_about() {
+    let fake = Arc::default();
+    let ask = async |head: &str, body: &str| {
+        let length = body.len();
+        request(&fake, &format!("{head}\r\ncontent-length: {length}"), body.as_bytes()).await
+    };
+    let json = "HTTP/1.1\r\ncontent-type: application/json";
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let named = format!("{{\"digest\":\"{digest}\"}}");
+    assert!(ask("GET /v1/plugins/parse HTTP/1.1", "").await.contains("Show"));
+    assert!(ask(&format!("POST /v1/plugins/parse/pin {json}"), "").await.contains("Pin(None)"));
+    let pinned = ask(&format!("POST /v1/plugins/parse/pin {json}"), &named).await;
+    assert!(pinned.contains(&format!("Pin(Some({digest}))")), "{pinned}");
+    assert!(ask("DELETE /v1/plugins/parse/pin HTTP/1.1", "").await.contains("Unpin"));
+    assert!(ask(&format!("POST /v1/plugins/parse/promote {json}"), &named).await.contains("Promote(Some("));
+    for (head, body, status, code) in [
+        ("GET /v1/plugins/pars HTTP/1.1", "", "404", "no_plugin"),
+        ("POST /v1/plugins/parse/pin HTTP/1.1", "", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/pin {json}"), "{\"digest\":\"sha256:1\"}", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/pin {json}"), "{\"version\":\"1\"}", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/pin {json}"), "[]", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/promote {json}"), "{}", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/rollback {json}"), &*named, "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/rollback {json}"), "", "422", "refused"),
+        ("POST /v1/plugins/parse HTTP/1.1", "", "405", "method_not_allowed"),
+    ] {
+        let answer = ask(head, body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{head}: {answer}");
+        assert!(answer.contains(code), "{head}: {answer}");
+    }
 }

@@ -12,6 +12,7 @@ use super::inlet::Inlet;
 use super::letters::LettersError;
 use super::sources::with_causes;
 use super::stats::{StreamStats, wall_clock_ns};
+use super::versions::{self, VersionsError, VersionsRequest};
 use crate::api::{self, LettersRequest, ReplaysRequest};
 use crate::telemetry::metrics;
 
@@ -75,6 +76,10 @@ impl api::Host for Host {
             ReplaysRequest::Cancel(id) => replays.cancel(&stream, &id)?,
         };
         Ok(serde_json::to_value(progress).unwrap_or_default())
+    }
+
+    async fn versions(&self, plugin: String, request: VersionsRequest) -> Result<Value, VersionsError> {
+        versions::answer(&self.inner.catalog, &self.inner.decider, plugin, request).await
     }
 
     async fn ready(&self) -> Result<(), String> {
@@ -159,6 +164,7 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
         "batch_age_seconds": stream.batch_age_s(now),
         "reloads": stream.reloads.get(),
         "reloads_refused": stream.reloads_refused.get(),
+        "demotions": stream.demotions.get(),
         "paused": stream.paused(),
         "transforms": stream.with_transforms(|transforms| serde_json::to_value(transforms).unwrap_or_default()),
         "outputs": outputs,

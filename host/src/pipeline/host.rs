@@ -32,7 +32,7 @@ use super::opening::{
 use super::output_problems::output_problems;
 use super::plan::{ChainPlan, FirstChain, GivenPlugins};
 use super::probe;
-use super::reload::{Reloader, Reloading, Requests};
+use super::reload::{Decider, Reloader, Reloading, Requests};
 use super::sources::{self, with_causes};
 use super::stats::StreamStats;
 use super::stream::{Parts, StreamTask};
@@ -63,6 +63,7 @@ pub(super) struct Inner {
     pub(super) letters: BTreeMap<String, Arc<DeadLetters>>,
     pub(super) replays: Replays,
     pub(super) catalog: Catalog,
+    pub(super) decider: Decider,
     pub(super) journal: Journal,
     pub(super) syncs: SyncCount,
     http: Option<SocketAddr>,
@@ -154,6 +155,7 @@ impl Host {
         watching.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
         let reloader = std::mem::replace(&mut starting.requests, Requests::new());
         let reloading = std::mem::take(&mut starting.reloading);
+        let decider = reloader.decider();
         let reloader =
             reloader.start(engine.clone(), catalog.clone(), reloading).map_err(StartError::Thread)?;
         let replays = Replays::new(Shop {
@@ -164,7 +166,7 @@ impl Host {
             syncs: syncs.clone(),
             sources: std::mem::take(&mut starting.histories),
         });
-        let host = starting.run(journal, catalog, replays, syncs, http, reloader);
+        let host = starting.run(journal, (catalog, decider), replays, syncs, http, reloader);
         if let Some(listener) = listener {
             host.serve(listener, &settings.http);
         }
@@ -392,7 +394,7 @@ impl Starting {
     fn run(
         self,
         journal: Journal,
-        catalog: Catalog,
+        (catalog, decider): (Catalog, Decider),
         replays: Replays,
         syncs: SyncCount,
         http: Option<SocketAddr>,
@@ -413,6 +415,7 @@ impl Starting {
             letters: self.letters,
             replays,
             catalog,
+            decider,
             journal,
             syncs,
             http,

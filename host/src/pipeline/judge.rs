@@ -36,8 +36,7 @@ impl Judge {
             return None;
         }
         let reason = format!(
-            "{} of {} records failed ({:.1} %), the bound is {:.1} %: another version of the plugin in the plugin \
-             directory goes on by itself, a higher max_failed_percent or a mended config after a restart",
+            "{} of {} records failed ({:.1} %), the bound is {:.1} %",
             self.failed,
             self.records,
             rate * 100.0,

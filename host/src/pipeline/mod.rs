@@ -44,6 +44,7 @@ mod staging;
 pub mod stats;
 mod stream;
 mod unfit;
+mod versions;
 mod workers;
 
 pub use check::check;
@@ -60,3 +61,4 @@ pub use opening::StartError;
 pub use plan::{GivenPlugins, plugin_version};
 pub use replay::{ReplayError, Replayed};
 pub(crate) use sources::with_causes;
+pub use versions::{VersionsError, VersionsRequest};

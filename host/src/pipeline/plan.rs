@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wasmill_catalog::{Catalog, FindError, VersionState};
+use wasmill_catalog::{Catalog, FindError};
 use wasmill_config::{self as config, PluginRef};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, Digest, Engine, GrantedFile, Limits, Plugin, TransformError,
@@ -16,10 +16,13 @@ use wasmill_transform::{
 
 use super::sources::with_causes;
 use super::stats::TransformStats;
+use super::versions::known_versions;
 use crate::telemetry::plugin_log;
 
 /// Largest granted file; all instances of a process share one copy.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+
+type Found = Result<Arc<Plugin>, FindError>;
 
 /// A chain that passed its probe.
 pub(crate) struct ChainVersion {
@@ -102,12 +105,37 @@ impl ChainPlan {
         }
     }
 
-    /// The current plugin of every transform, or of its pinned version.
+    /// The live plugin of every transform, or the version that the configuration names.
     pub(crate) fn find(&self, catalog: &Catalog) -> Result<Vec<Arc<Plugin>>, Vec<ChainProblem>> {
         all(self.find_each(catalog))
     }
 
+    /// The same with what the plugin directory has, whatever is pinned or demoted.
+    pub(crate) fn find_newest(&self, catalog: &Catalog) -> Result<Vec<Arc<Plugin>>, Vec<ChainProblem>> {
+        all(self.find_each_by(&|name, digest| catalog.find(name, digest)))
+    }
+
+    /// Places of the transforms that take whatever version of this plugin is live.
+    pub(crate) fn places(&self, plugin: &str) -> Vec<usize> {
+        let follows = |transform: &config::Transform| {
+            let PluginRef { name, digest } = &transform.plugin;
+            name == plugin && digest.is_none() && !self.given.contains_key(name)
+        };
+        let places = self.transforms.iter().enumerate().filter(|(_, transform)| follows(transform));
+        places.map(|(place, _)| place).collect()
+    }
+
     fn find_each(&self, catalog: &Catalog) -> Vec<Result<Arc<Plugin>, ChainProblem>> {
+        self.find_each_by(&|name, digest| match digest {
+            Some(_) => catalog.find(name, digest),
+            None => catalog.find_live(&self.stream, name),
+        })
+    }
+
+    fn find_each_by(
+        &self,
+        find: &dyn Fn(&str, Option<Digest>) -> Found,
+    ) -> Vec<Result<Arc<Plugin>, ChainProblem>> {
         let found = self.transforms.iter().enumerate().map(|(index, transform)| {
             if let Some(plugin) = self.given.get(&transform.plugin.name) {
                 return Ok(Arc::clone(plugin));
@@ -117,7 +145,7 @@ impl ChainPlan {
             let place = |key, message| ChainProblem { transform: Some(index), key, message };
             let at_plugin = |message| place(format!("{}.plugin", transform.key), message);
             let digest = digest.map_err(|error| at_plugin(error.to_string()))?;
-            catalog.find(&transform.plugin.name, digest).map_err(|error| match error {
+            find(&transform.plugin.name, digest).map_err(|error| match error {
                 // One cause, however many plugins are missing.
                 FindError::NoDirectory { .. } => place("plugin_dir".to_owned(), error.to_string()),
                 error => at_plugin(with_causes(&error)),
@@ -335,26 +363,14 @@ impl ChainPlan {
             problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
         };
         let plugins = plan.find(catalog).map_err(|problems| {
-            let known = wanted.iter().map(|(name, digest)| known_versions(catalog, name, *digest));
+            let known = wanted.iter().map(|(name, digest)| {
+                format!("known versions of {name:?}: {}", known_versions(catalog, name, Some(*digest)))
+            });
             [texts(problems)].into_iter().chain(known).collect::<Vec<_>>().join("; ")
         })?;
         let chain = plan.probe(engine, plugins.iter().enumerate().collect()).map_err(texts)?;
         Ok(ChainVersion::new(0, chain, plugins))
     }
-}
-
-/// For people who named one that is not there, which is none of them although it may have been known.
-fn known_versions(catalog: &Catalog, name: &str, missing: Digest) -> String {
-    let plugins = catalog.plugins();
-    let known = plugins.iter().filter(|plugin| plugin.name == name && plugin.digest != Some(missing));
-    let texts: Vec<String> = known
-        .filter_map(|plugin| {
-            let current = if plugin.state == VersionState::Current { " (current)" } else { "" };
-            Some(format!("{}{current}", plugin.digest?))
-        })
-        .collect();
-    let texts = if texts.is_empty() { "none".to_owned() } else { texts.join(", ") };
-    format!("known versions of {name:?}: {texts}")
 }
 
 fn all(found: Vec<Result<Arc<Plugin>, ChainProblem>>) -> Result<Vec<Arc<Plugin>>, Vec<ChainProblem>> {

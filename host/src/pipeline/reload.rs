@@ -1,24 +1,26 @@
 //! Which chain a stream runs: built and probed at start (`plan.rs`), and again whenever the plugin directory changes.
 //!
 //! One thread of its own does it, because a probe runs guests: a version that does not configure or that fails its
-//! probe costs nobody a worker. A stream sees only chains that passed; it takes the new one between two slices. A
-//! version that failed too many records is left for the one before and not tried again until the directory has
-//! another.
+//! probe costs nobody a worker. A stream sees only chains that passed; it takes the new one between two slices. What
+//! operators decide about versions (`decisions`) is done here too, so that nothing else moves meanwhile.
 
-use std::collections::{HashSet, VecDeque};
+mod decisions;
+mod slot;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use wasmill_catalog::Catalog;
 use wasmill_transform::{Digest, Engine, Plugin, WORKER_STACK_BYTES};
 
+use self::slot::Slot;
 use super::plan::{ChainPlan, ChainVersion};
 use super::stats::StreamStats;
+use super::versions::{Decision, VersionsError};
 
-/// Refused sets of plugins that a stream remembers.
-const REFUSED_MAX: usize = 16;
 /// Requests that wait for the thread; a change of the directory needs only one.
 const REQUESTS_MAX: usize = 1024;
 
@@ -31,21 +33,20 @@ pub(crate) struct Reloading {
     pub(crate) refused: Option<Vec<Arc<Plugin>>>,
 }
 
-struct Slot {
-    stream: Reloading,
-    before: Option<Arc<ChainVersion>>,
-    /// Sets of plugins that did not pass, or failed too much; the newest.
-    refused: VecDeque<Vec<Arc<Plugin>>>,
-}
-
-/// A changed sidecar makes another plugin of the same digest, so digests do not tell.
-fn same(one: &[Arc<Plugin>], other: &[Arc<Plugin>]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
+/// Why a stream does not want its version any more.
+#[derive(Debug)]
+pub(crate) struct Blame {
+    /// Place of the transform that is most to blame, where one is.
+    pub(crate) transform: Option<usize>,
+    pub(crate) reason: String,
+    /// It failed too many records, rather than that it could not run now: that is remembered.
+    pub(crate) lasting: bool,
 }
 
 enum Request {
     DirectoryChanged,
-    Demote { stream: usize, generation: u64 },
+    Demote { stream: usize, generation: u64, blame: Blame },
+    Decide { plugin: String, decision: Decision, reply: oneshot::Sender<Result<String, VersionsError>> },
     Stop,
 }
 
@@ -58,11 +59,27 @@ pub(crate) struct Demoter {
 
 impl Demoter {
     /// Asks for the version before `generation`.
-    pub(crate) fn demote(&self, generation: u64) {
-        let request = Request::Demote { stream: self.stream, generation };
+    pub(crate) fn demote(&self, generation: u64, blame: Blame) {
+        let request = Request::Demote { stream: self.stream, generation, blame };
         if self.requests.try_send(request).is_err() {
             tracing::warn!("the reloader takes no demotion now; the stream stays paused");
         }
+    }
+}
+
+/// An operator's way to the thread.
+#[derive(Clone)]
+pub(crate) struct Decider {
+    requests: SyncSender<Request>,
+}
+
+impl Decider {
+    /// Decides about the versions of a plugin; what was done, as text.
+    pub(crate) async fn decide(&self, plugin: String, decision: Decision) -> Result<String, VersionsError> {
+        let (reply, done) = oneshot::channel();
+        let request = Request::Decide { plugin, decision, reply };
+        self.requests.try_send(request).map_err(|_full_or_gone| VersionsError::Stopping)?;
+        done.await.map_err(|_gone| VersionsError::Stopping)?
     }
 }
 
@@ -89,6 +106,10 @@ impl Requests {
         Demoter { requests: self.sender.clone(), stream }
     }
 
+    pub(crate) fn decider(&self) -> Decider {
+        Decider { requests: self.sender.clone() }
+    }
+
     /// Starts the thread, and a task that passes the catalog's changes on.
     pub(crate) fn start(
         self,
@@ -107,13 +128,7 @@ impl Requests {
             }
         });
         let Requests { sender, receiver } = self;
-        let slots = streams
-            .into_iter()
-            .map(|mut stream| {
-                let refused = stream.refused.take().into_iter().collect();
-                Slot { stream, before: None, refused }
-            })
-            .collect();
+        let slots = streams.into_iter().map(Slot::new).collect();
         let thread = std::thread::Builder::new()
             .name("reloader".to_owned())
             .stack_size(WORKER_STACK_BYTES + (1 << 20))
@@ -147,11 +162,15 @@ fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog, mut s
                 }
                 expire(catalog, &pinned);
             }
-            Request::Demote { stream, generation } => {
+            Request::Demote { stream, generation, blame } => {
                 if let Some(slot) = slots.get_mut(stream) {
-                    slot.demote(generation);
-                    slot.note_running(catalog);
+                    slot.demote(engine, catalog, generation, &blame);
                 }
+            }
+            Request::Decide { plugin, decision, reply } => {
+                let decided = decisions::decide(&mut slots, engine, catalog, &plugin, decision);
+                // The client may have gone; what was decided holds.
+                drop(reply.send(decided));
             }
         }
     }
@@ -165,80 +184,5 @@ fn expire(catalog: &Catalog, pinned: &HashSet<Digest>) {
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "old plugin versions cannot be removed");
         }
-    }
-}
-
-impl Slot {
-    /// Versions that the configuration names by digest.
-    fn pinned(&self) -> impl Iterator<Item = Digest> {
-        let transforms = self.stream.plan.transforms.iter();
-        transforms.filter_map(|transform| transform.plugin.digest.as_ref()?.parse().ok())
-    }
-
-    /// For the next start, in case a file is bad by then.
-    fn note_running(&self, catalog: &Catalog) {
-        let plan = &self.stream.plan;
-        if let Err(error) = catalog.note_running(&plan.stream, &plan.versions(&self.current())) {
-            tracing::warn!(
-                stream = %plan.stream, error = &error as &dyn std::error::Error,
-                "which plugin versions run cannot be noted; a bad file at the next start has no version before"
-            );
-        }
-    }
-
-    fn current(&self) -> Arc<ChainVersion> {
-        Arc::clone(&self.stream.chains.borrow())
-    }
-
-    fn reload(&mut self, engine: &Engine, catalog: &Catalog) {
-        let plan = &self.stream.plan;
-        let plugins = match plan.find(catalog) {
-            Ok(plugins) => plugins,
-            Err(problems) => {
-                let reasons: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
-                tracing::debug!(stream = %plan.stream, reasons = reasons.join("; "), "plugins are not all there, going on as before");
-                return;
-            }
-        };
-        let current = self.current();
-        if same(&current.plugins, &plugins) || self.refused.iter().any(|refused| same(refused, &plugins)) {
-            return;
-        }
-        match plan.build(engine, catalog, &plugins) {
-            Ok(chain) => {
-                let next = ChainVersion::new(current.generation + 1, chain, plugins);
-                self.before = Some(current);
-                self.stream.chains.send_replace(Arc::new(next));
-                self.note_running(catalog);
-            }
-            Err(problems) => {
-                self.stream.stats.reloads_refused.add(1);
-                for problem in problems {
-                    tracing::warn!(
-                        stream = %plan.stream, reason = problem.message,
-                        "new plugin version refused, the one before goes on"
-                    );
-                }
-                self.refuse(plugins);
-            }
-        }
-    }
-
-    fn refuse(&mut self, plugins: Vec<Arc<Plugin>>) {
-        self.refused.push_back(plugins);
-        if self.refused.len() > REFUSED_MAX {
-            self.refused.pop_front();
-        }
-    }
-
-    fn demote(&mut self, generation: u64) {
-        let current = self.current();
-        if current.generation != generation {
-            return;
-        }
-        self.refuse(current.plugins.clone());
-        let Some(before) = self.before.take() else { return };
-        let again = ChainVersion::new(generation + 1, Arc::clone(&before.chain), before.plugins.clone());
-        self.stream.chains.send_replace(Arc::new(again));
     }
 }

@@ -185,6 +185,8 @@ pub struct StreamStats {
     pub chunks_bisected: Counter,
     pub reloads: Counter,
     pub reloads_refused: Counter,
+    /// Fresh versions that failed too much.
+    pub demotions: Counter,
     pub records_lost_to_corruption: Counter,
     /// Of a source that the host reads itself.
     pub source: OnceLock<Arc<SourceStats>>,

@@ -28,6 +28,7 @@ mod s3_faults;
 mod sources;
 mod staging;
 mod start;
+mod versions;
 
 /// The program with the compile child.
 const COMPILER: &str = env!("CARGO_BIN_EXE_tests-compile-child");

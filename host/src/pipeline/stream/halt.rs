@@ -13,6 +13,7 @@ use wasmill_transform::PluginFault;
 use super::{RETRY_AFTER, StreamTask};
 use crate::pipeline::outcome::{Counts, Letter};
 use crate::pipeline::plan::ChainVersion;
+use crate::pipeline::reload::Blame;
 use crate::pipeline::slice::Done;
 use crate::pipeline::stats::Pause;
 
@@ -48,7 +49,8 @@ impl StreamTask {
             if self.halt_for(RETRY_AFTER, &reason) {
                 tracing::error!(stream = %self.context.name, reason, "stream waits for its plugins");
             }
-            self.demoter.demote(version.generation);
+            let blame = Blame { transform: Some(transform), reason: fault.to_string(), lasting: false };
+            self.demoter.demote(version.generation, blame);
         }
     }
 
@@ -64,8 +66,11 @@ impl StreamTask {
                 "plugins fail too many records: the version before takes over; without one the stream pauses, and no record is lost"
             );
             self.halt = Halt::BadVersion;
-            self.context.stats.pause(Pause::Intake, &reason);
-            self.demoter.demote(done.version.generation);
+            let help = "another version of the plugin in the plugin directory, or one that is promoted, goes on by \
+                        itself, a higher max_failed_percent or a mended config after a restart";
+            self.context.stats.pause(Pause::Intake, &format!("{reason}: {help}"));
+            let transform = most_failing(&done.version, &done.letters);
+            self.demoter.demote(done.version.generation, Blame { transform, reason, lasting: true });
         }
         true
     }
@@ -97,6 +102,13 @@ impl StreamTask {
         tracing::info!(stream = %self.context.name, plugins = next.digests.join(", "), from = self.intake.read(), "plugins reloaded");
         self.current = next;
     }
+}
+
+/// Place of the transform that failed most of these records.
+fn most_failing(version: &ChainVersion, letters: &[(Letter, Bytes)]) -> Option<usize> {
+    let failed_by = |name: &str| letters.iter().filter(|(letter, _)| letter.transform == name).count();
+    let counts = version.chain.transforms().enumerate().map(|(place, (name, _))| (failed_by(name), place));
+    counts.filter(|(failed, _)| *failed > 0).max_by_key(|(failed, _)| *failed).map(|(_, place)| place)
 }
 
 /// A reason out of the letters of plugins, to say what kind of failure it is.

@@ -126,6 +126,7 @@ impl Families {
             (ChunksBisected, stream.chunks_bisected.get()),
             (StreamReloads, stream.reloads.get()),
             (StreamReloadsRefused, stream.reloads_refused.get()),
+            (StreamDemotions, stream.demotions.get()),
             (Paused, u64::from(stream.paused().is_some())),
             (BufferedBytes, stream.buffered_bytes.get()),
             (RetainedBytes, stream.retained_bytes.get()),
@@ -219,6 +220,9 @@ impl Families {
                 ("state", state),
             ];
             self.set(PluginInfo, labels, 1);
+            if plugin.pinned {
+                self.set(PluginPinned, &[("plugin", plugin.name.as_str()), ("digest", &digest)], 1);
+            }
         }
         self.set(PluginReloads, &[], catalog.reloads);
         self.set(PluginRefusals, &[], catalog.refusals);

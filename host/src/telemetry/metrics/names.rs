@@ -72,6 +72,7 @@ table! {
     ChunksBisected Counter "wasmill_stream_chunks_bisected_total" "Chunks that failed as a whole and were split to find the record to blame."
     StreamReloads Counter "wasmill_stream_reloads_total" "Times that a new version of a plugin took over in the stream."
     StreamReloadsRefused Counter "wasmill_stream_reloads_refused_total" "Times that a new version of a plugin was refused, or bad or missing at the start, and the one before went on."
+    StreamDemotions Counter "wasmill_stream_demotions_total" "Times that a fresh version of a plugin failed too many records of the stream, which went back to the one before."
     Paused Gauge "wasmill_stream_paused" "1 while the stream is paused."
     BufferedBytes Gauge "wasmill_stream_buffered_bytes" "Bytes of the stream that the buffer must keep."
     RetainedBytes Gauge "wasmill_stream_retained_bytes" "Bytes of delivered records that are kept for a replay."
@@ -108,6 +109,7 @@ table! {
 
     // The plugin directory.
     PluginInfo Gauge "wasmill_plugin_info" "1 per version that is loaded or refused; its state is a label."
+    PluginPinned Gauge "wasmill_plugin_pinned" "1 per plugin that is pinned to a version, which is a label: new files of it do not go live."
     PluginReloads Counter "wasmill_plugin_reloads_total" "Plugin versions that became current since the start."
     PluginRefusals Counter "wasmill_plugin_refusals_total" "Plugin files or versions that were refused."
     PluginCompiles Counter "wasmill_plugin_compiles_total" "Runs of the compiler."

@@ -95,15 +95,10 @@ fn plugin(name: &str, state: VersionState) -> PluginState {
     PluginState {
         name: name.to_owned(),
         file: PathBuf::from(format!("plugins/{name}.wasm")),
-        digest: None,
         version: Some("1.0.0".to_owned()),
         bytes: 1,
         state,
-        narrowed: false,
-        loaded_at_ms: None,
-        compile_ms: None,
-        streams: Vec::new(),
-        probe_failures: Vec::new(),
+        ..PluginState::default()
     }
 }
 

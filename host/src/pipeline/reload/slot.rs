@@ -1,0 +1,242 @@
+//! One stream as the reloader sees it: the chain that it was given, the one before, and what it does not want.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use wasmill_catalog::{Catalog, CatalogError};
+use wasmill_transform::{Chain, Digest, Engine, Plugin};
+
+use super::{Blame, Reloading};
+use crate::pipeline::plan::{ChainProblem, ChainVersion};
+use crate::pipeline::stats::wall_clock_ns;
+
+/// Refused sets of plugins that a stream remembers.
+const REFUSED_MAX: usize = 16;
+
+/// See the head of this file.
+pub(super) struct Slot {
+    pub(super) stream: Reloading,
+    before: Option<Arc<ChainVersion>>,
+    /// Sets of plugins that did not pass, or failed too much; the newest.
+    refused: VecDeque<Vec<Arc<Plugin>>>,
+    /// What the directory has and does not go live, once it was tried.
+    probed: Option<Vec<Arc<Plugin>>>,
+}
+
+/// A changed sidecar makes another plugin of the same digest, so digests do not tell.
+pub(super) fn same(one: &[Arc<Plugin>], other: &[Arc<Plugin>]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
+}
+
+impl Slot {
+    pub(super) fn new(mut stream: Reloading) -> Slot {
+        let refused = stream.refused.take().into_iter().collect();
+        Slot { stream, before: None, refused, probed: None }
+    }
+
+    /// Versions that the configuration names by digest.
+    pub(super) fn pinned(&self) -> impl Iterator<Item = Digest> {
+        let transforms = self.stream.plan.transforms.iter();
+        transforms.filter_map(|transform| transform.plugin.digest.as_ref()?.parse().ok())
+    }
+
+    /// For the next start, in case a file is bad by then.
+    pub(super) fn note_running(&self, catalog: &Catalog) {
+        let plan = &self.stream.plan;
+        if let Err(error) = catalog.note_running(&plan.stream, &plan.versions(&self.current())) {
+            tracing::warn!(
+                stream = %plan.stream, error = &error as &dyn std::error::Error,
+                "which plugin versions run cannot be noted; a bad file at the next start has no version before"
+            );
+        }
+    }
+
+    pub(super) fn current(&self) -> Arc<ChainVersion> {
+        Arc::clone(&self.stream.chains.borrow())
+    }
+
+    /// Gives the stream what the catalog has for it now, if it passes.
+    pub(super) fn reload(&mut self, engine: &Engine, catalog: &Catalog) {
+        let plan = &self.stream.plan;
+        let plugins = match plan.find(catalog) {
+            Ok(plugins) => plugins,
+            Err(problems) => {
+                tracing::debug!(stream = %plan.stream, reasons = texts(&problems), "plugins are not all there, going on as before");
+                return;
+            }
+        };
+        let refused = self.refused.iter().any(|refused| same(refused, &plugins));
+        if !refused && !same(&self.current().plugins, &plugins) {
+            match plan.build(engine, catalog, &plugins) {
+                Ok(chain) => self.take(catalog, chain, plugins),
+                Err(problems) => {
+                    self.stream.stats.reloads_refused.add(1);
+                    for problem in problems {
+                        tracing::warn!(
+                            stream = %plan.stream, reason = problem.message,
+                            "new plugin version refused, the one before goes on"
+                        );
+                    }
+                    self.refuse(plugins);
+                }
+            }
+        }
+        self.probe_newest(engine, catalog);
+    }
+
+    /// What does not go live is tried all the same, so that everybody sees whether it could.
+    fn probe_newest(&mut self, engine: &Engine, catalog: &Catalog) {
+        let Ok(newest) = self.stream.plan.find_newest(catalog) else { return };
+        let tried = self.refused.iter().chain(&self.probed).any(|tried| same(tried, &newest));
+        if tried || same(&self.current().plugins, &newest) {
+            return;
+        }
+        let stream = &self.stream.plan.stream;
+        match self.stream.plan.build(engine, catalog, &newest) {
+            Ok(_) => {
+                tracing::info!(%stream, "new plugin version could go live; another is pinned, or it is demoted")
+            }
+            Err(problems) => {
+                tracing::warn!(%stream, reason = texts(&problems), "new plugin version could not go live, were it not pinned");
+            }
+        }
+        self.probed = Some(newest);
+    }
+
+    /// Gives the stream a chain that passed.
+    pub(super) fn take(&mut self, catalog: &Catalog, chain: Arc<Chain>, plugins: Vec<Arc<Plugin>>) {
+        let current = self.current();
+        let next = ChainVersion::new(current.generation + 1, chain, plugins);
+        self.before = Some(current);
+        self.stream.chains.send_replace(Arc::new(next));
+        self.note_running(catalog);
+    }
+
+    fn refuse(&mut self, plugins: Vec<Arc<Plugin>>) {
+        self.refused.push_back(plugins);
+        if self.refused.len() > REFUSED_MAX {
+            self.refused.pop_front();
+        }
+    }
+
+    /// Somebody wants this version in spite of what it did.
+    pub(super) fn pardon(&mut self, digest: Digest) {
+        self.refused.retain(|refused| refused.iter().all(|plugin| plugin.digest != digest));
+    }
+
+    /// Takes the stream back to what it ran before `generation`, if there is something.
+    pub(super) fn demote(&mut self, engine: &Engine, catalog: &Catalog, generation: u64, blame: &Blame) {
+        let current = self.current();
+        if current.generation != generation {
+            return;
+        }
+        let only_sidecars = self.before.as_ref().is_some_and(|before| before.digests == current.digests);
+        if blame.lasting && !only_sidecars && self.demote_for_good(engine, catalog, &current, blame) {
+            return;
+        }
+        self.refuse(current.plugins.clone());
+        if blame.lasting && !only_sidecars {
+            return;
+        }
+        let Some(before) = self.before.take() else { return };
+        let again = ChainVersion::new(generation + 1, Arc::clone(&before.chain), before.plugins.clone());
+        self.stream.chains.send_replace(Arc::new(again));
+        self.note_running(catalog);
+    }
+
+    /// Whether a fresh version was there to be blamed, and another could take over.
+    fn demote_for_good(
+        &mut self,
+        engine: &Engine,
+        catalog: &Catalog,
+        current: &ChainVersion,
+        blame: &Blame,
+    ) -> bool {
+        let fresh = self.fresh(catalog, current, blame.transform);
+        if fresh.is_empty() {
+            return false;
+        }
+        let stream = self.stream.plan.stream.clone();
+        for (name, digest) in &fresh {
+            if let Err(error) = demoted(catalog, &stream, name, *digest, &blame.reason) {
+                tracing::error!(
+                    %stream, plugin = name, %digest, error = &error as &dyn std::error::Error,
+                    "plugin version cannot be demoted; the stream stays paused"
+                );
+                return false;
+            }
+        }
+        let plan = &self.stream.plan;
+        let before = self.before.take();
+        let found = plan.find(catalog).and_then(|plugins| {
+            let again = before.filter(|before| same(&before.plugins, &plugins));
+            let chain = match again {
+                Some(before) => Arc::clone(&before.chain),
+                None => plan.build(engine, catalog, &plugins)?,
+            };
+            Ok((chain, plugins))
+        });
+        self.stream.stats.demotions.add(1);
+        for (name, digest) in &fresh {
+            tracing::error!(
+                %stream, plugin = name, %digest, reason = blame.reason,
+                "plugin version is demoted in this stream and not taken again unless it is promoted"
+            );
+        }
+        match found {
+            Ok((chain, plugins)) => {
+                self.take(catalog, chain, plugins);
+                true
+            }
+            Err(problems) => {
+                tracing::error!(%stream, reason = texts(&problems), "the version before cannot go on; the stream stays paused");
+                false
+            }
+        }
+    }
+
+    /// Of the chain's plugins, those that went live lately and have a version before: the one to blame, or else all.
+    fn fresh(
+        &self,
+        catalog: &Catalog,
+        current: &ChainVersion,
+        to_blame: Option<usize>,
+    ) -> Vec<(String, Digest)> {
+        let (plan, now) = (&self.stream.plan, now_ms());
+        let fresh = |place: usize| {
+            let plugin = current.plugins.get(place)?;
+            let name = &plan.transforms.get(place)?.plugin.name;
+            let follows = plan.places(name).contains(&place);
+            let control = catalog.control(name);
+            let has_before = control.before(plugin.digest, &plan.stream).is_some();
+            let fresh = follows && has_before && control.is_fresh(plugin.digest, now);
+            fresh.then(|| (name.clone(), plugin.digest))
+        };
+        if let Some(one) = to_blame.and_then(fresh) {
+            return vec![one];
+        }
+        let mut all: Vec<_> = (0..current.plugins.len()).filter_map(fresh).collect();
+        all.dedup();
+        all
+    }
+}
+
+fn demoted(
+    catalog: &Catalog,
+    stream: &str,
+    name: &str,
+    digest: Digest,
+    reason: &str,
+) -> Result<(), CatalogError> {
+    catalog.decide(name, |control| control.demote(digest, stream, reason, now_ms())).map(drop)
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    u64::try_from(wall_clock_ns() / 1_000_000).unwrap_or(0)
+}
+
+/// In one line.
+pub(super) fn texts(problems: &[ChainProblem]) -> String {
+    problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ")
+}
