@@ -359,6 +359,9 @@ fn read(journal: &Journal, recovery: &Recovery, manner: Manner) -> BTreeMap<Stre
         }
         found.checkpoint = stream.latest_checkpoint().map(|body| body.to_vec());
         found.source = stream.source_position("topic", 7);
+        if told {
+            is_stated(key, found.checkpoint.as_deref(), found.source.as_deref());
+        }
         all.insert(key.clone(), found);
     }
     all
@@ -375,6 +378,19 @@ fn take(rows: &mut Rows, key: &StreamKey, frames: &Frames, told: bool) {
                 is_written(key, offset, record);
             }
         }
+    }
+}
+
+/// What there is of these was written for this stream, and nothing else ever was.
+fn is_stated(key: &StreamKey, checkpoint: Option<&[u8]>, source: Option<&[u8]>) {
+    let (checkpoint_written, source_written) = match key.name.as_str() {
+        "slow" => (Some("checkpoint"), Some("offset 2")),
+        "fast" => (Some(""), None),
+        _ => (None, None),
+    };
+    for (stated, written) in [(checkpoint, checkpoint_written), (source, source_written)] {
+        let is = stated.is_none() || stated == written.map(str::as_bytes);
+        assert!(is, "{:?} of {key:?}, not {written:?}", stated.map(String::from_utf8_lossy));
     }
 }
 

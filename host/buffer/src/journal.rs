@@ -3,13 +3,13 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, DiskLock, RealDisk};
 use crate::error::{AppendError, OpenError, StreamError};
 use crate::format::Kind;
 use crate::mover::Mover;
@@ -229,14 +229,10 @@ impl Journal {
             }
         };
         core.max_bytes.store(options.max_bytes, Ordering::Relaxed);
-        let let_go = {
-            let mut state = self.shared.state();
-            state.streams.get_mut(&core.id).is_some_and(|stream| {
-                stream.retention = options.retention;
-                stream.trim(i64::MIN)
-            })
-        };
-        if let_go {
+        if let Some(stream) = self.shared.state().streams.get_mut(&core.id) {
+            stream.retention = options.retention;
+        }
+        if self.shared.trim(core.id, i64::MIN) {
             self.shared.queue.poke();
         }
         Ok(Stream::new(Arc::clone(&self.shared), core))
@@ -248,25 +244,22 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether the data directory is still where it was opened, so that appends can succeed.
-    ///
-    /// # Errors
-    /// It was removed, moved or replaced, or cannot be looked at.
-    pub fn check_in_place(&self) -> io::Result<()> {
-        self.shared.check_lock()
+    /// Where the journal lies, for a thread that may block to look at.
+    pub fn place(&self) -> Place {
+        self.shared.place()
     }
 
     /// Whether the disk takes appends, as far as anybody has seen. If it refused the last ones, it is asked again, which
-    /// takes the writer's time; once the writer has ended, no answer comes.
+    /// takes the writer's time; if the writer ends meanwhile, no answer comes.
     ///
     /// # Errors
-    /// It still refuses them.
+    /// It still refuses them, or the journal is closed.
     pub async fn check_takes_appends(&self) -> Result<(), AppendError> {
         let mut refusal = self.shared.refusal.subscribe();
         if refusal.borrow_and_update().is_none() {
             return Ok(());
         }
-        self.shared.queue.poke();
+        self.shared.queue.ask()?;
         // The sender is ours.
         let _never_gone = refusal.changed().await;
         match &*refusal.borrow() {
@@ -300,9 +293,30 @@ impl Journal {
 }
 
 impl Shared {
+    fn place(&self) -> Place {
+        Place { dir: self.dir.clone(), lock: self.state().lock.as_ref().map(Arc::downgrade) }
+    }
+
     /// Whoever opens the directory meets our lock; else it was removed, moved or replaced, and may be another's.
     pub(crate) fn check_lock(&self) -> io::Result<()> {
-        match self.state().lock.as_ref().map(|lock| lock.is_in_place()) {
+        self.place().check()
+    }
+}
+
+/// Where a journal lies. It does not keep the journal open, nor its directory locked.
+pub struct Place {
+    dir: PathBuf,
+    lock: Option<Weak<dyn DiskLock>>,
+}
+
+impl Place {
+    /// Whether the data directory is still where it was opened, so that appends can succeed; nothing can be said of a
+    /// journal that was closed. It asks the disk, and may block for as long as that does not answer.
+    ///
+    /// # Errors
+    /// It was removed, moved or replaced, or cannot be looked at.
+    pub fn check(&self) -> io::Result<()> {
+        match self.lock.as_ref().and_then(Weak::upgrade).map(|lock| lock.is_in_place()) {
             None | Some(Ok(true)) => Ok(()),
             Some(Ok(false)) => Err(io::Error::new(
                 io::ErrorKind::NotFound,
@@ -351,7 +365,7 @@ fn open(
         Err(holder) => return Err(OpenError::Locked { path: dir.to_owned(), holder }),
     };
     let mut found = recovery::recover(disk.as_ref(), dir, options.file_bytes)?;
-    found.state.lock = Some(lock);
+    found.state.lock = Some(Arc::from(lock));
     let journal_id = match found.journal_id {
         Some(id) => id,
         None => {
@@ -380,5 +394,43 @@ struct CloseOnDrop(Arc<Shared>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         end(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::FaultyDisk;
+
+    /// A lock that can be looked at only while the state is free for others.
+    struct Nosy(Weak<Shared>);
+
+    impl DiskLock for Nosy {
+        fn is_in_place(&self) -> io::Result<bool> {
+            let shared = self.0.upgrade().unwrap();
+            let (seen, sees) = mpsc::sync_channel(1);
+            std::thread::spawn(move || {
+                drop(shared.state());
+                let _failed = seen.send(());
+            });
+            Ok(sees.recv_timeout(Duration::from_secs(5)).is_ok())
+        }
+    }
+
+    #[test]
+    fn place_of_the_journal_is_looked_at_while_others_use_its_state() {
+        let disk = FaultyDisk::new(0);
+        let (journal, _) =
+            Journal::open_stepped(Arc::new(disk), Path::new("/data"), Options::default()).unwrap();
+        journal.shared.state().lock = Some(Arc::new(Nosy(Arc::downgrade(&journal.shared))));
+        journal.place().check().unwrap();
+        journal.shared.check_lock().unwrap();
+        let place = journal.place();
+        drop(journal);
+        // It kept nothing locked.
+        place.check().unwrap();
     }
 }

@@ -43,6 +43,8 @@ pub(crate) const IO_SLICES_MAX: usize = 1024;
 /// Free journal files that are kept for the next rotation. The last one is for checkpoints and entries, which
 /// free space on a full disk.
 pub(crate) const SPARES_MAX: usize = 4;
+/// Frames of history that are dropped at a time, before others get the state.
+pub(crate) const TRIM_FRAMES_MAX: usize = 4096;
 /// Bytes of one write while frames are copied to a segment.
 pub(crate) const COPY_BYTES: usize = 1 << 20;
 

@@ -71,7 +71,16 @@ struct Inner {
     items: Vec<Item>,
     riders: BTreeMap<u32, Item>,
     kicked: bool,
+    asked: bool,
     closed: bool,
+}
+
+/// What the writer has to do next.
+#[derive(Default)]
+pub(crate) struct Taken {
+    pub(crate) items: Vec<Item>,
+    /// Somebody wants to know whether the disk takes appends, and hears of it when that is found out.
+    pub(crate) asked: bool,
 }
 
 pub(crate) struct Queue {
@@ -155,16 +164,29 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// Has the writer ask the disk whether it takes appends, before it writes what waits.
+    pub(crate) fn ask(&self) -> Result<(), AppendError> {
+        let mut inner = lock(&self.inner);
+        // Behind the mark of an orderly end the files may be another's.
+        if inner.closed {
+            return Err(AppendError::Closed);
+        }
+        inner.asked = true;
+        drop(inner);
+        self.filled.notify_one();
+        Ok(())
+    }
+
     /// Everything that waits now, or nothing.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn try_take(&self, into: &mut Vec<Item>) {
+    pub(crate) fn try_take(&self, into: &mut Taken) {
         Queue::drain(&mut lock(&self.inner), into);
     }
 
     /// Everything that waits (nothing after `poke`); false once the queue is closed and empty.
-    pub(crate) fn take(&self, into: &mut Vec<Item>) -> bool {
+    pub(crate) fn take(&self, into: &mut Taken) -> bool {
         let mut inner = lock(&self.inner);
-        while inner.items.is_empty() && !inner.kicked {
+        while inner.items.is_empty() && !inner.kicked && !inner.asked {
             if inner.closed {
                 return false;
             }
@@ -174,11 +196,12 @@ impl Queue {
         true
     }
 
-    fn drain(inner: &mut Inner, into: &mut Vec<Item>) {
+    fn drain(inner: &mut Inner, into: &mut Taken) {
         let close = inner.items.pop_if(|item| matches!(item.work, Work::Close));
-        into.append(&mut inner.items);
-        into.extend(std::mem::take(&mut inner.riders).into_values());
-        into.extend(close);
+        into.items.append(&mut inner.items);
+        into.items.extend(std::mem::take(&mut inner.riders).into_values());
+        into.items.extend(close);
+        into.asked = std::mem::take(&mut inner.asked);
         inner.kicked = false;
     }
 

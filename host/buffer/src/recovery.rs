@@ -4,13 +4,11 @@
 //! files that are no journal.
 
 mod files;
+mod merge;
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -55,11 +53,11 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
     let mut numbered: BTreeMap<u64, PathBuf> = BTreeMap::new();
     for name in &names {
         let path = journal.join(name);
-        if let Some(number) = name.strip_suffix(".wmj").and_then(number_of) {
+        if let Some(number) = name.strip_suffix(".wmj").and_then(|name| number_of(name, 8)) {
             numbered.insert(number, path);
         } else if name.ends_with(".tmp") {
             disk.remove(&path).map_err(failed("remove", &path))?;
-        } else if let Some(number) = name.strip_prefix("spare-").and_then(number_of) {
+        } else if let Some(number) = name.strip_prefix("spare-").and_then(|name| number_of(name, 1)) {
             let file = disk.open(&path).map_err(failed("open", &path))?;
             found.state.next_spare = found.state.next_spare.max(number + 1);
             if file.len().map_err(failed("open", &path))? == file_bytes {
@@ -96,8 +94,10 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, file_bytes: u64) -> Result<Fo
         pass.missing(&journal, 0, 0);
     }
     let (inputs, misplaced) = in_order(inputs);
-    for input in misplaced {
-        pass.misplaced(&input)?;
+    for Input { store, .. } in misplaced {
+        // Read where it is, its frames would be taken for others.
+        let data = read_from(store.file.as_ref(), u64::MAX).map_err(failed("read", &store.path))?;
+        pass.discard(store.path.clone(), &data, store.bytes)?;
     }
     pass.segments()?;
     for index in 0..inputs.len() {
@@ -190,21 +190,7 @@ impl Pass<'_> {
         };
         let Some(first) = first else {
             // A file gets its name with its head in it: one without any frame was damaged.
-            let empty = data.iter().all(|byte| *byte == 0);
-            let set_aside = if empty { None } else { set_aside(self.disk, self.dir, &path, 0, &data) };
-            if empty || set_aside.is_some() {
-                self.disk.remove(&path).map_err(failed("remove", &path))?;
-            }
-            let damage = Damage::Content;
-            self.corrupt(Corrupt {
-                damage,
-                file: path,
-                at: 0,
-                bytes,
-                set_aside,
-                stream: None,
-                offsets: None,
-            });
+            self.discard(path, &data, bytes)?;
             return Ok(None);
         };
         let (mut made, mut named) = (None, false);
@@ -225,15 +211,14 @@ impl Pass<'_> {
         Ok(Some(Input { number, store: Store::new(path, file, start, bytes), named, made }))
     }
 
-    /// Sets a whole file aside that is not where it belongs: read there, its frames would be taken for others.
-    fn misplaced(&mut self, input: &Input) -> Result<(), OpenError> {
-        let path = &input.store.path;
-        let data = read_from(input.store.file.as_ref(), u64::MAX).map_err(failed("read", path))?;
-        let set_aside = set_aside(self.disk, self.dir, path, 0, &data);
-        if set_aside.is_some() {
-            self.disk.remove(path).map_err(failed("remove", path))?;
+    /// Sets a whole file aside that is of no use where it is, and removes it once there is a copy of what it holds.
+    fn discard(&mut self, file: PathBuf, data: &[u8], bytes: u64) -> Result<(), OpenError> {
+        let empty = data.iter().all(|byte| *byte == 0);
+        let set_aside = if empty { None } else { set_aside(self.disk, self.dir, &file, 0, data) };
+        if empty || set_aside.is_some() {
+            self.disk.remove(&file).map_err(failed("remove", &file))?;
         }
-        let (damage, file, bytes) = (Damage::Content, path.clone(), input.store.bytes);
+        let damage = Damage::Content;
         self.corrupt(Corrupt { damage, file, at: 0, bytes, set_aside, stream: None, offsets: None });
         Ok(())
     }
@@ -251,7 +236,7 @@ impl Pass<'_> {
             if name.ends_with(".tmp") {
                 self.disk.remove(&path).map_err(failed("remove", &path))?;
             }
-            let Some(number) = name.strip_suffix(".wms").and_then(number_of) else {
+            let Some(number) = name.strip_suffix(".wms").and_then(|name| number_of(name, 8)) else {
                 continue;
             };
             let state = &mut self.found.state;
@@ -459,116 +444,5 @@ impl Pass<'_> {
             }
         }
         Ok(())
-    }
-
-    fn finish(mut self) -> Found {
-        for (_, frames) in std::mem::take(&mut self.orphans) {
-            for (header, frame, _) in frames {
-                let offsets = (header.kind == Kind::Records).then_some(header.base..header.until);
-                self.orphan(&frame, offsets);
-            }
-        }
-        self.merge();
-        let Found { state, recovery, .. } = &mut self.found;
-        for stream in state.streams.values_mut() {
-            // Records that are gone may still be spoken of: a new one under such an offset would count as settled.
-            let mut spoken_of = stream.records_from;
-            if !recovery.corrupt.is_empty() {
-                spoken_of = stream.entries.iter().fold(spoken_of, |most, entry| most.max(entry.until));
-            }
-            stream.end = stream.end.max(spoken_of);
-            stream.next_offset = stream.next_offset.max(stream.end);
-            // What a snapshot let go of, with nothing of the stream behind it.
-            stream.release(|_, _| {});
-            let mut expected = stream.records_from;
-            for frame in &stream.records {
-                if frame.after > expected {
-                    recovery.lost.push((stream.core.key.clone(), expected..frame.after));
-                }
-                expected = expected.max(frame.until);
-            }
-            if stream.end > expected {
-                recovery.lost.push((stream.core.key.clone(), expected..stream.end));
-            }
-            let mut charge = 0;
-            for frame in stream.records.iter().chain(&stream.entries) {
-                charge += frame.charge();
-                frame.store.live.fetch_add(u64::from(frame.len), Ordering::Relaxed);
-            }
-            stream.core.buffered.store(charge, Ordering::Relaxed);
-            let mut retained = 0;
-            for frame in &stream.retained {
-                retained += frame.charge();
-                frame.store.live.fetch_add(u64::from(frame.len), Ordering::Relaxed);
-            }
-            stream.core.retained.store(retained, Ordering::Relaxed);
-            stream.core.durable_end.send_replace(stream.end);
-            recovery.streams.push(stream.core.key.clone());
-        }
-        let first = self.found.journal_id.is_none();
-        let whole = self.found.recovery.torn.is_empty() && self.found.recovery.corrupt.is_empty();
-        self.found.recovery.clean = (self.closed || first) && whole;
-        if first {
-            self.found.epoch = 1;
-        } else if !self.found.recovery.clean {
-            // Not by one: a directory that was put back to an earlier state must not count the same way again.
-            let mut jump = [0; 2];
-            let _fixed = self.disk.entropy(&mut jump);
-            self.found.epoch = self.found.epoch.saturating_add(1 + u32::from(u16::from_le_bytes(jump) >> 2));
-        }
-        self.found
-    }
-
-    /// Reports a frame of a stream that nobody knows.
-    fn orphan(&mut self, frame: &FrameRef, offsets: Option<Range<u64>>) {
-        let mut bytes = vec![0; frame.len as usize];
-        let len = read_full(frame.store.file.as_ref(), &mut bytes, frame.at).unwrap_or(0);
-        let bytes = bytes.get(..len).unwrap_or_default();
-        let set_aside = set_aside(self.disk, self.dir, &frame.store.path, frame.at, bytes);
-        let file = frame.store.path.clone();
-        let (damage, bytes) = (Damage::Content, u64::from(frame.len));
-        self.corrupt(Corrupt { damage, file, at: frame.at, bytes, set_aside, stream: None, offsets });
-    }
-
-    /// Puts frames from segments where they belong: before and between those of the journal. One that is in several files
-    /// is taken from the newest segment, because the others are about to be freed, but not from where it is corrupt: it
-    /// would be lost until that segment is freed, and then found again.
-    fn merge(&mut self) {
-        let mut moved: BTreeMap<u32, BTreeMap<u64, FrameRef>> = BTreeMap::new();
-        let take = |frames: &mut BTreeMap<u64, FrameRef>, frame: FrameRef| match frames.entry(frame.position)
-        {
-            Entry::Vacant(place) => drop(place.insert(frame)),
-            Entry::Occupied(mut place) if !segment::is_stored(place.get()) => drop(place.insert(frame)),
-            Entry::Occupied(_) => {}
-        };
-        for (id, frame) in std::mem::take(&mut self.moved).into_iter().rev() {
-            take(moved.entry(id).or_default(), frame);
-        }
-        for (id, mut frames) in moved {
-            let Some(stream) = self.found.state.streams.get_mut(&id) else {
-                // Deleted, unless what named it may be corrupt.
-                if !self.tombs.contains(&id) && !self.found.recovery.corrupt.is_empty() {
-                    for frame in frames.values() {
-                        self.orphan(frame, None);
-                    }
-                }
-                continue;
-            };
-            let known = stream.retained.drain(..).chain(stream.records.drain(..));
-            for frame in known.chain(stream.entries.drain(..)) {
-                take(&mut frames, frame);
-            }
-            for frame in frames.into_values() {
-                match frame.kind {
-                    Kind::Records => {
-                        stream.end = stream.end.max(frame.until);
-                        stream.next_offset = stream.next_offset.max(frame.until);
-                        stream.records.push_back(frame);
-                    }
-                    _ => stream.entries.push_back(frame),
-                }
-            }
-            stream.release(|_, _| {});
-        }
     }
 }

@@ -58,13 +58,10 @@ impl Stream {
 
     /// Drops the history that is too old at `now`, ns since 1970.
     pub fn expire(&self, now: i64) {
-        let mut state = self.shared.state();
-        let Some(stream) = state.streams.get_mut(&self.core.id) else { return };
-        let Some(retention) = stream.retention else { return };
+        let retention = self.shared.state().streams.get(&self.core.id).and_then(|stream| stream.retention);
+        let Some(retention) = retention else { return };
         let age = i64::try_from(retention.age.as_nanos()).unwrap_or(i64::MAX);
-        let any = stream.trim(now.saturating_sub(age));
-        drop(state);
-        if any {
+        if self.shared.trim(self.core.id, now.saturating_sub(age)) {
             self.shared.queue.poke();
         }
     }

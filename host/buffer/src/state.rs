@@ -232,20 +232,22 @@ impl StreamState {
         }
     }
 
-    /// Drops the oldest history until the rest is within its bounds and not from before `oldest`; true if anything was.
-    pub(crate) fn trim(&mut self, oldest: i64) -> bool {
+    /// Drops the oldest history until the rest is within its bounds and not from before `oldest`, but not all at once:
+    /// when that many frames were dropped, there may be more.
+    pub(crate) fn trim(&mut self, oldest: i64) -> usize {
         let most = self.retention.map_or(0, |retention| retention.bytes);
         let core = &self.core;
-        let mut any = false;
-        while let Some(frame) = self
-            .retained
-            .pop_front_if(|frame| frame.arrival < oldest || core.retained.load(Ordering::Relaxed) > most)
+        let mut dropped = 0;
+        while dropped < limits::TRIM_FRAMES_MAX
+            && let Some(frame) = self
+                .retained
+                .pop_front_if(|frame| frame.arrival < oldest || core.retained.load(Ordering::Relaxed) > most)
         {
             core.retained.fetch_sub(frame.charge(), Ordering::Relaxed);
             frame.store.live.fetch_sub(u64::from(frame.len), Ordering::Relaxed);
-            any = true;
+            dropped += 1;
         }
-        any
+        dropped
     }
 }
 
@@ -296,7 +298,7 @@ pub(crate) struct State {
     /// Journal position behind everything that is durable.
     pub(crate) end: u64,
     pub(crate) cache: Cache,
-    pub(crate) lock: Option<Box<dyn DiskLock>>,
+    pub(crate) lock: Option<Arc<dyn DiskLock>>,
 }
 
 impl State {
@@ -376,6 +378,20 @@ impl Shared {
         lock(&self.state)
     }
 
+    /// Drops the history of a stream that is past its bounds or from before `oldest`; true if there was any. Others get
+    /// the state in between.
+    pub(crate) fn trim(&self, stream: u32, oldest: i64) -> bool {
+        let mut any = false;
+        loop {
+            let dropped = self.state().streams.get_mut(&stream).map_or(0, |stream| stream.trim(oldest));
+            any |= dropped > 0;
+            if dropped < limits::TRIM_FRAMES_MAX {
+                return any;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn journal_dir(&self) -> PathBuf {
         self.dir.join("journal")
     }
@@ -415,4 +431,40 @@ impl Shared {
 /// A panic elsewhere leaves the data under our locks consistent: they change in single steps.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FaultyDisk;
+
+    #[test]
+    fn frame_takes_no_more_of_memory_than_docs_faults_says() {
+        assert_eq!(size_of::<FrameRef>(), 64);
+    }
+
+    #[test]
+    fn history_is_dropped_a_bounded_number_of_frames_at_a_time() {
+        let disk = FaultyDisk::new(0);
+        disk.create_dir(Path::new("/data")).unwrap();
+        let path = PathBuf::from("/data/file");
+        let file = disk.create(&path, 0, false).unwrap();
+        let store = Store::new(path, file, 0, 0);
+        let key = StreamKey { tenant: "t".into(), name: "s".into() };
+        let core = Arc::new(StreamCore::new(1, key, [0; 16], 0));
+        let mut stream = StreamState::new(Arc::clone(&core));
+        let frame = FrameRef::new(&Header::new(Kind::Records), &store, 0);
+        for _ in 0..2 * limits::TRIM_FRAMES_MAX + 3 {
+            stream.push(frame.clone());
+            core.retained.fetch_add(frame.charge(), Ordering::Relaxed);
+        }
+        stream.retained.append(&mut stream.records);
+        // One is kept.
+        stream.retention = Some(Retention { bytes: frame.charge(), ..Retention::ALL });
+        let dropped = [(); 4].map(|()| stream.trim(i64::MIN));
+        assert_eq!(dropped, [limits::TRIM_FRAMES_MAX, limits::TRIM_FRAMES_MAX, 2, 0]);
+        assert_eq!(stream.retained.len(), 1);
+        assert_eq!(core.retained.load(Ordering::Relaxed), frame.charge());
+        assert_eq!(store.live(), u64::from(frame.len));
+    }
 }

@@ -21,7 +21,7 @@ use crate::frame::{Body, Frame};
 use crate::journal::Durability;
 use crate::limits;
 use crate::producers::Judgement;
-use crate::queue::{Item, Reply, Work};
+use crate::queue::{Item, Reply, Taken, Work};
 use crate::records::{Numbered, Receipt};
 use crate::state::{FrameRef, Shared, State, Store, StreamState};
 
@@ -121,26 +121,25 @@ impl Writer {
     /// Until the queue is closed.
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let mut items = Vec::new();
-        while shared.queue.take(&mut items) {
-            self.turn(&mut items);
+        let mut taken = Taken::default();
+        while shared.queue.take(&mut taken) {
+            self.turn(&mut taken);
         }
     }
 
     /// The same for what waits now, without waiting.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn step(&mut self) {
-        let mut items = Vec::new();
-        self.shared.queue.try_take(&mut items);
-        self.turn(&mut items);
+        let mut taken = Taken::default();
+        self.shared.queue.try_take(&mut taken);
+        self.turn(&mut taken);
     }
 
-    fn turn(&mut self, items: &mut Vec<Item>) {
-        // Somebody poked: perhaps to know whether the disk is well again.
-        if items.is_empty() {
+    fn turn(&mut self, taken: &mut Taken) {
+        if std::mem::take(&mut taken.asked) {
             self.try_again();
         }
-        self.commit(items);
+        self.commit(&mut taken.items);
         self.free_files();
     }
 
@@ -228,6 +227,7 @@ impl Writer {
             if let Err(error) = file.file.sync() {
                 tracing::error!(error = %error, "journal sync failed; waiting appends are unknown");
                 count(&self.shared.counters.failed_syncs, 1);
+                self.refuses(&Arc::new(error), items.len() as u64);
                 self.abandon();
                 return refuse(items, repeats, &AppendError::Unknown);
             }
@@ -240,6 +240,9 @@ impl Writer {
             );
             count(&self.shared.counters.failed_writes, 1);
             self.shared.gone.store(true, Ordering::Release);
+            let gone = format!("journal file {} was removed, moved or replaced", file.path.display());
+            let gone = io::Error::new(io::ErrorKind::NotFound, gone);
+            self.refuses(&Arc::new(gone), items.len() as u64);
             self.abandon();
             return refuse(items, repeats, &AppendError::Unknown);
         }
@@ -377,6 +380,7 @@ impl Writer {
 
     fn apply(&self, file: &Arc<Store>, items: Vec<Item>, repeats: Vec<Repeat>) {
         let mut answers = Vec::with_capacity(items.len());
+        let (mut settled, mut deleted) = (Vec::new(), Vec::new());
         let mut guard = self.shared.state();
         let state = &mut *guard;
         state.end = self.end;
@@ -389,7 +393,7 @@ impl Writer {
                     state.names.insert(core.key.clone(), core.id);
                     state.streams.insert(core.id, StreamState::new(Arc::clone(core)));
                 }
-                (Some(core), Work::Delete) => self.remove(state, core.id),
+                (Some(core), Work::Delete) => deleted.extend(self.remove(state, core.id)),
                 (Some(core), work) => match state.streams.get_mut(&core.id) {
                     None => result = Err(AppendError::Deleted),
                     Some(stream) => {
@@ -420,7 +424,9 @@ impl Writer {
                                 stream.entries_from = stream.entries_from.max(header.until);
                                 let cache = &mut state.cache;
                                 stream.release(|frame, what| self.shared.released(cache, core, frame, what));
-                                stream.trim(i64::MIN);
+                                if !stream.retained.is_empty() {
+                                    settled.push(core.id);
+                                }
                             }
                             Work::Create | Work::Delete | Work::Close => {}
                         }
@@ -438,6 +444,12 @@ impl Writer {
             answers.push((stream, reply, result, header.until, header.kind, room));
         }
         drop(guard);
+        for id in settled {
+            self.shared.trim(id, i64::MIN);
+        }
+        for mut stream in deleted {
+            while stream.trim(i64::MAX) > 0 {}
+        }
         let repeats: Vec<_> = repeats
             .into_iter()
             .filter_map(|repeat| Some((answers.get(repeat.first)?.2.clone(), repeat)))
@@ -459,16 +471,16 @@ impl Writer {
         }
     }
 
-    fn remove(&self, state: &mut State, id: u32) {
-        if let Some(mut stream) = state.streams.remove(&id) {
-            state.names.remove(&stream.core.key);
-            for frame in stream.records.iter().chain(&stream.entries) {
-                self.shared.forget(&mut state.cache, &stream.core, frame);
-            }
-            stream.retention = None;
-            stream.trim(i64::MAX);
-            stream.core.deleted.store(true, Ordering::Release);
-            stream.core.wake();
+    /// Takes a stream out; its history is still to be dropped.
+    fn remove(&self, state: &mut State, id: u32) -> Option<StreamState> {
+        let mut stream = state.streams.remove(&id)?;
+        state.names.remove(&stream.core.key);
+        for frame in stream.records.iter().chain(&stream.entries) {
+            self.shared.forget(&mut state.cache, &stream.core, frame);
         }
+        stream.retention = None;
+        stream.core.deleted.store(true, Ordering::Release);
+        stream.core.wake();
+        Some(stream)
     }
 }

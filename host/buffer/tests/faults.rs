@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use wasmill_buffer::testing::{Fault, FaultyDisk};
 use wasmill_buffer::{
-    AppendError, EntryKind, Journal, Options, Position, Records, Recovery, Stream, StreamKey, StreamOptions,
+    AppendError, Disk, EntryKind, Journal, Options, Position, Records, Recovery, Stream, StreamKey,
+    StreamOptions,
 };
 
 const FILE: u64 = 16 << 10;
@@ -231,4 +234,97 @@ fn what_only_the_cache_holds_is_not_believed_at_open() {
     }
     // Both fates occur, or this shows nothing.
     assert!(found[0] > 5 && found[1] > 5, "{found:?}");
+}
+
+/// A stream whose journal has more spares than it needs: none has to be made to find out whether the disk takes appends.
+fn open_with_spares(disk: &FaultyDisk) -> (Journal, Stream) {
+    let (journal, _, stream) = open(disk);
+    let text = "x".repeat(3000);
+    let last = (0..60).map(|_| put(&journal, &stream, &text).unwrap()).last().unwrap();
+    journal.drive(stream.checkpoint("", last + 1, stream.journal_end(), true)).unwrap();
+    let names = disk.list(Path::new("/data/journal")).unwrap();
+    assert!(names.iter().filter(|name| name.starts_with("spare-")).count() >= 3, "{names:?}");
+    (journal, stream)
+}
+
+/// Makes an append that the journal refuses or cannot tell of.
+type Refused = fn(&FaultyDisk, &Journal, &Stream) -> AppendError;
+
+const REFUSED: [Refused; 3] = [
+    // The file is given up.
+    |disk, journal, stream| {
+        disk.fail_next(&[Fault::Write]);
+        put(journal, stream, "x").unwrap_err()
+    },
+    // The file is full, and the next one cannot be begun.
+    |disk, journal, stream| {
+        let text = "x".repeat(15_000);
+        put(journal, stream, &text).unwrap();
+        disk.fail_next(&[Fault::Write]);
+        put(journal, stream, &text).unwrap_err()
+    },
+    // Nobody knows.
+    |disk, journal, stream| {
+        disk.fail_next(&[Fault::Sync]);
+        let error = put(journal, stream, "x").unwrap_err();
+        assert!(matches!(error, AppendError::Unknown), "{error:?}");
+        error
+    },
+];
+
+#[test]
+fn disk_that_refused_is_well_again_only_when_it_has_taken_something() {
+    for (which, refused) in REFUSED.into_iter().enumerate() {
+        let disk = FaultyDisk::new(8);
+        let (journal, stream) = open_with_spares(&disk);
+        let takes = || journal.drive(journal.check_takes_appends());
+        takes().unwrap();
+        refused(&disk, &journal, &stream);
+        for fault in [Fault::Write, Fault::Sync, Fault::Write] {
+            // As somebody does who has let go of something.
+            journal.step();
+            disk.fail_next(&[fault]);
+            let answer = takes();
+            assert!(matches!(answer, Err(AppendError::Storage { .. })), "{which}, {fault:?}: {answer:?}");
+        }
+        takes().unwrap();
+        put(&journal, &stream, "y").unwrap();
+        let (journal, recovery, stream) = reopen(&disk, journal);
+        assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{which}: {recovery:?}");
+        assert_eq!(all(&stream).last().unwrap().1, "y", "{which}");
+        drop(journal);
+    }
+}
+
+#[test]
+fn who_asks_whether_the_disk_is_well_again_is_answered_also_while_other_things_are_written() {
+    for refused in REFUSED {
+        let disk = FaultyDisk::new(9);
+        let (journal, stream) = open_with_spares(&disk);
+        refused(&disk, &journal, &stream);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut takes = pin!(journal.check_takes_appends());
+        let mut entry = pin!(stream.entry(EntryKind::Outcome, 0..1, "outcome"));
+        assert!(takes.as_mut().poll(&mut context).is_pending());
+        assert!(entry.as_mut().poll(&mut context).is_pending());
+        journal.step();
+        let answer = takes.poll(&mut context);
+        assert!(matches!(answer, Poll::Ready(Ok(()))), "{answer:?}");
+        assert!(matches!(entry.poll(&mut context), Poll::Ready(Ok(_))));
+    }
+}
+
+#[test]
+fn closed_journal_answers_nobody_and_touches_no_file_any_more() {
+    let disk = FaultyDisk::new(10);
+    let (journal, stream) = open_with_spares(&disk);
+    put(&journal, &stream, &"x".repeat(15_000)).unwrap();
+    disk.fail_next(&[Fault::Write]);
+    put(&journal, &stream, &"x".repeat(15_000)).unwrap_err();
+    journal.drive(journal.close()).unwrap();
+    let operations = disk.operations();
+    let answer = journal.drive(journal.check_takes_appends());
+    assert!(matches!(answer, Err(AppendError::Closed)), "{answer:?}");
+    journal.step();
+    assert_eq!(disk.operations(), operations);
 }

@@ -299,3 +299,42 @@ async fn records_of_a_stream_that_nobody_knows_are_never_those_of_a_new_one() {
     let stream = journal.stream(&key("new"), room).await.unwrap();
     assert_eq!(all(&stream), ["its own"]);
 }
+
+#[tokio::test]
+async fn file_whose_name_has_its_number_written_in_another_way_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options { file_bytes: 16 << 10, max_journal_bytes: 64 << 10, ..Options::default() };
+    let text = |n: u64| format!("{n} {}", "x".repeat(1500));
+    {
+        let (journal, _, stream) = open_with(dir.path(), options()).await;
+        for n in 0..100 {
+            put(&stream, &text(n)).await;
+        }
+        journal.close().await.unwrap();
+    }
+    let mut others = Vec::new();
+    for folder in ["journal", "segments"] {
+        for entry in fs::read_dir(dir.path().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let (number, extension) = match name.split_once('.') {
+                Some((number, extension)) => (number, format!(".{extension}")),
+                None => continue,
+            };
+            let short = number.trim_start_matches('0');
+            for other in [short.to_owned(), format!("+{short}"), format!("0{number}"), format!("+{number}")] {
+                others.push(dir.path().join(folder).join(format!("{other}{extension}")));
+            }
+        }
+    }
+    assert!(others.len() >= 4 * 6, "{others:?}");
+    for other in &others {
+        fs::write(other, "somebody else's").unwrap();
+    }
+    let (_journal, recovery, stream) = open_with(dir.path(), options()).await;
+    assert!(recovery.clean, "{recovery:?}");
+    assert!(recovery.lost.is_empty(), "{recovery:?}");
+    assert_eq!(all(&stream), (0..100).map(text).collect::<Vec<_>>());
+    for other in others {
+        assert_eq!(fs::read(&other).unwrap(), b"somebody else's", "{}", other.display());
+    }
+}

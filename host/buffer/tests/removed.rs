@@ -54,6 +54,8 @@ async fn data_directory_removed_under_the_journal_acknowledges_nothing_any_more(
         std::fs::remove_dir_all(&dir).unwrap();
         // What it wrote then is gone or was moved with the directory: it cannot tell.
         assert!(matches!(put(&stream, "b").await, Err(AppendError::Unknown)));
+        let takes = journal.check_takes_appends().await;
+        assert!(matches!(takes, Err(AppendError::Storage { .. })), "{takes:?}");
         for _ in 0..3 {
             match put(&stream, "c").await {
                 Err(AppendError::Storage { source }) => {
@@ -81,7 +83,9 @@ async fn data_directory_moved_away_is_used_again_once_it_is_back() {
     std::fs::rename(&dir, &elsewhere).unwrap();
     assert!(matches!(put(&stream, "b").await, Err(AppendError::Unknown)));
     assert!(matches!(put(&stream, "c").await, Err(AppendError::Storage { .. })));
+    assert!(journal.check_takes_appends().await.is_err());
     std::fs::rename(&elsewhere, &dir).unwrap();
+    journal.check_takes_appends().await.unwrap();
     // The unknown append has used up its offset.
     assert_eq!(put(&stream, "d").await.unwrap(), 2);
     drop(journal);

@@ -245,3 +245,78 @@ fn history_of_a_deleted_stream_leaves_nothing() {
     let stats = journal.stats();
     assert_eq!((stats.segment_bytes, stats.retained_bytes), (0, 0), "{stats:?}");
 }
+
+#[test]
+fn history_that_fills_the_disk_gives_way_to_smaller_bounds_alone() {
+    let mut world = World::new(retention(u64::MAX, 1_000_000));
+    let (journal, _, kept, other) = world.open();
+    world.disk.set_capacity(world.disk.used() + 12 * FILE);
+    let put = |journal: &Journal, stream: &Stream, i: u64| {
+        journal.drive(stream.append(Records::one("h".repeat(3000), i as i64 * SECOND)))
+    };
+    let full = (0..1000).find_map(|i| {
+        let refused = put(&journal, &kept, i).err();
+        journal.drive(kept.checkpoint("", kept.durable_end(), Position(0), true)).unwrap();
+        refused
+    });
+    assert!(matches!(full, Some(AppendError::Storage { .. })), "{full:?}");
+    let held = kept.retained_bytes();
+    assert!(held > 8 * FILE, "{held}");
+    assert!(journal.drive(journal.check_takes_appends()).is_err());
+    assert!(put(&journal, &other, 0).is_err());
+    assert_eq!(kept.retained_bytes(), held);
+    // Nor a restart, where nobody says what is to be kept of the stream.
+    drop(journal);
+    let journal = journal_of(&world);
+    assert_eq!(journal.stats().retained_bytes, held);
+    drop(journal);
+    world.retention = retention(2 * FILE, 1_000_000);
+    let (journal, _, kept, other) = world.open();
+    journal.step();
+    assert!((1..=2 * FILE).contains(&kept.retained_bytes()));
+    journal.drive(journal.check_takes_appends()).unwrap();
+    put(&journal, &kept, 2000).unwrap();
+    put(&journal, &other, 2000).unwrap();
+}
+
+#[test]
+fn history_of_more_frames_than_go_at_a_time_is_within_its_bounds_at_once() {
+    const FRAMES: u64 = 10_000;
+    let world = World::new(retention(u64::MAX, 1_000_000));
+    let (journal, _, kept, _other) = world.open();
+    let load = |stream: &Stream| {
+        for _ in 0..FRAMES / 1000 {
+            let pending: Vec<_> = (0..1000).map(|_| stream.submit(Records::one("r", 1)).unwrap()).collect();
+            journal.step();
+            for pending in pending {
+                journal.drive(pending.wait()).unwrap();
+            }
+        }
+        journal.drive(stream.checkpoint("", stream.durable_end(), Position(0), true)).unwrap();
+    };
+    let again = |retention| {
+        journal.drive(journal.stream(kept.key(), StreamOptions { max_bytes: 1 << 30, retention })).unwrap()
+    };
+    load(&kept);
+    assert_eq!(kept.retained_bytes(), FRAMES * 2048);
+    // By a bound that is lowered.
+    again(retention(3 * 2048, 1_000_000));
+    assert_eq!(kept.retained_bytes(), 3 * 2048);
+    // By a checkpoint that lets go of all of them.
+    load(&kept);
+    assert_eq!(kept.retained_bytes(), 3 * 2048);
+    // By age.
+    again(retention(u64::MAX, 10));
+    load(&kept);
+    assert_eq!(kept.retained_bytes(), (FRAMES + 3) * 2048);
+    kept.expire(11 * SECOND);
+    assert_eq!(kept.retained_bytes(), 0);
+    // With the stream: its files are free.
+    load(&kept);
+    assert_eq!(kept.retained_bytes(), FRAMES * 2048);
+    journal.drive(kept.delete()).unwrap();
+    journal.step();
+    assert_eq!(kept.retained_bytes(), 0);
+    let stats = journal.stats();
+    assert_eq!((stats.journal_files, stats.segment_bytes), (1, 0), "{stats:?}");
+}

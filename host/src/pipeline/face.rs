@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::history::HistoryError;
-use super::host::Host;
+use super::host::{Host, Inner};
 use super::inlet::Inlet;
 use super::letters::LettersError;
 use super::sources::with_causes;
@@ -16,7 +16,7 @@ use super::versions::{self, VersionsError, VersionsRequest};
 use crate::api::{self, LettersRequest, ReplaysRequest};
 use crate::telemetry::metrics;
 
-/// How long the data disk has for an answer when it refused appends.
+/// How long the data disk has to answer who asks whether the host is ready.
 const DISK_ANSWERS: Duration = Duration::from_secs(1);
 
 impl api::Host for Host {
@@ -84,10 +84,15 @@ impl api::Host for Host {
 
     async fn ready(&self) -> Result<(), String> {
         let mut failures = self.failures();
-        if let Err(error) = self.inner.journal.check_in_place() {
-            failures.push(error.to_string());
+        let Inner { journal, looks, .. } = &*self.inner;
+        let until = tokio::time::Instant::now() + DISK_ANSWERS;
+        let place = journal.place();
+        match tokio::time::timeout_at(until, looks.look(move || place.check())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failures.push(error.to_string()),
+            Err(_elapsed) => failures.push("the disk of the data directory does not answer".to_owned()),
         }
-        match tokio::time::timeout(DISK_ANSWERS, self.inner.journal.check_takes_appends()).await {
+        match tokio::time::timeout_at(until, journal.check_takes_appends()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => failures.push(format!("records are refused: {}", with_causes(&error))),
             Err(_elapsed) => failures.push("records are refused, and the disk does not answer".to_owned()),

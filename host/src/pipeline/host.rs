@@ -32,6 +32,7 @@ use super::opening::{
 use super::output_problems::output_problems;
 use super::plan::{ChainPlan, FirstChain, GivenPlugins};
 use super::probe;
+use super::readiness::Looks;
 use super::reload::{Decider, Reloader, Reloading, Requests};
 use super::sources::{self, with_causes};
 use super::stats::StreamStats;
@@ -65,6 +66,7 @@ pub(super) struct Inner {
     pub(super) catalog: Catalog,
     pub(super) decider: Decider,
     pub(super) journal: Journal,
+    pub(super) looks: Looks,
     pub(super) syncs: SyncCount,
     http: Option<SocketAddr>,
     tcp: BTreeMap<String, SocketAddr>,
@@ -417,6 +419,7 @@ impl Starting {
             catalog,
             decider,
             journal,
+            looks: Looks::default(),
             syncs,
             http,
             tcp: self.tcp,

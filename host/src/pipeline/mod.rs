@@ -32,6 +32,7 @@ mod output_problems;
 mod outputs;
 mod plan;
 mod probe;
+mod readiness;
 mod recovery;
 mod reload;
 mod replay;

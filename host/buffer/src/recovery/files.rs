@@ -50,9 +50,11 @@ pub(super) fn in_order(inputs: Vec<Input>) -> (Vec<Input>, Vec<Input>) {
     (kept, misplaced)
 }
 
-/// The number in a file's name. A greater one than there can be is no number: the file is none of ours.
-pub(super) fn number_of(name: &str) -> Option<u64> {
-    name.parse().ok().filter(|number| *number <= limits::PLACE_MAX)
+/// The number in a file's name. It is written in one way, with at least `width` digits, so that no two files have the same.
+/// What is written otherwise, and a greater one than there can be, is no number: the file is none of ours.
+pub(super) fn number_of(name: &str, width: usize) -> Option<u64> {
+    let number = name.parse().ok().filter(|number| *number <= limits::PLACE_MAX)?;
+    (name == format!("{number:0width$}")).then_some(number)
 }
 
 /// Whether a spare was a journal file of a journal that had more than one.
@@ -153,10 +155,22 @@ mod tests {
 
     #[test]
     fn number_is_one_that_a_file_can_have() {
-        assert_eq!(number_of("00000007"), Some(7));
-        assert_eq!(number_of(&limits::PLACE_MAX.to_string()), Some(limits::PLACE_MAX));
+        assert_eq!(number_of("00000007", 8), Some(7));
+        assert_eq!(number_of("123456789", 8), Some(123_456_789));
+        assert_eq!((number_of("0", 1), number_of("10", 1)), (Some(0), Some(10)));
+        assert_eq!(number_of(&limits::PLACE_MAX.to_string(), 8), Some(limits::PLACE_MAX));
         for name in ["", "x", "-1", "18446744073709551615", "18446744073709551616"] {
-            assert_eq!(number_of(name), None, "{name}");
+            assert_eq!((number_of(name, 8), number_of(name, 1)), (None, None), "{name}");
+        }
+    }
+
+    #[test]
+    fn number_that_is_written_in_another_way_is_none() {
+        for name in ["7", "+7", "0000007", "000000007", "+0000007", " 0000007", "0123456789"] {
+            assert_eq!(number_of(name, 8), None, "{name}");
+        }
+        for name in ["07", "+7", "00000007"] {
+            assert_eq!(number_of(name, 1), None, "{name}");
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Appends that the disk refuses: told once when that begins and once when it is over, with how many there were.
 //!
 //! It refuses a line per append: clients that push against a full disk must not fill the log as well. Somebody who asks
-//! whether appends are taken gets an answer from the disk, not from memory.
+//! whether appends are taken gets an answer from the disk, not from memory; nobody else makes it over without an append.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use super::Writer;
+use super::{Writer, count};
+use crate::disk::write_full;
 use crate::error::AppendError;
+use crate::limits;
 
 /// What the disk says, and to how many appends.
 #[derive(Debug, Clone)]
@@ -17,7 +19,7 @@ pub(crate) struct Refusal {
 }
 
 impl Writer {
-    /// So many appends were refused, or the disk still says no.
+    /// So many appends were refused or are unknown, or the disk still says no.
     pub(super) fn refuses(&self, error: &Arc<io::Error>, appends: u64) {
         self.shared.refusal.send_modify(|refusal| match refusal {
             Some(refusal) => {
@@ -45,17 +47,41 @@ impl Writer {
         }
     }
 
-    /// Asks the disk again, if it refused appends: whether it has room for a file to write and one in reserve.
+    /// Asks the disk again, if it refused appends.
     pub(super) fn try_again(&mut self) {
         if self.shared.refusal.borrow().is_none() {
             return;
         }
+        let answer = if self.file.is_none() {
+            // With one in reserve behind it.
+            self.rotate(0, false).and_then(|()| self.reserve())
+        } else {
+            self.try_spare()
+        };
+        match answer {
+            Ok(()) => self.accepts(),
+            Err(error) => self.refuses(&Arc::new(error), 0),
+        }
+    }
+
+    /// Whether what the next rotation is to do can be done, without a rotation: that would give up the rest of the file.
+    fn try_spare(&mut self) -> io::Result<()> {
+        self.shared.check_lock()?;
+        self.bound_journal()?;
+        // One to write and one in reserve.
         while self.shared.state().spares.len() < 2 {
-            if let Err(error) = self.create_spare() {
-                return self.refuses(&Arc::new(error), 0);
-            }
+            self.create_spare()?;
+        }
+        let spare = self.shared.state().spares.front().cloned();
+        if let Some(spare) = spare {
+            // At its end, which says nothing to anybody: its start may still tell what it was.
+            let zeros = [0; limits::ALIGN as usize];
+            let at = spare.bytes.saturating_sub(limits::ALIGN);
+            write_full(spare.file.as_ref(), &mut [IoSlice::new(&zeros)], at)?;
+            count(&self.shared.counters.syncs, 1);
+            spare.file.sync()?;
         }
         self.lean = false;
-        self.accepts();
+        Ok(())
     }
 }

@@ -136,7 +136,7 @@ impl Writer {
     }
 
     /// Before the journal grows: has frames moved to segments, and waits for it if it is far too long.
-    fn bound_journal(&mut self) -> io::Result<()> {
+    pub(super) fn bound_journal(&mut self) -> io::Result<()> {
         if !segment::is_due(&self.shared) {
             return Ok(());
         }
