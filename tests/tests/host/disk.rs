@@ -289,8 +289,10 @@ fn full_data_disk_is_told_to_clients_to_the_operator_once_and_to_who_asks_whethe
     assert_eq!(ready().body, "ready\n");
     assert_eq!(push().status, 200);
     let said = |text: &str| program.log().into_iter().filter(|line| line.contains(text)).collect::<Vec<_>>();
-    let (begun, over) = (said("journal cannot be written"), said("journal can be written again"));
-    assert_eq!(begun.len(), over.len(), "{begun:#?} {over:#?}");
+    let over = wait_for("each refusal was told to be over, also by who reads the log a little later", || {
+        let (begun, over) = (said("journal cannot be written"), said("journal can be written again"));
+        (begun.len() == over.len()).then_some(over)
+    });
     let last = over.last().unwrap();
     let counted = last.split("\"refused\":").nth(1).and_then(|rest| rest.split(['}', ',']).next());
     assert!(counted.is_some_and(|counted| counted.parse::<u64>().unwrap() >= 20), "{last}");
