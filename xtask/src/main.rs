@@ -9,6 +9,7 @@
 mod bench;
 mod conformance;
 mod demo;
+mod doors;
 mod fuzz;
 mod generate;
 mod newcomer;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::doors;
 use crate::project::{self, Package, Project};
 use wasmill_author::component;
 use wasmill_author::process;
@@ -57,6 +58,9 @@ pub(crate) fn build(project: &Project, names: &[String], out: &Path, guests: boo
         for source in sources {
             lines.push(install(project, &toolchain, source, dir)?);
         }
+    }
+    if !guests.is_empty() {
+        lines.extend(doors::build(project, &toolchain)?);
     }
     eprintln!("plugins: ready in {} after {:.1} s", out.display(), started.elapsed().as_secs_f64());
     Ok(lines)
@@ -109,7 +113,7 @@ fn source(dir: &Path, package: Package, is_member: bool) -> Result<Source> {
     Ok(Source { name, package, manifest, is_member })
 }
 
-fn directories(parent: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn directories(parent: &Path) -> Result<Vec<PathBuf>> {
     if !parent.is_dir() {
         return Ok(Vec::new());
     }

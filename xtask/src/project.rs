@@ -23,6 +23,9 @@ pub(crate) struct Package {
     pub(crate) dir: PathBuf,
     /// File name (without extension) of the dynamic library that the package builds, if it builds one.
     pub(crate) cdylib: Option<String>,
+    /// Names of the examples that are dynamic libraries.
+    pub(crate) examples: Vec<String>,
+    pub(crate) programs: Vec<String>,
 }
 
 impl Project {
@@ -83,10 +86,17 @@ fn metadata(dir: &Path) -> Result<(PathBuf, Vec<Package>)> {
 fn package(value: &Value) -> Option<Package> {
     let name = value["name"].as_str()?.to_owned();
     let dir = Path::new(value["manifest_path"].as_str()?).parent()?.to_path_buf();
-    let is_cdylib = |target: &&Value| {
-        target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
+    let is = |target: &Value, list: &str, wanted: &str| {
+        target[list].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == wanted))
     };
-    let cdylib = value["targets"].as_array()?.iter().find(is_cdylib);
-    let cdylib = cdylib.and_then(|target| target["name"].as_str()).map(|name| name.replace('-', "_"));
-    Some(Package { name, dir, cdylib })
+    let targets = value["targets"].as_array()?;
+    let named = |wanted: &dyn Fn(&Value) -> bool| -> Vec<String> {
+        let found = targets.iter().filter(|target| wanted(target));
+        found.filter_map(|target| target["name"].as_str()).map(str::to_owned).collect()
+    };
+    let cdylib = named(&|target| is(target, "kind", "cdylib"));
+    let cdylib = cdylib.first().map(|name| name.replace('-', "_"));
+    let examples = named(&|target| is(target, "kind", "example") && is(target, "crate_types", "cdylib"));
+    let programs = named(&|target| is(target, "kind", "bin"));
+    Some(Package { name, dir, cdylib, examples, programs })
 }

@@ -4,25 +4,39 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use wasmill_transform::{CodeCache, Digest, Engine, Plugin, componentize, read_manifest};
+use anyhow::{Result, bail};
+use wasmill_transform::{CodeCache, Digest, Engine, Manifest, Plugin, inspect};
 
 /// The plugin, and how long it took to compile where no compiled code was in `cache`.
 ///
 /// # Errors
-/// It is no component, has no manifest, or does not compile.
+/// It is no plugin, has no manifest although it is a component, or does not compile.
 pub fn load(engine: &Engine, wasm: &[u8], cache: &Path) -> Result<(Arc<Plugin>, Option<Duration>)> {
-    let manifest =
-        read_manifest(wasm)?.context("the component has no manifest; `wasmill plugin pack` puts one in")?;
+    let inspection = inspect(wasm)?;
+    if !inspection.refused.is_empty() {
+        bail!("a host would refuse it: {}", inspection.refused.join("; "));
+    }
+    let manifest = match (inspection.manifest, inspection.door) {
+        (Some(manifest), _) => manifest,
+        (None, Some(_)) => Manifest::default(),
+        (None, None) => bail!("the component has no manifest; `wasmill plugin pack` puts one in"),
+    };
     let digest = Digest::of(wasm);
     let cache = CodeCache::open(cache)?;
     let (path, took) = match cache.get(engine, digest)? {
         Some(path) => (path, None),
         None => {
             let started = Instant::now();
-            let code = engine.precompile(&componentize(wasm)?)?;
+            let code = engine.precompile(wasm)?;
             (cache.put(engine, digest, &code)?, Some(started.elapsed()))
         }
     };
-    Ok((engine.load(&path, manifest, digest)?, took))
+    let mut plugin = engine.load(&path, manifest, digest)?;
+    // A host would name it after its file.
+    if let (Some(door), Some(plugin)) = (inspection.door, Arc::get_mut(&mut plugin))
+        && plugin.name.is_empty()
+    {
+        plugin.name = door.to_string();
+    }
+    Ok((plugin, took))
 }

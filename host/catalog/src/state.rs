@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use wasmill_transform::Digest;
+use wasmill_transform::{Digest, Door};
 
 use crate::control::Demotion;
 
@@ -44,6 +44,9 @@ pub struct PluginState {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     pub bytes: u64,
+    /// The foreign ABI that it speaks, such as `wasi-command`; absent for this host's own, and while it is not loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub door: Option<Door>,
     #[serde(flatten)]
     pub state: VersionState,
     /// A sidecar narrows what the manifest asks for.

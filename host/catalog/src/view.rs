@@ -77,7 +77,8 @@ fn current(known: &Known, shared: &Shared, name: &str, state: &Name) -> Option<P
         Some(stem) => (wasm_path(&shared.options.plugin_dir, stem), VersionState::Current),
         None => (shared.store.path(digest), VersionState::Removed),
     };
-    Some(PluginState { narrowed: state.sidecar.is_some(), ..of_version(name, digest, version, file, is) })
+    let (narrowed, door) = (state.sidecar.is_some(), state.plugin.door());
+    Some(PluginState { narrowed, door, ..of_version(name, digest, version, file, is) })
 }
 
 fn of_version(
@@ -94,6 +95,7 @@ fn of_version(
         digest: Some(digest),
         version: version.version.clone(),
         bytes: version.bytes,
+        door: version.pinned.as_ref().and_then(|(plugin, _)| plugin.upgrade()?.door()),
         state,
         narrowed: version.pinned.as_ref().is_some_and(|(_, sidecar)| sidecar.is_some()),
         loaded_at_ms: version

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
-use crate::componentize::componentize;
 use crate::engine::{Engine, EngineOptions};
 
 /// Name of the hidden subcommand.
@@ -209,11 +208,10 @@ fn compile(wasm_bytes: u64) -> Result<(), String> {
     if wasm.len() as u64 > wasm_bytes {
         return Err(format!("plugin file is over the limit of {wasm_bytes} bytes"));
     }
-    let component = componentize(&wasm).map_err(|error| error.to_string())?;
     // On-demand allocation: the pool's address space would not fit under the limit.
     let options = EngineOptions { pooling: false, ..EngineOptions::default() };
     let engine = Engine::new(options).map_err(|error| error.to_string())?;
-    let code = engine.precompile(&component).map_err(|error| error.to_string())?;
+    let code = engine.precompile(&wasm).map_err(|error| error.to_string())?;
     let mut stdout = io::stdout().lock();
     stdout.write_all(&code).and_then(|()| stdout.flush()).map_err(|error| format!("write: {error}"))
 }

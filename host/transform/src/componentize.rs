@@ -1,4 +1,5 @@
-//! Makes a component of a core module that carries component metadata, so that authors need no extra tool.
+//! What of a plugin file is compiled: the component that it is; the component that a core module with component metadata
+//! makes, so that authors need no extra tool; or a core module that has a door of its own.
 //!
 //! Refuses compiled code: only WebAssembly comes in from outside.
 
@@ -10,6 +11,8 @@ use wasi_preview1_component_adapter_provider::{
 use wasmparser::{Encoding, Parser, Payload};
 use wit_component::ComponentEncoder;
 
+use crate::door::{self, Door, Recognised};
+
 /// Why a file is no plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentizeError {
@@ -19,8 +22,11 @@ pub enum ComponentizeError {
     NotWasm,
     #[error("this is already compiled code; hand in the WebAssembly file itself")]
     Precompiled,
-    #[error("a core module without component metadata; build it with a plugin SDK or with wit-bindgen")]
+    #[error("{}", crate::door::NO_DOOR)]
     NoMetadata,
+    /// It is a plugin, but not one that a component can be made of.
+    #[error("a {0} runs as it is; no component is made of it")]
+    Door(Door),
     #[error("damaged or cut off: {message}")]
     Damaged { message: String },
     #[error("make a component of the core module: {message}")]
@@ -30,19 +36,32 @@ pub enum ComponentizeError {
 /// A component as it is; a core module with component metadata as a component, with the WASI preview 1 adapter where
 /// it imports that.
 pub fn componentize(wasm: &[u8]) -> Result<Cow<'_, [u8]>, ComponentizeError> {
-    match encoding(wasm)? {
-        Encoding::Component => Ok(Cow::Borrowed(wasm)),
-        Encoding::Module => {
-            let has_metadata = has_metadata(wasm)
-                .map_err(|error| ComponentizeError::Damaged { message: error.to_string() })?;
-            if !has_metadata {
-                return Err(ComponentizeError::NoMetadata);
-            }
-            encode(wasm)
-                .map(Cow::Owned)
-                .map_err(|error| ComponentizeError::Encode { message: format!("{error:#}") })
-        }
+    match program(wasm)? {
+        Program::Component(component) => Ok(component),
+        Program::Door(looked) => Err(ComponentizeError::Door(looked.door)),
     }
+}
+
+/// What is compiled of a file.
+pub(crate) enum Program<'a> {
+    Component(Cow<'a, [u8]>),
+    /// The file itself.
+    Door(Recognised),
+}
+
+pub(crate) fn program(wasm: &[u8]) -> Result<Program<'_>, ComponentizeError> {
+    if encoding(wasm)? == Encoding::Component {
+        return Ok(Program::Component(Cow::Borrowed(wasm)));
+    }
+    let damaged =
+        |error: wasmparser::BinaryReaderError| ComponentizeError::Damaged { message: error.to_string() };
+    if !has_metadata(wasm).map_err(damaged)? {
+        let recognised = door::recognise(wasm).map_err(damaged)?;
+        return recognised.map(Program::Door).ok_or(ComponentizeError::NoMetadata);
+    }
+    let component =
+        encode(wasm).map_err(|error| ComponentizeError::Encode { message: format!("{error:#}") })?;
+    Ok(Program::Component(Cow::Owned(component)))
 }
 
 /// Component or core module.

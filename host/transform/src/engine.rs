@@ -14,6 +14,7 @@ use wasmtime::{
     WasmFeatures,
 };
 
+use crate::componentize::Program;
 use crate::instance::Guest;
 use crate::limits;
 use crate::manifest::Manifest;
@@ -83,6 +84,9 @@ pub enum EngineError {
     Ticker(#[source] std::io::Error),
     #[error("compile: {message}")]
     Compile { message: String },
+    /// The file is nothing that is compiled.
+    #[error(transparent)]
+    File(#[from] crate::componentize::ComponentizeError),
 }
 
 impl Engine {
@@ -134,15 +138,15 @@ impl Engine {
         self.inner.pooling
     }
 
-    /// Compiles a component; may take long and much memory: see [`crate::compile_in_child`].
-    pub fn precompile(&self, component: &[u8]) -> Result<Vec<u8>, EngineError> {
-        if wasmtime::Engine::detect_precompiled(component).is_some() {
-            return Err(EngineError::Compile { message: "this is already compiled code".to_owned() });
-        }
-        self.inner
-            .engine
-            .precompile_component(component)
-            .map_err(|error| EngineError::Compile { message: format!("{error:#}") })
+    /// Compiles a plugin file; may take long and much memory: see [`crate::compile_in_child`]. What has a door of its
+    /// own is compiled as it is, any other core module as a component.
+    pub fn precompile(&self, wasm: &[u8]) -> Result<Vec<u8>, EngineError> {
+        let engine = &self.inner.engine;
+        let code = match crate::componentize::program(wasm)? {
+            Program::Component(component) => engine.precompile_component(&component),
+            Program::Door(_) => engine.precompile_module(wasm),
+        };
+        code.map_err(|error| EngineError::Compile { message: format!("{error:#}") })
     }
 
     /// Loads a file that [`crate::CodeCache`] wrote. `digest` is that of the plugin file, `manifest` the one in it.
@@ -189,6 +193,8 @@ fn config(options: &EngineOptions) -> Config {
     config.concurrency_support(false);
     config.epoch_interruption(true);
     config.max_wasm_stack(WASM_STACK_BYTES);
+    // For guests that are suspended inside a call; as large as a worker's own.
+    config.async_stack_size(WORKER_STACK_BYTES);
     config.cranelift_opt_level(OptLevel::Speed);
     // Results must not depend on the processor; floating point is a small part of what plugins do.
     config.cranelift_nan_canonicalization(true);
@@ -212,6 +218,7 @@ fn pool(options: &EngineOptions) -> PoolingAllocationConfig {
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(16))
         .total_memories(instances)
+        .total_stacks(instances)
         .total_tables(instances.saturating_mul(4))
         .max_core_instances_per_component(u32::try_from(limits::CORE_INSTANCES_MAX).unwrap_or(u32::MAX))
         .max_memories_per_component(u32::try_from(limits::MEMORIES_MAX).unwrap_or(u32::MAX))

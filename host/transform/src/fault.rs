@@ -139,6 +139,9 @@ pub(crate) enum Interrupted {
 
 /// What a failed call means, in words for the plugin's author.
 pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> PluginFault {
+    if let Some(fault) = error.downcast_ref::<PluginFault>() {
+        return fault.clone();
+    }
     if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
         return PluginFault::Deadline { message: interrupted.to_string() };
     }

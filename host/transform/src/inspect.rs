@@ -9,7 +9,8 @@ use wit_component::DecodedWasm;
 use wit_parser::{Resolve, WorldItem, WorldKey};
 
 use crate::abi;
-use crate::componentize::{componentize, encoding};
+use crate::componentize::{Program, encoding, program};
+use crate::door::{Door, Recognised};
 use crate::fault::PluginFault;
 use crate::manifest::{Manifest, read_manifest};
 use crate::plugin::Digest;
@@ -21,6 +22,8 @@ pub enum Kind {
     Component,
     /// A core module with component metadata: made a component at load.
     CoreModule,
+    /// A core module that runs as it is: see [`Inspection::door`].
+    Door,
 }
 
 /// One imported or exported interface and its functions.
@@ -38,6 +41,9 @@ pub struct Inspection {
     pub digest: Digest,
     pub bytes: u64,
     pub kind: Kind,
+    /// The foreign ABI that it was recognised to speak.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub door: Option<Door>,
     pub imports: Vec<Item>,
     pub exports: Vec<Item>,
     pub manifest: Option<Manifest>,
@@ -54,7 +60,10 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, PluginFault> {
         Encoding::Component => Kind::Component,
         Encoding::Module => Kind::CoreModule,
     };
-    let component = componentize(wasm).map_err(|error| refuse(error.to_string()))?;
+    let component = match program(wasm).map_err(|error| refuse(error.to_string()))? {
+        Program::Component(component) => component,
+        Program::Door(recognised) => return Ok(of_door(wasm, recognised)),
+    };
     let decoded = wit_component::decode(&component)
         .map_err(|error| refuse(format!("damaged or cut off: {error:#}")))?;
     let DecodedWasm::Component(resolve, world) = decoded else {
@@ -82,12 +91,34 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, PluginFault> {
         digest: Digest::of(wasm),
         bytes: wasm.len() as u64,
         kind,
+        door: None,
         imports,
         exports,
         manifest,
         optional: if optional { vec!["event-time".to_owned()] } else { Vec::new() },
         refused,
     })
+}
+
+/// What goes through a door has no interfaces, but modules and names.
+fn of_door(wasm: &[u8], recognised: Recognised) -> Inspection {
+    let Recognised { door, imports, exports, mut refused } = recognised;
+    let manifest = read_manifest(wasm).unwrap_or_else(|error| {
+        refused.push(error.to_string());
+        None
+    });
+    let item = |(interface, functions)| Item { interface, functions };
+    Inspection {
+        digest: Digest::of(wasm),
+        bytes: wasm.len() as u64,
+        kind: Kind::Door,
+        door: Some(door),
+        imports: imports.into_iter().map(item).collect(),
+        exports: exports.into_iter().map(|name| item((name, Vec::new()))).collect(),
+        manifest,
+        optional: Vec::new(),
+        refused,
+    }
 }
 
 fn item_of(resolve: &Resolve, key: &WorldKey, item: &WorldItem) -> Item {

@@ -12,6 +12,7 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::abi::{OutBuffers, Rows};
 use crate::clock::thread_cpu;
+use crate::door;
 use crate::fault::{Interrupted, PluginFault, fault_of};
 use crate::grants::GrantSet;
 use crate::limits::{HANDLES_MAX, Limiter, WALL_PER_CPU};
@@ -45,6 +46,8 @@ pub(crate) struct Guest {
     pub(crate) last_words: String,
     log: LogGate,
     wasi: Option<Box<Wasi>>,
+    /// Of an instance that came through a door.
+    pub(crate) door: Option<Box<door::State>>,
     /// What clocks show and randomness is drawn from.
     now: u64,
     seed: u64,
@@ -91,24 +94,29 @@ impl Guest {
         self.log.write(level, message);
     }
 
-    fn begin_call(&mut self, phase: Phase, now: u64, seed: u64, meter: Meter) {
+    pub(crate) fn begin_call(&mut self, phase: Phase, call: Call) {
+        let Call { seed, now, deadline, cpu_start } = call;
         self.phase = phase;
         self.now = now;
         self.seed = seed;
-        self.meter = meter;
+        self.meter = Meter::start(cpu_start, deadline);
         self.limiter.refused = false;
         self.last_words.clear();
         self.log.begin_call();
         if let Some(wasi) = &mut self.wasi {
             wasi.begin_call(now, seed);
         }
+        if let Some(door) = &mut self.door {
+            door.preview1.begin_call(now, seed);
+        }
     }
 
     /// Moves what the guest wrote to stdout and stderr into the log; returns its last part, for error texts.
-    fn end_call(&mut self) -> String {
+    pub(crate) fn end_call(&mut self) -> String {
         let mut tail = String::new();
-        if let Some(wasi) = &self.wasi {
-            let (text, lost) = wasi.stdio.take();
+        let wasi = self.wasi.as_ref().map(|wasi| wasi.stdio.take());
+        let said = wasi.or_else(|| self.door.as_mut().map(|door| door.preview1.said()));
+        if let Some((text, lost)) = said {
             if !text.is_empty() {
                 let text = String::from_utf8_lossy(&text);
                 for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -150,6 +158,7 @@ type ProcessFunc = TypedFunc<(Resource<Rows>,), (Result<(), String>,)>;
 /// A configured instance, ready for chunks. After an `Err` of [`Instance::process`] it must be dropped.
 pub(crate) enum Instance {
     Component(Component),
+    Door(door::Instance),
     #[cfg(feature = "native")]
     Native(crate::native::Configured),
 }
@@ -159,6 +168,7 @@ impl Instance {
     pub(crate) fn start(step: &Step) -> Result<Instance, PluginFault> {
         let instance = match &step.plugin.code {
             Code::Component(code) => Instance::Component(Component::start(step, code)?),
+            Code::Door(code) => Instance::Door(door::Instance::start(step, code)?),
             #[cfg(feature = "native")]
             Code::Native(native) => {
                 Instance::Native(crate::native::Configured::start(step, native.as_ref())?)
@@ -178,6 +188,7 @@ impl Instance {
     pub(crate) fn declared(&self) -> &Declared {
         match self {
             Instance::Component(component) => &component.store.data().declared,
+            Instance::Door(door) => door.declared(),
             #[cfg(feature = "native")]
             Instance::Native(native) => native.declared(),
         }
@@ -186,11 +197,15 @@ impl Instance {
     /// Hands the chunk over and takes it back, whatever happens.
     pub(crate) fn process(
         &mut self,
-        chunk: Box<Chunk>,
+        mut chunk: Box<Chunk>,
         call: Call,
     ) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
         match self {
             Instance::Component(component) => component.process(chunk, call),
+            Instance::Door(door) => {
+                let result = door.process(&mut chunk, call);
+                (Some(chunk), result)
+            }
             #[cfg(feature = "native")]
             Instance::Native(native) => native.process(chunk),
         }
@@ -200,6 +215,7 @@ impl Instance {
     pub(crate) fn fuel_left(&self) -> u64 {
         match self {
             Instance::Component(component) => component.store.get_fuel().unwrap_or(0),
+            Instance::Door(door) => u64::MAX - door.usage().fuel,
             #[cfg(feature = "native")]
             Instance::Native(_) => 0,
         }
@@ -208,6 +224,7 @@ impl Instance {
     pub(crate) fn calls(&self) -> u64 {
         match self {
             Instance::Component(component) => component.calls,
+            Instance::Door(door) => door.calls(),
             #[cfg(feature = "native")]
             Instance::Native(native) => native.calls(),
         }
@@ -217,6 +234,7 @@ impl Instance {
     pub(crate) fn memory_bytes_peak(&self) -> u64 {
         match self {
             Instance::Component(component) => component.store.data().limiter.peak as u64,
+            Instance::Door(door) => door.usage().memory_peak as u64,
             #[cfg(feature = "native")]
             Instance::Native(_) => 0,
         }
@@ -226,10 +244,52 @@ impl Instance {
     pub(crate) fn memory_over(&self, percent: u8) -> bool {
         match self {
             Instance::Component(component) => component.memory_over(percent),
+            Instance::Door(door) => door.memory_over(percent),
             #[cfg(feature = "native")]
             Instance::Native(_) => false,
         }
     }
+}
+
+/// The state behind a new instance, which has yet to be configured.
+pub(crate) fn guest(step: &Step, door: Option<door::State>) -> Guest {
+    let limits = &step.limits;
+    Guest {
+        phase: Phase::Configure,
+        chunk: None,
+        out: OutBuffers::default(),
+        declared: Declared::default(),
+        outputs: Arc::clone(&step.outputs),
+        grants: Arc::clone(&step.grants),
+        limiter: Limiter::new(limits.memory_bytes),
+        last_words: String::new(),
+        log: LogGate::new(Arc::clone(&step.log), Arc::clone(&step.name), limits.log_bytes),
+        wasi: None,
+        door: door.map(Box::new),
+        now: 0,
+        seed: step.name_seed,
+        meter: Meter::start(thread_cpu(), limits.configure_deadline),
+    }
+}
+
+/// A store in which the guest's memory and time are limited.
+pub(crate) fn guard(
+    engine: &wasmtime::Engine,
+    guest: Guest,
+    counts_fuel: bool,
+) -> Result<Store<Guest>, PluginFault> {
+    let mut store = Store::new(engine, guest);
+    store.limiter(|guest| &mut guest.limiter);
+    store.epoch_deadline_callback(|store| match store.data().meter.check() {
+        Ok(()) => Ok(UpdateDeadline::Continue(1)),
+        Err(interrupted) => Err(wasmtime::Error::new(interrupted)),
+    });
+    store.set_epoch_deadline(1);
+    if counts_fuel {
+        // A count, not a limit.
+        store.set_fuel(u64::MAX).map_err(|error| PluginFault::Host { message: format!("{error:#}") })?;
+    }
+    Ok(store)
 }
 
 /// An instance of a Wasm component.
@@ -244,41 +304,12 @@ pub(crate) struct Component {
 impl Component {
     /// Instantiates and configures within the step's own limits.
     fn start(step: &Step, code: &ComponentCode) -> Result<Component, PluginFault> {
-        let limits = &step.limits;
-        let engine = step.engine.wasmtime();
-        let mut store = Store::new(
-            engine,
-            Guest {
-                phase: Phase::Configure,
-                chunk: None,
-                out: OutBuffers::default(),
-                declared: Declared::default(),
-                outputs: Arc::clone(&step.outputs),
-                grants: Arc::clone(&step.grants),
-                limiter: Limiter::new(limits.memory_bytes),
-                last_words: String::new(),
-                log: LogGate::new(Arc::clone(&step.log), Arc::clone(&step.name), limits.log_bytes),
-                wasi: None,
-                now: 0,
-                seed: step.name_seed,
-                meter: Meter::start(thread_cpu(), limits.configure_deadline),
-            },
-        );
-        store.limiter(|guest| &mut guest.limiter);
-        store.epoch_deadline_callback(|store| match store.data().meter.check() {
-            Ok(()) => Ok(UpdateDeadline::Continue(1)),
-            Err(interrupted) => Err(wasmtime::Error::new(interrupted)),
-        });
-        store.set_epoch_deadline(1);
+        let mut store = guard(step.engine.wasmtime(), guest(step, None), step.engine.fuel())?;
         // Everything that one host call copies out of the guest; views are not charged.
         store.set_hostcall_fuel(
-            usize::try_from(limits.output_bytes).unwrap_or(usize::MAX).saturating_add(1 << 20),
+            usize::try_from(step.limits.output_bytes).unwrap_or(usize::MAX).saturating_add(1 << 20),
         );
         store.set_max_component_handles(HANDLES_MAX);
-        if step.engine.fuel() {
-            // A count, not a limit.
-            store.set_fuel(u64::MAX).map_err(|error| PluginFault::Host { message: format!("{error:#}") })?;
-        }
         match Component::configure(&mut store, step, code) {
             Ok(process) => {
                 store.data_mut().end_call();
@@ -309,7 +340,7 @@ impl Component {
 
     fn process(&mut self, chunk: Box<Chunk>, call: Call) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
         let guest = self.store.data_mut();
-        guest.begin_call(Phase::Process, call.now, call.seed, Meter::start(call.cpu_start, call.deadline));
+        guest.begin_call(Phase::Process, call);
         guest.chunk = Some(chunk);
         self.calls += 1;
         self.store.set_epoch_deadline(1);

@@ -12,6 +12,10 @@ pub(crate) const FILE_READ_BYTES_MAX: u32 = 16 << 20;
 pub(crate) const STDIO_BYTES_MAX: usize = 64 << 10;
 /// Most bytes of one WASI random call.
 pub(crate) const RANDOM_BYTES_MAX: u64 = 64 << 10;
+/// Most buffers of one WASI read or write, and most events that are waited for at once.
+pub(crate) const IO_VECTORS_MAX: u32 = 1024;
+/// Most bytes of arguments and environment of a WASI program.
+pub(crate) const ARGUMENT_BYTES_MAX: usize = 1 << 20;
 /// Most handles that a guest holds at once (chunks, WASI resources).
 pub(crate) const HANDLES_MAX: usize = 4096;
 /// Core instances, memories and tables of one component: CPython's adapters need the most.
@@ -85,6 +89,11 @@ impl Limiter {
             peak: 0,
             refused: false,
         }
+    }
+
+    /// The one before has gone, and with it what it used.
+    pub(crate) fn begin_instance(&mut self) {
+        self.used = 0;
     }
 
     /// Linear memory now in use. Never falls: memories do not shrink.

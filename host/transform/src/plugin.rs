@@ -6,9 +6,11 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+use wasmtime::{Module, Precompiled};
 
 use crate::abi::{EVENT_TIME, TRANSFORM};
 use crate::cache::CacheError;
+use crate::door::{Door, DoorCode};
 use crate::engine::Engine;
 use crate::fault::PluginFault;
 use crate::instance::Guest;
@@ -90,6 +92,7 @@ pub struct Plugin {
 /// What runs.
 pub(crate) enum Code {
     Component(ComponentCode),
+    Door(DoorCode),
     #[cfg(feature = "native")]
     Native(std::sync::Arc<crate::native::NativePlugin>),
 }
@@ -123,6 +126,12 @@ impl Plugin {
         manifest: Manifest,
         digest: Digest,
     ) -> Result<Plugin, LoadError> {
+        let precompiled = wasmtime::Engine::detect_precompiled_file(path)
+            .map_err(|error| LoadError::Code { message: format!("{error:#}") })?;
+        if precompiled == Some(Precompiled::Module) {
+            let code = DoorCode::link(engine, &deserialize_module(engine, path)?).map_err(LoadError::Link)?;
+            return Ok(Plugin { name: manifest.name.clone(), digest, manifest, code: Code::Door(code) });
+        }
         let component = deserialize(engine, path)?;
         let pre = engine.linker().instantiate_pre(&component).map_err(|error| {
             LoadError::Link(PluginFault::Refused {
@@ -160,10 +169,19 @@ impl Plugin {
         })
     }
 
+    /// The door that it came through; none for a plugin of this host's own ABI.
+    pub fn door(&self) -> Option<Door> {
+        match &self.code {
+            Code::Door(code) => Some(code.door),
+            _ => None,
+        }
+    }
+
     /// Whether it exports the optional interface `event-time`.
     pub fn takes_watermarks(&self) -> bool {
         match &self.code {
             Code::Component(code) => code.on_watermark.is_some(),
+            Code::Door(_) => false,
             #[cfg(feature = "native")]
             Code::Native(_) => false,
         }
@@ -179,12 +197,19 @@ impl fmt::Debug for Plugin {
     }
 }
 
-#[expect(unsafe_code, reason = "the one place where compiled code becomes executable")]
+#[expect(unsafe_code, reason = "one of the two places where compiled code becomes executable")]
 fn deserialize(engine: &Engine, path: &Path) -> Result<Component, LoadError> {
     // SAFETY: `deserialize_file` maps native code, so the file must be the unmodified output of `precompile_component`.
     // The only caller, `Engine::load`, has checked the file's keyed digest, which `CodeCache::put` wrote beside the code
     // into a directory that only this user can enter; the cache never changes a file in place (temporary file and
     // rename), and wasmtime itself checks version and settings in the header.
     unsafe { Component::deserialize_file(engine.wasmtime(), path) }
+        .map_err(|error| LoadError::Code { message: format!("{error:#}") })
+}
+
+#[expect(unsafe_code, reason = "one of the two places where compiled code becomes executable")]
+fn deserialize_module(engine: &Engine, path: &Path) -> Result<Module, LoadError> {
+    // SAFETY: as for components, with the output of `precompile_module`.
+    unsafe { Module::deserialize_file(engine.wasmtime(), path) }
         .map_err(|error| LoadError::Code { message: format!("{error:#}") })
 }

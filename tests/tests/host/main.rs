@@ -11,6 +11,7 @@
 mod authoring;
 mod destinations;
 mod disk;
+mod doors;
 mod ending;
 mod history;
 mod http_faults;

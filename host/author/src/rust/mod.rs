@@ -1,6 +1,7 @@
 //! Rust: cargo with a compiler that knows Wasm; the SDK and the crate behind its unit tests go along with a project.
 
 pub mod toolchain;
+pub mod wasip1;
 
 use std::path::Path;
 use std::process::Command;

@@ -21,8 +21,8 @@ pub enum Toolchain {
 }
 
 const TARGETS: [&str; 2] = ["wasm32-unknown-unknown", "wasm32-wasip2"];
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+pub(super) const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+pub(super) const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 const RUSTUP_LIMIT: Duration = Duration::from_secs(180);
 
@@ -78,16 +78,10 @@ impl Toolchain {
             Toolchain::Installed { .. } => cargo(),
             Toolchain::Debian { .. } => Command::new(DEBIAN_CARGO),
         };
-        command.args(["build", "--release", "--target", self.target()]).arg("--target-dir").arg(wasm_dir);
-        for name in
-            ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "RUSTDOCFLAGS"]
-        {
-            command.env_remove(name);
-        }
-        command.env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f")).envs(PROFILE);
+        release(&mut command, self.target(), wasm_dir);
+        command.env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
         if let Toolchain::Debian { linker } = self {
-            command.arg("-Zbuild-std=std,panic_abort");
-            command.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", DEBIAN_RUSTC);
+            with_std(&mut command, DEBIAN_RUSTC);
             command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
         }
         command
@@ -114,6 +108,27 @@ impl Toolchain {
     }
 }
 
+/// A release build for a target, untouched by what the environment says about flags.
+pub(super) fn release(command: &mut Command, target: &str, wasm_dir: &Path) {
+    command.args(["build", "--release", "--target", target]).arg("--target-dir").arg(wasm_dir);
+    for name in [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_BUILD_TARGET",
+        "RUSTDOCFLAGS",
+    ] {
+        command.env_remove(name);
+    }
+    command.envs(PROFILE);
+}
+
+/// The standard library is built too.
+pub(super) fn with_std(command: &mut Command, rustc: &str) {
+    command.arg("-Zbuild-std=std,panic_abort").env("RUSTC_BOOTSTRAP", "1").env("RUSTC", rustc);
+}
+
 /// What a person can do to get a toolchain.
 pub fn how() -> String {
     format!(
@@ -130,9 +145,13 @@ pub fn with_debug(command: &mut Command) {
 }
 
 fn installed() -> Option<Toolchain> {
-    let sysroot = process::output_of(rustc().args(["--print", "sysroot"]))?;
-    let has = |target: &&&str| Path::new(&sysroot).join("lib/rustlib").join(target).join("lib").is_dir();
-    TARGETS.iter().find(has).map(|target| Toolchain::Installed { target })
+    TARGETS.iter().find(|target| sysroot_has(target)).map(|target| Toolchain::Installed { target })
+}
+
+/// Whether the current Rust has the standard library of a target.
+pub(super) fn sysroot_has(target: &str) -> bool {
+    let sysroot = process::output_of(rustc().args(["--print", "sysroot"]));
+    sysroot.is_some_and(|sysroot| Path::new(&sysroot).join("lib/rustlib").join(target).join("lib").is_dir())
 }
 
 fn rustc() -> Command {
@@ -140,7 +159,7 @@ fn rustc() -> Command {
 }
 
 /// Debian's compiler, when everything that it needs is installed.
-fn debian() -> Option<Toolchain> {
+pub(super) fn debian() -> Option<Toolchain> {
     let sysroot = process::output_of(Command::new(DEBIAN_RUSTC).args(["--print", "sysroot"]))?;
     let source = Path::new(&sysroot).join("lib/rustlib/src/rust/library/std");
     let complete = Path::new(DEBIAN_CARGO).is_file() && source.is_dir();
@@ -171,7 +190,7 @@ fn wasm_linker() -> Option<PathBuf> {
         .or_else(|| process::on_path("rust-lld"))
 }
 
-fn subdirectories(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn subdirectories(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     found.sort();
@@ -179,22 +198,27 @@ fn subdirectories(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn add_with_rustup() -> Result<Option<Toolchain>> {
+    Ok(if add_target(TARGETS[0])? { installed() } else { None })
+}
+
+/// Whether rustup added a target to the current Rust.
+pub(super) fn add_target(target: &str) -> Result<bool> {
     if process::on_path("rustup").is_none() {
-        return Ok(None);
+        return Ok(false);
     }
-    eprintln!("plugins: this Rust has no target for Wasm; trying `rustup target add {}`", TARGETS[0]);
+    eprintln!("plugins: this Rust has no target for Wasm; trying `rustup target add {target}`");
     let mut command = Command::new("rustup");
     // The toolchain that runs this program, not one that a directory override would choose.
-    command.args(["target", "add", TARGETS[0]]);
+    command.args(["target", "add", target]);
     match process::run_within(&mut command, RUSTUP_LIMIT)? {
-        Some(status) if status.success() => Ok(installed()),
+        Some(status) if status.success() => Ok(true),
         Some(status) => {
             eprintln!("plugins: rustup could not add it ({status})");
-            Ok(None)
+            Ok(false)
         }
         None => {
             eprintln!("plugins: rustup was not done after {} s and was stopped", RUSTUP_LIMIT.as_secs());
-            Ok(None)
+            Ok(false)
         }
     }
 }

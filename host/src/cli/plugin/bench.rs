@@ -2,14 +2,14 @@
 //!
 //! Both run in turns in one process, so that a busy machine disturbs both alike.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use wasmill_author::{BuildOptions, Project};
+use wasmill_author::BuildOptions;
 use wasmill_cases::{ARRIVAL, Case, Column, slice, spec, worker};
 use wasmill_transform::{ChainOptions, Engine, EngineOptions, Limits, Plugin};
 
@@ -38,7 +38,7 @@ pub(in crate::cli) struct Arguments {
     /// Another version, measured in turns with this one
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// Measure this component instead of building one
+    /// Measure this file instead of building one; of the project only cases/ is needed then
     #[arg(long, value_name = "FILE")]
     component: Option<PathBuf>,
     /// Install missing tools, where they can go into a cache of the user's
@@ -70,18 +70,17 @@ impl Cost {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let project = super::open(&arguments.project)?;
-    let case = chosen(arguments, &project)?;
-    let wasm = match &arguments.component {
-        Some(file) => super::read(file)?,
-        None => project.component(&BuildOptions { install: arguments.install, ..BuildOptions::default() })?,
-    };
-    let mut versions = vec![(project.name.clone(), wasm)];
+    let component = arguments.component.as_deref();
+    let subject = super::Subject::open(&arguments.project, component)?;
+    let case = chosen(arguments, &subject.dir)?;
+    let options = BuildOptions { install: arguments.install, ..BuildOptions::default() };
+    let (wasm, _) = subject.wasm(component, &options)?;
+    let mut versions = vec![(subject.name, wasm)];
     if let Some(file) = &arguments.against {
         versions.push((file.display().to_string(), super::read(file)?));
     }
     let records = repeated(&case, arguments.records)?;
-    let cache = project.dir.join("build/compiled");
+    let cache = subject.dir.join("build/compiled");
     let timed = Engine::new(EngineOptions::default())?;
     let counted = Engine::new(EngineOptions { fuel: true, ..EngineOptions::default() })?;
     let limits = Limits::default();
@@ -119,8 +118,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     output::print(&table(&costs, &case.name, arguments.records))
 }
 
-fn chosen(arguments: &Arguments, project: &Project) -> Result<Case> {
-    let dir = project.dir.join("cases");
+fn chosen(arguments: &Arguments, dir: &Path) -> Result<Case> {
+    let dir = dir.join("cases");
     let mut cases =
         Case::folders(&dir)?.iter().map(|folder| Case::read(folder)).collect::<Result<Vec<_>>>()?;
     cases.retain(|case| !case.records.as_ref().is_empty());

@@ -24,7 +24,7 @@ const FUNCTIONS_MAX: usize = 12;
     wasmill plugin inspect --json plugins/parse.wasm | jq -r .digest"
 )]
 pub(in crate::cli) struct Arguments {
-    /// A component, or a core module with component metadata
+    /// A component, a core module with component metadata, or a module of a foreign system that runs as it is
     file: PathBuf,
     /// One JSON object on stdout
     #[arg(long)]
@@ -99,7 +99,11 @@ fn as_text(file: &Path, inspection: &Inspection, limits: &Limits) -> String {
     let kind = match inspection.kind {
         Kind::Component => "a component",
         Kind::CoreModule => "a core module, made a component when it is loaded",
+        Kind::Door => "a core module, run as it is",
     };
+    if let Some(door) = inspection.door {
+        text.line("door", &door.to_string());
+    }
     text.line("size", &format!("{} ({kind})", output::binary_size(inspection.bytes)));
     text.items("imports", &inspection.imports);
     text.items("exports", &inspection.exports);

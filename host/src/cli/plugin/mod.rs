@@ -8,13 +8,13 @@ mod pack;
 mod test;
 mod watch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use wasmill_author::Project;
+use wasmill_author::{BuildOptions, Project};
 use wasmill_transform::{CompileLimits, Engine, Manifest, Plugin, check_manifest};
 
 use super::output;
@@ -61,6 +61,36 @@ fn open(dir: &Path) -> Result<Project> {
     let project = Project::open(dir)?;
     manifest(&project)?;
     Ok(project)
+}
+
+/// What is tested or measured.
+struct Subject {
+    name: String,
+    /// Where its cases are.
+    dir: PathBuf,
+    project: Option<Project>,
+}
+
+impl Subject {
+    /// A project; or just a directory with cases, where there is a file to take in place of what it would build.
+    fn open(dir: &Path, component: Option<&Path>) -> Result<Subject> {
+        if let Some(file) = component.filter(|_| !dir.join("manifest.json").is_file()) {
+            let dir = std::path::absolute(dir).with_context(|| format!("find {}", dir.display()))?;
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            return Ok(Subject { name, dir, project: None });
+        }
+        let project = open(dir)?;
+        Ok(Subject { name: project.name.clone(), dir: project.dir.clone(), project: Some(project) })
+    }
+
+    /// Its bytes and what they are called: of the file, or built.
+    fn wasm(&self, component: Option<&Path>, options: &BuildOptions) -> Result<(Vec<u8>, String)> {
+        match (component, &self.project) {
+            (Some(file), _) => Ok((read(file)?, file.display().to_string())),
+            (None, Some(project)) => Ok((project.component(options)?, project.name.clone())),
+            (None, None) => bail!("there is nothing to build in {}", self.dir.display()),
+        }
+    }
 }
 
 fn manifest(project: &Project) -> Result<Manifest> {

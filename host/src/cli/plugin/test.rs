@@ -45,7 +45,7 @@ pub(in crate::cli) struct Arguments {
     /// Run again whenever a file of the project changes, until interrupted
     #[arg(long, conflicts_with_all = ["json", "bless"])]
     watch: bool,
-    /// Test this component instead of building one
+    /// Test this file instead of building one; of the project only cases/ is needed then
     #[arg(long, value_name = "FILE")]
     component: Option<PathBuf>,
     /// Where toolchains put what they build in between [default: build in the project]
@@ -75,18 +75,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Builds and runs everything once. Whether all cases passed.
 fn test(arguments: &Arguments, engine: &Engine) -> Result<bool> {
-    let project = super::open(&arguments.project)?;
-    let work = arguments.work.clone().unwrap_or_else(|| project.dir.join("build"));
-    let dir = project.dir.join("cases");
+    let component = arguments.component.as_deref();
+    let subject = super::Subject::open(&arguments.project, component)?;
+    let work = arguments.work.clone().unwrap_or_else(|| subject.dir.join("build"));
+    let dir = subject.dir.join("cases");
     let folders = wanted(&dir, arguments.case.as_deref())?;
-    let (wasm, what) = match &arguments.component {
-        Some(file) => (super::read(file)?, file.display().to_string()),
-        None => {
-            let work = arguments.work.clone();
-            let options = BuildOptions { work, debug: true, install: arguments.install, out: None };
-            (project.component(&options)?, project.name.clone())
-        }
-    };
+    let options =
+        BuildOptions { work: arguments.work.clone(), debug: true, install: arguments.install, out: None };
+    let (wasm, what) = subject.wasm(component, &options)?;
     let run = Run {
         engine,
         plugin: super::load(engine, &wasm, &what, &work.join("compiled"))?,
@@ -122,7 +118,7 @@ fn test(arguments: &Arguments, engine: &Engine) -> Result<bool> {
                 (name.clone(), json!({ "failure": result.failure, "fuel_per_record": result.fuel, "before": before.get(name) }))
             })
             .collect();
-        output::print_json(&json!({ "plugin": project.name, "failed": failed, "cases": results }))?;
+        output::print_json(&json!({ "plugin": subject.name, "failed": failed, "cases": results }))?;
     } else {
         output::print(&format!("{}, {failed} failed\n", counted(tested.len(), "case")))?;
     }

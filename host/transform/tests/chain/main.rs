@@ -8,6 +8,7 @@
 mod abi;
 mod bisection;
 mod code;
+mod doors;
 mod limits;
 mod speed;
 mod support;

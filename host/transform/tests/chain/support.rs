@@ -8,7 +8,7 @@ use std::time::Duration;
 use wasmill_chunk::{Column, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, GrantedFile,
-    Level, Limits, LoadError, LogSink, Manifest, Plugin, Slice, SliceReport, TransformSpec, componentize,
+    Level, Limits, LoadError, LogSink, Manifest, Plugin, Slice, SliceReport, TransformSpec,
 };
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
@@ -131,7 +131,7 @@ pub(crate) fn compiled(wasm: &[u8]) -> PathBuf {
     if let Some(path) = cache.get(&ENGINE, digest).unwrap() {
         return path;
     }
-    let code = ENGINE.precompile(&componentize(wasm).unwrap()).unwrap();
+    let code = ENGINE.precompile(wasm).unwrap();
     cache.put(&ENGINE, digest, &code).unwrap()
 }
 

@@ -1,0 +1,1 @@
+//! Nothing: the filter is an example, as those of other systems' guests are.

@@ -1,0 +1,1 @@
+//! Nothing: each SmartModule is an example, because a module exports one.
