@@ -166,7 +166,10 @@ pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> 
         (None, None) => error.root_cause().to_string(),
     };
     // A panic of the guest's language is a bare trap; what it said went to the log or to stderr.
-    let last_line = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    // Rust's ends with advice that helps nobody here.
+    let says =
+        |line: &&str| !line.trim().is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE=1`");
+    let last_line = stderr.lines().rev().find(says).unwrap_or_default();
     for words in [guest.last_words.as_str(), last_line] {
         if !words.is_empty() && !message.contains(words) {
             let _infallible = write!(message, ": {words}");

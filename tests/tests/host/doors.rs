@@ -40,12 +40,14 @@ fn config(plugin: &str, config: &str) -> String {
         path = "out"
         format = "raw"
         compression = "none"
+        interval = "0s"
         [[streams.s.outputs]]
         name = "side"
         type = "directory"
         path = "side"
         format = "raw"
         compression = "none"
+        interval = "0s"
         "#
     )
 }

@@ -37,10 +37,12 @@ pub enum SmartModule {
     Map,
     FilterMap,
     ArrayMap,
+    /// Recognised, so that its refusal says what it is.
+    Aggregate,
 }
 
 impl SmartModule {
-    const ALL: [SmartModule; 4] =
+    const RUN: [SmartModule; 4] =
         [SmartModule::Filter, SmartModule::Map, SmartModule::FilterMap, SmartModule::ArrayMap];
 
     /// The function that it exports.
@@ -50,6 +52,7 @@ impl SmartModule {
             SmartModule::Map => "map",
             SmartModule::FilterMap => "filter_map",
             SmartModule::ArrayMap => "array_map",
+            SmartModule::Aggregate => "aggregate",
         }
     }
 
@@ -58,7 +61,7 @@ impl SmartModule {
         match self {
             SmartModule::FilterMap => "filter-map",
             SmartModule::ArrayMap => "array-map",
-            SmartModule::Filter | SmartModule::Map => self.export(),
+            SmartModule::Filter | SmartModule::Map | SmartModule::Aggregate => self.export(),
         }
     }
 }
@@ -69,14 +72,17 @@ pub(super) fn recognise(outline: &Outline) -> Option<(SmartModule, Vec<String>)>
         return None;
     }
     let mut refused = Vec::new();
-    let found = SmartModule::ALL.into_iter().filter(|kind| outline.exports(kind.export(), FUNCTION));
+    let found = SmartModule::RUN.into_iter().filter(|kind| outline.exports(kind.export(), FUNCTION));
     let found: Vec<SmartModule> = found.collect();
-    if outline.exports("aggregate", FUNCTION) {
+    let aggregate = SmartModule::Aggregate;
+    if outline.exports(aggregate.export(), FUNCTION) {
         refused.push(
             "an aggregate keeps a value from record to record, and this host has no keyed state to keep it in yet"
                 .to_owned(),
         );
-    } else if found.len() != 1 {
+        return Some((aggregate, refused));
+    }
+    if found.len() != 1 {
         refused.push(format!(
             "exports {} of filter, map, filter_map and array_map, where a SmartModule exports one",
             found.len()

@@ -83,7 +83,9 @@ fn smartmodule_is_recognised_by_what_it_imports_and_exports() {
         assert_eq!(inspection.door.unwrap().to_string(), name);
         assert_eq!(inspection.refused, [""; 0]);
     }
-    let aggregate = inspect(&smart("aggregate", b"", "unreachable")).unwrap().refused;
+    let aggregate = inspect(&smart("aggregate", b"", "unreachable")).unwrap();
+    assert_eq!(aggregate.door.unwrap().to_string(), "fluvio-aggregate");
+    let aggregate = aggregate.refused;
     assert!(aggregate[0].contains("no keyed state to keep it in yet"), "{aggregate:?}");
     let none = inspect(&smart("reduce", b"", "unreachable")).unwrap().refused;
     assert!(none[0].contains("exports 0 of filter, map, filter_map and array_map"), "{none:?}");
