@@ -162,6 +162,8 @@ pub(crate) struct Http {
     /// Longest wait for a request's headers, and between two pieces of its body.
     #[schemars(extend("default" = default::read_timeout()))]
     pub(crate) read_timeout: Span,
+    /// Whether candidates for a shadow may be uploaded: code that gets what the plugin is granted. Default: on loopback.
+    pub(crate) plugin_uploads: Option<bool>,
 }
 
 impl Default for Http {
@@ -173,6 +175,7 @@ impl Default for Http {
             max_records: default::max_records(),
             max_connections: default::max_connections(),
             read_timeout: default::read_timeout(),
+            plugin_uploads: None,
         }
     }
 }

@@ -182,8 +182,12 @@ impl Resolver<'_> {
         if http.read_timeout.0.is_zero() {
             self.problem("http.read_timeout", "\"read_timeout\" must be above zero");
         }
+        let listen: Option<SocketAddr> = http.listen.parse().ok();
         Http {
-            listen: http.listen.parse().ok(),
+            listen,
+            plugin_uploads: http
+                .plugin_uploads
+                .unwrap_or_else(|| listen.is_some_and(|listen| listen.ip().is_loopback())),
             max_body: http.max_body.0,
             max_record: http.max_record.0,
             max_records: http.max_records,

@@ -107,6 +107,8 @@ pub struct Http {
     pub max_connections: u32,
     /// For the headers, and between two pieces of a body.
     pub read_timeout: Duration,
+    /// Whether plugin files are taken.
+    pub plugin_uploads: bool,
 }
 
 /// What an acknowledgement means.

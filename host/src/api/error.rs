@@ -43,6 +43,10 @@ pub enum ApiError {
     Conflict { message: String },
     #[error("{message}")]
     Unfit { message: String },
+    #[error(
+        "plugin files are not taken over HTTP, as \"plugin_uploads\" in [http] of the configuration says; put the file into the plugin directory and name its digest"
+    )]
+    UploadsOff,
     #[error("{message}")]
     Failed { message: String },
     #[error("{reason}")]
@@ -84,6 +88,7 @@ impl ApiError {
             ApiError::Query { .. } => (StatusCode::BAD_REQUEST, "bad_query"),
             ApiError::NotFound { code, .. } => (StatusCode::NOT_FOUND, code),
             ApiError::Conflict { .. } => (StatusCode::CONFLICT, "busy"),
+            ApiError::UploadsOff => (StatusCode::FORBIDDEN, "uploads_off"),
             ApiError::Unfit { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             ApiError::Failed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
             ApiError::Producer { .. } => (StatusCode::BAD_REQUEST, "bad_producer"),

@@ -88,6 +88,10 @@ pub struct ApiLimits {
     pub max_records: u32,
     /// Longest wait for the next piece of a body.
     pub read_timeout: Duration,
+    /// Bytes of a plugin file.
+    pub max_plugin: u64,
+    /// Whether plugin files are taken at all.
+    pub plugin_uploads: bool,
 }
 
 /// What the handlers share.
@@ -100,7 +104,8 @@ struct Shared<H> {
 
 /// The routes.
 pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits) -> Router {
-    let bodies = Semaphore::new(push::permits(BODIES_BYTES_MAX.max(limits.max_body)) as usize);
+    let bodies =
+        Semaphore::new(push::permits(BODIES_BYTES_MAX.max(limits.max_body).max(limits.max_plugin)) as usize);
     let shared = Arc::new(Shared { host, limits, bodies });
     Router::new()
         .route("/v1/streams/{name}/records", post(push::push::<H>))
@@ -121,6 +126,10 @@ pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits) -> Router {
         .route("/v1/plugins/{name}/pin", post(versions::pin::<H>).delete(versions::unpin::<H>))
         .route("/v1/plugins/{name}/rollback", post(versions::rollback::<H>))
         .route("/v1/plugins/{name}/promote", post(versions::promote::<H>))
+        .route(
+            "/v1/plugins/{name}/shadow",
+            post(versions::shadow::<H>).get(versions::report::<H>).delete(versions::stop_shadow::<H>),
+        )
         .route("/metrics", get(metrics::<H>))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready::<H>))

@@ -93,7 +93,7 @@ impl Host for Program {
         match request {
             VersionsRequest::Promote(None) => Err(VersionsError::Wrong("no shadow".to_owned())),
             VersionsRequest::Rollback => Err(VersionsError::Unfit {
-                digest: wasmill_transform::Digest([0; 32]),
+                digest: crate::pipeline::Digest([0; 32]),
                 reasons: "no".to_owned(),
             }),
             request => Ok(serde_json::json!(format!("{request:?}"))),
@@ -120,6 +120,8 @@ async fn send(fake: &Arc<Fake>, bytes: &[u8]) -> String {
         max_record: 100,
         max_records: 3,
         read_timeout: Duration::from_millis(200),
+        max_plugin: 2000,
+        plugin_uploads: true,
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -178,8 +180,14 @@ async fn head_that_does_not_come_ends_its_connection() {
 #[tokio::test]
 async fn stop_finishes_the_request_that_has_begun() {
     let fake = Arc::<Fake>::default();
-    let limits =
-        ApiLimits { max_body: 1000, max_record: 100, max_records: 3, read_timeout: Duration::from_secs(5) };
+    let limits = ApiLimits {
+        max_body: 1000,
+        max_record: 100,
+        max_records: 3,
+        read_timeout: Duration::from_secs(5),
+        max_plugin: 2000,
+        plugin_uploads: true,
+    };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let routes = router(Arc::new(Program(Arc::clone(&fake))), limits);
@@ -393,6 +401,14 @@ async fn versions_are_shown_and_decided_about() {
     assert!(pinned.contains(&format!("Pin(Some({digest}))")), "{pinned}");
     assert!(ask("DELETE /v1/plugins/parse/pin HTTP/1.1", "").await.contains("Unpin"));
     assert!(ask(&format!("POST /v1/plugins/parse/promote {json}"), &named).await.contains("Promote(Some("));
+    let wasm = "HTTP/1.1\r\ncontent-type: application/wasm";
+    let uploaded = ask(&format!("POST /v1/plugins/parse/shadow {wasm}"), &"x".repeat(2000)).await;
+    assert!(uploaded.contains("ShadowFile") && uploaded.contains("sample_percent: 10"), "{uploaded}");
+    let sampled = format!("{{\"digest\":\"{digest}\",\"sample_percent\":100}}");
+    let shadowed = ask(&format!("POST /v1/plugins/parse/shadow {json}"), &sampled).await;
+    assert!(shadowed.contains("sample_percent: 100"), "{shadowed}");
+    assert!(ask("GET /v1/plugins/parse/shadow HTTP/1.1", "").await.contains("ShadowReport"));
+    assert!(ask("DELETE /v1/plugins/parse/shadow HTTP/1.1", "").await.contains("ShadowStop"));
     for (head, body, status, code) in [
         ("GET /v1/plugins/pars HTTP/1.1", "", "404", "no_plugin"),
         ("POST /v1/plugins/parse/pin HTTP/1.1", "", "400", "bad_query"),
@@ -403,6 +419,10 @@ async fn versions_are_shown_and_decided_about() {
         (&*format!("POST /v1/plugins/parse/rollback {json}"), &*named, "400", "bad_query"),
         (&*format!("POST /v1/plugins/parse/rollback {json}"), "", "422", "refused"),
         ("POST /v1/plugins/parse HTTP/1.1", "", "405", "method_not_allowed"),
+        (&*format!("POST /v1/plugins/parse/shadow {json}"), "{}", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/shadow?sample_percent=101 {wasm}"), "x", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/shadow?sample=1 {wasm}"), "x", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/shadow {wasm}"), &*"x".repeat(2001), "413", "body_too_large"),
     ] {
         let answer = ask(head, body).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{head}: {answer}");

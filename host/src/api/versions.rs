@@ -7,25 +7,30 @@
 //! | `DELETE …/pin` | makes live what the plugin directory has |
 //! | `POST …/rollback` | makes the version live that was live before, and pins it |
 //! | `POST …/promote` | makes a version live: the shadow, if none is named |
+//! | `POST …/shadow` | runs a candidate beside the live version: a digest, or a plugin file |
+//! | `GET …/shadow` | reports what it did differently |
+//! | `DELETE …/shadow` | ends it, and reports for the last time |
 //!
 //! Every answer is how things stand then, with a `message` that says what was done. It owns the shape of requests; what is
-//! posted must say that it is JSON.
+//! posted must say that it is JSON, or a plugin file.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::Value;
-use wasmill_catalog::{AddError, FindError};
-use wasmill_transform::Digest;
 
 use super::error::ApiError;
+use super::push::{once, read};
 use super::replays::json;
 use super::{Host, Shared};
-use crate::pipeline::{VersionsError, VersionsRequest};
+use crate::pipeline::{AddError, Digest, FindError, ShadowOf, VersionsError, VersionsRequest};
+
+/// Of the slices, unless the client asks for another share: what a shadow costs is clear then.
+const SAMPLE_PERCENT: u8 = 10;
 
 /// The body of a request about a version.
 #[derive(Debug, Deserialize)]
@@ -43,7 +48,6 @@ async fn ask<H: Host>(shared: &Shared<H>, plugin: String, request: VersionsReque
 
 async fn which<H>(shared: &Shared<H>, headers: &HeaderMap, body: Body) -> Result<Option<Digest>, ApiError> {
     let wanted = json(shared, headers, body).await?;
-    let refuse = |message: String| ApiError::Query { message };
     if !wanted.is_object() {
         return Err(refuse("body: expected nothing, or a JSON object with digest".to_owned()));
     }
@@ -96,6 +100,75 @@ pub(super) async fn promote<H: Host>(
     ask(&shared, plugin, VersionsRequest::Promote(which(&shared, &headers, body).await?)).await
 }
 
+/// The body of a shadow's start.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Candidate {
+    digest: Digest,
+    #[serde(default)]
+    sample_percent: Option<u8>,
+}
+
+pub(super) async fn shadow<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path(plugin): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let limits = shared.limits;
+    let is_file = once(&headers, header::CONTENT_TYPE)?.eq_ignore_ascii_case("application/wasm");
+    if is_file && !limits.plugin_uploads {
+        return Err(ApiError::UploadsOff);
+    }
+    let request = if is_file {
+        let sample_percent = sample(sample_of_query(query.as_deref())?)?;
+        let (wasm, _room) = read(&shared, body, limits.max_plugin, false).await?;
+        VersionsRequest::ShadowFile { wasm, sample_percent }
+    } else {
+        let wanted = json(&shared, &headers, body).await?;
+        let candidate: Candidate = serde_json::from_value(wanted).map_err(|error| {
+            refuse(format!(
+                "body: {error}; expected digest and perhaps sample_percent, or a file as application/wasm"
+            ))
+        })?;
+        let sample_percent = sample(candidate.sample_percent)?;
+        VersionsRequest::Shadow(ShadowOf { digest: candidate.digest, sample_percent })
+    };
+    ask(&shared, plugin, request).await
+}
+
+fn sample_of_query(query: Option<&str>) -> Result<Option<u8>, ApiError> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(None) };
+    let percent = query.strip_prefix("sample_percent=").and_then(|text| text.parse().ok());
+    percent.map(Some).ok_or_else(|| refuse(format!("query {query:?}: expected sample_percent=1 to 100")))
+}
+
+fn sample(percent: Option<u8>) -> Result<u8, ApiError> {
+    match percent.unwrap_or(SAMPLE_PERCENT) {
+        percent @ 1..=100 => Ok(percent),
+        percent => Err(refuse(format!("sample_percent {percent} is none, expected 1 to 100"))),
+    }
+}
+
+fn refuse(message: String) -> ApiError {
+    ApiError::Query { message }
+}
+
+pub(super) async fn report<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path(plugin): Path<String>,
+) -> Answer {
+    ask(&shared, plugin, VersionsRequest::ShadowReport).await
+}
+
+pub(super) async fn stop_shadow<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path(plugin): Path<String>,
+) -> Answer {
+    ask(&shared, plugin, VersionsRequest::ShadowStop).await
+}
+
 impl ApiError {
     fn versions(error: VersionsError) -> ApiError {
         let message = crate::pipeline::with_causes(&error);
@@ -105,6 +178,8 @@ impl ApiError {
                 ApiError::Unfit { message }
             }
             VersionsError::NoVersion { .. } => ApiError::NotFound { code: "no_version", message },
+            VersionsError::NoShadow { .. } => ApiError::NotFound { code: "no_shadow", message },
+            VersionsError::Unused { .. } => ApiError::Unfit { message },
             VersionsError::Wrong(_) => ApiError::Query { message },
             VersionsError::Unfit { .. }
             | VersionsError::File(AddError::Refused { .. } | AddError::OtherName { .. }) => {

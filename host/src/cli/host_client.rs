@@ -49,11 +49,7 @@ impl HostClient {
         path: &str,
         pairs: &[(&str, String)],
     ) -> Result<T> {
-        let query: Vec<String> =
-            pairs.iter().map(|(name, text)| format!("{name}={}", encoded(text))).collect();
-        let mark = if query.is_empty() { "" } else { "?" };
-        let url = format!("{}{path}{mark}{}", self.address, query.join("&"));
-        self.answer(self.client.request(method, url)).await
+        self.answer(self.client.request(method, self.url(path, pairs))).await
     }
 
     /// One POST with a body of JSON.
@@ -61,6 +57,25 @@ impl HostClient {
         let body = serde_json::to_vec(body).context("write JSON")?;
         let request = self.client.post(format!("{}{path}", self.address));
         self.answer(request.header("content-type", "application/json").body(body)).await
+    }
+
+    /// One POST of a file.
+    pub(super) async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        pairs: &[(&str, String)],
+        kind: &'static str,
+        body: Vec<u8>,
+    ) -> Result<T> {
+        let request = self.client.post(self.url(path, pairs));
+        self.answer(request.header("content-type", kind).body(body)).await
+    }
+
+    fn url(&self, path: &str, pairs: &[(&str, String)]) -> String {
+        let query: Vec<String> =
+            pairs.iter().map(|(name, text)| format!("{name}={}", encoded(text))).collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{}{path}{mark}{}", self.address, query.join("&"))
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T> {
@@ -79,6 +94,11 @@ impl HostClient {
 /// The path of a stream's routes.
 pub(super) fn stream_path(stream: &str) -> String {
     format!("/v1/streams/{}", encoded(stream))
+}
+
+/// The path of a plugin's routes.
+pub(super) fn plugin_path(plugin: &str) -> String {
+    format!("/v1/plugins/{}", encoded(plugin))
 }
 
 /// Percent-encoded, for a query or a step of a path.

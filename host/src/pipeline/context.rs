@@ -13,6 +13,7 @@ use super::batch::SealAt;
 use super::dead_letters::{Appended, Applied, Changes, DeadLetter, Store, StoreError};
 use super::letters_output::LettersOutput;
 use super::outcome::OutputThen;
+use super::shadow::StreamShadows;
 use super::staging::Staging;
 use super::stats::{Pause, StreamStats, wall_clock_ns};
 use super::workers::{LaneId, Workers};
@@ -61,6 +62,7 @@ pub(crate) struct StreamContext {
     pub(crate) failed_percent_max: u32,
     /// What the buffer takes of this stream.
     pub(crate) buffer_bytes_max: u64,
+    pub(crate) shadows: Arc<StreamShadows>,
     /// Number of the output that takes what another one gave up.
     pub(crate) fallback: Option<usize>,
     #[cfg(test)]

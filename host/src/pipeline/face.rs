@@ -12,7 +12,7 @@ use super::inlet::Inlet;
 use super::letters::LettersError;
 use super::sources::with_causes;
 use super::stats::{StreamStats, wall_clock_ns};
-use super::versions::{self, VersionsError, VersionsRequest};
+use super::versions::{VersionsError, VersionsRequest};
 use crate::api::{self, LettersRequest, ReplaysRequest};
 use crate::telemetry::metrics;
 
@@ -79,7 +79,7 @@ impl api::Host for Host {
     }
 
     async fn versions(&self, plugin: String, request: VersionsRequest) -> Result<Value, VersionsError> {
-        versions::answer(&self.inner.catalog, &self.inner.decider, plugin, request).await
+        self.inner.versions.answer(plugin, request).await
     }
 
     async fn ready(&self) -> Result<(), String> {
@@ -106,6 +106,7 @@ impl api::Host for Host {
             journal: &self.journal_stats(),
             plugins: &self.plugins(),
             catalog: &self.catalog_stats(),
+            shadows: &self.inner.versions.reports(None),
             destination_syncs: self.destination_syncs(),
             now_ns: wall_clock_ns(),
         })

@@ -33,10 +33,12 @@ use super::output_problems::output_problems;
 use super::plan::{ChainPlan, FirstChain, GivenPlugins};
 use super::probe;
 use super::readiness::Looks;
-use super::reload::{Decider, Reloader, Reloading, Requests};
+use super::reload::{Reloader, Reloading, Requests};
+use super::shadow;
 use super::sources::{self, with_causes};
 use super::stats::StreamStats;
 use super::stream::{Parts, StreamTask};
+use super::versions::VersionsDesk;
 use super::workers::Workers;
 use crate::api;
 
@@ -64,7 +66,7 @@ pub(super) struct Inner {
     pub(super) letters: BTreeMap<String, Arc<DeadLetters>>,
     pub(super) replays: Replays,
     pub(super) catalog: Catalog,
-    pub(super) decider: Decider,
+    pub(super) versions: VersionsDesk,
     pub(super) journal: Journal,
     pub(super) looks: Looks,
     pub(super) syncs: SyncCount,
@@ -134,7 +136,14 @@ impl Host {
         report(&recovery, &settings);
         let workers = Arc::new(Workers::start(settings.workers).map_err(StartError::Thread)?);
         let syncs = SyncCount::default();
-        let opening = Opening { settings: &settings, journal: &journal, workers: &workers, syncs: &syncs };
+        let shadows = shadow::start().map_err(StartError::Thread)?;
+        let opening = Opening {
+            settings: &settings,
+            journal: &journal,
+            workers: &workers,
+            syncs: &syncs,
+            shadows: &shadows,
+        };
         let mut opened = Vec::with_capacity(settings.streams.len());
         for (number, stream) in settings.streams.iter().enumerate() {
             opened.push(opening.stream(number, stream).await?);
@@ -157,7 +166,11 @@ impl Host {
         watching.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
         let reloader = std::mem::replace(&mut starting.requests, Requests::new());
         let reloading = std::mem::take(&mut starting.reloading);
-        let decider = reloader.decider();
+        let versions = VersionsDesk {
+            catalog: catalog.clone(),
+            decider: reloader.decider(),
+            shadows: reloading.iter().map(|stream: &Reloading| Arc::clone(&stream.shadows)).collect(),
+        };
         let reloader =
             reloader.start(engine.clone(), catalog.clone(), reloading).map_err(StartError::Thread)?;
         let replays = Replays::new(Shop {
@@ -168,7 +181,7 @@ impl Host {
             syncs: syncs.clone(),
             sources: std::mem::take(&mut starting.histories),
         });
-        let host = starting.run(journal, (catalog, decider), replays, syncs, http, reloader);
+        let host = starting.run(journal, (catalog, versions), replays, syncs, http, reloader);
         if let Some(listener) = listener {
             host.serve(listener, &settings.http);
         }
@@ -181,6 +194,8 @@ impl Host {
             max_record: http.max_record,
             max_records: http.max_records,
             read_timeout: http.read_timeout,
+            max_plugin: self.inner.catalog.wasm_bytes_max(),
+            plugin_uploads: http.plugin_uploads,
         };
         let router = api::router(Arc::new(self.clone()), limits);
         let stop = self.inner.stop_intake.clone().cancelled_owned();
@@ -316,6 +331,7 @@ impl Starting {
             plan: ChainPlan::of(stream, given),
             chains,
             stats: Arc::clone(&stats),
+            shadows: Arc::clone(&context.shadows),
             refused: chain.refused,
         });
         let inlet = match stream.source {
@@ -396,7 +412,7 @@ impl Starting {
     fn run(
         self,
         journal: Journal,
-        (catalog, decider): (Catalog, Decider),
+        (catalog, versions): (Catalog, VersionsDesk),
         replays: Replays,
         syncs: SyncCount,
         http: Option<SocketAddr>,
@@ -417,7 +433,7 @@ impl Starting {
             letters: self.letters,
             replays,
             catalog,
-            decider,
+            versions,
             journal,
             looks: Looks::default(),
             syncs,

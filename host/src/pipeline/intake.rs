@@ -149,7 +149,9 @@ impl Intake {
     }
 
     fn start(&mut self, context: &StreamContext, version: &Arc<ChainVersion>, cut: Cut) {
+        let shadows = context.shadows.turn(version.generation, cut.from, cut.to);
         let route = Route {
+            traced: !shadows.is_empty(),
             version: version.clone(),
             lane: context.lane,
             stream_seed: self.stream_seed,
@@ -158,9 +160,13 @@ impl Intake {
             outputs: context.outputs.iter().map(|output| output.name.clone()).collect(),
         };
         let (reply, done) = oneshot::channel();
+        let beside = Arc::clone(&context.shadows);
         context.workers.submit(context.lane, move |worker| {
+            let mut done = cut.run(&route, worker);
+            let offer = beside.offer(shadows, cut, &route, &mut done);
             // Nobody waits when the stream was stopped or took its slices back.
-            drop(reply.send(cut.run(&route, worker)));
+            drop(reply.send(done));
+            offer.send();
         });
         self.in_flight.push_back(done);
     }

@@ -36,6 +36,7 @@ mod readiness;
 mod recovery;
 mod reload;
 mod replay;
+mod shadow;
 #[cfg(test)]
 mod simulation;
 mod sink;
@@ -61,5 +62,9 @@ pub use offline::{OfflineError, OfflineLetters, open_offline};
 pub use opening::StartError;
 pub use plan::{GivenPlugins, plugin_version};
 pub use replay::{ReplayError, Replayed};
+pub use shadow::{Cost, Difference, Sample, ShadowReport, Side, Slices};
 pub(crate) use sources::with_causes;
 pub use versions::{VersionsError, VersionsRequest};
+// What requests about versions are made of.
+pub use wasmill_catalog::{AddError, FindError, ShadowOf};
+pub use wasmill_transform::Digest;

@@ -3,9 +3,11 @@
 //! What is wrong with the configuration is collected over all streams and reported at once, with places. Nothing
 //! runs yet when this is done.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
 use wasmill_buffer::{Journal, Retention, StreamKey, StreamOptions};
@@ -21,6 +23,7 @@ use super::letters_output::LettersOutput;
 use super::outputs::{self, OpenError};
 use super::plan::{ChainPlan, FirstChain, GivenPlugins};
 use super::recovery::{self, RecoveryError};
+use super::shadow::{self, StreamShadows};
 use super::stats::StreamStats;
 use super::stream::Standing;
 use super::workers::Workers;
@@ -166,6 +169,13 @@ pub(crate) fn first_chains(
     if problems.is_empty() { Ok(chains) } else { Err(problems) }
 }
 
+/// Plugins of which a stream takes whatever version is live, each once.
+fn follows(stream: &config::Stream) -> Vec<String> {
+    let follows = stream.transforms.iter().filter(|transform| transform.plugin.digest.is_none());
+    let names: BTreeSet<&String> = follows.map(|transform| &transform.plugin.name).collect();
+    names.into_iter().cloned().collect()
+}
+
 /// What the buffer may take and keeps of a stream.
 pub(crate) fn stream_options(settings: &Settings, stream: &config::Stream) -> StreamOptions {
     let retention = stream.retention.map(|kept| Retention { bytes: kept.size, age: kept.age });
@@ -178,6 +188,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) workers: &'a Arc<Workers>,
     pub(crate) syncs: &'a SyncCount,
+    pub(crate) shadows: &'a SyncSender<shadow::Task>,
 }
 
 /// A stream, opened and not yet running.
@@ -235,6 +246,7 @@ impl Opening<'_> {
             letters_output,
             failed_percent_max: stream.max_failed_percent,
             buffer_bytes_max: settings.buffer.max_bytes,
+            shadows: Arc::new(StreamShadows::new(follows(stream), self.shadows.clone())),
             fallback: stream.fallback,
             #[cfg(test)]
             mutant: super::simulation::Mutant::None,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use wasmill_catalog::{Catalog, FindError};
 use wasmill_config::{self as config, PluginRef};
 use wasmill_transform::{
-    Chain, ChainError, ChainOptions, Digest, Engine, GrantedFile, Limits, Plugin, TransformError,
+    Chain, ChainError, ChainOptions, Digest, Engine, GrantedFile, Limits, LogSink, Plugin, TransformError,
     TransformSpec,
 };
 
@@ -161,7 +161,7 @@ impl ChainPlan {
         catalog: &Catalog,
         plugins: &[Arc<Plugin>],
     ) -> Result<Arc<Chain>, Vec<ChainProblem>> {
-        let built = self.probe(engine, plugins.iter().enumerate().collect());
+        let built = self.probe(engine, plugins);
         match &built {
             Ok(_) => {
                 for plugin in plugins {
@@ -179,11 +179,29 @@ impl ChainPlan {
         built
     }
 
+    /// Builds and probes, and tells nobody; what the guests log goes to `log` alone. Runs guests on this thread.
+    pub(crate) fn candidate(
+        &self,
+        engine: &Engine,
+        plugins: &[Arc<Plugin>],
+        options: ChainOptions,
+        log: Arc<dyn LogSink>,
+    ) -> Result<Arc<Chain>, Vec<ChainProblem>> {
+        self.chain_of(engine, plugins.iter().enumerate().collect(), options, log)
+    }
+
+    fn probe(&self, engine: &Engine, plugins: &[Arc<Plugin>]) -> Result<Arc<Chain>, Vec<ChainProblem>> {
+        let log = plugin_log(&self.stream);
+        self.chain_of(engine, plugins.iter().enumerate().collect(), ChainOptions::default(), log)
+    }
+
     /// A chain of these transforms alone, or why each of them cannot be in one.
-    fn probe(
+    fn chain_of(
         &self,
         engine: &Engine,
         plugins: Vec<(usize, &Arc<Plugin>)>,
+        options: ChainOptions,
+        log: Arc<dyn LogSink>,
     ) -> Result<Arc<Chain>, Vec<ChainProblem>> {
         let mut specs = Vec::with_capacity(plugins.len());
         let mut places = Vec::with_capacity(plugins.len());
@@ -200,8 +218,7 @@ impl ChainPlan {
                 }
             }
         }
-        let log = plugin_log(&self.stream);
-        match Chain::build(engine, specs, &self.outputs, ChainOptions::default(), log) {
+        match Chain::build(engine, specs, &self.outputs, options, log) {
             Ok(chain) if problems.is_empty() => return Ok(chain),
             Ok(_) => {}
             Err(ChainError::Transforms(errors)) => {
@@ -256,7 +273,9 @@ impl ChainPlan {
             let plugin = found.as_ref().ok()?;
             self.transforms.get(index).is_some_and(ready).then_some((index, plugin))
         });
-        missing.chain(self.probe(engine, plugins.collect()).err().unwrap_or_default()).collect()
+        let log = plugin_log(&self.stream);
+        let built = self.chain_of(engine, plugins.collect(), ChainOptions::default(), log);
+        missing.chain(built.err().unwrap_or_default()).collect()
     }
 
     /// The first version of a stream's chain. Runs guests on this thread.
@@ -368,7 +387,7 @@ impl ChainPlan {
             });
             [texts(problems)].into_iter().chain(known).collect::<Vec<_>>().join("; ")
         })?;
-        let chain = plan.probe(engine, plugins.iter().enumerate().collect()).map_err(texts)?;
+        let chain = plan.probe(engine, &plugins).map_err(texts)?;
         Ok(ChainVersion::new(0, chain, plugins))
     }
 }

@@ -18,6 +18,7 @@ use wasmill_transform::{Digest, Engine, Plugin, WORKER_STACK_BYTES};
 
 use self::slot::Slot;
 use super::plan::{ChainPlan, ChainVersion};
+use super::shadow::StreamShadows;
 use super::stats::StreamStats;
 use super::versions::{Decision, VersionsError};
 
@@ -29,6 +30,7 @@ pub(crate) struct Reloading {
     pub(crate) plan: ChainPlan,
     pub(crate) chains: watch::Sender<Arc<ChainVersion>>,
     pub(crate) stats: Arc<StreamStats>,
+    pub(crate) shadows: Arc<StreamShadows>,
     /// Plugins in the directory that did not pass at the start.
     pub(crate) refused: Option<Vec<Arc<Plugin>>>,
 }
@@ -151,7 +153,10 @@ impl Drop for Reloader {
 
 fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog, mut slots: Vec<Slot>) {
     let pinned: HashSet<Digest> = slots.iter().flat_map(Slot::pinned).collect();
-    slots.iter().for_each(|slot| slot.note_running(catalog));
+    for slot in &slots {
+        slot.note_running(catalog);
+        slot.follow_shadows(engine, catalog);
+    }
     expire(catalog, &pinned);
     while let Ok(request) = requests.recv() {
         match request {
@@ -173,6 +178,7 @@ fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog, mut s
                 drop(reply.send(decided));
             }
         }
+        slots.iter().for_each(|slot| slot.follow_shadows(engine, catalog));
     }
 }
 

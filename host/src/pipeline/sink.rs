@@ -19,6 +19,54 @@ struct Gathering {
     first_arrival: i64,
 }
 
+/// Which rows came of which record, and where they went.
+pub(crate) struct Trace {
+    pub(crate) rows: Vec<Row>,
+    pieces: Vec<(BatchKey, Bytes)>,
+    outputs: Vec<String>,
+}
+
+/// One row, without its separator.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    /// Below 0: no record stands behind it.
+    pub(crate) offset: i64,
+    piece: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Trace {
+    pub(crate) fn bytes(&self, row: &Row) -> &[u8] {
+        &self.pieces[row.piece].1[row.start..row.end]
+    }
+
+    pub(crate) fn key(&self, row: &Row) -> &BatchKey {
+        &self.pieces[row.piece].0
+    }
+
+    /// Name of the output that it goes to.
+    pub(crate) fn output(&self, row: &Row) -> &str {
+        self.outputs.get(self.key(row).output as usize).map_or("", String::as_str)
+    }
+
+    /// Of rows `(offset, output, text)`.
+    #[cfg(test)]
+    pub(crate) fn of(outputs: Vec<String>, rows: &[(i64, u32, &str)]) -> Trace {
+        let piece = |(_, output, text): &(i64, u32, &str)| {
+            (BatchKey { output: *output, partition: Vec::new() }, Bytes::from(text.as_bytes().to_vec()))
+        };
+        let pieces = rows.iter().map(piece).collect();
+        let row = |(piece, (offset, _, text)): (usize, &(i64, u32, &str))| Row {
+            offset: *offset,
+            piece,
+            start: 0,
+            end: text.len(),
+        };
+        Trace { rows: rows.iter().enumerate().map(row).collect(), pieces, outputs }
+    }
+}
+
 /// See the head of this file.
 pub(crate) struct SliceSink {
     formats: Vec<Format>,
@@ -29,20 +77,42 @@ pub(crate) struct SliceSink {
     gathering: Vec<Gathering>,
     index: HashMap<(u32, Partition), usize>,
     current: usize,
+    /// Where the row that is being written begins.
+    start: usize,
+    rows: Option<Vec<Row>>,
 }
 
 impl SliceSink {
     /// `formats` by output number; `slice_offset` is the slice's first offset; `room` is what the first piece will take,
     /// as far as that is known.
     pub(crate) fn new(formats: Vec<Format>, slice_offset: u64, room: usize) -> SliceSink {
-        SliceSink { formats, slice_offset, room, gathering: Vec::new(), index: HashMap::new(), current: 0 }
+        SliceSink {
+            formats,
+            slice_offset,
+            room,
+            gathering: Vec::new(),
+            index: HashMap::new(),
+            current: 0,
+            start: 0,
+            rows: None,
+        }
+    }
+
+    /// With a trace at the end.
+    pub(crate) fn traced(self) -> SliceSink {
+        SliceSink { rows: Some(Vec::new()), ..self }
     }
 
     /// The pieces in order of appearance.
     pub(crate) fn into_pieces(self) -> Vec<(BatchKey, Piece)> {
-        self.gathering
+        self.finish(&[]).0
+    }
+
+    /// The same, and the trace if one was asked for.
+    pub(crate) fn finish(self, outputs: &[String]) -> (Vec<(BatchKey, Piece)>, Option<Trace>) {
+        let all: Vec<(BatchKey, Piece)> = self
+            .gathering
             .into_iter()
-            .filter(|gathering| gathering.records > 0)
             .map(|gathering| {
                 let partition = gathering
                     .partition
@@ -58,7 +128,16 @@ impl SliceSink {
                 };
                 (BatchKey { output: gathering.route, partition }, piece)
             })
-            .collect()
+            .collect();
+        let trace = self.rows.map(|rows| {
+            let bytes = |piece: &Piece| match &piece.rows {
+                Rows::Pending(bytes) => bytes.clone(),
+                Rows::Durable { .. } => Bytes::new(),
+            };
+            let pieces = all.iter().map(|(key, piece)| (key.clone(), bytes(piece))).collect();
+            Trace { rows, pieces, outputs: outputs.to_vec() }
+        });
+        (all.into_iter().filter(|(_, piece)| piece.records > 0).collect(), trace)
     }
 
     /// Bytes of the first piece.
@@ -91,11 +170,17 @@ impl SliceSink {
 impl RowSink for SliceSink {
     fn begin(&mut self, row: &RowMeta<'_>) -> &mut Vec<u8> {
         self.current = self.find(row);
-        &mut self.gathering[self.current].rows
+        let rows = &mut self.gathering[self.current].rows;
+        self.start = rows.len();
+        rows
     }
 
     fn end(&mut self, row: &RowMeta<'_>) {
         let gathering = &mut self.gathering[self.current];
+        if let Some(rows) = &mut self.rows {
+            let (start, end) = (self.start, gathering.rows.len());
+            rows.push(Row { offset: row.offset, piece: self.current, start, end });
+        }
         gathering.rows.push(self.formats[row.route as usize].separator());
         gathering.records += 1;
         gathering.first_arrival = gathering.first_arrival.min(row.arrival);

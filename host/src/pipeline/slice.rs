@@ -12,7 +12,7 @@ use wasmill_transform::{PluginFault, Slice, TransformReport};
 use super::batch::Piece;
 use super::outcome::{BatchKey, Counts, Letter};
 use super::plan::ChainVersion;
-use super::sink::SliceSink;
+use super::sink::{SliceSink, Trace};
 use super::workers::{LaneId, WorkerState};
 
 /// Most that is set aside for a piece before it is there, in thousandths of the slice.
@@ -123,6 +123,8 @@ pub(crate) struct Done {
     pub(crate) transforms: Vec<TransformReport>,
     pub(crate) faults: Vec<(usize, PluginFault)>,
     pub(crate) chunks_bisected: u64,
+    /// Where it was asked for: which rows came of which record.
+    pub(crate) trace: Option<Trace>,
     /// The chain could not run: there is no result, and the slice must run again.
     pub(crate) unrunnable: Option<(usize, PluginFault)>,
 }
@@ -134,6 +136,7 @@ pub(crate) struct Route {
     pub(crate) lane: LaneId,
     pub(crate) stream_seed: u64,
     pub(crate) growth: Growth,
+    pub(crate) traced: bool,
     /// By output number.
     pub(crate) formats: Vec<Format>,
     pub(crate) outputs: Vec<String>,
@@ -170,12 +173,23 @@ pub(crate) fn finish_options(formats: &[Format]) -> FinishOptions {
 }
 
 impl Cut {
+    /// Offset and bytes of every record, in order.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (i64, &[u8])> {
+        self.parts.iter().flat_map(|part| {
+            let rows = 0..part.last - part.first;
+            rows.map(|row| ((part.first_offset() + row as u64).cast_signed(), part.row(row)))
+        })
+    }
+
     /// Runs on a worker thread.
     pub(crate) fn run(&self, route: &Route, worker: &mut WorkerState) -> Done {
         let inputs: Vec<Input<'_>> = self.parts.iter().map(Part::input).collect();
         let slice = Slice { id: self.from, stream_seed: route.stream_seed, inputs: &inputs };
         let bytes = self.parts.iter().map(|part| part.bytes() as u64).sum();
         let mut sink = SliceSink::new(route.formats.clone(), self.from, route.growth.room(bytes));
+        if route.traced {
+            sink = sink.traced();
+        }
         let report = worker.chain(route.lane, &route.version.chain).run(
             &slice,
             &finish_options(&route.formats),
@@ -215,13 +229,15 @@ impl Cut {
             absorbed: 0,
             emitted: report.emitted,
         };
+        let (pieces, trace) = sink.finish(&route.outputs);
         Done {
             from: self.from,
             to: self.to,
             version: route.version.clone(),
             counts,
             plugin_failed,
-            pieces: sink.into_pieces(),
+            pieces,
+            trace,
             bytes,
             letters,
             transforms: report.transforms,

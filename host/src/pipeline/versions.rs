@@ -2,14 +2,18 @@
 //!
 //! Deciding is the reloader's, one decision after another; this is the way there, and the answer.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use wasmill_catalog::{
-    AddError, Catalog, CatalogError, Demotion, FindError, Live, PluginState, VersionState,
+    AddError, Catalog, CatalogError, Control, Demotion, FindError, Live, PluginState, ShadowOf, VersionState,
 };
 use wasmill_transform::Digest;
 
 use super::reload::Decider;
+use super::shadow::{ShadowReport, StreamShadows};
 
 /// What a client asks of a plugin's versions.
 #[derive(Debug)]
@@ -21,6 +25,14 @@ pub enum VersionsRequest {
     Rollback,
     /// `None`: the shadow.
     Promote(Option<Digest>),
+    Shadow(ShadowOf),
+    /// A plugin file that nobody knows yet.
+    ShadowFile {
+        wasm: Bytes,
+        sample_percent: u8,
+    },
+    ShadowStop,
+    ShadowReport,
 }
 
 /// What the reloader is to do.
@@ -30,6 +42,8 @@ pub(crate) enum Decision {
     Unpin,
     Rollback,
     Promote(Option<Digest>),
+    Shadow(ShadowOf),
+    ShadowStop,
 }
 
 /// Why a request about versions is refused; nothing was changed.
@@ -42,6 +56,10 @@ pub enum VersionsError {
     NoPlugin { name: String, nearest: Option<String> },
     #[error("{error}; known versions: {known}")]
     NoVersion { error: Box<FindError>, known: String },
+    #[error("plugin {name:?} has no shadow: start one with a candidate, or name a version")]
+    NoShadow { name: String },
+    #[error("no stream follows plugin {name:?}, so there are no slices to run a candidate on")]
+    Unused { name: String },
     #[error("{0}")]
     Wrong(String),
     /// A stream cannot run it.
@@ -63,6 +81,7 @@ struct Standing {
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     pinned: Option<Digest>,
+    shadow: Option<ShadowOf>,
     /// What the plugin directory has.
     newest: Option<Digest>,
     /// Versions that streams took; the last one first.
@@ -71,23 +90,67 @@ struct Standing {
     versions: Vec<PluginState>,
 }
 
-/// Does what is asked and says how things stand then.
-pub(crate) async fn answer(
-    catalog: &Catalog,
-    decider: &Decider,
-    plugin: String,
-    request: VersionsRequest,
-) -> Result<Value, VersionsError> {
-    catalog.knows(&plugin).map_err(|nearest| VersionsError::NoPlugin { name: plugin.clone(), nearest })?;
-    let decision = match request {
-        VersionsRequest::Show => return Ok(standing(catalog, plugin, None)),
-        VersionsRequest::Pin(digest) => Decision::Pin(digest),
-        VersionsRequest::Unpin => Decision::Unpin,
-        VersionsRequest::Rollback => Decision::Rollback,
-        VersionsRequest::Promote(digest) => Decision::Promote(digest),
-    };
-    let message = decider.decide(plugin.clone(), decision).await?;
-    Ok(standing(catalog, plugin, Some(message)))
+/// Where requests about versions are answered.
+pub(crate) struct VersionsDesk {
+    pub(crate) catalog: Catalog,
+    pub(crate) decider: Decider,
+    /// Of every stream.
+    pub(crate) shadows: Vec<Arc<StreamShadows>>,
+}
+
+impl VersionsDesk {
+    /// Does what is asked and says how things stand then.
+    pub(crate) async fn answer(
+        &self,
+        plugin: String,
+        request: VersionsRequest,
+    ) -> Result<Value, VersionsError> {
+        let missing = |nearest| VersionsError::NoPlugin { name: plugin.clone(), nearest };
+        self.catalog.knows(&plugin).map_err(missing)?;
+        let decision = match request {
+            VersionsRequest::Show => return Ok(standing(&self.catalog, plugin, None)),
+            VersionsRequest::ShadowReport => return self.report(plugin),
+            VersionsRequest::ShadowFile { wasm, sample_percent } => {
+                let digest = self.add(&plugin, wasm).await?;
+                Decision::Shadow(ShadowOf { digest, sample_percent })
+            }
+            VersionsRequest::Pin(digest) => Decision::Pin(digest),
+            VersionsRequest::Unpin => Decision::Unpin,
+            VersionsRequest::Rollback => Decision::Rollback,
+            VersionsRequest::Promote(digest) => Decision::Promote(digest),
+            VersionsRequest::Shadow(of) => Decision::Shadow(of),
+            VersionsRequest::ShadowStop => Decision::ShadowStop,
+        };
+        let last = matches!(decision, Decision::ShadowStop).then(|| self.reports(Some(&plugin)));
+        let message = self.decider.decide(plugin.clone(), decision).await?;
+        let mut answer = standing(&self.catalog, plugin, Some(message));
+        if let (Some(last), Some(answer)) = (last, answer.as_object_mut()) {
+            answer.insert("reports".to_owned(), serde_json::to_value(last).unwrap_or_default());
+        }
+        Ok(answer)
+    }
+
+    /// Reports of every shadow, or of those of one plugin.
+    pub(crate) fn reports(&self, plugin: Option<&str>) -> Vec<ShadowReport> {
+        let reports = self.shadows.iter().flat_map(|shadows| shadows.reports());
+        reports.filter(|report| plugin.is_none_or(|plugin| report.plugin == plugin)).collect()
+    }
+
+    fn report(&self, plugin: String) -> Result<Value, VersionsError> {
+        let shadow = self.catalog.control(&plugin).shadow;
+        let shadow = shadow.ok_or_else(|| VersionsError::NoShadow { name: plugin.clone() })?;
+        let reports = self.reports(Some(&plugin));
+        Ok(json!({ "plugin": plugin, "shadow": shadow, "reports": reports }))
+    }
+
+    async fn add(&self, plugin: &str, wasm: Bytes) -> Result<Digest, VersionsError> {
+        if !self.shadows.iter().any(|shadows| shadows.plugins().iter().any(|name| name == plugin)) {
+            return Err(VersionsError::Unused { name: plugin.to_owned() });
+        }
+        let (catalog, name) = (self.catalog.clone(), plugin.to_owned());
+        let added = tokio::task::spawn_blocking(move || catalog.add(&name, wasm.into())).await;
+        Ok(added.map_err(|_panicked| VersionsError::Stopping)??)
+    }
 }
 
 fn standing(catalog: &Catalog, plugin: String, message: Option<String>) -> Value {
@@ -98,9 +161,9 @@ fn standing(catalog: &Catalog, plugin: String, message: Option<String>) -> Value
         .iter()
         .find(|version| matches!(version.state, VersionState::Current | VersionState::Removed))
         .and_then(|version| version.digest);
-    let live = control.live.into_iter().rev().collect();
-    let (pinned, demoted) = (control.pinned, control.demoted);
-    let standing = Standing { plugin, message, pinned, newest, live, demoted, versions };
+    let live = control.live.iter().rev().copied().collect();
+    let Control { pinned, shadow, demoted, .. } = control;
+    let standing = Standing { plugin, message, pinned, shadow, newest, live, demoted, versions };
     serde_json::to_value(standing).unwrap_or_default()
 }
 

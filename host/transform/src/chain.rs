@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use wasmill_chunk::{Chunk, ChunkLimits, Column, Input, Layout};
 
@@ -47,6 +48,8 @@ pub struct ChainOptions {
     pub memory_watermark_percent: u8,
     /// CPU time that bisecting one chunk may take, in multiples of the failing transform's deadline.
     pub bisect_deadlines: u32,
+    /// CPU time of a slice past which no further chunk of it is begun: it has no outcome then.
+    pub slice_cpu_max: Option<Duration>,
 }
 
 impl Default for ChainOptions {
@@ -57,6 +60,7 @@ impl Default for ChainOptions {
             calls_per_instance: 100_000,
             memory_watermark_percent: 75,
             bisect_deadlines: 4,
+            slice_cpu_max: None,
         }
     }
 }

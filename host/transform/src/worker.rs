@@ -97,6 +97,10 @@ impl ChainWorker {
         while run.report.unrunnable.is_none()
             && cutter.next(&mut parts, self.chain.options.chunk_bytes, self.chain.options.chunk_rows)
         {
+            if let Some(over) = self.over_time(&run.report) {
+                run.report.unrunnable = Some(over);
+                break;
+            }
             run.report.chunks += 1;
             self.chunk(&mut run, &parts);
         }
@@ -108,6 +112,15 @@ impl ChainWorker {
             }
         }
         run.report
+    }
+
+    /// The transform that took most of the slice's CPU time, if that is used up.
+    fn over_time(&self, report: &SliceReport) -> Option<(usize, PluginFault)> {
+        let max = self.chain.options.slice_cpu_max?;
+        let spent: Duration = report.transforms.iter().map(|transform| transform.cpu).sum();
+        let (most, _) = report.transforms.iter().enumerate().max_by_key(|(_, transform)| transform.cpu)?;
+        let message = format!("used more than {max:?} of CPU time for one slice");
+        (spent > max).then_some((most, PluginFault::Deadline { message }))
     }
 
     fn chunk(&mut self, run: &mut Run<'_>, parts: &[Part]) {

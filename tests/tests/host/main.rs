@@ -26,6 +26,7 @@ mod program;
 mod replay;
 mod s3;
 mod s3_faults;
+mod shadow;
 mod sources;
 mod staging;
 mod start;

@@ -259,7 +259,7 @@ fn wrong_requests_say_what_would_be_right_and_change_nothing() {
         ("step/promote", named(&nowhere), 404, "no_version", &*first),
         ("step/promote", named(&other), 422, "refused", "is a version of plugin \"other\""),
         ("step/promote", named(&unfit), 422, "refused", "I have had none"),
-        ("step/promote", String::new(), 400, "bad_query", "no shadow"),
+        ("step/promote", String::new(), 404, "no_shadow", "no shadow"),
         ("step/pin", named("latest"), 400, "bad_query", "64 hexadecimal digits"),
     ] {
         let answer = post(to, path, &body);

@@ -1,4 +1,5 @@
-//! `wasmill plugin`: what authors of plugins do, from a new project to a component that a host takes.
+//! `wasmill plugin`: what authors of plugins do, from a new project to a component that a host takes; and what operators do
+//! with its versions.
 
 mod bench;
 mod build;
@@ -6,6 +7,7 @@ mod inspect;
 mod new;
 mod pack;
 mod test;
+mod versions;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +35,18 @@ pub(super) enum Command {
     Pack(pack::Arguments),
     /// Say what a plugin file is: imports, exports, digest, size, manifest, limits, and whether it would be refused
     Inspect(inspect::Arguments),
+    /// List the versions of plugins that a running host knows: which are live, pinned, demoted, refused, and why
+    Versions(versions::Versions),
+    /// Keep a version live, whatever comes into the plugin directory
+    Pin(versions::Pin),
+    /// Make live what the plugin directory has
+    Unpin(versions::Unpin),
+    /// Make the version live that was live before, and pin it
+    Rollback(versions::Rollback),
+    /// Run a candidate beside the live version on the same records, and report what it does differently
+    Shadow(versions::Shadow),
+    /// Make a version live between two slices: the shadow, or any that the host knows
+    Promote(versions::Promote),
 }
 
 pub(super) fn run(command: &Command) -> Result<ExitCode> {
@@ -43,6 +57,12 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Pack(arguments) => pack::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Versions(arguments) => versions::versions(arguments),
+        Command::Pin(arguments) => versions::pin(arguments),
+        Command::Unpin(arguments) => versions::unpin(arguments),
+        Command::Rollback(arguments) => versions::rollback(arguments),
+        Command::Shadow(arguments) => versions::shadow(arguments),
+        Command::Promote(arguments) => versions::promote(arguments),
     }
 }
 

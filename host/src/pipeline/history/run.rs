@@ -203,6 +203,7 @@ impl Replay {
             version: self.version.clone(),
             lane: self.lane,
             stream_seed: u64::from_le_bytes(seed),
+            traced: false,
             growth: Growth::default(),
             formats: self.outputs.iter().map(|output| output.format).collect(),
             outputs: self.outputs.iter().map(|output| output.name.clone()).collect(),

@@ -1,4 +1,4 @@
-//! What operators decide about the versions of a plugin: pin, unpin, rollback, promote.
+//! What operators decide about the versions of a plugin: pin, unpin, rollback, promote, shadow.
 //!
 //! A version goes live in all streams that follow the plugin, or in none: it is built and probed in each of them before
 //! anything is decided. The decision is durable before the first stream takes it. It touches no stream whose
@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use wasmill_catalog::{Catalog, Control, FindError};
+use wasmill_catalog::{Catalog, Control, FindError, ShadowOf};
 use wasmill_transform::{Digest, Engine};
 
 use super::slot::{Slot, same, texts};
@@ -28,6 +28,8 @@ pub(super) fn decide(
         Decision::Unpin => desk.unpin(),
         Decision::Rollback => desk.rollback(),
         Decision::Promote(digest) => desk.promote(digest),
+        Decision::Shadow(of) => desk.shadow(of),
+        Decision::ShadowStop => desk.stop_shadow(),
     }
 }
 
@@ -94,9 +96,9 @@ impl Desk<'_> {
     fn promote(&mut self, digest: Option<Digest>) -> Result<String, VersionsError> {
         let name = self.name;
         let control = self.catalog.control(name);
-        let digest = digest.or(control.shadow.map(|shadow| shadow.digest)).ok_or_else(|| {
-            VersionsError::Wrong(format!("{name} has no shadow to promote; name a version, {name}@sha256:…"))
-        })?;
+        let digest = digest
+            .or(control.shadow.map(|shadow| shadow.digest))
+            .ok_or_else(|| VersionsError::NoShadow { name: name.to_owned() })?;
         let newest = self.catalog.find(name, None).ok().map(|newest| newest.digest);
         let pins = control.pinned.is_some() || newest != Some(digest);
         self.go_live(digest, |control| {
@@ -110,9 +112,55 @@ impl Desk<'_> {
             (true, Some(before)) if before != digest => {
                 format!("the pin moved to it from {before}: {HELD}")
             }
-            (true, _) => format!("and pinned: {HELD}"),
+            (true, _) => format!("it is pinned too: {HELD}"),
         };
         Ok(format!("{name} {digest} is live; {pin}{}", self.unused()))
+    }
+
+    fn shadow(&mut self, of: ShadowOf) -> Result<String, VersionsError> {
+        let name = self.name;
+        let running = self.running();
+        if running.is_empty() {
+            return Err(VersionsError::Unused { name: name.to_owned() });
+        }
+        let _known = self.find(Some(of.digest))?;
+        if running.iter().all(|(_, digest)| *digest == of.digest) {
+            let message = format!("{} is the live version of {name}: there is nothing to compare", of.digest);
+            return Err(VersionsError::Wrong(message));
+        }
+        let before = self.catalog.control(name).shadow;
+        self.beside(Some(of))?;
+        let reports = self.slots.iter().flat_map(|slot| slot.stream.shadows.reports());
+        let reports: Vec<_> = reports.filter(|report| report.plugin == name).collect();
+        if reports.iter().all(|report| report.stopped.is_some()) {
+            self.beside(before)?;
+            let reasons = reports
+                .into_iter()
+                .filter_map(|report| Some(format!("in stream {:?}, {}", report.stream, report.stopped?)));
+            let reasons = reasons.collect::<Vec<_>>().join("; ");
+            return Err(VersionsError::Unfit { digest: of.digest, reasons });
+        }
+        let streams: Vec<_> = running.iter().map(|(stream, _)| stream.as_str()).collect();
+        Ok(format!(
+            "{name} {} runs beside the live version on {} % of the slices of {}; what it makes is compared and thrown away",
+            of.digest,
+            of.sample_percent,
+            streams.join(", ")
+        ))
+    }
+
+    fn stop_shadow(&mut self) -> Result<String, VersionsError> {
+        let name = self.name;
+        let shadow = self.catalog.control(name).shadow;
+        let shadow = shadow.ok_or_else(|| VersionsError::NoShadow { name: name.to_owned() })?;
+        self.beside(None)?;
+        Ok(format!("{name} {} runs beside the live version no more", shadow.digest))
+    }
+
+    fn beside(&mut self, shadow: Option<ShadowOf>) -> Result<(), VersionsError> {
+        self.catalog.decide(self.name, |control| control.shadow = shadow)?;
+        self.slots.iter().for_each(|slot| slot.follow_shadows(self.engine, self.catalog));
+        Ok(())
     }
 
     /// The version that streams run now, if it is one.

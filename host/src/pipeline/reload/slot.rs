@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use wasmill_catalog::{Catalog, CatalogError};
+use wasmill_catalog::{Catalog, CatalogError, ShadowOf};
 use wasmill_transform::{Chain, Digest, Engine, Plugin};
 
 use super::{Blame, Reloading};
 use crate::pipeline::plan::{ChainProblem, ChainVersion};
+use crate::pipeline::shadow::{Candidate, CandidateLog, Shadow, candidate_options};
 use crate::pipeline::stats::wall_clock_ns;
 
 /// Refused sets of plugins that a stream remembers.
@@ -110,6 +111,52 @@ impl Slot {
         self.before = Some(current);
         self.stream.chains.send_replace(Arc::new(next));
         self.note_running(catalog);
+    }
+
+    /// Sees to it that the candidates that are wanted, and no others, stand beside the chain that the stream has.
+    pub(super) fn follow_shadows(&self, engine: &Engine, catalog: &Catalog) {
+        let shadows = &self.stream.shadows;
+        let (there, current) = (shadows.get(), self.current());
+        let wanted = shadows.plugins().iter().filter_map(|name| Some((name, catalog.control(name).shadow?)));
+        let next: Vec<Arc<Shadow>> = wanted
+            .filter(|(name, _)| !self.stream.plan.places(name).is_empty())
+            .map(|(name, of)| {
+                let same = there.iter().find(|shadow| shadow.is(name, of, current.generation));
+                same.cloned().unwrap_or_else(|| Arc::new(self.shadow(engine, catalog, &current, name, of)))
+            })
+            .collect();
+        shadows.put(next);
+    }
+
+    fn shadow(
+        &self,
+        engine: &Engine,
+        catalog: &Catalog,
+        current: &ChainVersion,
+        name: &str,
+        of: ShadowOf,
+    ) -> Shadow {
+        let plan = &self.stream.plan;
+        let places = plan.places(name);
+        let live = places.first().and_then(|place| current.plugins.get(*place));
+        let live = live.map_or(of.digest, |live| live.digest);
+        let log = CandidateLog::default();
+        let build = || {
+            if live == of.digest {
+                return Err("the candidate is the live version here".to_owned());
+            }
+            let candidate = catalog.find(name, Some(of.digest)).map_err(|error| error.to_string())?;
+            let mut plugins = current.plugins.clone();
+            for place in &places {
+                if let Some(there) = plugins.get_mut(*place) {
+                    *there = Arc::clone(&candidate);
+                }
+            }
+            let chain = plan.candidate(engine, &plugins, candidate_options(), log.sink());
+            let chain = chain.map_err(|problems| format!("it cannot run: {}", texts(&problems)))?;
+            Ok(Candidate::new(chain, plugins, places, &log))
+        };
+        Shadow::new(&plan.stream, name, of, (live, current.generation), build())
     }
 
     fn refuse(&mut self, plugins: Vec<Arc<Plugin>>) {

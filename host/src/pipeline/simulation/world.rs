@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::pipeline::context::{Output, StreamContext};
 use crate::pipeline::dead_letters::Store;
 use crate::pipeline::plan::ChainVersion;
 use crate::pipeline::reload::Requests;
+use crate::pipeline::shadow::StreamShadows;
 use crate::pipeline::staging::Staging;
 use crate::pipeline::stats::StreamStats;
 use crate::pipeline::stream::{Parts, StreamError, StreamTask};
@@ -442,6 +444,7 @@ impl World {
             letters_output: None,
             failed_percent_max: 100,
             buffer_bytes_max: 2 << 20,
+            shadows: Arc::new(StreamShadows::new(Vec::new(), sync_channel(1).0)),
             fallback: None,
             mutant: self.plan.mutant,
         });

@@ -19,6 +19,7 @@ use wasmill_catalog::{CatalogStats, PluginState, VersionState};
 pub use names::{Kind, Metric};
 
 use crate::pipeline::stats::{OutputStats, StreamStats, TransformStats};
+use crate::pipeline::{Difference, ShadowReport};
 
 /// Longest label value; plugins choose their versions.
 const LABEL_BYTES_MAX: usize = 128;
@@ -32,6 +33,7 @@ pub struct Counted<'a> {
     pub journal: &'a wasmill_buffer::Stats,
     pub plugins: &'a [PluginState],
     pub catalog: &'a CatalogStats,
+    pub shadows: &'a [ShadowReport],
     pub destination_syncs: u64,
     /// Nanoseconds since the epoch, for ages.
     pub now_ns: i64,
@@ -45,6 +47,7 @@ pub fn render(counted: &Counted<'_>) -> String {
         families.stream(stream, counted.now_ns);
     }
     families.plugins(counted.plugins, counted.catalog);
+    counted.shadows.iter().for_each(|shadow| families.shadow(shadow));
     families.journal(counted.journal);
     families.set(Metric::DestinationSyncs, &[], counted.destination_syncs);
     families.process();
@@ -230,6 +233,30 @@ impl Families {
         self.set(PluginCacheHits, &[], catalog.cache_hits);
         self.set(PluginsCurrent, &[], catalog.current);
         self.set(PluginsRefused, &[], catalog.refused);
+    }
+
+    fn shadow(&mut self, shadow: &ShadowReport) {
+        use Metric::*;
+        let [stream, plugin] = [("stream", shadow.stream.as_str()), ("plugin", shadow.plugin.as_str())];
+        let of = |kind| shadow.differences.get(&kind).copied().unwrap_or(0);
+        for (result, records) in [
+            ("same", shadow.same),
+            ("kept", of(Difference::Kept)),
+            ("dropped", of(Difference::Dropped)),
+            ("changed", of(Difference::Changed)),
+            ("elsewhere", of(Difference::Elsewhere)),
+            ("failed", of(Difference::Failed)),
+            ("mended", of(Difference::Mended)),
+        ] {
+            self.set(ShadowRecords, &[stream, plugin, ("result", result)], records);
+        }
+        let slices = shadow.slices;
+        for (result, slices) in
+            [("compared", slices.compared), ("skipped", slices.skipped), ("unfinished", slices.unfinished)]
+        {
+            self.set(ShadowSlices, &[stream, plugin, ("result", result)], slices);
+        }
+        self.set(ShadowStopped, &[stream, plugin], u64::from(shadow.stopped.is_some()));
     }
 
     fn journal(&mut self, journal: &wasmill_buffer::Stats) {

@@ -117,6 +117,11 @@ table! {
     PluginsCurrent Gauge "wasmill_plugins_current" "Names that have a version in use."
     PluginsRefused Gauge "wasmill_plugins_refused" "Files in the plugin directory that are refused."
 
+    // A candidate that runs beside the live version of a plugin: labels `stream`, `plugin`.
+    ShadowRecords Counter "wasmill_shadow_records_total" "Records that were compared since the shadow began, by their fate under the candidate, which is a label: same, or kept, dropped, changed, elsewhere, failed or mended, other than under the live version."
+    ShadowSlices Counter "wasmill_shadow_slices_total" "Slices that were to be compared; the label says whether they were compared, skipped for want of time, or unfinished by the candidate."
+    ShadowStopped Gauge "wasmill_shadow_stopped" "1 when the candidate cannot run, or was stopped because it did not finish its slices."
+
     // The journal of the data directory.
     JournalSyncs Counter "wasmill_journal_syncs_total" "Syncs to disk."
     JournalFailedSyncs Counter "wasmill_journal_failed_syncs_total" "Syncs that failed."

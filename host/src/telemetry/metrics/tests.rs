@@ -110,6 +110,7 @@ fn rendered(streams: &[Arc<StreamStats>], plugins: &[PluginState]) -> Scraped {
         journal: &journal,
         plugins,
         catalog: &catalog,
+        shadows: &[],
         destination_syncs: 3,
         now_ns: 5_000_000_000,
     }))

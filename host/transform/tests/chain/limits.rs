@@ -235,3 +235,17 @@ fn keys_of_fields_beyond_their_limit_are_refused() {
     let text = refusal(&guest);
     assert!(text.contains("setup.field: fields declared whose keys take more than 1048576 bytes"), "{text}");
 }
+
+#[test]
+fn slice_over_its_cpu_time_has_no_outcome_and_begins_no_further_chunk() {
+    let over = ChainOptions { chunk_rows: 1, slice_cpu_max: Some(Duration::ZERO), ..ChainOptions::default() };
+    let mut bench = Bench::try_new(vec![picky().spec("t0")], over.clone()).unwrap();
+    let (_, report) = bench.run(&["ok", "ok", "ok"]);
+    assert!(matches!(&report.unrunnable, Some((0, PluginFault::Deadline { .. }))), "{:?}", report.unrunnable);
+    assert_eq!(report.chunks, 1);
+    let enough = ChainOptions { slice_cpu_max: Some(Duration::from_secs(60)), ..over };
+    let mut bench = Bench::try_new(vec![picky().spec("t0")], enough).unwrap();
+    let (rows, report) = bench.run(&["ok", "ok", "ok"]);
+    assert!(report.unrunnable.is_none());
+    assert_eq!((rows.len(), report.chunks), (3, 3));
+}
