@@ -21,9 +21,9 @@
 //! As on the host, an `Err` of `process` costs one record: the chunk is run again record by record, in fresh
 //! instances. [`cases`] runs a folder of cases three ways (warm, fresh, cut differently) and compares.
 
+mod case;
+
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use wasmill_chunk::{
@@ -33,6 +33,8 @@ use wasmill_chunk::{
 use crate::Plugin;
 use crate::log::Level;
 use crate::native::{Grants, Native};
+
+pub use case::cases;
 
 /// What became of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -303,101 +305,4 @@ pub(crate) fn log_line(level: Level, message: &str) {
 #[must_use]
 pub fn take_log() -> Vec<(Level, String)> {
     LOG.take()
-}
-
-/// Runs every case folder under `folder` and panics with all differences.
-///
-/// A case is `config.json`, the input (`input.ndjson` or `input.txt`, one record per line) and either
-/// `expected.ndjson` (the rows that leave, in the order of their records) with `dead-letters.ndjson` (for each record
-/// that fails `{"offset":2,"reason":"…"}`), or `error.txt` (the refusal). Files under `files/` are granted by their
-/// name. Each case runs warm, with a fresh instance per chunk, and cut to single records: all three must agree.
-/// `BLESS=1` rewrites what is expected. `wasmill plugin test` runs the same folders through the component.
-pub fn cases<P: Plugin>(folder: &Path) {
-    let mut faults = Vec::new();
-    let mut names: Vec<_> = std::fs::read_dir(folder)
-        .unwrap_or_else(|error| panic!("read {}: {error}", folder.display()))
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
-    names.sort();
-    assert!(!names.is_empty(), "no case in {}", folder.display());
-    for case in names {
-        if let Err(fault) = check_case::<P>(&case) {
-            faults.push(format!("{}: {fault}", case.display()));
-        }
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n\n"));
-}
-
-/// The files that say what is expected, in the order of [`described`].
-const EXPECTED: [&str; 3] = ["expected.ndjson", "dead-letters.ndjson", "error.txt"];
-
-fn check_case<P: Plugin>(case: &Path) -> Result<(), String> {
-    let read = |name: &str| std::fs::read_to_string(case.join(name)).ok();
-    let mut run = Run::new(&read("config.json").ok_or("no config.json")?);
-    for (name, content) in granted(&case.join("files")) {
-        run = run.file(&name, content);
-    }
-    let input = read("input.ndjson").or_else(|| read("input.txt")).unwrap_or_default();
-    let records: Vec<&str> = input.lines().collect();
-    let got = described(&run.records::<P>(&records));
-    for (way, other) in
-        [("cut to single records", run.clone().chunk_rows(1)), ("fresh", run.clone().chunk_rows(3).fresh())]
-    {
-        let other = described(&other.records::<P>(&records));
-        if other != got {
-            return Err(format!("{way} differs\n--- at once\n{}--- {way}\n{}", got.concat(), other.concat()));
-        }
-    }
-    if std::env::var_os("BLESS").is_some() {
-        return bless(case, &got).map_err(|error| error.to_string());
-    }
-    let wanted = EXPECTED.map(|name| read(name).unwrap_or_default());
-    if EXPECTED.iter().all(|name| !case.join(name).exists()) {
-        return Err(format!("none of {}; BLESS=1 writes them", EXPECTED.join(", ")));
-    }
-    let differs = |(wanted, got): (&String, &String)| wanted.trim_end() != got.trim_end();
-    match wanted.iter().zip(&got).position(differs) {
-        None => Ok(()),
-        Some(at) => Err(format!("{}\n--- expected\n{}--- got\n{}", EXPECTED[at], wanted[at], got[at])),
-    }
-}
-
-fn bless(case: &Path, got: &[String; 3]) -> std::io::Result<()> {
-    for (name, text) in EXPECTED.iter().zip(got) {
-        let file = case.join(name);
-        // Rows are written down also where there are none: then it is said that none must come.
-        if !text.is_empty() || (*name == EXPECTED[0] && got[2].is_empty()) {
-            std::fs::write(&file, text)?;
-        } else if file.exists() {
-            std::fs::remove_file(&file)?;
-        }
-    }
-    Ok(())
-}
-
-fn granted(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries
-        .filter_map(|entry| {
-            let content = std::fs::read(entry.path()).ok()?;
-            Some((entry.file_name().to_string_lossy().into_owned(), content))
-        })
-        .collect()
-}
-
-/// Rows in the order of their records, failures in the order of theirs, and the refusal; one line each.
-fn described(outcome: &Result<Outcome, String>) -> [String; 3] {
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
-        Err(refusal) => return [String::new(), String::new(), format!("{refusal}\n")],
-    };
-    let mut rows: Vec<&Row> = outcome.emitted.iter().collect();
-    rows.sort_by_key(|row| (row.offset, row.child));
-    let rows = rows.into_iter().map(|row| format!("{}\n", row.payload)).collect();
-    let letter = |(row, reason): &(usize, &str)| {
-        format!("{{\"offset\":{row},\"reason\":{}}}\n", serde_json::Value::from(*reason))
-    };
-    [rows, outcome.reasons().iter().map(letter).collect(), String::new()]
 }
