@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     /// Interleaved runs of each figure, at least 5
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(5..))]
     runs: u64,
-    /// An access log to repeat in place of the usual one
+    /// An access log to repeat in place of a generated one [environment: WASMILL_ACCESS_LOG]
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Only these of the whole-host measurements (job, push, latency, reload, start), and not the transform stage
@@ -64,8 +64,8 @@ const FIGURES: [(&str, Bar); 16] = [
     ("unix_cpu_s_per_gb", Bar::Report),
 ];
 
-/// The real log that the figures are quoted for, beside the checkout.
-const REAL_LOG: &str = "../shared/data/apache-access.log";
+/// Names the log where no argument does: the real one that figures are quoted for.
+const LOG_VARIABLE: &str = "WASMILL_ACCESS_LOG";
 /// Lines of the generated one.
 const GENERATED_LINES: u64 = 10_000;
 
@@ -79,7 +79,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     build(project, &["--package", "wasmill-bench", "--package", "wasmill-bench-host"])?;
     let work = project.target.join("bench");
     std::fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
-    let log = log(project, arguments)?;
+    let log = log(arguments)?;
     let mut found = Map::new();
     if arguments.only.is_none() {
         let generated = work.join("generated.log");
@@ -139,16 +139,16 @@ fn program(project: &Project, name: &str) -> Command {
     Command::new(project.target.join("release").join(name))
 }
 
-fn log(project: &Project, arguments: &Arguments) -> Result<Option<PathBuf>> {
-    if let Some(log) = &arguments.log {
-        return Ok(Some(log.clone()));
+fn log(arguments: &Arguments) -> Result<Option<PathBuf>> {
+    let named = || std::env::var_os(LOG_VARIABLE).filter(|log| !log.is_empty()).map(PathBuf::from);
+    let Some(log) = arguments.log.clone().or_else(named) else {
+        eprintln!("bench: neither --log nor {LOG_VARIABLE}; measuring on a generated log");
+        return Ok(None);
+    };
+    if !log.is_file() {
+        bail!("there is no access log {} (--log or {LOG_VARIABLE})", log.display());
     }
-    let real = project.root.join(REAL_LOG);
-    if real.is_file() {
-        return Ok(Some(real));
-    }
-    eprintln!("bench: no {}; measuring on a generated log", real.display());
-    Ok(None)
+    Ok(Some(log))
 }
 
 /// Runs a measuring program; its messages pass through, its report is one JSON object.

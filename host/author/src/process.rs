@@ -1,6 +1,7 @@
 //! Running other programs: with a time limit, with their output copied through, and on the search path.
 //!
-//! It never shows less than the program said: what is captured is also passed on.
+//! It never shows less than the program said: what is captured is also passed on. What tools of a build say is for
+//! people, and goes to stderr.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -24,10 +25,15 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command and kills it when it is not done within `limit`. `None` = it was killed.
+/// Runs a tool of a build as [`run`] does, with its stdout on our stderr: ours may be one JSON object for a program.
+pub fn run_tool(command: &mut Command) -> Result<()> {
+    run(command.stdout(std::io::stderr()))
+}
+
+/// Runs a tool and kills it when it is not done within `limit`. `None` = it was killed.
 pub fn run_within(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
-    let mut child =
-        command.stdin(Stdio::null()).spawn().with_context(|| format!("start `{}`", shown(command)))?;
+    let command = command.stdin(Stdio::null()).stdout(std::io::stderr());
+    let mut child = command.spawn().with_context(|| format!("start `{}`", shown(command)))?;
     let end = Instant::now() + limit;
     while Instant::now() < end {
         if let Some(status) = child.try_wait()? {
@@ -97,4 +103,26 @@ pub fn pause(moment: Duration) {
         reason = "another process cannot wake us; callers look again and have a deadline"
     )]
     std::thread::sleep(moment);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Set for the process that [`tools_say_nothing_on_our_stdout`] starts: this program again.
+    const CHILD: &str = "WASMILL_TEST_TOOL";
+
+    #[test]
+    fn tools_say_nothing_on_our_stdout() {
+        let said = ["-c", "echo said by the tool"];
+        if std::env::var_os(CHILD).is_some() {
+            return run_tool(Command::new("sh").args(said)).unwrap();
+        }
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "process::tests::tools_say_nothing_on_our_stdout", "--nocapture"]);
+        let output = again.env(CHILD, "1").output().unwrap();
+        let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
+        assert!(!out.contains("said by the tool") && err.contains("said by the tool"), "{out}{err}");
+    }
 }

@@ -66,3 +66,8 @@ fn in_memory_chunk_of_c_does_what_the_vectors_say() {
 fn records_configs_numbers_and_memory_of_c_hold() {
     run("sdk.c", &[]);
 }
+
+#[test]
+fn case_folders_of_c_mean_what_the_format_says() {
+    run("cases.c", &[sdk().join("../conformance/format")]);
+}

@@ -144,7 +144,7 @@ impl Case {
                     None => wanted.trim_end() == reason.trim_end(),
                 };
                 if !fits {
-                    side_by_side(&mut text, "refusal", wanted.lines(), reason.lines());
+                    side_by_side(&mut text, "error.txt", wanted.lines(), reason.lines());
                 }
             }
             (Expected::Refused(wanted), Got::Records { .. }) => {
@@ -159,7 +159,7 @@ impl Case {
             (Expected::Records { rows, letters }, Got::Records { rows: came, letters: failed }) => {
                 side_by_side(
                     &mut text,
-                    "rows",
+                    "expected.ndjson",
                     rows.iter().map(String::as_str),
                     came.iter().map(String::as_str),
                 );
@@ -173,7 +173,7 @@ impl Case {
                     let failed: Vec<String> =
                         failed.iter().map(|(offset, reason)| line(&letter(*offset, reason))).collect();
                     let wanted = wanted.iter().map(String::as_str);
-                    side_by_side(&mut text, "dead letters", wanted, failed.iter().map(String::as_str));
+                    side_by_side(&mut text, "dead-letters.ndjson", wanted, failed.iter().map(String::as_str));
                 }
             }
         }
@@ -353,7 +353,7 @@ mod tests {
         let Difference(text) = case.compare(&got(&["a", "x"], &[(2, "even")])).unwrap_err();
         assert_eq!(
             text,
-            "rows, from line 2:\n  - b\n  + x\ndead letters, from line 1:\n  \
+            "expected.ndjson, from line 2:\n  - b\n  + x\ndead-letters.ndjson, from line 1:\n  \
              - {\"offset\":2,\"reason_contains\":\"odd\"}\n  + {\"offset\":2,\"reason\":\"even\"}\n"
         );
         let Difference(text) = case.compare(&Got::Refused("no".to_owned())).unwrap_err();

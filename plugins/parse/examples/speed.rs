@@ -1,6 +1,6 @@
-//! Nanoseconds per line of the native plugin alone, over the real log where it is present.
+//! Nanoseconds per line of the native plugin alone, over an access log.
 //!
-//! `cargo run --release -p wasmill-parse --example speed [FILE]`
+//! `cargo run --release -p wasmill-parse --example speed FILE`
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use wasmill_sdk::native::{Grants, Native};
 
 #[expect(clippy::print_stdout, reason = "a report for a person")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::args().nth(1).unwrap_or("../shared/data/apache-access.log".to_owned());
+    let path = std::env::args().nth(1).ok_or("which access log? `cargo xtask generate` makes one")?;
     let log = std::fs::read(path)?;
     let mut plugin = Native::<Parse>::configure(r#"{"format":"combined"}"#, &Grants::default())?;
     let layout = Arc::new(Layout::new(&[plugin.fields().to_vec()])?);

@@ -82,7 +82,8 @@ impl Dialect {
         let work = project.work(options).join(if options.debug { "wasm-debug" } else { "wasm" });
         std::fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
         let own = flags(&project.dir)?;
-        let depth = if options.debug { ["-O1", "-g"] } else { ["-O2", "-g0"] };
+        // The same code in both: what `plugin test` counts is what a host runs.
+        let depth = ["-O2", if options.debug { "-g" } else { "-g0" }];
         let mut objects: Vec<PathBuf> = Vec::new();
         // What takes the place of parts of the C library comes first: zig names that library before all objects.
         for part in ["vendor/wasmill/wasm", "src", "vendor/wasmill/src"] {
@@ -91,7 +92,7 @@ impl Dialect {
                 let mut command = toolchain.compiler(file.ends_with(".cpp"));
                 command.args(depth).args(flags_of(self, part, &file, &own));
                 command.args(["-c", &file, "-o"]).arg(&object).current_dir(&project.dir);
-                process::run(&mut command).with_context(|| format!("compile {file} for Wasm"))?;
+                process::run_tool(&mut command).with_context(|| format!("compile {file} for Wasm"))?;
                 objects.push(object);
             }
         }
@@ -108,36 +109,22 @@ impl Dialect {
         if !options.debug {
             command.arg("-Wl,--strip-all");
         }
-        process::run(&mut command).context("link the plugin")?;
+        process::run_tool(&mut command).context("link the plugin")?;
         let module = std::fs::read(&module).with_context(|| format!("read {}", module.display()))?;
         component::with_metadata(module, WORLD)
     }
 
-    /// Compiles the SDK, then the plugin and its tests with it, then runs them: all for this machine, without Wasm.
+    /// `make test`, as the project's README says: for this machine, without Wasm.
     pub(crate) fn unit_tests(self, dir: &Path) -> Result<Vec<Command>> {
-        let work = dir.join("build").join("test");
-        std::fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
-        let own = flags(dir)?;
-        let (mut commands, mut objects) = (Vec::new(), Vec::new());
-        for part in ["vendor/wasmill/src", "vendor/wasmill/test"] {
-            for file in sources(dir, part)? {
-                let object = work.join(format!("{}.o", file.replace('/', "-")));
-                let mut command = toolchain::native(false)?;
-                command.args(["-g", "-O1"]).args(SDK_FLAGS);
-                command.args(["-c", &file, "-o"]).arg(&object).current_dir(dir);
-                commands.push(command);
-                objects.push(object);
-            }
+        let make = process::on_path("make")
+            .context("there is no `make` on the path, which builds the unit tests")?;
+        let mut command = Command::new(make);
+        command.arg("test").arg(format!("CC={}", process::shown(&toolchain::native(false)?)));
+        if self == Dialect::Cpp {
+            command.arg(format!("CXX={}", process::shown(&toolchain::native(true)?)));
         }
-        let program = work.join("tests");
-        let mut command = toolchain::native(self == Dialect::Cpp)?;
-        command.args(["-g", "-O1"]).args(&own).args(sources(dir, "src")?).args(sources(dir, "tests")?);
-        command.args(&objects).arg("-lm").arg("-o").arg(&program).current_dir(dir);
-        commands.push(command);
-        let mut command = Command::new(program);
         command.current_dir(dir);
-        commands.push(command);
-        Ok(commands)
+        Ok(vec![command])
     }
 }
 

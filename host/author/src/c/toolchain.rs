@@ -90,7 +90,7 @@ impl Toolchain {
                 "--target",
             ]);
             pip.arg(dir).arg(format!("{ZIG}=={ZIG_VERSION}"));
-            process::run(&mut pip).context("get zig with Python's pip")
+            process::run_tool(&mut pip).context("get zig with Python's pip")
         })?;
         Toolchain::required(dialect)
     }

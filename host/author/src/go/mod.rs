@@ -100,7 +100,7 @@ pub(crate) fn build(project: &Project, options: &BuildOptions) -> Result<Vec<u8>
         .current_dir(&project.dir)
         .env("GOOS", "wasip1")
         .env("GOARCH", "wasm");
-    process::run(&mut command).context("build the plugin for Wasm")?;
+    process::run_tool(&mut command).context("build the plugin for Wasm")?;
     let wasm = std::fs::read(&core).with_context(|| format!("read {}", core.display()))?;
     module::complete(&wasm).context("prepare what the Go linker wrote")
 }

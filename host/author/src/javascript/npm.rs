@@ -97,7 +97,7 @@ impl Tool {
         }
         let mut npm = Command::new("npm");
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
-        process::run(npm.current_dir(dir))
+        process::run_tool(npm.current_dir(dir))
     }
 }
 

@@ -93,7 +93,7 @@ impl Componentize {
             let mut pip = Command::new(&python);
             pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]);
             pip.args(["--root-user-action=ignore", "--target"]).arg(dir).arg(format!("{TOOL}=={VERSION}"));
-            process::run(&mut pip)
+            process::run_tool(&mut pip)
         })?;
         Ok(Componentize::in_dir(dir))
     }
@@ -132,7 +132,7 @@ pub(crate) fn build(project: &Project, options: &BuildOptions) -> Result<Vec<u8>
         command.arg("--python-path").arg(path);
     }
     command.arg(ENTRY).arg("--output").arg(&built);
-    process::run(&mut command).context("build the plugin for Wasm")?;
+    process::run_tool(&mut command).context("build the plugin for Wasm")?;
     std::fs::read(&built).with_context(|| format!("read {}", built.display()))
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn build(project: &Project, options: &BuildOptions) -> Result<Vec<u8>
             .env("CARGO_PROFILE_RELEASE_STRIP", "none");
         toolchain::with_debug(&mut command);
     }
-    process::run(&mut command).context("build the plugin for Wasm")?;
+    process::run_tool(&mut command).context("build the plugin for Wasm")?;
     let built = wasm_dir.join(toolchain.target()).join("release").join(format!("{library}.wasm"));
     std::fs::read(&built).with_context(|| format!("read {}", built.display()))
 }

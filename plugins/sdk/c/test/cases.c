@@ -1,4 +1,5 @@
-//! Case folders: the records of input.ndjson through the plugin, compared with what the folder expects.
+//! Case folders: reads one, runs it in three ways that must agree, and compares what came with what is expected.
+//! It refuses what the runner of `wasmill plugin test` refuses, and takes what that takes.
 
 #include <dirent.h>
 #include <stdio.h>
@@ -50,112 +51,246 @@ static size_t list(const char *dir, const char **names, bool directories) {
     return count;
 }
 
-static size_t lines(wm_string text, wm_string *out) {
-    size_t count = 0, start = 0;
-    for (size_t at = 0; at <= text.len; at++) {
-        if (at == text.len ? at > start : text.data[at] == '\n') {
-            if (out != NULL) {
-                out[count] = wm_bytes(text.data + start, at - start);
-            }
-            count++;
-            start = at + 1;
-        }
+/// What a file has, or that there is none.
+typedef struct content {
+    bool there;
+    wm_string text;
+} content;
+
+/// Why the case has failed, NULL as long as it has not; the first reason stays.
+static const char *fault;
+
+static void fail(wm_string why) {
+    if (fault == NULL) {
+        fault = why.data;
     }
-    return count;
 }
 
-/// What left, as the files of a case have it.
-typedef struct described {
-    wm_buffer rows, letters;
-    const char *refusal;
-} described;
+static content read_text(const char *dir, const char *name) {
+    content read = {.text = wm_bytes("", 0)};
+    read.there = read_file(dir, name, &read.text);
+    if (read.there && !wm_is_utf8(read.text)) {
+        fail(wm_format("read %s: it is not UTF-8", name));
+    }
+    return read;
+}
+
+typedef struct texts {
+    size_t count;
+    wm_string *at;
+} texts;
+
+/// Lines end with `\n` or `\r\n`.
+static texts lines(wm_string text) {
+    texts found = {.at = wm_alloc((text.len + 1) * sizeof *found.at)};
+    for (size_t start = 0; start < text.len;) {
+        const char *end = memchr(text.data + start, '\n', text.len - start);
+        size_t len = end == NULL ? text.len - start : (size_t)(end - text.data) - start;
+        bool carriage = end != NULL && len > 0 && text.data[start + len - 1] == '\r';
+        found.at[found.count++] = wm_bytes(text.data + start, len - carriage);
+        start += len + 1;
+    }
+    return found;
+}
+
+static wm_string joined(const texts *lines) {
+    wm_buffer text = {0};
+    for (size_t at = 0; at < lines->count; at++) {
+        wm_append(&text, lines->at[at].data, lines->at[at].len);
+        wm_append(&text, "\n", 1);
+    }
+    return wm_copy(wm_buffer_string(&text));
+}
+
+static bool texts_equal(const texts *left, const texts *right) {
+    bool same = left->count == right->count;
+    for (size_t at = 0; same && at < left->count; at++) {
+        same = wm_equal(left->at[at], right->at[at]);
+    }
+    return same;
+}
+
+static bool contains(wm_string text, wm_string part) {
+    for (size_t at = 0; at + part.len <= text.len; at++) {
+        if (wm_equal(wm_bytes(text.data + at, part.len), part)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_space(char byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); }
+
+static wm_string trimmed_end(wm_string text) {
+    while (text.len > 0 && is_space(text.data[text.len - 1])) {
+        text.len--;
+    }
+    return text;
+}
+
+static wm_string trimmed(wm_string text) {
+    text = trimmed_end(text);
+    while (text.len > 0 && is_space(text.data[0])) {
+        text = wm_bytes(text.data + 1, text.len - 1);
+    }
+    return text;
+}
+
+/// What came: refused, or rows and letters in the order of their records.
+typedef struct came {
+    bool refused;
+    wm_string refusal;
+    texts rows;
+    texts letters; ///< As lines of their file.
+    size_t *offsets;
+    wm_string *reasons;
+} came;
 
 static int by_record(const void *left, const void *right) {
     const wm_test_row *a = *(const wm_test_row *const *)left, *b = *(const wm_test_row *const *)right;
     return a->offset != b->offset ? (a->offset < b->offset ? -1 : 1) : (a->child > b->child) - (a->child < b->child);
 }
 
-static described describe(const wm_outcome *outcome, wm_arena *memory) {
-    wm_memory = memory;
-    described text = {.refusal = outcome->refusal == NULL ? NULL : wm_copy(wm_str(outcome->refusal)).data};
+static came what_came(const wm_outcome *outcome) {
+    if (outcome->refusal != NULL) {
+        return (came){.refused = true, .refusal = wm_copy(wm_str(outcome->refusal))};
+    }
+    came found = {.refusal = wm_bytes("", 0)};
     const wm_test_row **rows = wm_alloc(outcome->row_count * sizeof *rows + 1);
     for (size_t at = 0; at < outcome->row_count; at++) {
         rows[at] = &outcome->rows[at];
     }
     qsort(rows, outcome->row_count, sizeof *rows, by_record);
+    found.rows.at = wm_alloc(outcome->row_count * sizeof *found.rows.at + 1);
     for (size_t at = 0; at < outcome->row_count; at++) {
-        wm_append(&text.rows, rows[at]->payload.data, rows[at]->payload.len);
-        wm_append(&text.rows, "\n", 1);
+        found.rows.at[found.rows.count++] = wm_copy(rows[at]->payload);
     }
-    for (size_t record = 0; outcome->refusal == NULL && record < outcome->record_count; record++) {
+    found.letters.at = wm_alloc(outcome->record_count * sizeof *found.letters.at + 1);
+    found.offsets = wm_alloc(outcome->record_count * sizeof *found.offsets + 1);
+    found.reasons = wm_alloc(outcome->record_count * sizeof *found.reasons + 1);
+    for (size_t record = 0; record < outcome->record_count; record++) {
         if (outcome->verdicts[record] == WM_FAILED) {
+            wm_buffer line = {0};
             wm_string start = wm_format("{\"offset\":%zu,\"reason\":", record);
-            wm_append(&text.letters, start.data, start.len);
-            wm_json_quote(outcome->reasons[record], &text.letters);
-            wm_append(&text.letters, "}\n", 2);
+            wm_append(&line, start.data, start.len);
+            wm_json_quote(outcome->reasons[record], &line);
+            wm_append(&line, "}", 1);
+            found.offsets[found.letters.count] = record;
+            found.reasons[found.letters.count] = wm_copy(outcome->reasons[record]);
+            found.letters.at[found.letters.count++] = wm_copy(wm_buffer_string(&line));
         }
     }
-    return text;
+    return found;
 }
 
-static wm_string trimmed(wm_string text) {
-    while (text.len > 0 && strchr(" \t\r\n", text.data[text.len - 1]) != NULL) {
-        text.len--;
-    }
-    return text;
+static wm_string told(const came *came) {
+    wm_string rows = joined(&came->rows), letters = joined(&came->letters);
+    return came->refused ? wm_format("refused: %.*s\n", WM_ARG(came->refusal))
+                         : wm_format("%.*s%.*s", WM_ARG(rows), WM_ARG(letters));
 }
 
-/// Whether a letter is the one expected: as it is, or with a part of its reason, or any of that offset.
-static bool letter_matches(wm_string wanted, wm_string got) {
-    wm_string a, b, found, other;
-    if (wm_equal(wanted, got)) {
-        return true;
-    }
-    if (!wm_json_value(wanted, WM_JSON_DEPTH, &a) || a.data[0] != '{' || !wm_json_value(got, WM_JSON_DEPTH, &b) ||
-        !wm_json_find(a, wm_str("offset"), &found) || !wm_json_find(b, wm_str("offset"), &other) || !wm_equal(found, other)) {
+/// A record that is expected to fail.
+typedef struct letter {
+    int64_t offset;
+    bool has_reason, has_part;
+    wm_string reason, part;
+} letter;
+
+static bool is_null(wm_string value) { return wm_equal(value, wm_str("null")); }
+
+static bool read_letter(wm_string line, letter *letter) {
+    wm_string object;
+    wm_member member;
+    bool has_offset = false;
+    *letter = (struct letter){0};
+    if (!wm_json_value(line, WM_JSON_DEPTH, &object) || object.data[0] != '{') {
         return false;
     }
-    wm_string reason = wm_bytes("\"\"", 2);
-    (void)wm_json_find(b, wm_str("reason"), &reason);
-    if (wm_json_find(a, wm_str("reason"), &found)) {
-        return wm_equal(wm_json_text(found), wm_json_text(reason));
-    }
-    if (wm_json_find(a, wm_str("reason_contains"), &found)) {
-        return strstr(wm_copy(wm_json_text(reason)).data, wm_copy(wm_json_text(found)).data) != NULL;
-    }
-    return true;
-}
-
-static bool letters_match(wm_string wanted, wm_string got) {
-    size_t count = lines(wanted, NULL);
-    if (lines(got, NULL) != count) {
-        return false;
-    }
-    wm_string *left = wm_alloc((count + 1) * sizeof *left), *right = wm_alloc((count + 1) * sizeof *right);
-    lines(wanted, left);
-    lines(got, right);
-    for (size_t at = 0; at < count; at++) {
-        if (!letter_matches(left[at], right[at])) {
+    for (size_t at = 1; wm_json_member(object, &at, &member);) {
+        wm_string key = wm_json_unescaped(member.key), value = member.value;
+        bool whole = wm_equal(key, wm_str("reason")), part = wm_equal(key, wm_str("reason_contains"));
+        if (wm_equal(key, wm_str("offset"))) {
+            // 2.0 and 2e0 are integers elsewhere, but no offsets.
+            has_offset = strspn(wm_copy(value).data, "-0123456789") == value.len && wm_json_int(value, &letter->offset);
+        } else if ((whole || part) && value.data[0] == '"') {
+            *(whole ? &letter->has_reason : &letter->has_part) = true;
+            *(whole ? &letter->reason : &letter->part) = wm_json_text(value);
+        } else if (!((whole || part) && is_null(value))) {
             return false;
         }
     }
-    return true;
+    return has_offset;
 }
 
-static void differ(const char *dir, const char *what, wm_string wanted, wm_string got) {
-    wm_expected(false, wm_format("%s\n--- expected\n%.*s--- got\n%.*s", what, WM_ARG(wanted), WM_ARG(got)).data, dir, 1);
+static bool letter_fits(const letter *wanted, size_t offset, wm_string reason) {
+    return wanted->offset == (int64_t)offset && (!wanted->has_reason || wm_equal(wanted->reason, reason)) &&
+           (!wanted->has_part || contains(reason, wanted->part));
 }
 
-static void run_case(const char *dir, wm_arena *memory) {
-    wm_string config, input = {"", 0}, wanted;
-    if (!read_file(dir, "config.json", &config)) {
-        wm_expected(false, "no config.json", dir, 1);
+static void differ(const char *what, wm_string wanted, wm_string got) {
+    fail(wm_format("%s\n--- expected\n%.*s--- got\n%.*s", what, WM_ARG(wanted), WM_ARG(got)));
+}
+
+static void compare_refusal(wm_string wanted, const came *came) {
+    bool part = wm_starts_with(wanted, wm_str("~"));
+    if (!came->refused) {
+        wanted = trimmed_end(wanted);
+        fail(wm_format("the config must be refused (%.*s), and was taken", WM_ARG(wanted)));
+    } else if (part ? !contains(came->refusal, trimmed(wm_bytes(wanted.data + 1, wanted.len - 1)))
+                    : !wm_equal(trimmed_end(came->refusal), trimmed_end(wanted))) {
+        differ("error.txt", wanted, wm_format("%.*s\n", WM_ARG(came->refusal)));
+    }
+}
+
+static void compare_records(wm_string rows, wm_string letters, const came *came) {
+    texts wanted = lines(rows);
+    if (came->refused) {
+        fail(wm_format("the config was refused: %.*s", WM_ARG(came->refusal)));
+    } else if (!texts_equal(&wanted, &came->rows)) {
+        differ("expected.ndjson", rows, joined(&came->rows));
+    }
+    wanted = lines(letters);
+    bool fits = wanted.count == came->letters.count;
+    for (size_t at = 0; at < wanted.count; at++) {
+        letter letter;
+        if (!read_letter(wanted.at[at], &letter)) {
+            fail(wm_format("dead-letters.ndjson:%zu: a line is {\"offset\":2,\"reason\":\"...\"}", at + 1));
+        }
+        fits = fits && letter_fits(&letter, came->offsets[at], came->reasons[at]);
+    }
+    if (!fits) {
+        differ("dead-letters.ndjson", letters, joined(&came->letters));
+    }
+}
+
+static void compare(const char *dir, const came *came) {
+    content rows = read_text(dir, "expected.ndjson"), letters = read_text(dir, "dead-letters.ndjson");
+    content refusal = read_text(dir, "error.txt");
+    if (refusal.there && (rows.there || letters.there)) {
+        fail(wm_str("error.txt, and expects records too; only one can be"));
+    } else if (refusal.there) {
+        compare_refusal(refusal.text, came);
+    } else if (rows.there || letters.there) {
+        compare_records(rows.text, letters.text, came);
+    } else {
+        fail(wm_str("none of expected.ndjson, dead-letters.ndjson, error.txt; `wasmill plugin test --bless` writes them"));
+    }
+}
+
+static void run_case(const char *dir, const wm_plugin *plugin) {
+    wm_arena *memory = wm_memory;
+    content config = read_text(dir, "config.json");
+    content ndjson = read_text(dir, "input.ndjson"), txt = read_text(dir, "input.txt");
+    if (!config.there) {
+        fail(wm_str("no config.json"));
+    }
+    if (ndjson.there && txt.there) {
+        fail(wm_str("input.ndjson and input.txt; only one can be"));
+    }
+    if (fault != NULL) {
         return;
     }
-    (void)(read_file(dir, "input.ndjson", &input) || read_file(dir, "input.txt", &input));
-    size_t count = lines(input, NULL);
-    wm_string *records = wm_alloc((count + 1) * sizeof *records);
-    lines(input, records);
+    texts records = lines(ndjson.there ? ndjson.text : txt.text);
     const char **names = wm_alloc(NAMES_MAX * sizeof *names);
     const char *files = wm_format("%s/files", dir).data;
     size_t file_count = list(files, names, false);
@@ -164,54 +299,42 @@ static void run_case(const char *dir, wm_arena *memory) {
         granted[at].name = names[at];
         (void)read_file(files, names[at], &granted[at].content);
     }
-    described got[3];
-    static const char *const ways[] = {"", "record by record", "fresh plugins"};
+    wm_run run = {.config = config.text.data, .file_count = file_count, .files = granted, .plugin = plugin};
+    came first = {0};
+    static const char *const ways[] = {"at once", "cut to single records", "fresh"};
     for (size_t way = 0; way < 3; way++) {
-        wm_run run = {.config = config.data, .file_count = file_count, .files = granted,
-                      .chunk_rows = way == 0 ? 0 : way == 1 ? 1 : 3, .fresh = way == 2};
-        got[way] = describe(wm_run_records(&run, records, count), memory);
-        wm_string rows = wm_buffer_string(&got[way].rows), letters = wm_buffer_string(&got[way].letters);
-        if (way > 0 && !wm_equal(rows, wm_buffer_string(&got[0].rows))) {
-            differ(dir, ways[way], wm_buffer_string(&got[0].rows), rows);
+        run.chunk_rows = way == 0 ? 0 : way == 1 ? 1 : 3;
+        run.fresh = way == 2;
+        const wm_outcome *outcome = wm_run_records(&run, records.at, records.count);
+        wm_memory = memory;
+        came other = what_came(outcome);
+        if (way == 0) {
+            first = other;
+        } else if (first.refused != other.refused || !wm_equal(first.refusal, other.refusal) ||
+                   !texts_equal(&first.rows, &other.rows) || !texts_equal(&first.letters, &other.letters)) {
+            wm_string left = told(&first), right = told(&other);
+            fail(wm_format("%s differs\n--- at once\n%.*s--- %s\n%.*s", ways[way], WM_ARG(left), ways[way], WM_ARG(right)));
         }
-        if (way > 0 && !wm_equal(letters, wm_buffer_string(&got[0].letters))) {
-            differ(dir, ways[way], wm_buffer_string(&got[0].letters), letters);
-        }
     }
-    bool refused = read_file(dir, "error.txt", &wanted);
-    if (refused || got[0].refusal != NULL) {
-        wanted = refused ? trimmed(wanted) : wm_bytes("", 0);
-        wm_string refusal = wm_str(got[0].refusal == NULL ? "" : got[0].refusal);
-        bool part = wanted.len > 0 && wanted.data[0] == '~';
-        bool holds = got[0].refusal != NULL && refused &&
-                     (part ? strstr(refusal.data, wm_copy(wm_bytes(wanted.data + 1, wanted.len - 1)).data) != NULL
-                           : wm_equal(trimmed(refusal), wanted));
-        if (!holds) {
-            differ(dir, "error.txt", wm_format("%.*s\n", WM_ARG(wanted)), wm_format("%s\n", refusal.data));
-        }
-        return;
-    }
-    if (!read_file(dir, "expected.ndjson", &wanted)) {
-        wm_expected(false, "neither expected.ndjson nor error.txt", dir, 1);
-    } else if (!wm_equal(trimmed(wanted), trimmed(wm_buffer_string(&got[0].rows)))) {
-        differ(dir, "expected.ndjson", wanted, wm_buffer_string(&got[0].rows));
-    }
-    wanted = wm_bytes("", 0);
-    (void)read_file(dir, "dead-letters.ndjson", &wanted);
-    if (!letters_match(wanted, wm_buffer_string(&got[0].letters))) {
-        differ(dir, "dead-letters.ndjson", wanted, wm_buffer_string(&got[0].letters));
-    }
+    compare(dir, &first);
+}
+
+const char *wm_case_fault(const char *dir, const wm_plugin *plugin) {
+    fault = NULL;
+    run_case(dir, plugin);
+    return fault;
 }
 
 void wm_test_cases(const char *dir) {
-    static wm_arena memory;
+    wm_arena memory = {0};
     wm_memory = &memory;
     const char **names = wm_alloc(NAMES_MAX * sizeof *names);
     size_t count = list(dir, names, true);
     wm_expected(count > 0, "there are case folders", dir, 1);
     for (size_t at = 0; at < count; at++) {
-        wm_memory = &memory;
-        run_case(wm_format("%s/%s", dir, names[at]).data, &memory);
+        const char *folder = wm_format("%s/%s", dir, names[at]).data;
+        const char *wrong = wm_case_fault(folder, NULL);
+        wm_expected(wrong == NULL, wrong, folder, 1);
     }
     wm_arena_free(&memory);
 }

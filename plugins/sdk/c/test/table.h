@@ -112,4 +112,7 @@ wm_state wm_table_find(wm_string payload, const wm_path_of *path, wm_string *val
 /// The payload with the change: value.data NULL removes. false: a value on the way is no object.
 bool wm_edit(wm_string object, const wm_path_of *path, wm_string value, wm_string *edited);
 
+/// Runs a case folder; NULL, or why it has failed, in `wm_memory`. The plugin NULL: the one of WM_PLUGIN.
+const char *wm_case_fault(const char *dir, const wm_plugin *plugin);
+
 #endif

@@ -56,8 +56,11 @@ const wm_outcome *wm_test_texts(const char *config, const char *const *records, 
     wm_test_texts(config, (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
 
 /// Runs the folders below `dir` three ways (at once, record by record, fresh plugins) and compares with what they expect.
-/// A case is config.json, input.ndjson, and expected.ndjson with dead-letters.ndjson, or error.txt; files below files/
-/// are granted. `wasmill plugin test` runs the same through the component.
+/// A case is config.json, the input (input.ndjson or input.txt, one record per line) and either expected.ndjson (the rows
+/// that leave, in the order of their records) with dead-letters.ndjson (for each record that fails
+/// {"offset":2,"reason":"..."}; reason_contains asks for a part, neither for any reason), or error.txt (the refusal; after
+/// a ~, a part of it). Files below files/ are granted by their name. `wasmill plugin test` runs the same through the
+/// component, and with `--bless` writes what came.
 void wm_test_cases(const char *dir);
 
 // Each says where and what if it does not hold, and the program goes on.

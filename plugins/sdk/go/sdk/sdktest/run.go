@@ -6,10 +6,7 @@
 package sdktest
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
 	"slices"
 	"testing"
 
@@ -215,14 +212,4 @@ func recovered(err *error) {
 	if reason := recover(); reason != nil {
 		*err = errors.New(stack.Described(reason))
 	}
-}
-
-// letters are dead letters, one line each.
-func (o *Outcome) letters() []string {
-	var lines []string
-	for _, row := range slices.Sorted(maps.Keys(o.Failed)) {
-		reason, _ := json.Marshal(o.Failed[row])
-		lines = append(lines, fmt.Sprintf(`{"offset":%d,"reason":%s}`, row, reason))
-	}
-	return lines
 }

@@ -4,13 +4,12 @@
 // configured anew. `cases` runs a folder of cases three ways (at once, anew for every chunk, cut to single records) and
 // compares.
 
-import { readFileSync, readdirSync, existsSync, writeFileSync, rmSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-
 import { Setup } from "../chunk.js";
 import { check, run as runCall, told } from "../guest.js";
 import { setLog } from "../log.js";
 import { Chain } from "./chunk.js";
+
+export { cases } from "./case.js";
 
 /** Arrival of the first record: 2026-11-22T00:00:00Z in nanoseconds. Each arrives a millisecond after the one before. */
 export const ARRIVAL = 1_795_305_600_000_000_000n;
@@ -146,94 +145,4 @@ function left(row, outputs) {
     partition: Object.fromEntries([...row.partition].map(([name, value]) => [name, shown(value)])),
     payload: shown(row.payload),
   };
-}
-
-/**
- * Runs every case folder below `folder` (a path or URL) and throws with all differences. A case is `config.json`, the
- * input (`input.ndjson` or `input.txt`) and either `expected.ndjson` with `dead-letters.ndjson`, or `error.txt`; files
- * under `files/` are granted by their name. `BLESS=1` writes what came. `wasmill plugin test` runs the same folders
- * through the component.
- */
-export function cases(plugin, folder) {
-  const root = folder instanceof URL ? fileURLToPath(folder) : folder;
-  const names = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-  if (names.length === 0) throw new Error(`no case in ${root}`);
-  const faults = [];
-  for (const { name } of names.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    const fault = checkCase(plugin, `${root}/${name}`);
-    if (fault !== undefined) faults.push(`${name}: ${fault}`);
-  }
-  if (faults.length > 0) throw new Error(faults.join("\n\n"));
-}
-
-const EXPECTED = ["expected.ndjson", "dead-letters.ndjson", "error.txt"];
-
-function checkCase(plugin, dir) {
-  const read = (name) => (existsSync(`${dir}/${name}`) ? readFileSync(`${dir}/${name}`, "latin1") : undefined);
-  const files = {};
-  if (existsSync(`${dir}/files`)) {
-    for (const name of readdirSync(`${dir}/files`)) files[name] = readFileSync(`${dir}/files/${name}`);
-  }
-  const config = JSON.parse(shown(read("config.json") ?? "{}"));
-  const input = read("input.ndjson") ?? read("input.txt") ?? "";
-  const records = input.split("\n").map((line) => Buffer.from(line.replace(/\r$/, ""), "latin1"));
-  if (input === "" || input.endsWith("\n")) records.pop();
-  const got = described(plugin, config, records, { files });
-  const ways = { "cut to single records": { chunkRows: 1 }, fresh: { chunkRows: 3, fresh: true } };
-  for (const [way, options] of Object.entries(ways)) {
-    const other = described(plugin, config, records, { files, ...options });
-    if (other.texts.join("\0") !== got.texts.join("\0")) {
-      return `${way} differs\n--- at once\n${got.texts.join("")}--- ${way}\n${other.texts.join("")}`;
-    }
-  }
-  if (process.env.BLESS) return bless(dir, got.texts);
-  if (EXPECTED.every((name) => read(name) === undefined)) return `none of ${EXPECTED.join(", ")}; BLESS=1 writes them`;
-  for (const [at, name] of EXPECTED.entries()) {
-    const wanted = shown(read(name) ?? "");
-    const fits = name === "expected.ndjson" ? wanted.trimEnd() === got.texts[at].trimEnd() : MATCH[name](wanted, got);
-    if (!fits) return `${name}\n--- expected\n${wanted}--- got\n${got.texts[at]}`;
-  }
-  return undefined;
-}
-
-const MATCH = {
-  /** Each line says the offset, and `reason` or `reason_contains` if that matters. */
-  "dead-letters.ndjson": (wanted, { failed }) => {
-    const letters = wanted.split("\n").filter((line) => line.trim() !== "").map((line) => JSON.parse(line));
-    const fits = (letter, { row, reason }) =>
-      letter.offset === row &&
-      (letter.reason === undefined || letter.reason === reason) &&
-      (letter.reason_contains === undefined || reason.includes(letter.reason_contains));
-    return letters.length === failed.length && letters.every((letter, at) => fits(letter, failed[at]));
-  },
-  /** The refusal, or after a `~` a part of it. */
-  "error.txt": (wanted, { texts }) => {
-    const text = wanted.trim();
-    return text.startsWith("~") ? texts[2] !== "" && texts[2].includes(text.slice(1)) : text === texts[2].trim();
-  },
-};
-
-function bless(dir, texts) {
-  EXPECTED.forEach((name, at) => {
-    // Rows are written down also where there are none: then it is said that none must come.
-    const wanted = texts[at] !== "" || (at === 0 && texts[2] === "");
-    if (wanted) writeFileSync(`${dir}/${name}`, texts[at]);
-    else rmSync(`${dir}/${name}`, { force: true });
-  });
-  return undefined;
-}
-
-/** Rows in the order of their records, failures in the order of theirs, and the refusal. */
-function described(plugin, config, records, options) {
-  let outcome;
-  try {
-    outcome = run(plugin, config, records, options);
-  } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    return { texts: ["", "", `${error.message}\n`], failed: [] };
-  }
-  const rows = outcome.emitted.toSorted((a, b) => a.offset - b.offset || a.child - b.child);
-  const letter = ({ row, reason }) => `${JSON.stringify({ offset: row, reason })}\n`;
-  const texts = [rows.map(({ payload }) => `${payload}\n`).join(""), outcome.failed.map(letter).join(""), ""];
-  return { texts, failed: outcome.failed };
 }

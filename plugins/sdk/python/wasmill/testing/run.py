@@ -1,19 +1,10 @@
-"""A test kit for plugins: records in, rows and verdicts out, on a chunk in memory, with any test tool.
-
-    outcome = testing.run(Greet, {"word": "hello"}, [{"name": "Ada"}])
-    assert outcome.records == [{"name": "Ada", "greeting": "hello, Ada"}]
-
-As on the host, an exception of `process` costs one record: the chunk is run again record by record, in fresh instances.
-`cases` runs a folder of cases three ways (warm, fresh, cut differently) and compares.
-"""
+"""Runs of a plugin over records: cut into chunks, and record by record where the plugin fails as a whole."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from wasmill import log
@@ -167,91 +158,3 @@ def _payload(record: Record) -> bytes:
     if isinstance(record, bytes):
         return record
     return record.encode() if isinstance(record, str) else dump(dict(record))
-
-
-_EXPECTED = ("expected.ndjson", "dead-letters.ndjson", "error.txt")
-
-
-def cases(plugin: type[Plugin], folder: str | os.PathLike[str]) -> None:
-    """Runs every case folder under `folder` and raises `AssertionError` with all differences.
-
-    A case is `config.json`, the input (`input.ndjson` or `input.txt`, one record per line) and either `expected.ndjson`
-    (the rows that leave, in the order of their records) with `dead-letters.ndjson` (a line for each record that fails),
-    or `error.txt` (the refusal; behind a `~`, a part of it). Files under `files/` are granted by their name. `BLESS=1`
-    rewrites what is expected. `wasmill plugin test` runs the same folders through the component.
-    """
-    folders = sorted(path for path in Path(folder).iterdir() if path.is_dir())
-    if not folders:
-        raise AssertionError(f"no case in {folder}")
-    faults = [f"{case}: {fault}" for case in folders if (fault := _check(plugin, case))]
-    if faults:
-        raise AssertionError("\n\n".join(faults))
-
-
-def _check(plugin: type[Plugin], case: Path) -> str | None:
-    def read(name: str) -> str:
-        file = case / name
-        return file.read_text("utf-8") if file.is_file() else ""
-
-    if not (case / "config.json").is_file():
-        return "no config.json"
-    granted = sorted((case / "files").glob("*")) if (case / "files").is_dir() else []
-    setting = Setting(plugin, read("config.json"), files={file.name: file.read_bytes() for file in granted})
-    records = (read("input.ndjson") or read("input.txt")).split("\n")
-    if records[-1] == "":
-        records.pop()
-    got = _described(setting, records)
-    for way, other in (
-        ("cut to single records", replace(setting, chunk_rows=1)),
-        ("fresh", replace(setting, chunk_rows=3, fresh=True)),
-    ):
-        found = _described(other, records)
-        if found != got:
-            return f"{way} differs\n--- at once\n{''.join(got)}--- {way}\n{''.join(found)}"
-    if os.environ.get("BLESS"):
-        _bless(case, got)
-        return None
-    if not any((case / name).is_file() for name in _EXPECTED):
-        return f"none of {', '.join(_EXPECTED)}; BLESS=1 writes them"
-    for name, text in zip(_EXPECTED, got):
-        wanted = read(name)
-        if not _fits(name, wanted, text):
-            return f"{name}\n--- expected\n{wanted}--- got\n{text}"
-    return None
-
-
-def _fits(name: str, wanted: str, got: str) -> bool:
-    if name == "error.txt" and wanted.startswith("~"):
-        return got != "" and wanted[1:].strip() in got
-    if name != "dead-letters.ndjson":
-        return wanted.rstrip() == got.rstrip()
-    letters = [json.loads(line) for line in got.splitlines()]
-    expected = [json.loads(line) for line in wanted.splitlines() if line.strip()]
-    return len(letters) == len(expected) and all(
-        letter["offset"] == fit["offset"]
-        and fit.get("reason", letter["reason"]) == letter["reason"]
-        and fit.get("reason_contains", "") in letter["reason"]
-        for letter, fit in zip(letters, expected)
-    )
-
-
-def _bless(case: Path, got: tuple[str, str, str]) -> None:
-    for name, text in zip(_EXPECTED, got):
-        file = case / name
-        # Rows are written down also where there are none: then it is said that none must come.
-        if text or (name == _EXPECTED[0] and not got[2]):
-            file.write_text(text, "utf-8")
-        else:
-            file.unlink(missing_ok=True)
-
-
-def _described(setting: Setting, records: list[str]) -> tuple[str, str, str]:
-    """Rows in the order of their records, failures in the order of theirs, and the refusal; one line each."""
-    try:
-        outcome = setting.run(records)
-    except Refused as error:
-        return "", "", f"{error}\n"
-    rows = sorted(outcome.emitted, key=lambda row: (row.offset, row.child))
-    texts = [row.payload.decode(errors="replace") + "\n" for row in rows]
-    letters = [dump({"offset": at, "reason": reason}).decode() + "\n" for at, reason in outcome.reasons.items()]
-    return "".join(texts), "".join(letters), ""
