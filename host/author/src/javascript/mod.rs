@@ -267,13 +267,20 @@ mod tests {
         tests.sort();
         let output = Command::new("node").arg("--test").args(tests).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        let dir = tempfile::tempdir().unwrap();
-        let project = dir.path().join("greet");
-        crate::create(crate::Language::JavaScript, "greet", &project).unwrap();
-        for mut tests in unit_tests(&project) {
-            let output = tests.output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && said.contains("pass 3"), "{said}");
+        for language in [crate::Language::JavaScript, crate::Language::TypeScript] {
+            let dir = tempfile::tempdir().unwrap();
+            let project = dir.path().join("greet");
+            crate::create(language, "greet", &project).unwrap();
+            for mut tests in language.unit_tests(&project).unwrap() {
+                let output = tests.output().unwrap();
+                let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+                // An older Node reads TypeScript by what a build has fetched.
+                if language == crate::Language::TypeScript && err.contains("there is no esbuild") {
+                    eprintln!("skipped: {err}");
+                    continue;
+                }
+                assert!(output.status.success() && out.contains("pass 3"), "{out}{err}");
+            }
         }
     }
 }
