@@ -16,7 +16,7 @@ use wasmill_author::process;
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
-    /// Only these languages [default: all]
+    /// Only these languages, or variants of one, such as javascript-quickjs [default: all]
     #[arg(value_name = "LANGUAGE")]
     languages: Vec<String>,
     /// One JSON object with every verdict and figure
@@ -41,35 +41,33 @@ impl Arguments {
 }
 
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
-    let mut languages = Vec::new();
+    let mut suites = suites(&project.root.join("plugins/sdk"))?;
     for name in &arguments.languages {
-        languages.push(Language::parse(name)?);
+        if suites.iter().all(|suite| suite.name != *name) {
+            let known: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
+            bail!("there is no conformance plugin {name:?}; there are {}", known.join(", "));
+        }
     }
-    if languages.is_empty() {
-        languages.extend(Language::ALL);
-    }
+    suites.retain(|suite| arguments.languages.is_empty() || arguments.languages.contains(&suite.name));
     let out = project.target.join("conformance");
     let mut command = Command::new(runner(project, arguments)?);
     let (mut skipped, mut built) = (Vec::new(), 0);
-    for language in languages {
-        eprintln!("conformance: {}", language.name());
+    for suite in suites {
+        let name = suite.name.as_str();
+        eprintln!("conformance: {name}");
         let lacks = |need: &Need| need.found.is_none() && !need.installs;
-        if let Some(need) = language.needs().into_iter().find(lacks) {
-            skipped.push(format!(
-                "{} is skipped: {} is missing here ({})",
-                language.name(),
-                need.what,
-                need.how
-            ));
+        if let Some(need) = suite.language.needs().into_iter().find(lacks) {
+            skipped.push(format!("{name} is skipped: {} is missing here ({})", need.what, need.how));
             continue;
         }
-        let sources = project.root.join("plugins/sdk").join(language.name()).join("conformance");
-        let component = build(project, language, &sources, &out).with_context(|| language.name())?;
+        let component = build(project, &suite, &out).with_context(|| name.to_owned())?;
         built += 1;
-        command.arg("--component").arg(format!("{}={}", language.name(), component.display()));
-        let excused = sources.join("not-applicable.txt");
-        if excused.is_file() {
-            command.arg("--not-applicable").arg(format!("{}={}", language.name(), excused.display()));
+        command.arg("--component").arg(format!("{name}={}", component.display()));
+        for sources in &suite.sources {
+            let excused = sources.join("not-applicable.txt");
+            if excused.is_file() {
+                command.arg("--not-applicable").arg(format!("{name}={}", excused.display()));
+            }
         }
     }
     for what in &skipped {
@@ -102,24 +100,57 @@ fn runner(project: &Project, arguments: &Arguments) -> Result<PathBuf> {
     Ok(project.target.join(profile).join("wasmill-conformance"))
 }
 
-/// The component of a language's conformance plugin.
-fn build(project: &Project, language: Language, sources: &Path, out: &Path) -> Result<PathBuf> {
-    let dir = out.join(language.name());
+/// A conformance plugin: of a language, or a variant of it, such as another engine.
+struct Suite {
+    /// The language's name, of a variant `<language>-<variant>`.
+    name: String,
+    language: Language,
+    /// What is copied over a new project, one after the other.
+    sources: Vec<PathBuf>,
+}
+
+/// Every language has `conformance`; what a variant has besides lies in `conformance-<variant>`.
+fn suites(sdk: &Path) -> Result<Vec<Suite>> {
+    let mut suites = Vec::new();
+    for language in Language::ALL {
+        let dir = sdk.join(language.name());
+        let plain = dir.join("conformance");
+        let mut variants = Vec::new();
+        for entry in std::fs::read_dir(&dir).with_context(|| format!("read {}", dir.display()))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            variants.extend(name.strip_prefix("conformance-").map(str::to_owned));
+        }
+        variants.sort();
+        suites.push(Suite { name: language.name().to_owned(), language, sources: vec![plain.clone()] });
+        for variant in variants {
+            let sources = vec![plain.clone(), dir.join(format!("conformance-{variant}"))];
+            suites.push(Suite { name: format!("{}-{variant}", language.name()), language, sources });
+        }
+    }
+    Ok(suites)
+}
+
+/// The component of a conformance plugin.
+fn build(project: &Project, suite: &Suite, out: &Path) -> Result<PathBuf> {
+    let language = suite.language;
+    let dir = out.join(&suite.name);
     if dir.exists() {
         std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
     }
     wasmill_author::create(language, "conformance", &dir)?;
     // Rust's builds share what they have in common.
-    let shared = out.join("build").join(language.name());
+    let shared = out.join("build").join(&suite.name);
     for mut test in language.unit_tests(&dir)? {
         test.env("CARGO_TARGET_DIR", shared.join("tests"));
         process::run(&mut test).context("the unit tests of a new project")?;
     }
-    copy(sources, &dir)?;
+    for sources in &suite.sources {
+        copy(sources, &dir)?;
+    }
     let manifest = project.root.join("plugins/sdk/conformance/manifest.json");
     std::fs::copy(&manifest, dir.join("manifest.json"))
         .with_context(|| format!("copy {}", manifest.display()))?;
-    let component = out.join(format!("{}.wasm", language.name()));
+    let component = out.join(format!("{}.wasm", suite.name));
     let work = if language == Language::Rust { project.wasm_dir() } else { shared };
     let options =
         BuildOptions { out: Some(component.clone()), work: Some(work), debug: false, install: true };

@@ -17,7 +17,7 @@ use crate::language::{Need, Template};
 use crate::project::{BuildOptions, Project};
 use crate::scaffold::vendor;
 use crate::{WIT, process};
-use npm::{ESBUILD, STARLINGMONKEY, TYPESCRIPT};
+use npm::{ESBUILD, QUICKJS, STARLINGMONKEY, TYPESCRIPT};
 
 static TEMPLATE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk/javascript/template");
 static TYPESCRIPT_TEMPLATE: Dir<'_> =
@@ -33,7 +33,8 @@ pub(crate) fn needs() -> Vec<Need> {
     vec![
         Need { what: "node", found: npm::node().ok(), how: npm::how_to_get_node(), installs: false },
         need("esbuild", &ESBUILD),
-        need("componentize-js", &STARLINGMONKEY),
+        need("componentize-js, for the engine StarlingMonkey", &STARLINGMONKEY),
+        need("componentize-qjs, for the engine QuickJS", &QUICKJS),
     ]
 }
 
@@ -71,7 +72,10 @@ struct Package {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Engine {
+    /// Fast, large.
     StarlingMonkey,
+    /// Small, soon loaded, slower.
+    QuickJs,
 }
 
 impl Package {
@@ -97,7 +101,10 @@ impl Engine {
         match named {
             Value::Null => Ok(Engine::StarlingMonkey),
             Value::String(name) if name == "starlingmonkey" => Ok(Engine::StarlingMonkey),
-            other => bail!("\"wasmill\": {{\"engine\": {other}}}: there is \"starlingmonkey\""),
+            Value::String(name) if name == "quickjs" => Ok(Engine::QuickJs),
+            other => {
+                bail!("\"wasmill\": {{\"engine\": {other}}}: there are \"starlingmonkey\" and \"quickjs\"")
+            }
         }
     }
 }
@@ -111,6 +118,7 @@ pub(crate) fn build(project: &Project, options: &BuildOptions) -> Result<Vec<u8>
     bundle(project, &package, &work, options.install)?;
     match package.engine {
         Engine::StarlingMonkey => starlingmonkey(project, &work, options.install)?,
+        Engine::QuickJs => quickjs(project, &work, options.install)?,
     }
     let built = work.join("plugin.wasm");
     std::fs::read(&built).with_context(|| format!("read {}", built.display()))
@@ -205,6 +213,14 @@ fn starlingmonkey(project: &Project, work: &Path, install: bool) -> Result<()> {
     process::run_tool(command.current_dir(work)).context("make a component of the plugin")
 }
 
+/// Without the asynchronous calls of the component model, which hosts of plugins do not have.
+fn quickjs(project: &Project, work: &Path, install: bool) -> Result<()> {
+    let mut command = QUICKJS.command(&project.dir, install)?;
+    command.args(["--sync", "--wit", "wit", "--world", "transformer"]);
+    command.args(["--js", "plugin.js", "--output", "plugin.wasm"]);
+    process::run(command.current_dir(work)).context("make a component of the plugin")
+}
+
 fn write(file: &Path, text: &str) -> Result<()> {
     std::fs::write(file, text).with_context(|| format!("write {}", file.display()))
 }
@@ -230,8 +246,9 @@ mod tests {
     fn engines_that_do_not_exist_are_refused_with_those_that_do() {
         assert_eq!(Engine::of(&Value::Null).unwrap(), Engine::StarlingMonkey);
         assert_eq!(Engine::of(&Value::from("starlingmonkey")).unwrap(), Engine::StarlingMonkey);
+        assert_eq!(Engine::of(&Value::from("quickjs")).unwrap(), Engine::QuickJs);
         let refusal = Engine::of(&Value::from("v8")).unwrap_err().to_string();
-        assert!(refusal.contains("\"v8\"") && refusal.contains("\"starlingmonkey\""), "{refusal}");
+        assert!(refusal.contains("\"v8\"") && refusal.contains("\"quickjs\""), "{refusal}");
     }
 
     #[test]

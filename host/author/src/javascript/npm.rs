@@ -46,6 +46,16 @@ pub(super) const STARLINGMONKEY: Tool = Tool {
     megabytes: 385,
 };
 
+/// Makes a component with QuickJS of a module.
+pub(super) const QUICKJS: Tool = Tool {
+    name: "componentize-qjs",
+    version: "0.4.5",
+    program: "componentize-qjs",
+    manifest: include_str!("tools/quickjs/package.json"),
+    lock: include_str!("tools/quickjs/package-lock.json"),
+    megabytes: 38,
+};
+
 /// Checks types.
 pub(super) const TYPESCRIPT: Tool = Tool {
     name: "typescript",
