@@ -4,6 +4,7 @@
 //! SIMD, NaN bits) and anything that tenants do not need (garbage collection, 64-bit memories, exceptions) is off.
 
 use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,11 +143,15 @@ impl Engine {
     /// own is compiled as it is, any other core module as a component.
     pub fn precompile(&self, wasm: &[u8]) -> Result<Vec<u8>, EngineError> {
         let engine = &self.inner.engine;
-        let code = match crate::componentize::program(wasm)? {
-            Program::Component(component) => engine.precompile_component(&component),
-            Program::Door(_) => engine.precompile_module(wasm),
-        };
-        code.map_err(|error| EngineError::Compile { message: format!("{error:#}") })
+        let program = crate::componentize::program(wasm)?;
+        without_panic(|| {
+            let code = match program {
+                Program::Component(component) => engine.precompile_component(&component),
+                Program::Door(_) => engine.precompile_module(wasm),
+            };
+            code.map_err(|error| format!("{error:#}"))
+        })
+        .map_err(|message| EngineError::Compile { message })
     }
 
     /// Loads a file that [`crate::CodeCache`] wrote. `digest` is that of the plugin file, `manifest` the one in it.
@@ -174,12 +179,21 @@ impl Engine {
     }
 }
 
+/// The compiler is made for files of strangers, but what it has not thought of it answers with a panic.
+fn without_panic<T>(compile: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    // What it worked on is gone with it, and an engine keeps nothing of a compilation.
+    catch_unwind(AssertUnwindSafe(compile)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(format!("the compiler panicked: {text}"))
+    })
+}
+
 /// Everything that shapes code or behaviour, except where memory comes from.
 fn config(options: &EngineOptions) -> Config {
     let mut config = Config::new();
     config.wasm_features(
         WasmFeatures::MEMORY64
-            | WasmFeatures::MULTI_MEMORY
             | WasmFeatures::GC
             | WasmFeatures::FUNCTION_REFERENCES
             | WasmFeatures::EXCEPTIONS
@@ -189,7 +203,8 @@ fn config(options: &EngineOptions) -> Config {
             | WasmFeatures::CM_ASYNC,
         false,
     );
-    config.wasm_features(WasmFeatures::SIMD | WasmFeatures::BULK_MEMORY, true);
+    // What passes between components that are composed into one goes through a module that has the memories of both.
+    config.wasm_features(WasmFeatures::SIMD | WasmFeatures::BULK_MEMORY | WasmFeatures::MULTI_MEMORY, true);
     config.concurrency_support(false);
     config.epoch_interruption(true);
     config.max_wasm_stack(WASM_STACK_BYTES);
@@ -217,11 +232,13 @@ fn pool(options: &EngineOptions) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(16))
-        .total_memories(instances)
+        // One each, and one more for those that are composed of several components: all that are known have two.
+        .total_memories(instances.saturating_mul(2))
         .total_stacks(instances)
         .total_tables(instances.saturating_mul(4))
         .max_core_instances_per_component(u32::try_from(limits::CORE_INSTANCES_MAX).unwrap_or(u32::MAX))
         .max_memories_per_component(u32::try_from(limits::MEMORIES_MAX).unwrap_or(u32::MAX))
+        .max_memories_per_module(u32::try_from(limits::MEMORIES_MAX).unwrap_or(u32::MAX))
         .max_tables_per_component(u32::try_from(limits::TABLES_MAX).unwrap_or(u32::MAX))
         .table_elements(limits::TABLE_ELEMENTS_MAX)
         .max_memory_size(4 << 30)
@@ -229,4 +246,21 @@ fn pool(options: &EngineOptions) -> PoolingAllocationConfig {
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(64 << 10);
     pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panic_of_the_compiler_is_an_error_that_says_what_it_said() {
+        let nothing = Vec::<u8>::new();
+        assert_eq!(without_panic(|| Ok(1)), Ok(1));
+        assert_eq!(without_panic::<()>(|| Err("refused".to_owned())), Err("refused".to_owned()));
+        let error =
+            without_panic(|| Ok(nothing.first().copied().expect("invalid adapter module"))).unwrap_err();
+        assert_eq!(error, "the compiler panicked: invalid adapter module");
+        let error = without_panic(|| Ok(nothing[usize::from(nothing.is_empty())])).unwrap_err();
+        assert!(error.starts_with("the compiler panicked: index out of bounds"), "{error}");
+    }
 }

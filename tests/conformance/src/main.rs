@@ -83,10 +83,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
     cases.push(large(&arguments.cases)?);
     let mut columns = Vec::new();
     for (language, file) in &arguments.components {
-        let excused = match arguments.not_applicable.iter().find(|(name, _)| name == language) {
-            Some((_, file)) => not_applicable(file, &cases)?,
-            None => BTreeMap::new(),
-        };
+        let mut excused = BTreeMap::new();
+        for (_, file) in arguments.not_applicable.iter().filter(|(name, _)| name == language) {
+            excused.extend(not_applicable(file, &cases)?);
+        }
         let (plugin, mut figures) = figures::load(&engine, file, &arguments.cache)
             .with_context(|| format!("{language}: {}", file.display()))?;
         let mut verdicts = BTreeMap::new();

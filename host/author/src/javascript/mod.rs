@@ -4,6 +4,7 @@
 //! TypeScript is JavaScript whose types are checked first; both have one SDK.
 
 mod npm;
+mod quickjs;
 mod source_map;
 
 use std::path::{Path, PathBuf};
@@ -116,12 +117,18 @@ pub(crate) fn build(project: &Project, options: &BuildOptions) -> Result<Vec<u8>
     std::fs::create_dir_all(work.join("wit")).with_context(|| format!("create {}", work.display()))?;
     write(&work.join("wit/plugin.wit"), WIT)?;
     bundle(project, &package, &work, options.install)?;
-    match package.engine {
-        Engine::StarlingMonkey => starlingmonkey(project, &work, options.install)?,
-        Engine::QuickJs => quickjs(project, &work, options.install)?,
-    }
     let built = work.join("plugin.wasm");
-    std::fs::read(&built).with_context(|| format!("read {}", built.display()))
+    let read = || std::fs::read(&built).with_context(|| format!("read {}", built.display()));
+    match package.engine {
+        Engine::StarlingMonkey => {
+            starlingmonkey(project, &work, options.install)?;
+            read()
+        }
+        Engine::QuickJs => {
+            quickjs(project, &work, options.install)?;
+            quickjs::complete(&read()?)
+        }
+    }
 }
 
 /// The same for a project in TypeScript, whose types must be right.

@@ -207,7 +207,6 @@ fn compile_child_without_arguments_says_how_it_is_used() {
 fn wasm_features_that_are_off_are_refused() {
     for module in [
         "(memory i64 1)",
-        "(memory 1) (memory 1)",
         "(memory 1 1 shared)",
         "(type (struct))",
         "(tag)",
@@ -218,4 +217,36 @@ fn wasm_features_that_are_off_are_refused() {
     }
     let simd = "(component (core module (func (param v128) (result v128) (i32x4.neg (local.get 0)))))";
     assert!(ENGINE.precompile(&wat::parse_str(simd).unwrap()).is_ok());
+}
+
+#[test]
+fn components_that_are_composed_of_others_compile() {
+    // A string passes from the memory of one into that of the other.
+    let composed = r#"
+      (component
+        (component $says
+          (core module $m
+            (memory (export "memory") 1)
+            (data (i32.const 8) "\10\00\00\00\05\00\00\00hello")
+            (func (export "says") (result i32) (i32.const 8)))
+          (core instance $i (instantiate $m))
+          (func (export "says") (result string)
+            (canon lift (core func $i "says") (memory $i "memory"))))
+        (component $hears
+          (import "says" (func $says (result string)))
+          (core module $libc
+            (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64)))
+          (core instance $libc (instantiate $libc))
+          (core func $says (canon lower (func $says) (memory $libc "memory") (realloc (func $libc "realloc"))))
+          (core module $m
+            (import "" "says" (func $says (param i32)))
+            (func (export "hears") (call $says (i32.const 8))))
+          (core instance $i (instantiate $m (with "" (instance (export "says" (func $says))))))
+          (func (export "hears") (canon lift (core func $i "hears"))))
+        (instance $says (instantiate $says))
+        (instance $hears (instantiate $hears (with "says" (func $says "says"))))
+        (export "hears" (func $hears "hears")))"#;
+    let code = ENGINE.precompile(&wat::parse_str(composed).unwrap()).unwrap();
+    assert!(!code.is_empty());
 }

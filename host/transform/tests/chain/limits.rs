@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use wasmill_transform::{ChainOptions, PluginFault};
+use wasmill_transform::{ChainOptions, Manifest, PluginFault};
 
-use crate::support::{Bench, Guest, picky, refusal};
+use crate::support::{Bench, Guest, picky, refusal, spec, text_of};
 
 fn first_fault(report: &wasmill_transform::SliceReport) -> &PluginFault {
     &report.faults.first().expect("a fault").1
@@ -72,6 +72,47 @@ fn guest_memory_bomb_hits_its_limit() {
     );
     let peak = report.transforms[0].memory_bytes_peak;
     assert!((30 << 20..=32 << 20).contains(&peak), "{peak}");
+}
+
+#[test]
+fn guest_memories_count_together() {
+    // 16 MiB in the first memory; the second and the third get what is left of 32 MiB.
+    let guest = Guest {
+        items: "(memory $second 0) (memory $third 1)",
+        process: "(if (call $len (local.get $rows)) (then
+                   (drop (call $alloc (i32.const 16777216)))
+                   (loop $more
+                     (drop (memory.grow $third (i32.const 1)))
+                     (br_if $more (i32.ne (memory.grow $second (i32.const 16)) (i32.const -1))))
+                   unreachable))",
+        ..Guest::default()
+    };
+    let mut bench = Bench::new(&[&guest]);
+    let (rows, report) = bench.run(&["a"]);
+    assert_eq!(rows.len(), 0);
+    assert!(
+        matches!(first_fault(&report), PluginFault::Memory { limit_bytes, .. } if *limit_bytes == 32 << 20),
+        "{:?}",
+        report.faults
+    );
+    let peak = report.transforms[0].memory_bytes_peak;
+    assert!((30 << 20..=32 << 20).contains(&peak), "{peak}");
+}
+
+#[test]
+fn guest_with_more_memories_than_allowed_is_refused() {
+    let with = |items| Guest { items, ..Guest::default() };
+    let refused = with("(memory 0) (memory 0) (memory 0) (memory 0)");
+    let text = match refused.load(Manifest::default()) {
+        Ok(plugin) => {
+            let error = Bench::try_new(vec![spec("t0", plugin)], ChainOptions::default()).err().unwrap();
+            text_of(&error)
+        }
+        Err(error) => text_of(&error),
+    };
+    assert!(text.contains("memories") && text.contains('4'), "{text}");
+    let (rows, _) = Bench::new(&[&with("(memory 0) (memory 0) (memory 0)")]).run(&["a"]);
+    assert_eq!(rows.len(), 1);
 }
 
 #[test]

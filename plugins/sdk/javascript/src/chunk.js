@@ -4,7 +4,8 @@
 import { described } from "./fault.js";
 import { HostStrings, Numbers, Texts, Values } from "./read.js";
 import { Strings, column, converts, decode } from "./text.js";
-import { intCells, jsonCells, marks, numberCells, payloadCells, textCells } from "./write.js";
+import { exact, u64, wide } from "./wide.js";
+import { intCells, jsonCells, marks, numberCells, payloadCells, strings, textCells } from "./write.js";
 
 /** What configure may ask for. */
 export class Setup {
@@ -32,15 +33,15 @@ export class Setup {
   /** The bytes of a granted file. */
   file(name) {
     const pieces = [];
-    let offset = 0n;
+    let offset = 0;
     for (;;) {
-      const piece = this.#host(() => this.#raw.file(name, offset, FILE_PIECE));
+      const piece = this.#host(() => this.#raw.file(name, u64(offset), FILE_PIECE));
       if (piece.length > 0) pieces.push(piece);
-      offset += BigInt(piece.length);
+      offset += piece.length;
       if (piece.length < FILE_PIECE) break;
     }
     if (pieces.length === 1) return Uint8Array.from(pieces[0]);
-    const whole = new Uint8Array(Number(offset));
+    const whole = new Uint8Array(offset);
     let at = 0;
     for (const piece of pieces) {
       whole.set(piece, at);
@@ -77,6 +78,7 @@ export class Chunk {
   #call;
   #failed = [];
   #reasons = [];
+  #offsets;
 
   /** `call` is what the chunks of one call have in common. */
   constructor(raw, call) {
@@ -92,17 +94,17 @@ export class Chunk {
 
   /** The same on every attempt at this chunk. */
   get seed() {
-    return this.#host().seed();
+    return BigInt(this.#host().seed());
   }
 
   /** Offsets in the stream; -1n for fresh rows. */
   offsets() {
-    return this.#host().offsets();
+    return wide(this.#host().offsets());
   }
 
   /** Nanoseconds since the epoch. */
   arrivalTimes() {
-    return this.#host().arrivalTimes();
+    return wide(this.#host().arrivalTimes());
   }
 
   payloads() {
@@ -140,7 +142,8 @@ export class Chunk {
 
   /** Exact, as bigints; a number that is no 64-bit integer is of another type. */
   ints(field) {
-    return new Numbers(this.#host().getInts(field));
+    const { state, values } = this.#host().getInts(field);
+    return new Numbers({ state, values: exact(values, () => this.raw(field).toArray()) });
   }
 
   #texts({ state, values }) {
@@ -148,6 +151,10 @@ export class Chunk {
   }
 
   setText(field, values) {
+    if (!converts && strings(values, this.length)) {
+      this.#host().setStrings(field, values);
+      return;
+    }
     this.#host().setText(field, textCells(values, this.length, "setText"));
   }
 
@@ -208,7 +215,7 @@ export class Chunk {
       throw new RangeError(`fail: there is no row ${row} among ${this.length}`);
     }
     this.#failed.push(row);
-    this.#reasons.push(typeof reason === "string" ? reason : described(reason, `offset ${this.offsets()[row]}`));
+    this.#reasons.push(typeof reason === "string" ? reason : described(reason, `offset ${(this.#offsets ??= this.offsets())[row]}`));
   }
 
   /** New rows, each a copy of the row whose number stands in `sources`; `emit` lets them leave in their place. */

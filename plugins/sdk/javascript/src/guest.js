@@ -34,7 +34,7 @@ export function run(plugin, raw, records, state) {
   const call = new Call(records);
   const rows = new Chunk(raw, call);
   const random = Math.random;
-  Math.random = generator(raw.seed());
+  Math.random = generator(rows.seed);
   try {
     settled(plugin.process(rows, state), "process");
     rows.release();

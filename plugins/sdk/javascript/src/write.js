@@ -29,6 +29,17 @@ function shown(value) {
   return `${typeof value} ${text.length > 40 ? `${text.slice(0, 40)}…` : text}`;
 }
 
+/** Whether these are the strings, and `undefined`, of all rows, which a host can take as they are. */
+export function strings(values, rows) {
+  if (!Array.isArray(values) || values.length !== rows) return false;
+  for (let row = 0; row < rows; row++) {
+    const value = values[row];
+    // What is not well-formed has no UTF-8, and would be a trap.
+    if (value !== undefined && !(typeof value === "string" && value.isWellFormed())) return false;
+  }
+  return true;
+}
+
 export function textCells(values, rows, what) {
   checked(values, rows, what);
   const state = new Uint8Array(rows);

@@ -8,6 +8,8 @@ import test from "node:test";
 import { REMOVE } from "../src/index.js";
 import { run } from "../src/guest.js";
 import { column } from "../src/text.js";
+import { exact, wide } from "../src/wide.js";
+import { strings } from "../src/write.js";
 import { Chain } from "../src/testing/chunk.js";
 
 const vectors = JSON.parse(exactly(readFileSync(new URL("../../../../wit/vectors.json", import.meta.url), "utf8")));
@@ -181,4 +183,17 @@ test("vectors are many", () => assert.ok(vectors.cases.length > 30));
 test("a column of strings with halves of surrogate pairs keeps them apart", () => {
   const { ends } = column(["\ud83d", "\ude00", "é"]);
   assert.deepEqual([...ends], [3, 6, 8]);
+});
+
+test("integers that an engine rounded are read from their texts", () => {
+  const texts = () => ["1", "9007199254740993", "-9.223372036854775808e18", ""];
+  assert.deepEqual(exact([1, 2 ** 53, -(2 ** 63), 0], texts), [1n, 9007199254740993n, -(2n ** 63n), 0n]);
+  assert.deepEqual(exact([1, 2], () => assert.fail("nothing was rounded")), [1n, 2n]);
+  assert.deepEqual(wide([-1, 2 ** 53]), BigInt64Array.of(-1n, 2n ** 53n));
+});
+
+test("only columns that a host can take as they are count as strings", () => {
+  assert.ok(strings(["a", undefined, ""], 3));
+  for (const value of [null, REMOVE, 1, new Uint8Array(1), "\ud83d"]) assert.ok(!strings(["a", value], 2));
+  assert.ok(!strings(["a"], 2) && !strings("ab", 2));
 });

@@ -1,7 +1,8 @@
 // A chunk in memory, as `wit/plugin.wit` describes the host's: for unit tests, not for speed. Payloads and values are
 // latin1 strings here, a character for each byte.
 
-import { find, float, integer, parse, quoted, remove, set, unescaped } from "./json.js";
+import { integer } from "../wide.js";
+import { find, float, parse, quoted, remove, set, unescaped } from "./json.js";
 
 const [MISSING, NULL, OTHER, VALUE] = [0, 1, 2, 3];
 

@@ -198,18 +198,6 @@ export function quoted(text) {
   return `"${text.replace(/["\\\x00-\x1f]/g, escape)}"`;
 }
 
-/** A number as an integer of 64 bits, or `undefined` if it is none exactly. */
-export function integer(text) {
-  const [, sign, whole, fraction = "", exponent = "0"] = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text);
-  const digits = (whole + fraction).replace(/^0+/, "");
-  const bare = digits.replace(/0+$/, "");
-  if (bare === "") return 0n;
-  const power = Number(exponent) - fraction.length + (digits.length - bare.length);
-  if (power < 0 || bare.length + power > 19) return undefined;
-  const value = BigInt(sign + bare + "0".repeat(power));
-  return BigInt.asIntN(64, value) === value ? value : undefined;
-}
-
 /** The shortest text that reads as the same float: with a point or an exponent. */
 export function float(value) {
   if (Object.is(value, -0)) return "-0.0";
