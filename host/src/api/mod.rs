@@ -18,6 +18,7 @@ mod listen;
 mod producer;
 mod push;
 mod replays;
+mod samples;
 #[cfg(test)]
 mod tests;
 mod versions;
@@ -33,7 +34,9 @@ use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use wasmill_ingest::Append;
 
-use crate::pipeline::{HistoryError, LettersError, VersionsError, VersionsRequest};
+use crate::pipeline::{
+    HistoryError, LettersError, SampleError, SampledSlice, VersionsError, VersionsRequest,
+};
 
 pub use dead_letters::LettersRequest;
 pub use error::ApiError;
@@ -65,6 +68,13 @@ pub trait Host: Send + Sync + 'static {
         stream: String,
         request: ReplaysRequest,
     ) -> impl Future<Output = Result<serde_json::Value, HistoryError>> + Send;
+    /// The next records of a stream that are run within `wait`, before and after.
+    fn sample(
+        &self,
+        stream: String,
+        records: usize,
+        wait: Duration,
+    ) -> impl Future<Output = Result<SampledSlice, SampleError>> + Send;
     /// The versions of a plugin, for the routes below `/v1/plugins/{name}`.
     fn versions(
         &self,
@@ -120,6 +130,7 @@ pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits) -> Router {
         )
         .route("/v1/streams/{name}/replays", post(replays::start::<H>).get(replays::list::<H>))
         .route("/v1/streams/{name}/replays/{id}", get(replays::get::<H>).delete(replays::cancel::<H>))
+        .route("/v1/streams/{name}/sample", get(samples::sample::<H>))
         .route("/v1/streams", get(streams::<H>))
         .route("/v1/plugins", get(plugins::<H>))
         .route("/v1/plugins/{name}", get(versions::show::<H>))

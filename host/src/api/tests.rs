@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 
-use crate::pipeline::{HistoryError, LettersError, VersionsError, VersionsRequest};
+use crate::pipeline::{
+    HistoryError, LettersError, SampleError, SampledSlice, VersionsError, VersionsRequest,
+};
 
 use super::{ApiLimits, Host, LettersRequest, ListenLimits, ReplaysRequest, router, serve};
 
@@ -80,6 +82,18 @@ impl Host for Program {
             ReplaysRequest::Get(id) => Err(HistoryError::NoReplay { stream, id }),
             ReplaysRequest::Start(plan) if plan.from == "now" => Err(HistoryError::Busy { running: 2 }),
             request => Ok(serde_json::json!(format!("{request:?}"))),
+        }
+    }
+    async fn sample(
+        &self,
+        stream: String,
+        records: usize,
+        _wait: Duration,
+    ) -> Result<SampledSlice, SampleError> {
+        match records {
+            _ if stream != "access" => Err(SampleError::NoStream { stream }),
+            7 => Err(SampleError::TooMany),
+            _ => Ok(SampledSlice::default()),
         }
     }
     async fn versions(
@@ -383,6 +397,23 @@ async fn header_that_is_there_twice_is_refused_and_one_that_is_missing_named() {
     }
     let bare = push(&fake, "accept: */*", b"[1]").await;
     assert!(bare.starts_with("HTTP/1.1 415") && bare.contains("header content-type is missing"), "{bare}");
+}
+
+#[tokio::test]
+async fn sample_answers_with_records_or_a_reason() {
+    let fake = Arc::default();
+    for (path, status, text) in [
+        ("access/sample?records=3&wait=0s", "200", "\"records\":[]"),
+        ("access/sample?records=7", "409", "others wait for records"),
+        ("other/sample", "404", "no stream \\\"other\\\""),
+        ("access/sample?records=0", "400", "expected 1 to 100"),
+    ] {
+        let answer = request(&fake, &format!("GET /v1/streams/{path} HTTP/1.1"), b"").await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(text),
+            "{path}: {answer}"
+        );
+    }
 }
 
 #[tokio::test]

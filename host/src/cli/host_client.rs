@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +12,7 @@ use reqwest::{Client, Method};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use wasmill_config::Settings;
 
 /// Longest wait for one answer: a replay's start compiles plugins, and a step ends when its outcome is on disk.
 const ANSWER_MAX: Duration = Duration::from_secs(600);
@@ -39,6 +41,17 @@ impl HostClient {
         match listen {
             Some(address) if address.port() != 0 => HostClient::new(&format!("http://{address}")),
             _ => bail!("{running}, and the configuration does not say where it listens: {otherwise}"),
+        }
+    }
+
+    /// The host that runs with these settings, which are in the file `config`.
+    pub(super) fn configured(settings: &Settings, config: &Path) -> Result<HostClient> {
+        match settings.http.listen {
+            Some(address) if address.port() != 0 => HostClient::new(&format!("http://{address}")),
+            _ => bail!(
+                "{} does not say where the host listens: give its address with --host URL",
+                config.display()
+            ),
         }
     }
 

@@ -13,6 +13,7 @@ use super::batch::SealAt;
 use super::dead_letters::{Appended, Applied, Changes, DeadLetter, Store, StoreError};
 use super::letters_output::LettersOutput;
 use super::outcome::OutputThen;
+use super::samples::Samples;
 use super::shadow::StreamShadows;
 use super::staging::Staging;
 use super::stats::{Pause, StreamStats, wall_clock_ns};
@@ -63,6 +64,7 @@ pub(crate) struct StreamContext {
     /// What the buffer takes of this stream.
     pub(crate) buffer_bytes_max: u64,
     pub(crate) shadows: Arc<StreamShadows>,
+    pub(crate) samples: Arc<Samples>,
     /// Number of the output that takes what another one gave up.
     pub(crate) fallback: Option<usize>,
     #[cfg(test)]

@@ -10,6 +10,7 @@ use super::history::HistoryError;
 use super::host::{Host, Inner};
 use super::inlet::Inlet;
 use super::letters::LettersError;
+use super::samples::{SampleError, SampledSlice};
 use super::sources::with_causes;
 use super::stats::{StreamStats, wall_clock_ns};
 use super::versions::{VersionsError, VersionsRequest};
@@ -76,6 +77,22 @@ impl api::Host for Host {
             ReplaysRequest::Cancel(id) => replays.cancel(&stream, &id)?,
         };
         Ok(serde_json::to_value(progress).unwrap_or_default())
+    }
+
+    async fn sample(
+        &self,
+        stream: String,
+        records: usize,
+        wait: Duration,
+    ) -> Result<SampledSlice, SampleError> {
+        let Some(letters) = self.inner.letters.get(&stream) else {
+            return Err(SampleError::NoStream { stream });
+        };
+        tokio::select! {
+            slice = letters.context.samples.next(records, wait) => slice,
+            // A host that stops waits for its requests.
+            () = self.inner.stop_intake.cancelled() => Ok(SampledSlice::default()),
+        }
     }
 
     async fn versions(&self, plugin: String, request: VersionsRequest) -> Result<Value, VersionsError> {

@@ -151,7 +151,7 @@ impl Intake {
     fn start(&mut self, context: &StreamContext, version: &Arc<ChainVersion>, cut: Cut) {
         let shadows = context.shadows.turn(version.generation, cut.from, cut.to);
         let route = Route {
-            traced: !shadows.is_empty(),
+            traced: !shadows.is_empty() || context.samples.wanted(),
             version: version.clone(),
             lane: context.lane,
             stream_seed: self.stream_seed,
@@ -160,9 +160,10 @@ impl Intake {
             outputs: context.outputs.iter().map(|output| output.name.clone()).collect(),
         };
         let (reply, done) = oneshot::channel();
-        let beside = Arc::clone(&context.shadows);
+        let (beside, samples) = (Arc::clone(&context.shadows), Arc::clone(&context.samples));
         context.workers.submit(context.lane, move |worker| {
             let mut done = cut.run(&route, worker);
+            samples.answer(&cut, &done);
             let offer = beside.offer(shadows, cut, &route, &mut done);
             // Nobody waits when the stream was stopped or took its slices back.
             drop(reply.send(done));

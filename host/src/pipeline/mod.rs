@@ -16,6 +16,7 @@ pub mod dead_letters;
 mod delivery;
 mod ending;
 mod face;
+mod fate;
 mod history;
 mod host;
 mod inlet;
@@ -36,6 +37,7 @@ mod readiness;
 mod recovery;
 mod reload;
 mod replay;
+mod samples;
 mod shadow;
 #[cfg(test)]
 mod simulation;
@@ -51,6 +53,7 @@ mod workers;
 
 pub use check::check;
 pub use ending::DrainError;
+pub use fate::Side;
 pub use history::{
     Alone, AloneError, HistoryError, PlanError, ReplayPlan, ReplayProgress, ReplayState, moment_text, new_id,
     parse_id, parse_moment,
@@ -62,7 +65,9 @@ pub use offline::{OfflineError, OfflineLetters, open_offline};
 pub use opening::StartError;
 pub use plan::{GivenPlugins, plugin_version};
 pub use replay::{ReplayError, Replayed};
-pub use shadow::{Cost, Difference, Sample, ShadowReport, Side, Slices};
+pub(crate) use samples::{SAMPLE_RECORDS_MAX, SAMPLE_WAIT_MAX};
+pub use samples::{SampleError, SampledRecord, SampledSlice};
+pub use shadow::{Cost, Difference, Sample, ShadowReport, Slices};
 pub(crate) use sources::with_causes;
 pub use versions::{VersionsError, VersionsRequest};
 // What requests about versions are made of.

@@ -247,6 +247,7 @@ impl Opening<'_> {
             failed_percent_max: stream.max_failed_percent,
             buffer_bytes_max: settings.buffer.max_bytes,
             shadows: Arc::new(StreamShadows::new(follows(stream), self.shadows.clone())),
+            samples: Arc::default(),
             fallback: stream.fallback,
             #[cfg(test)]
             mutant: super::simulation::Mutant::None,

@@ -54,6 +54,11 @@ impl ChainVersion {
         }
     }
 
+    /// Digests by transform, in no order.
+    pub(crate) fn by_transform(&self) -> BTreeMap<String, String> {
+        self.chain.transforms().map(|(name, digest)| (name.to_owned(), digest.to_string())).collect()
+    }
+
     /// Name of the transform at this place.
     pub(crate) fn transform(&self, index: usize) -> &str {
         self.chain.transforms().nth(index).map_or("", |(name, _)| name)

@@ -10,6 +10,7 @@
 
 mod authoring;
 mod destinations;
+mod dev;
 mod disk;
 mod doors;
 mod ending;

@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod dev;
 mod inspect;
 mod new;
 mod pack;
@@ -31,6 +32,8 @@ pub(super) enum Command {
     Test(test::Arguments),
     /// Measure what the plugin costs, beside another version if one is given
     Bench(bench::Arguments),
+    /// Build whenever a file is saved, hand it to a running host, and show its records before and after
+    Dev(dev::Arguments),
     /// Put a manifest into a component of any toolchain
     Pack(pack::Arguments),
     /// Say what a plugin file is: imports, exports, digest, size, manifest, limits, and whether it would be refused
@@ -55,6 +58,7 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::Build(arguments) => build::run(arguments),
         Command::Test(arguments) => test::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Dev(arguments) => dev::run(arguments),
         Command::Pack(arguments) => pack::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Versions(arguments) => versions::versions(arguments),

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -165,13 +165,7 @@ impl AtHost {
                     Ok(settings) => settings,
                     Err(error) => return Ok(check::refuse(&error)),
                 };
-                match settings.http.listen {
-                    Some(address) if address.port() != 0 => HostClient::new(&format!("http://{address}"))?,
-                    _ => bail!(
-                        "{} does not say where the host listens: give its address with --host URL",
-                        self.config.display()
-                    ),
-                }
+                HostClient::configured(&settings, &self.config)?
             }
         };
         let answer = runtime()?.block_on(ask(&client))?;

@@ -3,77 +3,15 @@
 //! What it compares is what would leave the stream: the rows as their output's format wants them, and where they go. The
 //! order of rows of one record counts, the order of records does not differ.
 
-use std::collections::HashMap;
-
-use super::report::{Difference, ROWS_MAX, Sample, ShadowReport, Side, shown};
-use crate::pipeline::sink::{Row, Trace};
+use super::report::{Difference, Sample, ShadowReport};
+use crate::pipeline::fate::{Fate, Rows, shown};
+use crate::pipeline::sink::Trace;
 
 /// What one version made of a slice.
 pub(super) struct Made<'a> {
     pub(super) trace: &'a Trace,
     /// By offset: what failed, and why.
     pub(super) failed: &'a [(i64, String)],
-}
-
-/// The rows of a slice by record.
-struct Rows<'a> {
-    trace: &'a Trace,
-    /// In order of offsets; rows of one record in the order in which they came.
-    rows: Vec<Row>,
-    next: usize,
-    failed: HashMap<i64, &'a str>,
-}
-
-/// What became of one record.
-struct Fate<'a> {
-    trace: &'a Trace,
-    rows: &'a [Row],
-    reason: Option<&'a str>,
-}
-
-impl<'a> Rows<'a> {
-    fn new(made: &Made<'a>) -> Rows<'a> {
-        let mut rows = made.trace.rows.clone();
-        rows.sort_by_key(|row| row.offset);
-        let next = rows.partition_point(|row| row.offset < 0);
-        let failed = made.failed.iter().map(|(offset, reason)| (*offset, reason.as_str())).collect();
-        Rows { trace: made.trace, rows, next, failed }
-    }
-
-    /// Rows that no record stands behind.
-    fn own(&self) -> u64 {
-        self.rows.partition_point(|row| row.offset < 0) as u64
-    }
-
-    /// Must be asked in order of offsets.
-    fn fate(&mut self, offset: i64) -> Fate<'_> {
-        let first = self.next + self.rows[self.next..].partition_point(|row| row.offset < offset);
-        let last = first + self.rows[first..].partition_point(|row| row.offset == offset);
-        self.next = last;
-        Fate { trace: self.trace, rows: &self.rows[first..last], reason: self.failed.get(&offset).copied() }
-    }
-}
-
-impl Fate<'_> {
-    fn side(&self) -> Side {
-        let fate = match (self.reason, self.rows) {
-            (Some(_), _) => "failed",
-            (None, []) => "dropped",
-            (None, _) => "kept",
-        };
-        let rows = self.rows.iter().take(ROWS_MAX).map(|row| {
-            let text = shown(self.trace.bytes(row));
-            let place: Vec<String> =
-                self.trace.key(row).partition.iter().map(|(k, v)| format!("{k}={v}")).collect();
-            let place = if place.is_empty() { String::new() } else { format!(" ({})", place.join(", ")) };
-            format!("{}{place}: {text}", self.trace.output(row))
-        });
-        Side {
-            fate: fate.to_owned(),
-            rows: rows.collect(),
-            reason: self.reason.map(|reason| shown(reason.as_bytes())),
-        }
-    }
 }
 
 fn difference(live: &Fate<'_>, candidate: &Fate<'_>) -> Option<Difference> {
@@ -103,7 +41,8 @@ pub(super) fn compare<'a>(
     live: &Made<'_>,
     candidate: &Made<'_>,
 ) {
-    let (mut live, mut candidate) = (Rows::new(live), Rows::new(candidate));
+    let (mut live, mut candidate) =
+        (Rows::new(live.trace, live.failed), Rows::new(candidate.trace, candidate.failed));
     report.own_rows_live += live.own();
     report.own_rows_candidate += candidate.own();
     for (offset, before) in records {

@@ -20,7 +20,8 @@ use wasmill_transform::{Chain, ChainOptions, Digest, LogSink, Plugin, TransformR
 
 use self::compare::{Made, compare};
 use self::report::Lines;
-pub use self::report::{Cost, Difference, Sample, ShadowReport, Side, Slices};
+pub use self::report::{Cost, Difference, Sample, ShadowReport, Slices};
+use super::fate::failed;
 use super::plan::ChainVersion;
 use super::sink::Trace;
 use super::slice::{Cut, Done, Growth, Route};
@@ -278,16 +279,6 @@ impl CandidateLog {
     pub(crate) fn sink(&self) -> Arc<dyn LogSink> {
         self.0.clone()
     }
-}
-
-/// What failed of a slice, by offset.
-fn failed(done: &Done) -> Vec<(i64, String)> {
-    let of_records = done.letters.iter().map(|(letter, _)| letter).filter(|letter| letter.offset >= 0);
-    let text = |transform: &str, reason: &str| match transform {
-        "" => reason.to_owned(),
-        transform => format!("{transform}: {reason}"),
-    };
-    of_records.map(|letter| (letter.offset, text(&letter.transform, &letter.reason))).collect()
 }
 
 fn serve(tasks: &Receiver<Task>) {

@@ -6,12 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use wasmill_transform::{Digest, Level, LogSink, TransformReport};
 
+use crate::pipeline::fate::{Side, shown};
+
 /// Samples of each kind of difference.
 const SAMPLES_MAX: usize = 5;
-/// Rows of one side of a sample that are shown.
-pub(super) const ROWS_MAX: usize = 3;
-/// Bytes of one text that are shown.
-pub(super) const TEXT_BYTES_MAX: usize = 500;
 const FAULTS_MAX: usize = 5;
 const LOG_LINES_MAX: usize = 20;
 
@@ -31,18 +29,6 @@ pub enum Difference {
     Failed,
     /// It fails under the live version alone.
     Mended,
-}
-
-/// What became of a record under one version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Side {
-    /// kept, dropped or failed.
-    pub fate: String,
-    /// The first rows that came of it: `OUTPUT: TEXT`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rows: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
 }
 
 /// A record whose fate differs.
@@ -176,16 +162,6 @@ impl ShadowReport {
         if self.faults.len() < FAULTS_MAX && !self.faults.contains(&text) {
             self.faults.push(text);
         }
-    }
-}
-
-/// The beginning of bytes as text.
-pub(super) fn shown(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_BYTES_MAX)]);
-    if bytes.len() > TEXT_BYTES_MAX {
-        format!("{text}… ({} bytes)", bytes.len())
-    } else {
-        text.into_owned()
     }
 }
 

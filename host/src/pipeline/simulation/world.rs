@@ -445,6 +445,7 @@ impl World {
             failed_percent_max: 100,
             buffer_bytes_max: 2 << 20,
             shadows: Arc::new(StreamShadows::new(Vec::new(), sync_channel(1).0)),
+            samples: Arc::default(),
             fallback: None,
             mutant: self.plan.mutant,
         });
