@@ -45,7 +45,7 @@ fn what_is_saved_goes_live_at_once_and_records_are_shown_before_and_after() {
             fs::read_to_string(&shown).unwrap().contains(what)
         });
     };
-    shows("main: {\"v\":\"2\"");
+    shows("default: {\"v\":\"2\"");
     let text = fs::read_to_string(&shown).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("-- offset ") && lines[0].ends_with(": kept"), "{text}");
@@ -55,14 +55,14 @@ fn what_is_saved_goes_live_at_once_and_records_are_shown_before_and_after() {
     assert!(lines[2].starts_with("-- offset ") && lines.len() >= 4, "{text}");
 
     save(&Guest::stamp('3').wasm());
-    shows("main: {\"v\":\"3\"");
+    shows("default: {\"v\":\"3\"");
     save(b"no component");
     dev.wait_for_log("a host would refuse this component");
     save(&Guest::unconfigurable().wasm());
     dev.wait_for_log("the host refuses this version: ");
     // The version before goes on.
     save(&Guest::stamp('4').wasm());
-    shows("main: {\"v\":\"4\"");
+    shows("default: {\"v\":\"4\"");
     drop(dev.kill());
     host.stop();
 }

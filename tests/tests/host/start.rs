@@ -227,7 +227,7 @@ fn inspect_says_in_one_sentence_what_a_host_would_do() {
             "core",
             core,
             1,
-            "a host would refuse it: a core module without component metadata; build it with a plugin SDK",
+            "a host would refuse it: a core module without component metadata that is none of what this host runs",
         ),
         ("cut", &whole[..whole.len() / 2], 1, "a host would refuse it: damaged or cut off: unexpected end"),
         ("foreign", component, 1, "a host would refuse it: does not export"),

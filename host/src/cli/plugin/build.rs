@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use serde_json::json;
 use wasmill_author::{BuildOptions, Built};
-use wasmill_transform::{PluginFault, inspect};
+use wasmill_transform::inspect;
 
 use crate::cli::output;
 
@@ -51,11 +51,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let component = project.component(&options)?;
     let inspection = inspect(&component);
-    let refused = match &inspection {
-        Ok(inspection) => inspection.refused.clone(),
-        Err(PluginFault::Refused { message }) => vec![message.clone()],
-        Err(fault) => vec![fault.to_string()],
-    };
+    let refused = super::refused(&inspection);
     if !refused.is_empty() && !arguments.json {
         let reasons = refused.join("; ");
         bail!("a host would refuse this component, so it was put nowhere: {reasons}");

@@ -182,8 +182,9 @@ impl Session<'_> {
     fn hand_over(&self) -> Result<()> {
         let started = Instant::now();
         let component = self.source.component()?;
-        if let Some(reasons) = inspect(&component).ok().map(|found| found.refused).filter(|r| !r.is_empty()) {
-            bail!("a host would refuse this component: {}", reasons.join("; "));
+        let refused = super::refused(&inspect(&component));
+        if !refused.is_empty() {
+            bail!("a host would refuse this component, so it was put nowhere: {}", refused.join("; "));
         }
         let built = started.elapsed();
         let (digest, size) = (Digest::of(&component).to_string(), component.len() as u64);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use wasmill_author::{BuildOptions, Project};
-use wasmill_transform::{CompileLimits, Engine, Manifest, Plugin, check_manifest};
+use wasmill_transform::{CompileLimits, Engine, Inspection, Manifest, Plugin, PluginFault, check_manifest};
 
 use super::output;
 
@@ -78,6 +78,15 @@ fn read(file: &Path) -> Result<Vec<u8>> {
         bail!("{} has {size} bytes, a plugin may have {max}", file.display());
     }
     std::fs::read(file).with_context(|| format!("read {}", file.display()))
+}
+
+/// Why a host would refuse a component.
+fn refused(inspection: &Result<Inspection, PluginFault>) -> Vec<String> {
+    match inspection {
+        Ok(inspection) => inspection.refused.clone(),
+        Err(PluginFault::Refused { message }) => vec![message.clone()],
+        Err(fault) => vec![fault.to_string()],
+    }
 }
 
 /// The project, whose manifest is one that a host takes.
