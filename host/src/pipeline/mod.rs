@@ -5,7 +5,8 @@
 //! keeps them until they are due, `commit` makes the outcome durable, `delivery` sends the object, `ledger` says what
 //! the journal must keep. What failed on the way is in `dead_letters`; `letters` answers about it, `replay` tries again,
 //! `letters_output` takes it to a destination of its own.
-//! `history` runs what was delivered once more, beside all this. `stream` is the task that owns all of it; `host` is the composition root,
+//! Beside all this, `history` runs what was delivered once more, `shadow` runs a candidate on the same slices, and
+//! `samples` shows records to who asks. `stream` is the task that owns all of it; `host` is the composition root,
 //! `ending` the way back.
 
 mod batch;

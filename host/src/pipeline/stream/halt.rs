@@ -61,13 +61,13 @@ impl StreamTask {
         let Some(reason) = self.judge.slice(done.version.generation, records, failed) else { return false };
         self.withdraw();
         if done.version.generation == self.current.generation {
+            let help = "another version of the plugin in the plugin directory, or one that is promoted, goes on by \
+                        itself, a higher max_failed_percent or a mended config after a restart";
             tracing::error!(
-                stream = %self.context.name, reason, plugins = self.current.digests.join(", "), example = example(&done.letters),
+                stream = %self.context.name, reason, help, plugins = self.current.digests.join(", "), example = example(&done.letters),
                 "plugins fail too many records: the version before takes over; without one the stream pauses, and no record is lost"
             );
             self.halt = Halt::BadVersion;
-            let help = "another version of the plugin in the plugin directory, or one that is promoted, goes on by \
-                        itself, a higher max_failed_percent or a mended config after a restart";
             self.context.stats.pause(Pause::Intake, &format!("{reason}: {help}"));
             let transform = most_failing(&done.version, &done.letters);
             self.demoter.demote(done.version.generation, Blame { transform, reason, lasting: true });
