@@ -76,7 +76,8 @@ impl std::error::Error for Difference {}
 /// A file's text; `None` if there is no file.
 fn text(file: &Path) -> Result<Option<String>> {
     let bytes = match std::fs::metadata(file) {
-        Ok(meta) => meta.len(),
+        Ok(found) if !found.is_file() => bail!("{} is no regular file", file.display()),
+        Ok(found) => found.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
     };

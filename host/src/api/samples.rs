@@ -38,7 +38,7 @@ impl Query {
                 "wait" => {
                     let most = SAMPLE_WAIT_MAX.as_secs();
                     let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok().filter(|n| *n <= most);
-                    let expected = || refuse(format!("wait {text:?}: expected 0s to {most}s"));
+                    let expected = || refuse(format!("wait {text:?}: expected whole seconds, 0s to {most}s"));
                     query.wait = Duration::from_secs(seconds.ok_or_else(expected)?);
                 }
                 _ => return Err(refuse(format!("there is no parameter {name:?}, expected records or wait"))),

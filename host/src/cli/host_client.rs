@@ -26,6 +26,9 @@ pub(super) struct HostClient {
 impl HostClient {
     /// `address` is a URL without a path.
     pub(super) fn new(address: &str) -> Result<HostClient> {
+        if !["http://", "https://"].iter().any(|scheme| address.starts_with(scheme)) {
+            bail!("{address:?} is no address of a host, which is a URL such as http://127.0.0.1:7070");
+        }
         let client =
             Client::builder().no_proxy().timeout(ANSWER_MAX).build().context("make an HTTP client")?;
         Ok(HostClient { client, address: address.trim_end_matches('/').to_owned() })

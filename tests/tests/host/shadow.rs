@@ -137,6 +137,11 @@ fn candidate_outlives_a_crash_as_a_shadow_and_goes_live_by_promotion() {
     host.crash();
     let host = Running::start(&scratch.config(), COMPILER);
     let to = host.address();
+    // It is taken up again beside the stream, which does not wait for it.
+    wait_until("the shadow is there again", || {
+        let shadow = client::get(to, "/v1/plugins/step/shadow").unwrap().json();
+        shadow["reports"].as_array().is_some_and(|reports| !reports.is_empty())
+    });
     host.push("events", &numbered(20, 20));
     // Those of before may run again.
     wait_until("the shadow goes on", || report(to)["differences"]["changed"].as_u64() >= Some(20));

@@ -128,12 +128,22 @@ impl Source<'_> {
         let Arguments { project, component, work, install, .. } = self.arguments;
         match component {
             Some(file) => super::read(file),
-            None => super::open(project)?.component(&BuildOptions {
-                work: work.clone(),
-                debug: true,
-                install: *install,
-                out: None,
-            }),
+            None => {
+                let project = super::open(project)?;
+                if project.name != self.name {
+                    bail!(
+                        "manifest.json now says {:?}; this was begun for {:?}: begin again for the other name",
+                        project.name,
+                        self.name
+                    );
+                }
+                project.component(&BuildOptions {
+                    work: work.clone(),
+                    debug: true,
+                    install: *install,
+                    out: None,
+                })
+            }
         }
     }
 }
@@ -191,7 +201,13 @@ impl Session<'_> {
         wasmill_author::component::place(&self.file, &component)?;
         let placed = Instant::now();
         while placed.elapsed() < TAKEN_WITHIN {
-            if let Some(fate) = fate(&self.state()?, &digest, &self.stream) {
+            let state = self.state().with_context(|| {
+                format!(
+                    "{} is there for the host, which does not answer; it takes it when it is back",
+                    self.file.display()
+                )
+            })?;
+            if let Some(fate) = fate(&state, &digest, &self.stream) {
                 let what = fate.map_err(|reason| anyhow!("the host refuses this version: {reason}"))?;
                 output::complain(format_args!(
                     "{}: {} ({}), built in {:.1} s, taken in {:.1} s",

@@ -70,10 +70,14 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
     }
 }
 
-/// The bytes of a plugin file, which is a stranger: its size is looked at first.
+/// The bytes of a plugin file, which is a stranger: what it is and how large is looked at first.
 fn read(file: &Path) -> Result<Vec<u8>> {
     let max = CompileLimits::default().wasm_bytes;
-    let size = std::fs::metadata(file).with_context(|| format!("read {}", file.display()))?.len();
+    let found = std::fs::metadata(file).with_context(|| format!("read {}", file.display()))?;
+    if !found.is_file() {
+        bail!("{} is no regular file", file.display());
+    }
+    let size = found.len();
     if size > max {
         bail!("{} has {size} bytes, a plugin may have {max}", file.display());
     }

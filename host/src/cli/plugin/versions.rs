@@ -2,10 +2,10 @@
 //!
 //! All of it is asked of the host over its HTTP API, which decides; here is how it is asked, and how the answers read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -304,7 +304,10 @@ pub(in crate::cli) fn shadow(arguments: &Shadow) -> Result<ExitCode> {
         let body = json!({ "digest": digest, "sample_percent": arguments.sample });
         return at.with(async |client: &HostClient| client.post(&path, &body).await, message);
     }
-    let wasm = std::fs::read(candidate).with_context(|| format!("read {candidate}"))?;
+    if candidate.starts_with("sha256:") {
+        bail!("--candidate {candidate:?}: a digest is sha256: and 64 hexadecimal digits");
+    }
+    let wasm = super::read(Path::new(candidate))?;
     let sample: Vec<_> =
         arguments.sample.iter().map(|percent| ("sample_percent", percent.to_string())).collect();
     let ask = async |client: &HostClient| client.upload(&path, &sample, "application/wasm", wasm).await;

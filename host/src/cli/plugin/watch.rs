@@ -48,7 +48,12 @@ fn counts(event: &notify::Result<notify::Event>, project: &Path, work: Option<&P
     }
     event.paths.iter().any(|path| {
         let inside = path.strip_prefix(project).unwrap_or(path);
-        !work.is_some_and(|work| path.starts_with(work))
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Of editors, and of who keeps what this says.
+        let aside =
+            name.starts_with('.') || [".log", ".swp", ".tmp", "~"].iter().any(|end| name.ends_with(end));
+        !aside
+            && !work.is_some_and(|work| path.starts_with(work))
             && !inside.iter().any(|part| IGNORED.iter().any(|ignored| part == *ignored))
     })
 }
@@ -66,6 +71,8 @@ mod tests {
             ("build/debug.wasm", false),
             ("node_modules/x/y.js", false),
             ("between/debug.wasm", false),
+            ("src/.lib.rs.swp", false),
+            ("dev.log", false),
         ] {
             let work = Some(Path::new("/p/between"));
             assert_eq!(counts(&event(path), Path::new("/p"), work), expected, "{path}");
