@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | plugins | test | ci | bench | conformance | torture | fuzz | generate`.
+//! The project's own commands: `cargo xtask demo | plugins | test | ci | bench | conformance | newcomer | torture | fuzz | generate`.
 //!
 //! This file owns the command line and nothing else: each command is a module that can be read alone.
 //! It is a program for people who work on the project, so it talks on the terminal: what it does and why

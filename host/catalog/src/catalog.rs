@@ -301,7 +301,11 @@ fn lives(known: &Known, stream: &str, versions: &BTreeMap<String, Digest>) -> Ve
         if let Some(ran) = ran.filter(|_| control.live.is_empty()) {
             control.went_live(*ran, 0);
         }
-        control.went_live(*digest, now);
+        if ran.is_some_and(|ran| control.is_demoted(stream, *ran)) {
+            control.took_over(*digest, now);
+        } else {
+            control.went_live(*digest, now);
+        }
         (before != Some(&control)).then(|| (name.clone(), control))
     });
     changed.collect()

@@ -104,6 +104,13 @@ impl Control {
         }
     }
 
+    /// A stream took a version because the one that it ran was demoted there. It is no fresher for that: what fails under
+    /// it too may be the input's fault.
+    pub fn took_over(&mut self, digest: Digest, now_ms: u64) {
+        let since = self.live.iter().find(|live| live.digest == digest).map_or(now_ms, |live| live.since_ms);
+        self.went_live(digest, since);
+    }
+
     /// Forgets what was live after a version.
     pub fn went_back(&mut self, digest: Digest) {
         if let Some(place) = self.live.iter().position(|live| live.digest == digest) {
@@ -168,6 +175,19 @@ mod tests {
         assert_eq!(control.choice("s", Some(version(4))), Some(version(1)));
         control.pardon(version(2));
         assert_eq!(control.choice("s", Some(version(4))), Some(version(2)));
+    }
+
+    #[test]
+    fn version_that_takes_over_from_a_demoted_one_is_as_old_as_it_was() {
+        let (mut control, now) = (lived(&[1, 2]), 2 * FRESH_MS);
+        control.went_live(version(3), now);
+        control.demote(version(3), "s", "fails", now);
+        control.took_over(version(2), now);
+        assert!(control.is_fresh(version(3), now) && !control.is_fresh(version(2), now));
+        assert_eq!(control.live.last().map(|live| live.digest), Some(version(2)));
+        // By somebody's decision it is new again.
+        control.went_live(version(1), now);
+        assert!(control.is_fresh(version(1), now));
     }
 
     #[test]

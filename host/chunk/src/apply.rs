@@ -4,7 +4,7 @@
 //! route; verdict (fail beats replaced beats dropped beats kept). Owns that order, the first reason of a
 //! failure, and the withdrawal of all rows of a failed record. Refuses to apply half: limits come first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::cells::write;
@@ -418,16 +418,12 @@ impl Chunk {
 
     /// Records failures and withdraws all rows of the records. The first reason of a record stays.
     pub(crate) fn fail_rows(&mut self, failed: Vec<(usize, String)>, dead: &mut [bool], transform: usize) {
-        let mut fresh_failed = Vec::new();
+        let mut fresh_failed = HashSet::new();
         for (at, reason) in failed {
             let row = self.table.rows[at];
             let known = match self.failed.get_mut(row.input as usize) {
                 Some(known) => std::mem::replace(known, true),
-                None => {
-                    let known = fresh_failed.contains(&at);
-                    fresh_failed.push(at);
-                    known
-                }
+                None => !fresh_failed.insert(at),
             };
             dead[at] = true;
             if !known {

@@ -121,9 +121,12 @@ pub(super) async fn shadow<H: Host>(
     if is_file && !limits.plugin_uploads {
         return Err(ApiError::UploadsOff);
     }
+    // Of a file, until it is compiled.
+    let mut _room = None;
     let request = if is_file {
         let sample_percent = sample(sample_of_query(query.as_deref())?)?;
-        let (wasm, _room) = read(&shared, body, limits.max_plugin, false).await?;
+        let (wasm, held) = read(&shared, body, limits.max_plugin, false).await?;
+        _room = held;
         VersionsRequest::ShadowFile { wasm, sample_percent }
     } else {
         let wanted = json(&shared, &headers, body).await?;

@@ -225,7 +225,7 @@ fn quickjs(project: &Project, work: &Path, install: bool) -> Result<()> {
     let mut command = QUICKJS.command(&project.dir, install)?;
     command.args(["--sync", "--wit", "wit", "--world", "transformer"]);
     command.args(["--js", "plugin.js", "--output", "plugin.wasm"]);
-    process::run(command.current_dir(work)).context("make a component of the plugin")
+    process::run_tool(command.current_dir(work)).context("make a component of the plugin")
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {

@@ -4,7 +4,7 @@
 //! The host decides what becomes of a version; here it is watched and told. Nothing is kept but the component in the plugin
 //! directory.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -95,11 +95,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         if session.records > 0 {
             scope.spawn(|| session.show_records());
         }
-        watch::each_change(&session.source.watched, arguments.work.as_deref(), || {
+        let ended = watch::each_change(&session.source.watched, arguments.work.as_deref(), || {
             if let Err(error) = session.hand_over() {
                 output::complain(format_args!("error: {error:#}"));
             }
-        })
+        });
+        if let Err(error) = &ended {
+            output::complain(format_args!("error: {error:#}"));
+            #[expect(clippy::exit, reason = "the thread that shows records never ends, and holds nothing")]
+            std::process::exit(1);
+        }
+        ended
     })
 }
 
@@ -120,8 +126,7 @@ impl Source<'_> {
         let manifest = inspect(&super::read(&file)?).ok().and_then(|inspection| inspection.manifest);
         let stem = || Some(file.file_stem()?.to_str()?.to_owned());
         let name = manifest.map(|manifest| manifest.name).or_else(stem);
-        let dir = file.parent().unwrap_or(Path::new("/")).to_owned();
-        Ok(Source { name: name.context("the component has no name")?, watched: dir, arguments })
+        Ok(Source { name: name.context("the component has no name")?, watched: file, arguments })
     }
 
     fn component(&self) -> Result<Vec<u8>> {
@@ -151,7 +156,9 @@ impl Source<'_> {
 /// The stream whose records are shown.
 fn stream(settings: &Settings, plugin: &str, arguments: &Arguments) -> Result<String> {
     let has = |stream: &&wasmill_config::Stream| {
-        stream.transforms.iter().any(|transform| transform.plugin.name == plugin)
+        // One that names a version follows nothing.
+        let mut followed = stream.transforms.iter().filter(|transform| transform.plugin.digest.is_none());
+        followed.any(|transform| transform.plugin.name == plugin)
     };
     let mut streams = settings.streams.iter().filter(has).map(|stream| stream.name.clone());
     let config = arguments.config.display();
@@ -267,6 +274,11 @@ fn fate(versions: &[Value], digest: &str, stream: &str) -> Option<Result<String,
     if let Some(failure) = failure {
         return Some(Err(text(&failure["reason"])));
     }
+    let demoted = version["demoted"].as_array().and_then(|all| all.iter().find(|d| d["stream"] == stream));
+    if let Some(demotion) = demoted {
+        let reason = text(&demotion["reason"]);
+        return Some(Err(format!("it was demoted: {reason}; `wasmill plugin promote` takes it again")));
+    }
     let pinned = versions.iter().find(|version| version["pinned"] == true)?;
     Some(Ok(format!("known, not live: {} is pinned (`wasmill plugin unpin`)", text(&pinned["digest"]))))
 }
@@ -348,6 +360,8 @@ mod tests {
         assert_eq!(of(&[refused]), Some(Err("why".to_owned())));
         let failed = json!({ "state": "current", "probe_failures": [{ "stream": "s", "reason": "how" }] });
         assert_eq!(of(&[version(failed)]), Some(Err("how".to_owned())));
+        let demoted = json!({ "state": "current", "demoted": [{ "stream": "s", "reason": "much" }] });
+        assert!(of(&[version(demoted)]).unwrap().unwrap_err().contains("demoted: much"));
         let pinned = json!({ "digest": "e", "pinned": true });
         let text = of(&[version(json!({ "state": "current" })), pinned]).unwrap().unwrap();
         assert!(text.contains("e is pinned"), "{text}");

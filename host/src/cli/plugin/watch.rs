@@ -1,9 +1,9 @@
-//! Doing something again whenever a file of a project changes.
+//! Doing something again whenever a file of a project changes, or one file alone.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use notify::{EventKind, RecursiveMode, Watcher};
@@ -12,16 +12,24 @@ use crate::cli::output;
 
 /// Files come in bursts: quiet for so long means that an editor is done.
 const QUIET: Duration = Duration::from_millis(150);
+/// Somebody who writes all the time is not waited for longer.
+const QUIET_WITHIN: Duration = Duration::from_secs(2);
 /// What builds write, and what nobody edits.
 const IGNORED: [&str; 8] =
     ["build", "dist", "target", ".git", "node_modules", "__pycache__", ".pytest_cache", "vendor"];
 
 /// Does it now, and again after each change, until the process is interrupted.
 /// What happens below `work`, where toolchains write, is no change.
-pub(super) fn each_change(project: &Path, work: Option<&Path>, mut act: impl FnMut()) -> Result<ExitCode> {
-    let project = std::fs::canonicalize(project).with_context(|| format!("find {}", project.display()))?;
+/// `watched` is a project, or one file: what else happens beside that is none either.
+pub(super) fn each_change(watched: &Path, work: Option<&Path>, mut act: impl FnMut()) -> Result<ExitCode> {
+    let watched = std::fs::canonicalize(watched).with_context(|| format!("find {}", watched.display()))?;
+    // A file that is saved is replaced, so that its directory has to be watched.
+    let (place, depth) = match watched.parent() {
+        Some(dir) if watched.is_file() => (dir, RecursiveMode::NonRecursive),
+        _ => (watched.as_path(), RecursiveMode::Recursive),
+    };
     let (send, changes) = mpsc::sync_channel(1);
-    let inside = project.clone();
+    let inside = watched.clone();
     let work = work.map(std::path::absolute).transpose()?;
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if counts(&event, &inside, work.as_deref()) {
@@ -29,25 +37,27 @@ pub(super) fn each_change(project: &Path, work: Option<&Path>, mut act: impl FnM
             let _full = send.try_send(());
         }
     })?;
-    watcher
-        .watch(&project, RecursiveMode::Recursive)
-        .with_context(|| format!("watch {}", project.display()))?;
+    watcher.watch(place, depth).with_context(|| format!("watch {}", place.display()))?;
     loop {
         act();
-        output::complain(format_args!("waiting for changes in {}", project.display()));
+        output::complain(format_args!("waiting for changes in {}", watched.display()));
         // What came while it worked counts too.
         changes.recv().context("the watcher ended")?;
-        while changes.recv_timeout(QUIET).is_ok() {}
+        let end = Instant::now() + QUIET_WITHIN;
+        while Instant::now() < end && changes.recv_timeout(QUIET).is_ok() {}
     }
 }
 
-fn counts(event: &notify::Result<notify::Event>, project: &Path, work: Option<&Path>) -> bool {
+fn counts(event: &notify::Result<notify::Event>, watched: &Path, work: Option<&Path>) -> bool {
     let Ok(event) = event else { return true };
     if matches!(event.kind, EventKind::Access(_)) {
         return false;
     }
     event.paths.iter().any(|path| {
-        let inside = path.strip_prefix(project).unwrap_or(path);
+        let Ok(inside) = path.strip_prefix(watched) else { return false };
+        if inside.as_os_str().is_empty() {
+            return true;
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Of editors, and of who keeps what this says.
         let aside =
@@ -80,5 +90,8 @@ mod tests {
         let read =
             notify::Event::new(EventKind::Access(notify::event::AccessKind::Read)).add_path("/p/a".into());
         assert!(!counts(&Ok(read), Path::new("/p"), None));
+        for (path, expected) in [("a.wasm", true), ("b.wasm", false), ("a.wasm.part", false)] {
+            assert_eq!(counts(&event(path), Path::new("/p/a.wasm"), None), expected, "{path}");
+        }
     }
 }

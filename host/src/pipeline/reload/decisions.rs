@@ -129,10 +129,13 @@ impl Desk<'_> {
             return Err(VersionsError::Wrong(message));
         }
         let before = self.catalog.control(name).shadow;
+        let standing: Vec<_> = self.slots.iter().map(|slot| slot.stream.shadows.get()).collect();
         self.beside(Some(of))?;
         let reports = self.slots.iter().flat_map(|slot| slot.stream.shadows.reports());
         let reports: Vec<_> = reports.filter(|report| report.plugin == name).collect();
         if reports.iter().all(|report| report.stopped.is_some()) {
+            // With what the one before has found so far.
+            self.slots.iter().zip(standing).for_each(|(slot, before)| slot.stream.shadows.put(before));
             self.beside(before)?;
             let reasons = reports
                 .into_iter()

@@ -325,7 +325,8 @@ fn run(task: &Task, lane: LaneId, worker: &mut WorkerState) {
     let version = Arc::clone(&candidate.version);
     let route = Route { version, lane, growth: Growth::default(), traced: true, ..task.route.clone() };
     let done = task.cut.run(&route, worker);
-    let mut report = locked(&shadow.report);
+    // A copy: whoever reads the report must not wait for a thread of so low a priority. Nobody else writes it.
+    let mut report = locked(&shadow.report).clone();
     let name = |place: usize| candidate.version.transform(place);
     for (place, fault) in &done.faults {
         report.fault(&format!("{}: {fault}", name(*place)));
@@ -341,10 +342,12 @@ fn run(task: &Task, lane: LaneId, worker: &mut WorkerState) {
                 stream = report.stream, plugin = shadow.plugin, candidate = %report.candidate, reason = fault,
                 "shadow stopped"
             );
-            drop(report);
-            shadow.stop(format!("{UNFINISHED_MAX} slices one after another were not finished: {fault}"));
+            report.stopped =
+                Some(format!("{UNFINISHED_MAX} slices one after another were not finished: {fault}"));
+            shadow.stopped.store(true, Ordering::Relaxed);
             worker.forget(lane);
         }
+        *locked(&shadow.report) = report;
         return;
     };
     report.unfinished_in_a_row = 0;
@@ -358,4 +361,5 @@ fn run(task: &Task, lane: LaneId, worker: &mut WorkerState) {
         &Made { trace: &live.trace, failed: &live.failed },
         &Made { trace, failed: &failed(&done) },
     );
+    *locked(&shadow.report) = report;
 }

@@ -29,6 +29,8 @@ const COPY: &str = "copy_records";
 const FUNCTION: &str = "(i32 i32 i32) -> (i32)";
 /// An output whose fields cannot be read is so much nonsense whatever it holds.
 const DELTA_MAX: i64 = 1 << 30;
+/// What a record that is written counts for at least, so that more of them cannot be taken.
+const RECORD_CHARGE_MIN: u64 = 16;
 
 /// What a module does with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,10 +221,8 @@ impl Fluvio {
             let count = if self.single { 1 } else { size.min(total - first) };
             match self.batch(rows, first, count, answer)? {
                 Some(Turn { done }) => {
-                    if done < count {
-                        // After an error in the middle not everything is written out again for each.
-                        size = done.saturating_mul(2);
-                    }
+                    // After an error in the middle not everything is written out again for each; behind it, it grows.
+                    size = done.max(1).saturating_mul(2);
                     first += done.max(1);
                 }
                 None => self.single = true,
@@ -248,6 +248,11 @@ impl Fluvio {
         }
         let nonsense = |what: &str| PluginFault::BadOutput { message: format!("the SmartModule {what}") };
         let output = output.ok_or_else(|| nonsense("returned without handing records over"))?;
+        let written = u64::from(Reader(&output).u32().unwrap_or(0));
+        if written > self.limits.output_bytes / RECORD_CHARGE_MIN && written <= output.len() as u64 {
+            let message = format!("{written} records in one batch");
+            return Err(PluginFault::OutputTooLarge { message });
+        }
         let decoded = decode(&output).ok_or_else(|| nonsense("handed over records that cannot be read"))?;
         // With one record there is no question.
         let mut sources = Vec::with_capacity(decoded.records.len());

@@ -27,6 +27,8 @@ use crate::instance::{Call, Guest, Phase, guard, guest};
 use crate::limits::{ARGUMENT_BYTES_MAX, Limits};
 use crate::step::Step;
 
+/// Bytes of a topic that nobody has which a reason shows.
+const TOPIC_SHOWN_MAX: usize = 256;
 const MODULE: &str = "redpanda_transform";
 const REGISTRY: &str = "redpanda_schema_registry";
 
@@ -427,7 +429,9 @@ fn write(
         Some(route) => batch.answer.put_keyed(row, value.unwrap_or_default(), key, route),
         None => {
             let names = outputs.iter().map(|output| format!("`{output}`")).collect::<Vec<_>>().join(", ");
-            let topic = String::from_utf8_lossy(topic.unwrap_or_default());
+            let topic = topic.unwrap_or_default();
+            let topic =
+                String::from_utf8_lossy(topic.get(..topic.len().min(TOPIC_SHOWN_MAX)).unwrap_or_default());
             batch.answer.fail(
                 row,
                 &format!("wrote to the topic `{topic}`, and no output is named so; the stream has {names}"),
