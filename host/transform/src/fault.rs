@@ -185,8 +185,10 @@ pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> 
     let mut detail = String::new();
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         for frame in backtrace.frames() {
-            let name =
-                frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned);
+            let name = match frame.func_name() {
+                Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+                None => format!("function {}", frame.func_index()),
+            };
             let _infallible = match frame.module_offset() {
                 Some(offset) => writeln!(detail, "  at {name} ({offset:#x})"),
                 None => writeln!(detail, "  at {name}"),

@@ -76,45 +76,57 @@ fn without_benches(manifest: &str) -> String {
 
 pub(crate) fn build(project: &Project, options: &BuildOptions) -> Result<Vec<u8>> {
     let toolchain = if options.install { Toolchain::prepare()? } else { Toolchain::required()? };
-    let library = library(&project.dir)?;
+    let package = Package::read(&project.dir)?;
     let wasm_dir = project.work(options);
     let mut command = toolchain.build_command(&wasm_dir);
     command.arg("--lib").current_dir(&project.dir);
     if options.debug {
-        command
-            .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
-            .env("CARGO_PROFILE_RELEASE_STRIP", "none");
-        toolchain::with_debug(&mut command);
+        toolchain::with_debug(&mut command, &package.name);
     }
     process::run_tool(&mut command).context("build the plugin for Wasm")?;
-    let built = wasm_dir.join(toolchain.target()).join("release").join(format!("{library}.wasm"));
+    let built = wasm_dir.join(toolchain.target()).join("release").join(format!("{}.wasm", package.library));
     std::fs::read(&built).with_context(|| format!("read {}", built.display()))
 }
 
-/// File name, without extension, of the dynamic library that the package in `dir` builds.
-fn library(dir: &Path) -> Result<String> {
-    let output = cargo()
-        .args(["metadata", "--format-version", "1", "--no-deps"])
-        .current_dir(dir)
-        .output()
-        .context("run cargo metadata")?;
-    if !output.status.success() {
-        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+/// What cargo says of a plugin's own package.
+struct Package {
+    name: String,
+    /// File name, without extension, of the dynamic library that it builds.
+    library: String,
+}
+
+impl Package {
+    fn read(dir: &Path) -> Result<Package> {
+        let output = cargo()
+            .args(["metadata", "--format-version", "1", "--no-deps"])
+            .current_dir(dir)
+            .output()
+            .context("run cargo metadata")?;
+        if !output.status.success() {
+            bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let metadata: Value = serde_json::from_slice(&output.stdout).context("read cargo metadata")?;
+        let is_here = |package: &&Value| {
+            package["manifest_path"].as_str().is_some_and(|path| Path::new(path).parent() == Some(dir))
+        };
+        let package = metadata["packages"].as_array().and_then(|all| all.iter().find(is_here));
+        let targets = package.and_then(|package| package["targets"].as_array());
+        let is_cdylib = |target: &&Value| {
+            target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
+        };
+        let found = targets.and_then(|targets| targets.iter().find(is_cdylib));
+        let library = found.and_then(|target| target["name"].as_str()).with_context(|| {
+            format!(
+                "{} builds no cdylib: add crate-type = [\"cdylib\", \"rlib\"] to its [lib]",
+                dir.display()
+            )
+        })?;
+        let library = library.replace('-', "_");
+        Ok(Package {
+            name: package.and_then(|package| package["name"].as_str()).unwrap_or_default().to_owned(),
+            library,
+        })
     }
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("read cargo metadata")?;
-    let is_here = |package: &&Value| {
-        package["manifest_path"].as_str().is_some_and(|path| Path::new(path).parent() == Some(dir))
-    };
-    let package = metadata["packages"].as_array().and_then(|all| all.iter().find(is_here));
-    let targets = package.and_then(|package| package["targets"].as_array());
-    let is_cdylib = |target: &&Value| {
-        target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "cdylib"))
-    };
-    let found = targets.and_then(|targets| targets.iter().find(is_cdylib));
-    let name = found.and_then(|target| target["name"].as_str()).with_context(|| {
-        format!("{} builds no cdylib: add crate-type = [\"cdylib\", \"rlib\"] to its [lib]", dir.display())
-    })?;
-    Ok(name.replace('-', "_"))
 }
 
 pub(crate) fn unit_tests(dir: &Path) -> Vec<Command> {

@@ -32,10 +32,9 @@ pub fn cargo() -> Command {
 }
 
 /// Optimised for speed: plugins run on every record, and are built seldom.
-const RUSTFLAGS: [&str; 3] = [
+const RUSTFLAGS: [&str; 2] = [
     "-Ctarget-feature=+simd128,+bulk-memory,+sign-ext,+nontrapping-fptoint,+mutable-globals",
     "-Cpanic=abort",
-    "-Cdebuginfo=0",
 ];
 const PROFILE: [(&str, &str); 6] = [
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
@@ -126,7 +125,9 @@ pub(super) fn release(command: &mut Command, target: &str, wasm_dir: &Path) {
 
 /// The standard library is built too.
 pub(super) fn with_std(command: &mut Command, rustc: &str) {
-    command.arg("-Zbuild-std=std,panic_abort").env("RUSTC_BOOTSTRAP", "1").env("RUSTC", rustc);
+    // No features of its own: what it could print of a panic's stack, the host prints.
+    command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features="]);
+    command.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", rustc);
 }
 
 /// What a person can do to get a toolchain.
@@ -138,10 +139,12 @@ pub fn how() -> String {
     )
 }
 
-/// Makes a build of [`Toolchain::build_command`] keep what names files and lines.
-pub fn with_debug(command: &mut Command) {
-    let flags: Vec<&str> = RUSTFLAGS.into_iter().filter(|flag| *flag != "-Cdebuginfo=0").collect();
-    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+/// Makes a build of [`Toolchain::build_command`] keep what names files and lines in one package. All others stay as they
+/// are, so that a build with it and one without share them: the standard library takes longer than everything else.
+pub fn with_debug(command: &mut Command, package: &str) {
+    for setting in ["debug = \"line-tables-only\"", "strip = \"none\""] {
+        command.arg("--config").arg(format!("profile.release.package.{package:?}.{setting}"));
+    }
 }
 
 fn installed() -> Option<Toolchain> {
