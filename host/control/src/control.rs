@@ -1,0 +1,571 @@
+//! Tenants and keys of a running host: changed one after another, read at any time.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use serde::Serialize;
+use wasmill_tenant::{
+    Directory, Failures, KNOWN_MAX, Key, KeyText, Moment, NewKey, Refused, RetryAfter, Scopes, SecretHash,
+    Tenant, TenantName, Verified, Who, is_label, verify,
+};
+
+use crate::error::{ControlError, StoreError};
+use crate::file;
+use crate::last_used::LastUsed;
+
+const FORMAT: u64 = 1;
+const TENANTS_MAX: usize = 10_000;
+/// Of one tenant, ended ones too.
+const KEYS_MAX: usize = 1000;
+/// How long a key that has ended stays in the list.
+const ENDED_KEPT_MS: Moment = 90 * 24 * 3600 * 1000;
+
+/// A key, as it may be shown: nothing of its secrets but when they were made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyView {
+    pub id: String,
+    pub name: String,
+    pub tenant: TenantName,
+    pub scopes: Scopes,
+    /// `active`, `expired` or `revoked`.
+    pub state: &'static str,
+    pub created_ms: Moment,
+    pub expires_ms: Option<Moment>,
+    pub revoked_ms: Option<Moment>,
+    pub last_used_ms: Option<Moment>,
+    pub rotated_ms: Option<Moment>,
+    /// The end of the grace time of the secret before.
+    pub previous_until_ms: Option<Moment>,
+}
+
+/// A tenant, as it may be shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TenantView {
+    pub name: TenantName,
+    pub created_ms: Moment,
+    pub disabled: bool,
+    /// Those that have not ended.
+    pub keys: usize,
+}
+
+/// See the head of this file. Every function that changes something blocks on the disk.
+pub struct Control {
+    dir: PathBuf,
+    directory: RwLock<Directory>,
+    /// Held for the whole of a change.
+    changing: Mutex<()>,
+    verified: Mutex<Verified>,
+    failures: Mutex<Failures>,
+    used: LastUsed,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Control {
+    /// Reads what is there; `data_dir` is the host's.
+    ///
+    /// # Errors
+    /// A file cannot be read; it is named.
+    pub fn open(data_dir: &Path) -> Result<Control, ControlError> {
+        let dir = data_dir.join("control").join("tenants");
+        let mut directory = Directory::default();
+        // It is always there, and written when something of it changes.
+        directory.put(Tenant::new(TenantName::default_tenant(), 0));
+        let mut ids = HashSet::new();
+        for path in file::list(&dir)? {
+            let Some(tenant) = file::read::<Tenant>(&path, FORMAT)? else { continue };
+            let unreadable = |reason: String| StoreError::Unreadable { path: path.clone(), reason };
+            if path.file_stem().is_none_or(|stem| stem != tenant.name.as_str()) {
+                return Err(unreadable(format!("it is about tenant {}", tenant.name)).into());
+            }
+            for key in &tenant.keys {
+                if !ids.insert(key.id.clone()) {
+                    return Err(unreadable(format!("key {} is in another file too", key.id)).into());
+                }
+                for secret in &key.secrets {
+                    let wrong = |error| unreadable(format!("key {}: {error}", key.id));
+                    secret.hash.check().map_err(wrong)?;
+                }
+            }
+            directory.put(tenant);
+        }
+        let draw = |error: &dyn std::fmt::Display| ControlError::Draw { reason: error.to_string() };
+        Ok(Control {
+            directory: RwLock::new(directory),
+            changing: Mutex::new(()),
+            verified: Mutex::new(Verified::new(KNOWN_MAX).map_err(|error| draw(&error))?),
+            failures: Mutex::new(Failures::default()),
+            used: LastUsed::open(data_dir.join("control").join("last-used.json"))?,
+            dir,
+        })
+    }
+
+    fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Who asks.
+
+    /// Who has this key, if its text was verified before: costs no hash that takes time.
+    pub fn known(&self, text: &KeyText, now: Moment) -> Option<Result<Who, Refused>> {
+        let secret = lock(&self.verified).find(text)?;
+        Some(self.who(text, secret, now))
+    }
+
+    fn who(&self, text: &KeyText, secret: u64, now: Moment) -> Result<Who, Refused> {
+        let who = self.directory().who(text.id(), secret, now)?;
+        self.used.note(&who.key, now);
+        Ok(who)
+    }
+
+    /// Before [`Control::verify`].
+    ///
+    /// # Errors
+    /// Too many attempts from there have failed.
+    pub fn attempt(&self, from: IpAddr, now: Moment) -> Result<(), RetryAfter> {
+        lock(&self.failures).take(from, now)
+    }
+
+    /// The attempt did not fail.
+    pub fn succeeded(&self, from: IpAddr) {
+        lock(&self.failures).give_back(from);
+    }
+
+    /// Who has this key. Takes milliseconds of a processor.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn verify(&self, text: &KeyText, now: Moment) -> Result<Who, Refused> {
+        let hashes = self.directory().hashes(text);
+        let secret = verify(text, &hashes)?;
+        lock(&self.verified).remember(text, secret);
+        self.who(text, secret, now)
+    }
+
+    /// The tenant of a key, for the log of what was refused.
+    pub fn owner(&self, id: &str) -> Option<TenantName> {
+        self.directory().owner(id).cloned()
+    }
+
+    /// Whether there is such a tenant, and whether it is disabled.
+    pub fn tenant_disabled(&self, name: &TenantName) -> Option<bool> {
+        self.directory().tenant(name).map(|tenant| tenant.disabled)
+    }
+
+    /// Stores when keys were last used.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn store_last_used(&self) -> Result<(), ControlError> {
+        if let Some(dir) = self.dir.parent() {
+            file::make_directory(dir)?;
+        }
+        Ok(self.used.store(|id| self.directory().owner(id).is_some())?)
+    }
+
+    // Tenants.
+
+    pub fn tenants(&self, now: Moment) -> Vec<TenantView> {
+        self.directory().tenants().map(|tenant| view(tenant, now)).collect()
+    }
+
+    /// # Errors
+    /// There is none of this name.
+    pub fn tenant(&self, name: &TenantName, now: Moment) -> Result<TenantView, ControlError> {
+        let tenant = self.found(name)?;
+        Ok(view(&tenant, now))
+    }
+
+    fn found(&self, name: &TenantName) -> Result<Arc<Tenant>, ControlError> {
+        let directory = self.directory();
+        directory.tenant(name).cloned().ok_or_else(|| ControlError::NoTenant { name: name.clone() })
+    }
+
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn create_tenant(&self, name: &TenantName, now: Moment) -> Result<TenantView, ControlError> {
+        let _one = lock(&self.changing);
+        {
+            let directory = self.directory();
+            if directory.tenant(name).is_some() {
+                return Err(ControlError::TenantExists { name: name.clone() });
+            }
+            if directory.tenants().count() >= TENANTS_MAX {
+                return Err(ControlError::TooManyTenants { max: TENANTS_MAX });
+            }
+        }
+        let tenant = Tenant::new(name.clone(), now);
+        let view = view(&tenant, now);
+        self.put(tenant, now)?;
+        Ok(view)
+    }
+
+    /// Ends the use of all of a tenant's keys, or allows it again.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn disable_tenant(
+        &self,
+        name: &TenantName,
+        disabled: bool,
+        now: Moment,
+    ) -> Result<TenantView, ControlError> {
+        let _one = lock(&self.changing);
+        let mut tenant = Tenant::clone(&*self.found(name)?);
+        if name.is_default() {
+            return Err(ControlError::DefaultTenant { name: name.clone() });
+        }
+        tenant.disabled = disabled;
+        let view = view(&tenant, now);
+        self.put(tenant, now)?;
+        Ok(view)
+    }
+
+    /// Removes a disabled tenant with its keys. `streams` is how many it has.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn delete_tenant(&self, name: &TenantName, streams: usize) -> Result<(), ControlError> {
+        let _one = lock(&self.changing);
+        let tenant = self.found(name)?;
+        if name.is_default() {
+            return Err(ControlError::DefaultTenant { name: name.clone() });
+        }
+        if !tenant.disabled {
+            return Err(ControlError::NotDisabled { name: name.clone() });
+        }
+        if streams > 0 {
+            return Err(ControlError::HasStreams { name: name.clone(), streams });
+        }
+        file::remove(&self.path(name))?;
+        self.directory.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        Ok(())
+    }
+
+    // Keys. `by` is what the one who asks may do: a key that may do more is none to him.
+
+    pub fn keys(&self, name: &TenantName, by: Scopes, now: Moment) -> Result<Vec<KeyView>, ControlError> {
+        let tenant = self.found(name)?;
+        let seen = tenant.keys.iter().filter(|key| by.cover(key.scopes));
+        Ok(seen.map(|key| self.key_view(name, key, now)).collect())
+    }
+
+    /// # Errors
+    /// There is none of this id.
+    pub fn key(&self, name: &TenantName, id: &str, by: Scopes, now: Moment) -> Result<KeyView, ControlError> {
+        let tenant = self.found(name)?;
+        Ok(self.key_view(name, seen(&tenant, id, by)?, now))
+    }
+
+    /// Makes a key. Its text is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn create_key(
+        &self,
+        name: &TenantName,
+        new: NewKey,
+        now: Moment,
+    ) -> Result<(KeyText, KeyView), ControlError> {
+        if new.scopes.is_empty() {
+            return Err(ControlError::NoScope);
+        }
+        if !is_label(&new.name) {
+            return Err(ControlError::BadLabel { name: new.name.chars().take(70).collect() });
+        }
+        if let Some(expires_ms) = new.expires_ms.filter(|expires| *expires <= now) {
+            return Err(ControlError::Past { expires_ms });
+        }
+        let text = KeyText::draw().map_err(|error| ControlError::Draw { reason: error.to_string() })?;
+        let hash = hash(&text)?;
+        let _one = lock(&self.changing);
+        let mut tenant = Tenant::clone(&*self.found(name)?);
+        tenant.keys.retain(|key| key.ended_ms(now).is_none_or(|ended| ended + ENDED_KEPT_MS > now));
+        if tenant.keys.len() >= KEYS_MAX {
+            return Err(ControlError::TooManyKeys { name: name.clone(), max: KEYS_MAX });
+        }
+        let key = Key::new(text.id().to_owned(), new, hash, now);
+        let view = self.key_view(name, &key, now);
+        tenant.keys.push(key);
+        self.put(tenant, now)?;
+        Ok((text, view))
+    }
+
+    /// Gives a key a new secret; the one before is good for `grace` more.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn rotate_key(
+        &self,
+        name: &TenantName,
+        id: &str,
+        grace: Duration,
+        by: Scopes,
+        now: Moment,
+    ) -> Result<(KeyText, KeyView), ControlError> {
+        let text = KeyText::with_id(id).map_err(|error| ControlError::Draw { reason: error.to_string() })?;
+        let until = now.saturating_add(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+        let hash = hash(&text)?;
+        let view = self.change_key(name, id, by, now, |key| match key.state(now) {
+            "active" => {
+                key.rotate(hash, now, until);
+                Ok(())
+            }
+            state => Err(ControlError::KeyEnded { id: id.to_owned(), state }),
+        })?;
+        Ok((text, view))
+    }
+
+    /// Ends a key, at once and for good.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn revoke_key(
+        &self,
+        name: &TenantName,
+        id: &str,
+        by: Scopes,
+        now: Moment,
+    ) -> Result<KeyView, ControlError> {
+        self.change_key(name, id, by, now, |key| {
+            key.revoke(now);
+            Ok(())
+        })
+    }
+
+    fn change_key(
+        &self,
+        name: &TenantName,
+        id: &str,
+        by: Scopes,
+        now: Moment,
+        change: impl FnOnce(&mut Key) -> Result<(), ControlError>,
+    ) -> Result<KeyView, ControlError> {
+        let _one = lock(&self.changing);
+        let mut tenant = Tenant::clone(&*self.found(name)?);
+        seen(&tenant, id, by)?;
+        let key = tenant.keys.iter_mut().find(|key| key.id == id);
+        let key = key.ok_or_else(|| ControlError::NoKey { id: id.to_owned() })?;
+        change(key)?;
+        let view = self.key_view(name, key, now);
+        self.put(tenant, now)?;
+        Ok(view)
+    }
+
+    fn key_view(&self, tenant: &TenantName, key: &Key, now: Moment) -> KeyView {
+        let newest = key.secrets.first().filter(|newest| newest.number > 1);
+        let before = key.secrets.get(1).and_then(|before| before.until_ms);
+        KeyView {
+            id: key.id.clone(),
+            name: key.name.clone(),
+            tenant: tenant.clone(),
+            scopes: key.scopes,
+            state: key.state(now),
+            created_ms: key.created_ms,
+            expires_ms: key.expires_ms,
+            revoked_ms: key.revoked_ms,
+            last_used_ms: self.used.of(&key.id),
+            rotated_ms: newest.map(|newest| newest.created_ms),
+            previous_until_ms: before.filter(|until| *until > now),
+        }
+    }
+
+    /// On disk first, then in use.
+    fn put(&self, mut tenant: Tenant, now: Moment) -> Result<(), ControlError> {
+        if tenant.created_ms == 0 {
+            tenant.created_ms = now;
+        }
+        file::make_directory(&self.dir)?;
+        file::write(&self.path(&tenant.name), FORMAT, &tenant)?;
+        self.directory.write().unwrap_or_else(PoisonError::into_inner).put(tenant);
+        Ok(())
+    }
+
+    fn path(&self, name: &TenantName) -> PathBuf {
+        self.dir.join(format!("{name}.json"))
+    }
+}
+
+fn hash(text: &KeyText) -> Result<SecretHash, ControlError> {
+    SecretHash::of(text).map_err(|error| ControlError::Draw { reason: error.to_string() })
+}
+
+fn seen<'a>(tenant: &'a Tenant, id: &str, by: Scopes) -> Result<&'a Key, ControlError> {
+    let key = tenant.key(id).filter(|key| by.cover(key.scopes));
+    key.ok_or_else(|| ControlError::NoKey { id: id.chars().take(40).collect() })
+}
+
+fn view(tenant: &Tenant, now: Moment) -> TenantView {
+    TenantView {
+        name: tenant.name.clone(),
+        created_ms: tenant.created_ms,
+        disabled: tenant.disabled,
+        keys: tenant.keys.iter().filter(|key| key.state(now) == "active").count(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use wasmill_tenant::Scope;
+
+    use super::*;
+
+    fn name(text: &str) -> TenantName {
+        TenantName::new(text).unwrap()
+    }
+
+    fn new(scopes: &[Scope]) -> NewKey {
+        NewKey { name: "test".to_owned(), scopes: scopes.iter().copied().collect(), expires_ms: None }
+    }
+
+    const ALL: &[Scope] = &[Scope::Operator];
+
+    fn operator() -> Scopes {
+        ALL.iter().copied().collect()
+    }
+
+    #[test]
+    fn what_was_made_is_there_after_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(dir.path()).unwrap();
+        control.create_tenant(&name("team"), 5).unwrap();
+        let (text, made) = control.create_key(&name("team"), new(&[Scope::Push]), 6).unwrap();
+        assert_eq!(made.id, text.id());
+        assert_eq!(control.verify(&text, 70_000).unwrap().tenant, name("team"));
+        control.store_last_used().unwrap();
+        drop(control);
+        let control = Control::open(dir.path()).unwrap();
+        assert_eq!(control.known(&text, 7), None);
+        assert_eq!(control.key(&name("team"), &made.id, operator(), 8).unwrap().last_used_ms, Some(70_000));
+        assert_eq!(control.verify(&text, 7).unwrap().key, made.id);
+        assert!(control.known(&text, 7).unwrap().is_ok());
+        let tenants: Vec<String> = control.tenants(9).iter().map(|tenant| tenant.name.to_string()).collect();
+        assert_eq!(tenants, ["default", "team"]);
+    }
+
+    #[test]
+    fn change_is_in_effect_at_once_for_texts_that_were_verified_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(dir.path()).unwrap();
+        let tenant = name("default");
+        let (text, made) = control.create_key(&tenant, new(&[Scope::Push]), 10).unwrap();
+        control.verify(&text, 11).unwrap();
+        let grace = Duration::from_millis(100);
+        let (newer, rotated) = control.rotate_key(&tenant, &made.id, grace, operator(), 20).unwrap();
+        assert_eq!((rotated.rotated_ms, rotated.previous_until_ms), (Some(20), Some(120)));
+        assert!(control.known(&text, 119).unwrap().is_ok() && control.verify(&newer, 21).is_ok());
+        assert_eq!(control.known(&text, 120), Some(Err(Refused::Replaced)));
+        control.revoke_key(&tenant, &made.id, operator(), 200).unwrap();
+        assert_eq!(control.known(&newer, 201), Some(Err(Refused::Revoked)));
+        let again = control.rotate_key(&tenant, &made.id, grace, operator(), 300);
+        assert!(matches!(again, Err(ControlError::KeyEnded { state: "revoked", .. })));
+    }
+
+    #[test]
+    fn nobody_sees_or_changes_a_key_that_may_do_more_or_is_anothers() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(dir.path()).unwrap();
+        control.create_tenant(&name("other"), 1).unwrap();
+        let (_, mighty) = control.create_key(&name("default"), new(ALL), 2).unwrap();
+        let (_, plain) = control.create_key(&name("default"), new(&[Scope::Read]), 2).unwrap();
+        let admin: Scopes = [Scope::Admin].into_iter().collect();
+        let ids: Vec<String> =
+            control.keys(&name("default"), admin, 3).unwrap().into_iter().map(|key| key.id).collect();
+        assert_eq!(ids, std::slice::from_ref(&plain.id));
+        for (tenant, id) in [("default", &mighty.id), ("other", &plain.id)] {
+            let tenant = name(tenant);
+            let no_key = |error| matches!(error, ControlError::NoKey { .. });
+            assert!(no_key(control.key(&tenant, id, admin, 3).unwrap_err()));
+            assert!(no_key(control.revoke_key(&tenant, id, admin, 3).unwrap_err()));
+            assert!(no_key(control.rotate_key(&tenant, id, Duration::ZERO, admin, 3).unwrap_err()));
+        }
+    }
+
+    #[test]
+    fn tenant_is_deleted_once_it_is_disabled_and_has_no_streams() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(dir.path()).unwrap();
+        let team = name("team");
+        control.create_tenant(&team, 1).unwrap();
+        assert!(matches!(control.create_tenant(&team, 1), Err(ControlError::TenantExists { .. })));
+        let (text, _) = control.create_key(&team, new(&[Scope::Admin]), 1).unwrap();
+        control.verify(&text, 2).unwrap();
+        assert!(matches!(control.delete_tenant(&team, 0), Err(ControlError::NotDisabled { .. })));
+        control.disable_tenant(&team, true, 2).unwrap();
+        assert_eq!(control.known(&text, 3), Some(Err(Refused::TenantDisabled)));
+        control.disable_tenant(&team, false, 2).unwrap();
+        assert!(control.known(&text, 3).unwrap().is_ok());
+        control.disable_tenant(&team, true, 2).unwrap();
+        assert!(matches!(control.delete_tenant(&team, 2), Err(ControlError::HasStreams { streams: 2, .. })));
+        control.delete_tenant(&team, 0).unwrap();
+        assert_eq!(control.known(&text, 3), Some(Err(Refused::Unknown)));
+        assert!(matches!(control.tenant(&team, 4), Err(ControlError::NoTenant { .. })));
+        for change in [
+            control.disable_tenant(&name("default"), true, 1).map(drop),
+            control.delete_tenant(&name("default"), 0),
+        ] {
+            assert!(matches!(change, Err(ControlError::DefaultTenant { .. })));
+        }
+        assert_eq!(Control::open(dir.path()).unwrap().tenants(5).len(), 1);
+    }
+
+    #[test]
+    fn key_that_makes_no_sense_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(dir.path()).unwrap();
+        let make = |new: NewKey| control.create_key(&name("default"), new, 100).unwrap_err();
+        assert!(matches!(make(new(&[])), ControlError::NoScope));
+        assert!(matches!(make(NewKey { expires_ms: Some(100), ..new(ALL) }), ControlError::Past { .. }));
+        assert!(matches!(
+            make(NewKey { name: "a\nb".to_owned(), ..new(ALL) }),
+            ControlError::BadLabel { .. }
+        ));
+        let nobody = control.create_key(&name("nobody"), new(ALL), 1).unwrap_err();
+        assert!(matches!(nobody, ControlError::NoTenant { .. }));
+        assert!(!dir.path().join("control").exists(), "nothing was made, and something written");
+    }
+
+    #[test]
+    fn file_that_was_damaged_or_renamed_stops_the_start_and_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(dir.path()).unwrap();
+        control.create_tenant(&name("team"), 1).unwrap();
+        control.create_key(&name("team"), new(ALL), 1).unwrap();
+        let (file, other) =
+            ["team", "other"].map(|name| dir.path().join(format!("control/tenants/{name}.json"))).into();
+        let good = fs::read_to_string(&file).unwrap();
+        for bad in ["{\"format\":1", &good.replace("argon2id", "argon3"), &good.replace("operator", "root")] {
+            fs::write(&file, bad).unwrap();
+            let error = Control::open(dir.path()).map(drop).unwrap_err();
+            let text = std::error::Error::source(&error).unwrap().to_string();
+            assert!(text.contains("team.json"), "{text}");
+        }
+        fs::write(&file, &good).unwrap();
+        fs::copy(&file, &other).unwrap();
+        let error = Control::open(dir.path()).map(drop).unwrap_err();
+        let text = std::error::Error::source(&error).unwrap().to_string();
+        assert!(text.contains("other.json") && text.contains("about tenant team"), "{text}");
+    }
+
+    #[test]
+    fn no_secret_is_in_any_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(dir.path()).unwrap();
+        let (text, view) = control.create_key(&name("default"), new(ALL), 1).unwrap();
+        control.verify(&text, 2).unwrap();
+        control.store_last_used().unwrap();
+        let secret = &text.reveal()[16..30];
+        assert!(!serde_json::to_string(&view).unwrap().contains(secret));
+        for file in ["control/tenants/default.json", "control/last-used.json"] {
+            let stored = fs::read_to_string(dir.path().join(file)).unwrap();
+            assert!(stored.contains(text.id()) && !stored.contains(secret), "{stored}");
+        }
+    }
+}
