@@ -1,8 +1,9 @@
-//! `cargo xtask conformance`: a plugin of each language that must do the same, built as its author would build it.
+//! `cargo xtask conformance`: a plugin of each language and of each door that must do the same, built as its author would
+//! build it.
 //!
 //! A project of each language is made from its template, as `wasmill plugin new` makes it, and must pass its own unit
 //! tests; then the sources in `plugins/sdk/<language>/conformance` take its place, and the component that comes of them
-//! goes through `tests/conformance`. What toolchains need is installed from their ordinary registries.
+//! goes through `tests/conformance`, with the guests for the doors (`tests/guests`) beside it. What toolchains need is installed from their ordinary registries.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,14 +12,16 @@ use anyhow::{Context, Result, bail};
 use wasmill_author::{BuildOptions, Language, Need, Project as Plugin};
 
 use crate::project::Project;
-use crate::suite;
+use crate::{doors, suite};
 use wasmill_author::process;
+use wasmill_author::rust::toolchain::Toolchain;
+use wasmill_author::rust::wasip1::Wasip1;
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
-    /// Only these languages, or variants of one, such as javascript-quickjs [default: all]
-    #[arg(value_name = "LANGUAGE")]
-    languages: Vec<String>,
+    /// Only these languages, variants of one, such as javascript-quickjs, or doors, such as wasip1 [default: all]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
     /// One JSON object with every verdict and figure
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -42,13 +45,15 @@ impl Arguments {
 
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let mut suites = suites(&project.root.join("plugins/sdk"))?;
-    for name in &arguments.languages {
-        if suites.iter().all(|suite| suite.name != *name) {
-            let known: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
-            bail!("there is no conformance plugin {name:?}; there are {}", known.join(", "));
-        }
+    let mut doors = doors::Column::all(project)?;
+    let known: Vec<String> =
+        suites.iter().map(|suite| &suite.name).chain(doors.iter().map(|door| &door.name)).cloned().collect();
+    if let Some(name) = arguments.names.iter().find(|name| !known.contains(name)) {
+        bail!("there is no conformance plugin {name:?}; there are {}", known.join(", "));
     }
-    suites.retain(|suite| arguments.languages.is_empty() || arguments.languages.contains(&suite.name));
+    let wanted = |name: &String| arguments.names.is_empty() || arguments.names.contains(name);
+    suites.retain(|suite| wanted(&suite.name));
+    doors.retain(|door| wanted(&door.name));
     let out = project.target.join("conformance");
     let mut command = Command::new(runner(project, arguments)?);
     let (mut skipped, mut built) = (Vec::new(), 0);
@@ -70,11 +75,26 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
             }
         }
     }
+    if !doors.is_empty() {
+        eprintln!("conformance: doors");
+        match Toolchain::prepare().and_then(|toolchain| Wasip1::prepare().map(|_| toolchain)) {
+            Ok(toolchain) => {
+                doors::build(project, &toolchain)?;
+                built += doors.len();
+                for door in &doors {
+                    let module = door.module(project);
+                    command.arg("--component").arg(format!("{}={}", door.name, module.display()));
+                    command.arg("--door").arg(format!("{}={}", door.name, door.dir.display()));
+                }
+            }
+            Err(missing) => skipped.push(format!("the doors are skipped: {missing:#}")),
+        }
+    }
     for what in &skipped {
         eprintln!("conformance: {what}");
     }
     if arguments.all && !skipped.is_empty() {
-        bail!("no language may be skipped: {}", skipped.join("; "));
+        bail!("none may be skipped: {}", skipped.join("; "));
     }
     if arguments.build_only || built == 0 {
         return Ok(());

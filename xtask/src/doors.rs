@@ -2,9 +2,10 @@
 //!
 //! A directory there that is a workspace of its own, with examples that are dynamic libraries (each a module for
 //! `wasm32-unknown-unknown`) or programs (each one for WASI preview 1). What comes of it goes into the directory of the
-//! guests unchanged, under the name of the example or program.
+//! guests unchanged, under the name of the example or program. `tests/guests/conformance/doors` has a folder for each that
+//! is the conformance plugin of a door: `conformance-<folder>`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use wasmill_author::component;
@@ -47,6 +48,28 @@ pub(crate) fn build(project: &Project, toolchain: &Toolchain) -> Result<Vec<Stri
     Ok(lines)
 }
 
+/// A conformance plugin behind a door.
+pub(crate) struct Column {
+    pub(crate) name: String,
+    /// What differs there from the cases of the languages.
+    pub(crate) dir: PathBuf,
+}
+
+impl Column {
+    pub(crate) fn all(project: &Project) -> Result<Vec<Column>> {
+        let named = |dir: PathBuf| {
+            let name = dir.file_name().context("a folder without a name")?.to_string_lossy().into_owned();
+            Ok(Column { name, dir })
+        };
+        directories(&project.root.join("tests/guests/conformance/doors"))?.into_iter().map(named).collect()
+    }
+
+    /// Where [`build`] puts it.
+    pub(crate) fn module(&self, project: &Project) -> PathBuf {
+        project.guest_dir().join(format!("conformance-{}.wasm", self.name))
+    }
+}
+
 fn install(project: &Project, name: &str, built: &Path) -> Result<String> {
     let wasm = std::fs::read(built).with_context(|| format!("read {}", built.display()))?;
     let note = if component::place(&project.guest_dir().join(format!("{name}.wasm")), &wasm)? {
@@ -55,5 +78,5 @@ fn install(project: &Project, name: &str, built: &Path) -> Result<String> {
         "unchanged"
     };
     let (size, digest) = (wasm.len().div_ceil(1024), component::digest(&wasm));
-    Ok(format!("{name:<16} {size:>6} KiB  sha256:{digest}  {note}"))
+    Ok(format!("{name:<30} {size:>6} KiB  sha256:{digest}  {note}"))
 }

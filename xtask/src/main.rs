@@ -60,7 +60,7 @@ enum Command {
     Ci,
     /// Measure what everything costs: a table, and with --json one object with every figure
     Bench(bench::Arguments),
-    /// Run the conformance plugin of every language through the same cases (installs the toolchains that are missing)
+    /// Run the conformance plugin of every language and door through the same cases (installs the toolchains that are missing)
     Conformance(conformance::Arguments),
     /// Time what a newcomer does: from `wasmill plugin new` to the first record through a live host, language by language
     Newcomer(newcomer::Arguments),

@@ -163,5 +163,5 @@ fn install(project: &Project, toolchain: &Toolchain, source: &Source, dir: &Path
     let note = if component::place(&file, &component)? { "written" } else { "unchanged" };
     let size = component.len().div_ceil(1024);
     let digest = component::digest(&component);
-    Ok(format!("{:<16} {size:>6} KiB  sha256:{digest}  {note}", source.name))
+    Ok(format!("{:<30} {size:>6} KiB  sha256:{digest}  {note}", source.name))
 }

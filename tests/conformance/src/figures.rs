@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use wasmill_cases::{ARRIVAL, slice, spec, worker};
-use wasmill_chunk::Column;
 use wasmill_transform::{ChainOptions, Engine, Plugin};
+
+use crate::column::Column;
 
 /// Records of one measured run, and runs.
 const RECORDS: u64 = 20_000;
@@ -25,8 +26,8 @@ pub(crate) struct Figures {
     pub(crate) map_ns: f64,
 }
 
-pub(crate) fn load(engine: &Engine, file: &Path, cache: &Path) -> Result<(Arc<Plugin>, Figures)> {
-    let wasm = std::fs::read(file).context("read the component")?;
+pub(crate) fn load(engine: &Engine, column: &Column, cache: &Path) -> Result<(Arc<Plugin>, Figures)> {
+    let wasm = std::fs::read(&column.file).context("read the component")?;
     let (_, took) = wasmill_cases::load(engine, &wasm, cache)?;
     let cold_ms = took.map(|took| took.as_secs_f64() * 1e3);
     let mut figures = Figures { bytes: wasm.len(), cold_ms, ..Figures::default() };
@@ -35,7 +36,7 @@ pub(crate) fn load(engine: &Engine, file: &Path, cache: &Path) -> Result<(Arc<Pl
     for _ in 0..RUNS {
         let started = Instant::now();
         let (plugin, _) = wasmill_cases::load(engine, &wasm, cache)?;
-        run(engine, &plugin, "pass", &records(1))?;
+        run(engine, column, &plugin, "pass", &records(1))?;
         loads.push(started.elapsed().as_secs_f64() * 1e3);
         loaded = Some(plugin);
     }
@@ -43,15 +44,20 @@ pub(crate) fn load(engine: &Engine, file: &Path, cache: &Path) -> Result<(Arc<Pl
     Ok((loaded.context("no run")?, figures))
 }
 
-pub(crate) fn measure(engine: &Engine, plugin: &Arc<Plugin>, figures: &mut Figures) -> Result<()> {
+pub(crate) fn measure(
+    engine: &Engine,
+    column: &Column,
+    plugin: &Arc<Plugin>,
+    figures: &mut Figures,
+) -> Result<()> {
     let records = records(RECORDS);
-    figures.pass_ns = run(engine, plugin, "pass", &records)?;
-    figures.map_ns = run(engine, plugin, "map", &records)?;
+    figures.pass_ns = run(engine, column, plugin, "pass", &records)?;
+    figures.map_ns = run(engine, column, plugin, "map", &records)?;
     Ok(())
 }
 
-fn records(count: u64) -> Column {
-    let mut column = Column::default();
+fn records(count: u64) -> wasmill_cases::Column {
+    let mut column = wasmill_cases::Column::default();
     for n in 0..count {
         let text = format!(
             "{{\"id\":{n},\"user\":{{\"name\":\"user {n}\",\"city\":\"Uppsala\"}},\"n\":{n},\"x\":{}.5,\"path\":\"/a/b/c\"}}",
@@ -63,8 +69,15 @@ fn records(count: u64) -> Column {
 }
 
 /// Nanoseconds for a record, median of some runs on a warm instance.
-fn run(engine: &Engine, plugin: &Arc<Plugin>, what: &str, records: &Column) -> Result<f64> {
-    let spec = spec(Arc::clone(plugin), &format!("{{\"do\":\"{what}\"}}"));
+fn run(
+    engine: &Engine,
+    column: &Column,
+    plugin: &Arc<Plugin>,
+    what: &str,
+    records: &wasmill_cases::Column,
+) -> Result<f64> {
+    let config = column.config(&format!("{{\"do\":\"{what}\"}}"))?;
+    let spec = spec(Arc::clone(plugin), &config);
     let mut worker = worker(engine, vec![spec], ChainOptions::default())?;
     let mut times = Vec::new();
     for _ in 0..RUNS {

@@ -1,4 +1,4 @@
-//! Runs the conformance plugin of each language through every case, and prints a table.
+//! Runs the conformance plugin of each language and of each door through every case, and prints a table.
 //!
 //! `cargo xtask conformance` builds the components and calls this. A case is run in every way in which records can be cut
 //! into chunks; what a plugin does to itself (traps, loops, takes all memory) in one that is warm and one that is fresh.
@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
 
+mod column;
 mod figures;
 mod table;
 
@@ -15,12 +16,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use wasmill_cases::{Case, Way};
-use wasmill_chunk::Column;
 use wasmill_transform::{Engine, EngineOptions, Limits, Plugin};
 
+use column::{Column, Form};
 use figures::Figures;
 use table::Verdict;
 
@@ -40,6 +41,9 @@ struct Arguments {
     /// What a language cannot do by its nature: lines of `case: why`
     #[arg(long = "not-applicable", value_name = "LANGUAGE=FILE", value_parser = named)]
     not_applicable: Vec<(String, PathBuf)>,
+    /// The folder of a column that comes through a door: its form of config, and what differs there
+    #[arg(long = "door", value_name = "NAME=DIR", value_parser = named)]
+    doors: Vec<(String, PathBuf)>,
     /// The case folders
     #[arg(long, value_name = "DIR")]
     cases: PathBuf,
@@ -58,9 +62,9 @@ fn named(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
-/// What came of one language.
+/// What came of one column.
 pub(crate) struct Tested {
-    pub(crate) language: String,
+    pub(crate) name: String,
     pub(crate) verdicts: BTreeMap<String, Verdict>,
     pub(crate) figures: Figures,
 }
@@ -81,37 +85,60 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let folders = Case::folders(&arguments.cases)?;
     let mut cases = folders.iter().map(|folder| Case::read(folder)).collect::<Result<Vec<Case>>>()?;
     cases.push(large(&arguments.cases)?);
-    let mut columns = Vec::new();
-    for (language, file) in &arguments.components {
-        let mut excused = BTreeMap::new();
-        for (_, file) in arguments.not_applicable.iter().filter(|(name, _)| name == language) {
-            excused.extend(not_applicable(file, &cases)?);
-        }
-        let (plugin, mut figures) = figures::load(&engine, file, &arguments.cache)
-            .with_context(|| format!("{language}: {}", file.display()))?;
-        let mut verdicts = BTreeMap::new();
-        for case in &cases {
-            let verdict = match excused.get(&case.name) {
-                Some(why) => Verdict::NotApplicable(why.clone()),
-                None => judge(&engine, &plugin, case),
-            };
-            if let Verdict::Failed(how) = &verdict {
-                eprintln!("{language}: {}: {how}", case.name);
-            }
-            verdicts.insert(case.name.clone(), verdict);
-        }
-        figures::measure(&engine, &plugin, &mut figures).with_context(|| language.clone())?;
-        columns.push(Tested { language: language.clone(), verdicts, figures });
+    let mut tested = Vec::new();
+    for column in columns(arguments, &cases)? {
+        tested.push(test(&engine, &arguments.cache, &cases, &column).with_context(|| column.name.clone())?);
     }
-    print!("{}", table::text(&columns));
+    print!("{}", table::text(&tested));
     if let Some(file) = &arguments.json {
-        let text = format!("{:#}\n", table::json(&columns));
+        let text = format!("{:#}\n", table::json(&tested));
         std::fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
     }
-    Ok(columns.iter().all(|column| column.verdicts.values().all(Verdict::is_good)))
+    Ok(tested.iter().all(|column| column.verdicts.values().all(Verdict::is_good)))
 }
 
-fn judge(engine: &Engine, plugin: &Arc<Plugin>, case: &Case) -> Verdict {
+fn columns(arguments: &Arguments, cases: &[Case]) -> Result<Vec<Column>> {
+    for (name, _) in arguments.not_applicable.iter().chain(&arguments.doors) {
+        let known = arguments.components.iter().any(|(component, _)| component == name);
+        ensure!(known, "there is no component {name:?}");
+    }
+    let mut columns = Vec::new();
+    for (name, file) in &arguments.components {
+        let mut column = Column::of_language(name, file);
+        for (_, file) in arguments.not_applicable.iter().filter(|(of, _)| of == name) {
+            column.excuse(file, cases)?;
+        }
+        for (_, dir) in arguments.doors.iter().filter(|(of, _)| of == name) {
+            column.door(dir, cases)?;
+        }
+        columns.push(column);
+    }
+    Ok(columns)
+}
+
+fn test(engine: &Engine, cache: &Path, cases: &[Case], column: &Column) -> Result<Tested> {
+    let (plugin, mut figures) =
+        figures::load(engine, column, cache).with_context(|| column.file.display().to_string())?;
+    let mut verdicts = BTreeMap::new();
+    for case in cases {
+        let verdict = match column.form(case)? {
+            Form::NotApplicable(why) => Verdict::NotApplicable(why.to_owned()),
+            Form::AsItIs(case) => {
+                judge(engine, &plugin, &case).map_or_else(Verdict::Failed, |()| Verdict::Passed)
+            }
+            Form::Own(case, why) => judge(engine, &plugin, &case)
+                .map_or_else(Verdict::Failed, |()| Verdict::PassedItsOwn(why.to_owned())),
+        };
+        if let Verdict::Failed(how) = &verdict {
+            eprintln!("{}: {}: {how}", column.name, case.name);
+        }
+        verdicts.insert(case.name.clone(), verdict);
+    }
+    figures::measure(engine, column, &plugin, &mut figures)?;
+    Ok(Tested { name: column.name.clone(), verdicts, figures })
+}
+
+fn judge(engine: &Engine, plugin: &Arc<Plugin>, case: &Case) -> Result<(), String> {
     let fatal = FATAL.contains(&case.name.as_str());
     let ways: &[Way] = if fatal { &[Way::Warm, Way::Fresh] } else { &Way::ALL };
     let mut limits = Limits::default();
@@ -122,10 +149,10 @@ fn judge(engine: &Engine, plugin: &Arc<Plugin>, case: &Case) -> Verdict {
         let compared = wasmill_cases::run(engine, plugin, case, *way, limits.clone())
             .and_then(|ran| Ok(case.compare(&ran.got)?));
         if let Err(error) = compared {
-            return Verdict::Failed(format!("{}: {error:#}", way.name()));
+            return Err(format!("{}: {error:#}", way.name()));
         }
     }
-    Verdict::Passed
+    Ok(())
 }
 
 /// The case with a record of more than a mebibyte between two small ones; made here, since nobody would read it.
@@ -133,7 +160,7 @@ fn large(dir: &Path) -> Result<Case> {
     let mut case = Case::read(&dir.join("map")).context("the case that the large record is made from")?;
     let record = |name: &str, more: &str| format!("{{\"user\":{{\"name\":\"{name}\"}}{more}}}");
     let name = "é".repeat(LARGE / 2);
-    let (mut records, mut rows) = (Column::default(), Vec::new());
+    let (mut records, mut rows) = (wasmill_cases::Column::default(), Vec::new());
     for name in ["a", name.as_str(), "b"] {
         records.push(record(name, "").as_bytes());
         let more = format!(",\"greeting\":\"hello, {name}\",\"length\":{}", name.chars().count());
@@ -143,19 +170,4 @@ fn large(dir: &Path) -> Result<Case> {
     case.records = records;
     case.expect(rows, Vec::new());
     Ok(case)
-}
-
-fn not_applicable(file: &Path, cases: &[Case]) -> Result<BTreeMap<String, String>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let mut found = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let Some((name, why)) = line.split_once(": ") else {
-            bail!("{}: a line is `case: why`, not {line:?}", file.display());
-        };
-        if !cases.iter().any(|case| case.name == name) {
-            bail!("{}: there is no case {name:?}", file.display());
-        }
-        found.insert(name.to_owned(), why.trim().to_owned());
-    }
-    Ok(found)
 }

@@ -11,6 +11,8 @@ use crate::figures::Figures;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
+    /// In a form of its own, for this reason.
+    PassedItsOwn(String),
     Failed(String),
     NotApplicable(String),
 }
@@ -23,6 +25,7 @@ impl Verdict {
     fn short(&self) -> &'static str {
         match self {
             Verdict::Passed => "ok",
+            Verdict::PassedItsOwn(_) => "ok*",
             Verdict::Failed(_) => "FAILED",
             Verdict::NotApplicable(_) => "n/a",
         }
@@ -44,7 +47,7 @@ pub(crate) fn text(columns: &[Tested]) -> String {
     let names: BTreeSet<&String> = columns.iter().flat_map(|column| column.verdicts.keys()).collect();
     let first =
         names.iter().map(|name| name.len()).chain(FIGURES.map(|(name, _)| name.len())).max().unwrap_or(0);
-    let width = |column: &Tested| column.language.len().max(8);
+    let width = |column: &Tested| column.name.len().max(8);
     let mut text = format!("{:<first$}", "case");
     let row = |text: &mut String, name: &str, of: &dyn Fn(&Tested) -> String| {
         text.push_str(&format!("\n{name:<first$}"));
@@ -53,7 +56,7 @@ pub(crate) fn text(columns: &[Tested]) -> String {
         }
     };
     for column in columns {
-        text.push_str(&format!("  {:>width$}", column.language, width = width(column)));
+        text.push_str(&format!("  {:>width$}", column.name, width = width(column)));
     }
     for name in names {
         row(&mut text, name, &|column| column.verdicts.get(name).map_or("-", Verdict::short).to_owned());
@@ -64,8 +67,14 @@ pub(crate) fn text(columns: &[Tested]) -> String {
     text.push('\n');
     for column in columns {
         for (case, verdict) in &column.verdicts {
-            if let Verdict::NotApplicable(why) = verdict {
-                text.push_str(&format!("{}: {case} is not applicable: {why}\n", column.language));
+            match verdict {
+                Verdict::NotApplicable(why) => {
+                    text.push_str(&format!("{}: {case} is not applicable: {why}\n", column.name));
+                }
+                Verdict::PassedItsOwn(why) => {
+                    text.push_str(&format!("{}: {case}* is a case of its own: {why}\n", column.name));
+                }
+                Verdict::Passed | Verdict::Failed(_) => {}
             }
         }
     }
@@ -80,6 +89,7 @@ pub(crate) fn json(columns: &[Tested]) -> Value {
             .map(|(case, verdict)| {
                 let value = match verdict {
                     Verdict::Passed => json!("passed"),
+                    Verdict::PassedItsOwn(why) => json!({ "passed_its_own": why }),
                     Verdict::Failed(how) => json!({ "failed": how }),
                     Verdict::NotApplicable(why) => json!({ "not_applicable": why }),
                 };
@@ -96,9 +106,5 @@ pub(crate) fn json(columns: &[Tested]) -> Value {
             "map_ns_per_record": map_ns,
         })
     };
-    columns
-        .iter()
-        .map(|column| (column.language.clone(), of(column)))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+    columns.iter().map(|column| (column.name.clone(), of(column))).collect::<serde_json::Map<_, _>>().into()
 }

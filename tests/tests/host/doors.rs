@@ -196,6 +196,27 @@ fn data_transform_of_redpanda_runs_unmodified() {
 }
 
 #[test]
+fn data_transform_for_the_first_abi_runs_and_is_told_what_a_record_is() {
+    let records =
+        ["plain", "drop", "twice x", "key", "null", "headers", "time", "panic", "exit", "loop", "last"];
+    let Some(ran) = run("redpanda-1", "", &records) else { return };
+    assert_eq!(ran.door, "redpanda-transform-1");
+    // Headers are not kept, and a record without a value is an empty one.
+    assert_eq!(ran.main, ["plain", "twice x", "twice x", "key", "", "headers", "the record's time", "last"]);
+    let payloads: Vec<_> = ran.letters.iter().map(|(payload, _)| payload.as_str()).collect();
+    assert_eq!(payloads, ["panic", "exit", "loop"]);
+    let reasons: Vec<_> = ran.letters.iter().map(|(_, reason)| reason.as_str()).collect();
+    assert!(reasons[0].contains("as asked"), "{reasons:?}");
+    assert!(reasons[1].contains("called exit(0)"), "{reasons:?}");
+    assert!(reasons[2].starts_with("deadline: "), "{reasons:?}");
+    assert!(ran.log.contains("transform of redpanda-1"));
+
+    let told = run("redpanda-1", "", &["told", "told"]).unwrap();
+    let line = |offset| format!("key \"\", offset {offset}, (0, 0, 0, 0), (-1, -1, -1)");
+    assert_eq!(told.main, [line(0), line(1)], "{:?}", told.letters);
+}
+
+#[test]
 fn filter_of_fluent_bit_runs_unmodified_as_json_and_as_msgpack() {
     let records = [r#"{"a":1}"#, r#"{"drop":1}"#, r#"{"panic":1}"#, "no object", r#"{"b":"ü"}"#];
     let Some(ran) = run("fluent-bit", r#"tag = "app""#, &records) else { return };

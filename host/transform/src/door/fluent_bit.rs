@@ -208,13 +208,13 @@ impl Speaker for FluentBit {
 
 /// Which function the config means.
 fn chosen(outline: &Outline, wanted: Option<String>) -> Result<String, String> {
-    let listed = || functions(outline).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let listed = || functions(outline).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
     if let Some(wanted) = wanted {
         let known = functions(outline).any(|name| name == wanted);
         return if known {
             Ok(wanted)
         } else {
-            Err(format!("no filter is named `{wanted}`; the module has {}", listed()))
+            Err(format!("no filter is named {wanted:?}; the module has {}", listed()))
         };
     }
     let mut all = functions(outline);

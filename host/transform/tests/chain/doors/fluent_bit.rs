@@ -150,9 +150,9 @@ fn filter_to_call_is_the_only_one_or_the_one_that_is_named() {
           (func (export "two") (param i32 i32 i32 i32 i32 i32) (result i32) (local.get 4)))"#,
     );
     assert_eq!(bench(&two, r#"{"function": "two"}"#).run(&["{}"]).0, ["100:{}"]);
-    assert!(refused(&two, "{}").contains("has the filters `one`, `two`; say which one with `function`"));
+    assert!(refused(&two, "{}").contains("has the filters \"one\", \"two\"; say which one with `function`"));
     let text = refused(&two, r#"{"function": "three"}"#);
-    assert!(text.contains("no filter is named `three`; the module has `one`, `two`"), "{text}");
+    assert!(text.contains(r#"no filter is named "three"; the module has "one", "two""#), "{text}");
     assert!(refused(&two, r#"{"format": "cbor"}"#).contains("unknown variant `cbor`"));
 }
 
