@@ -27,7 +27,7 @@ use crate::plugin_output::{NAMES, Sink, cells, column, document, float, marks, r
 const WIT: &str = include_str!("../../wit/plugin.wit");
 /// Most calls of one script.
 const CALLS_MAX: usize = 32;
-const MEMORY_BYTES: u64 = 8 << 20;
+pub(crate) const MEMORY_BYTES: u64 = 8 << 20;
 
 /// What all inputs share: an engine, the guest, and a chain of an honest one.
 struct Host {
@@ -118,7 +118,7 @@ fn run(data: &[u8]) {
 }
 
 /// Takes the records through a chain and checks its books; the rows that came out.
-fn take_through(worker: &mut ChainWorker, records: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(crate) fn take_through(worker: &mut ChainWorker, records: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut payloads = Column::default();
     records.iter().for_each(|record| payloads.push(record));
     let inputs = [Input::of_payloads(0, payloads.as_ref())];
@@ -129,6 +129,9 @@ fn take_through(worker: &mut ChainWorker, records: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let report = worker.run(&slice, &options, &mut sink);
     if let Some((_, fault)) = &report.unrunnable {
         panic!("configured once, but not again: {fault}");
+    }
+    for (_, fault) in &report.faults {
+        assert!(!matches!(fault, PluginFault::Host { .. }), "the host is blamed: {fault}");
     }
     assert_eq!(report.emitted, sink.rows.len() as u64);
     let passed: BTreeSet<i64> = sink.rows.iter().map(|row| row.0).filter(|offset| *offset >= 0).collect();

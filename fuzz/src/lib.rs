@@ -8,6 +8,7 @@
 
 mod config;
 mod decompress;
+mod doors;
 mod draw;
 mod guest_calls;
 mod plugin_output;
@@ -16,6 +17,7 @@ mod segment_reader;
 
 pub use config::config;
 pub use decompress::decompress;
+pub use doors::doors;
 pub use guest_calls::guest_calls;
 pub use plugin_output::plugin_output;
 pub use push_body::push_body;
@@ -25,9 +27,10 @@ pub use segment_reader::segment_reader;
 pub type Target = fn(&[u8]);
 
 /// Every target with the name of its corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("config", config),
     ("decompress", decompress),
+    ("doors", doors),
     ("guest_calls", guest_calls),
     ("plugin_output", plugin_output),
     ("push_body", push_body),

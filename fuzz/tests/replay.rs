@@ -120,6 +120,11 @@ fn decompress_keeps_its_promises() {
 }
 
 #[test]
+fn doors_keeps_its_promises() {
+    replay("doors");
+}
+
+#[test]
 fn guest_calls_keeps_its_promises() {
     replay("guest_calls");
 }
