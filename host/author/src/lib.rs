@@ -10,6 +10,7 @@
 
 mod c;
 pub mod component;
+pub mod faces;
 mod go;
 mod javascript;
 mod language;

@@ -76,12 +76,14 @@ fn cases_run_through_a_packed_component_and_one_that_is_broken_stops_no_other() 
         ],
     );
     author.case("wrong", &[("input.txt", "a\nx\n"), ("expected.ndjson", "a\nx\n")]);
-    author.case("broken", &[("input.txt", ""), ("input.ndjson", "")]);
+    author.case("broken", &[("input.txt", ""), ("input.ndjson", ""), ("dead-leters.ndjson", "")]);
     let (good, text) = author.test(&[]);
     assert!(!good && text.contains("3 cases, 2 failed"), "{text}");
     assert!(text.contains("good") && text.contains("ok, 3 records, "), "{text}");
     assert!(text.contains("- x\n") && text.contains("  at "), "no difference, or no backtrace: {text}");
     assert!(text.contains("has input.ndjson and input.txt"), "{text}");
+    let note = "note: \"dead-leters.ndjson\" means nothing in a case; did you mean \"dead-letters.ndjson\"?";
+    assert!(text.contains(note), "{text}");
     let (good, text) = author.test(&["--case", "good"]);
     assert!(good && text.contains("1 case, 0 failed"), "{text}");
     let (good, text) = author.test(&["--case", "zzz"]);
@@ -141,11 +143,22 @@ fn bench_measures_what_passes_and_refuses_what_fails_every_record() {
     let fuel = |at: usize| json["versions"][at]["fuel_per_record"].as_u64().unwrap();
     assert!(fuel(0) > fuel(1), "{json}");
     assert_eq!((json["versions"][0]["passed"].as_u64(), json["records"].as_u64()), (Some(2000), Some(2000)));
+    // Lines that are no objects have no field for the column face.
+    let faces = json["faces"].as_array().unwrap();
+    assert_eq!((faces.len(), faces[0]["face"].as_str()), (1, Some("bytes")), "{json}");
+    assert!(faces[0]["ns_per_record"].as_f64().unwrap() > 0.0, "{json}");
+    assert!(json["versions"][0]["times_byte_face"].as_f64().unwrap() > 0.0, "{json}");
+    assert!(json["versions"][0]["times_column_face"].is_null(), "{json}");
+    author.case("b", &[("input.ndjson", "{\"k\":1,\"n\":2}\n[]\n"), ("expected.ndjson", "")]);
+    let text = said(&bench(&["--case", "b"]));
+    for part in ["bare byte face: ", "bare column face, field \"k\": ", " times the bare column face"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     author.write("junk.wasm", "junk");
     let text = said(&bench(&["--against", "junk.wasm"]));
     assert!(text.contains("junk.wasm"), "{text}");
     author.packed(&Guest::reject_all());
-    let output = bench(&[]);
+    let output = bench(&["--case", "a"]);
     assert!(
         !output.status.success() && said(&output).contains("fails every record of case a"),
         "{}",

@@ -1,6 +1,8 @@
-//! `wasmill plugin bench`: what a plugin costs on the records of one of its cases, beside another version if one is given.
+//! `wasmill plugin bench`: what a plugin costs on the records of one of its cases, beside another version if one is given,
+//! and beside what the boundary alone costs: all records through the byte face and back, and one field of each through
+//! the column face and back.
 //!
-//! Both run in turns in one process, so that a busy machine disturbs both alike.
+//! All run in turns in one process, so that a busy machine disturbs them alike.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use wasmill_author::BuildOptions;
+use wasmill_author::{BuildOptions, faces};
 use wasmill_cases::{ARRIVAL, Case, Column, slice, spec, worker};
 use wasmill_transform::{ChainOptions, Engine, EngineOptions, Limits, Plugin};
 
@@ -17,8 +19,9 @@ use crate::cli::output;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Times are CPU times of the plugin's calls with all protection on, medians of the rounds; fuel is the same on every\n\
-    machine and says nothing about time.\n\n\
+    after_help = "Times are CPU times of the plugin's calls with all protection on, medians of the rounds; fuel is the same on every \
+    machine and says nothing about time. The bare byte face hands every record in and back, the bare column face one \
+    field of each: what the boundary alone costs.\n\n\
     Examples:\n  \
     wasmill plugin bench\n  \
     wasmill plugin bench geo --case city --against plugins/geo.wasm"
@@ -49,9 +52,18 @@ pub(in crate::cli) struct Arguments {
     json: bool,
 }
 
-/// What one version cost.
-#[derive(Default)]
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Version,
+    ByteFace,
+    /// Only where records have fields.
+    ColumnFace,
+}
+
+/// What one version, or a bare face, cost.
 struct Cost {
+    what: What,
     name: String,
     bytes: usize,
     cpu: Vec<Duration>,
@@ -62,6 +74,11 @@ struct Cost {
 }
 
 impl Cost {
+    fn of(what: What, name: String, bytes: usize) -> Cost {
+        let (cpu, fuel_per_record) = (Vec::new(), 0);
+        Cost { what, name, bytes, cpu, fuel_per_record, memory_peak: 0, passed: 0, failed: 0 }
+    }
+
     fn ns_per_record(&self, records: u32) -> f64 {
         let mut cpu = self.cpu.clone();
         cpu.sort();
@@ -75,21 +92,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let case = chosen(arguments, &subject.dir)?;
     let options = BuildOptions { install: arguments.install, ..BuildOptions::default() };
     let (wasm, _) = subject.wasm(component, &options)?;
-    let mut versions = vec![(subject.name, wasm)];
+    let mut versions = vec![(What::Version, subject.name, wasm)];
     if let Some(file) = &arguments.against {
-        versions.push((file.display().to_string(), super::read(file)?));
+        versions.push((What::Version, file.display().to_string(), super::read(file)?));
     }
     let records = repeated(&case, arguments.records)?;
+    versions.push((What::ByteFace, "bare byte face".to_owned(), faces::bytes()?));
+    if let Some(field) = first_field(&records) {
+        let name = format!("bare column face, field {field:?}");
+        versions.push((What::ColumnFace, name, faces::column(&field)?));
+    }
     let cache = subject.dir.join("build/compiled");
     let timed = Engine::new(EngineOptions::default())?;
     let counted = Engine::new(EngineOptions { fuel: true, ..EngineOptions::default() })?;
     let limits = Limits::default();
     let mut measured = Vec::new();
-    for (name, wasm) in versions {
-        let mut cost = Cost { name, bytes: wasm.len(), ..Cost::default() };
+    for (what, name, wasm) in versions {
+        let mut cost = Cost::of(what, name, wasm.len());
         let plugin = super::load(&counted, &wasm, &cost.name, &cache)?;
         let once = round(&counted, &plugin, &case, limits.clone(), &records)?;
-        if let Some(reason) = once.first_failure.filter(|_| once.passed == 0) {
+        if let Some(reason) = once.first_failure.filter(|_| once.passed == 0 && what == What::Version) {
             bail!(
                 "{} fails every record of case {}, so there is nothing to measure: {reason}",
                 cost.name,
@@ -110,9 +132,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let costs: Vec<Cost> = measured.into_iter().map(|(cost, _)| cost).collect();
     if arguments.json {
-        let versions: Vec<Value> = costs.iter().map(|cost| as_json(cost, arguments.records)).collect();
+        let of = |faces: bool| -> Vec<Value> {
+            let some = costs.iter().filter(|cost| (cost.what != What::Version) == faces);
+            some.map(|cost| as_json(cost, &costs, arguments.records)).collect()
+        };
+        let (versions, faces) = (of(false), of(true));
         return output::print_json(
-            &json!({ "case": case.name, "records": arguments.records, "versions": versions }),
+            &json!({ "case": case.name, "records": arguments.records, "versions": versions, "faces": faces }),
         );
     }
     output::print(&table(&costs, &case.name, arguments.records))
@@ -147,6 +173,19 @@ fn repeated(case: &Case, records: u32) -> Result<Column> {
         );
     }
     Ok(column)
+}
+
+/// A field at the top of the first record that has one, short enough for the column face.
+fn first_field(records: &Column) -> Option<String> {
+    let object = |record: &[u8]| serde_json::from_slice::<serde_json::Map<String, Value>>(record).ok();
+    let keys = records.as_ref().iter().filter_map(object).flat_map(|object| object.into_iter());
+    keys.map(|(key, _)| key).find(|key| key.len() <= faces::FIELD_BYTES_MAX)
+}
+
+/// How many times as long as a bare face it took; nothing where that face was not measured.
+fn times(cost: &Cost, costs: &[Cost], face: What, records: u32) -> Option<f64> {
+    let bare = costs.iter().find(|cost| cost.what == face)?.ns_per_record(records);
+    (bare > 0.0).then(|| cost.ns_per_record(records) / bare)
 }
 
 struct Round {
@@ -184,23 +223,34 @@ fn round(
     })
 }
 
-fn as_json(cost: &Cost, records: u32) -> Value {
+fn as_json(cost: &Cost, costs: &[Cost], records: u32) -> Value {
     let ns = cost.ns_per_record(records);
-    json!({
-        "version": cost.name,
+    let mut json = json!({
         "component_bytes": cost.bytes,
         "records_per_s": if ns > 0.0 { 1e9 / ns } else { 0.0 },
         "ns_per_record": ns,
         "fuel_per_record": cost.fuel_per_record,
         "memory_bytes_peak": cost.memory_peak,
-        "passed": cost.passed,
-        "failed": cost.failed,
-    })
+    });
+    let more = match cost.what {
+        What::Version => json!({
+            "version": cost.name,
+            "passed": cost.passed,
+            "failed": cost.failed,
+            "times_byte_face": times(cost, costs, What::ByteFace, records),
+            "times_column_face": times(cost, costs, What::ColumnFace, records),
+        }),
+        What::ByteFace => json!({ "face": "bytes" }),
+        What::ColumnFace => json!({ "face": "column" }),
+    };
+    if let (Value::Object(json), Value::Object(more)) = (&mut json, more) {
+        json.extend(more);
+    }
+    json
 }
 
 fn table(costs: &[Cost], case: &str, records: u32) -> String {
     let mut text = format!("case {case}, {records} records a round\n");
-    let first = costs.first().map_or(0.0, |cost| cost.ns_per_record(records));
     for cost in costs {
         let ns = cost.ns_per_record(records);
         text.push_str(&format!(
@@ -211,15 +261,30 @@ fn table(costs: &[Cost], case: &str, records: u32) -> String {
             output::binary_size(cost.memory_peak),
             output::binary_size(cost.bytes as u64),
         ));
-        if cost.failed > 0 {
+        if cost.failed > 0 && cost.what == What::Version {
             text.push_str(&format!("  {} records passed, {} failed\n", cost.passed, cost.failed));
         }
-    }
-    if let [_, other] = costs {
-        let ns = other.ns_per_record(records);
-        if ns > 0.0 {
-            text.push_str(&format!("time over the other version: {:.2}\n", first / ns));
+        if cost.what == What::Version {
+            let of = |face, name| {
+                let times = times(cost, costs, face, records)?;
+                Some(format!("{times:.1} times the bare {name} face"))
+            };
+            let ratios = [of(What::ByteFace, "byte"), of(What::ColumnFace, "column")];
+            let ratios: Vec<String> = ratios.into_iter().flatten().collect();
+            if !ratios.is_empty() {
+                text.push_str(&format!("  {}\n", ratios.join(", ")));
+            }
         }
+    }
+    let versions: Vec<f64> = costs
+        .iter()
+        .filter(|cost| cost.what == What::Version)
+        .map(|cost| cost.ns_per_record(records))
+        .collect();
+    if let [first, other] = *versions
+        && other > 0.0
+    {
+        text.push_str(&format!("time over the other version: {:.2}\n", first / other));
     }
     text
 }
