@@ -15,8 +15,10 @@
 mod case;
 mod load;
 mod run;
+mod stranger;
 
 pub use case::{ARRIVAL, ARRIVAL_STEP, Case, Difference, Letter};
 pub use load::load;
 pub use run::{Got, Ran, Rows, Way, run, slice, spec, worker};
+pub use stranger::strangers;
 pub use wasmill_chunk::Column;

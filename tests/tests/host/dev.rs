@@ -90,3 +90,34 @@ fn what_dev_cannot_do_is_told_before_anything_is_built() {
     assert!(text.contains("ask the host"), "{text}");
     assert!(!scratch.plugins().join("step.wasm").exists());
 }
+
+#[test]
+fn host_that_takes_nothing_is_waited_for_aloud_and_a_newer_save_wins() {
+    let Some(binary) = binary() else { return };
+    let (scratch, elsewhere) = (Scratch::new(STREAM), Scratch::new(STREAM));
+    scratch.deploy("step", &Guest::stamp('1'));
+    let host = Program::start(&binary, &scratch.config());
+    let work = tempfile::tempdir().unwrap();
+    let component = work.path().join("step.wasm");
+    let save = |bytes: &[u8]| {
+        fs::write(work.path().join("part"), bytes).unwrap();
+        fs::rename(work.path().join("part"), &component).unwrap();
+    };
+    save(&Guest::stamp('2').wasm());
+    // Its configuration names another plugin directory than the host's.
+    let mut command = Command::new(&binary);
+    command.args(["plugin", "dev", "--records", "0", "--component"]).arg(&component);
+    command.arg("--config").arg(elsewhere.config()).arg("--host").arg(format!("http://{}", host.address()));
+    let dev = Program::spawn(&mut command);
+    dev.wait_for_log("waiting for the host to take sha256:");
+    dev.wait_for_log(scratch.plugins().join("step.wasm").to_str().unwrap());
+    save(&Guest::stamp('3').wasm());
+    dev.wait_for_log("there is a newer change");
+    dev.wait_for_log("changed: ");
+    wait_until("the newer version is there", || {
+        let there = fs::read(elsewhere.plugins().join("step.wasm"));
+        there.is_ok_and(|there| there == Guest::stamp('3').wasm())
+    });
+    drop(dev.kill());
+    host.stop();
+}

@@ -15,7 +15,7 @@ use wasmill_author::BuildOptions;
 use wasmill_config::Settings;
 use wasmill_transform::{Digest, inspect};
 
-use super::watch;
+use super::watch::{self, Changes};
 use crate::cli::host_client::{HostClient, stream_path};
 use crate::cli::{check, output, runtime};
 use crate::pipeline::{SampledRecord, SampledSlice};
@@ -24,6 +24,8 @@ use crate::pipeline::{SampledRecord, SampledSlice};
 const TAKEN_WITHIN: Duration = Duration::from_secs(120);
 /// Between two looks at what the host has done with it.
 const LOOK: Duration = Duration::from_millis(50);
+/// Between two lines about what is waited for.
+const TELL: Duration = Duration::from_secs(3);
 /// Longest wait of one request for records, and the pause between two answers.
 const RECORDS_WITHIN_S: u64 = 30;
 const PAUSE: Duration = Duration::from_secs(2);
@@ -95,10 +97,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         if session.records > 0 {
             scope.spawn(|| session.show_records());
         }
-        let ended = watch::each_change(&session.source.watched, arguments.work.as_deref(), || {
-            if let Err(error) = session.hand_over() {
+        let ended = watch::each_change(&session.source.watched, arguments.work.as_deref(), |changes| {
+            let mut digest = None;
+            if let Err(error) = session.hand_over(changes, &mut digest) {
                 output::complain(format_args!("error: {error:#}"));
             }
+            digest
         });
         if let Err(error) = &ended {
             output::complain(format_args!("error: {error:#}"));
@@ -195,10 +199,12 @@ impl Session<'_> {
         Ok(all.into_iter().filter(|version| version["name"] == self.source.name.as_str()).collect())
     }
 
-    /// Builds, puts the component into the plugin directory, and waits for what the host makes of it.
-    fn hand_over(&self) -> Result<()> {
+    /// Builds, puts the component into the plugin directory, and waits for what the host makes of it, or for the next change.
+    /// `built_digest` is set as soon as something is built.
+    fn hand_over(&self, changes: &Changes, built_digest: &mut Option<String>) -> Result<()> {
         let started = Instant::now();
         let component = self.source.component()?;
+        *built_digest = Some(Digest::of(&component).to_string());
         let refused = super::refused(&inspect(&component));
         if !refused.is_empty() {
             bail!("a host would refuse this component, so it was put nowhere: {}", refused.join("; "));
@@ -207,6 +213,7 @@ impl Session<'_> {
         let (digest, size) = (Digest::of(&component).to_string(), component.len() as u64);
         wasmill_author::component::place(&self.file, &component)?;
         let placed = Instant::now();
+        let mut told = placed;
         while placed.elapsed() < TAKEN_WITHIN {
             let state = self.state().with_context(|| {
                 format!(
@@ -225,6 +232,21 @@ impl Session<'_> {
                     placed.elapsed().as_secs_f64()
                 ));
                 return Ok(());
+            }
+            if changes.any() {
+                output::complain(format_args!(
+                    "the host has not taken {digest}, and there is a newer change"
+                ));
+                return Ok(());
+            }
+            if told.elapsed() >= TELL {
+                told = Instant::now();
+                output::complain(format_args!(
+                    "waiting for the host to take {digest} from {} ({:.0} s): {}",
+                    self.file.display(),
+                    placed.elapsed().as_secs_f64(),
+                    waits_for(&state, &digest, &self.stream)
+                ));
             }
             std::thread::park_timeout(LOOK);
         }
@@ -281,6 +303,17 @@ fn fate(versions: &[Value], digest: &str, stream: &str) -> Option<Result<String,
     }
     let pinned = versions.iter().find(|version| version["pinned"] == true)?;
     Some(Ok(format!("known, not live: {} is pinned (`wasmill plugin unpin`)", text(&pinned["digest"]))))
+}
+
+/// Why the fate of a version is open.
+fn waits_for(versions: &[Value], digest: &str, stream: &str) -> String {
+    if versions.iter().any(|version| version["digest"] == digest) {
+        return format!("it knows the version, and stream {stream} does not run it yet");
+    }
+    let file = |version: &Value| Some(output::plain(version["file"].as_str()?));
+    let looks = versions.iter().find(|version| version["state"] == "current").and_then(file);
+    let looks = looks.map_or_else(String::new, |file| format!("; what it has is {file}"));
+    format!("it has not seen the version, or is compiling it{looks}")
 }
 
 /// A record before and after, in two columns if the terminal has room.
@@ -362,6 +395,11 @@ mod tests {
         assert_eq!(of(&[version(failed)]), Some(Err("how".to_owned())));
         let demoted = json!({ "state": "current", "demoted": [{ "stream": "s", "reason": "much" }] });
         assert!(of(&[version(demoted)]).unwrap().unwrap_err().contains("demoted: much"));
+        let current = json!({ "digest": "c", "state": "current", "file": "/plugins/s.wasm" });
+        let text = waits_for(&[current], "d", "s");
+        assert!(text.contains("has not seen the version") && text.contains("/plugins/s.wasm"), "{text}");
+        let known = version(json!({ "state": "current", "streams": [] }));
+        assert!(waits_for(&[known], "d", "s").contains("stream s does not run it yet"));
         let pinned = json!({ "digest": "e", "pinned": true });
         let text = of(&[version(json!({ "state": "current" })), pinned]).unwrap().unwrap();
         assert!(text.contains("e is pinned"), "{text}");

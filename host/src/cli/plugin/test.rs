@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use wasmill_author::BuildOptions;
-use wasmill_cases::{Case, Got, Ran, Way};
+use wasmill_cases::{Case, Got, Ran, Way, strangers};
 use wasmill_transform::{Engine, EngineOptions, Limits, Plugin};
 
 use super::watch;
@@ -66,10 +66,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let good = test(arguments, &engine)?;
         return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    watch::each_change(&arguments.project, arguments.work.as_deref(), || {
+    watch::each_change(&arguments.project, arguments.work.as_deref(), |_| {
         if let Err(error) = test(arguments, &engine) {
             output::complain(format_args!("error: {error:#}"));
         }
+        // Cases are sources too, and what came of them is on the screen.
+        None
     })
 }
 
@@ -94,7 +96,7 @@ fn test(arguments: &Arguments, engine: &Engine) -> Result<bool> {
     let mut tested = Vec::new();
     for folder in &folders {
         let name = Case::name_of(folder);
-        let result = run.case(folder);
+        let result = Tested { strangers: strangers(folder), ..run.case(folder) };
         if let Some(cost) = result.fuel.filter(|_| result.failure.is_none()) {
             fuel.insert(name.clone(), cost);
         }
@@ -115,7 +117,7 @@ fn test(arguments: &Arguments, engine: &Engine) -> Result<bool> {
         let results: serde_json::Map<String, Value> = tested
             .iter()
             .map(|(name, result)| {
-                (name.clone(), json!({ "failure": result.failure, "fuel_per_record": result.fuel, "before": before.get(name) }))
+                (name.clone(), json!({ "failure": result.failure, "fuel_per_record": result.fuel, "before": before.get(name), "unknown_files": result.strangers }))
             })
             .collect();
         output::print_json(&json!({ "plugin": subject.name, "failed": failed, "cases": results }))?;
@@ -150,6 +152,8 @@ struct Tested {
     /// Of a record, on a warm instance; none without records.
     fuel: Option<u64>,
     blessed: bool,
+    /// What lies there and means nothing: told, and no failure.
+    strangers: Vec<String>,
 }
 
 /// What all cases share.
@@ -191,7 +195,8 @@ impl Run<'_> {
         let blessed = self.bless && failure.is_none() && case.bless(&warm.got)?;
         let records = case.records.as_ref().len();
         let is_counted = records > 0 && matches!(warm.got, Got::Records { .. });
-        Ok(Tested { failure, records, fuel: is_counted.then(|| warm.cost.fuel / records as u64), blessed })
+        let fuel = is_counted.then(|| warm.cost.fuel / records as u64);
+        Ok(Tested { failure, records, fuel, blessed, strangers: Vec::new() })
     }
 }
 
@@ -224,6 +229,9 @@ fn line(name: &str, result: &Tested, before: Option<u64>) -> String {
     text.push('\n');
     for line in result.failure.iter().flat_map(|failure| failure.lines()) {
         text.push_str(&format!("    {}\n", output::plain(line)));
+    }
+    for stranger in &result.strangers {
+        text.push_str(&format!("    note: {}\n", output::plain(stranger)));
     }
     text
 }
