@@ -92,15 +92,15 @@ pub struct TransformError {
     pub transform: Box<str>,
     pub plugin: Box<str>,
     pub digest: Digest,
-    /// The plugin's own `configure` did not take the config: `fault` is what it said about that.
+    /// The plugin's own `configure` did not take the config, or it does not fit the manifest's schema: `fault` says why.
     pub of_config: bool,
     #[source]
     pub fault: PluginFault,
 }
 
 impl Chain {
-    /// Instantiates and configures every transform with its real config, runs an empty chunk, and the manifest's
-    /// sample where there is one; that one fails keeps none of the others from being tried. `outputs` are the stream's
+    /// Instantiates and configures every transform with its real config, which must fit the manifest's schema too, runs an
+    /// empty chunk, and the manifest's sample where there is one; that one fails keeps none of the others from being tried. `outputs` are the stream's
     /// outputs, the first is the default.
     /// Runs guests on the calling thread.
     pub fn build(
@@ -120,7 +120,8 @@ impl Chain {
                 errors.push(failed(index, &step, fault));
                 continue;
             }
-            match Instance::start(&step) {
+            // What the plugin itself says comes first: it knows more than its schema.
+            match Instance::start(&step).and_then(|instance| fits(&step).map(|()| instance)) {
                 Ok(instance) => {
                     // A fresh cell: nothing else can have set it.
                     let _first = step.declared.set(instance.declared().clone());
@@ -176,6 +177,12 @@ impl Chain {
     pub fn transforms(&self) -> impl ExactSizeIterator<Item = (&str, Digest)> {
         self.steps.iter().map(|step| (&*step.name, step.plugin.digest))
     }
+}
+
+/// Whether the config fits the schema of the manifest, if there is one.
+fn fits(step: &Step) -> Result<(), PluginFault> {
+    let Some(schema) = &step.plugin.manifest.config_schema else { return Ok(()) };
+    crate::schema::fits(schema, &step.config).map_err(|message| PluginFault::Returned { message })
 }
 
 fn failed(index: usize, step: &Step, fault: PluginFault) -> TransformError {

@@ -32,6 +32,7 @@ mod manifest;
 mod native;
 mod plugin;
 mod report;
+mod schema;
 mod seed;
 mod step;
 mod ticker;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use wasmparser::BinaryReader;
 
-use crate::abi;
+use crate::{abi, schema};
 
 /// Name of the custom section.
 pub const SECTION: &str = "wasmill:manifest";
@@ -92,8 +92,8 @@ pub enum ManifestError {
     Version { version: String },
     #[error("built for wasmill:plugin {wit:?}; this host has {has}")]
     Wit { wit: String, has: &'static str },
-    #[error("config_schema is no JSON Schema: it must be an object")]
-    Schema,
+    #[error("config_schema is no JSON Schema: {reason}")]
+    Schema { reason: String },
     #[error("limits.{limit} is 0, with which nothing can run")]
     Zero { limit: &'static str },
     #[error("more than one manifest section")]
@@ -158,8 +158,8 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), ManifestError> {
     {
         return Err(ManifestError::Wit { wit: shown(wit), has: abi::VERSION });
     }
-    if manifest.config_schema.as_ref().is_some_and(|schema| !schema.is_object()) {
-        return Err(ManifestError::Schema);
+    if let Some(schema) = &manifest.config_schema {
+        schema::check(schema).map_err(|reason| ManifestError::Schema { reason })?;
     }
     let ManifestLimits { memory_bytes, deadline_ms, output_bytes } = manifest.limits;
     let limits =
@@ -301,7 +301,7 @@ mod tests {
             let manifest = Manifest { version: version.to_owned(), ..manifest("parse") };
             assert!(matches!(check_manifest(&manifest), Err(ManifestError::Version { .. })), "{version}");
         }
-        assert!(matches!(change(|m| m.config_schema = Some(5.into())), Err(ManifestError::Schema)));
+        assert!(matches!(change(|m| m.config_schema = Some(5.into())), Err(ManifestError::Schema { .. })));
         assert!(matches!(
             change(|m| m.limits.deadline_ms = Some(0)),
             Err(ManifestError::Zero { limit: "deadline_ms" })

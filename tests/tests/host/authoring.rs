@@ -177,6 +177,10 @@ fn manifest_that_a_host_would_not_take_is_refused_at_its_place_and_nothing_is_wr
         (r#"{"name":"p","version":"one"}"#, "no semantic version"),
         (r#"{"name":"p","version":"1.0.0","wit":"9.9.9"}"#, "this host has 0.1.0"),
         (r#"{"name":"p","version":"1.0.0","config_schema":5}"#, "JSON Schema"),
+        (
+            r#"{"name":"p","version":"1.0.0","config_schema":{"type":"objekt"}}"#,
+            "at /type: \"objekt\" is not",
+        ),
         (r#"{"name":"p","version":"1.0.0","config_schema":"none.json"}"#, "none.json"),
         (r#"{"name":"p","version":"1.0.0","limits":{"output_bytes":0}}"#, "limits.output_bytes is 0"),
     ] {

@@ -1,6 +1,8 @@
 //! Contract of the host functions: misuse traps with a text that names the function.
 
-use wasmill_transform::{ChainOptions, Grants, Manifest, PluginFault, Sample};
+use std::sync::Arc;
+
+use wasmill_transform::{ChainError, ChainOptions, Grants, Manifest, PluginFault, Sample, TransformSpec};
 
 use crate::support::{Bench, Guest, picky, refusal, spec, text_of};
 
@@ -212,6 +214,23 @@ fn manifest_does_not_ask_for_a_grant_is_refused() {
     let grants = Grants { files: vec!["table".to_owned()], secrets: vec!["key".to_owned()] };
     let plugin = picky().load(Manifest { grants, ..manifest }).unwrap();
     assert!(Bench::try_new(vec![spec("t0", plugin)], ChainOptions::default()).is_ok());
+}
+
+#[test]
+fn config_that_the_plugin_takes_and_its_schema_does_not_is_refused_as_a_config() {
+    let schema =
+        serde_json::json!({ "properties": { "n": { "type": "integer" } }, "additionalProperties": false });
+    let manifest = Manifest { config_schema: Some(schema), ..Manifest::default() };
+    let plugin = picky().load(manifest).unwrap();
+    let build = |config: &str| {
+        let spec = TransformSpec { config: config.to_owned(), ..spec("t0", Arc::clone(&plugin)) };
+        Bench::try_new(vec![spec], ChainOptions::default())
+    };
+    assert!(build(r#"{"n":1}"#).is_ok());
+    let Err(ChainError::Transforms(errors)) = build(r#"{"n":"1","m":2}"#) else { panic!("it was taken") };
+    assert!(errors[0].of_config);
+    let reason = errors[0].fault.to_string();
+    assert!(reason.contains("does not fit the plugin's schema") && reason.contains("/n: \"1\""), "{reason}");
 }
 
 #[test]
