@@ -1,6 +1,7 @@
 //! Whole hosts in this process: records in, objects out, restarts in between.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod changes;
 mod support;
 
 use std::time::Duration;

@@ -84,6 +84,7 @@ impl Draft {
                 http: resolved.http,
                 buffer: resolved.buffer,
                 streams: resolved.streams,
+                tenants: resolved.tenants,
             },
             problems: invalid(found),
             bad: [bad, judged],

@@ -137,6 +137,20 @@ pub(crate) struct Config {
     /// Streams by name: 1 to 64 letters, digits, `-` and `_`.
     #[serde(default)]
     pub(crate) streams: BTreeMap<String, Stream>,
+    /// Tenants by name, beside `default`, whose streams and plugins are those above.
+    #[serde(default)]
+    pub(crate) tenants: BTreeMap<String, Tenant>,
+}
+
+/// A tenant: streams and plugins that have nothing in common with those of others.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(title = "tenant")]
+pub(crate) struct Tenant {
+    /// Directory of this tenant's `.wasm` plugins, watched as the other is. By default the directory named like the tenant inside `plugin_dir`. Relative to this file.
+    pub(crate) plugin_dir: Option<String>,
+    /// Streams of this tenant by name; the keys are those of `[streams.NAME]`.
+    #[serde(default)]
+    pub(crate) streams: BTreeMap<String, Stream>,
 }
 
 /// The HTTP listener: push, metrics, health, state.

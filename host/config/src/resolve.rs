@@ -19,8 +19,8 @@ use crate::outputs;
 use crate::raw;
 use crate::secret::Secret;
 use crate::settings::{
-    Buffer, DeadLetters, Durability, FileSource, Http, Limits, Output, PluginRef, Retention, Source,
-    SourceBuffer, Start, Stream, TcpSource, Transform,
+    Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Http, Limits, Output, PluginRef, Retention,
+    Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 use crate::structure::Bad;
 use crate::tree::{self, Aliases, Found};
@@ -41,6 +41,7 @@ pub(crate) struct Resolved {
     pub(crate) http: Http,
     pub(crate) buffer: Buffer,
     pub(crate) streams: Vec<Stream>,
+    pub(crate) tenants: Vec<Tenant>,
 }
 
 /// What the checks of one file share.
@@ -148,17 +149,39 @@ impl Resolver<'_> {
             http: self.http(&config.http),
             buffer: self.buffer(&config.buffer),
             streams: Vec::new(),
+            tenants: Vec::new(),
         };
-        if config.streams.is_empty() && self.sound("streams") {
+        if config.streams.is_empty() && config.tenants.is_empty() && self.sound("streams") {
             self.problem("streams", NO_STREAMS);
         }
         let mut streams = Vec::with_capacity(config.streams.len());
         for (name, stream) in config.streams {
-            let stream = self.stream(name, stream);
-            streams.push(stream);
+            let key = format!("streams.{}", tree::segment(&name));
+            streams.push(self.stream(DEFAULT_TENANT, name, key, stream));
         }
+        let mut tenants = Vec::with_capacity(config.tenants.len());
+        for (name, tenant) in config.tenants {
+            let key = format!("tenants.{}", tree::segment(&name));
+            self.name(&key, "tenant", &name);
+            if name == DEFAULT_TENANT {
+                self.problem(
+                    &key,
+                    "tenant \"default\" is the one of [streams.NAME] and \"plugin_dir\": its streams are written there",
+                );
+            }
+            let plugin_dir = match &tenant.plugin_dir {
+                Some(written) => self.directory(&format!("{key}.plugin_dir"), written),
+                None => resolved.plugin_dir.join(&name),
+            };
+            for (stream_name, stream) in tenant.streams {
+                let key = format!("{key}.streams.{}", tree::segment(&stream_name));
+                streams.push(self.stream(&name, stream_name, key, stream));
+            }
+            tenants.push(Tenant { name, plugin_dir });
+        }
+        streams.sort_by(|a, b| (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name)));
         self.listeners(&resolved.http, &streams);
-        Resolved { streams, ..resolved }
+        Resolved { streams, tenants, ..resolved }
     }
 
     fn http(&mut self, http: &raw::Http) -> Http {
@@ -220,8 +243,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn stream(&mut self, name: String, stream: raw::Stream) -> Stream {
-        let key = format!("streams.{}", tree::segment(&name));
+    fn stream(&mut self, tenant: &str, name: String, key: String, stream: raw::Stream) -> Stream {
         self.name(&key, "stream", &name);
         let source_key = format!("{key}.source");
         // Without one, anything does: nothing is compared with a source that is bad.
@@ -293,6 +315,7 @@ impl Resolver<'_> {
         });
         let retention = stream.retention.map(|retention| self.retention(&key, &retention));
         Stream {
+            tenant: tenant.to_owned(),
             name,
             key,
             source,

@@ -44,11 +44,33 @@ pub struct Settings {
     pub http: Http,
     /// The durable buffer.
     pub buffer: Buffer,
-    /// Streams, in the order of their names.
+    /// Streams, in the order of their tenants and names.
     pub streams: Vec<Stream>,
+    /// Tenants beside [`DEFAULT_TENANT`], in the order of their names.
+    pub tenants: Vec<Tenant>,
+}
+
+/// The tenant of streams that name none.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// What a tenant has beside its streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    pub name: String,
+    /// The watched directory of its `.wasm` files.
+    pub plugin_dir: PathBuf,
 }
 
 impl Settings {
+    /// The watched plugin directory of a tenant, if this configuration knows it.
+    pub fn plugin_dir_of(&self, tenant: &str) -> Option<&Path> {
+        if tenant == DEFAULT_TENANT {
+            return Some(&self.plugin_dir);
+        }
+        let found = self.tenants.iter().find(|known| known.name == tenant);
+        found.map(|tenant| tenant.plugin_dir.as_path())
+    }
+
     /// Reads, parses and checks a file.
     ///
     /// # Errors
@@ -157,6 +179,7 @@ impl LettersOutput {
 /// source -> buffer -> transforms -> outputs, under one name.
 #[derive(Clone, Debug)]
 pub struct Stream {
+    pub tenant: String,
     pub name: String,
     /// Where it stands in the text, for [`Settings::problem`].
     pub key: String,

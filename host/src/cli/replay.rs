@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 use serde::de::IgnoredAny;
 use tokio::signal::unix::{SignalKind, signal};
-use wasmill_config::Settings;
+use wasmill_config::{DEFAULT_TENANT, Settings};
 
 use super::host_client::{HostClient, stream_path};
 use super::{EXIT_UNDELIVERED, EXIT_USAGE, check, host_options, output, runtime, version};
@@ -241,7 +241,7 @@ impl Runner {
             return Ok(Runner::Host(HostClient::new(address)?));
         }
         let listen = settings.http.listen;
-        match Alone::open(settings, &arguments.stream, host_options()?).await {
+        match Alone::open(settings, DEFAULT_TENANT, &arguments.stream, host_options()?).await {
             Ok(alone) => Ok(Runner::Alone(Box::new(alone))),
             Err(AloneError::Start(error)) => Err(error.into()),
             Err(error @ AloneError::Running { .. }) => {
@@ -264,7 +264,7 @@ impl Runner {
             Runner::Host(client) => {
                 client.ask(Method::GET, &format!("{}/{}", replays(plan), plan.id), &[]).await
             }
-            Runner::Alone(alone) => Ok(alone.progress(&plan.stream, &plan.id)?),
+            Runner::Alone(alone) => Ok(alone.progress(&plan.id)?),
         }
     }
 
@@ -275,7 +275,7 @@ impl Runner {
                 client.ask::<IgnoredAny>(Method::DELETE, &path, &[]).await?;
             }
             Runner::Alone(alone) => {
-                alone.cancel(&plan.stream, &plan.id)?;
+                alone.cancel(&plan.id)?;
             }
         }
         Ok(())

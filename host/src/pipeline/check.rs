@@ -41,13 +41,13 @@ fn plugin_problems(draft: &Draft, options: &HostOptions) -> Result<Vec<Problem>,
         DataDir::temporary()?
     };
     let given = GivenPlugins::default();
-    let (engine, catalog) = open_plugins(settings, &data_dir.path, options, &given)?;
+    let (engine, catalogs) = open_plugins(settings, &data_dir.path, options, &given)?;
     let ready = |transform: &wasmill_config::Transform| {
         let part = |part: &str| draft.sound(&format!("{}.{part}", transform.key));
         ["plugin", "config", "files", "secrets"].iter().all(|name| part(name))
     };
     let found = settings.streams.iter().flat_map(|stream| {
-        let found = ChainPlan::of(stream, &given).problems(&engine, &catalog, &ready);
+        let found = ChainPlan::of(stream, &given).problems(&engine, &catalogs[&stream.tenant], &ready);
         found.into_iter().filter(|problem| draft.sound(&problem.key))
     });
     Ok(found.map(|problem| settings.problem(&problem.key, problem.message)).collect())

@@ -4,14 +4,16 @@
 //! past its deadline ends like a crash: nothing that was acknowledged is lost. A stop that leaves something behind says
 //! what, of which stream and why, and is never a success.
 
-use std::sync::PoisonError;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::host::Host;
-use super::stats::StreamStats;
+use super::live::{LiveStream, join_until};
+use super::stats::{StreamStats, label};
 
 /// How long a stop waits for requests that have begun.
 const REQUESTS_END: Duration = Duration::from_secs(5);
@@ -37,9 +39,9 @@ pub enum DrainError {
 impl Host {
     /// Waits until every source has ended by itself and everything is delivered. Pushes and connections never end.
     pub async fn ended(&self) {
-        let mut running = self.inner.running.clone();
-        // The sender lives as long as some stream does.
-        let _all_gone = running.wait_for(Vec::is_empty).await;
+        let mut running = self.inner.reports.running.subscribe();
+        // The sender is ours.
+        let _never_gone = running.wait_for(BTreeSet::is_empty).await;
     }
 
     /// Waits until nothing has moved for `patience` although every stream that is left has read its source to the end:
@@ -48,20 +50,16 @@ impl Host {
     pub async fn held_up(&self, patience: Duration, seen: impl Fn(&str)) {
         let mut since: Option<(Instant, u64)> = None;
         loop {
-            let running = self.inner.running.borrow().clone();
-            let left: Vec<&StreamStats> = self
-                .inner
-                .streams
-                .iter()
-                .map(AsRef::as_ref)
-                .filter(|stream| running.contains(&stream.name))
-                .collect();
-            let held_up =
-                |stream: &&StreamStats| stream.source_ended.load(Ordering::Relaxed) && stream.is_held_up();
+            let running = self.running();
+            let mut left = self.inner.streams.all();
+            left.retain(|stream| running.contains(&stream.key));
+            let held_up = |stream: &Arc<LiveStream>| {
+                stream.stats.source_ended.load(Ordering::Relaxed) && stream.stats.is_held_up()
+            };
             if left.is_empty() || !left.iter().all(held_up) {
                 since = None;
             } else {
-                let done = left.iter().map(|stream| stream.done()).sum();
+                let done = left.iter().map(|stream| stream.stats.done()).sum();
                 match since {
                     Some((when, before)) if before == done => {
                         if when.elapsed() >= patience {
@@ -88,7 +86,7 @@ impl Host {
     pub async fn drain(&self, deadline: Duration) -> Result<(), DrainError> {
         let inner = &self.inner;
         let end = tokio::time::Instant::now() + deadline;
-        inner.stop_intake.cancel();
+        inner.stops.intake.cancel();
         let listener = inner.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut listener) = listener
             && tokio::time::timeout(deadline.min(REQUESTS_END), &mut listener).await.is_err()
@@ -99,23 +97,24 @@ impl Host {
         // A replay can run again; what is live comes first.
         inner.replays.stop().await;
         // Each stream drains once its source has ended; for pushes that is now.
-        inner.pushes_over.cancel();
+        inner.stops.pushes.cancel();
         let drained = tokio::time::timeout_at(end, self.ended()).await;
-        inner.stop.cancel();
+        inner.stops.deliveries.cancel();
         let waiting = self.waiting();
-        let mut tasks = std::mem::take(&mut *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        if drained.is_err() {
-            tasks.abort_all();
+        let streams = inner.streams.all();
+        for stream in &streams {
+            // They have ended, or are cut off.
+            join_until(&stream.tasks.run, end).await;
         }
-        while tasks.join_next().await.is_some() {}
         // They wait in the store: their destination must not hold up the stop.
         let now = tokio::time::Instant::now();
         self.end_letters(if drained.is_ok() { end.min(now + LETTERS_END) } else { now }).await;
-        let reloader = inner.reloader.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if tokio::task::spawn_blocking(move || drop(reloader)).await.is_err() {
-            tracing::error!("the reloader panicked");
+        let tenants = inner.tenants.all();
+        let stopped = tokio::task::spawn_blocking(move || tenants.iter().for_each(|tenant| tenant.stop()));
+        if stopped.await.is_err() {
+            tracing::error!("a reloader panicked");
         }
-        inner.journal.close().await.map_err(DrainError::Journal)?;
+        inner.opening.journal.close().await.map_err(DrainError::Journal)?;
         if drained.is_err() {
             return Err(DrainError::Deadline { after: deadline, waiting });
         }
@@ -123,11 +122,10 @@ impl Host {
         if !failures.is_empty() {
             return Err(DrainError::Streams { streams: failures.join("; ") });
         }
-        let left: Vec<String> = inner
-            .streams
+        let left: Vec<String> = streams
             .iter()
-            .filter(|stream| stream.unprocessed.get() > 0)
-            .filter_map(|stream| unprocessed(stream))
+            .filter(|stream| stream.stats.unprocessed.get() > 0)
+            .filter_map(|stream| unprocessed(&stream.stats))
             .collect();
         if left.is_empty() { Ok(()) } else { Err(DrainError::Left { left: left.join(", ") }) }
     }
@@ -135,38 +133,46 @@ impl Host {
     /// Gives deliveries of dead letters a last chance until `end`.
     async fn end_letters(&self, end: tokio::time::Instant) {
         let inner = &self.inner;
-        let mut tasks =
-            std::mem::take(&mut *inner.letters_tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        inner.letters_until.last.cancel();
-        let ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout_at(end, ended).await.is_err() {
-            inner.letters_until.now.cancel();
+        inner.stops.letters.last.cancel();
+        for stream in inner.streams.all() {
+            if tokio::time::Instant::now() >= end {
+                inner.stops.letters.now.cancel();
+            }
+            join_until(&stream.tasks.letters, end).await;
         }
-        while tasks.join_next().await.is_some() {}
     }
 
     /// What is not delivered yet and why, for people.
     pub fn waiting(&self) -> String {
-        let running = self.inner.running.borrow().clone();
-        let of_outputs = |stream: &StreamStats| {
-            let outputs = stream.outputs.iter().filter(|output| output.pending.get() > 0);
-            let texts = outputs.map(|output| {
-                let error = output.last_error().map(|error| format!(" ({error})")).unwrap_or_default();
-                format!("{} records for {}/{}{error}", output.pending.get(), stream.name, output.name)
-            });
-            texts.collect::<Vec<_>>()
-        };
+        let running = self.running();
         let mut texts = Vec::new();
-        for stream in &self.inner.streams {
-            texts.extend(of_outputs(stream));
-            texts.extend(unprocessed(stream).filter(|_| running.contains(&stream.name)));
+        for stream in self.inner.streams.all() {
+            texts.extend(undelivered(&stream.stats));
+            texts.extend(unprocessed(&stream.stats).filter(|_| running.contains(&stream.key)));
         }
         match (texts.is_empty(), running.is_empty()) {
             (true, true) => "nothing".to_owned(),
-            (true, false) => format!("streams {}", running.join(", ")),
+            (true, false) => {
+                let names: Vec<String> = running.iter().map(|key| label(&key.tenant, &key.name)).collect();
+                format!("streams {}", names.join(", "))
+            }
             _ => texts.join(", "),
         }
     }
+}
+
+/// What of a stream is not delivered yet and why, for people.
+pub(super) fn waiting_of(stream: &StreamStats) -> String {
+    undelivered(stream).into_iter().chain(unprocessed(stream)).collect::<Vec<_>>().join(", ")
+}
+
+fn undelivered(stream: &StreamStats) -> Vec<String> {
+    let outputs = stream.outputs.iter().filter(|output| output.pending.get() > 0);
+    let texts = outputs.map(|output| {
+        let error = output.last_error().map(|error| format!(" ({error})")).unwrap_or_default();
+        format!("{} records for {}/{}{error}", output.pending.get(), stream.label(), output.name)
+    });
+    texts.collect()
 }
 
 /// Records of a stream that no outcome covers, and why.
@@ -178,5 +184,5 @@ fn unprocessed(stream: &StreamStats) -> Option<String> {
     let why = paused.map(|reason| format!(" (paused: {reason})")).unwrap_or_default();
     // How many it holds is counted now and then only.
     let what = if records == 0 { String::new() } else { format!("{records} records of ") };
-    Some(format!("{what}stream {} not processed{why}", stream.name))
+    Some(format!("{what}stream {} not processed{why}", stream.label()))
 }

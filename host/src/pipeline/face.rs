@@ -5,15 +5,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wasmill_config::DEFAULT_TENANT;
 
 use super::history::HistoryError;
-use super::host::{Host, Inner};
+use super::host::Host;
 use super::inlet::Inlet;
 use super::letters::LettersError;
 use super::samples::{SampleError, SampledSlice};
 use super::sources::with_causes;
 use super::stats::{StreamStats, wall_clock_ns};
-use super::versions::{VersionsError, VersionsRequest};
+use super::versions::{VersionsDesk, VersionsError, VersionsRequest};
 use crate::api::{self, LettersRequest, ReplaysRequest};
 use crate::telemetry::metrics;
 
@@ -24,22 +25,24 @@ impl api::Host for Host {
     type Append = Inlet;
 
     fn stream(&self, name: &str) -> Option<Arc<Inlet>> {
-        self.inner.inlets.get(name).cloned()
+        self.inner.streams.get(DEFAULT_TENANT, name)?.inlet.clone()
     }
 
     fn streams(&self) -> Value {
         let now = wall_clock_ns();
-        Value::Array(self.inner.streams.iter().map(|stream| describe(stream, now)).collect())
+        let streams = self.inner.streams.of(DEFAULT_TENANT);
+        Value::Array(streams.iter().map(|stream| describe(&stream.stats, now)).collect())
     }
 
     fn plugins(&self) -> Value {
-        serde_json::to_value(self.inner.catalog.plugins()).unwrap_or_default()
+        serde_json::to_value(Host::plugins(self)).unwrap_or_default()
     }
 
     async fn dead_letters(&self, stream: String, request: LettersRequest) -> Result<Value, LettersError> {
-        let Some(letters) = self.inner.letters.get(&stream).cloned() else {
+        let Some(live) = self.inner.streams.get(DEFAULT_TENANT, &stream) else {
             return Err(LettersError::NoStream { stream });
         };
+        let letters = Arc::clone(&live.letters);
         match request {
             LettersRequest::Page(wanted) => {
                 let page = letters.page(wanted).await?;
@@ -70,11 +73,14 @@ impl api::Host for Host {
 
     async fn replays(&self, stream: String, request: ReplaysRequest) -> Result<Value, HistoryError> {
         let replays = &self.inner.replays;
+        let Some(live) = self.inner.streams.get(DEFAULT_TENANT, &stream) else {
+            return Err(HistoryError::NoStream { stream });
+        };
         let progress = match request {
-            ReplaysRequest::Start(plan) => replays.start(plan, wall_clock_ns()).await?,
-            ReplaysRequest::List => return Ok(json!({ "replays": replays.list(&stream)? })),
-            ReplaysRequest::Get(id) => replays.progress(&stream, &id)?,
-            ReplaysRequest::Cancel(id) => replays.cancel(&stream, &id)?,
+            ReplaysRequest::Start(plan) => replays.start(&live.history, plan, wall_clock_ns()).await?,
+            ReplaysRequest::List => return Ok(json!({ "replays": replays.list(&live.key) })),
+            ReplaysRequest::Get(id) => replays.progress(&live.key, &id)?,
+            ReplaysRequest::Cancel(id) => replays.cancel(&live.key, &id)?,
         };
         Ok(serde_json::to_value(progress).unwrap_or_default())
     }
@@ -85,23 +91,23 @@ impl api::Host for Host {
         records: usize,
         wait: Duration,
     ) -> Result<SampledSlice, SampleError> {
-        let Some(letters) = self.inner.letters.get(&stream) else {
+        let Some(live) = self.inner.streams.get(DEFAULT_TENANT, &stream) else {
             return Err(SampleError::NoStream { stream });
         };
         tokio::select! {
-            slice = letters.context.samples.next(records, wait) => slice,
-            // A host that stops waits for its requests.
-            () = self.inner.stop_intake.cancelled() => Ok(SampledSlice::default()),
+            slice = live.letters.context.samples.next(records, wait) => slice,
+            // A host, or a stream, that stops waits for its requests.
+            () = live.stops.intake.cancelled() => Ok(SampledSlice::default()),
         }
     }
 
     async fn versions(&self, plugin: String, request: VersionsRequest) -> Result<Value, VersionsError> {
-        self.inner.versions.answer(plugin, request).await
+        self.desk(DEFAULT_TENANT)?.answer(plugin, request).await
     }
 
     async fn ready(&self) -> Result<(), String> {
         let mut failures = self.failures();
-        let Inner { journal, looks, .. } = &*self.inner;
+        let (journal, looks) = (&self.inner.opening.journal, &self.inner.looks);
         let until = tokio::time::Instant::now() + DISK_ANSWERS;
         let place = journal.place();
         match tokio::time::timeout_at(until, looks.look(move || place.check())).await {
@@ -119,14 +125,24 @@ impl api::Host for Host {
 
     fn metrics(&self) -> String {
         metrics::render(&metrics::Counted {
-            streams: &self.inner.streams,
+            streams: &self.stats(),
             journal: &self.journal_stats(),
             plugins: &self.plugins(),
             catalog: &self.catalog_stats(),
-            shadows: &self.inner.versions.reports(None),
+            shadows: &self.desk(DEFAULT_TENANT).map(|desk| desk.reports(None)).unwrap_or_default(),
             destination_syncs: self.destination_syncs(),
             now_ns: wall_clock_ns(),
         })
+    }
+}
+
+impl Host {
+    fn desk(&self, tenant: &str) -> Result<VersionsDesk, VersionsError> {
+        let tenant = self.inner.tenants.get(tenant).ok_or(VersionsError::Stopping)?;
+        let reloader = tenant.reloader().ok_or(VersionsError::Stopping)?;
+        let streams = self.inner.streams.of(&tenant.name);
+        let shadows = streams.iter().map(|stream| Arc::clone(&stream.shadows)).collect();
+        Ok(VersionsDesk { catalog: tenant.catalog.clone(), reloader, shadows })
     }
 }
 

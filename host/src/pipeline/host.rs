@@ -3,49 +3,35 @@
 //! Start, in this order: plugins and chains (what is wrong with the configuration shows here, before anything on disk
 //! changes), journal, streams, sources, HTTP. The way back is in `ending`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
-use wasmill_buffer::Journal;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use wasmill_buffer::{Journal, StreamKey};
 use wasmill_catalog::{Catalog, CatalogStats, PluginState};
-use wasmill_config::{self as config, Settings};
-use wasmill_deliver::{BatchOwner, SyncCount};
-use wasmill_transform::Engine;
+use wasmill_config::{self as config, DEFAULT_TENANT, Settings};
+use wasmill_deliver::SyncCount;
 
-use super::delivery;
-use super::history::{Replays, Shop, Source};
-use super::inlet::Inlet;
+use super::history::{Replays, Shop};
 use super::journal::{journal_options, report};
-use super::letters::DeadLetters;
-use super::letters_output;
+use super::launch::{ReadyStream, Reports};
+use super::live::{Stops, Streams};
 use super::opening::{
-    OpenStream, Opening, StartError, first_chains, in_order, make_directory, on_guest_thread, open_plugins,
+    Opening, StartError, first_chains, in_order, make_directory, on_guest_thread, open_catalog, open_plugins,
 };
 use super::output_problems::output_problems;
-use super::plan::{ChainPlan, FirstChain, GivenPlugins};
-use super::probe;
+use super::plan::GivenPlugins;
 use super::readiness::Looks;
-use super::reload::{Reloader, Reloading, Requests};
 use super::shadow;
-use super::sources::{self, with_causes};
 use super::stats::StreamStats;
-use super::stream::{Parts, StreamTask};
-use super::versions::VersionsDesk;
+use super::tenants::{Tenant, Tenants};
 use super::workers::Workers;
 use crate::api;
-
-/// Batches that a delivery task has been handed and has not taken.
-const HANDED_OVER_MAX: usize = 64;
-/// Batches that were finished and that the stream has not noted.
-const FINISHED_MAX: usize = 256;
 
 /// What a host needs besides its settings.
 #[derive(Clone, Debug)]
@@ -61,33 +47,15 @@ pub struct Host {
 }
 
 pub(super) struct Inner {
-    pub(super) streams: Vec<Arc<StreamStats>>,
-    pub(super) inlets: BTreeMap<String, Arc<Inlet>>,
-    pub(super) letters: BTreeMap<String, Arc<DeadLetters>>,
+    pub(super) opening: Opening,
+    pub(super) streams: Streams,
+    pub(super) tenants: Tenants,
     pub(super) replays: Replays,
-    pub(super) catalog: Catalog,
-    pub(super) versions: VersionsDesk,
-    pub(super) journal: Journal,
     pub(super) looks: Looks,
-    pub(super) syncs: SyncCount,
-    http: Option<SocketAddr>,
-    tcp: BTreeMap<String, SocketAddr>,
-    /// Sources and the listener.
-    pub(super) stop_intake: CancellationToken,
-    /// Requests that had begun are answered: nothing is pushed any more.
-    pub(super) pushes_over: CancellationToken,
-    /// Deliveries are cut off.
-    pub(super) stop: CancellationToken,
-    /// Names of the streams whose task has not ended.
-    pub(super) running: watch::Receiver<Vec<String>>,
-    /// Streams and sources that ended with an error.
-    failed: Arc<Mutex<Vec<String>>>,
-    pub(super) tasks: Mutex<JoinSet<()>>,
-    /// Deliveries of dead letters, and when they end.
-    pub(super) letters_tasks: Mutex<JoinSet<()>>,
-    pub(super) letters_until: letters_output::Until,
+    http: OnceLock<SocketAddr>,
+    pub(super) stops: Stops,
+    pub(super) reports: Reports,
     pub(super) listener: Mutex<Option<JoinHandle<()>>>,
-    pub(super) reloader: Mutex<Option<Reloader>>,
 }
 
 impl Host {
@@ -109,17 +77,14 @@ impl Host {
         given: GivenPlugins,
     ) -> Result<Host, StartError> {
         make_directory(&settings.data_dir)?;
-        if settings.streams.iter().all(|stream| stream.transforms.is_empty()) {
-            // Nobody misses a directory from which nobody wants anything.
-            make_directory(&settings.plugin_dir)?;
-        }
+        make_plugin_directories(&settings)?;
         let mut problems = output_problems(&settings, &|_| true);
-        let (job_settings, job_options, job_given) = (settings.clone(), options, Arc::clone(&given));
-        let (engine, catalog, chains) = on_guest_thread(move || {
+        let (job_settings, job_options, job_given) = (settings.clone(), options.clone(), Arc::clone(&given));
+        let (engine, catalogs, chains) = on_guest_thread(move || {
             let data_dir = &job_settings.data_dir;
-            let (engine, catalog) = open_plugins(&job_settings, data_dir, &job_options, &job_given)?;
-            let chains = first_chains(&job_settings, &engine, &catalog, &job_given);
-            Ok::<_, StartError>((engine, catalog, chains))
+            let (engine, catalogs) = open_plugins(&job_settings, data_dir, &job_options, &job_given)?;
+            let chains = first_chains(&job_settings, &engine, &catalogs, &job_given);
+            Ok::<_, StartError>((engine, catalogs, chains))
         })
         .await??;
         let chains = chains.unwrap_or_else(|found| {
@@ -134,25 +99,34 @@ impl Host {
         let (journal, recovery) =
             opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
         report(&recovery, &settings);
-        let workers = Arc::new(Workers::start(settings.workers).map_err(StartError::Thread)?);
-        let syncs = SyncCount::default();
-        let shadows = shadow::start().map_err(StartError::Thread)?;
         let opening = Opening {
-            settings: &settings,
-            journal: &journal,
-            workers: &workers,
-            syncs: &syncs,
-            shadows: &shadows,
+            workers: Arc::new(Workers::start(settings.workers).map_err(StartError::Thread)?),
+            syncs: SyncCount::default(),
+            shadows: shadow::start().map_err(StartError::Thread)?,
+            lanes: AtomicU64::new(0),
+            settings,
+            options,
+            engine,
+            given,
+            journal,
         };
-        let mut opened = Vec::with_capacity(settings.streams.len());
-        for (number, stream) in settings.streams.iter().enumerate() {
-            opened.push(opening.stream(number, stream).await?);
+        let streams = opening.settings.streams.clone();
+        let mut opened = Vec::with_capacity(streams.len());
+        for stream in &streams {
+            opened.push(opening.stream(stream).await?);
         }
-        let mut starting = Starting::new(settings.workers);
-        for ((stream, open), chain) in settings.streams.iter().zip(opened).zip(chains) {
-            starting.stream(stream, open, chain, &given, (&engine, &catalog)).await?;
+        let tenants = Tenants::default();
+        for (name, catalog) in catalogs {
+            tenants.insert(Tenant::new(&name, &opening.engine, catalog).map_err(StartError::Thread)?);
         }
-        let listener = match settings.http.listen {
+        let stops = Stops::default();
+        let mut ready: Vec<(ReadyStream, Arc<Tenant>)> = Vec::with_capacity(streams.len());
+        for ((stream, open), chain) in streams.iter().zip(opened).zip(chains) {
+            let Some(tenant) = tenants.get(&stream.tenant) else { continue };
+            let prepared = opening.prepare(stream, open, chain, &tenant, stops.child()).await?;
+            ready.push((prepared, tenant));
+        }
+        let listener = match opening.settings.http.listen {
             Some(address) => Some(TcpListener::bind(address).await.map_err(|error| StartError::Listen {
                 what: "HTTP".to_owned(),
                 address,
@@ -160,352 +134,147 @@ impl Host {
             })?),
             None => None,
         };
-        let http = listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let watching = catalog.clone();
-        let watching = tokio::task::spawn_blocking(move || watching.start_watching()).await;
-        watching.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
-        let reloader = std::mem::replace(&mut starting.requests, Requests::new());
-        let reloading = std::mem::take(&mut starting.reloading);
-        let versions = VersionsDesk {
-            catalog: catalog.clone(),
-            decider: reloader.decider(),
-            shadows: reloading.iter().map(|stream: &Reloading| Arc::clone(&stream.shadows)).collect(),
-        };
-        let reloader =
-            reloader.start(engine.clone(), catalog.clone(), reloading).map_err(StartError::Thread)?;
+        for tenant in tenants.all() {
+            if opening.settings.plugin_dir_of(&tenant.name).is_none() {
+                continue;
+            }
+            let watching = tokio::task::spawn_blocking(move || tenant.catalog.start_watching()).await;
+            watching.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
+        }
         let replays = Replays::new(Shop {
-            settings: settings.clone(),
-            engine,
-            catalog: catalog.clone(),
-            workers,
-            syncs: syncs.clone(),
-            sources: std::mem::take(&mut starting.histories),
+            settings: opening.settings.clone(),
+            engine: opening.engine.clone(),
+            workers: Arc::clone(&opening.workers),
+            syncs: opening.syncs.clone(),
         });
-        let host = starting.run(journal, (catalog, versions), replays, syncs, http, reloader);
+        let reports =
+            Reports { running: Arc::new(watch::Sender::new(BTreeSet::new())), failed: Arc::default() };
+        let inner = Inner {
+            opening,
+            streams: Streams::default(),
+            tenants,
+            replays,
+            looks: Looks::default(),
+            http: OnceLock::new(),
+            stops,
+            reports,
+            listener: Mutex::new(None),
+        };
+        for (prepared, tenant) in ready {
+            inner.streams.insert(prepared.launch(&tenant, &inner.reports).await);
+        }
+        let host = Host { inner: Arc::new(inner) };
         if let Some(listener) = listener {
-            host.serve(listener, &settings.http);
+            host.serve(listener);
         }
         Ok(host)
     }
 
-    fn serve(&self, listener: TcpListener, http: &config::Http) {
+    fn serve(&self, listener: TcpListener) {
+        let config::Http {
+            max_body,
+            max_record,
+            max_records,
+            max_connections,
+            read_timeout,
+            plugin_uploads,
+            ..
+        } = self.inner.opening.settings.http;
+        if let Ok(address) = listener.local_addr() {
+            // A new cell: nobody else sets it.
+            let _first = self.inner.http.set(address);
+        }
         let limits = api::ApiLimits {
-            max_body: http.max_body,
-            max_record: http.max_record,
-            max_records: http.max_records,
-            read_timeout: http.read_timeout,
-            max_plugin: self.inner.catalog.wasm_bytes_max(),
-            plugin_uploads: http.plugin_uploads,
+            max_body,
+            max_record,
+            max_records,
+            read_timeout,
+            max_plugin: self.catalog().map_or(0, |catalog| catalog.wasm_bytes_max()),
+            plugin_uploads,
         };
         let router = api::router(Arc::new(self.clone()), limits);
-        let stop = self.inner.stop_intake.clone().cancelled_owned();
-        let limits =
-            api::ListenLimits { max_connections: http.max_connections, head_timeout: http.read_timeout };
+        let stop = self.inner.stops.intake.clone().cancelled_owned();
+        let limits = api::ListenLimits { max_connections, head_timeout: read_timeout };
         let served = tokio::spawn(api::serve(listener, limits, router, stop));
         *self.inner.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(served);
     }
 
     /// Where pushes are taken; `None` when the listener is off.
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.inner.http
+        self.inner.http.get().copied()
     }
 
     /// Where a TCP source listens.
     pub fn tcp_address(&self, stream: &str) -> Option<SocketAddr> {
-        self.inner.tcp.get(stream).copied()
+        self.inner.streams.get(DEFAULT_TENANT, stream)?.tcp
     }
 
-    /// Counters of every stream, in the order of their names.
+    /// Counters of every stream, in the order of their tenants and names.
     pub fn stats(&self) -> Vec<Arc<StreamStats>> {
-        self.inner.streams.clone()
+        self.inner.streams.all().iter().map(|stream| Arc::clone(&stream.stats)).collect()
     }
 
     pub fn journal_stats(&self) -> wasmill_buffer::Stats {
-        self.inner.journal.stats()
+        self.inner.opening.journal.stats()
     }
 
     /// Syncs of staged files and destination directories.
     pub fn destination_syncs(&self) -> u64 {
-        self.inner.syncs.get()
+        self.inner.opening.syncs.get()
     }
 
+    /// Opens what a tenant has of its own, if that was not done before.
+    pub(super) async fn tenant(&self, name: &str) -> Result<Arc<Tenant>, StartError> {
+        let inner = &self.inner;
+        let _one = inner.tenants.opening.lock().await;
+        if let Some(tenant) = inner.tenants.get(name) {
+            return Ok(tenant);
+        }
+        let Opening { engine, settings, options, given, .. } = &inner.opening;
+        let (job_engine, settings, options, given) =
+            (engine.clone(), settings.clone(), options.clone(), Arc::clone(given));
+        let job_name = name.to_owned();
+        let catalog = on_guest_thread(move || {
+            open_catalog(&job_engine, &settings, &settings.data_dir, &options, &given, &job_name)
+        })
+        .await??;
+        Ok(inner.tenants.insert(Tenant::new(name, engine, catalog).map_err(StartError::Thread)?))
+    }
+
+    /// Of the first tenant.
+    fn catalog(&self) -> Option<Catalog> {
+        Some(self.inner.tenants.get(DEFAULT_TENANT)?.catalog.clone())
+    }
+
+    /// Of the first tenant.
     pub fn plugins(&self) -> Vec<PluginState> {
-        self.inner.catalog.plugins()
+        self.catalog().map(|catalog| catalog.plugins()).unwrap_or_default()
     }
 
+    /// Of the first tenant.
     pub fn catalog_stats(&self) -> CatalogStats {
-        self.inner.catalog.counters()
+        self.catalog().map(|catalog| catalog.counters()).unwrap_or_default()
     }
 
     /// Sources and streams that ended with an error, as text.
     pub fn failures(&self) -> Vec<String> {
-        self.inner.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.reports.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Streams whose task has not ended.
+    pub(super) fn running(&self) -> BTreeSet<StreamKey> {
+        self.inner.reports.running.borrow().clone()
     }
 }
 
-/// A host in the making.
-struct Starting {
-    workers: usize,
-    requests: Requests,
-    reloading: Vec<Reloading>,
-    streams: Vec<Arc<StreamStats>>,
-    inlets: BTreeMap<String, Arc<Inlet>>,
-    letters: BTreeMap<String, Arc<DeadLetters>>,
-    letters_tasks: Vec<LettersTask>,
-    letters_until: letters_output::Until,
-    histories: BTreeMap<String, Source>,
-    tcp: BTreeMap<String, SocketAddr>,
-    stop_intake: CancellationToken,
-    pushes_over: CancellationToken,
-    stop: CancellationToken,
-    ready: Vec<ReadyStream>,
-}
-
-/// A stream whose task, deliveries and source can start.
-struct ReadyStream {
-    name: String,
-    stats: Arc<StreamStats>,
-    task: StreamTask,
-    probes: Vec<Probe>,
-    deliveries: Vec<StartDelivery>,
-    source: sources::Opened,
-    /// Ends the source.
-    stop: CancellationToken,
-    /// Cancelled when the source has ended.
-    drain: CancellationToken,
-}
-
-type Probe = Pin<Box<dyn Future<Output = ()> + Send>>;
-type LettersTask = Pin<Box<dyn Future<Output = ()> + Send>>;
-type StartDelivery = Box<dyn FnOnce() -> JoinHandle<()> + Send>;
-
-impl Starting {
-    fn new(workers: usize) -> Starting {
-        Starting {
-            workers,
-            requests: Requests::new(),
-            reloading: Vec::new(),
-            streams: Vec::new(),
-            inlets: BTreeMap::new(),
-            letters: BTreeMap::new(),
-            letters_tasks: Vec::new(),
-            letters_until: letters_output::Until::default(),
-            histories: BTreeMap::new(),
-            tcp: BTreeMap::new(),
-            stop_intake: CancellationToken::new(),
-            pushes_over: CancellationToken::new(),
-            stop: CancellationToken::new(),
-            ready: Vec::new(),
+/// Nobody misses a directory from which nobody wants anything.
+fn make_plugin_directories(settings: &Settings) -> Result<(), StartError> {
+    let tenants = settings.tenants.iter().map(|tenant| tenant.name.as_str());
+    for tenant in tenants.chain([DEFAULT_TENANT]) {
+        let mut streams = settings.streams.iter().filter(|stream| stream.tenant == tenant);
+        if streams.all(|stream| stream.transforms.is_empty()) {
+            settings.plugin_dir_of(tenant).map_or(Ok(()), make_directory)?;
         }
     }
-
-    async fn stream(
-        &mut self,
-        stream: &config::Stream,
-        open: OpenStream,
-        chain: FirstChain,
-        given: &GivenPlugins,
-        (engine, catalog): (&Engine, &Catalog),
-    ) -> Result<(), StartError> {
-        let OpenStream { context, standing } = open;
-        let stats = Arc::clone(&context.stats);
-        if chain.fell_back {
-            stats.reloads_refused.add(1);
-        }
-        let (chains, chains_seen) = watch::channel(Arc::new(chain.version));
-        let (replays, replays_seen) = mpsc::channel(1);
-        let letters = DeadLetters {
-            context: context.clone(),
-            plan: Arc::new(ChainPlan::of(stream, given)),
-            engine: engine.clone(),
-            catalog: catalog.clone(),
-            chains: chains_seen.clone(),
-            replays,
-            replaying: Arc::default(),
-        };
-        self.letters.insert(stream.name.clone(), Arc::new(letters));
-        let history = Source { buffer: context.buffer.clone(), plan: ChainPlan::of(stream, given) };
-        self.histories.insert(stream.name.clone(), history);
-        let demoter = self.requests.demoter(self.reloading.len());
-        self.reloading.push(Reloading {
-            plan: ChainPlan::of(stream, given),
-            chains,
-            stats: Arc::clone(&stats),
-            shadows: Arc::clone(&context.shadows),
-            refused: chain.refused,
-        });
-        let inlet = match stream.source {
-            config::Source::Http => Inlet::for_push(context.buffer.clone(), Arc::clone(&stats)),
-            _ => Inlet::for_source(context.buffer.clone(), Arc::clone(&stats)),
-        };
-        let inlet = Arc::new(inlet);
-        let source = sources::open(&stream.source, Arc::clone(&inlet)).await.map_err(|error| {
-            let address = match &stream.source {
-                config::Source::Tcp(tcp) => tcp.listen,
-                _ => SocketAddr::from(([0, 0, 0, 0], 0)),
-            };
-            StartError::Listen { what: format!("stream {:?}", stream.name), address, error }
-        })?;
-        if matches!(source, sources::Opened::Push) {
-            self.inlets.insert(stream.name.clone(), inlet);
-        }
-        if let Some(address) = source.address() {
-            self.tcp.insert(stream.name.clone(), address);
-        }
-        if let Some(source_stats) = source.stats() {
-            // A new cell: nobody else sets it.
-            let _first = stats.source.set(source_stats);
-        }
-        let (finished, finished_seen) = mpsc::channel(FINISHED_MAX);
-        let mut outputs = Vec::with_capacity(context.outputs.len());
-        let mut deliveries: Vec<StartDelivery> = Vec::new();
-        for number in 0..context.outputs.len() {
-            let (ready, ready_seen) = mpsc::channel(HANDED_OVER_MAX);
-            outputs.push(ready);
-            let run = delivery::run(context.clone(), number, ready_seen, finished.clone(), self.stop.clone());
-            deliveries.push(Box::new(move || tokio::spawn(run)));
-        }
-        let mut probes: Vec<Probe> = Vec::new();
-        for number in 0..context.outputs.len() {
-            let context = context.clone();
-            probes.push(Box::pin(async move {
-                let output = &context.outputs[number];
-                let owner = BatchOwner::new(context.buffer.incarnation(), &output.name);
-                probe::ask(&context.name, output, &owner).await;
-            }));
-        }
-        if let Some(own) = context.letters_output.clone() {
-            let run = letters_output::run(context.clone(), own.clone(), self.letters_until.clone());
-            self.letters_tasks.push(Box::pin(run));
-            let (stream, owner) = (context.name.clone(), letters_output::owner(&context));
-            probes.push(Box::pin(async move { probe::ask(&stream, &own.output, &owner).await }));
-        }
-        let pushed = matches!(source, sources::Opened::Push);
-        let stop = if pushed { self.pushes_over.clone() } else { self.stop_intake.clone() };
-        let drain = CancellationToken::new();
-        let parts = Parts {
-            context,
-            chains: chains_seen,
-            demoter,
-            outputs,
-            finished: finished_seen,
-            drain: drain.clone(),
-            stopping: self.stop_intake.clone(),
-            slices_max: self.workers + 2,
-            replays: replays_seen,
-        };
-        let task = StreamTask::new(parts, standing);
-        self.streams.push(stats.clone());
-        self.ready.push(ReadyStream {
-            name: stream.name.clone(),
-            stats,
-            task,
-            probes,
-            deliveries,
-            source,
-            stop,
-            drain,
-        });
-        Ok(())
-    }
-
-    fn run(
-        self,
-        journal: Journal,
-        (catalog, versions): (Catalog, VersionsDesk),
-        replays: Replays,
-        syncs: SyncCount,
-        http: Option<SocketAddr>,
-        reloader: Reloader,
-    ) -> Host {
-        let (running, running_seen) =
-            watch::channel(self.ready.iter().map(|ready| ready.name.clone()).collect());
-        let running = Arc::new(running);
-        let failed = Arc::new(Mutex::new(Vec::new()));
-        let mut tasks = JoinSet::new();
-        for ready in self.ready {
-            tasks.spawn(run_stream(ready, running.clone(), failed.clone()));
-        }
-        let letters_tasks = self.letters_tasks.into_iter().collect();
-        let inner = Inner {
-            streams: self.streams,
-            inlets: self.inlets,
-            letters: self.letters,
-            replays,
-            catalog,
-            versions,
-            journal,
-            looks: Looks::default(),
-            syncs,
-            http,
-            tcp: self.tcp,
-            stop_intake: self.stop_intake,
-            pushes_over: self.pushes_over,
-            stop: self.stop,
-            running: running_seen,
-            failed,
-            tasks: Mutex::new(tasks),
-            letters_tasks: Mutex::new(letters_tasks),
-            letters_until: self.letters_until,
-            listener: Mutex::new(None),
-            reloader: Mutex::new(Some(reloader)),
-        };
-        Host { inner: Arc::new(inner) }
-    }
-}
-
-/// One stream from start to end: its deliveries, its task and its source.
-async fn run_stream(
-    ready: ReadyStream,
-    running: Arc<watch::Sender<Vec<String>>>,
-    failed: Arc<Mutex<Vec<String>>>,
-) {
-    let ReadyStream { name, stats, task, probes, deliveries, source, stop, drain } = ready;
-    let fail = |text: String| failed.lock().unwrap_or_else(PoisonError::into_inner).push(text);
-    let _probes: Vec<AbortOnDrop<()>> =
-        probes.into_iter().map(|probe| AbortOnDrop(tokio::spawn(probe))).collect();
-    let deliveries: Vec<AbortOnDrop<()>> = deliveries.into_iter().map(|start| AbortOnDrop(start())).collect();
-    let mut source = AbortOnDrop(source.start(stop));
-    let mut task = AbortOnDrop(tokio::spawn(task.run()));
-    let mut source_runs = true;
-    let ended = loop {
-        tokio::select! {
-            ended = &mut task.0 => break ended,
-            ended = &mut source.0, if source_runs => {
-                source_runs = false;
-                if let Ok(Err(error)) = &ended {
-                    tracing::error!(stream = %name, error, "source ended early");
-                    fail(format!("source of {name}: {error}"));
-                }
-                stats.source_ended.store(true, Ordering::Relaxed);
-                // What it brought is delivered, then the stream has ended too.
-                drain.cancel();
-            }
-        }
-    };
-    match ended {
-        Ok(Ok(())) => tracing::info!(stream = %name, "stream has ended"),
-        Ok(Err(error)) => {
-            tracing::error!(stream = %name, error = &error as &dyn std::error::Error, "stream ended early");
-            fail(format!("stream {name}: {}", with_causes(&error)));
-        }
-        Err(error) => {
-            tracing::error!(stream = %name, %error, "stream task ended early");
-            fail(format!("stream {name}: {error}"));
-        }
-    }
-    for mut delivery in deliveries {
-        // They end by themselves once the stream's task has; a panic was logged there.
-        let _panicked = (&mut delivery.0).await;
-    }
-    running.send_modify(|names| names.retain(|running| *running != name));
-}
-
-/// A task that does not outlive its owner.
-struct AbortOnDrop<T>(JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    Ok(())
 }

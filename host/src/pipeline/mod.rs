@@ -10,6 +10,7 @@
 //! `ending` the way back.
 
 mod batch;
+mod changes;
 mod check;
 mod commit;
 mod context;
@@ -24,9 +25,11 @@ mod inlet;
 mod intake;
 mod journal;
 mod judge;
+mod launch;
 mod ledger;
 mod letters;
 mod letters_output;
+mod live;
 mod offline;
 mod opening;
 mod outcome;
@@ -48,10 +51,12 @@ mod sources;
 mod staging;
 pub mod stats;
 mod stream;
+mod tenants;
 mod unfit;
 mod versions;
 mod workers;
 
+pub use changes::ChangeError;
 pub use check::check;
 pub use ending::DrainError;
 pub use fate::Side;

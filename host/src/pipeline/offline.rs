@@ -37,7 +37,7 @@ pub fn open_offline(settings: &Settings, stream: &Stream) -> Result<Option<Offli
     }
     let lock =
         RealDisk.lock(&lock).map_err(OfflineError::Lock)?.map_err(|pid| OfflineError::Running { pid })?;
-    let dir = letters_dir(&settings.data_dir, &stream.name);
+    let dir = letters_dir(&settings.data_dir, stream);
     let store = Store::open(&dir, stream.dead_letters.max_bytes, None)?;
     Ok(Some(OfflineLetters { store, _lock: lock }))
 }

@@ -3,16 +3,16 @@
 //! What is wrong with the configuration is collected over all streams and reported at once, with places. Nothing
 //! runs yet when this is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
 use wasmill_buffer::{Journal, Retention, StreamKey, StreamOptions};
 use wasmill_catalog::{Catalog, CatalogError, CatalogOptions};
-use wasmill_config::{self as config, Problem, Settings};
+use wasmill_config::{self as config, DEFAULT_TENANT, Problem, Settings};
 use wasmill_deliver::SyncCount;
 use wasmill_transform::{CompileLimits, Digest, Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
 
@@ -26,10 +26,8 @@ use super::recovery::{self, RecoveryError};
 use super::shadow::{self, StreamShadows};
 use super::stats::StreamStats;
 use super::stream::Standing;
+use super::tenants;
 use super::workers::Workers;
-
-/// The tenant of every stream until there are others.
-pub(crate) const TENANT: &str = "default";
 
 /// Why a host does not start. Nothing was delivered, and nothing that is stored was changed.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +77,8 @@ pub enum StartError {
     },
     #[error("start a thread")]
     Thread(#[source] std::io::Error),
+    #[error("the host is stopping")]
+    Stopping,
 }
 
 /// What the journal says of a stream cannot be followed.
@@ -102,14 +102,46 @@ pub(crate) async fn on_guest_thread<T: Send + 'static>(
     done.await.map_err(|_panicked| StartError::Thread(std::io::Error::other("the probing thread panicked")))
 }
 
-/// Starts the engine and opens the plugin directory. Blocks.
+/// Catalogs by tenant.
+pub(crate) type Catalogs = BTreeMap<String, Catalog>;
+
+/// Starts the engine and opens the plugin directories of all tenants. Blocks.
 pub(crate) fn open_plugins(
     settings: &Settings,
     data_dir: &Path,
     options: &HostOptions,
     given: &GivenPlugins,
-) -> Result<(Engine, Catalog), StartError> {
-    let transforms = settings.streams.iter().flat_map(|stream| &stream.transforms);
+) -> Result<(Engine, Catalogs), StartError> {
+    let transforms: usize = settings.streams.iter().map(|stream| stream.transforms.len()).sum();
+    // Warm ones per worker, as many again while versions change, and probes.
+    let instances = (settings.workers + 2).saturating_mul(transforms).saturating_mul(2);
+    let least = EngineOptions::default().instances_max;
+    let engine = Engine::new(EngineOptions {
+        instances_max: u32::try_from(instances).unwrap_or(u32::MAX).clamp(least, 10_000),
+        ..EngineOptions::default()
+    })?;
+    let tenants: BTreeSet<&str> = settings.streams.iter().map(|stream| stream.tenant.as_str()).collect();
+    let mut catalogs = Catalogs::new();
+    for tenant in tenants.into_iter().chain([DEFAULT_TENANT]) {
+        if !catalogs.contains_key(tenant) {
+            let catalog = open_catalog(&engine, settings, data_dir, options, given, tenant)?;
+            catalogs.insert(tenant.to_owned(), catalog);
+        }
+    }
+    Ok((engine, catalogs))
+}
+
+/// Opens the plugin directory of one tenant. Blocks.
+pub(crate) fn open_catalog(
+    engine: &Engine,
+    settings: &Settings,
+    data_dir: &Path,
+    options: &HostOptions,
+    given: &GivenPlugins,
+    tenant: &str,
+) -> Result<Catalog, StartError> {
+    let streams = settings.streams.iter().filter(|stream| stream.tenant == tenant);
+    let transforms = streams.flat_map(|stream| &stream.transforms);
     let transforms = transforms.filter(|transform| !given.contains_key(&transform.plugin.name));
     let wanted: Vec<(String, Option<Digest>)> = transforms
         .map(|transform| {
@@ -117,27 +149,32 @@ pub(crate) fn open_plugins(
             (transform.plugin.name.clone(), digest)
         })
         .collect();
-    // Warm ones per worker, as many again while versions change, and probes.
-    let instances = (settings.workers + 2).saturating_mul(wanted.len()).saturating_mul(2).max(64);
-    let engine = Engine::new(EngineOptions {
-        instances_max: u32::try_from(instances).unwrap_or(u32::MAX).min(10_000),
-        ..EngineOptions::default()
-    })?;
+    let plugin_dir = match settings.plugin_dir_of(tenant) {
+        Some(written) => written.to_owned(),
+        None => {
+            let uploads = tenants::uploads(data_dir, tenant);
+            make_directory(&uploads)?;
+            uploads
+        }
+    };
     let catalog = CatalogOptions {
         // Notifications name absolute paths.
-        plugin_dir: std::path::absolute(&settings.plugin_dir)
-            .unwrap_or_else(|_no_cwd| settings.plugin_dir.clone()),
-        data_dir: data_dir.to_owned(),
+        plugin_dir: std::path::absolute(&plugin_dir).unwrap_or(plugin_dir),
+        data_dir: tenants::plugins_data(data_dir, tenant),
         compiler: options.compiler.clone(),
         compile: CompileLimits::default(),
     };
-    let catalog = Catalog::open_for(engine.clone(), catalog, &wanted)?;
-    Ok((engine, catalog))
+    Ok(Catalog::open_for(engine.clone(), catalog, &wanted)?)
 }
 
 /// Where the dead letters of a stream are.
-pub(crate) fn letters_dir(data_dir: &Path, stream: &str) -> PathBuf {
-    data_dir.join("dead-letters").join(TENANT).join(stream)
+pub(crate) fn letters_dir(data_dir: &Path, stream: &config::Stream) -> PathBuf {
+    data_dir.join("dead-letters").join(&stream.tenant).join(&stream.name)
+}
+
+/// What the journal calls a stream.
+pub(crate) fn key_of(stream: &config::Stream) -> StreamKey {
+    StreamKey { tenant: stream.tenant.clone(), name: stream.name.clone() }
 }
 
 pub(crate) fn make_directory(path: &Path) -> Result<(), StartError> {
@@ -152,13 +189,13 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), StartError> {
 pub(crate) fn first_chains(
     settings: &Settings,
     engine: &Engine,
-    catalog: &Catalog,
+    catalogs: &Catalogs,
     given: &GivenPlugins,
 ) -> Result<Vec<FirstChain>, Vec<Problem>> {
     let mut chains = Vec::with_capacity(settings.streams.len());
     let mut problems = Vec::new();
     for stream in &settings.streams {
-        match ChainPlan::of(stream, given).first(engine, catalog) {
+        match ChainPlan::of(stream, given).first(engine, &catalogs[&stream.tenant]) {
             Ok(chain) => chains.push(chain),
             Err(found) => {
                 problems
@@ -182,13 +219,18 @@ pub(crate) fn stream_options(settings: &Settings, stream: &config::Stream) -> St
     StreamOptions { max_bytes: settings.buffer.max_bytes, retention }
 }
 
-/// What all streams share while they are opened.
-pub(crate) struct Opening<'a> {
-    pub(crate) settings: &'a Settings,
-    pub(crate) journal: &'a Journal,
-    pub(crate) workers: &'a Arc<Workers>,
-    pub(crate) syncs: &'a SyncCount,
-    pub(crate) shadows: &'a SyncSender<shadow::Task>,
+/// What every stream of a host is opened from.
+pub(crate) struct Opening {
+    pub(crate) settings: Settings,
+    pub(crate) engine: Engine,
+    pub(crate) options: HostOptions,
+    pub(crate) given: GivenPlugins,
+    pub(crate) journal: Journal,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) syncs: SyncCount,
+    pub(crate) shadows: SyncSender<shadow::Task>,
+    /// Streams that were opened so far.
+    pub(crate) lanes: AtomicU64,
 }
 
 /// A stream, opened and not yet running.
@@ -197,15 +239,11 @@ pub(crate) struct OpenStream {
     pub(crate) standing: Standing,
 }
 
-impl Opening<'_> {
-    pub(crate) async fn stream(
-        &self,
-        number: usize,
-        stream: &config::Stream,
-    ) -> Result<OpenStream, StartError> {
-        let settings = self.settings;
+impl Opening {
+    pub(crate) async fn stream(&self, stream: &config::Stream) -> Result<OpenStream, StartError> {
+        let settings = &self.settings;
         let name = || stream.name.clone();
-        let key = StreamKey { tenant: TENANT.to_owned(), name: name() };
+        let key = key_of(stream);
         let options = stream_options(settings, stream);
         let buffer = self.journal.stream(&key, options).await;
         let buffer = buffer.map_err(|error| StartError::Stream { stream: name(), error })?;
@@ -216,7 +254,7 @@ impl Opening<'_> {
         let mut recovered = recovery::recover(&buffer, &opened)
             .map_err(|error| StartError::Recovery { stream: name(), error: error.into() })?;
         let incarnation = format!("{:032x}", u128::from_be_bytes(buffer.incarnation()));
-        let dir = letters_dir(&settings.data_dir, &stream.name);
+        let dir = letters_dir(&settings.data_dir, stream);
         let mut letters = Store::open(&dir, stream.dead_letters.max_bytes, Some(&incarnation))
             .map_err(|error| StartError::DeadLetters { stream: name(), error })?;
         recovery::settle_given_up(&mut recovered.standing.undelivered, &mut letters);
@@ -229,7 +267,7 @@ impl Opening<'_> {
             }
             None => None,
         };
-        let stats = Arc::new(StreamStats::new(&stream.name, stream.outputs.iter().map(|o| o.name.clone())));
+        let stats = Arc::new(StreamStats::new(&key, stream.outputs.iter().map(|o| o.name.clone())));
         stats.dead_letter_bytes.set(letters.bytes());
         stats.dead_letters.kept.set(letters.count());
         stats.letters_output.configured.store(letters_output.is_some(), Ordering::Relaxed);
@@ -237,8 +275,8 @@ impl Opening<'_> {
             name: name(),
             buffer,
             outputs: opened,
-            workers: Arc::clone(self.workers),
-            lane: number as u64,
+            workers: Arc::clone(&self.workers),
+            lane: self.lanes.fetch_add(1, Ordering::Relaxed),
             stats,
             settled: tokio::sync::watch::Sender::new(false),
             letters: Mutex::new(letters),
@@ -271,7 +309,7 @@ impl Opening<'_> {
     }
 
     async fn output(&self, stream: &config::Stream, output: &config::Output) -> Result<Output, StartError> {
-        outputs::open(self.settings, output, self.syncs).await.map_err(|error| match error {
+        outputs::open(&self.settings, output, &self.syncs).await.map_err(|error| match error {
             OpenError::Problem(problem) => StartError::Invalid(vec![problem]),
             OpenError::Failed { output, message } => {
                 StartError::Output { stream: stream.name.clone(), output, message }

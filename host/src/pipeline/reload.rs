@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use wasmill_catalog::Catalog;
@@ -21,12 +22,17 @@ use super::plan::{ChainPlan, ChainVersion};
 use super::shadow::StreamShadows;
 use super::stats::StreamStats;
 use super::versions::{Decision, VersionsError};
+use super::workers::LaneId;
 
 /// Requests that wait for the thread; a change of the directory needs only one.
 const REQUESTS_MAX: usize = 1024;
+/// How soon a stream is offered again to a thread that has too much to do.
+const FULL_RETRY: Duration = Duration::from_millis(5);
 
 /// A stream that reloads.
 pub(crate) struct Reloading {
+    /// As its demoter says it.
+    pub(crate) lane: LaneId,
     pub(crate) plan: ChainPlan,
     pub(crate) chains: watch::Sender<Arc<ChainVersion>>,
     pub(crate) stats: Arc<StreamStats>,
@@ -47,7 +53,9 @@ pub(crate) struct Blame {
 
 enum Request {
     DirectoryChanged,
-    Demote { stream: usize, generation: u64, blame: Blame },
+    Add(Box<Reloading>),
+    Remove { lane: LaneId },
+    Demote { lane: LaneId, generation: u64, blame: Blame },
     Decide { plugin: String, decision: Decision, reply: oneshot::Sender<Result<String, VersionsError>> },
     Stop,
 }
@@ -56,71 +64,38 @@ enum Request {
 #[derive(Clone)]
 pub(crate) struct Demoter {
     requests: SyncSender<Request>,
-    stream: usize,
+    lane: LaneId,
 }
 
 impl Demoter {
+    /// One whose reports nobody hears.
+    #[cfg(test)]
+    pub(crate) fn unheard() -> Demoter {
+        let (requests, _nobody) = sync_channel(REQUESTS_MAX);
+        Demoter { requests, lane: 0 }
+    }
+
     /// Asks for the version before `generation`.
     pub(crate) fn demote(&self, generation: u64, blame: Blame) {
-        let request = Request::Demote { stream: self.stream, generation, blame };
+        let request = Request::Demote { lane: self.lane, generation, blame };
         if self.requests.try_send(request).is_err() {
             tracing::warn!("the reloader takes no demotion now; the stream stays paused");
         }
     }
 }
 
-/// An operator's way to the thread.
-#[derive(Clone)]
-pub(crate) struct Decider {
-    requests: SyncSender<Request>,
-}
-
-impl Decider {
-    /// Decides about the versions of a plugin; what was done, as text.
-    pub(crate) async fn decide(&self, plugin: String, decision: Decision) -> Result<String, VersionsError> {
-        let (reply, done) = oneshot::channel();
-        let request = Request::Decide { plugin, decision, reply };
-        self.requests.try_send(request).map_err(|_full_or_gone| VersionsError::Stopping)?;
-        done.await.map_err(|_gone| VersionsError::Stopping)?
-    }
-}
-
-/// The thread. Dropping it stops the thread after what it is doing.
+/// The thread of one tenant. Dropping it stops the thread after what it is doing.
 pub(crate) struct Reloader {
     requests: SyncSender<Request>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Requests before the thread is there.
-pub(crate) struct Requests {
-    sender: SyncSender<Request>,
-    receiver: Receiver<Request>,
-}
-
-impl Requests {
-    pub(crate) fn new() -> Requests {
-        let (sender, receiver) = sync_channel(REQUESTS_MAX);
-        Requests { sender, receiver }
-    }
-
-    /// For the stream with this number.
-    pub(crate) fn demoter(&self, stream: usize) -> Demoter {
-        Demoter { requests: self.sender.clone(), stream }
-    }
-
-    pub(crate) fn decider(&self) -> Decider {
-        Decider { requests: self.sender.clone() }
-    }
-
+impl Reloader {
     /// Starts the thread, and a task that passes the catalog's changes on.
-    pub(crate) fn start(
-        self,
-        engine: Engine,
-        catalog: Catalog,
-        streams: Vec<Reloading>,
-    ) -> std::io::Result<Reloader> {
+    pub(crate) fn start(engine: Engine, catalog: Catalog) -> std::io::Result<Reloader> {
+        let (requests, received) = sync_channel(REQUESTS_MAX);
         let mut changes = catalog.changes();
-        let changed = self.sender.clone();
+        let changed = requests.clone();
         tokio::spawn(async move {
             while changes.changed().await.is_ok() {
                 // A full queue has a request of this kind, or a stop.
@@ -129,13 +104,42 @@ impl Requests {
                 }
             }
         });
-        let Requests { sender, receiver } = self;
-        let slots = streams.into_iter().map(Slot::new).collect();
         let thread = std::thread::Builder::new()
             .name("reloader".to_owned())
             .stack_size(WORKER_STACK_BYTES + (1 << 20))
-            .spawn(move || serve(&receiver, &engine, &catalog, slots))?;
-        Ok(Reloader { requests: sender, thread: Some(thread) })
+            .spawn(move || serve(&received, &engine, &catalog))?;
+        Ok(Reloader { requests, thread: Some(thread) })
+    }
+
+    /// For the stream of this lane.
+    pub(crate) fn demoter(&self, lane: LaneId) -> Demoter {
+        Demoter { requests: self.requests.clone(), lane }
+    }
+
+    /// A stream that runs from now on. Waits while the thread has too much to do.
+    pub(crate) async fn add(&self, stream: Reloading) {
+        let mut request = Request::Add(Box::new(stream));
+        while let Err(TrySendError::Full(full)) = self.requests.try_send(request) {
+            request = full;
+            tokio::time::sleep(FULL_RETRY).await;
+        }
+    }
+
+    /// A stream that has ended.
+    pub(crate) fn remove(&self, lane: LaneId) {
+        if self.requests.try_send(Request::Remove { lane }).is_err() {
+            tracing::warn!(
+                "the reloader takes no request now; it goes on loading plugins for a stream that is gone"
+            );
+        }
+    }
+
+    /// Decides about the versions of a plugin; what was done, as text.
+    pub(crate) async fn decide(&self, plugin: String, decision: Decision) -> Result<String, VersionsError> {
+        let (reply, done) = oneshot::channel();
+        let request = Request::Decide { plugin, decision, reply };
+        self.requests.try_send(request).map_err(|_full_or_gone| VersionsError::Stopping)?;
+        done.await.map_err(|_gone| VersionsError::Stopping)?
     }
 }
 
@@ -151,13 +155,8 @@ impl Drop for Reloader {
     }
 }
 
-fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog, mut slots: Vec<Slot>) {
-    let pinned: HashSet<Digest> = slots.iter().flat_map(Slot::pinned).collect();
-    for slot in &slots {
-        slot.note_running(catalog);
-        slot.follow_shadows(engine, catalog);
-    }
-    expire(catalog, &pinned);
+fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog) {
+    let mut slots: Vec<Slot> = Vec::new();
     while let Ok(request) = requests.recv() {
         match request {
             Request::Stop => return,
@@ -165,10 +164,21 @@ fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog, mut s
                 for slot in &mut slots {
                     slot.reload(engine, catalog);
                 }
-                expire(catalog, &pinned);
+                expire(catalog, &slots);
             }
-            Request::Demote { stream, generation, blame } => {
-                if let Some(slot) = slots.get_mut(stream) {
+            Request::Add(stream) => {
+                let mut slot = Slot::new(*stream);
+                slot.note_running(catalog);
+                // The directory may have changed since its chain was built.
+                slot.reload(engine, catalog);
+                slot.follow_shadows(engine, catalog);
+                slots.push(slot);
+                expire(catalog, &slots);
+                continue;
+            }
+            Request::Remove { lane } => slots.retain(|slot| slot.stream.lane != lane),
+            Request::Demote { lane, generation, blame } => {
+                if let Some(slot) = slots.iter_mut().find(|slot| slot.stream.lane == lane) {
                     slot.demote(engine, catalog, generation, &blame);
                 }
             }
@@ -183,8 +193,9 @@ fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog, mut s
 }
 
 /// Lets the catalog forget versions that are old, not in use and not pinned.
-fn expire(catalog: &Catalog, pinned: &HashSet<Digest>) {
-    match catalog.expire(pinned) {
+fn expire(catalog: &Catalog, slots: &[Slot]) {
+    let pinned: HashSet<Digest> = slots.iter().flat_map(Slot::pinned).collect();
+    match catalog.expire(&pinned) {
         Ok(0) => {}
         Ok(versions) => tracing::info!(versions, "old plugin versions removed"),
         Err(error) => {

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::Serialize;
+use wasmill_buffer::StreamKey;
+use wasmill_config::DEFAULT_TENANT;
 use wasmill_ingest::SourceStats;
 
 use super::dead_letters::Stage;
@@ -163,6 +165,7 @@ pub struct TransformStats {
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub struct StreamStats {
+    pub tenant: String,
     pub name: String,
     pub records_in: Counter,
     pub bytes_in: Counter,
@@ -216,10 +219,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl StreamStats {
-    pub fn new(name: &str, outputs: impl IntoIterator<Item = String>) -> StreamStats {
+    pub fn new(stream: &StreamKey, outputs: impl IntoIterator<Item = String>) -> StreamStats {
         let outputs =
             outputs.into_iter().map(|name| OutputStats { name, ..OutputStats::default() }).collect();
-        StreamStats { name: name.to_owned(), outputs, ..StreamStats::default() }
+        let StreamKey { tenant, name } = stream.clone();
+        StreamStats { tenant, name, outputs, ..StreamStats::default() }
+    }
+
+    /// For people: the tenant is told where it is not the first one.
+    pub fn label(&self) -> String {
+        label(&self.tenant, &self.name)
     }
 
     /// Seconds since the oldest record arrived that is not delivered.
@@ -290,6 +299,11 @@ impl OutputStats {
     pub fn last_error(&self) -> Option<String> {
         locked(&self.last_error).clone()
     }
+}
+
+/// A stream's name for people: the tenant is told where it is not the first one.
+pub(crate) fn label(tenant: &str, name: &str) -> String {
+    if tenant == DEFAULT_TENANT { name.to_owned() } else { format!("{tenant}/{name}") }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an age in seconds needs no 63 bits")]

@@ -12,7 +12,7 @@ use wasmill_catalog::{
 };
 use wasmill_transform::Digest;
 
-use super::reload::Decider;
+use super::reload::Reloader;
 use super::shadow::{ShadowReport, StreamShadows};
 
 /// What a client asks of a plugin's versions.
@@ -93,7 +93,7 @@ struct Standing {
 /// Where requests about versions are answered.
 pub(crate) struct VersionsDesk {
     pub(crate) catalog: Catalog,
-    pub(crate) decider: Decider,
+    pub(crate) reloader: Arc<Reloader>,
     /// Of every stream.
     pub(crate) shadows: Vec<Arc<StreamShadows>>,
 }
@@ -122,7 +122,7 @@ impl VersionsDesk {
             VersionsRequest::ShadowStop => Decision::ShadowStop,
         };
         let last = matches!(decision, Decision::ShadowStop).then(|| self.reports(Some(&plugin)));
-        let message = self.decider.decide(plugin.clone(), decision).await?;
+        let message = self.reloader.decide(plugin.clone(), decision).await?;
         let mut answer = standing(&self.catalog, plugin, Some(message));
         if let (Some(last), Some(answer)) = (last, answer.as_object_mut()) {
             answer.insert("reports".to_owned(), serde_json::to_value(last).unwrap_or_default());

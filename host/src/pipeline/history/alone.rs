@@ -3,17 +3,16 @@
 //! No source is read, no listener opened, nothing delivered but what the replay makes; what waits for the streams'
 //! outputs goes on waiting for the next `wasmill run`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wasmill_buffer::{Journal, OpenError, StreamKey};
+use wasmill_buffer::{Journal, OpenError};
 use wasmill_config::Settings;
 use wasmill_deliver::SyncCount;
 
 use super::{HistoryError, ReplayPlan, ReplayProgress, Replays, Shop, Source};
 use crate::pipeline::host::HostOptions;
 use crate::pipeline::journal::{journal_options, report};
-use crate::pipeline::opening::{StartError, TENANT, on_guest_thread, open_plugins, stream_options};
+use crate::pipeline::opening::{StartError, key_of, on_guest_thread, open_plugins, stream_options};
 use crate::pipeline::plan::{ChainPlan, GivenPlugins};
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::workers::Workers;
@@ -21,6 +20,7 @@ use crate::pipeline::workers::Workers;
 /// See the head of this file.
 pub struct Alone {
     replays: Replays,
+    source: Source,
     journal: Journal,
 }
 
@@ -38,11 +38,16 @@ pub enum AloneError {
 }
 
 impl Alone {
-    /// Locks the data directory and makes everything ready for replays of one stream.
+    /// Locks the data directory and makes everything ready for replays of one stream of a tenant.
     ///
     /// # Errors
     /// See [`AloneError`].
-    pub async fn open(settings: Settings, stream: &str, options: HostOptions) -> Result<Alone, AloneError> {
+    pub async fn open(
+        settings: Settings,
+        tenant: &str,
+        stream: &str,
+        options: HostOptions,
+    ) -> Result<Alone, AloneError> {
         let lock = settings.data_dir.join("journal").join("lock");
         if !lock.exists() {
             return Err(AloneError::NeverRan { path: settings.data_dir.display().to_string() });
@@ -56,27 +61,28 @@ impl Alone {
             Err(error) => return Err(StartError::Journal(error).into()),
         };
         report(&recovery, &settings);
-        let key = StreamKey { tenant: TENANT.to_owned(), name: stream.to_owned() };
-        let found = settings.streams.iter().find(|known| known.name == stream);
-        let Some(found) = found.filter(|_| recovery.streams.contains(&key)).cloned() else {
-            return Err(HistoryError::NoStream { stream: stream.to_owned() }.into());
+        let no_stream = || HistoryError::NoStream { stream: stream.to_owned() };
+        let found = settings.streams.iter().find(|known| known.tenant == tenant && known.name == stream);
+        let Some(found) = found.filter(|found| recovery.streams.contains(&key_of(found))).cloned() else {
+            return Err(no_stream().into());
         };
         let mut settings = settings;
         settings.streams = vec![found.clone()];
         let job_settings = settings.clone();
-        let (engine, catalog) = on_guest_thread(move || {
+        let (engine, mut catalogs) = on_guest_thread(move || {
             open_plugins(&job_settings, &job_settings.data_dir, &options, &GivenPlugins::default())
         })
         .await??;
-        let buffer = journal.stream(&key, stream_options(&settings, &found)).await;
+        let buffer = journal.stream(&key_of(&found), stream_options(&settings, &found)).await;
         let buffer = buffer.map_err(|error| StartError::Stream { stream: stream.to_owned(), error })?;
         // As a host has it: what is too old is not part of history any more.
         buffer.expire(wall_clock_ns());
         let workers = Arc::new(Workers::start(settings.workers).map_err(StartError::Thread)?);
         let plan = ChainPlan::of(&found, &GivenPlugins::default());
-        let sources = BTreeMap::from([(stream.to_owned(), Source { buffer, plan })]);
-        let shop = Shop { settings, engine, catalog, workers, syncs: SyncCount::default(), sources };
-        Ok(Alone { replays: Replays::new(shop), journal })
+        let catalog = catalogs.remove(tenant).ok_or_else(no_stream)?;
+        let source = Source { settings: found, buffer, plan, catalog };
+        let shop = Shop { settings, engine, workers, syncs: SyncCount::default() };
+        Ok(Alone { replays: Replays::new(shop), source, journal })
     }
 
     /// Starts a replay.
@@ -84,23 +90,23 @@ impl Alone {
     /// # Errors
     /// See [`HistoryError`].
     pub async fn start(&self, plan: ReplayPlan) -> Result<ReplayProgress, HistoryError> {
-        self.replays.start(plan, wall_clock_ns()).await
+        self.replays.start(&self.source, plan, wall_clock_ns()).await
     }
 
     /// How far it is.
     ///
     /// # Errors
     /// There is no such replay.
-    pub fn progress(&self, stream: &str, id: &str) -> Result<ReplayProgress, HistoryError> {
-        self.replays.progress(stream, id)
+    pub fn progress(&self, id: &str) -> Result<ReplayProgress, HistoryError> {
+        self.replays.progress(self.source.buffer.key(), id)
     }
 
     /// Asks it to end.
     ///
     /// # Errors
     /// There is no such replay.
-    pub fn cancel(&self, stream: &str, id: &str) -> Result<ReplayProgress, HistoryError> {
-        self.replays.cancel(stream, id)
+    pub fn cancel(&self, id: &str) -> Result<ReplayProgress, HistoryError> {
+        self.replays.cancel(self.source.buffer.key(), id)
     }
 
     /// Cancels what runs and closes the data directory in order.

@@ -12,7 +12,6 @@ mod progress;
 mod run;
 mod seal;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wasmill_buffer::{Disk as _, History, ReadError, RealDisk, Stream};
+use wasmill_buffer::{Disk as _, History, ReadError, RealDisk, Stream, StreamKey};
 use wasmill_catalog::Catalog;
 use wasmill_config::{self as config, Settings};
 use wasmill_deliver::SyncCount;
@@ -78,18 +77,18 @@ pub enum HistoryError {
 
 /// A stream whose history can be replayed.
 pub(super) struct Source {
+    pub(super) settings: config::Stream,
     pub(super) buffer: Stream,
     pub(super) plan: ChainPlan,
+    pub(super) catalog: Catalog,
 }
 
 /// What replays share with the host that they run on.
 pub(super) struct Shop {
     pub(super) settings: Settings,
     pub(super) engine: Engine,
-    pub(super) catalog: Catalog,
     pub(super) workers: Arc<Workers>,
     pub(super) syncs: SyncCount,
-    pub(super) sources: BTreeMap<String, Source>,
 }
 
 /// See the head of this file.
@@ -137,36 +136,40 @@ impl Replays {
     }
 
     /// Replays of a stream, the newest last.
-    pub(super) fn list(&self, stream: &str) -> Result<Vec<ReplayProgress>, HistoryError> {
-        self.source(stream)?;
+    pub(super) fn list(&self, stream: &StreamKey) -> Vec<ReplayProgress> {
         let known = self.known();
-        let of_stream = known.iter().filter(|replay| replay.stream == stream);
-        Ok(of_stream.map(|replay| replay.note(|progress| progress.clone())).collect())
+        let of_stream = known.iter().filter(|replay| replay.buffer.key() == stream);
+        of_stream.map(|replay| replay.note(|progress| progress.clone())).collect()
     }
 
-    pub(super) fn progress(&self, stream: &str, id: &str) -> Result<ReplayProgress, HistoryError> {
+    pub(super) fn progress(&self, stream: &StreamKey, id: &str) -> Result<ReplayProgress, HistoryError> {
         Ok(self.find(stream, id)?.note(|progress| progress.clone()))
     }
 
     /// Asks a replay to end; it does within moments.
-    pub(super) fn cancel(&self, stream: &str, id: &str) -> Result<ReplayProgress, HistoryError> {
+    pub(super) fn cancel(&self, stream: &StreamKey, id: &str) -> Result<ReplayProgress, HistoryError> {
         let replay = self.find(stream, id)?;
         replay.cancel.cancel();
         Ok(replay.note(|progress| progress.clone()))
     }
 
-    fn find(&self, stream: &str, id: &str) -> Result<Arc<Replay>, HistoryError> {
-        self.source(stream)?;
-        // The same replay may have run before.
-        let known = self.known();
-        let found = known.iter().rev().find(|replay| replay.id == id && replay.stream == stream);
-        found.cloned().ok_or_else(|| HistoryError::NoReplay { stream: stream.to_owned(), id: id.to_owned() })
+    /// Forgets a stream that is no more: what runs of it ends.
+    pub(super) fn forget(&self, stream: &StreamKey) {
+        self.known().retain(|replay| {
+            let goes = replay.buffer.key() == stream;
+            if goes {
+                replay.cancel.cancel();
+            }
+            !goes
+        });
     }
 
-    fn source(&self, stream: &str) -> Result<(&Source, &config::Stream), HistoryError> {
-        let settings = self.shop.settings.streams.iter().find(|known| known.name == stream);
-        let source = self.shop.sources.get(stream);
-        source.zip(settings).ok_or_else(|| HistoryError::NoStream { stream: stream.to_owned() })
+    fn find(&self, stream: &StreamKey, id: &str) -> Result<Arc<Replay>, HistoryError> {
+        // The same replay may have run before.
+        let known = self.known();
+        let found = known.iter().rev().find(|replay| replay.id == id && replay.buffer.key() == stream);
+        let missing = || HistoryError::NoReplay { stream: stream.name.clone(), id: id.to_owned() };
+        found.cloned().ok_or_else(missing)
     }
 
     /// Cancels all and waits until they have ended.
@@ -177,9 +180,13 @@ impl Replays {
     }
 
     /// Checks everything that can be wrong and starts the replay.
-    pub(super) async fn start(&self, wanted: ReplayPlan, now: i64) -> Result<ReplayProgress, HistoryError> {
+    pub(super) async fn start(
+        &self,
+        source: &Source,
+        wanted: ReplayPlan,
+        now: i64,
+    ) -> Result<ReplayProgress, HistoryError> {
         let _one = self.starting.lock().await;
-        let (source, stream) = self.source(&wanted.stream)?;
         let expected = || "expected 32 hexadecimal digits".to_owned();
         let incarnation = parse_id(&wanted.id).ok_or_else(expected).map_err(wrong("id"))?;
         let from = parse_moment(&wanted.from, now).map_err(wrong("from"))?;
@@ -210,7 +217,7 @@ impl Replays {
             let with_offsets = ReplayPlan { offsets: Some((offsets.start, offsets.end)), ..plan.clone() };
             with_offsets.write(dir)?;
         }
-        let place = self.place(stream, &plan).await?;
+        let place = self.place(&source.settings, &plan).await?;
         let progress = ReplayProgress {
             id: plan.id.clone(),
             stream: plan.stream.clone(),
@@ -276,8 +283,7 @@ impl Replays {
 
     /// The chain with the versions that were asked for. Runs guests on a thread of its own.
     async fn version(&self, source: &Source, plugins: &[String]) -> Result<Arc<ChainVersion>, HistoryError> {
-        let (plan, engine, catalog) =
-            (source.plan.clone(), self.shop.engine.clone(), self.shop.catalog.clone());
+        let (plan, engine, catalog) = (source.plan.clone(), self.shop.engine.clone(), source.catalog.clone());
         let plugins = plugins.to_vec();
         let built = on_guest_thread(move || plan.with_versions(&engine, &catalog, &plugins)).await;
         let built = built.map_err(|error| HistoryError::Failed { reason: error.to_string() })?;

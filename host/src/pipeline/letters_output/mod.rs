@@ -91,6 +91,13 @@ pub(crate) struct Until {
     pub(crate) now: CancellationToken,
 }
 
+impl Until {
+    /// That of one stream.
+    pub(crate) fn child(&self) -> Until {
+        Until { last: self.last.child_token(), now: self.now.child_token() }
+    }
+}
+
 /// Delivers until it is told to end; `own` is that of the stream.
 pub(crate) async fn run(context: Arc<StreamContext>, own: Arc<LettersOutput>, until: Until) {
     let mut task = Task { context, own, last: until.last, failing: false };

@@ -25,7 +25,7 @@ use crate::pipeline::batch::SealAt;
 use crate::pipeline::context::{Output, StreamContext};
 use crate::pipeline::dead_letters::Store;
 use crate::pipeline::plan::ChainVersion;
-use crate::pipeline::reload::Requests;
+use crate::pipeline::reload::Demoter;
 use crate::pipeline::shadow::StreamShadows;
 use crate::pipeline::staging::Staging;
 use crate::pipeline::stats::StreamStats;
@@ -437,7 +437,7 @@ impl World {
             outputs,
             workers: workers.clone(),
             lane: 0,
-            stats: Arc::new(StreamStats::new("s", OUTPUTS.map(str::to_owned))),
+            stats: Arc::new(StreamStats::new(stream.key(), OUTPUTS.map(str::to_owned))),
             settled: tokio::sync::watch::Sender::new(false),
             letters: Mutex::new(letters),
             letters_max_age: None,
@@ -470,7 +470,7 @@ impl World {
         let parts = Parts {
             context: context.clone(),
             chains: chains_seen,
-            demoter: Requests::new().demoter(0),
+            demoter: Demoter::unheard(),
             outputs: senders,
             finished: finished_seen,
             drain: drain.clone(),

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use wasmill_buffer::StreamKey;
+
 use super::*;
 use crate::pipeline::stats::Pause;
 
@@ -117,7 +119,10 @@ fn rendered(streams: &[Arc<StreamStats>], plugins: &[PluginState]) -> Scraped {
 }
 
 fn stream() -> StreamStats {
-    let stream = StreamStats::new("access", ["default".to_owned(), "errors".to_owned()]);
+    let stream = StreamStats::new(
+        &StreamKey { tenant: "default".to_owned(), name: "access".to_owned() },
+        ["default".to_owned(), "errors".to_owned()],
+    );
     stream.records_in.add(10);
     stream.dropped.add(3);
     stream.outputs[1].delivered.add(4);

@@ -1,0 +1,199 @@
+//! Streams that come, change and go while the host runs.
+//!
+//! A stream that changes is stopped in order (everything that it has stored is delivered) and opened anew, as a restart of
+//! the host with another configuration would do it. What cannot run leaves everything as it was. One change of a tenant's
+//! streams at a time; other tenants do not wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmill_config as config;
+
+use super::ending::waiting_of;
+use super::host::Host;
+use super::live::LiveStream;
+use super::opening::{StartError, letters_dir, on_guest_thread};
+use super::plan::{ChainPlan, FirstChain};
+use super::sources::with_causes;
+use super::stats::label;
+use super::tenants::Tenant;
+
+/// Why a change is refused. The stream goes on as it was, where nothing else is said.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    #[error("there is no stream {stream:?}")]
+    NoStream { stream: String },
+    #[error("there is a stream {stream:?} already")]
+    Exists { stream: String },
+    /// Each with the key of the stream's definition where it is.
+    #[error("{}", .0.join("; "))]
+    Invalid(Vec<String>),
+    #[error(
+        "stream {stream:?} has not delivered everything within {after:?}: {waiting}; it goes on as it was, and what it has stored stays"
+    )]
+    NotDrained { stream: String, after: Duration, waiting: String },
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Neither the new definition nor the one before could be opened.
+    #[error("stream {stream:?} does not run any more: {reason}; what it has stored stays")]
+    Lost { stream: String, reason: String },
+    #[error("what stream {stream:?} had stored cannot be removed: {reason}; try again")]
+    Remains { stream: String, reason: String },
+}
+
+impl Host {
+    /// Opens and starts a stream that is not there.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]; nothing has changed then.
+    pub async fn add_stream(&self, stream: config::Stream) -> Result<(), ChangeError> {
+        let tenant = self.tenant(&stream.tenant).await?;
+        let _one = tenant.changing.lock().await;
+        if self.inner.streams.get(&stream.tenant, &stream.name).is_some() {
+            return Err(ChangeError::Exists { stream: stream.name });
+        }
+        let chain = self.first_chain(&tenant, &stream).await?;
+        self.open(&tenant, &stream, chain).await?;
+        tracing::info!(stream = %label(&stream.tenant, &stream.name), "stream was added");
+        Ok(())
+    }
+
+    /// Gives a stream another definition, once everything that it has stored is delivered.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn replace_stream(&self, stream: config::Stream, within: Duration) -> Result<(), ChangeError> {
+        let tenant = self.tenant(&stream.tenant).await?;
+        let _one = tenant.changing.lock().await;
+        // What is wrong with it is said before anything stops.
+        drop(self.first_chain(&tenant, &stream).await?);
+        let before = self.stop(&tenant, &stream.name, within, false).await?;
+        let chain = match self.first_chain(&tenant, &stream).await {
+            Ok(chain) => chain,
+            Err(error) => return self.go_on(&tenant, &before, error).await,
+        };
+        match self.open(&tenant, &stream, chain).await {
+            Ok(()) => {
+                tracing::info!(stream = %label(&stream.tenant, &stream.name), "stream was changed");
+                Ok(())
+            }
+            Err(error) => self.go_on(&tenant, &before, error.into()).await,
+        }
+    }
+
+    /// Ends a stream and removes what is stored of it: once everything is delivered, or with what is not, if that is to be
+    /// discarded.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn remove_stream(
+        &self,
+        tenant: &str,
+        name: &str,
+        within: Duration,
+        discard: bool,
+    ) -> Result<(), ChangeError> {
+        let no_stream = || ChangeError::NoStream { stream: name.to_owned() };
+        let tenant = self.inner.tenants.get(tenant).ok_or_else(no_stream)?;
+        let _one = tenant.changing.lock().await;
+        let live = self.inner.streams.get(&tenant.name, name).ok_or_else(no_stream)?;
+        let (settings, buffer) = (live.settings.clone(), live.history.buffer.clone());
+        drop(live);
+        self.stop(&tenant, name, within, discard).await?;
+        let remains = |reason: String| ChangeError::Remains { stream: name.to_owned(), reason };
+        buffer.delete().await.map_err(|error| remains(with_causes(&error)))?;
+        let letters = letters_dir(&self.inner.opening.settings.data_dir, &settings);
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(letters)).await;
+        match removed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Ok(Err(error)) => return Err(remains(error.to_string())),
+            Err(error) => return Err(remains(error.to_string())),
+        }
+        tracing::info!(stream = %label(&tenant.name, name), "stream was removed");
+        Ok(())
+    }
+
+    /// The chain, or every problem of the stream.
+    async fn first_chain(&self, tenant: &Tenant, stream: &config::Stream) -> Result<FirstChain, ChangeError> {
+        let opening = &self.inner.opening;
+        let plan = ChainPlan::of(stream, &opening.given);
+        let (engine, catalog) = (opening.engine.clone(), tenant.catalog.clone());
+        let built = on_guest_thread(move || plan.first(&engine, &catalog)).await?;
+        built.map_err(|problems| {
+            let texts = problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.message));
+            ChangeError::Invalid(texts.collect())
+        })
+    }
+
+    async fn open(
+        &self,
+        tenant: &Tenant,
+        stream: &config::Stream,
+        chain: FirstChain,
+    ) -> Result<(), StartError> {
+        let inner = &self.inner;
+        if inner.stops.intake.is_cancelled() {
+            return Err(StartError::Stopping);
+        }
+        let opened = inner.opening.stream(stream).await?;
+        let prepared = inner.opening.prepare(stream, opened, chain, tenant, inner.stops.child()).await?;
+        inner.streams.insert(prepared.launch(tenant, &inner.reports).await);
+        Ok(())
+    }
+
+    /// Stops a stream in order and takes it out of the registry; its definition. If that takes too long it goes on, unless
+    /// it may be stopped with what waits in it.
+    async fn stop(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        within: Duration,
+        discard: bool,
+    ) -> Result<config::Stream, ChangeError> {
+        let live = self.inner.streams.get(&tenant.name, name);
+        let live = live.ok_or_else(|| ChangeError::NoStream { stream: name.to_owned() })?;
+        let (settings, stats) = (live.settings.clone(), Arc::clone(&live.stats));
+        self.inner.streams.remove(&live.key);
+        if self.end(tenant, live, within).await || discard {
+            return Ok(settings);
+        }
+        let waiting = waiting_of(&stats);
+        let error = ChangeError::NotDrained { stream: name.to_owned(), after: within, waiting };
+        self.go_on(tenant, &settings, error).await.map(|()| settings)
+    }
+
+    /// `true`: nothing of it waits.
+    async fn end(&self, tenant: &Tenant, live: Arc<LiveStream>, within: Duration) -> bool {
+        self.inner.replays.forget(&live.key);
+        let lane = live.lane;
+        let clean = live.end(Instant::now() + within).await;
+        if let Some(reloader) = tenant.reloader() {
+            reloader.remove(lane);
+        }
+        clean
+    }
+
+    /// Opens a stream again as it was, and says why.
+    async fn go_on(
+        &self,
+        tenant: &Tenant,
+        before: &config::Stream,
+        why: ChangeError,
+    ) -> Result<(), ChangeError> {
+        let again = match self.first_chain(tenant, before).await {
+            Ok(chain) => self.open(tenant, before, chain).await.map_err(ChangeError::from),
+            Err(error) => Err(error),
+        };
+        match again {
+            Ok(()) => Err(why),
+            Err(again) => {
+                let reason =
+                    format!("{}; and opened as it was before: {}", with_causes(&why), with_causes(&again));
+                tracing::error!(stream = %label(&before.tenant, &before.name), reason, "stream does not run any more");
+                Err(ChangeError::Lost { stream: before.name.clone(), reason })
+            }
+        }
+    }
+}

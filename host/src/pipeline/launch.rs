@@ -1,0 +1,302 @@
+//! Makes a running stream of one that was opened: its source, its chain's followers, its tasks.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wasmill_buffer::StreamKey;
+use wasmill_config as config;
+use wasmill_deliver::BatchOwner;
+
+use super::delivery;
+use super::history::Source;
+use super::inlet::Inlet;
+use super::letters::DeadLetters;
+use super::letters_output;
+use super::live::{LiveStream, Stops, Tasks};
+use super::opening::{OpenStream, Opening, StartError};
+use super::plan::{ChainPlan, FirstChain};
+use super::probe;
+use super::reload::Reloading;
+use super::sources::{self, with_causes};
+use super::stats::StreamStats;
+use super::stream::{Parts, StreamTask};
+use super::tenants::Tenant;
+
+/// Batches that a delivery task has been handed and has not taken.
+const HANDED_OVER_MAX: usize = 64;
+/// Batches that were finished and that the stream has not noted.
+const FINISHED_MAX: usize = 256;
+
+/// What the host hears of its streams.
+#[derive(Clone)]
+pub(super) struct Reports {
+    /// Streams whose task has not ended.
+    pub(super) running: Arc<watch::Sender<BTreeSet<StreamKey>>>,
+    /// Streams and sources that ended with an error.
+    pub(super) failed: Arc<Mutex<Vec<String>>>,
+}
+
+/// A stream whose task, deliveries and source can start.
+pub(super) struct ReadyStream {
+    live: LiveStream,
+    reloading: Reloading,
+    task: StreamTask,
+    probes: Vec<Probe>,
+    deliveries: Vec<StartDelivery>,
+    letters: Option<LettersTask>,
+    source: sources::Opened,
+    /// Ends the source.
+    stop: CancellationToken,
+    /// Cancelled when the source has ended.
+    drain: CancellationToken,
+}
+
+type Probe = Pin<Box<dyn Future<Output = ()> + Send>>;
+type LettersTask = Pin<Box<dyn Future<Output = ()> + Send>>;
+type StartDelivery = Box<dyn FnOnce() -> JoinHandle<()> + Send>;
+
+impl Opening {
+    /// Opens the source of a stream, which nothing reads yet, and prepares everything else.
+    pub(super) async fn prepare(
+        &self,
+        stream: &config::Stream,
+        open: OpenStream,
+        chain: FirstChain,
+        tenant: &Tenant,
+        stops: Stops,
+    ) -> Result<ReadyStream, StartError> {
+        let OpenStream { context, standing } = open;
+        let Some(reloader) = tenant.reloader() else { return Err(StartError::Stopping) };
+        let stats = Arc::clone(&context.stats);
+        if chain.fell_back {
+            stats.reloads_refused.add(1);
+        }
+        let (chains, chains_seen) = watch::channel(Arc::new(chain.version));
+        let (replays, replays_seen) = mpsc::channel(1);
+        let plan = ChainPlan::of(stream, &self.given);
+        let letters = DeadLetters {
+            context: context.clone(),
+            plan: Arc::new(plan.clone()),
+            engine: self.engine.clone(),
+            catalog: tenant.catalog.clone(),
+            chains: chains_seen.clone(),
+            replays,
+            replaying: Arc::default(),
+        };
+        let history = Source {
+            settings: stream.clone(),
+            buffer: context.buffer.clone(),
+            plan: plan.clone(),
+            catalog: tenant.catalog.clone(),
+        };
+        let reloading = Reloading {
+            lane: context.lane,
+            plan,
+            chains,
+            stats: Arc::clone(&stats),
+            shadows: Arc::clone(&context.shadows),
+            refused: chain.refused,
+        };
+        let inlet = match stream.source {
+            config::Source::Http => Inlet::for_push(context.buffer.clone(), Arc::clone(&stats)),
+            _ => Inlet::for_source(context.buffer.clone(), Arc::clone(&stats)),
+        };
+        let inlet = Arc::new(inlet);
+        let source = sources::open(&stream.source, Arc::clone(&inlet)).await.map_err(|error| {
+            let address = match &stream.source {
+                config::Source::Tcp(tcp) => tcp.listen,
+                _ => SocketAddr::from(([0, 0, 0, 0], 0)),
+            };
+            StartError::Listen { what: format!("stream {:?}", stats.label()), address, error }
+        })?;
+        if let Some(source_stats) = source.stats() {
+            // A new cell: nobody else sets it.
+            let _first = stats.source.set(source_stats);
+        }
+        let (finished, finished_seen) = mpsc::channel(FINISHED_MAX);
+        let mut outputs = Vec::with_capacity(context.outputs.len());
+        let mut deliveries: Vec<StartDelivery> = Vec::new();
+        let mut probes: Vec<Probe> = Vec::new();
+        for number in 0..context.outputs.len() {
+            let (ready, ready_seen) = mpsc::channel(HANDED_OVER_MAX);
+            outputs.push(ready);
+            let stop = stops.deliveries.clone();
+            let run = delivery::run(context.clone(), number, ready_seen, finished.clone(), stop);
+            deliveries.push(Box::new(move || tokio::spawn(run)));
+            let context = context.clone();
+            probes.push(Box::pin(async move {
+                let output = &context.outputs[number];
+                let owner = BatchOwner::new(context.buffer.incarnation(), &output.name);
+                probe::ask(&context.name, output, &owner).await;
+            }));
+        }
+        let mut letters_task: Option<LettersTask> = None;
+        if let Some(own) = context.letters_output.clone() {
+            let run = letters_output::run(context.clone(), own.clone(), stops.letters.clone());
+            letters_task = Some(Box::pin(run));
+            let (stream, owner) = (context.name.clone(), letters_output::owner(&context));
+            probes.push(Box::pin(async move { probe::ask(&stream, &own.output, &owner).await }));
+        }
+        let pushed = matches!(source, sources::Opened::Push);
+        let stop = if pushed { stops.pushes.clone() } else { stops.intake.clone() };
+        let drain = CancellationToken::new();
+        let parts = Parts {
+            context: context.clone(),
+            chains: chains_seen,
+            demoter: reloader.demoter(context.lane),
+            outputs,
+            finished: finished_seen,
+            drain: drain.clone(),
+            stopping: stops.intake.clone(),
+            slices_max: self.settings.workers + 2,
+            replays: replays_seen,
+        };
+        let live = LiveStream {
+            key: context.buffer.key().clone(),
+            settings: stream.clone(),
+            stats,
+            shadows: Arc::clone(&context.shadows),
+            inlet: pushed.then_some(inlet),
+            letters: Arc::new(letters),
+            history: Arc::new(history),
+            tcp: source.address(),
+            lane: context.lane,
+            stops,
+            tasks: Tasks::default(),
+        };
+        let task = StreamTask::new(parts, standing);
+        Ok(ReadyStream {
+            live,
+            reloading,
+            task,
+            probes,
+            deliveries,
+            letters: letters_task,
+            source,
+            stop,
+            drain,
+        })
+    }
+}
+
+impl ReadyStream {
+    /// Starts it.
+    pub(super) async fn launch(self, tenant: &Tenant, reports: &Reports) -> Arc<LiveStream> {
+        let ReadyStream { live, reloading, task, probes, deliveries, letters, source, stop, drain } = self;
+        if let Some(reloader) = tenant.reloader() {
+            reloader.add(reloading).await;
+        }
+        let live = Arc::new(live);
+        reports.running.send_modify(|running| {
+            running.insert(live.key.clone());
+        });
+        let running = Running {
+            key: live.key.clone(),
+            stats: Arc::clone(&live.stats),
+            task,
+            probes,
+            deliveries,
+            source,
+            stop,
+            drain,
+            reports: reports.clone(),
+        };
+        let put = |place: &Mutex<Option<JoinHandle<()>>>, task| {
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        };
+        put(&live.tasks.run, tokio::spawn(running.run()));
+        if let Some(letters) = letters {
+            put(&live.tasks.letters, tokio::spawn(letters));
+        }
+        live
+    }
+}
+
+/// One stream from start to end: its deliveries, its task and its source.
+struct Running {
+    key: StreamKey,
+    stats: Arc<StreamStats>,
+    task: StreamTask,
+    probes: Vec<Probe>,
+    deliveries: Vec<StartDelivery>,
+    source: sources::Opened,
+    stop: CancellationToken,
+    drain: CancellationToken,
+    reports: Reports,
+}
+
+impl Running {
+    async fn run(self) {
+        let Running { key, stats, task, probes, deliveries, source, stop, drain, reports } = self;
+        // However it ends.
+        let _gone = Gone { key, running: reports.running };
+        let name = stats.label();
+        let fail = |text: String| reports.failed.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        let _probes: Vec<AbortOnDrop<()>> =
+            probes.into_iter().map(|probe| AbortOnDrop(tokio::spawn(probe))).collect();
+        let deliveries: Vec<AbortOnDrop<()>> =
+            deliveries.into_iter().map(|start| AbortOnDrop(start())).collect();
+        let mut source = AbortOnDrop(source.start(stop));
+        let mut task = AbortOnDrop(tokio::spawn(task.run()));
+        let mut source_runs = true;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut task.0 => break ended,
+                ended = &mut source.0, if source_runs => {
+                    source_runs = false;
+                    if let Ok(Err(error)) = &ended {
+                        tracing::error!(stream = %name, error, "source ended early");
+                        fail(format!("source of {name}: {error}"));
+                    }
+                    stats.source_ended.store(true, Ordering::Relaxed);
+                    // What it brought is delivered, then the stream has ended too.
+                    drain.cancel();
+                }
+            }
+        };
+        match ended {
+            Ok(Ok(())) => tracing::info!(stream = %name, "stream has ended"),
+            Ok(Err(error)) => {
+                tracing::error!(stream = %name, error = &error as &dyn std::error::Error, "stream ended early");
+                fail(format!("stream {name}: {}", with_causes(&error)));
+            }
+            Err(error) => {
+                tracing::error!(stream = %name, %error, "stream task ended early");
+                fail(format!("stream {name}: {error}"));
+            }
+        }
+        for mut delivery in deliveries {
+            // They end by themselves once the stream's task has; a panic was logged there.
+            let _panicked = (&mut delivery.0).await;
+        }
+    }
+}
+
+/// Takes a stream off the list of those that run.
+struct Gone {
+    key: StreamKey,
+    running: Arc<watch::Sender<BTreeSet<StreamKey>>>,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.running.send_modify(|running| {
+            running.remove(&self.key);
+        });
+    }
+}
+
+/// A task that does not outlive its owner.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
