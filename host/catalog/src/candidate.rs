@@ -38,9 +38,13 @@ pub(crate) fn add(shared: &Shared, name: &str, wasm: &[u8]) -> Result<Digest, Ad
         shared.known().add(digest, name, version.clone(), wasm.len() as u64);
     }
     // Under the sidecar of the name.
-    load_kept(shared, name, Some(digest)).map_err(|error| match error {
-        FindError::Refused { reason, .. } => refused(reason),
-        error => refused(error.to_string()),
+    load_kept(shared, name, Some(digest)).map_err(|error| {
+        let reason = match error {
+            FindError::Refused { reason, .. } => reason,
+            error => error.to_string(),
+        };
+        shared.known().tried(digest, Some(&reason));
+        refused(reason)
     })?;
     tracing::info!(plugin = name, version, %digest, "plugin file handed over as a candidate");
     shared.changed();

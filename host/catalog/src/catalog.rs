@@ -199,6 +199,11 @@ impl Catalog {
         view::plugins(&self.handle.shared)
     }
 
+    /// A version was to be a candidate, or to go live, and could not for this reason; or could.
+    pub fn note_candidate(&self, digest: Digest, result: Result<(), &str>) {
+        self.handle.shared.known().tried(digest, result.err());
+    }
+
     /// Remembers whether a version passed its probe in a stream, for [`Catalog::plugins`].
     pub fn note_probe(&self, digest: Digest, stream: &str, result: Result<(), String>) {
         self.handle.shared.known().note_probe(digest, stream, result);

@@ -43,6 +43,9 @@ pub struct Live {
     pub digest: Digest,
     /// Milliseconds since 1970.
     pub since_ms: u64,
+    /// Somebody went back from it: it is history, and no version to fall back on until it goes live again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
 }
 
 /// A version that failed too much in a stream, which does not take it again by itself.
@@ -81,26 +84,30 @@ impl Control {
 
     /// The newest first: what was live when this one was not yet, and then whatever else was live.
     fn earlier(&self, digest: Digest) -> impl Iterator<Item = Digest> {
-        let place = self.live.iter().position(|live| live.digest == digest).unwrap_or(self.live.len());
-        let (before, after) = self.live.split_at(place);
-        before.iter().rev().chain(after.iter().skip(1).rev()).map(|live| live.digest)
+        let stayed = || self.live.iter().filter(|live| !live.left).map(|live| live.digest);
+        let place = stayed().position(|live| live == digest).unwrap_or(self.live.len());
+        let after: Vec<Digest> = stayed().skip(place + 1).collect();
+        let before: Vec<Digest> = stayed().take(place).collect();
+        before.into_iter().rev().chain(after.into_iter().rev())
     }
 
     /// Whether a version went live so short a time ago that its failures are its own.
     pub fn is_fresh(&self, digest: Digest, now_ms: u64) -> bool {
-        let live = self.live.iter().find(|live| live.digest == digest);
+        let live = self.live.iter().find(|live| live.digest == digest && !live.left);
         live.is_some_and(|live| now_ms.saturating_sub(live.since_ms) < FRESH_MS)
     }
 
     /// A stream took a version.
     pub fn went_live(&mut self, digest: Digest, now_ms: u64) {
-        if self.live.last().is_some_and(|live| live.digest == digest) {
+        if self.live.last().is_some_and(|live| live.digest == digest && !live.left) {
             return;
         }
         self.live.retain(|live| live.digest != digest);
-        self.live.push(Live { digest, since_ms: now_ms });
+        self.live.push(Live { digest, since_ms: now_ms, left: false });
         if self.live.len() > LIVE_MAX {
-            self.live.remove(0);
+            // What nobody falls back on goes first.
+            let oldest = self.live.iter().position(|live| live.left).unwrap_or(0);
+            self.live.remove(oldest);
         }
     }
 
@@ -111,10 +118,11 @@ impl Control {
         self.went_live(digest, since);
     }
 
-    /// Forgets what was live after a version.
+    /// What was live after a version was left for it. That one is as old as it was.
     pub fn went_back(&mut self, digest: Digest) {
         if let Some(place) = self.live.iter().position(|live| live.digest == digest) {
-            self.live.truncate(place + 1);
+            self.live.iter_mut().skip(place + 1).for_each(|live| live.left = true);
+            self.took_over(digest, 0);
         }
     }
 
@@ -214,12 +222,32 @@ mod tests {
     }
 
     #[test]
+    fn history_of_what_was_live_stays_with_what_was_left() {
+        let mut control = lived(&[1, 2, 3]);
+        control.went_back(version(2));
+        let live = |digest, since_ms, left| Live { digest: version(digest), since_ms, left };
+        assert_eq!(control.live, [live(1, 1, false), live(3, 3, true), live(2, 2, false)]);
+        // What was left is nothing to fall back on, until it is live again.
+        control.demote(version(2), "s", "fails", 21);
+        assert_eq!(control.choice("s", Some(version(2))), Some(version(1)));
+        assert!(!control.is_fresh(version(3), 21) && control.is_fresh(version(2), 21));
+        control.went_live(version(3), 30);
+        assert_eq!(control.live, [live(1, 1, false), live(2, 2, false), live(3, 30, false)]);
+        // As a file: what was kept without the mark was never left.
+        let old = r#"{"live":[{"digest":"DIGEST","since_ms":1}]}"#.replace("DIGEST", &version(1).to_string());
+        assert_eq!(serde_json::from_str::<Control>(&old).unwrap().live, [live(1, 1, false)]);
+    }
+
+    #[test]
     fn version_that_comes_back_counts_from_then() {
         let mut control = lived(&[1, 2]);
         control.went_live(version(1), 50);
         assert_eq!(
             control.live,
-            [Live { digest: version(2), since_ms: 2 }, Live { digest: version(1), since_ms: 50 }]
+            [
+                Live { digest: version(2), since_ms: 2, left: false },
+                Live { digest: version(1), since_ms: 50, left: false }
+            ]
         );
         control.went_live(version(1), 60);
         assert_eq!(control.live[1].since_ms, 50);

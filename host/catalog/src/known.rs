@@ -94,6 +94,8 @@ pub(crate) struct Version {
     pub(crate) loaded_at: Option<SystemTime>,
     pub(crate) compile: Option<Duration>,
     pub(crate) probe_failures: BTreeMap<String, String>,
+    /// Why it was no candidate when it was last to be one.
+    pub(crate) refused: Option<String>,
 }
 
 /// The version under each name that one stream ran last.
@@ -166,6 +168,7 @@ impl Version {
             loaded_at: None,
             compile: None,
             probe_failures: BTreeMap::new(),
+            refused: None,
         }
     }
 }
@@ -202,6 +205,13 @@ impl Known {
         same.then(|| Arc::clone(&current.plugin))
     }
 
+    /// A version was tried as a candidate: `refused` says why it cannot be one.
+    pub(crate) fn tried(&mut self, digest: Digest, refused: Option<&str>) {
+        if let Some(version) = self.versions.get_mut(&digest) {
+            version.refused = refused.map(str::to_owned);
+        }
+    }
+
     /// Makes a version current.
     pub(crate) fn accept(&mut self, stem: &OsStr, accepted: Accepted) -> Taken {
         let Accepted { stamps, digest, name, version, bytes, beside, plugin, compile } = accepted;
@@ -217,6 +227,7 @@ impl Known {
         known.compile = compile.or(known.compile);
         // A version that comes back is probed anew.
         known.probe_failures.clear();
+        known.refused = None;
         let sidecar = beside.narrowing();
         let file = FileState {
             stamps: Some(stamps),

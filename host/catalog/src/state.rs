@@ -19,7 +19,7 @@ pub enum VersionState {
     /// An earlier version or a candidate, kept for pins and for streams that are not done with it.
     #[default]
     Kept,
-    /// This file is not used.
+    /// This file is not used; or this candidate, which is kept, could not be one when it was last tried.
     Refused { reason: String },
 }
 

@@ -21,9 +21,27 @@ pub(crate) fn plugins(shared: &Shared) -> Vec<PluginState> {
     for (digest, version) in &known.versions {
         for name in &version.names {
             if known.names.get(name).is_none_or(|state| state.plugin.digest != *digest) {
-                all.push(of_version(name, *digest, version, shared.store.path(*digest), VersionState::Kept));
+                let state = version
+                    .refused
+                    .clone()
+                    .map_or(VersionState::Kept, |reason| VersionState::Refused { reason });
+                all.push(of_version(name, *digest, version, shared.store.path(*digest), state));
             }
         }
+    }
+    for state in &mut all {
+        let runs = |stream: &&String| {
+            let ran = known.ran.get(*stream).and_then(|ran| ran.get(&state.name));
+            ran.is_some() && ran == state.digest.as_ref()
+        };
+        state.streams = known.running.iter().filter(runs).cloned().collect();
+        let (Some(control), Some(digest)) = (known.controls.get(&state.name), state.digest) else { continue };
+        state.pinned = control.pinned == Some(digest);
+        state.shadow = control.shadow.is_some_and(|shadow| shadow.digest == digest);
+        state.live_since_ms =
+            control.live.iter().find(|live| live.digest == digest).map(|live| live.since_ms);
+        state.demoted =
+            control.demoted.iter().filter(|demotion| demotion.digest == digest).cloned().collect();
     }
     all.extend(known.files.iter().filter_map(|(stem, file)| {
         let refused = file.refused.as_ref()?;
@@ -38,20 +56,6 @@ pub(crate) fn plugins(shared: &Shared) -> Vec<PluginState> {
             ..PluginState::default()
         })
     }));
-    for state in all.iter_mut().filter(|state| !matches!(state.state, VersionState::Refused { .. })) {
-        let runs = |stream: &&String| {
-            let ran = known.ran.get(*stream).and_then(|ran| ran.get(&state.name));
-            ran.is_some() && ran == state.digest.as_ref()
-        };
-        state.streams = known.running.iter().filter(runs).cloned().collect();
-        let (Some(control), Some(digest)) = (known.controls.get(&state.name), state.digest) else { continue };
-        state.pinned = control.pinned == Some(digest);
-        state.shadow = control.shadow.is_some_and(|shadow| shadow.digest == digest);
-        state.live_since_ms =
-            control.live.iter().find(|live| live.digest == digest).map(|live| live.since_ms);
-        state.demoted =
-            control.demoted.iter().filter(|demotion| demotion.digest == digest).cloned().collect();
-    }
     let accepted = |state: &PluginState| {
         state.digest.and_then(|digest| Some(known.versions.get(&digest)?.accepted)).unwrap_or(UNIX_EPOCH)
     };

@@ -41,6 +41,9 @@ pub enum ApiError {
     NotFound { code: &'static str, message: String },
     #[error("{message}")]
     Conflict { message: String },
+    /// Right in itself, and against how things stand.
+    #[error("{message}")]
+    NotNow { code: &'static str, message: String },
     #[error("{message}")]
     Unfit { message: String },
     #[error(
@@ -88,6 +91,7 @@ impl ApiError {
             ApiError::Query { .. } => (StatusCode::BAD_REQUEST, "bad_query"),
             ApiError::NotFound { code, .. } => (StatusCode::NOT_FOUND, code),
             ApiError::Conflict { .. } => (StatusCode::CONFLICT, "busy"),
+            ApiError::NotNow { code, .. } => (StatusCode::CONFLICT, code),
             ApiError::UploadsOff => (StatusCode::FORBIDDEN, "uploads_off"),
             ApiError::Unfit { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             ApiError::Failed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "failed"),

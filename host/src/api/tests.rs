@@ -105,7 +105,9 @@ impl Host for Program {
             return Err(VersionsError::NoPlugin { name: plugin, nearest: Some("parse".to_owned()) });
         }
         match request {
-            VersionsRequest::Promote(None) => Err(VersionsError::Wrong("no shadow".to_owned())),
+            VersionsRequest::Promote(None) => {
+                Err(VersionsError::NotNow { code: "already_live", message: "it is live".to_owned() })
+            }
             VersionsRequest::Rollback => Err(VersionsError::Unfit {
                 digest: crate::pipeline::Digest([0; 32]),
                 reasons: "no".to_owned(),
@@ -446,7 +448,7 @@ async fn versions_are_shown_and_decided_about() {
         (&*format!("POST /v1/plugins/parse/pin {json}"), "{\"digest\":\"sha256:1\"}", "400", "bad_query"),
         (&*format!("POST /v1/plugins/parse/pin {json}"), "{\"version\":\"1\"}", "400", "bad_query"),
         (&*format!("POST /v1/plugins/parse/pin {json}"), "[]", "400", "bad_query"),
-        (&*format!("POST /v1/plugins/parse/promote {json}"), "{}", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/promote {json}"), "{}", "409", "already_live"),
         (&*format!("POST /v1/plugins/parse/rollback {json}"), &*named, "400", "bad_query"),
         (&*format!("POST /v1/plugins/parse/rollback {json}"), "", "422", "refused"),
         ("POST /v1/plugins/parse HTTP/1.1", "", "405", "method_not_allowed"),

@@ -183,7 +183,7 @@ impl ApiError {
             VersionsError::NoVersion { .. } => ApiError::NotFound { code: "no_version", message },
             VersionsError::NoShadow { .. } => ApiError::NotFound { code: "no_shadow", message },
             VersionsError::Unused { .. } => ApiError::Unfit { message },
-            VersionsError::Wrong(_) => ApiError::Query { message },
+            VersionsError::NotNow { code, .. } => ApiError::NotNow { code, message },
             VersionsError::Unfit { .. }
             | VersionsError::File(AddError::Refused { .. } | AddError::OtherName { .. }) => {
                 ApiError::Unfit { message }

@@ -60,8 +60,9 @@ pub enum VersionsError {
     NoShadow { name: String },
     #[error("no stream follows plugin {name:?}, so there are no slices to run a candidate on")]
     Unused { name: String },
-    #[error("{0}")]
-    Wrong(String),
+    /// As things stand; the same request may be right at another time.
+    #[error("{message}")]
+    NotNow { code: &'static str, message: String },
     /// A stream cannot run it.
     #[error("{digest} cannot go live: {reasons}")]
     Unfit { digest: Digest, reasons: String },

@@ -220,7 +220,7 @@ fn wrong_candidates_are_refused_and_nothing_runs_beside() {
         (upload(to, 10, b"#!/bin/sh"), 422, "refused", "not a WebAssembly file"),
         (upload(to, 10, &Guest::unconfigurable().wasm()), 422, "refused", "I have had none"),
         (upload(to, 0, &Guest::pass(2).wasm()), 400, "bad_query", "1 to 100"),
-        (upload(to, 10, &Guest::pass(1).wasm()), 400, "bad_query", "is the live version"),
+        (upload(to, 10, &Guest::pass(1).wasm()), 409, "already_live", "is the live version"),
         (post(to, "step/shadow", &json!({ "digest": nowhere })), 404, "no_version", &*live),
         (post(to, "step/shadow", &json!({})), 400, "bad_query", "digest"),
         (
@@ -243,6 +243,12 @@ fn wrong_candidates_are_refused_and_nothing_runs_beside() {
         assert!(error["message"].as_str().unwrap().contains(says), "{says}: {}", answer.body);
     }
     assert_eq!(client::get(to, "/v1/plugins/step/shadow").unwrap().status, 404);
+    // What was kept of them is listed as what it is.
+    let unfit = wasmill_transform::Digest::of(&Guest::unconfigurable().wasm()).to_string();
+    let all = client::get(to, "/v1/plugins").unwrap().json();
+    let known = all.as_array().unwrap().iter().find(|version| version["digest"] == unfit).unwrap();
+    assert_eq!(known["state"], "refused", "{known}");
+    assert!(known["reason"].as_str().unwrap().contains("I have had none"), "{known}");
     host.drain();
 }
 

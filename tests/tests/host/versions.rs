@@ -121,7 +121,7 @@ fn rollback_goes_to_the_version_live_before_pins_it_and_goes_on_from_there() {
     let host = Running::start(&scratch.config(), COMPILER);
     let to = host.address();
     let nothing = post(to, "step/rollback", "");
-    assert_eq!(nothing.status, 400, "{}", nothing.body);
+    assert_eq!(nothing.status, 409, "{}", nothing.body);
     assert!(nothing.body.contains("no version of step was live before"), "{}", nothing.body);
     for (at, version) in [(1, '2'), (2, '3')] {
         scratch.deploy("step", &Guest::stamp(version));
@@ -133,7 +133,11 @@ fn rollback_goes_to_the_version_live_before_pins_it_and_goes_on_from_there() {
     assert!(back["message"].as_str().unwrap().contains("live and pinned"), "{back}");
     wait_until("the version before is live", || runs(to) == digests[1]);
     through(to, 2, 2, 4);
-    done(&post(to, "step/rollback", ""));
+    let back = done(&post(to, "step/rollback", ""));
+    // Nothing of what was live is forgotten; the last one is first.
+    let live = back["live"].as_array().unwrap().iter();
+    let live: Vec<_> = live.map(|live| (live["digest"].as_str().unwrap(), live["left"] == true)).collect();
+    assert_eq!(live, [(&*digests[0], false), (&*digests[1], true), (&*digests[2], true)], "{back}");
     wait_until("the version before that is live", || runs(to) == digests[0]);
     through(to, 4, 2, 6);
     let promoted = done(&post(to, "step/promote", &named(&digests[2])));
@@ -273,6 +277,7 @@ fn wrong_requests_say_what_would_be_right_and_change_nothing() {
         ("step/promote", named(&other), 422, "refused", "is a version of plugin \"other\""),
         ("step/promote", named(&unfit), 422, "refused", "I have had none"),
         ("step/promote", String::new(), 404, "no_shadow", "no shadow"),
+        ("step/rollback", String::new(), 409, "no_version_before", "no version of step was live before"),
         ("step/pin", named("latest"), 400, "bad_query", "64 hexadecimal digits"),
     ] {
         let answer = post(to, path, &body);

@@ -82,9 +82,10 @@ impl Desk<'_> {
         let present = control.live.last().map(|live| live.digest);
         let (Some(present), Some(before)) = (present, control.rollback()) else {
             let known = known_versions(self.catalog, name, None);
-            return Err(VersionsError::Wrong(format!(
+            let message = format!(
                 "no version of {name} was live before that is not demoted; promote one of the known versions: {known}"
-            )));
+            );
+            return Err(VersionsError::NotNow { code: "no_version_before", message });
         };
         self.go_live(before, |control| {
             control.pinned = Some(before);
@@ -126,7 +127,7 @@ impl Desk<'_> {
         let _known = self.find(Some(of.digest))?;
         if running.iter().all(|(_, digest)| *digest == of.digest) {
             let message = format!("{} is the live version of {name}: there is nothing to compare", of.digest);
-            return Err(VersionsError::Wrong(message));
+            return Err(VersionsError::NotNow { code: "already_live", message });
         }
         let before = self.catalog.control(name).shadow;
         let standing: Vec<_> = self.slots.iter().map(|slot| slot.stream.shadows.get()).collect();
@@ -141,8 +142,10 @@ impl Desk<'_> {
                 .into_iter()
                 .filter_map(|report| Some(format!("in stream {:?}, {}", report.stream, report.stopped?)));
             let reasons = reasons.collect::<Vec<_>>().join("; ");
+            self.catalog.note_candidate(of.digest, Err(&reasons));
             return Err(VersionsError::Unfit { digest: of.digest, reasons });
         }
+        self.catalog.note_candidate(of.digest, Ok(()));
         let streams: Vec<_> = running.iter().map(|(stream, _)| stream.as_str()).collect();
         Ok(format!(
             "{name} {} runs beside the live version on {} % of the slices of {}; what it makes is compared and thrown away",
@@ -175,12 +178,13 @@ impl Desk<'_> {
         if running.iter().any(|(_, digest)| digest != first) {
             let texts: Vec<_> =
                 running.iter().map(|(stream, digest)| format!("{stream} runs {digest}")).collect();
-            return Err(VersionsError::Wrong(format!(
+            let message = format!(
                 "streams run different versions of {}: {}; name one, {}@sha256:…",
                 self.name,
                 texts.join(", "),
                 self.name
-            )));
+            );
+            return Err(VersionsError::NotNow { code: "versions_differ", message });
         }
         Ok(*first)
     }
@@ -207,7 +211,12 @@ impl Desk<'_> {
                 let known = known_versions(self.catalog, self.name, digest);
                 VersionsError::NoVersion { error: Box::new(error), known }
             }
-            error => VersionsError::Wrong(error.to_string()),
+            error @ (FindError::Refused { .. }
+            | FindError::NoDirectory { .. }
+            | FindError::PinnedGone { .. }) => {
+                VersionsError::NotNow { code: "no_usable_version", message: error.to_string() }
+            }
+            FindError::Stopped => VersionsError::Stopping,
         })
     }
 
@@ -239,6 +248,7 @@ impl Desk<'_> {
             control.pardon(digest);
             change(control);
         })?;
+        self.catalog.note_candidate(digest, Ok(()));
         self.slots.iter_mut().for_each(|slot| slot.pardon(digest));
         for (index, chain, plugins) in built {
             if let Some(slot) = self.slots.get_mut(index) {
