@@ -31,7 +31,7 @@ const STAGES: [(&str, &[&str]); 12] = [
 
 /// What a module of the program may know of the stages; `pipeline` may know all.
 const MODULES: [(&str, &[&str]); 3] = [
-    ("api", &["wasmill_encode", "wasmill_ingest"]),
+    ("api", &["wasmill_control", "wasmill_encode", "wasmill_ingest", "wasmill_tenant"]),
     (
         "cli",
         &[

@@ -30,9 +30,9 @@ pub use place::Complaint;
 pub use problem::{Invalid, LoadError, Problem};
 pub use secret::{Secret, masked_url};
 pub use settings::{
-    Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Destination, Directory, Durability, FileSource,
-    Format, Http, HttpPost, LettersOutput, Limits, Output, PluginRef, Retention, Retry, S3, Settings, Source,
-    SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Destination, Directory, Durability,
+    FileSource, Format, Http, HttpPost, LettersOutput, Limits, Output, PluginRef, Retention, Retry, S3,
+    Settings, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

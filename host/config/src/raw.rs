@@ -4,6 +4,7 @@
 //! It owns names, types and defaults of keys. It refuses relations between keys; `resolve` checks
 //! those.
 
+mod access;
 mod output;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::access::{Auth, AuthMode, MetricsAccess};
 pub(crate) use self::output::{
     Codec, DirectoryPlace, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output, Packing,
     Pauses, Retry, S3Place, Then,
@@ -178,6 +180,9 @@ pub(crate) struct Http {
     pub(crate) read_timeout: Span,
     /// Whether candidates for a shadow may be uploaded: code that gets what the plugin is granted. Default: on loopback.
     pub(crate) plugin_uploads: Option<bool>,
+    /// Who may use it.
+    #[serde(default)]
+    pub(crate) auth: Auth,
 }
 
 impl Default for Http {
@@ -190,6 +195,7 @@ impl Default for Http {
             max_connections: default::max_connections(),
             read_timeout: default::read_timeout(),
             plugin_uploads: None,
+            auth: Auth::default(),
         }
     }
 }

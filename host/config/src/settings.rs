@@ -131,6 +131,16 @@ pub struct Http {
     pub read_timeout: Duration,
     /// Whether plugin files are taken.
     pub plugin_uploads: bool,
+    pub auth: Auth,
+}
+
+/// Who may use the HTTP listener.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Auth {
+    /// Whether requests need a key.
+    pub keys: bool,
+    /// Whether metrics need none all the same.
+    pub metrics_open: bool,
 }
 
 /// What an acknowledgement means.

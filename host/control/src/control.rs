@@ -123,6 +123,14 @@ impl Control {
         Ok(who)
     }
 
+    /// Whether [`Control::attempt`] would be refused.
+    ///
+    /// # Errors
+    /// Too many attempts from there have failed.
+    pub fn may_attempt(&self, from: IpAddr, now: Moment) -> Result<(), RetryAfter> {
+        lock(&self.failures).look(from, now)
+    }
+
     /// Before [`Control::verify`].
     ///
     /// # Errors
@@ -162,9 +170,6 @@ impl Control {
     /// # Errors
     /// The file cannot be written.
     pub fn store_last_used(&self) -> Result<(), ControlError> {
-        if let Some(dir) = self.dir.parent() {
-            file::make_directory(dir)?;
-        }
         Ok(self.used.store(|id| self.directory().owner(id).is_some())?)
     }
 

@@ -65,7 +65,8 @@ impl LastUsed {
             state.stored.keys.retain(|id, _| is_there(id));
             state.stored.clone()
         };
-        let written = file::write(&self.path, FORMAT, &stored);
+        let made = self.path.parent().map_or(Ok(()), file::make_directory);
+        let written = made.and_then(|()| file::write(&self.path, FORMAT, &stored));
         if written.is_err() {
             self.state().changed = true;
         }

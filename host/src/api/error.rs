@@ -7,16 +7,30 @@ use std::time::Duration;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use wasmill_control::ControlError;
 use wasmill_encode::DecodeError;
 use wasmill_ingest::{AppendError, BodyError, ContentTypeError};
+use wasmill_tenant::Scope;
 
 /// Everything that a request can be refused with.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     #[error("no such route")]
     NoRoute,
     #[error("method not allowed")]
     Method,
+    #[error("a valid key is needed here, as the header Authorization: Bearer wm_...")]
+    Unauthorized,
+    #[error("the key has not the scope {scope}, which is needed here")]
+    Forbidden { scope: Scope },
+    #[error("too many requests from this address had no valid key")]
+    TooManyKeys { after: Duration },
+    #[error(
+        "keys and tenants are managed over HTTP only where \"mode\" in [http.auth] of the configuration is \"keys\"; without a host, `wasmill key create` makes one"
+    )]
+    AuthOff,
+    #[error("{}", crate::pipeline::with_causes(.0))]
+    Control(ControlError),
     #[error("no stream {name:?} takes records over HTTP")]
     NoStream { name: String },
     #[error(transparent)]
@@ -60,6 +74,10 @@ pub enum ApiError {
     Append(#[from] AppendError),
 }
 
+/// The code of an answer that is a refusal; an extension of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ErrorCode(pub(super) &'static str);
+
 impl ApiError {
     pub(super) fn decode(error: DecodeError) -> ApiError {
         match error {
@@ -73,6 +91,27 @@ impl ApiError {
         match self {
             ApiError::NoRoute => (StatusCode::NOT_FOUND, "no_route"),
             ApiError::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            ApiError::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            ApiError::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden"),
+            ApiError::TooManyKeys { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_failures"),
+            ApiError::AuthOff => (StatusCode::FORBIDDEN, "auth_off"),
+            ApiError::Control(error) => match error {
+                ControlError::NoTenant { .. } => (StatusCode::NOT_FOUND, "no_tenant"),
+                ControlError::TenantExists { .. } => (StatusCode::CONFLICT, "tenant_exists"),
+                ControlError::DefaultTenant { .. } => (StatusCode::CONFLICT, "default_tenant"),
+                ControlError::NotDisabled { .. } => (StatusCode::CONFLICT, "not_disabled"),
+                ControlError::HasStreams { .. } => (StatusCode::CONFLICT, "has_streams"),
+                ControlError::TooManyTenants { .. } => (StatusCode::CONFLICT, "too_many_tenants"),
+                ControlError::NoKey { .. } => (StatusCode::NOT_FOUND, "no_key"),
+                ControlError::TooManyKeys { .. } => (StatusCode::CONFLICT, "too_many_keys"),
+                ControlError::KeyEnded { .. } => (StatusCode::CONFLICT, "key_ended"),
+                ControlError::Past { .. } | ControlError::NoScope | ControlError::BadLabel { .. } => {
+                    (StatusCode::BAD_REQUEST, "bad_query")
+                }
+                ControlError::Draw { .. } | ControlError::Store(_) => {
+                    (StatusCode::SERVICE_UNAVAILABLE, "failed")
+                }
+            },
             ApiError::NoStream { .. } => (StatusCode::NOT_FOUND, "no_stream"),
             ApiError::ContentType(ContentTypeError::Kind { .. } | ContentTypeError::Missing) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type")
@@ -127,10 +166,18 @@ impl IntoResponse for ApiError {
         let (status, code) = self.status();
         let body = serde_json::json!({ "error": { "code": code, "message": self.to_string() } });
         let mut response = (status, axum::Json(body)).into_response();
-        if let ApiError::Append(error) = self
-            && let Some(seconds) = error.retry_after_seconds()
-        {
+        response.extensions_mut().insert(ErrorCode(code));
+        let seconds = match &self {
+            ApiError::Append(error) => error.retry_after_seconds(),
+            ApiError::TooManyKeys { after } => Some(after.as_secs() + u64::from(after.subsec_nanos() > 0)),
+            _ => None,
+        };
+        if let Some(seconds) = seconds {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if matches!(self, ApiError::Unauthorized) {
+            let bearer = header::HeaderValue::from_static("Bearer realm=\"wasmill\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
         }
         response
     }

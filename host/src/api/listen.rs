@@ -7,13 +7,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+
+use super::access::Peer;
 
 /// How long to wait after a failed accept (out of descriptors, say) instead of spinning.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -61,7 +63,8 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "cannot disable packet delay");
         }
-        let service = TowerToHyperService::new(router.clone());
+        let service = router.clone().layer(Extension(Peer { address: peer.ip() }));
+        let service = TowerToHyperService::new(service);
         let served = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(error) = served.await {

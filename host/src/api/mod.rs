@@ -1,24 +1,32 @@
 //! HTTP: push, metrics, health and state.
 //!
-//! It owns routes, the bounds of a request and of a listener, and (in `error`) the mapping from what
-//! went wrong to status codes. It sees the program through [`Host`] only; it refuses to reach into the
+//! It owns routes (`routes`) and who may use them (`access`), the bounds of a request and of a listener, and (in `error`)
+//! the mapping from what went wrong to status codes. It sees the program through [`Host`] only; it refuses to reach into the
 //! buffer, and to answer a push before its records have a receipt.
 //!
 //! | status of a push | meaning |
 //! |---|---|
 //! | 200 | durable: count and offsets in the answer |
-//! | 400, 404, 408, 413, 415 | refused, nothing stored |
+//! | 400, 401, 403, 404, 408, 413, 415 | refused, nothing stored |
 //! | 429 | buffer full, nothing stored; send again after `Retry-After` |
 //! | 503 `unavailable` | nothing stored; send again |
 //! | 503 `unknown` | a write failed half-way: the records may or may not be stored |
 
+mod access;
+mod audit;
 mod dead_letters;
 mod error;
+mod keys;
 mod listen;
+#[cfg(test)]
+mod matrix;
+mod openapi;
 mod producer;
 mod push;
 mod replays;
+mod routes;
 mod samples;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod versions;
@@ -27,17 +35,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 use wasmill_ingest::Append;
+use wasmill_tenant::TenantName;
 
+use self::routes::Route;
+use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{
     HistoryError, LettersError, SampleError, SampledSlice, VersionsError, VersionsRequest,
 };
 
+pub use access::Access;
 pub use dead_letters::LettersRequest;
 pub use error::ApiError;
 pub use listen::{ListenLimits, serve};
@@ -52,6 +61,8 @@ pub trait Host: Send + Sync + 'static {
 
     /// The stream of this name, if records may be pushed to it.
     fn stream(&self, name: &str) -> Option<Arc<Self::Append>>;
+    /// How many streams a tenant has.
+    fn streams_of(&self, tenant: &TenantName) -> usize;
     /// State per stream, for `GET /v1/streams`.
     fn streams(&self) -> serde_json::Value;
     /// Loaded and refused plugins, for `GET /v1/plugins`.
@@ -110,60 +121,31 @@ struct Shared<H> {
     limits: ApiLimits,
     /// One permit per KiB of request body in memory.
     bodies: Semaphore,
+    access: Access,
+    /// The OpenAPI document.
+    document: Bytes,
 }
 
 /// The routes.
-pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits) -> Router {
+pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits, access: Access) -> Router {
     let bodies =
         Semaphore::new(push::permits(BODIES_BYTES_MAX.max(limits.max_body).max(limits.max_plugin)) as usize);
-    let shared = Arc::new(Shared { host, limits, bodies });
-    Router::new()
-        .route("/v1/streams/{name}/records", post(push::push::<H>))
-        .route(
-            "/v1/streams/{name}/dead-letters",
-            get(dead_letters::list::<H>).delete(dead_letters::remove::<H>),
-        )
-        .route("/v1/streams/{name}/dead-letters/replay", post(dead_letters::replay::<H>))
-        .route(
-            "/v1/streams/{name}/dead-letters/{number}",
-            get(dead_letters::get::<H>).delete(dead_letters::remove_one::<H>),
-        )
-        .route("/v1/streams/{name}/replays", post(replays::start::<H>).get(replays::list::<H>))
-        .route("/v1/streams/{name}/replays/{id}", get(replays::get::<H>).delete(replays::cancel::<H>))
-        .route("/v1/streams/{name}/sample", get(samples::sample::<H>))
-        .route("/v1/streams", get(streams::<H>))
-        .route("/v1/plugins", get(plugins::<H>))
-        .route("/v1/plugins/{name}", get(versions::show::<H>))
-        .route("/v1/plugins/{name}/pin", post(versions::pin::<H>).delete(versions::unpin::<H>))
-        .route("/v1/plugins/{name}/rollback", post(versions::rollback::<H>))
-        .route("/v1/plugins/{name}/promote", post(versions::promote::<H>))
-        .route(
-            "/v1/plugins/{name}/shadow",
-            post(versions::shadow::<H>).get(versions::report::<H>).delete(versions::stop_shadow::<H>),
-        )
-        .route("/metrics", get(metrics::<H>))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready::<H>))
+    let routes = routes::routes::<H>();
+    let heads: Vec<_> = routes.iter().map(|route| route.head).collect();
+    let document = openapi::document(&heads).into();
+    let shared = Arc::new(Shared { host, limits, bodies, access, document });
+    let mut router = Router::new();
+    for Route { head, handler } in routes {
+        let gate = axum::middleware::from_fn_with_state((Arc::clone(&shared), head), access::gate::<H>);
+        router = router.route(head.path, handler.route_layer(gate));
+    }
+    router
         .fallback(async || ApiError::NoRoute)
         .method_not_allowed_fallback(async || ApiError::Method)
         .with_state(shared)
 }
 
-async fn streams<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
-    axum::Json(shared.host.streams()).into_response()
-}
-
-async fn plugins<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
-    axum::Json(shared.host.plugins()).into_response()
-}
-
-async fn metrics<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.host.metrics()).into_response()
-}
-
-async fn ready<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
-    match shared.host.ready().await {
-        Ok(()) => "ready\n".into_response(),
-        Err(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("{what}\n")).into_response(),
-    }
+/// Milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000
 }

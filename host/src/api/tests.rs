@@ -1,20 +1,24 @@
 //! The routes over a real connection, against a program that is a few lines.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wasmill_control::{AuditLog, Control};
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
+use wasmill_tenant::TenantName;
 
 use crate::pipeline::{
     HistoryError, LettersError, SampleError, SampledSlice, VersionsError, VersionsRequest,
 };
 
-use super::{ApiLimits, Host, LettersRequest, ListenLimits, ReplaysRequest, router, serve};
+use super::access::RouteHead;
+use super::{Access, ApiLimits, Host, LettersRequest, ListenLimits, ReplaysRequest, router, serve};
 
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     next: Mutex<Option<AppendError>>,
     count: Mutex<u64>,
 }
@@ -45,13 +49,23 @@ impl Append for Fake {
     }
 }
 
-struct Program(Arc<Fake>);
+impl Fake {
+    /// Records that were stored.
+    pub(super) fn count(&self) -> u64 {
+        *self.count.lock().unwrap()
+    }
+}
+
+pub(super) struct Program(pub(super) Arc<Fake>);
 
 impl Host for Program {
     type Append = Fake;
 
     fn stream(&self, name: &str) -> Option<Arc<Fake>> {
         (name == "access").then(|| Arc::clone(&self.0))
+    }
+    fn streams_of(&self, tenant: &TenantName) -> usize {
+        usize::from(tenant.is_default())
     }
     fn streams(&self) -> serde_json::Value {
         serde_json::json!([])
@@ -123,25 +137,38 @@ impl Host for Program {
     }
 }
 
+/// All routes.
+pub(super) fn heads() -> Vec<RouteHead> {
+    super::routes::routes::<Program>().iter().map(|route| route.head).collect()
+}
+
+/// Of a data directory.
+fn access(data: &Path, keys: bool) -> Access {
+    let (control, audit) = (Control::open(data).unwrap(), AuditLog::new(data));
+    Access::new(Arc::new(control), Arc::new(audit), keys, false)
+}
+
 /// Sends one request with these header lines; the whole answer.
 async fn request(fake: &Arc<Fake>, head: &str, body: &[u8]) -> String {
     let head = format!("{head}\r\nhost: x\r\nconnection: close\r\n\r\n");
     send(fake, &[head.as_bytes(), body].concat()).await
 }
 
+pub(super) const LIMITS: ApiLimits = ApiLimits {
+    max_body: 1000,
+    max_record: 100,
+    max_records: 3,
+    read_timeout: Duration::from_millis(200),
+    max_plugin: 2000,
+    plugin_uploads: true,
+};
+
 /// Sends these bytes and reads until the server closes the connection.
 async fn send(fake: &Arc<Fake>, bytes: &[u8]) -> String {
-    let limits = ApiLimits {
-        max_body: 1000,
-        max_record: 100,
-        max_records: 3,
-        read_timeout: Duration::from_millis(200),
-        max_plugin: 2000,
-        plugin_uploads: true,
-    };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let routes = router(Arc::new(Program(Arc::clone(fake))), limits);
+    let data = tempfile::tempdir().unwrap();
+    let routes = router(Arc::new(Program(Arc::clone(fake))), LIMITS, access(data.path(), false));
     let listen = ListenLimits { max_connections: 4, head_timeout: Duration::from_millis(200) };
     let server = tokio::spawn(serve(listener, listen, routes, std::future::pending()));
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -206,7 +233,8 @@ async fn stop_finishes_the_request_that_has_begun() {
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let routes = router(Arc::new(Program(Arc::clone(&fake))), limits);
+    let data = tempfile::tempdir().unwrap();
+    let routes = router(Arc::new(Program(Arc::clone(&fake))), limits, access(data.path(), false));
     let listen = ListenLimits { max_connections: 4, head_timeout: Duration::from_secs(5) };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(serve(listener, listen, routes, async { drop(stopped.await) }));
@@ -365,10 +393,7 @@ async fn state_routes_answer() {
 #[test]
 fn page_names_every_route_and_code() {
     let page = include_str!("../../../docs/http.md");
-    let quoted = |text: &'static str, before: &str| -> Vec<&'static str> {
-        text.split(before).skip(1).filter_map(|rest| rest.split('"').next()).collect()
-    };
-    let routes = quoted(include_str!("mod.rs"), ".route(\"");
+    let routes: Vec<&str> = heads().iter().map(|head| head.path).collect();
     let codes: Vec<&str> = include_str!("error.rs")
         .split("StatusCode::")
         .skip(1)

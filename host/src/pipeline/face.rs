@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wasmill_config::DEFAULT_TENANT;
+use wasmill_tenant::TenantName;
 
 use super::history::HistoryError;
 use super::host::Host;
@@ -26,6 +27,10 @@ impl api::Host for Host {
 
     fn stream(&self, name: &str) -> Option<Arc<Inlet>> {
         self.inner.streams.get(DEFAULT_TENANT, name)?.inlet.clone()
+    }
+
+    fn streams_of(&self, tenant: &TenantName) -> usize {
+        self.inner.streams.of(tenant.as_str()).len()
     }
 
     fn streams(&self) -> Value {

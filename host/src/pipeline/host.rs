@@ -17,6 +17,7 @@ use wasmill_catalog::{Catalog, CatalogStats, PluginState};
 use wasmill_config::{self as config, DEFAULT_TENANT, Settings};
 use wasmill_deliver::SyncCount;
 
+use super::access::{self, LastUses};
 use super::history::{Replays, Shop};
 use super::journal::{journal_options, report};
 use super::launch::{ReadyStream, Reports};
@@ -99,6 +100,7 @@ impl Host {
         let (journal, recovery) =
             opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
         report(&recovery, &settings);
+        let access = access::open(&settings).await?;
         let opening = Opening {
             workers: Arc::new(Workers::start(settings.workers).map_err(StartError::Thread)?),
             syncs: SyncCount::default(),
@@ -165,12 +167,12 @@ impl Host {
         }
         let host = Host { inner: Arc::new(inner) };
         if let Some(listener) = listener {
-            host.serve(listener);
+            host.serve(listener, access);
         }
         Ok(host)
     }
 
-    fn serve(&self, listener: TcpListener) {
+    fn serve(&self, listener: TcpListener, (access, used): (api::Access, LastUses)) {
         let config::Http {
             max_body,
             max_record,
@@ -192,10 +194,10 @@ impl Host {
             max_plugin: self.catalog().map_or(0, |catalog| catalog.wasm_bytes_max()),
             plugin_uploads,
         };
-        let router = api::router(Arc::new(self.clone()), limits);
+        let router = api::router(Arc::new(self.clone()), limits, access);
         let stop = self.inner.stops.intake.clone().cancelled_owned();
         let limits = api::ListenLimits { max_connections, head_timeout: read_timeout };
-        let served = tokio::spawn(api::serve(listener, limits, router, stop));
+        let served = tokio::spawn(used.kept_during(api::serve(listener, limits, router, stop)));
         *self.inner.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(served);
     }
 

@@ -9,6 +9,7 @@
 //! `samples` shows records to who asks. `stream` is the task that owns all of it; `host` is the composition root,
 //! `ending` the way back.
 
+mod access;
 mod batch;
 mod changes;
 mod check;

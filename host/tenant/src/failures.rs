@@ -38,7 +38,7 @@ impl Bucket {
 }
 
 /// See the head of this file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failures {
     buckets: HashMap<IpAddr, Bucket>,
     shared: Bucket,
@@ -48,6 +48,13 @@ pub struct Failures {
 impl Default for Failures {
     fn default() -> Failures {
         Failures::new(ADDRESSES_MAX)
+    }
+}
+
+fn enough(bucket: Bucket, per_second: f64) -> Result<(), RetryAfter> {
+    match bucket.tokens {
+        tokens if tokens < 1.0 => Err(RetryAfter(Duration::from_secs_f64((1.0 - tokens) / per_second))),
+        _ => Ok(()),
     }
 }
 
@@ -83,11 +90,23 @@ impl Failures {
             None => (&mut self.shared, SHARED_BURST, SHARED_PER_SECOND),
         };
         *bucket = bucket.at(now, burst, per_second);
-        if bucket.tokens < 1.0 {
-            return Err(RetryAfter(Duration::from_secs_f64((1.0 - bucket.tokens) / per_second)));
-        }
+        enough(*bucket, per_second)?;
         bucket.tokens -= 1.0;
         Ok(())
+    }
+
+    /// Whether an attempt would be refused now, without making one.
+    ///
+    /// # Errors
+    /// Too many have failed.
+    pub fn look(&self, address: IpAddr, now: Moment) -> Result<(), RetryAfter> {
+        let room = self.buckets.len() < self.max;
+        let (bucket, burst, per_second) = match self.buckets.get(&client(address)) {
+            Some(bucket) => (bucket, BURST, PER_SECOND),
+            None if room => return Ok(()),
+            None => (&self.shared, SHARED_BURST, SHARED_PER_SECOND),
+        };
+        enough(bucket.at(now, burst, per_second), per_second)
     }
 
     /// The attempt did not fail after all.
@@ -111,6 +130,8 @@ mod tests {
         for _ in 0..20 {
             failures.take(address(1), 1000).unwrap();
         }
+        assert_eq!(failures.look(address(1), 1000), failures.clone().take(address(1), 1000));
+        assert_eq!(failures.look(address(2), 1000), Ok(()));
         let RetryAfter(wait) = failures.take(address(1), 1000).unwrap_err();
         assert_eq!(wait, Duration::from_secs(1));
         failures.take(address(2), 1000).unwrap();

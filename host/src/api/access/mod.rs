@@ -1,0 +1,237 @@
+//! Who may ask what: every route says which scope it wants, and no handler runs before its caller is known and may.
+//!
+//! | answer | to whom |
+//! |---|---|
+//! | 401 | no key, or one that is none, unknown, wrong, expired or revoked: the same text to all, the audit log says which |
+//! | 403 | a key without the scope |
+//! | 404 | what belongs to another tenant, or to a key that may do more |
+//! | 429 | too many keys from there were none |
+//!
+//! It owns the order of these, and that what is changed or refused is written down ([`trail`]). Which keys there are is
+//! the concern of `control`; what a handler does with its [`Caller`], of the handler.
+
+mod principal;
+mod trail;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
+use wasmill_control::{Actor, AuditLog, Control};
+use wasmill_tenant::{Scope, Scopes, TenantName};
+
+use super::error::ApiError;
+use super::{Host, Shared};
+
+pub(super) use trail::Touched;
+
+/// Keys that are verified at a time: each takes a core for a millisecond or so.
+const VERIFIED_AT_A_TIME: usize = 2;
+/// Requests that wait for that.
+const WAIT_FOR_IT: usize = 256;
+
+/// What a route wants of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// Open to everybody.
+    Nothing,
+    /// Any valid key.
+    Key,
+    Scope(Scope),
+    /// The scope `operator`, unless the configuration opens metrics.
+    Metrics,
+}
+
+/// A route, as far as access goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RouteHead {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) wants: Wants,
+}
+
+impl RouteHead {
+    /// Whether it changes something, and is written down. Pushes are not, one by one.
+    fn changes(&self) -> bool {
+        self.method != "GET" && self.wants != Wants::Scope(Scope::Push)
+    }
+}
+
+/// Who asks, known and checked; a handler takes it as an extension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// Whose things it is about.
+    pub(super) tenant: TenantName,
+    /// Whose key it is: another's only for operators.
+    pub(super) home: TenantName,
+    pub(super) scopes: Scopes,
+    pub(super) key: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) subject: Option<String>,
+}
+
+impl Caller {
+    /// Where no key is needed: everything within the tenant that is always there.
+    fn anybody() -> Caller {
+        let tenant = TenantName::default_tenant();
+        Caller {
+            home: tenant.clone(),
+            tenant,
+            scopes: [Scope::Admin].into_iter().collect(),
+            key: None,
+            name: None,
+            subject: None,
+        }
+    }
+
+    fn actor(&self, peer: &Peer) -> Actor {
+        Actor {
+            key: self.key.clone(),
+            subject: self.subject.clone(),
+            tenant: Some(self.home.clone()).filter(|home| *home != self.tenant),
+            address: peer.address.to_string(),
+        }
+    }
+}
+
+/// The other end of the connection.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+}
+
+impl Default for Peer {
+    fn default() -> Peer {
+        Peer { address: Ipv4Addr::UNSPECIFIED.into() }
+    }
+}
+
+/// What decides who may ask.
+pub struct Access {
+    pub(super) control: Arc<Control>,
+    pub(super) audit: Arc<AuditLog>,
+    /// Whether keys are needed.
+    pub(super) keys: bool,
+    metrics_open: bool,
+    verifying: Semaphore,
+    waiting: Semaphore,
+}
+
+impl Access {
+    /// `keys`: whether they are needed; `metrics_open`: whether metrics need none all the same.
+    pub fn new(control: Arc<Control>, audit: Arc<AuditLog>, keys: bool, metrics_open: bool) -> Access {
+        Access {
+            control,
+            audit,
+            keys,
+            metrics_open,
+            verifying: Semaphore::new(VERIFIED_AT_A_TIME),
+            waiting: Semaphore::new(WAIT_FOR_IT),
+        }
+    }
+
+    /// Tenants and keys, where they are managed over HTTP: a stranger who could make a key today would have it when keys
+    /// are needed.
+    pub(super) fn managed(&self) -> Result<&Arc<Control>, ApiError> {
+        if self.keys { Ok(&self.control) } else { Err(ApiError::AuthOff) }
+    }
+
+    async fn admit(&self, head: RouteHead, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Box<Refusal>> {
+        let wanted = match head.wants {
+            Wants::Nothing => return Ok(Caller::anybody()),
+            Wants::Metrics if self.metrics_open || !self.keys => return Ok(Caller::anybody()),
+            Wants::Key => None,
+            Wants::Metrics => Some(Scope::Operator),
+            Wants::Scope(scope) => Some(scope),
+        };
+        let caller = if self.keys { self.caller(headers, peer).await? } else { Caller::anybody() };
+        let caller = self.acting(caller, headers, peer)?;
+        match wanted {
+            Some(scope) if self.keys && !caller.scopes.allow(scope) => Err(Box::new(Refusal {
+                error: ApiError::Forbidden { scope },
+                tenant: caller.tenant.clone(),
+                who: caller.actor(peer),
+                reason: None,
+            })),
+            _ => Ok(caller),
+        }
+    }
+}
+
+/// A request that goes no further.
+#[derive(Debug)]
+struct Refusal {
+    error: ApiError,
+    /// Whose log it is written in.
+    tenant: TenantName,
+    who: Actor,
+    /// What the client is not told.
+    reason: Option<String>,
+}
+
+/// Runs before every handler; see the head of this file.
+pub(super) async fn gate<H: Host>(
+    State((shared, head)): State<(Arc<Shared<H>>, RouteHead)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let access = &shared.access;
+    let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+    let caller = match access.admit(head, request.headers(), &peer).await {
+        Ok(caller) => caller,
+        Err(refusal) => {
+            let Refusal { error, tenant, who, reason } = *refusal;
+            let target = request.uri().path().to_owned();
+            let answer = error.into_response();
+            let entry = trail::entry(head, target, who, reason, &answer);
+            trail::refused(Arc::clone(&access.audit), tenant, entry).await;
+            return answer;
+        }
+    };
+    let acts_elsewhere = access.keys && head.wants != Wants::Nothing && !caller.tenant.is_default();
+    if acts_elsewhere && let Some(answer) = elsewhere(head, &request) {
+        return answer;
+    }
+    let who = caller.actor(&peer);
+    let tenant = caller.tenant.clone();
+    request.extensions_mut().insert(caller);
+    if !head.changes() {
+        return next.run(request).await;
+    }
+    let target = request.uri().path().to_owned();
+    let audit = Arc::clone(&access.audit);
+    // A client that goes away must not leave a change behind of which nothing is written.
+    let done = tokio::spawn(async move {
+        let mut answer = next.run(request).await;
+        let touched = answer.extensions_mut().remove::<Touched>();
+        let target = touched.map_or(target, |Touched(target)| target);
+        let entry = trail::entry(head, target, who, None, &answer);
+        trail::changed(audit, tenant, entry).await;
+        answer
+    });
+    done.await.unwrap_or_else(|error| {
+        tracing::error!(%error, route = head.path, "a request ended early");
+        ApiError::Failed { message: "the request ended early".to_owned() }.into_response()
+    })
+}
+
+/// What streams and plugins are to a tenant other than `default`: all that run are that one's.
+fn elsewhere(head: RouteHead, request: &Request) -> Option<Response> {
+    let mut steps = request.uri().path().split('/').skip(2);
+    let (kind, name) = (steps.next()?, steps.next());
+    let name = name.unwrap_or_default().chars().take(100).collect::<String>();
+    let code = match kind {
+        "streams" => "no_stream",
+        "plugins" => "no_plugin",
+        _ => return None,
+    };
+    Some(match head.path.contains('{') {
+        true => ApiError::NotFound { code, message: format!("there is nothing of that name: {name:?}") }
+            .into_response(),
+        false => ([(header::CONTENT_TYPE, "application/json")], "[]").into_response(),
+    })
+}

@@ -1,0 +1,63 @@
+//! What is written in the audit log of a request.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use wasmill_control::{Actor, AuditLog, NewEntry, StoreError};
+use wasmill_tenant::TenantName;
+
+use super::RouteHead;
+use crate::api::error::ErrorCode;
+use crate::api::now_ms;
+
+/// The path of what a request made, where its own does not say it; an extension of its answer.
+#[derive(Clone, Debug)]
+pub(in crate::api) struct Touched(pub(in crate::api) String);
+
+pub(super) fn entry(
+    head: RouteHead,
+    target: String,
+    who: Actor,
+    reason: Option<String>,
+    answer: &Response,
+) -> NewEntry {
+    let code = answer.extensions().get::<ErrorCode>().map(|ErrorCode(code)| (*code).to_owned());
+    NewEntry {
+        at_ms: now_ms(),
+        who,
+        method: head.method.to_owned(),
+        route: head.path.to_owned(),
+        target,
+        status: answer.status().as_u16(),
+        code,
+        reason,
+    }
+}
+
+pub(super) async fn changed(audit: Arc<AuditLog>, tenant: TenantName, entry: NewEntry) {
+    write(tenant, entry, move |tenant, entry| audit.changed(tenant, entry)).await;
+}
+
+pub(super) async fn refused(audit: Arc<AuditLog>, tenant: TenantName, entry: NewEntry) {
+    write(tenant, entry, move |tenant, entry| audit.refused(tenant, entry)).await;
+}
+
+/// What cannot be written is at least in the program's own log.
+async fn write(
+    tenant: TenantName,
+    entry: NewEntry,
+    append: impl FnOnce(&TenantName, NewEntry) -> Result<(), StoreError> + Send + 'static,
+) {
+    let (own, spare) = (tenant.clone(), entry.clone());
+    let written = tokio::task::spawn_blocking(move || append(&own, entry)).await;
+    let error = match written {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => crate::pipeline::with_causes(&error),
+        Err(error) => error.to_string(),
+    };
+    let NewEntry { who, method, route, target, status, .. } = spare;
+    tracing::error!(
+        error, %tenant, key = who.key, subject = who.subject, address = who.address, method, route, target, status,
+        "cannot write to the audit log"
+    );
+}

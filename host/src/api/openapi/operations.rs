@@ -1,0 +1,571 @@
+//! What the OpenAPI document says of each route.
+
+use super::shapes::Shape::{self, Any, Bytes, Flag, List, Named, Number, Object, Open, Perhaps, Text};
+
+/// A body that may be sent.
+pub(super) struct Body {
+    pub(super) kind: &'static str,
+    pub(super) shape: Shape,
+}
+
+/// Of one method of one path.
+pub(super) struct Said {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) id: &'static str,
+    pub(super) tag: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) text: &'static str,
+    pub(super) query: &'static [(&'static str, Shape, &'static str)],
+    pub(super) headers: &'static [(&'static str, &'static str)],
+    pub(super) bodies: &'static [Body],
+    /// Status, content type, shape, meaning.
+    pub(super) answer: (u16, &'static str, Shape, &'static str),
+    /// Besides those that every route has.
+    pub(super) refusals: &'static [(u16, &'static str)],
+    /// Whether a refusal is a line of text.
+    pub(super) plain_refusals: bool,
+}
+
+impl Said {
+    const fn new(
+        method: &'static str,
+        path: &'static str,
+        (id, tag): (&'static str, &'static str),
+        summary: &'static str,
+        answer: Shape,
+    ) -> Said {
+        Said {
+            method,
+            path,
+            id,
+            tag,
+            summary,
+            text: "",
+            query: &[],
+            headers: &[],
+            bodies: &[],
+            answer: (200, JSON, answer, "done"),
+            refusals: &[],
+            plain_refusals: false,
+        }
+    }
+}
+
+const JSON: &str = "application/json";
+const PLAIN: &str = "text/plain";
+const STREAMS: &str = "streams";
+const LETTERS: &str = "dead letters";
+const REPLAYS: &str = "replays";
+const PLUGINS: &str = "plugins";
+const ACCESS: &str = "access";
+const HOST: &str = "host";
+
+pub(super) const TAGS: &[(&str, &str)] = &[
+    (STREAMS, "Push records, and see how streams are."),
+    (LETTERS, "Records that could not be transformed, encoded or delivered."),
+    (REPLAYS, "History, run again."),
+    (PLUGINS, "Which version of a plugin is live."),
+    (ACCESS, "Tenants, keys and the audit log."),
+    (HOST, "The host as a whole."),
+];
+
+type Query = &'static [(&'static str, Shape, &'static str)];
+
+const CHOSEN: Query = &[
+    ("number", Text, "numbers and spans of numbers: 7,9-12"),
+    ("stage", Text, "transform, encode or delivery"),
+    ("at", Text, "name of a transform or output"),
+    ("from_offset", Number, ""),
+    ("to_offset", Number, ""),
+    ("older_than", Text, "such as 2h"),
+    ("newer_than", Text, "such as 2h"),
+    ("reason", Text, "part of the reason"),
+    ("after", Number, "only letters above this number"),
+    ("limit", Number, "letters at most"),
+];
+const REMOVED: Query = &[
+    ("number", Text, "numbers and spans of numbers: 7,9-12"),
+    ("stage", Text, "transform, encode or delivery"),
+    ("at", Text, "name of a transform or output"),
+    ("from_offset", Number, ""),
+    ("to_offset", Number, ""),
+    ("older_than", Text, "such as 2h"),
+    ("newer_than", Text, "such as 2h"),
+    ("reason", Text, "part of the reason"),
+    ("all", Flag, "true, where no other condition is given"),
+];
+const REPLAYED: Query = &[
+    ("number", Text, "numbers and spans of numbers: 7,9-12"),
+    ("stage", Text, "transform, encode or delivery"),
+    ("at", Text, "name of a transform or output"),
+    ("from_offset", Number, ""),
+    ("to_offset", Number, ""),
+    ("older_than", Text, "such as 2h"),
+    ("newer_than", Text, "such as 2h"),
+    ("reason", Text, "part of the reason"),
+    ("after", Number, "only letters above this number"),
+    ("limit", Number, "letters at most"),
+    ("plugin", Text, "NAME@sha256:... in place of the version that is live; any number of times"),
+];
+
+const OF_STREAM: &[(u16, &str)] = &[(404, "no_stream"), (400, "bad_query"), (503, "failed")];
+const OF_LETTER: &[(u16, &str)] =
+    &[(404, "no_stream"), (404, "no_dead_letter"), (400, "bad_query"), (503, "failed")];
+const OF_REPLAY: &[(u16, &str)] =
+    &[(404, "no_stream"), (404, "no_replay"), (400, "bad_query"), (503, "failed")];
+const OF_PLUGIN: &[(u16, &str)] = &[
+    (404, "no_plugin"),
+    (404, "no_version"),
+    (404, "no_shadow"),
+    (409, "busy"),
+    (422, "refused"),
+    (503, "failed"),
+];
+const OF_KEY: &[(u16, &str)] =
+    &[(403, "auth_off"), (404, "no_key"), (404, "no_tenant"), (409, "key_ended"), (503, "failed")];
+const OF_TENANT: &[(u16, &str)] =
+    &[(403, "auth_off"), (404, "no_tenant"), (409, "default_tenant"), (503, "failed")];
+
+const WHICH: &[Body] = &[Body { kind: JSON, shape: Named("Which") }];
+
+const KEY: Shape = Object(&[("key", Named("Key"), "")]);
+const TENANT: Shape = Object(&[("tenant", Named("Tenant"), "")]);
+
+pub(super) const OPERATIONS: &[Said] = &[
+    Said {
+        text: "A request is stored as a whole or not at all; the answer comes when its records are durable.",
+        headers: &[
+            ("Content-Encoding", "gzip, zstd or identity"),
+            (
+                "Wasmill-Producer",
+                "who sends; with Wasmill-Sequence, the request is stored once however often it is sent",
+            ),
+            ("Wasmill-Sequence", "the number of this request"),
+        ],
+        bodies: &[
+            Body { kind: "application/x-ndjson", shape: Bytes },
+            Body { kind: "application/json", shape: List(&Any) },
+            Body { kind: "text/plain", shape: Bytes },
+            Body { kind: "application/octet-stream", shape: Bytes },
+            Body { kind: "application/vnd.wasmill.length-delimited", shape: Bytes },
+        ],
+        refusals: &[
+            (400, "no_json_array"),
+            (400, "truncated_body"),
+            (400, "corrupt_body"),
+            (400, "bad_producer"),
+            (404, "no_stream"),
+            (409, "sequence_conflict"),
+            (409, "sequence_forgotten"),
+            (413, "record_too_large"),
+            (413, "too_many_records"),
+            (415, "content_type"),
+            (415, "charset"),
+            (415, "content_encoding"),
+            (429, "buffer_full"),
+            (429, "too_many_producers"),
+            (503, "unavailable"),
+            (503, "unknown"),
+            (503, "closed"),
+        ],
+        ..Said::new(
+            "POST",
+            "/v1/streams/{name}/records",
+            ("pushRecords", STREAMS),
+            "Push records",
+            Named("Receipt"),
+        )
+    },
+    Said::new(
+        "GET",
+        "/v1/streams",
+        ("listStreams", STREAMS),
+        "State of every stream",
+        List(&Open(&[("name", Text, "")])),
+    ),
+    Said {
+        query: &[("records", Number, "1 to 100"), ("wait", Text, "such as 10s, at most 60s")],
+        refusals: &[(400, "bad_query"), (404, "no_stream"), (409, "busy")],
+        ..Said::new(
+            "GET",
+            "/v1/streams/{name}/sample",
+            ("sampleRecords", STREAMS),
+            "The next records, before and after the transforms",
+            Object(&[("versions", Any, "digests by transform"), ("records", List(&Any), "")]),
+        )
+    },
+    Said {
+        query: CHOSEN,
+        refusals: OF_STREAM,
+        ..Said::new(
+            "GET",
+            "/v1/streams/{name}/dead-letters",
+            ("listLetters", LETTERS),
+            "A page of dead letters",
+            Object(&[
+                ("letters", List(&Named("Letter")), ""),
+                ("next", Perhaps(&Number), "after, for the next page"),
+                ("count", Number, "of all that are kept"),
+                ("bytes", Number, "of all that are kept"),
+            ]),
+        )
+    },
+    Said {
+        query: REMOVED,
+        refusals: OF_STREAM,
+        ..Said::new(
+            "DELETE",
+            "/v1/streams/{name}/dead-letters",
+            ("removeLetters", LETTERS),
+            "Remove dead letters for good",
+            Object(&[("removed", Number, "")]),
+        )
+    },
+    Said {
+        query: REPLAYED,
+        refusals: &[(404, "no_stream"), (400, "bad_query"), (409, "busy"), (503, "failed")],
+        ..Said::new(
+            "POST",
+            "/v1/streams/{name}/dead-letters/replay",
+            ("replayLetters", LETTERS),
+            "Run dead letters through the transforms again",
+            Object(&[
+                ("tried", Number, ""),
+                ("passed", Number, ""),
+                ("dropped", Number, ""),
+                ("failed", Number, ""),
+                ("next", Perhaps(&Number), "after, for the next step"),
+            ]),
+        )
+    },
+    Said {
+        refusals: OF_LETTER,
+        ..Said::new(
+            "GET",
+            "/v1/streams/{name}/dead-letters/{number}",
+            ("getLetter", LETTERS),
+            "One dead letter",
+            Named("Letter"),
+        )
+    },
+    Said {
+        refusals: OF_LETTER,
+        ..Said::new(
+            "DELETE",
+            "/v1/streams/{name}/dead-letters/{number}",
+            ("removeLetter", LETTERS),
+            "Remove one dead letter for good",
+            Object(&[("removed", Number, "")]),
+        )
+    },
+    Said {
+        refusals: OF_STREAM,
+        ..Said::new(
+            "GET",
+            "/v1/streams/{name}/replays",
+            ("listReplays", REPLAYS),
+            "Replays that run, and the last that have ended",
+            Object(&[("replays", List(&Named("Replay")), "")]),
+        )
+    },
+    Said {
+        bodies: &[Body {
+            kind: JSON,
+            shape: Open(&[("from", Text, "a moment, such as -2h"), ("to", Text, "a moment, such as now")]),
+        }],
+        answer: (202, JSON, Named("Replay"), "it runs"),
+        refusals: &[(404, "no_stream"), (404, "no_records"), (409, "busy"), (503, "failed")],
+        ..Said::new(
+            "POST",
+            "/v1/streams/{name}/replays",
+            ("startReplay", REPLAYS),
+            "Run the history of a stream again",
+            Named("Replay"),
+        )
+    },
+    Said {
+        refusals: OF_REPLAY,
+        ..Said::new(
+            "GET",
+            "/v1/streams/{name}/replays/{id}",
+            ("getReplay", REPLAYS),
+            "How far a replay is",
+            Named("Replay"),
+        )
+    },
+    Said {
+        refusals: OF_REPLAY,
+        ..Said::new(
+            "DELETE",
+            "/v1/streams/{name}/replays/{id}",
+            ("cancelReplay", REPLAYS),
+            "Cancel a replay",
+            Named("Replay"),
+        )
+    },
+    Said::new(
+        "GET",
+        "/v1/plugins",
+        ("listPlugins", PLUGINS),
+        "Plugins that are loaded or refused",
+        List(&Open(&[("name", Text, ""), ("state", Text, "")])),
+    ),
+    Said {
+        refusals: &[(404, "no_plugin"), (503, "failed")],
+        ..Said::new(
+            "GET",
+            "/v1/plugins/{name}",
+            ("getPlugin", PLUGINS),
+            "The versions of a plugin",
+            Named("Versions"),
+        )
+    },
+    Said {
+        bodies: WHICH,
+        refusals: OF_PLUGIN,
+        ..Said::new(
+            "POST",
+            "/v1/plugins/{name}/pin",
+            ("pinPlugin", PLUGINS),
+            "Keep a version live",
+            Named("Versions"),
+        )
+    },
+    Said {
+        refusals: OF_PLUGIN,
+        ..Said::new(
+            "DELETE",
+            "/v1/plugins/{name}/pin",
+            ("unpinPlugin", PLUGINS),
+            "Make live what the plugin directory has",
+            Named("Versions"),
+        )
+    },
+    Said {
+        bodies: WHICH,
+        refusals: OF_PLUGIN,
+        ..Said::new(
+            "POST",
+            "/v1/plugins/{name}/rollback",
+            ("rollbackPlugin", PLUGINS),
+            "Make the version live that was live before",
+            Named("Versions"),
+        )
+    },
+    Said {
+        bodies: WHICH,
+        refusals: OF_PLUGIN,
+        ..Said::new(
+            "POST",
+            "/v1/plugins/{name}/promote",
+            ("promotePlugin", PLUGINS),
+            "Make a version live: the shadow, if none is named",
+            Named("Versions"),
+        )
+    },
+    Said {
+        text: "A plugin file is code that runs with what the configuration grants to the plugin.",
+        query: &[("sample_percent", Number, "of the slices, 1 to 100; of a file")],
+        bodies: &[
+            Body {
+                kind: JSON,
+                shape: Object(&[
+                    ("digest", Text, "of a version that is known"),
+                    ("sample_percent?", Number, "of the slices, 1 to 100"),
+                ]),
+            },
+            Body { kind: "application/wasm", shape: Bytes },
+        ],
+        refusals: &[
+            (403, "uploads_off"),
+            (404, "no_plugin"),
+            (404, "no_version"),
+            (409, "busy"),
+            (422, "refused"),
+            (503, "failed"),
+        ],
+        ..Said::new(
+            "POST",
+            "/v1/plugins/{name}/shadow",
+            ("startShadow", PLUGINS),
+            "Run a candidate beside the live version",
+            Named("Versions"),
+        )
+    },
+    Said {
+        refusals: OF_PLUGIN,
+        ..Said::new(
+            "GET",
+            "/v1/plugins/{name}/shadow",
+            ("getShadow", PLUGINS),
+            "What the candidate did differently",
+            Named("Shadow"),
+        )
+    },
+    Said {
+        refusals: OF_PLUGIN,
+        ..Said::new(
+            "DELETE",
+            "/v1/plugins/{name}/shadow",
+            ("stopShadow", PLUGINS),
+            "End it, and report for the last time",
+            Named("Shadow"),
+        )
+    },
+    Said {
+        refusals: &[(404, "no_tenant")],
+        ..Said::new(
+            "GET",
+            "/v1/whoami",
+            ("whoami", ACCESS),
+            "What the key may do, and for whom",
+            Object(&[
+                ("tenant", Text, "whose things requests are about"),
+                ("key_of", Text, "whose key it is"),
+                ("scopes", List(&Text), "what it may do"),
+                ("key", Perhaps(&Text), "id of the key"),
+                ("name", Perhaps(&Text), "of the key"),
+                ("subject", Perhaps(&Text), "of a token or a client certificate"),
+            ]),
+        )
+    },
+    Said {
+        refusals: OF_KEY,
+        ..Said::new(
+            "GET",
+            "/v1/keys",
+            ("listKeys", ACCESS),
+            "Keys of the tenant that may do no more than this one",
+            Object(&[("keys", List(&Named("Key")), "")]),
+        )
+    },
+    Said {
+        text: "The text of the key is in this answer and in no other.",
+        bodies: &[Body {
+            kind: JSON,
+            shape: Object(&[
+                ("name", Text, "for people: 1 to 64 characters"),
+                ("scopes", List(&Text), "none that the key that asks has not"),
+                ("expires_in?", Perhaps(&Text), "such as 12h or 90d; without, it does not expire"),
+            ]),
+        }],
+        answer: (201, JSON, Named("KeyWithSecret"), "it is made"),
+        refusals: &[(403, "auth_off"), (404, "no_tenant"), (409, "too_many_keys"), (503, "failed")],
+        ..Said::new("POST", "/v1/keys", ("createKey", ACCESS), "Make a key", Named("KeyWithSecret"))
+    },
+    Said { refusals: OF_KEY, ..Said::new("GET", "/v1/keys/{id}", ("getKey", ACCESS), "One key", KEY) },
+    Said {
+        refusals: OF_KEY,
+        ..Said::new("DELETE", "/v1/keys/{id}", ("revokeKey", ACCESS), "End a key, at once", KEY)
+    },
+    Said {
+        text: "The secret before is good until the grace time is over; one that is older still ends at once.",
+        bodies: &[Body {
+            kind: JSON,
+            shape: Object(&[("grace?", Perhaps(&Text), "such as 10m or 7d, at most 30d; 1h unless given")]),
+        }],
+        refusals: OF_KEY,
+        ..Said::new(
+            "POST",
+            "/v1/keys/{id}/rotate",
+            ("rotateKey", ACCESS),
+            "Give a key a new secret",
+            Named("KeyWithSecret"),
+        )
+    },
+    Said {
+        query: &[("after", Number, "only entries above this number"), ("limit", Number, "1 to 1000")],
+        refusals: &[(400, "bad_query"), (404, "no_tenant"), (503, "failed")],
+        ..Said::new(
+            "GET",
+            "/v1/audit",
+            ("readAudit", ACCESS),
+            "A page of the tenant's audit log",
+            Object(&[
+                ("entries", List(&Named("AuditEntry")), "in order"),
+                ("next", Perhaps(&Number), "after, for the next page"),
+            ]),
+        )
+    },
+    Said {
+        refusals: OF_TENANT,
+        ..Said::new(
+            "GET",
+            "/v1/tenants",
+            ("listTenants", ACCESS),
+            "All tenants",
+            Object(&[("tenants", List(&Named("Tenant")), "")]),
+        )
+    },
+    Said {
+        bodies: &[Body {
+            kind: JSON,
+            shape: Object(&[(
+                "name",
+                Text,
+                "1 to 64 letters, digits, - and _, beginning with a letter or a digit",
+            )]),
+        }],
+        answer: (201, JSON, TENANT, "it is made"),
+        refusals: &[(403, "auth_off"), (409, "tenant_exists"), (409, "too_many_tenants"), (503, "failed")],
+        ..Said::new("POST", "/v1/tenants", ("createTenant", ACCESS), "Make a tenant", TENANT)
+    },
+    Said {
+        refusals: OF_TENANT,
+        ..Said::new("GET", "/v1/tenants/{name}", ("getTenant", ACCESS), "One tenant", TENANT)
+    },
+    Said {
+        refusals: &[
+            (403, "auth_off"),
+            (404, "no_tenant"),
+            (409, "default_tenant"),
+            (409, "not_disabled"),
+            (409, "has_streams"),
+            (503, "failed"),
+        ],
+        ..Said::new(
+            "DELETE",
+            "/v1/tenants/{name}",
+            ("deleteTenant", ACCESS),
+            "Remove a disabled tenant that has no streams, with its keys",
+            Object(&[("deleted", Text, "its name")]),
+        )
+    },
+    Said {
+        refusals: OF_TENANT,
+        ..Said::new(
+            "POST",
+            "/v1/tenants/{name}/disable",
+            ("disableTenant", ACCESS),
+            "End the use of all keys of a tenant",
+            TENANT,
+        )
+    },
+    Said {
+        refusals: OF_TENANT,
+        ..Said::new(
+            "POST",
+            "/v1/tenants/{name}/enable",
+            ("enableTenant", ACCESS),
+            "Allow the use of a tenant's keys again",
+            TENANT,
+        )
+    },
+    Said {
+        answer: (200, "text/plain; version=0.0.4", Text, "Prometheus text"),
+        text: "Open to everybody where [http.auth] metrics is \"open\".",
+        ..Said::new("GET", "/metrics", ("metrics", HOST), "Metrics", Text)
+    },
+    Said {
+        answer: (200, PLAIN, Text, "ok"),
+        ..Said::new("GET", "/healthz", ("health", HOST), "Whether the process serves", Text)
+    },
+    Said {
+        answer: (200, PLAIN, Text, "ready"),
+        refusals: &[(503, "not ready")],
+        plain_refusals: true,
+        ..Said::new("GET", "/readyz", ("ready", HOST), "Whether the host takes records", Text)
+    },
+    Said::new("GET", "/v1/openapi.json", ("openapi", HOST), "This document", Open(&[("openapi", Text, "")])),
+];

@@ -1,0 +1,184 @@
+//! Shapes of what is sent and answered.
+
+use utoipa::openapi::schema::{AdditionalProperties, SchemaType, Type};
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema};
+
+/// A shape, written down.
+pub(super) enum Shape {
+    Text,
+    Number,
+    Flag,
+    /// Any JSON.
+    Any,
+    Bytes,
+    /// One of [`NAMED`].
+    Named(&'static str),
+    List(&'static Shape),
+    /// This, or null.
+    Perhaps(&'static Shape),
+    OneOf(&'static [&'static str]),
+    /// Fields with what they mean.
+    Object(&'static [Field]),
+    /// Fields that may still change: these, and others.
+    Open(&'static [Field]),
+}
+
+/// Name, shape, meaning; a name that ends in `?` need not be there.
+pub(super) type Field = (&'static str, Shape, &'static str);
+
+use Shape::{Any, Flag, List, Named, Number, Object, OneOf, Open, Perhaps, Text};
+
+const SCOPES: Shape = List(&OneOf(&["push", "read", "plugins", "admin", "operator"]));
+
+/// Shapes that have a name.
+pub(super) const NAMED: &[(&str, Shape)] = &[
+    (
+        "Refusal",
+        Object(&[(
+            "error",
+            Object(&[("code", Text, "for programs"), ("message", Text, "for people")]),
+            "why the request was refused",
+        )]),
+    ),
+    (
+        "Receipt",
+        Object(&[
+            ("records", Number, "how many there were"),
+            ("first_offset?", Number, "of the first record"),
+            ("last_offset?", Number, "of the last record"),
+            ("duplicate?", Flag, "of a numbered request: it was stored before"),
+        ]),
+    ),
+    (
+        "Key",
+        Object(&[
+            ("id", Text, "the name by which everybody may speak of it"),
+            ("name", Text, "for people"),
+            ("tenant", Text, "whose it is"),
+            ("scopes", SCOPES, "what it may do"),
+            ("state", OneOf(&["active", "expired", "revoked"]), ""),
+            ("created_ms", Number, "milliseconds since 1970, as all moments"),
+            ("expires_ms", Perhaps(&Number), "from when on it is of no use; null: never"),
+            ("revoked_ms", Perhaps(&Number), "when it was revoked"),
+            ("last_used_ms", Perhaps(&Number), "to about a minute"),
+            ("rotated_ms", Perhaps(&Number), "when it got its present secret, if that is not the first"),
+            ("previous_until_ms", Perhaps(&Number), "until when the secret before is good"),
+        ]),
+    ),
+    (
+        "KeyWithSecret",
+        Object(&[
+            ("key", Named("Key"), ""),
+            ("secret", Text, "the text of the key, wm_<id>_<secret>: it is shown here and never again"),
+        ]),
+    ),
+    (
+        "Tenant",
+        Object(&[
+            ("name", Text, ""),
+            ("created_ms", Number, ""),
+            ("disabled", Flag, "whether its keys are of no use"),
+            ("keys", Number, "how many are active"),
+        ]),
+    ),
+    (
+        "AuditEntry",
+        Object(&[
+            ("seq", Number, "counts from 1 in the tenant's log"),
+            ("at_ms", Number, ""),
+            (
+                "who",
+                Object(&[
+                    ("key?", Text, "id of the key"),
+                    ("subject?", Text, "of a token or a client certificate"),
+                    ("tenant?", Text, "whose key it is, of an operator who acts for this tenant"),
+                    ("address", Text, "of the client"),
+                ]),
+                "",
+            ),
+            ("method", Text, ""),
+            ("route", Text, "the pattern of the path"),
+            ("target", Text, "the path of what it was about"),
+            ("status", Number, "of the answer"),
+            ("code?", Text, "of the refusal"),
+            ("reason?", Text, "what the client was not told"),
+            ("not_written?", Number, "refusals before this one that were too many to be written"),
+        ]),
+    ),
+    (
+        "Versions",
+        Open(&[
+            ("plugin", Text, ""),
+            ("pinned", Perhaps(&Text), "digest"),
+            ("newest", Perhaps(&Text), "digest of what the plugin directory has"),
+            ("versions", List(&Any), "as in GET /v1/plugins"),
+            ("message?", Text, "what was done"),
+        ]),
+    ),
+    (
+        "Shadow",
+        Open(&[
+            ("plugin", Text, ""),
+            ("reports", List(&Any), "by stream"),
+            ("message?", Text, "what was done"),
+        ]),
+    ),
+    ("Replay", Open(&[("id", Text, ""), ("state", Text, "")])),
+    ("Letter", Open(&[("number", Number, ""), ("stage", Text, ""), ("reason", Text, "")])),
+    ("Which", Object(&[("digest?", Perhaps(&Text), "sha256:<64 hex digits>")])),
+];
+
+fn typed(kind: Type) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(SchemaType::Type(kind))
+}
+
+fn fields(builder: ObjectBuilder, fields: &[Field]) -> ObjectBuilder {
+    fields.iter().fold(builder, |builder, (name, of, text)| {
+        let (name, needed) = match name.strip_suffix('?') {
+            Some(name) => (name, false),
+            None => (*name, true),
+        };
+        let builder = builder.property(name, described(of, text));
+        if needed { builder.required(name) } else { builder }
+    })
+}
+
+fn described(of: &Shape, text: &str) -> RefOr<Schema> {
+    let mut made = shape(of);
+    if text.is_empty() {
+        return made;
+    }
+    match &mut made {
+        RefOr::T(Schema::Object(object)) => object.description = Some(text.to_owned()),
+        RefOr::T(Schema::Array(array)) => array.description = Some(text.to_owned()),
+        RefOr::Ref(named) => named.description = text.to_owned(),
+        RefOr::T(_) => {}
+    }
+    made
+}
+
+/// For the document.
+pub(super) fn shape(of: &Shape) -> RefOr<Schema> {
+    let object: ObjectBuilder = match of {
+        Shape::Text => typed(Type::String),
+        Shape::Number => typed(Type::Integer),
+        Shape::Flag => typed(Type::Boolean),
+        Shape::Any => ObjectBuilder::new().schema_type(SchemaType::AnyValue),
+        Shape::Bytes => typed(Type::String).content_encoding("binary"),
+        Shape::OneOf(texts) => typed(Type::String).enum_values(Some(texts.iter().copied())),
+        Shape::Object(of) => fields(typed(Type::Object), of)
+            .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false))),
+        Shape::Open(of) => fields(typed(Type::Object), of),
+        Shape::Named(name) => return Ref::from_schema_name(*name).into(),
+        Shape::List(of) => return ArrayBuilder::new().items(shape(of)).build().into(),
+        Shape::Perhaps(of) => {
+            let kind = match of {
+                Shape::Number => Type::Integer,
+                Shape::Flag => Type::Boolean,
+                _ => Type::String,
+            };
+            ObjectBuilder::new().schema_type(SchemaType::from_iter([kind, Type::Null]))
+        }
+    };
+    object.build().into()
+}

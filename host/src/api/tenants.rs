@@ -1,0 +1,105 @@
+//! `/v1/tenants`: for operators.
+//!
+//! | route | does |
+//! |---|---|
+//! | `POST /v1/tenants` | makes one |
+//! | `GET /v1/tenants`, `…/{name}` | shows them |
+//! | `POST …/{name}/disable`, `…/enable` | its keys are of no use, or of use again |
+//! | `DELETE …/{name}` | removes a disabled one that has no streams, with its keys |
+//!
+//! The audit log of one that was removed stays on disk, and is put aside before another gets the name.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use wasmill_tenant::TenantName;
+
+use super::access::Touched;
+use super::error::ApiError;
+use super::keys::{controlled, shaped};
+use super::{Host, Shared, now_ms};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    name: String,
+}
+
+/// A name in a path: one that is none is of no tenant.
+fn named(text: &str) -> Result<TenantName, ApiError> {
+    TenantName::new(text).map_err(|_no_name| ApiError::NotFound {
+        code: "no_tenant",
+        message: format!("there is no tenant {:?}", text.chars().take(65).collect::<String>()),
+    })
+}
+
+pub(super) async fn create<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let control = shared.access.managed()?;
+    let Wanted { name } = shaped(&shared, &headers, body, "name").await?;
+    let name = TenantName::new(&name).map_err(|error| ApiError::Query { message: error.to_string() })?;
+    let touched = Touched(format!("/v1/tenants/{name}"));
+    let audit = Arc::clone(&shared.access.audit);
+    let tenant = controlled(control, move |control| {
+        if control.tenant_disabled(&name).is_none() {
+            // Of another one who had the name before: what was done then is not this one's to read.
+            audit.put_aside(&name, now_ms())?;
+        }
+        control.create_tenant(&name, now_ms())
+    });
+    let tenant = tenant.await?;
+    Ok((StatusCode::CREATED, Extension(touched), Json(json!({ "tenant": tenant }))).into_response())
+}
+
+pub(super) async fn list<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Result<Json<Value>, ApiError> {
+    let tenants = shared.access.managed()?.tenants(now_ms());
+    Ok(Json(json!({ "tenants": tenants })))
+}
+
+pub(super) async fn get<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let tenant = shared.access.managed()?.tenant(&named(&name)?, now_ms()).map_err(ApiError::Control)?;
+    Ok(Json(json!({ "tenant": tenant })))
+}
+
+pub(super) async fn disable<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    set_disabled(&shared, &name, true).await
+}
+
+pub(super) async fn enable<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    set_disabled(&shared, &name, false).await
+}
+
+async fn set_disabled<H>(shared: &Shared<H>, name: &str, disabled: bool) -> Result<Json<Value>, ApiError> {
+    let (control, name) = (shared.access.managed()?, named(name)?);
+    let tenant = controlled(control, move |control| control.disable_tenant(&name, disabled, now_ms()));
+    Ok(Json(json!({ "tenant": tenant.await? })))
+}
+
+pub(super) async fn delete<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let (control, name) = (shared.access.managed()?, named(&name)?);
+    let streams = shared.host.streams_of(&name);
+    let deleted = name.clone();
+    controlled(control, move |control| control.delete_tenant(&deleted, streams)).await?;
+    Ok(Json(json!({ "deleted": name })))
+}
