@@ -41,6 +41,7 @@ const MODULES: [(&str, &[&str]); 3] = [
             "wasmill_catalog",
             "wasmill_config",
             "wasmill_encode",
+            "wasmill_tenant",
             "wasmill_transform",
         ],
     ),

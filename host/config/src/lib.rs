@@ -10,6 +10,7 @@
 //! It refuses to open sockets, to read anything but granted secret files, and to know other crates:
 //! [`Settings`] is plain data which the pipeline maps onto the stages' own types.
 
+mod access;
 mod describe;
 mod draft;
 mod names;

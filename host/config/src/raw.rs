@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::access::{Auth, AuthMode, MetricsAccess};
+pub(crate) use self::access::{Auth, AuthMode, ClientScope, MetricsAccess, Tls, TlsClient};
 pub(crate) use self::output::{
     Codec, DirectoryPlace, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output, Packing,
     Pauses, Retry, S3Place, Then,
@@ -183,6 +183,8 @@ pub(crate) struct Http {
     /// Who may use it.
     #[serde(default)]
     pub(crate) auth: Auth,
+    /// TLS on the listener. Without, it speaks plain HTTP.
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Default for Http {
@@ -196,6 +198,7 @@ impl Default for Http {
             read_timeout: default::read_timeout(),
             plugin_uploads: None,
             auth: Auth::default(),
+            tls: None,
         }
     }
 }

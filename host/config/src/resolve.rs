@@ -19,8 +19,8 @@ use crate::outputs;
 use crate::raw;
 use crate::secret::Secret;
 use crate::settings::{
-    Auth, Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Http, Limits, Output, PluginRef,
-    Retention, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Http, Limits, Output, PluginRef, Retention,
+    Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 use crate::structure::Bad;
 use crate::tree::{self, Aliases, Found};
@@ -211,10 +211,8 @@ impl Resolver<'_> {
             plugin_uploads: http
                 .plugin_uploads
                 .unwrap_or_else(|| listen.is_some_and(|listen| listen.ip().is_loopback())),
-            auth: Auth {
-                keys: matches!(http.auth.mode, raw::AuthMode::Keys),
-                metrics_open: matches!(http.auth.metrics, raw::MetricsAccess::Open),
-            },
+            auth: self.auth(&http.auth),
+            tls: http.tls.as_ref().map(|tls| self.tls(tls, http)),
             max_body: http.max_body.0,
             max_record: http.max_record.0,
             max_records: http.max_records,

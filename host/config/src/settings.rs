@@ -132,6 +132,29 @@ pub struct Http {
     /// Whether plugin files are taken.
     pub plugin_uploads: bool,
     pub auth: Auth,
+    /// `None`: plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// TLS on the HTTP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: Option<PathBuf>,
+    pub clients: Vec<TlsClient>,
+}
+
+/// Whose a client's certificate is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsClient {
+    /// Either this or the name.
+    pub uri: Option<String>,
+    pub name: Option<String>,
+    /// A valid name.
+    pub tenant: String,
+    /// As they are written; never empty.
+    pub scopes: Vec<&'static str>,
 }
 
 /// Who may use the HTTP listener.

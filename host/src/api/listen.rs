@@ -1,21 +1,24 @@
-//! Accepts connections and serves them, within bounds: connections at a time, and the time in which a request's head
-//! must come.
+//! Accepts connections and serves them, within bounds: connections at a time, handshakes, and the time in which a request's
+//! head must come.
 //!
 //! It ends in order: no more connections, then every request that has begun is answered.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::access::Peer;
+use super::tls::Tls;
 
 /// How long to wait after a failed accept (out of descriptors, say) instead of spinning.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -34,6 +37,7 @@ pub async fn serve(
     listener: TcpListener,
     limits: ListenLimits,
     router: Router,
+    tls: Option<Arc<Tls>>,
     stop: impl Future<Output = ()>,
 ) {
     let permits = Arc::new(Semaphore::new(limits.max_connections.max(1) as usize));
@@ -41,6 +45,12 @@ pub async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
     let mut stop = std::pin::pin!(stop);
+    let mut keep_current = std::pin::pin!(async {
+        match &tls {
+            Some(tls) => tls.keep_current().await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
         let accepted = async {
             // The semaphore is never closed.
@@ -50,6 +60,7 @@ pub async fn serve(
         let (stream, peer, permit) = tokio::select! {
             biased;
             () = &mut stop => break,
+            () = &mut keep_current => break,
             accepted = accepted => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -63,16 +74,42 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "cannot disable packet delay");
         }
-        let service = router.clone().layer(Extension(Peer { address: peer.ip() }));
-        let service = TowerToHyperService::new(service);
-        let served = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let connection =
+            Connection { http: http.clone(), router: router.clone(), peer, watcher: graceful.watcher() };
+        let tls = tls.clone();
         tokio::spawn(async move {
-            if let Err(error) = served.await {
-                tracing::debug!(%error, %peer, "connection ended early");
-            }
+            connection.run(stream, tls).await;
             drop(permit);
         });
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+struct Connection {
+    http: http1::Builder,
+    router: Router,
+    peer: SocketAddr,
+    watcher: Watcher,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, tls: Option<Arc<Tls>>) {
+        let address = self.peer.ip();
+        let Some(tls) = tls else {
+            return self.answer(stream, Peer { address, certificate: None }).await;
+        };
+        if let Some((stream, shown)) = tls.handshake(stream).await {
+            let peer = Peer { address, certificate: shown.map(Arc::new) };
+            self.answer(stream, peer).await;
+        }
+    }
+
+    async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
+        let service = TowerToHyperService::new(self.router.layer(Extension(peer)));
+        let served = self.watcher.watch(self.http.serve_connection(TokioIo::new(stream), service));
+        if let Err(error) = served.await {
+            tracing::debug!(%error, peer = %self.peer, "connection ended early");
+        }
+    }
 }

@@ -53,7 +53,7 @@ impl Server {
         let fake: Arc<Fake> = Arc::default();
         let routes = router(Arc::new(Program(Arc::clone(&fake))), LIMITS, access);
         let listen = ListenLimits { max_connections: 64, head_timeout: Duration::from_secs(5) };
-        let task = tokio::spawn(serve(listener, listen, routes, std::future::pending()));
+        let task = tokio::spawn(serve(listener, listen, routes, None, std::future::pending()));
         Server { address, control, audit, fake, task, dir, client: AtomicU32::new(0) }
     }
 

@@ -29,6 +29,9 @@ mod samples;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod tls;
+#[cfg(test)]
+mod tls_tests;
 mod versions;
 
 use std::sync::Arc;
@@ -51,6 +54,7 @@ pub use dead_letters::LettersRequest;
 pub use error::ApiError;
 pub use listen::{ListenLimits, serve};
 pub use replays::ReplaysRequest;
+pub use tls::{Tls, TlsClient, TlsError, TlsFiles};
 
 /// Bytes of request bodies that are in memory at a time, unless a single body may be longer.
 const BODIES_BYTES_MAX: u64 = 256 << 20;

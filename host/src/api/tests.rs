@@ -170,7 +170,7 @@ async fn send(fake: &Arc<Fake>, bytes: &[u8]) -> String {
     let data = tempfile::tempdir().unwrap();
     let routes = router(Arc::new(Program(Arc::clone(fake))), LIMITS, access(data.path(), false));
     let listen = ListenLimits { max_connections: 4, head_timeout: Duration::from_millis(200) };
-    let server = tokio::spawn(serve(listener, listen, routes, std::future::pending()));
+    let server = tokio::spawn(serve(listener, listen, routes, None, std::future::pending()));
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
     socket.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
@@ -237,7 +237,7 @@ async fn stop_finishes_the_request_that_has_begun() {
     let routes = router(Arc::new(Program(Arc::clone(&fake))), limits, access(data.path(), false));
     let listen = ListenLimits { max_connections: 4, head_timeout: Duration::from_secs(5) };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, listen, routes, async { drop(stopped.await) }));
+    let server = tokio::spawn(serve(listener, listen, routes, None, async { drop(stopped.await) }));
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /v1/streams/access/records HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nexpect: 100-continue\r\n{NDJSON}\r\n\r\n"

@@ -3,19 +3,147 @@
 //! It owns how long an answer may take and how a refusal reads. It refuses proxies: the host is near.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, Method};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use wasmill_config::Settings;
+use wasmill_config::{Http, Secret, Settings};
+
+use super::{check, output, runtime};
 
 /// Longest wait for one answer: a replay's start compiles plugins, and a step ends when its outcome is on disk.
 const ANSWER_MAX: Duration = Duration::from_secs(600);
+
+/// How a host is asked: with which key, and whose certificate it may have.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Access to the host")]
+pub(super) struct Access {
+    /// The key or token that the host asks for; better in WASMILL_KEY than where others see it
+    #[arg(long, env = "WASMILL_KEY", hide_env_values = true, value_name = "KEY", value_parser = secret)]
+    key: Option<Secret>,
+    /// The tenant that an operator acts for
+    #[arg(long, env = "WASMILL_TENANT", value_name = "NAME")]
+    tenant: Option<String>,
+    /// Certificates (PEM) of who may have signed the host's, besides those that the system knows
+    #[arg(long, env = "WASMILL_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Certificate and private key (PEM) to show to the host
+    #[arg(long, env = "WASMILL_IDENTITY", value_name = "FILE")]
+    identity: Option<PathBuf>,
+}
+
+fn secret(text: &str) -> Result<Secret, String> {
+    let text = text.trim();
+    match text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Err("a key is one word of printable ASCII characters".to_owned()),
+        false => Ok(Secret::new(text.to_owned())),
+    }
+}
+
+impl Access {
+    pub(super) fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some() || self.identity.is_some()
+    }
+
+    fn client(&self) -> Result<Client> {
+        let mut headers = HeaderMap::new();
+        if let Some(key) = &self.key {
+            let mut value =
+                HeaderValue::try_from(format!("Bearer {}", key.reveal())).context("send the key")?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        if let Some(tenant) = &self.tenant {
+            let value = HeaderValue::try_from(tenant)
+                .context("--tenant: a name of a tenant has no such characters")?;
+            headers.insert("wasmill-tenant", value);
+        }
+        let mut client = Client::builder().no_proxy().timeout(ANSWER_MAX).default_headers(headers);
+        // The key goes where it was sent to, and nowhere else.
+        client = client.redirect(reqwest::redirect::Policy::none());
+        let read = |path: &Path| std::fs::read(path).with_context(|| format!("read {}", path.display()));
+        if let Some(path) = &self.ca {
+            let found = reqwest::Certificate::from_pem_bundle(&read(path)?);
+            let found = found.with_context(|| format!("{}: no certificates in PEM", path.display()))?;
+            if found.is_empty() {
+                bail!("{} has no certificate", path.display());
+            }
+            for certificate in found {
+                client = client.add_root_certificate(certificate);
+            }
+        }
+        if let Some(path) = &self.identity {
+            let identity = reqwest::Identity::from_pem(&read(path)?);
+            let told = || format!("{}: no certificate with its private key in PEM", path.display());
+            client = client.identity(identity.with_context(told)?);
+        }
+        client.build().context("make an HTTP client")
+    }
+}
+
+/// Which host is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct AtHost {
+    /// Address of the running host, where the configuration does not say it: http://127.0.0.1:7070
+    #[arg(long, value_name = "URL")]
+    host: Option<String>,
+    /// The configuration (TOML) that says where the host listens
+    #[arg(long, value_name = "FILE", default_value = "wasmill.toml")]
+    config: PathBuf,
+    /// What the host answers, as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl AtHost {
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    pub(super) fn names_host(&self) -> bool {
+        self.host.is_some()
+    }
+
+    pub(super) fn config(&self) -> &Path {
+        &self.config
+    }
+
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Asks; a configuration that is wrong gives the exit code of usage.
+    pub(super) fn with(
+        &self,
+        ask: impl AsyncFnOnce(&HostClient) -> Result<Value>,
+        say: impl FnOnce(&Value) -> Result<String>,
+    ) -> Result<ExitCode> {
+        let client = match &self.host {
+            Some(host) => HostClient::new(host, &self.access)?,
+            None => {
+                let settings = match Settings::load(&self.config) {
+                    Ok(settings) => settings,
+                    Err(error) => return Ok(check::refuse(&error)),
+                };
+                HostClient::configured(&settings, &self.config, &self.access)?
+            }
+        };
+        let answer = runtime()?.block_on(ask(&client))?;
+        if self.json { output::print_json(&answer) } else { output::print(&say(&answer)?) }
+    }
+}
 
 /// See the head of this file.
 pub(super) struct HostClient {
@@ -25,33 +153,32 @@ pub(super) struct HostClient {
 
 impl HostClient {
     /// `address` is a URL without a path.
-    pub(super) fn new(address: &str) -> Result<HostClient> {
+    pub(super) fn new(address: &str, access: &Access) -> Result<HostClient> {
         if !["http://", "https://"].iter().any(|scheme| address.starts_with(scheme)) {
             bail!("{address:?} is no address of a host, which is a URL such as http://127.0.0.1:7070");
         }
-        let client =
-            Client::builder().no_proxy().timeout(ANSWER_MAX).build().context("make an HTTP client")?;
-        Ok(HostClient { client, address: address.trim_end_matches('/').to_owned() })
+        Ok(HostClient { client: access.client()?, address: address.trim_end_matches('/').to_owned() })
     }
 
     /// The host that holds the data directory, as `running` says. `otherwise` is what to do where the configuration does
     /// not tell its address.
     pub(super) fn listening(
-        listen: Option<SocketAddr>,
+        http: &Http,
         running: &dyn Display,
         otherwise: &str,
+        access: &Access,
     ) -> Result<HostClient> {
-        match listen {
-            Some(address) if address.port() != 0 => HostClient::new(&format!("http://{address}")),
-            _ => bail!("{running}, and the configuration does not say where it listens: {otherwise}"),
+        match own_address(http) {
+            Some(address) => HostClient::new(&address, access),
+            None => bail!("{running}, and the configuration does not say where it listens: {otherwise}"),
         }
     }
 
     /// The host that runs with these settings, which are in the file `config`.
-    pub(super) fn configured(settings: &Settings, config: &Path) -> Result<HostClient> {
-        match settings.http.listen {
-            Some(address) if address.port() != 0 => HostClient::new(&format!("http://{address}")),
-            _ => bail!(
+    pub(super) fn configured(settings: &Settings, config: &Path, access: &Access) -> Result<HostClient> {
+        match own_address(&settings.http) {
+            Some(address) => HostClient::new(&address, access),
+            None => bail!(
                 "{} does not say where the host listens: give its address with --host URL",
                 config.display()
             ),
@@ -101,10 +228,20 @@ impl HostClient {
         if !status.is_success() {
             let json: Value = serde_json::from_slice(&body).unwrap_or_default();
             let message = json["error"]["message"].as_str().unwrap_or("without a reason");
-            bail!("the host answered {status}: {message}");
+            let hint = match status.as_u16() {
+                401 => "; give one with --key or WASMILL_KEY",
+                _ => "",
+            };
+            bail!("the host answered {status}: {message}{hint}");
         }
         serde_json::from_slice(&body).context("read the host's answer")
     }
+}
+
+/// Where a host with these settings is asked on its own machine.
+fn own_address(http: &Http) -> Option<String> {
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    http.listen.filter(|address| address.port() != 0).map(|address| format!("{scheme}://{address}"))
 }
 
 /// The path of a stream's routes.
@@ -118,7 +255,7 @@ pub(super) fn plugin_path(plugin: &str) -> String {
 }
 
 /// Percent-encoded, for a query or a step of a path.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~,".contains(&byte) {

@@ -8,10 +8,12 @@ mod check;
 mod dead_letters;
 mod demo;
 mod host_client;
+mod key;
 mod output;
 mod plugin;
 mod replay;
 mod run;
+mod tenant;
 #[cfg(test)]
 mod tests;
 
@@ -99,6 +101,12 @@ enum Command {
     /// Make, build and look into plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Make, list, rotate and revoke keys: who may do what at a host
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Make, list and remove tenants of a host
+    #[command(subcommand)]
+    Tenant(tenant::Command),
     /// Print the JSON Schema of the configuration, for editors
     #[command(after_help = "Example:\n  wasmill schema > wasmill.schema.json")]
     Schema,
@@ -142,6 +150,14 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
         }
         Command::Demo(command) => demo::run(command, &log.options("warn")),
         Command::Plugin(command) => plugin::run(command),
+        Command::Key(command) => {
+            start_log(&log.options("warn"), None)?;
+            key::run(command)
+        }
+        Command::Tenant(command) => {
+            start_log(&log.options("warn"), None)?;
+            tenant::run(command)
+        }
         Command::Schema => output::print(&wasmill_config::schema()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

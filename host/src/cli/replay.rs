@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 use tokio::signal::unix::{SignalKind, signal};
 use wasmill_config::{DEFAULT_TENANT, Settings};
 
-use super::host_client::{HostClient, stream_path};
+use super::host_client::{Access, HostClient, stream_path};
 use super::{EXIT_UNDELIVERED, EXIT_USAGE, check, host_options, output, runtime, version};
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{
@@ -73,6 +73,8 @@ pub(super) struct Arguments {
     /// One JSON object a line on stdout: how far it is, and at last what it has done
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    access: Access,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -238,15 +240,15 @@ enum Runner {
 impl Runner {
     async fn open(arguments: &Arguments, settings: Settings) -> Result<Runner> {
         if let Some(address) = &arguments.host {
-            return Ok(Runner::Host(HostClient::new(address)?));
+            return Ok(Runner::Host(HostClient::new(address, &arguments.access)?));
         }
-        let listen = settings.http.listen;
+        let http = settings.http.clone();
         match Alone::open(settings, DEFAULT_TENANT, &arguments.stream, host_options()?).await {
             Ok(alone) => Ok(Runner::Alone(Box::new(alone))),
             Err(AloneError::Start(error)) => Err(error.into()),
             Err(error @ AloneError::Running { .. }) => {
                 let otherwise = "give its address with --host";
-                Ok(Runner::Host(HostClient::listening(listen, &error, otherwise)?))
+                Ok(Runner::Host(HostClient::listening(&http, &error, otherwise, &arguments.access)?))
             }
             Err(error) => Err(error.into()),
         }

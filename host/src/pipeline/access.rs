@@ -1,21 +1,33 @@
-//! Tenants, keys and the audit log of a host: opened at its start, and when keys were last used stored while it runs.
+//! Tenants, keys and the audit log of a host: opened at its start, and when keys were last used stored while it runs; and
+//! the first key of a data directory on which none runs.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasmill_buffer::{Disk, RealDisk};
 use wasmill_config::Settings;
-use wasmill_control::{AuditLog, Control};
+use wasmill_control::{Actor, AuditLog, Control, ControlError, KeyView, NewEntry};
+use wasmill_tenant::{KeyText, NewKey, Scope, TenantName};
 
 use super::opening::StartError;
 use super::sources::with_causes;
+use super::stats::wall_clock_ns;
 use crate::api;
 
 /// How often it is stored when keys were last used.
 const STORE_EVERY: Duration = Duration::from_secs(60);
 
+/// What the listener needs.
+pub(crate) struct Opened {
+    pub(crate) access: api::Access,
+    pub(crate) used: LastUses,
+    pub(crate) tls: Option<Arc<api::Tls>>,
+}
+
 /// Reads what is in the data directory, which must be locked.
-pub(crate) async fn open(settings: &Settings) -> Result<(api::Access, LastUses), StartError> {
+pub(crate) async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let data_dir = settings.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Control::open(&data_dir)).await;
     let control = opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
@@ -29,7 +41,32 @@ pub(crate) async fn open(settings: &Settings) -> Result<(api::Access, LastUses),
         );
     }
     let access = api::Access::new(Arc::clone(&control), audit, auth.keys, auth.metrics_open);
-    Ok((access, LastUses(control)))
+    let tls = tls(settings)?;
+    Ok(Opened { access, used: LastUses(control), tls })
+}
+
+/// The certificate of the listener, if it is to have one. Blocks.
+pub(crate) fn tls(settings: &Settings) -> Result<Option<Arc<api::Tls>>, StartError> {
+    let Some(tls) = &settings.http.tls else { return Ok(None) };
+    let files = api::TlsFiles {
+        certificate: tls.certificate.clone(),
+        key: tls.key.clone(),
+        client_ca: tls.client_ca.clone(),
+    };
+    // Names were checked with the configuration.
+    let clients = tls.clients.iter().filter_map(|client| {
+        Some(api::TlsClient {
+            uri: client.uri.clone(),
+            name: client.name.clone(),
+            tenant: TenantName::new(&client.tenant).ok()?,
+            scopes: client.scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok()).collect(),
+        })
+    });
+    let loaded = api::Tls::load(files, clients.collect()).map_err(|error| {
+        let message = with_causes(&error);
+        StartError::Invalid(vec![settings.problem("http.tls", message)])
+    });
+    Ok(Some(Arc::new(loaded?)))
 }
 
 /// Stores when keys were last used.
@@ -58,5 +95,73 @@ impl LastUses {
             }
             Err(error) => tracing::error!(%error, "storing when keys were last used ended early"),
         }
+    }
+}
+
+/// Why no key was made in a data directory.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineKeyError {
+    #[error("a host (process {pid}) runs on this data directory")]
+    Running { pid: String },
+    #[error("lock the data directory")]
+    Lock(#[source] std::io::Error),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+/// Makes a key in a data directory on which no host runs; it need not be there yet. Blocks.
+///
+/// # Errors
+/// See [`OfflineKeyError`].
+pub fn create_key_offline(
+    data_dir: &Path,
+    tenant: &TenantName,
+    new: NewKey,
+) -> Result<(KeyText, KeyView), OfflineKeyError> {
+    let journal = data_dir.join("journal");
+    std::fs::create_dir_all(&journal).map_err(OfflineKeyError::Lock)?;
+    let lock = RealDisk.lock(&journal.join("lock")).map_err(OfflineKeyError::Lock)?;
+    let _lock = lock.map_err(|pid| OfflineKeyError::Running { pid })?;
+    let now = u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000;
+    let control = Control::open(data_dir)?;
+    let (text, key) = control.create_key(tenant, new, now)?;
+    let entry = NewEntry {
+        at_ms: now,
+        who: Actor { address: "command line".to_owned(), ..Actor::default() },
+        method: "POST".to_owned(),
+        route: "/v1/keys".to_owned(),
+        target: format!("/v1/keys/{}", key.id),
+        status: 201,
+        code: None,
+        reason: None,
+    };
+    AuditLog::new(data_dir).changed(tenant, entry).map_err(ControlError::Store)?;
+    Ok((text, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_key_of_a_data_directory_is_made_unless_a_host_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let tenant = TenantName::default_tenant();
+        let new = NewKey {
+            name: "first".to_owned(),
+            scopes: [Scope::Operator].into_iter().collect(),
+            expires_ms: None,
+        };
+        let (text, key) = create_key_offline(&data, &tenant, new.clone()).unwrap();
+        let who = Control::open(&data).unwrap().verify(&text, 1).unwrap();
+        assert!(who.scopes.is_operator() && who.key == key.id);
+        let log = AuditLog::new(&data).page(&tenant, 0, 9).unwrap();
+        assert_eq!(log.entries[0].target, format!("/v1/keys/{}", key.id));
+        let _held = RealDisk.lock(&data.join("journal/lock")).unwrap().unwrap();
+        let error = create_key_offline(&data, &tenant, new).unwrap_err();
+        assert!(
+            matches!(&error, OfflineKeyError::Running { pid } if pid.contains(&std::process::id().to_string()))
+        );
     }
 }

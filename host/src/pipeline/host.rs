@@ -17,7 +17,7 @@ use wasmill_catalog::{Catalog, CatalogStats, PluginState};
 use wasmill_config::{self as config, DEFAULT_TENANT, Settings};
 use wasmill_deliver::SyncCount;
 
-use super::access::{self, LastUses};
+use super::access;
 use super::history::{Replays, Shop};
 use super::journal::{journal_options, report};
 use super::launch::{ReadyStream, Reports};
@@ -172,7 +172,7 @@ impl Host {
         Ok(host)
     }
 
-    fn serve(&self, listener: TcpListener, (access, used): (api::Access, LastUses)) {
+    fn serve(&self, listener: TcpListener, opened: access::Opened) {
         let config::Http {
             max_body,
             max_record,
@@ -194,10 +194,11 @@ impl Host {
             max_plugin: self.catalog().map_or(0, |catalog| catalog.wasm_bytes_max()),
             plugin_uploads,
         };
-        let router = api::router(Arc::new(self.clone()), limits, access);
+        let router = api::router(Arc::new(self.clone()), limits, opened.access);
         let stop = self.inner.stops.intake.clone().cancelled_owned();
         let limits = api::ListenLimits { max_connections, head_timeout: read_timeout };
-        let served = tokio::spawn(used.kept_during(api::serve(listener, limits, router, stop)));
+        let served =
+            tokio::spawn(opened.used.kept_during(api::serve(listener, limits, router, opened.tls, stop)));
         *self.inner.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(served);
     }
 

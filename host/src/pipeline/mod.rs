@@ -57,6 +57,7 @@ mod unfit;
 mod versions;
 mod workers;
 
+pub use access::{OfflineKeyError, create_key_offline};
 pub use changes::ChangeError;
 pub use check::check;
 pub use ending::DrainError;

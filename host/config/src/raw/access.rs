@@ -41,3 +41,50 @@ pub(crate) enum MetricsAccess {
     /// Whoever reaches the listener.
     Open,
 }
+
+/// TLS on the listener. Files are read again when they change; a pair that is bad is refused, and the one before goes on.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(title = "tls")]
+pub(crate) struct Tls {
+    /// Certificate with those between it and its root (PEM). Relative to this file.
+    pub(crate) certificate: String,
+    /// Its private key (PEM). Relative to this file.
+    pub(crate) key: String,
+    /// Certificates (PEM) of who signs certificates of clients. Clients may show one then; keys are as good. Relative to this file.
+    pub(crate) client_ca: Option<String>,
+    /// Whose the certificates of clients are; the first that fits counts.
+    #[serde(default)]
+    pub(crate) clients: Vec<Option<TlsClient>>,
+}
+
+/// Whose a client's certificate is.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(title = "client")]
+pub(crate) struct TlsClient {
+    /// A URI among the alternative names of the certificate, such as `spiffe://example.org/edge`.
+    pub(crate) uri: Option<String>,
+    /// The common name of the certificate; without `uri`.
+    pub(crate) name: Option<String>,
+    /// The tenant that the client acts for.
+    pub(crate) tenant: String,
+    /// What it may do.
+    #[serde(default)]
+    #[schemars(required)]
+    pub(crate) scopes: Vec<ClientScope>,
+}
+
+/// What a client may do.
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ClientScope {
+    /// Push records.
+    Push,
+    /// See streams, plugins, dead letters and records.
+    Read,
+    /// Change which versions of plugins are live.
+    Plugins,
+    /// Everything within the tenant.
+    Admin,
+    /// Everything on the host; of the tenant `default`.
+    Operator,
+}

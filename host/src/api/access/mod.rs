@@ -25,6 +25,7 @@ use wasmill_control::{Actor, AuditLog, Control};
 use wasmill_tenant::{Scope, Scopes, TenantName};
 
 use super::error::ApiError;
+use super::tls::Shown;
 use super::{Host, Shared};
 
 pub(super) use trail::Touched;
@@ -102,11 +103,13 @@ impl Caller {
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) address: IpAddr,
+    /// What it has shown of itself.
+    pub(super) certificate: Option<Arc<Shown>>,
 }
 
 impl Default for Peer {
     fn default() -> Peer {
-        Peer { address: Ipv4Addr::UNSPECIFIED.into() }
+        Peer { address: Ipv4Addr::UNSPECIFIED.into(), certificate: None }
     }
 }
 

@@ -9,6 +9,7 @@ use wasmill_tenant::{KeyText, Refused, RetryAfter, TenantName, Who};
 use super::{Access, Caller, Peer, Refusal};
 use crate::api::error::ApiError;
 use crate::api::now_ms;
+use crate::api::tls::Shown;
 
 /// By which an operator says whose things a request is about.
 pub(in crate::api) const ACTS_FOR: &str = "wasmill-tenant";
@@ -40,7 +41,10 @@ impl Access {
     pub(super) async fn caller(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Box<Refusal>> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let Some(value) = values.next() else {
-            return Err(Refusal::key(peer, None, None, "no key"));
+            return match &peer.certificate {
+                Some(shown) => self.certified(shown, peer),
+                None => Err(Refusal::key(peer, None, None, "no key")),
+            };
         };
         if values.next().is_some() {
             return Err(Refusal::key(peer, None, None, "header authorization is there twice"));
@@ -66,6 +70,28 @@ impl Access {
             name: Some(who.name),
             subject: None,
         })
+    }
+
+    /// Of a certificate that was checked when the connection began.
+    fn certified(&self, shown: &Shown, peer: &Peer) -> Result<Caller, Box<Refusal>> {
+        let refuse = |tenant: Option<&TenantName>, reason: &str| {
+            let mut refusal = Refusal::key(peer, None, tenant.cloned(), reason);
+            refusal.who.subject = Some(shown.subject.clone());
+            Err(refusal)
+        };
+        let Some((tenant, scopes)) = &shown.of else { return refuse(None, "certificate of no known client") };
+        match self.control.tenant_disabled(tenant) {
+            None => refuse(None, "certificate for a tenant that is not there"),
+            Some(true) => refuse(Some(tenant), "certificate for a disabled tenant"),
+            Some(false) => Ok(Caller {
+                tenant: tenant.clone(),
+                home: tenant.clone(),
+                scopes: *scopes,
+                key: None,
+                name: None,
+                subject: Some(shown.subject.clone()),
+            }),
+        }
     }
 
     async fn verified(&self, text: &KeyText, peer: &Peer) -> Result<Who, Box<Refusal>> {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use wasmill_config::Settings;
 
-use crate::cli::host_client::{HostClient, stream_path};
+use crate::cli::host_client::{Access, HostClient, stream_path};
 use crate::cli::runtime;
 use crate::pipeline::dead_letters::{Change, Changes, DeadLetter, Filter};
 use crate::pipeline::stats::wall_clock_ns;
@@ -27,9 +27,9 @@ pub(super) enum Desk {
 
 impl Desk {
     /// `from` is a configuration or the address of a host.
-    pub(super) fn open(from: &str, stream: &str) -> Result<Desk> {
+    pub(super) fn open(from: &str, stream: &str, access: &Access) -> Result<Desk> {
         if from.starts_with("http://") || from.starts_with("https://") {
-            return Desk::host(HostClient::new(from)?, stream);
+            return Desk::host(HostClient::new(from, access)?, stream);
         }
         let settings = Settings::load(Path::new(from))?;
         let Some(settings_of) = settings.streams.iter().find(|known| known.name == stream) else {
@@ -46,7 +46,7 @@ impl Desk {
             Ok(None) => bail!("nothing has ever run in {}", settings.data_dir.display()),
             Err(error @ OfflineError::Running { .. }) => {
                 let otherwise = "give its address (http://...) in place of the configuration";
-                Desk::host(HostClient::listening(settings.http.listen, &error, otherwise)?, stream)
+                Desk::host(HostClient::listening(&settings.http, &error, otherwise, access)?, stream)
             }
             Err(error) => Err(error).with_context(|| settings.data_dir.display().to_string()),
         }

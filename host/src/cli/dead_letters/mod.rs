@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use self::desk::{Desk, filter};
+use super::host_client::Access;
 use super::{EXIT_UNDELIVERED, EXIT_USAGE, output, version};
 use crate::pipeline::dead_letters::{DeadLetter, Stage};
 use crate::pipeline::{PAGE_LETTERS_MAX, Replayed};
@@ -99,6 +100,8 @@ pub(super) struct Of {
     from: String,
     /// The stream
     stream: String,
+    #[command(flatten)]
+    access: Access,
 }
 
 #[derive(Debug, Args)]
@@ -145,7 +148,7 @@ impl Command {
 impl Conditions {
     /// Opens the letters, and warns of a name that no place of the stream has now: of an earlier one letters may still be there.
     fn desk(&self, of: &Of) -> Result<Desk> {
-        let desk = Desk::open(&of.from, &of.stream)?;
+        let desk = Desk::open(&of.from, &of.stream, &of.access)?;
         if let Some(at) = &self.at {
             let places = desk.places()?;
             if !places.contains(at) {
@@ -188,7 +191,9 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
             let desk = conditions.desk(of)?;
             list(&desk, &conditions.pairs(), *after, limit.get(), *json || !std::io::stdout().is_terminal())
         }
-        Command::Show { of, number } => output::print_json(&Desk::open(&of.from, &of.stream)?.show(*number)?),
+        Command::Show { of, number } => {
+            output::print_json(&Desk::open(&of.from, &of.stream, &of.access)?.show(*number)?)
+        }
         Command::Replay { of, conditions, plugins } => {
             replay(&conditions.desk(of)?, &conditions.pairs(), plugins)
         }

@@ -16,7 +16,7 @@ use wasmill_config::Settings;
 use wasmill_transform::{Digest, inspect};
 
 use super::watch::{self, Changes};
-use crate::cli::host_client::{HostClient, stream_path};
+use crate::cli::host_client::{Access, HostClient, stream_path};
 use crate::cli::{check, output, runtime};
 use crate::pipeline::{SampledRecord, SampledSlice};
 
@@ -70,6 +70,8 @@ pub(in crate::cli) struct Arguments {
     /// Install missing tools, where they can go into a cache of the user's
     #[arg(long)]
     install: bool,
+    #[command(flatten)]
+    access: Access,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -80,8 +82,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let source = Source::of(arguments)?;
     let stream = stream(&settings, &source.name, arguments)?;
     let client = match &arguments.host {
-        Some(host) => HostClient::new(host)?,
-        None => HostClient::configured(&settings, &arguments.config)?,
+        Some(host) => HostClient::new(host, &arguments.access)?,
+        None => HostClient::configured(&settings, &arguments.config, &arguments.access)?,
     };
     let session = Session {
         file: settings.plugin_dir.join(format!("{}.wasm", source.name)),

@@ -2,32 +2,18 @@
 //!
 //! All of it is asked of the host over its HTTP API, which decides; here is how it is asked, and how the answers read.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wasmill_config::Settings;
 use wasmill_transform::Digest;
 
-use crate::cli::host_client::{HostClient, plugin_path};
-use crate::cli::{check, output, runtime};
+use crate::cli::host_client::{AtHost, HostClient, plugin_path};
+use crate::cli::output;
 use crate::pipeline::{Cost, Difference, ShadowReport, Side, moment_text};
-
-#[derive(Debug, clap::Args)]
-pub(in crate::cli) struct AtHost {
-    /// Address of the running host, where the configuration does not say it: http://127.0.0.1:7070
-    #[arg(long, value_name = "URL")]
-    host: Option<String>,
-    /// The configuration (TOML) that says where the host listens
-    #[arg(long, value_name = "FILE", default_value = "wasmill.toml")]
-    config: PathBuf,
-    /// What the host answers, as JSON
-    #[arg(long)]
-    json: bool,
-}
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -148,28 +134,6 @@ fn named(text: &str) -> Result<Named, String> {
 impl Named {
     fn body(&self) -> Value {
         self.digest.map_or_else(|| json!({}), |digest| json!({ "digest": digest }))
-    }
-}
-
-impl AtHost {
-    /// Asks; a configuration that is wrong gives the exit code of usage.
-    fn with(
-        &self,
-        ask: impl AsyncFnOnce(&HostClient) -> Result<Value>,
-        say: impl FnOnce(&Value) -> Result<String>,
-    ) -> Result<ExitCode> {
-        let client = match &self.host {
-            Some(host) => HostClient::new(host)?,
-            None => {
-                let settings = match Settings::load(&self.config) {
-                    Ok(settings) => settings,
-                    Err(error) => return Ok(check::refuse(&error)),
-                };
-                HostClient::configured(&settings, &self.config)?
-            }
-        };
-        let answer = runtime()?.block_on(ask(&client))?;
-        if self.json { output::print_json(&answer) } else { output::print(&say(&answer)?) }
     }
 }
 
