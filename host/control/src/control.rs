@@ -549,13 +549,13 @@ mod tests {
         for bad in ["{\"format\":1", &good.replace("argon2id", "argon3"), &good.replace("operator", "root")] {
             fs::write(&file, bad).unwrap();
             let error = Control::open(dir.path()).map(drop).unwrap_err();
-            let text = std::error::Error::source(&error).unwrap().to_string();
+            let text = error.to_string();
             assert!(text.contains("team.json"), "{text}");
         }
         fs::write(&file, &good).unwrap();
         fs::copy(&file, &other).unwrap();
         let error = Control::open(dir.path()).map(drop).unwrap_err();
-        let text = std::error::Error::source(&error).unwrap().to_string();
+        let text = error.to_string();
         assert!(text.contains("other.json") && text.contains("about tenant team"), "{text}");
     }
 

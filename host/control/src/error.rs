@@ -58,6 +58,6 @@ pub enum ControlError {
     BadLabel { name: String },
     #[error("draw a key: {reason}")]
     Draw { reason: String },
-    #[error("store the change")]
+    #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -30,7 +30,12 @@ pub(crate) struct Opened {
 pub(crate) async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let data_dir = settings.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Control::open(&data_dir)).await;
-    let control = opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
+    let opened = opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
+    let control = opened.map_err(|error| StartError::Directory {
+        action: "read",
+        path: settings.data_dir.join("control"),
+        error: std::io::Error::other(error),
+    })?;
     let control = Arc::new(control);
     let audit = Arc::new(AuditLog::new(&settings.data_dir));
     let auth = &settings.http.auth;

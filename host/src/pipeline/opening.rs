@@ -75,8 +75,6 @@ pub enum StartError {
         #[source]
         error: std::io::Error,
     },
-    #[error("read tenants and keys")]
-    Control(#[from] wasmill_control::ControlError),
     #[error("start a thread")]
     Thread(#[source] std::io::Error),
     #[error("the host is stopping")]
