@@ -105,7 +105,7 @@ impl Commit {
         for index in 0..self.due.len() {
             let (reply, done) = oneshot::channel();
             let (commit, job_context) = (self.clone(), context.clone());
-            context.workers.submit(context.lane, move |worker| {
+            context.workers.submit(&context.tenant, context.lane, move |worker| {
                 let (key, batch) = &commit.due[index];
                 let replay = commit.replay.as_ref().map(|replay| replay.journal_end);
                 let staged = stage(&job_context, key, batch, replay, &mut worker.encoder);

@@ -17,7 +17,7 @@ use super::samples::Samples;
 use super::shadow::StreamShadows;
 use super::staging::Staging;
 use super::stats::{Pause, StreamStats, wall_clock_ns};
-use super::workers::{LaneId, Workers};
+use super::workers::{LaneId, TenantId, Workers};
 
 /// How long to wait before dead letters are tried again that could not be stored.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -50,6 +50,8 @@ pub(crate) struct StreamContext {
     pub(crate) buffer: wasmill_buffer::Stream,
     pub(crate) outputs: Vec<Output>,
     pub(crate) workers: Arc<Workers>,
+    /// Whose share of the workers its lane counts for.
+    pub(crate) tenant: TenantId,
     pub(crate) lane: LaneId,
     pub(crate) stats: Arc<StreamStats>,
     /// Whether the store is as the replays of earlier runs left it: until then a letter may be there that has left.

@@ -276,6 +276,7 @@ impl Opening {
             buffer,
             outputs: opened,
             workers: Arc::clone(&self.workers),
+            tenant: stream.tenant.as_str().into(),
             lane: self.lanes.fetch_add(1, Ordering::Relaxed),
             stats,
             settled: tokio::sync::watch::Sender::new(false),

@@ -87,7 +87,10 @@ async fn definition_that_cannot_run_changes_nothing() {
     host.add_stream(stream(dir.path(), "", &directory("out"))).await.unwrap();
     let wrong = format!("{}[[streams.events.transforms]]\nplugin = \"nothere\"", directory("out"));
     let refused = host.replace_stream(stream(dir.path(), "", &wrong), DRAIN).await;
-    assert!(matches!(&refused, Err(ChangeError::Invalid(texts)) if texts[0].contains("nothere")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(ChangeError::Invalid(texts)) if texts[0].contains("nothere")),
+        "{refused:?}"
+    );
     let receipt = running.push("events", "{\"n\":1}").await;
     assert_eq!(receipt["first_offset"], 0, "{receipt}");
     host.drain(DRAIN).await.unwrap();

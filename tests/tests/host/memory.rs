@@ -23,7 +23,9 @@ const OFFERED_MIN: u64 = 1 << 30;
 const FULL_FOR: Duration = Duration::from_secs(2);
 /// What this host may use by the formula of docs/faults.md.
 const RESIDENT_MAX: u64 = 400 << 20;
-const OUTAGES: u64 = 3;
+const OUTAGES_MIN: usize = 3;
+/// A leak grows with each; bounds that are met late, since the machine is busy, are met within a few.
+const OUTAGES_MAX: usize = 6;
 /// What the last outage may take more than the one before, for what the allocator keeps; each stores 64 MiB and offers a
 /// gibibyte.
 const GROWTH_MAX: u64 = 96 << 20;
@@ -129,8 +131,12 @@ fn memory_stays_bounded_while_a_destination_is_down_and_clients_push_at_full_spe
     ));
     let program = Program::start(&binary, &scratch.config());
     let mut acknowledged = Vec::new();
-    let mut peaks = Vec::new();
-    for round in 0..OUTAGES {
+    let mut peaks: Vec<u64> = Vec::new();
+    let settled = |peaks: &[u64]| {
+        peaks.len() >= OUTAGES_MIN && peaks[peaks.len() - 1] < peaks[peaks.len() - 2] + GROWTH_MAX
+    };
+    while !settled(&peaks) && peaks.len() < OUTAGES_MAX {
+        let round = peaks.len() as u64;
         sink.up.store(false, Ordering::Relaxed);
         let refused = sink.refused.load(Ordering::Relaxed);
         let (taken, offered) = flood(&program, round << 40);
@@ -158,7 +164,6 @@ fn memory_stays_bounded_while_a_destination_is_down_and_clients_push_at_full_spe
     assert_eq!(unique.len(), taken.len(), "records were delivered twice");
     assert_eq!(unique, acknowledged.iter().copied().collect::<HashSet<_>>());
     assert!(peaks.iter().all(|peak| *peak < RESIDENT_MAX), "{peaks:?} bytes were in memory");
-    // The first need not have met every bound; from then on another outage adds nothing.
-    let (last, before) = (peaks[peaks.len() - 1], peaks[peaks.len() - 2]);
-    assert!(last < before + GROWTH_MAX, "memory grew from outage to outage: {peaks:?}");
+    // The first need not have met every bound; at some time another outage adds nothing.
+    assert!(settled(&peaks), "memory grew from outage to outage: {peaks:?}");
 }

@@ -245,6 +245,7 @@ impl Replays {
             version,
             outputs: place.outputs,
             workers: Arc::clone(&self.shop.workers),
+            tenant: source.buffer.key().tenant.as_str().into(),
             lane: LANE | self.lanes.fetch_add(1, Ordering::Relaxed),
             beside: place.beside,
             staging: place.staging,

@@ -29,7 +29,7 @@ use crate::pipeline::plan::ChainVersion;
 use crate::pipeline::slice::{Done, Growth, Route};
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::with_causes;
-use crate::pipeline::workers::{LaneId, Workers};
+use crate::pipeline::workers::{LaneId, TenantId, Workers};
 
 /// Records of a slice take at most this many bytes, and at least these: a batch is over its size by a slice at most.
 const SLICE_BYTES: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 20;
@@ -51,6 +51,7 @@ pub(super) struct Replay {
     pub(super) version: Arc<ChainVersion>,
     pub(super) outputs: Vec<Output>,
     pub(super) workers: Arc<Workers>,
+    pub(super) tenant: TenantId,
     pub(super) lane: LaneId,
     /// Directory of the dead letters.
     pub(super) beside: PathBuf,
@@ -157,7 +158,7 @@ impl Replay {
                 let Some(cut) = waiting.cut(slice_bytes) else { break };
                 let (reply, done) = oneshot::channel();
                 let route = self.route();
-                self.workers.submit(self.lane, move |worker| {
+                self.workers.submit(&self.tenant, self.lane, move |worker| {
                     // Nobody waits when the replay was cancelled.
                     drop(reply.send(cut.run(&route, worker)));
                 });

@@ -30,7 +30,7 @@ pub(super) async fn deliver(replay: Arc<Replay>, key: BatchKey, batch: OpenBatch
     let (reply, done) = oneshot::channel();
     let number = key.output as usize;
     let job = replay.clone();
-    replay.workers.submit(replay.lane, move |worker| {
+    replay.workers.submit(&replay.tenant, replay.lane, move |worker| {
         let output = &job.outputs[number];
         // Nobody waits when the replay was cancelled.
         drop(reply.send(stage(&job, output, &key, &batch, &mut worker.encoder)));

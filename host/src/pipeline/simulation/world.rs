@@ -436,6 +436,7 @@ impl World {
             buffer: stream.clone(),
             outputs,
             workers: workers.clone(),
+            tenant: "default".into(),
             lane: 0,
             stats: Arc::new(StreamStats::new(stream.key(), OUTPUTS.map(str::to_owned))),
             settled: tokio::sync::watch::Sender::new(false),
