@@ -376,7 +376,7 @@ impl Control {
             revoked_ms: key.revoked_ms,
             last_used_ms: self.used.of(&key.id),
             rotated_ms: newest.map(|newest| newest.created_ms),
-            previous_until_ms: before.filter(|until| *until > now),
+            previous_until_ms: before.filter(|until| *until > now && key.state(now) == "active"),
         }
     }
 
