@@ -45,7 +45,7 @@ const MODULES: [(&str, &[&str]); 3] = [
             "wasmill_transform",
         ],
     ),
-    ("telemetry", &["wasmill_buffer", "wasmill_catalog", "wasmill_transform"]),
+    ("telemetry", &["wasmill_buffer", "wasmill_catalog", "wasmill_config", "wasmill_transform"]),
 ];
 
 fn root() -> &'static Path {

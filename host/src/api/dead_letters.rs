@@ -13,10 +13,11 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, RawQuery, State};
+use axum::{Extension, Json};
 use serde_json::Value;
 
+use super::access::Caller;
 use super::error::ApiError;
 use super::{Host, Shared};
 use crate::pipeline::dead_letters::Filter;
@@ -104,12 +105,13 @@ fn decoded(text: &str) -> Option<String> {
 
 type Answer = Result<Json<Value>, ApiError>;
 
-async fn ask<H: Host>(shared: &Shared<H>, stream: String, request: LettersRequest) -> Answer {
-    Ok(Json(shared.host.dead_letters(stream, request).await.map_err(ApiError::letters)?))
+async fn ask<H: Host>(shared: &Shared<H>, caller: Caller, stream: String, request: LettersRequest) -> Answer {
+    Ok(Json(shared.host.dead_letters(caller.tenant, stream, request).await.map_err(ApiError::letters)?))
 }
 
 pub(super) async fn list<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(stream): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Answer {
@@ -120,29 +122,32 @@ pub(super) async fn list<H: Host>(
             wanted.limit
         )));
     }
-    ask(&shared, stream, LettersRequest::Page(wanted)).await
+    ask(&shared, caller, stream, LettersRequest::Page(wanted)).await
 }
 
 pub(super) async fn get<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path((stream, number)): Path<(String, String)>,
 ) -> Answer {
-    ask(&shared, stream, LettersRequest::Get(number_of(&number)?)).await
+    ask(&shared, caller, stream, LettersRequest::Get(number_of(&number)?)).await
 }
 
 pub(super) async fn remove_one<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path((stream, number)): Path<(String, String)>,
 ) -> Answer {
     let number = number_of(&number)?;
     // So that a number that is none is told.
-    let _letter = ask(&shared, stream.clone(), LettersRequest::Get(number)).await?;
+    let _letter = ask(&shared, caller.clone(), stream.clone(), LettersRequest::Get(number)).await?;
     let filter = Filter { numbers: Some(vec![(number, number)]), ..Filter::default() };
-    ask(&shared, stream, LettersRequest::Remove(filter)).await
+    ask(&shared, caller, stream, LettersRequest::Remove(filter)).await
 }
 
 pub(super) async fn remove<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(stream): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Answer {
@@ -150,17 +155,19 @@ pub(super) async fn remove<H: Host>(
     if query.filter.is_empty() && !query.all {
         return Err(refuse("which letters? Give a condition, or all=true".to_owned()));
     }
-    ask(&shared, stream, LettersRequest::Remove(query.filter)).await
+    ask(&shared, caller, stream, LettersRequest::Remove(query.filter)).await
 }
 
 pub(super) async fn replay<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(stream): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Answer {
     let mut query = Query::parse(raw.as_deref(), wall_clock_ns())?;
     let plugins = std::mem::take(&mut query.plugins);
-    ask(&shared, stream, LettersRequest::Replay { wanted: query.wanted(REPLAY_LETTERS), plugins }).await
+    ask(&shared, caller, stream, LettersRequest::Replay { wanted: query.wanted(REPLAY_LETTERS), plugins })
+        .await
 }
 
 fn number_of(text: &str) -> Result<u64, ApiError> {

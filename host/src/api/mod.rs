@@ -64,28 +64,35 @@ pub trait Host: Send + Sync + 'static {
     type Append: Append;
 
     /// The stream of this name, if records may be pushed to it.
-    fn stream(&self, name: &str) -> Option<Arc<Self::Append>>;
+    fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Self::Append>>;
+    /// Whether a tenant has a stream, of whatever source.
+    fn has_stream(&self, tenant: &TenantName, name: &str) -> bool;
+    /// Whether a tenant has a plugin, or had.
+    fn has_plugin(&self, tenant: &TenantName, name: &str) -> bool;
     /// How many streams a tenant has.
     fn streams_of(&self, tenant: &TenantName) -> usize;
     /// State per stream, for `GET /v1/streams`.
-    fn streams(&self) -> serde_json::Value;
+    fn streams(&self, tenant: &TenantName) -> serde_json::Value;
     /// Loaded and refused plugins, for `GET /v1/plugins`.
-    fn plugins(&self) -> serde_json::Value;
+    fn plugins(&self, tenant: &TenantName) -> serde_json::Value;
     /// A stream's dead letters, for the routes below `/v1/streams/{name}/dead-letters`.
     fn dead_letters(
         &self,
+        tenant: TenantName,
         stream: String,
         request: LettersRequest,
     ) -> impl Future<Output = Result<serde_json::Value, LettersError>> + Send;
     /// A stream's replays, for the routes below `/v1/streams/{name}/replays`.
     fn replays(
         &self,
+        tenant: TenantName,
         stream: String,
         request: ReplaysRequest,
     ) -> impl Future<Output = Result<serde_json::Value, HistoryError>> + Send;
     /// The next records of a stream that are run within `wait`, before and after.
     fn sample(
         &self,
+        tenant: TenantName,
         stream: String,
         records: usize,
         wait: Duration,
@@ -93,6 +100,7 @@ pub trait Host: Send + Sync + 'static {
     /// The versions of a plugin, for the routes below `/v1/plugins/{name}`.
     fn versions(
         &self,
+        tenant: TenantName,
         plugin: String,
         request: VersionsRequest,
     ) -> impl Future<Output = Result<serde_json::Value, VersionsError>> + Send;

@@ -7,15 +7,16 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::Json;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, header};
+use axum::{Extension, Json};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::SemaphorePermit;
 use wasmill_encode::Encoding;
 use wasmill_ingest::{Append, BodyLimits, Framing, RecordBatch, SplitBody, split_body};
 
+use super::access::Caller;
 use super::error::ApiError;
 use super::producer::Claim;
 use super::{ApiLimits, Host, Shared};
@@ -30,12 +31,15 @@ pub(super) fn permits(bytes: u64) -> u32 {
 
 pub(super) async fn push<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<serde_json::Value>, ApiError> {
     let limits = shared.limits;
-    let Some(stream) = shared.host.stream(&name) else { return Err(ApiError::NoStream { name }) };
+    let Some(stream) = shared.host.stream(&caller.tenant, &name) else {
+        return Err(ApiError::NoStream { name });
+    };
     let content_type = once(&headers, header::CONTENT_TYPE)?;
     let framing = Framing::of_content_type(&content_type)?;
     let content_encoding = once(&headers, header::CONTENT_ENCODING)?;

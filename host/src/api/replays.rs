@@ -12,12 +12,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::{Extension, Json};
 use serde_json::Value;
 
+use super::access::Caller;
 use super::error::ApiError;
 use super::push::{once, read};
 use super::{Host, Shared};
@@ -37,19 +38,20 @@ pub enum ReplaysRequest {
 
 type Answer = Result<Json<Value>, ApiError>;
 
-async fn ask<H: Host>(shared: &Shared<H>, stream: String, request: ReplaysRequest) -> Answer {
-    Ok(Json(shared.host.replays(stream, request).await.map_err(ApiError::history)?))
+async fn ask<H: Host>(shared: &Shared<H>, caller: Caller, stream: String, request: ReplaysRequest) -> Answer {
+    Ok(Json(shared.host.replays(caller.tenant, stream, request).await.map_err(ApiError::history)?))
 }
 
 pub(super) async fn start<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(stream): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let wanted = json(&shared, &headers, body).await?;
     let plan = plan(&stream, wanted)?;
-    Ok((StatusCode::ACCEPTED, ask(&shared, stream, ReplaysRequest::Start(plan)).await?))
+    Ok((StatusCode::ACCEPTED, ask(&shared, caller, stream, ReplaysRequest::Start(plan)).await?))
 }
 
 /// The plan in the body of a start. Which stream it is says the path, and which offsets the host.
@@ -91,23 +93,26 @@ pub(super) async fn json<H>(shared: &Shared<H>, headers: &HeaderMap, body: Body)
 
 pub(super) async fn list<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(stream): Path<String>,
 ) -> Answer {
-    ask(&shared, stream, ReplaysRequest::List).await
+    ask(&shared, caller, stream, ReplaysRequest::List).await
 }
 
 pub(super) async fn get<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path((stream, id)): Path<(String, String)>,
 ) -> Answer {
-    ask(&shared, stream, ReplaysRequest::Get(id)).await
+    ask(&shared, caller, stream, ReplaysRequest::Get(id)).await
 }
 
 pub(super) async fn cancel<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path((stream, id)): Path<(String, String)>,
 ) -> Answer {
-    ask(&shared, stream, ReplaysRequest::Cancel(id)).await
+    ask(&shared, caller, stream, ReplaysRequest::Cancel(id)).await
 }
 
 fn refuse(message: String) -> ApiError {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::handler::Handler;
 use axum::http::{StatusCode, header};
@@ -10,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use wasmill_tenant::Scope;
 
-use super::access::{RouteHead, Wants};
+use super::access::{Caller, RouteHead, Wants};
 use super::{Host, Shared, audit, dead_letters, keys, push, replays, samples, tenants, versions};
 
 /// A route and what answers it.
@@ -117,12 +118,18 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
     routes.0
 }
 
-async fn streams<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
-    axum::Json(shared.host.streams()).into_response()
+async fn streams<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    axum::Json(shared.host.streams(&caller.tenant)).into_response()
 }
 
-async fn plugins<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
-    axum::Json(shared.host.plugins()).into_response()
+async fn plugins<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    axum::Json(shared.host.plugins(&caller.tenant)).into_response()
 }
 
 async fn metrics<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {

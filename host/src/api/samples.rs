@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, RawQuery, State};
+use axum::{Extension, Json};
 
+use super::access::Caller;
 use super::error::ApiError;
 use super::{Host, Shared};
 use crate::pipeline::{SAMPLE_RECORDS_MAX, SAMPLE_WAIT_MAX, SampleError, SampledSlice};
@@ -50,11 +51,12 @@ impl Query {
 
 pub(super) async fn sample<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(stream): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<SampledSlice>, ApiError> {
     let Query { records, wait } = Query::parse(raw.as_deref())?;
-    match shared.host.sample(stream, records, wait).await {
+    match shared.host.sample(caller.tenant, stream, records, wait).await {
         Ok(slice) => Ok(Json(slice)),
         Err(error @ SampleError::NoStream { .. }) => {
             Err(ApiError::NotFound { code: "no_stream", message: error.to_string() })

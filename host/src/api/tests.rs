@@ -61,24 +61,31 @@ pub(super) struct Program(pub(super) Arc<Fake>);
 impl Host for Program {
     type Append = Fake;
 
-    fn stream(&self, name: &str) -> Option<Arc<Fake>> {
-        (name == "access").then(|| Arc::clone(&self.0))
+    fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Fake>> {
+        (tenant.is_default() && name == "access").then(|| Arc::clone(&self.0))
+    }
+    fn has_stream(&self, tenant: &TenantName, name: &str) -> bool {
+        tenant.is_default() && name == "access"
+    }
+    fn has_plugin(&self, tenant: &TenantName, name: &str) -> bool {
+        tenant.is_default() && name == "parse"
     }
     fn streams_of(&self, tenant: &TenantName) -> usize {
         usize::from(tenant.is_default())
     }
-    fn streams(&self) -> serde_json::Value {
+    fn streams(&self, _: &TenantName) -> serde_json::Value {
         serde_json::json!([])
     }
-    fn plugins(&self) -> serde_json::Value {
+    fn plugins(&self, _: &TenantName) -> serde_json::Value {
         serde_json::json!([])
     }
     async fn dead_letters(
         &self,
+        tenant: TenantName,
         stream: String,
         request: LettersRequest,
     ) -> Result<serde_json::Value, LettersError> {
-        if stream != "access" {
+        if stream != "access" || !tenant.is_default() {
             return Err(LettersError::NoStream { stream });
         }
         match request {
@@ -89,9 +96,13 @@ impl Host for Program {
     }
     async fn replays(
         &self,
+        tenant: TenantName,
         stream: String,
         request: ReplaysRequest,
     ) -> Result<serde_json::Value, HistoryError> {
+        if !tenant.is_default() {
+            return Err(HistoryError::NoStream { stream });
+        }
         match request {
             ReplaysRequest::Get(id) => Err(HistoryError::NoReplay { stream, id }),
             ReplaysRequest::Start(plan) if plan.from == "now" => Err(HistoryError::Busy { running: 2 }),
@@ -100,10 +111,14 @@ impl Host for Program {
     }
     async fn sample(
         &self,
+        tenant: TenantName,
         stream: String,
         records: usize,
         _wait: Duration,
     ) -> Result<SampledSlice, SampleError> {
+        if !tenant.is_default() {
+            return Err(SampleError::NoStream { stream });
+        }
         match records {
             _ if stream != "access" => Err(SampleError::NoStream { stream }),
             7 => Err(SampleError::TooMany),
@@ -112,10 +127,11 @@ impl Host for Program {
     }
     async fn versions(
         &self,
+        tenant: TenantName,
         plugin: String,
         request: VersionsRequest,
     ) -> Result<serde_json::Value, VersionsError> {
-        if plugin != "parse" {
+        if plugin != "parse" || !tenant.is_default() {
             return Err(VersionsError::NoPlugin { name: plugin, nearest: Some("parse".to_owned()) });
         }
         match request {

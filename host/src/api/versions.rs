@@ -16,13 +16,14 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, header};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::access::Caller;
 use super::error::ApiError;
 use super::push::{once, read};
 use super::replays::json;
@@ -42,8 +43,13 @@ struct Which {
 
 type Answer = Result<Json<Value>, ApiError>;
 
-async fn ask<H: Host>(shared: &Shared<H>, plugin: String, request: VersionsRequest) -> Answer {
-    Ok(Json(shared.host.versions(plugin, request).await.map_err(ApiError::versions)?))
+async fn ask<H: Host>(
+    shared: &Shared<H>,
+    caller: Caller,
+    plugin: String,
+    request: VersionsRequest,
+) -> Answer {
+    Ok(Json(shared.host.versions(caller.tenant, plugin, request).await.map_err(ApiError::versions)?))
 }
 
 async fn which<H>(shared: &Shared<H>, headers: &HeaderMap, body: Body) -> Result<Option<Digest>, ApiError> {
@@ -57,29 +63,33 @@ async fn which<H>(shared: &Shared<H>, headers: &HeaderMap, body: Body) -> Result
 
 pub(super) async fn show<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(plugin): Path<String>,
 ) -> Answer {
-    ask(&shared, plugin, VersionsRequest::Show).await
+    ask(&shared, caller, plugin, VersionsRequest::Show).await
 }
 
 pub(super) async fn pin<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(plugin): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    ask(&shared, plugin, VersionsRequest::Pin(which(&shared, &headers, body).await?)).await
+    ask(&shared, caller, plugin, VersionsRequest::Pin(which(&shared, &headers, body).await?)).await
 }
 
 pub(super) async fn unpin<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(plugin): Path<String>,
 ) -> Answer {
-    ask(&shared, plugin, VersionsRequest::Unpin).await
+    ask(&shared, caller, plugin, VersionsRequest::Unpin).await
 }
 
 pub(super) async fn rollback<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(plugin): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -88,16 +98,17 @@ pub(super) async fn rollback<H: Host>(
         let message = "body: a rollback goes to the version live before; promote takes a digest".to_owned();
         return Err(ApiError::Query { message });
     }
-    ask(&shared, plugin, VersionsRequest::Rollback).await
+    ask(&shared, caller, plugin, VersionsRequest::Rollback).await
 }
 
 pub(super) async fn promote<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(plugin): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    ask(&shared, plugin, VersionsRequest::Promote(which(&shared, &headers, body).await?)).await
+    ask(&shared, caller, plugin, VersionsRequest::Promote(which(&shared, &headers, body).await?)).await
 }
 
 /// The body of a shadow's start.
@@ -111,6 +122,7 @@ struct Candidate {
 
 pub(super) async fn shadow<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(plugin): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -138,7 +150,7 @@ pub(super) async fn shadow<H: Host>(
         let sample_percent = sample(candidate.sample_percent)?;
         VersionsRequest::Shadow(ShadowOf { digest: candidate.digest, sample_percent })
     };
-    ask(&shared, plugin, request).await
+    ask(&shared, caller, plugin, request).await
 }
 
 fn sample_of_query(query: Option<&str>) -> Result<Option<u8>, ApiError> {
@@ -160,16 +172,18 @@ fn refuse(message: String) -> ApiError {
 
 pub(super) async fn report<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(plugin): Path<String>,
 ) -> Answer {
-    ask(&shared, plugin, VersionsRequest::ShadowReport).await
+    ask(&shared, caller, plugin, VersionsRequest::ShadowReport).await
 }
 
 pub(super) async fn stop_shadow<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
     Path(plugin): Path<String>,
 ) -> Answer {
-    ask(&shared, plugin, VersionsRequest::ShadowStop).await
+    ask(&shared, caller, plugin, VersionsRequest::ShadowStop).await
 }
 
 impl ApiError {

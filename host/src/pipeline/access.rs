@@ -37,6 +37,9 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened, StartError> {
         error: std::io::Error::other(error),
     })?;
     let control = Arc::new(control);
+    let named = (Arc::clone(&control), settings.tenants.clone());
+    let known = tokio::task::spawn_blocking(move || know(&named.0, &named.1)).await;
+    known.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
     let audit = Arc::new(AuditLog::new(&settings.data_dir));
     let auth = &settings.http.auth;
     if let Some(address) = settings.http.listen.filter(|address| !auth.keys && !address.ip().is_loopback()) {
@@ -48,6 +51,24 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let access = api::Access::new(Arc::clone(&control), audit, auth.keys, auth.metrics_open);
     let tls = tls(settings)?;
     Ok(Opened { access, used: LastUses(control), tls })
+}
+
+/// Sees to it that the tenants of the configuration are among those that have keys. Blocks.
+fn know(control: &Control, tenants: &[wasmill_config::Tenant]) -> Result<(), StartError> {
+    for tenant in tenants {
+        // Names were checked with the configuration.
+        let Ok(name) = TenantName::new(&tenant.name) else { continue };
+        if control.tenant_disabled(&name).is_none() {
+            control.create_tenant(&name, u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000).map_err(
+                |error| StartError::Directory {
+                    action: "write",
+                    path: "control".into(),
+                    error: std::io::Error::other(error),
+                },
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// The certificate of the listener, if it is to have one. Blocks.

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasmill_config::DEFAULT_TENANT;
 use wasmill_tenant::TenantName;
 
 use super::history::HistoryError;
@@ -13,6 +12,7 @@ use super::host::Host;
 use super::inlet::Inlet;
 use super::letters::LettersError;
 use super::samples::{SampleError, SampledSlice};
+use super::shadow::ShadowReport;
 use super::sources::with_causes;
 use super::stats::{StreamStats, wall_clock_ns};
 use super::versions::{VersionsDesk, VersionsError, VersionsRequest};
@@ -25,26 +25,42 @@ const DISK_ANSWERS: Duration = Duration::from_secs(1);
 impl api::Host for Host {
     type Append = Inlet;
 
-    fn stream(&self, name: &str) -> Option<Arc<Inlet>> {
-        self.inner.streams.get(DEFAULT_TENANT, name)?.inlet.clone()
+    fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Inlet>> {
+        self.inner.streams.get(tenant.as_str(), name)?.inlet.clone()
+    }
+
+    fn has_stream(&self, tenant: &TenantName, name: &str) -> bool {
+        self.inner.streams.get(tenant.as_str(), name).is_some()
+    }
+
+    fn has_plugin(&self, tenant: &TenantName, name: &str) -> bool {
+        let tenant = self.inner.tenants.get(tenant.as_str());
+        tenant.is_some_and(|tenant| tenant.catalog.knows(name).is_ok())
     }
 
     fn streams_of(&self, tenant: &TenantName) -> usize {
         self.inner.streams.of(tenant.as_str()).len()
     }
 
-    fn streams(&self) -> Value {
+    fn streams(&self, tenant: &TenantName) -> Value {
         let now = wall_clock_ns();
-        let streams = self.inner.streams.of(DEFAULT_TENANT);
+        let streams = self.inner.streams.of(tenant.as_str());
         Value::Array(streams.iter().map(|stream| describe(&stream.stats, now)).collect())
     }
 
-    fn plugins(&self) -> Value {
-        serde_json::to_value(Host::plugins(self)).unwrap_or_default()
+    fn plugins(&self, tenant: &TenantName) -> Value {
+        let tenant = self.inner.tenants.get(tenant.as_str());
+        serde_json::to_value(tenant.map(|tenant| tenant.catalog.plugins()).unwrap_or_default())
+            .unwrap_or_default()
     }
 
-    async fn dead_letters(&self, stream: String, request: LettersRequest) -> Result<Value, LettersError> {
-        let Some(live) = self.inner.streams.get(DEFAULT_TENANT, &stream) else {
+    async fn dead_letters(
+        &self,
+        tenant: TenantName,
+        stream: String,
+        request: LettersRequest,
+    ) -> Result<Value, LettersError> {
+        let Some(live) = self.inner.streams.get(tenant.as_str(), &stream) else {
             return Err(LettersError::NoStream { stream });
         };
         let letters = Arc::clone(&live.letters);
@@ -76,9 +92,14 @@ impl api::Host for Host {
         }
     }
 
-    async fn replays(&self, stream: String, request: ReplaysRequest) -> Result<Value, HistoryError> {
+    async fn replays(
+        &self,
+        tenant: TenantName,
+        stream: String,
+        request: ReplaysRequest,
+    ) -> Result<Value, HistoryError> {
         let replays = &self.inner.replays;
-        let Some(live) = self.inner.streams.get(DEFAULT_TENANT, &stream) else {
+        let Some(live) = self.inner.streams.get(tenant.as_str(), &stream) else {
             return Err(HistoryError::NoStream { stream });
         };
         let progress = match request {
@@ -92,11 +113,12 @@ impl api::Host for Host {
 
     async fn sample(
         &self,
+        tenant: TenantName,
         stream: String,
         records: usize,
         wait: Duration,
     ) -> Result<SampledSlice, SampleError> {
-        let Some(live) = self.inner.streams.get(DEFAULT_TENANT, &stream) else {
+        let Some(live) = self.inner.streams.get(tenant.as_str(), &stream) else {
             return Err(SampleError::NoStream { stream });
         };
         tokio::select! {
@@ -106,8 +128,13 @@ impl api::Host for Host {
         }
     }
 
-    async fn versions(&self, plugin: String, request: VersionsRequest) -> Result<Value, VersionsError> {
-        self.desk(DEFAULT_TENANT)?.answer(plugin, request).await
+    async fn versions(
+        &self,
+        tenant: TenantName,
+        plugin: String,
+        request: VersionsRequest,
+    ) -> Result<Value, VersionsError> {
+        self.desk(tenant.as_str(), &plugin)?.answer(plugin, request).await
     }
 
     async fn ready(&self) -> Result<(), String> {
@@ -134,7 +161,7 @@ impl api::Host for Host {
             journal: &self.journal_stats(),
             plugins: &self.plugins(),
             catalog: &self.catalog_stats(),
-            shadows: &self.desk(DEFAULT_TENANT).map(|desk| desk.reports(None)).unwrap_or_default(),
+            shadows: &self.shadow_reports(),
             destination_syncs: self.destination_syncs(),
             now_ns: wall_clock_ns(),
         })
@@ -142,8 +169,14 @@ impl api::Host for Host {
 }
 
 impl Host {
-    fn desk(&self, tenant: &str) -> Result<VersionsDesk, VersionsError> {
-        let tenant = self.inner.tenants.get(tenant).ok_or(VersionsError::Stopping)?;
+    /// Of all tenants.
+    fn shadow_reports(&self) -> Vec<ShadowReport> {
+        self.inner.streams.all().iter().flat_map(|stream| stream.shadows.reports()).collect()
+    }
+
+    fn desk(&self, tenant: &str, plugin: &str) -> Result<VersionsDesk, VersionsError> {
+        let missing = || VersionsError::NoPlugin { name: plugin.to_owned(), nearest: None };
+        let tenant = self.inner.tenants.get(tenant).ok_or_else(missing)?;
         let reloader = tenant.reloader().ok_or(VersionsError::Stopping)?;
         let streams = self.inner.streams.of(&tenant.name);
         let shadows = streams.iter().map(|stream| Arc::clone(&stream.shadows)).collect();

@@ -32,6 +32,7 @@ mod shadow;
 mod sources;
 mod staging;
 mod start;
+mod tenants;
 mod versions;
 
 /// The program with the compile child.

@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
@@ -195,8 +195,9 @@ pub(super) async fn gate<H: Host>(
             return answer;
         }
     };
-    let acts_elsewhere = access.keys && head.wants != Wants::Nothing && !caller.tenant.is_default();
-    if acts_elsewhere && let Some(answer) = elsewhere(head, &request) {
+    if access.keys
+        && let Some(answer) = missing(&*shared.host, &caller.tenant, head, &request)
+    {
         return answer;
     }
     let who = caller.actor(&peer);
@@ -222,19 +223,16 @@ pub(super) async fn gate<H: Host>(
     })
 }
 
-/// What streams and plugins are to a tenant other than `default`: all that run are that one's.
-fn elsewhere(head: RouteHead, request: &Request) -> Option<Response> {
-    let mut steps = request.uri().path().split('/').skip(2);
-    let (kind, name) = (steps.next()?, steps.next());
-    let name = name.unwrap_or_default().chars().take(100).collect::<String>();
-    let code = match kind {
-        "streams" => "no_stream",
-        "plugins" => "no_plugin",
+/// What is another tenant's, or nobody's, is not there: that is said before anything else about the request.
+fn missing<H: Host>(host: &H, tenant: &TenantName, head: RouteHead, request: &Request) -> Option<Response> {
+    let of = head.path.strip_prefix("/v1/")?.split_once("/{name}")?.0;
+    let name = request.uri().path().split('/').nth(3)?;
+    let (code, there) = match of {
+        "streams" => ("no_stream", host.has_stream(tenant, name)),
+        "plugins" => ("no_plugin", host.has_plugin(tenant, name)),
         _ => return None,
     };
-    Some(match head.path.contains('{') {
-        true => ApiError::NotFound { code, message: format!("there is nothing of that name: {name:?}") }
-            .into_response(),
-        false => ([(header::CONTENT_TYPE, "application/json")], "[]").into_response(),
-    })
+    let shown: String = name.chars().take(100).collect();
+    let message = format!("there is nothing of that name: {shown:?}");
+    (!there).then(|| ApiError::NotFound { code, message }.into_response())
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use prometheus::TextEncoder;
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 use wasmill_catalog::{CatalogStats, PluginState, VersionState};
+use wasmill_config::DEFAULT_TENANT;
 
 pub use names::{Kind, Metric};
 
@@ -81,7 +82,8 @@ impl Families {
 
     fn set_float(&mut self, metric: Metric, labels: &Labels<'_>, value: f64) {
         let Some(family) = self.0.get_mut(metric as usize) else { return };
-        let labels = labels.iter().map(|(name, value)| {
+        let told = labels.iter().filter(|label| **label != ("tenant", DEFAULT_TENANT));
+        let labels = told.map(|(name, value)| {
             let mut pair = LabelPair::default();
             pair.set_name((*name).to_owned());
             pair.set_value(value[..value.floor_char_boundary(LABEL_BYTES_MAX)].to_owned());
@@ -105,7 +107,8 @@ impl Families {
 
     fn stream(&mut self, stream: &StreamStats, now_ns: i64) {
         use Metric::*;
-        let labels = &[("stream", stream.name.as_str())];
+        let of @ [tenant, name] = [("tenant", stream.tenant.as_str()), ("stream", stream.name.as_str())];
+        let labels = &of;
         for (metric, value) in [
             (RecordsIn, stream.records_in.get()),
             (BytesIn, stream.bytes_in.get()),
@@ -141,7 +144,7 @@ impl Families {
         for (stage, counter) in
             [("transform", &letters.transform), ("encode", &letters.encode), ("delivery", &letters.delivery)]
         {
-            self.set(DeadLetters, &[labels[0], ("stage", stage)], counter.get());
+            self.set(DeadLetters, &[tenant, name, ("stage", stage)], counter.get());
         }
         let letters = &stream.letters_output;
         if letters.configured() {
@@ -160,17 +163,17 @@ impl Families {
             self.set(SourceRefused, labels, source.refused());
         }
         for output in &stream.outputs {
-            self.output(&stream.name, output);
+            self.output(of, output);
         }
         // Copied first: workers that report must not wait for text.
         for transform in stream.with_transforms(|transforms| transforms.clone()) {
-            self.transform(&stream.name, &transform);
+            self.transform(of, &transform);
         }
     }
 
-    fn output(&mut self, stream: &str, output: &OutputStats) {
+    fn output(&mut self, [tenant, stream]: [(&'static str, &str); 2], output: &OutputStats) {
         use Metric::*;
-        let labels = &[("stream", stream), ("output", output.name.as_str())];
+        let labels = &[tenant, stream, ("output", output.name.as_str())];
         for (metric, value) in [
             (OutputEmitted, output.emitted.get()),
             (OutputDelivered, output.delivered.get()),
@@ -189,17 +192,21 @@ impl Families {
         }
     }
 
-    fn transform(&mut self, stream: &str, transform: &TransformStats) {
+    fn transform(&mut self, [tenant, stream]: [(&'static str, &str); 2], transform: &TransformStats) {
         use Metric::*;
         let TransformStats { name, plugin, digest, version, .. } = transform;
-        let labels = &[("stream", stream), ("transform", name.as_str()), ("plugin", plugin.as_str())];
+        let labels = &[tenant, stream, ("transform", name.as_str()), ("plugin", plugin.as_str())];
         self.set(TransformCalls, labels, transform.calls);
         self.set_float(TransformCpu, labels, transform.cpu_ns as f64 / 1e9);
         self.set(TransformMemory, labels, transform.memory_bytes_peak);
         self.set(TransformTraps, labels, transform.traps);
         self.set(TransformInstances, labels, transform.instances);
-        let [stream, transform, plugin] = *labels;
-        self.set(TransformInfo, &[stream, transform, plugin, ("version", version), ("digest", digest)], 1);
+        let [_, _, transform, plugin] = *labels;
+        self.set(
+            TransformInfo,
+            &[tenant, stream, transform, plugin, ("version", version), ("digest", digest)],
+            1,
+        );
     }
 
     fn plugins(&mut self, plugins: &[PluginState], catalog: &CatalogStats) {
