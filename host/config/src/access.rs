@@ -8,13 +8,61 @@ use std::path::PathBuf;
 use crate::names;
 use crate::raw;
 use crate::resolve::Resolver;
-use crate::settings::{Auth, Tls, TlsClient};
+use crate::secret::masked_url;
+use crate::settings::{Auth, Jwks, Jwt, Tls, TlsClient};
+
+fn is_on_this_machine(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").unwrap_or_default();
+    ["127.0.0.1", "localhost", "[::1]"].iter().any(|host| {
+        rest.strip_prefix(host).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+            && !rest.contains('@')
+    })
+}
 
 impl Resolver<'_> {
     pub(crate) fn auth(&mut self, auth: &raw::Auth) -> Auth {
         Auth {
             keys: matches!(auth.mode, raw::AuthMode::Keys),
             metrics_open: matches!(auth.metrics, raw::MetricsAccess::Open),
+            jwt: auth.jwt.as_ref().map(|jwt| self.jwt(jwt, auth)),
+        }
+    }
+
+    fn jwt(&mut self, jwt: &raw::Jwt, auth: &raw::Auth) -> Jwt {
+        if !matches!(auth.mode, raw::AuthMode::Keys) && self.sound("http.auth.mode") {
+            self.problem(
+                "http.auth.jwt",
+                "tokens say who may do what, and without \"mode\" = \"keys\" everybody may do everything",
+            );
+        }
+        for (name, text) in [
+            ("issuer", &jwt.issuer),
+            ("audience", &jwt.audience),
+            ("tenant_claim", &jwt.tenant_claim),
+            ("scope_claim", &jwt.scope_claim),
+        ] {
+            if text.is_empty() {
+                self.problem(&format!("http.auth.jwt.{name}"), format!("\"{name}\" is empty"));
+            }
+        }
+        let jwks = if jwt.jwks.contains("://") {
+            if !jwt.jwks.starts_with("https://") && !is_on_this_machine(&jwt.jwks) {
+                let shown = masked_url(&jwt.jwks);
+                let message = format!(
+                    "{shown}: whoever is on the way could put keys of his own in, expected a file or https://"
+                );
+                self.problem("http.auth.jwt.jwks", message);
+            }
+            Jwks::Url(jwt.jwks.clone())
+        } else {
+            Jwks::File(self.existing("http.auth.jwt.jwks", &jwt.jwks))
+        };
+        Jwt {
+            jwks,
+            issuer: jwt.issuer.clone(),
+            audience: jwt.audience.clone(),
+            tenant_claim: jwt.tenant_claim.clone(),
+            scope_claim: jwt.scope_claim.clone(),
         }
     }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::access::{Auth, AuthMode, ClientScope, MetricsAccess, Tls, TlsClient};
+pub(crate) use self::access::{Auth, AuthMode, ClientScope, Jwt, MetricsAccess, Tls, TlsClient};
 pub(crate) use self::output::{
     Codec, DirectoryPlace, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output, Packing,
     Pauses, Retry, S3Place, Then,

@@ -164,6 +164,25 @@ pub struct Auth {
     pub keys: bool,
     /// Whether metrics need none all the same.
     pub metrics_open: bool,
+    /// Tokens that are taken too.
+    pub jwt: Option<Jwt>,
+}
+
+/// Bearer tokens of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jwt {
+    pub jwks: Jwks,
+    pub issuer: String,
+    pub audience: String,
+    pub tenant_claim: String,
+    pub scope_claim: String,
+}
+
+/// Where the keys of an issuer are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Jwks {
+    File(PathBuf),
+    Url(String),
 }
 
 /// What an acknowledgement means.

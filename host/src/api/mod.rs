@@ -32,6 +32,8 @@ mod tests;
 mod tls;
 #[cfg(test)]
 mod tls_tests;
+#[cfg(test)]
+mod token_tests;
 mod versions;
 
 use std::sync::Arc;
@@ -49,7 +51,7 @@ use crate::pipeline::{
     HistoryError, LettersError, SampleError, SampledSlice, VersionsError, VersionsRequest,
 };
 
-pub use access::Access;
+pub use access::{Access, KeySetPlace, TokenRules, Tokens};
 pub use dead_letters::LettersRequest;
 pub use error::ApiError;
 pub use listen::{ListenLimits, serve};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasmill_buffer::{Disk, RealDisk};
-use wasmill_config::Settings;
+use wasmill_config::{Jwks, Settings};
 use wasmill_control::{Actor, AuditLog, Control, ControlError, KeyView, NewEntry};
 use wasmill_tenant::{KeyText, NewKey, Scope, TenantName};
 
@@ -48,7 +48,24 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened, StartError> {
             "whoever reaches the HTTP listener may do everything: set \"mode\" in [http.auth] to \"keys\", or bind it to loopback"
         );
     }
-    let access = api::Access::new(Arc::clone(&control), audit, auth.keys, auth.metrics_open);
+    let mut access = api::Access::new(Arc::clone(&control), audit, auth.keys, auth.metrics_open);
+    if let Some(jwt) = &auth.jwt {
+        let rules = api::TokenRules {
+            keys: match &jwt.jwks {
+                Jwks::File(path) => api::KeySetPlace::File(path.clone()),
+                Jwks::Url(url) => api::KeySetPlace::Url(url.clone()),
+            },
+            issuer: jwt.issuer.clone(),
+            audience: jwt.audience.clone(),
+            tenant_claim: jwt.tenant_claim.clone(),
+            scope_claim: jwt.scope_claim.clone(),
+        };
+        let tokens = api::Tokens::new(rules).map_err(|error| {
+            let message = format!("no client for it can be made: {}", with_causes(&error));
+            StartError::Invalid(vec![settings.problem("http.auth.jwt.jwks", message)])
+        })?;
+        access = access.with_tokens(tokens);
+    }
     let tls = tls(settings)?;
     Ok(Opened { access, used: LastUses(control), tls })
 }

@@ -14,11 +14,40 @@ pub(crate) struct Auth {
     /// Who may read `/metrics` where requests need a key.
     #[schemars(extend("default" = "operator"))]
     pub(crate) metrics: MetricsAccess,
+    /// Tokens of others that are taken beside keys. Without, none are.
+    pub(crate) jwt: Option<Jwt>,
 }
 
 impl Default for Auth {
     fn default() -> Auth {
-        Auth { mode: AuthMode::Off, metrics: MetricsAccess::Operator }
+        Auth { mode: AuthMode::Off, metrics: MetricsAccess::Operator, jwt: None }
+    }
+}
+
+/// Bearer tokens (JWT) of an issuer, such as of OpenID Connect. Asymmetric signatures alone are taken.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(title = "jwt")]
+pub(crate) struct Jwt {
+    /// The issuer's keys (JSON Web Key Set): a file, relative to this one, or a URL with https.
+    pub(crate) jwks: String,
+    /// What `iss` must be.
+    pub(crate) issuer: String,
+    /// What `aud` must be, or have among others.
+    pub(crate) audience: String,
+    /// The claim that names the tenant.
+    #[serde(default = "default::tenant_claim")]
+    pub(crate) tenant_claim: String,
+    /// The claim with the scopes: a text with spaces between, or a list. Other words in it mean nothing.
+    #[serde(default = "default::scope_claim")]
+    pub(crate) scope_claim: String,
+}
+
+mod default {
+    pub(super) fn tenant_claim() -> String {
+        "tenant".to_owned()
+    }
+    pub(super) fn scope_claim() -> String {
+        "scope".to_owned()
     }
 }
 

@@ -10,7 +10,10 @@
 //! It owns the order of these, and that what is changed or refused is written down ([`trail`]). Which keys there are is
 //! the concern of `control`; what a handler does with its [`Caller`], of the handler.
 
+mod key_set;
 mod principal;
+mod signatures;
+mod tokens;
 mod trail;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,6 +31,8 @@ use super::error::ApiError;
 use super::tls::Shown;
 use super::{Host, Shared};
 
+pub use key_set::KeySetPlace;
+pub use tokens::{TokenRules, Tokens};
 pub(super) use trail::Touched;
 
 /// Keys that are verified at a time: each takes a core for a millisecond or so.
@@ -120,6 +125,7 @@ pub struct Access {
     /// Whether keys are needed.
     pub(super) keys: bool,
     metrics_open: bool,
+    tokens: Option<Tokens>,
     verifying: Semaphore,
     waiting: Semaphore,
 }
@@ -132,9 +138,15 @@ impl Access {
             audit,
             keys,
             metrics_open,
+            tokens: None,
             verifying: Semaphore::new(VERIFIED_AT_A_TIME),
             waiting: Semaphore::new(WAIT_FOR_IT),
         }
+    }
+
+    /// Takes tokens of others, too.
+    pub fn with_tokens(self, tokens: Tokens) -> Access {
+        Access { tokens: Some(tokens), ..self }
     }
 
     /// Tenants and keys, where they are managed over HTTP: a stranger who could make a key today would have it when keys
@@ -235,4 +247,10 @@ fn missing<H: Host>(host: &H, tenant: &TenantName, head: RouteHead, request: &Re
     let shown: String = name.chars().take(100).collect();
     let message = format!("there is nothing of that name: {shown:?}");
     (!there).then(|| ApiError::NotFound { code, message }.into_response())
+}
+
+/// A set that is asked for whenever a key is not there.
+#[cfg(test)]
+pub(super) fn asking_at_once(place: KeySetPlace) -> Arc<key_set::KeySet> {
+    Arc::new(key_set::KeySet::asking_every(place, std::time::Duration::ZERO).unwrap())
 }

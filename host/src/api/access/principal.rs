@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, header};
 use wasmill_control::Actor;
 use wasmill_tenant::{KeyText, Refused, RetryAfter, TenantName, Who};
 
+use super::tokens::{Bearer, Tokens, is_token};
 use super::{Access, Caller, Peer, Refusal};
 use crate::api::error::ApiError;
 use crate::api::now_ms;
@@ -52,6 +53,9 @@ impl Access {
         let Some(token) = value.to_str().ok().and_then(bearer) else {
             return Err(Refusal::key(peer, None, None, "no bearer token in the header authorization"));
         };
+        if let Some(tokens) = self.tokens.as_ref().filter(|_| is_token(token)) {
+            return self.bearer(tokens, token, peer).await;
+        }
         let text = match KeyText::parse(token) {
             Ok(text) => text,
             Err(error) => {
@@ -70,6 +74,33 @@ impl Access {
             name: Some(who.name),
             subject: None,
         })
+    }
+
+    async fn bearer(&self, tokens: &Tokens, token: &str, peer: &Peer) -> Result<Caller, Box<Refusal>> {
+        let failed = |tenant: Option<&TenantName>, subject: Option<String>, reason: &str| {
+            // To check one costs little; it is the guesses that are counted.
+            let taken = self.control.attempt(peer.address, now_ms());
+            taken.map_err(|after| Refusal::busy(peer, after, "too many failures"))?;
+            let mut refusal = Refusal::key(peer, None, tenant.cloned(), reason);
+            refusal.who.subject = subject;
+            Err(refusal)
+        };
+        let Bearer { tenant, scopes, subject } = match tokens.bearer(token).await {
+            Ok(bearer) => bearer,
+            Err(reason) => return failed(None, None, &reason),
+        };
+        match self.control.tenant_disabled(&tenant) {
+            None => failed(None, Some(subject), "token for a tenant that is not there"),
+            Some(true) => failed(Some(&tenant), Some(subject), "token for a disabled tenant"),
+            Some(false) => Ok(Caller {
+                home: tenant.clone(),
+                tenant,
+                scopes,
+                key: None,
+                name: None,
+                subject: Some(subject),
+            }),
+        }
     }
 
     /// Of a certificate that was checked when the connection began.
