@@ -199,7 +199,7 @@ impl Catalog {
         view::plugins(&self.handle.shared)
     }
 
-    /// A version was to be a candidate, or to go live, and could not for this reason; or could.
+    /// A version was to be a candidate and could not for this reason; or could.
     pub fn note_candidate(&self, digest: Digest, result: Result<(), &str>) {
         self.handle.shared.known().tried(digest, result.err());
     }

@@ -151,9 +151,6 @@ impl Resolver<'_> {
             streams: Vec::new(),
             tenants: Vec::new(),
         };
-        if config.streams.is_empty() && config.tenants.is_empty() && self.sound("streams") {
-            self.problem("streams", NO_STREAMS);
-        }
         let mut streams = Vec::with_capacity(config.streams.len());
         for (name, stream) in config.streams {
             let key = format!("streams.{}", tree::segment(&name));
@@ -178,6 +175,9 @@ impl Resolver<'_> {
                 streams.push(self.stream(&name, stream_name, key, stream));
             }
             tenants.push(Tenant { name, plugin_dir });
+        }
+        if streams.is_empty() && self.sound("streams") && self.sound("tenants") {
+            self.problem("streams", NO_STREAMS);
         }
         streams.sort_by(|a, b| (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name)));
         self.listeners(&resolved.http, &streams);

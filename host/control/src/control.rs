@@ -12,6 +12,7 @@ use wasmill_tenant::{
     Tenant, TenantName, Verified, Who, is_label, verify,
 };
 
+use crate::audit::AuditLog;
 use crate::error::{ControlError, StoreError};
 use crate::file;
 use crate::last_used::LastUsed;
@@ -100,7 +101,7 @@ impl Control {
             changing: Mutex::new(()),
             verified: Mutex::new(Verified::new(KNOWN_MAX).map_err(|error| draw(&error))?),
             failures: Mutex::new(Failures::default()),
-            used: LastUsed::open(data_dir.join("control").join("last-used.json"))?,
+            used: LastUsed::open(data_dir.join("control").join("last-used.json")),
             dir,
         })
     }
@@ -191,9 +192,16 @@ impl Control {
         directory.tenant(name).cloned().ok_or_else(|| ControlError::NoTenant { name: name.clone() })
     }
 
+    /// Makes a tenant, with a log of its own: that of another one who had the name before is not its to read.
+    ///
     /// # Errors
     /// See [`ControlError`].
-    pub fn create_tenant(&self, name: &TenantName, now: Moment) -> Result<TenantView, ControlError> {
+    pub fn create_tenant(
+        &self,
+        audit: &AuditLog,
+        name: &TenantName,
+        now: Moment,
+    ) -> Result<TenantView, ControlError> {
         let _one = lock(&self.changing);
         {
             let directory = self.directory();
@@ -204,6 +212,7 @@ impl Control {
                 return Err(ControlError::TooManyTenants { max: TENANTS_MAX });
             }
         }
+        audit.put_aside(name, now)?;
         let tenant = Tenant::new(name.clone(), now);
         let view = view(&tenant, now);
         self.put(tenant, now)?;
@@ -241,11 +250,11 @@ impl Control {
         if name.is_default() {
             return Err(ControlError::DefaultTenant { name: name.clone() });
         }
-        if !tenant.disabled {
-            return Err(ControlError::NotDisabled { name: name.clone() });
-        }
         if streams > 0 {
             return Err(ControlError::HasStreams { name: name.clone(), streams });
+        }
+        if !tenant.disabled {
+            return Err(ControlError::NotDisabled { name: name.clone() });
         }
         file::remove(&self.path(name))?;
         self.directory.write().unwrap_or_else(PoisonError::into_inner).remove(name);
@@ -281,7 +290,7 @@ impl Control {
             return Err(ControlError::NoScope);
         }
         if !is_label(&new.name) {
-            return Err(ControlError::BadLabel { name: new.name.chars().take(70).collect() });
+            return Err(ControlError::BadLabel { name: new.name.chars().take(16).collect() });
         }
         if let Some(expires_ms) = new.expires_ms.filter(|expires| *expires <= now) {
             return Err(ControlError::Past { expires_ms });
@@ -440,7 +449,7 @@ mod tests {
     fn what_was_made_is_there_after_the_next_start() {
         let dir = tempfile::tempdir().unwrap();
         let control = Control::open(dir.path()).unwrap();
-        control.create_tenant(&name("team"), 5).unwrap();
+        control.create_tenant(&AuditLog::new(dir.path()), &name("team"), 5).unwrap();
         let (text, made) = control.create_key(&name("team"), new(&[Scope::Push]), 6).unwrap();
         assert_eq!(made.id, text.id());
         assert_eq!(control.verify(&text, 70_000).unwrap().tenant, name("team"));
@@ -477,7 +486,7 @@ mod tests {
     fn nobody_sees_or_changes_a_key_that_may_do_more_or_is_anothers() {
         let dir = tempfile::tempdir().unwrap();
         let control = Control::open(dir.path()).unwrap();
-        control.create_tenant(&name("other"), 1).unwrap();
+        control.create_tenant(&AuditLog::new(dir.path()), &name("other"), 1).unwrap();
         let (_, mighty) = control.create_key(&name("default"), new(ALL), 2).unwrap();
         let (_, plain) = control.create_key(&name("default"), new(&[Scope::Read]), 2).unwrap();
         let admin: Scopes = [Scope::Admin].into_iter().collect();
@@ -498,8 +507,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let control = Control::open(dir.path()).unwrap();
         let team = name("team");
-        control.create_tenant(&team, 1).unwrap();
-        assert!(matches!(control.create_tenant(&team, 1), Err(ControlError::TenantExists { .. })));
+        control.create_tenant(&AuditLog::new(dir.path()), &team, 1).unwrap();
+        assert!(matches!(
+            control.create_tenant(&AuditLog::new(dir.path()), &team, 1),
+            Err(ControlError::TenantExists { .. })
+        ));
         let (text, _) = control.create_key(&team, new(&[Scope::Admin]), 1).unwrap();
         control.verify(&text, 2).unwrap();
         assert!(matches!(control.delete_tenant(&team, 0), Err(ControlError::NotDisabled { .. })));
@@ -541,7 +553,7 @@ mod tests {
     fn file_that_was_damaged_or_renamed_stops_the_start_and_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let control = Control::open(dir.path()).unwrap();
-        control.create_tenant(&name("team"), 1).unwrap();
+        control.create_tenant(&AuditLog::new(dir.path()), &name("team"), 1).unwrap();
         control.create_key(&name("team"), new(ALL), 1).unwrap();
         let (file, other) =
             ["team", "other"].map(|name| dir.path().join(format!("control/tenants/{name}.json"))).into();

@@ -30,9 +30,14 @@ struct State {
 }
 
 impl LastUsed {
-    pub(crate) fn open(path: PathBuf) -> Result<LastUsed, StoreError> {
-        let stored = file::read(&path, FORMAT)?.unwrap_or_default();
-        Ok(LastUsed { path, state: Mutex::new(State { stored, changed: false }) })
+    pub(crate) fn open(path: PathBuf) -> LastUsed {
+        let stored = file::read(&path, FORMAT).unwrap_or_else(|error| {
+            // Nothing hangs on it.
+            tracing::warn!(error = &error as &dyn std::error::Error, "when keys were last used is not known");
+            None
+        });
+        let stored = stored.unwrap_or_default();
+        LastUsed { path, state: Mutex::new(State { stored, changed: false }) }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

@@ -17,6 +17,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::{Extension, Json};
 use serde_json::Value;
+use wasmill_tenant::Scope;
 
 use super::access::Caller;
 use super::error::ApiError;
@@ -51,6 +52,10 @@ pub(super) async fn start<H: Host>(
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let wanted = json(&shared, &headers, body).await?;
     let plan = plan(&stream, wanted)?;
+    if plan.output.is_some() && shared.access.keys && !caller.scopes.is_operator() {
+        // Any directory of the host could be named.
+        return Err(ApiError::Forbidden { scope: Scope::Operator });
+    }
     Ok((StatusCode::ACCEPTED, ask(&shared, caller, stream, ReplaysRequest::Start(plan)).await?))
 }
 

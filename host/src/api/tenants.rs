@@ -49,13 +49,7 @@ pub(super) async fn create<H: Host>(
     let name = TenantName::new(&name).map_err(|error| ApiError::Query { message: error.to_string() })?;
     let touched = Touched(format!("/v1/tenants/{name}"));
     let audit = Arc::clone(&shared.access.audit);
-    let tenant = controlled(control, move |control| {
-        if control.tenant_disabled(&name).is_none() {
-            // Of another one who had the name before: what was done then is not this one's to read.
-            audit.put_aside(&name, now_ms())?;
-        }
-        control.create_tenant(&name, now_ms())
-    });
+    let tenant = controlled(control, move |control| control.create_tenant(&audit, &name, now_ms()));
     let tenant = tenant.await?;
     Ok((StatusCode::CREATED, Extension(touched), Json(json!({ "tenant": tenant }))).into_response())
 }

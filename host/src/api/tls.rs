@@ -72,6 +72,8 @@ pub(super) struct Shown {
     pub(super) subject: String,
     /// `None`: it is of nobody whom the configuration knows.
     pub(super) of: Option<(TenantName, Scopes)>,
+    /// End of its validity in seconds since 1970: a connection, or a session that is taken up again, may outlive it.
+    pub(super) until_s: i64,
 }
 
 /// See the head of this file.
@@ -264,7 +266,7 @@ fn watch(files: &TlsFiles, changed: mpsc::Sender<()>) -> Option<notify::Recommen
 
 fn shown(certificate: &CertificateDer<'_>, clients: &[TlsClient]) -> Shown {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
-        return Shown { subject: "certificate that cannot be read".to_owned(), of: None };
+        return Shown { subject: "certificate that cannot be read".to_owned(), of: None, until_s: 0 };
     };
     let names = parsed.subject_alternative_name().ok().flatten();
     let uris: Vec<&str> = names
@@ -288,5 +290,6 @@ fn shown(certificate: &CertificateDer<'_>, clients: &[TlsClient]) -> Shown {
     Shown {
         subject: subject.unwrap_or_else(|| "certificate without a name".to_owned()),
         of: client.map(|client| (client.tenant.clone(), client.scopes)),
+        until_s: parsed.validity().not_after.timestamp(),
     }
 }

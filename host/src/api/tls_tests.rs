@@ -186,7 +186,7 @@ async fn certificate_of_a_client_says_whose_it_is() {
         })
     };
     assert_eq!(whoami(&edge).await.unwrap().0, 401, "the tenant is not there yet");
-    server.control.create_tenant(&team, now_ms()).unwrap();
+    server.control.create_tenant(&server.audit, &team, now_ms()).unwrap();
     assert_eq!(whoami(&edge).await.unwrap(), (200, Some("team".to_owned()), Some(uri.to_owned())));
     let boss = signed(&trusted, "boss", None);
     assert_eq!(whoami(&boss).await.unwrap(), (200, Some("team".to_owned()), Some("boss".to_owned())));

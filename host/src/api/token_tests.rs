@@ -126,7 +126,7 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let (control, audit) =
             (Arc::new(Control::open(dir.path()).unwrap()), Arc::new(AuditLog::new(dir.path())));
-        control.create_tenant(&TenantName::new("team").unwrap(), now_ms()).unwrap();
+        control.create_tenant(&audit, &TenantName::new("team").unwrap(), now_ms()).unwrap();
         let rules = TokenRules {
             keys,
             issuer: "https://issuer.example".to_owned(),

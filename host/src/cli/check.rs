@@ -13,6 +13,7 @@ use wasmill_config::{Codec, Draft, Format, LoadError, Output, Problem, Settings,
 
 use super::{EXIT_USAGE, host_options, output, runtime};
 use crate::pipeline;
+use crate::pipeline::stats::label;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -102,6 +103,7 @@ fn problem_json(problem: &Problem) -> Value {
 
 fn stream_json(stream: &Stream) -> Value {
     json!({
+        "tenant": stream.tenant,
         "name": stream.name,
         "source": source(&stream.source),
         "transforms": stream.transforms.iter().map(|transform| json!({
@@ -130,7 +132,7 @@ pub(super) fn described(settings: &Settings) -> String {
         settings.plugin_dir.display(),
     );
     for stream in streams {
-        let mut line = format!("  {}: {}", stream.name, source(&stream.source));
+        let mut line = format!("  {}: {}", label(&stream.tenant, &stream.name), source(&stream.source));
         for transform in &stream.transforms {
             // Writing to a string does not fail.
             let _written = write!(line, " -> {}", transform.name);

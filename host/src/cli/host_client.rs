@@ -232,10 +232,20 @@ impl HostClient {
                 401 => "; give one with --key or WASMILL_KEY",
                 _ => "",
             };
-            bail!("the host answered {status}: {message}{hint}");
+            let code = json["error"]["code"].as_str().unwrap_or_default().to_owned();
+            return Err(Refused { code, text: format!("the host answered {status}: {message}{hint}") }.into());
         }
         serde_json::from_slice(&body).context("read the host's answer")
     }
+}
+
+/// What a host answered that does not do it.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct Refused {
+    /// As the HTTP interface names it.
+    pub(super) code: String,
+    text: String,
 }
 
 /// Where a host with these settings is asked on its own machine.

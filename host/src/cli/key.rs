@@ -127,14 +127,14 @@ impl Create {
         if let Some(data_dir) = &self.data_dir {
             return self.offline(data_dir)?.map_err(|running| self.ask_instead(&running));
         }
-        if !self.at.names_host() {
+        // Who has a key asks a host.
+        if !self.at.names_host() && !self.at.access().has_key() {
             let settings = match Settings::load(self.at.config()) {
                 Ok(settings) => settings,
                 Err(error) => return Ok(check::refuse(&error)),
             };
             match self.offline(&settings.data_dir)? {
                 Ok(code) => return Ok(code),
-                Err(_running) if self.at.access().has_key() => {}
                 Err(running) => return Err(self.ask_instead(&running)),
             }
         }

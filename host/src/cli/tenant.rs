@@ -7,7 +7,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::host_client::{AtHost, HostClient, encoded};
+use super::host_client::{AtHost, HostClient, Refused, encoded};
 use super::output;
 
 #[derive(Debug, Subcommand)]
@@ -51,8 +51,17 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::Delete { name, at } => {
             let path = format!("/v1/tenants/{}", encoded(name));
             let ask = async |client: &HostClient| {
-                let _disabled: Value = client.ask(Method::POST, &format!("{path}/disable"), &[]).await?;
-                client.ask(Method::DELETE, &path, &[]).await
+                // One that may not be removed is not cut off either.
+                match client.ask(Method::DELETE, &path, &[]).await {
+                    Err(error)
+                        if error.downcast_ref::<Refused>().is_some_and(|why| why.code == "not_disabled") =>
+                    {
+                        let _disabled: Value =
+                            client.ask(Method::POST, &format!("{path}/disable"), &[]).await?;
+                        client.ask(Method::DELETE, &path, &[]).await
+                    }
+                    answer => answer,
+                }
             };
             at.with(ask, |_deleted: &Value| Ok(format!("tenant {} is removed\n", output::plain(name))))
         }

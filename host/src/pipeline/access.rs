@@ -37,10 +37,10 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened, StartError> {
         error: std::io::Error::other(error),
     })?;
     let control = Arc::new(control);
-    let named = (Arc::clone(&control), settings.tenants.clone());
-    let known = tokio::task::spawn_blocking(move || know(&named.0, &named.1)).await;
-    known.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
     let audit = Arc::new(AuditLog::new(&settings.data_dir));
+    let named = (Arc::clone(&control), Arc::clone(&audit), settings.tenants.clone());
+    let known = tokio::task::spawn_blocking(move || know(&named.0, &named.1, &named.2)).await;
+    known.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
     let auth = &settings.http.auth;
     if let Some(address) = settings.http.listen.filter(|address| !auth.keys && !address.ip().is_loopback()) {
         tracing::warn!(
@@ -71,18 +71,18 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened, StartError> {
 }
 
 /// Sees to it that the tenants of the configuration are among those that have keys. Blocks.
-fn know(control: &Control, tenants: &[wasmill_config::Tenant]) -> Result<(), StartError> {
+fn know(control: &Control, audit: &AuditLog, tenants: &[wasmill_config::Tenant]) -> Result<(), StartError> {
     for tenant in tenants {
         // Names were checked with the configuration.
         let Ok(name) = TenantName::new(&tenant.name) else { continue };
         if control.tenant_disabled(&name).is_none() {
-            control.create_tenant(&name, u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000).map_err(
-                |error| StartError::Directory {
+            control
+                .create_tenant(audit, &name, u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000)
+                .map_err(|error| StartError::Directory {
                     action: "write",
                     path: "control".into(),
                     error: std::io::Error::other(error),
-                },
-            )?;
+                })?;
         }
     }
     Ok(())
@@ -118,13 +118,16 @@ pub(crate) struct LastUses(Arc<Control>);
 impl LastUses {
     /// Now and then while something runs, and when it has ended.
     pub(crate) async fn kept_during(self, runs: impl Future<Output = ()>) {
-        let mut runs = std::pin::pin!(runs);
-        let mut tick = tokio::time::interval(STORE_EVERY);
-        loop {
-            tokio::select! {
-                () = &mut runs => break,
-                _ = tick.tick() => self.store().await,
+        let now_and_then = async {
+            let mut tick = tokio::time::interval(STORE_EVERY);
+            loop {
+                tick.tick().await;
+                self.store().await;
             }
+        };
+        tokio::select! {
+            () = runs => {}
+            () = now_and_then => {}
         }
         self.store().await;
     }

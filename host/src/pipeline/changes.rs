@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wasmill_buffer::StreamKey;
 use wasmill_config as config;
 
 use super::ending::waiting_of;
 use super::host::Host;
 use super::live::LiveStream;
-use super::opening::{StartError, letters_dir, on_guest_thread};
+use super::opening::{StartError, key_of, letters_dir, on_guest_thread};
+use super::output_problems::problems_of;
 use super::plan::{ChainPlan, FirstChain};
 use super::sources::with_causes;
 use super::stats::label;
@@ -33,30 +35,39 @@ pub enum ChangeError {
         "stream {stream:?} has not delivered everything within {after:?}: {waiting}; it goes on as it was, and what it has stored stays"
     )]
     NotDrained { stream: String, after: Duration, waiting: String },
+    #[error(
+        "stream {stream:?} keeps {letters} dead letters: replay, export or purge them, or discard them with the stream"
+    )]
+    Letters { stream: String, letters: u64 },
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(StartError),
+    #[error("the change ended early: {reason}")]
+    Interrupted { reason: String },
     /// Neither the new definition nor the one before could be opened.
     #[error("stream {stream:?} does not run any more: {reason}; what it has stored stays")]
     Lost { stream: String, reason: String },
-    #[error("what stream {stream:?} had stored cannot be removed: {reason}; try again")]
+    #[error("what stream {stream:?} has stored cannot be removed: {reason}; it goes on, try again")]
     Remains { stream: String, reason: String },
+}
+
+impl From<StartError> for ChangeError {
+    fn from(error: StartError) -> ChangeError {
+        match error {
+            StartError::Invalid(problems) => {
+                ChangeError::Invalid(problems.into_iter().map(|problem| problem.message).collect())
+            }
+            error => ChangeError::Start(error),
+        }
+    }
 }
 
 impl Host {
     /// Opens and starts a stream that is not there.
     ///
     /// # Errors
-    /// See [`ChangeError`]; nothing has changed then.
+    /// See [`ChangeError`]; of the stream there is an empty place in the journal at most.
     pub async fn add_stream(&self, stream: config::Stream) -> Result<(), ChangeError> {
-        let tenant = self.tenant(&stream.tenant).await?;
-        let _one = tenant.changing.lock().await;
-        if self.inner.streams.get(&stream.tenant, &stream.name).is_some() {
-            return Err(ChangeError::Exists { stream: stream.name });
-        }
-        let chain = self.first_chain(&tenant, &stream).await?;
-        self.open(&tenant, &stream, chain).await?;
-        tracing::info!(stream = %label(&stream.tenant, &stream.name), "stream was added");
-        Ok(())
+        self.whole(async move |host: Host| host.add(stream).await).await
     }
 
     /// Gives a stream another definition, once everything that it has stored is delivered.
@@ -64,26 +75,11 @@ impl Host {
     /// # Errors
     /// See [`ChangeError`].
     pub async fn replace_stream(&self, stream: config::Stream, within: Duration) -> Result<(), ChangeError> {
-        let tenant = self.tenant(&stream.tenant).await?;
-        let _one = tenant.changing.lock().await;
-        // What is wrong with it is said before anything stops.
-        drop(self.first_chain(&tenant, &stream).await?);
-        let before = self.stop(&tenant, &stream.name, within, false).await?;
-        let chain = match self.first_chain(&tenant, &stream).await {
-            Ok(chain) => chain,
-            Err(error) => return self.go_on(&tenant, &before, error).await,
-        };
-        match self.open(&tenant, &stream, chain).await {
-            Ok(()) => {
-                tracing::info!(stream = %label(&stream.tenant, &stream.name), "stream was changed");
-                Ok(())
-            }
-            Err(error) => self.go_on(&tenant, &before, error.into()).await,
-        }
+        self.whole(async move |host: Host| host.replace(stream, within).await).await
     }
 
-    /// Ends a stream and removes what is stored of it: once everything is delivered, or with what is not, if that is to be
-    /// discarded.
+    /// Ends a stream and removes what is stored of it: once everything is delivered and no dead letter is kept, or with all
+    /// that is there, if that is to be discarded.
     ///
     /// # Errors
     /// See [`ChangeError`].
@@ -94,25 +90,98 @@ impl Host {
         within: Duration,
         discard: bool,
     ) -> Result<(), ChangeError> {
-        let no_stream = || ChangeError::NoStream { stream: name.to_owned() };
-        let tenant = self.inner.tenants.get(tenant).ok_or_else(no_stream)?;
+        let key = StreamKey { tenant: tenant.to_owned(), name: name.to_owned() };
+        self.whole(async move |host: Host| host.remove(key, within, discard).await).await
+    }
+
+    /// Whoever asked may go away: a change that has begun is done.
+    async fn whole<F>(&self, change: impl FnOnce(Host) -> F) -> Result<(), ChangeError>
+    where
+        F: Future<Output = Result<(), ChangeError>> + Send + 'static,
+    {
+        let done = tokio::spawn(change(self.clone())).await;
+        done.unwrap_or_else(|error| Err(ChangeError::Interrupted { reason: error.to_string() }))
+    }
+
+    async fn add(&self, stream: config::Stream) -> Result<(), ChangeError> {
+        let tenant = self.tenant(&stream.tenant).await?;
         let _one = tenant.changing.lock().await;
-        let live = self.inner.streams.get(&tenant.name, name).ok_or_else(no_stream)?;
-        let (settings, buffer) = (live.settings.clone(), live.history.buffer.clone());
-        drop(live);
-        self.stop(&tenant, name, within, discard).await?;
-        let remains = |reason: String| ChangeError::Remains { stream: name.to_owned(), reason };
-        buffer.delete().await.map_err(|error| remains(with_causes(&error)))?;
-        let letters = letters_dir(&self.inner.opening.settings.data_dir, &settings);
-        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(letters)).await;
-        match removed {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Ok(Err(error)) => return Err(remains(error.to_string())),
-            Err(error) => return Err(remains(error.to_string())),
+        let _change = self.inner.reports.change();
+        if self.inner.streams.get(&stream.tenant, &stream.name).is_some() {
+            return Err(ChangeError::Exists { stream: stream.name });
         }
-        tracing::info!(stream = %label(&tenant.name, name), "stream was removed");
+        let chain = self.judged(&tenant, &stream).await?;
+        self.open(&tenant, &stream, chain).await?;
+        tracing::info!(stream = %label(&stream.tenant, &stream.name), "stream was added");
         Ok(())
+    }
+
+    async fn replace(&self, stream: config::Stream, within: Duration) -> Result<(), ChangeError> {
+        let tenant = self.tenant(&stream.tenant).await?;
+        let _one = tenant.changing.lock().await;
+        let _change = self.inner.reports.change();
+        // What can be known of it before is said before anything stops.
+        let chain = self.judged(&tenant, &stream).await?;
+        let before = self.stop(&tenant, &stream.name, within, false).await?;
+        match self.open(&tenant, &stream, chain).await {
+            Ok(()) => {
+                tracing::info!(stream = %label(&stream.tenant, &stream.name), "stream was changed");
+                Ok(())
+            }
+            Err(error) => self.go_on(&tenant, &before, error).await,
+        }
+    }
+
+    async fn remove(&self, key: StreamKey, within: Duration, discard: bool) -> Result<(), ChangeError> {
+        let no_stream = || ChangeError::NoStream { stream: key.name.clone() };
+        let tenant = self.inner.tenants.get(&key.tenant).ok_or_else(no_stream)?;
+        let _one = tenant.changing.lock().await;
+        let _change = self.inner.reports.change();
+        let live = self.inner.streams.get(&key.tenant, &key.name).ok_or_else(no_stream)?;
+        let (buffer, stats) = (live.history.buffer.clone(), Arc::clone(&live.stats));
+        drop(live);
+        let kept = || match stats.dead_letters.kept.get() {
+            letters if letters > 0 && !discard => {
+                Err(ChangeError::Letters { stream: key.name.clone(), letters })
+            }
+            _ => Ok(()),
+        };
+        kept()?;
+        let before = self.stop(&tenant, &key.name, within, discard).await?;
+        // More may have come of what was still to be done.
+        if let Err(error) = kept() {
+            return self.go_on(&tenant, &before, error).await;
+        }
+        let letters = letters_dir(&self.inner.opening.settings.data_dir, &before);
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(letters)).await;
+        let removed = match removed {
+            Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+            Ok(_) => buffer.delete().await.map_err(|error| with_causes(&error)),
+        };
+        if let Err(reason) = removed {
+            let error = ChangeError::Remains { stream: key.name.clone(), reason };
+            return self.go_on(&tenant, &before, error).await;
+        }
+        self.inner.replays.forget(&key);
+        self.inner.reports.forget(&key);
+        tracing::info!(stream = %label(&key.tenant, &key.name), "stream was removed");
+        Ok(())
+    }
+
+    /// The chain, or everything that is wrong with a definition and shows without opening anything.
+    async fn judged(&self, tenant: &Tenant, stream: &config::Stream) -> Result<FirstChain, ChangeError> {
+        let settings = &self.inner.opening.settings;
+        let problems = problems_of(settings, std::slice::from_ref(stream), &|_| true);
+        let texts: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
+        match self.first_chain(tenant, stream).await {
+            Ok(chain) if texts.is_empty() => Ok(chain),
+            Ok(_) => Err(ChangeError::Invalid(texts)),
+            Err(ChangeError::Invalid(more)) => {
+                Err(ChangeError::Invalid(texts.into_iter().chain(more).collect()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The chain, or every problem of the stream.
@@ -132,10 +201,10 @@ impl Host {
         tenant: &Tenant,
         stream: &config::Stream,
         chain: FirstChain,
-    ) -> Result<(), StartError> {
+    ) -> Result<(), ChangeError> {
         let inner = &self.inner;
         if inner.stops.intake.is_cancelled() {
-            return Err(StartError::Stopping);
+            return Err(StartError::Stopping.into());
         }
         let opened = inner.opening.stream(stream).await?;
         let prepared = inner.opening.prepare(stream, opened, chain, tenant, inner.stops.child()).await?;
@@ -166,7 +235,6 @@ impl Host {
 
     /// `true`: nothing of it waits.
     async fn end(&self, tenant: &Tenant, live: Arc<LiveStream>, within: Duration) -> bool {
-        self.inner.replays.forget(&live.key);
         let lane = live.lane;
         let clean = live.end(Instant::now() + within).await;
         if let Some(reloader) = tenant.reloader() {
@@ -183,7 +251,7 @@ impl Host {
         why: ChangeError,
     ) -> Result<(), ChangeError> {
         let again = match self.first_chain(tenant, before).await {
-            Ok(chain) => self.open(tenant, before, chain).await.map_err(ChangeError::from),
+            Ok(chain) => self.open(tenant, before, chain).await,
             Err(error) => Err(error),
         };
         match again {
@@ -192,6 +260,10 @@ impl Host {
                 let reason =
                     format!("{}; and opened as it was before: {}", with_causes(&why), with_causes(&again));
                 tracing::error!(stream = %label(&before.tenant, &before.name), reason, "stream does not run any more");
+                self.inner.reports.fail(
+                    &key_of(before),
+                    format!("stream {}: {reason}", label(&before.tenant, &before.name)),
+                );
                 Err(ChangeError::Lost { stream: before.name.clone(), reason })
             }
         }

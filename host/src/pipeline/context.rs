@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
 use wasmill_deliver::{Destination, NameTemplate, RetryPolicy};
 use wasmill_encode::{Compression, Format};
 
@@ -56,6 +57,8 @@ pub(crate) struct StreamContext {
     pub(crate) stats: Arc<StreamStats>,
     /// Whether the store is as the replays of earlier runs left it: until then a letter may be there that has left.
     pub(crate) settled: watch::Sender<bool>,
+    /// Cancelled when the stream's task has ended: what could not be kept is in its outcome, and is kept at the next start.
+    pub(crate) over: CancellationToken,
     pub(crate) letters: Mutex<Store>,
     /// Letters that are older are removed.
     pub(crate) letters_max_age: Option<Duration>,
@@ -144,7 +147,9 @@ impl StreamContext {
                 ),
                 Err(error) => tracing::error!(stream = %self.name, %error, "removing dead letters panicked"),
             }
-            tokio::time::sleep(STORE_RETRY).await;
+            if self.over.run_until_cancelled(tokio::time::sleep(STORE_RETRY)).await.is_none() {
+                return;
+            }
         }
     }
 
@@ -189,7 +194,9 @@ impl StreamContext {
                 }
                 Err(error) => tracing::error!(stream = %self.name, %error, "storing dead letters panicked"),
             }
-            tokio::time::sleep(STORE_RETRY).await;
+            if self.over.run_until_cancelled(tokio::time::sleep(STORE_RETRY)).await.is_none() {
+                return;
+            }
         }
     }
 

@@ -4,7 +4,6 @@
 //! past its deadline ends like a crash: nothing that was acknowledged is lost. A stop that leaves something behind says
 //! what, of which stream and why, and is never a success.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::host::Host;
+use super::launch::Activity;
 use super::live::{LiveStream, join_until};
 use super::stats::{StreamStats, label};
 
@@ -39,9 +39,13 @@ pub enum DrainError {
 impl Host {
     /// Waits until every source has ended by itself and everything is delivered. Pushes and connections never end.
     pub async fn ended(&self) {
-        let mut running = self.inner.reports.running.subscribe();
+        let mut activity = self.inner.reports.activity.subscribe();
+        // One whose streams were all removed waits for others.
+        let ended = |activity: &Activity| {
+            activity.running.is_empty() && activity.changing == 0 && !self.inner.streams.is_empty()
+        };
         // The sender is ours.
-        let _never_gone = running.wait_for(BTreeSet::is_empty).await;
+        let _never_gone = activity.wait_for(ended).await;
     }
 
     /// Waits until nothing has moved for `patience` although every stream that is left has read its source to the end:
@@ -50,13 +54,14 @@ impl Host {
     pub async fn held_up(&self, patience: Duration, seen: impl Fn(&str)) {
         let mut since: Option<(Instant, u64)> = None;
         loop {
+            let changing = self.inner.reports.activity.borrow().changing > 0;
             let running = self.running();
             let mut left = self.inner.streams.all();
             left.retain(|stream| running.contains(&stream.key));
             let held_up = |stream: &Arc<LiveStream>| {
                 stream.stats.source_ended.load(Ordering::Relaxed) && stream.stats.is_held_up()
             };
-            if left.is_empty() || !left.iter().all(held_up) {
+            if changing || left.is_empty() || !left.iter().all(held_up) {
                 since = None;
             } else {
                 let done = left.iter().map(|stream| stream.stats.done()).sum();
@@ -98,7 +103,21 @@ impl Host {
         inner.replays.stop().await;
         // Each stream drains once its source has ended; for pushes that is now.
         inner.stops.pushes.cancel();
-        let drained = tokio::time::timeout_at(end, self.ended()).await;
+        let mut activity = inner.reports.activity.subscribe();
+        let tenants = inner.tenants.all();
+        let (mut no_tenant, mut unchanging) = (None, Vec::with_capacity(tenants.len()));
+        let gone = async {
+            let all_gone = |activity: &Activity| activity.running.is_empty();
+            // The sender is ours.
+            drop(activity.wait_for(all_gone).await);
+            // Nor does one come: whatever change is under way is done, or refused.
+            no_tenant = Some(inner.tenants.opening.lock().await);
+            for tenant in &tenants {
+                unchanging.push(tenant.changing.lock().await);
+            }
+            drop(activity.wait_for(all_gone).await);
+        };
+        let drained = tokio::time::timeout_at(end, gone).await;
         inner.stops.deliveries.cancel();
         let waiting = self.waiting();
         let streams = inner.streams.all();
@@ -109,7 +128,7 @@ impl Host {
         // They wait in the store: their destination must not hold up the stop.
         let now = tokio::time::Instant::now();
         self.end_letters(if drained.is_ok() { end.min(now + LETTERS_END) } else { now }).await;
-        let tenants = inner.tenants.all();
+        drop((no_tenant, unchanging));
         let stopped = tokio::task::spawn_blocking(move || tenants.iter().for_each(|tenant| tenant.stop()));
         if stopped.await.is_err() {
             tracing::error!("a reloader panicked");
@@ -133,11 +152,8 @@ impl Host {
     /// Gives deliveries of dead letters a last chance until `end`.
     async fn end_letters(&self, end: tokio::time::Instant) {
         let inner = &self.inner;
-        inner.stops.letters.last.cancel();
+        inner.stops.letters.cancel();
         for stream in inner.streams.all() {
-            if tokio::time::Instant::now() >= end {
-                inner.stops.letters.now.cancel();
-            }
             join_until(&stream.tasks.letters, end).await;
         }
     }

@@ -11,6 +11,7 @@ use super::history::HistoryError;
 use super::host::Host;
 use super::inlet::Inlet;
 use super::letters::LettersError;
+use super::live::LiveStream;
 use super::samples::{SampleError, SampledSlice};
 use super::shadow::ShadowReport;
 use super::sources::with_causes;
@@ -156,11 +157,17 @@ impl api::Host for Host {
     }
 
     fn metrics(&self) -> String {
+        let tenants = self.inner.tenants.all();
+        let catalogs = tenants.iter().map(|tenant| metrics::TenantPlugins {
+            tenant: tenant.name.clone(),
+            plugins: tenant.catalog.plugins(),
+            catalog: tenant.catalog.counters(),
+        });
+        let catalogs: Vec<_> = catalogs.collect();
         metrics::render(&metrics::Counted {
             streams: &self.stats(),
             journal: &self.journal_stats(),
-            plugins: &self.plugins(),
-            catalog: &self.catalog_stats(),
+            catalogs: &catalogs,
             shadows: &self.shadow_reports(),
             destination_syncs: self.destination_syncs(),
             now_ns: wall_clock_ns(),
@@ -170,8 +177,12 @@ impl api::Host for Host {
 
 impl Host {
     /// Of all tenants.
-    fn shadow_reports(&self) -> Vec<ShadowReport> {
-        self.inner.streams.all().iter().flat_map(|stream| stream.shadows.reports()).collect()
+    fn shadow_reports(&self) -> Vec<(String, ShadowReport)> {
+        let of = |stream: &Arc<LiveStream>| {
+            let tenant = stream.key.tenant.clone();
+            stream.shadows.reports().into_iter().map(move |report| (tenant.clone(), report))
+        };
+        self.inner.streams.all().iter().flat_map(of).collect()
     }
 
     fn desk(&self, tenant: &str, plugin: &str) -> Result<VersionsDesk, VersionsError> {

@@ -10,7 +10,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use wasmill_buffer::{Journal, StreamKey};
 use wasmill_catalog::{Catalog, CatalogStats, PluginState};
@@ -149,8 +148,6 @@ impl Host {
             workers: Arc::clone(&opening.workers),
             syncs: opening.syncs.clone(),
         });
-        let reports =
-            Reports { running: Arc::new(watch::Sender::new(BTreeSet::new())), failed: Arc::default() };
         let inner = Inner {
             opening,
             streams: Streams::default(),
@@ -159,7 +156,7 @@ impl Host {
             looks: Looks::default(),
             http: OnceLock::new(),
             stops,
-            reports,
+            reports: Reports::default(),
             listener: Mutex::new(None),
         };
         for (prepared, tenant) in ready {
@@ -229,6 +226,9 @@ impl Host {
     /// Opens what a tenant has of its own, if that was not done before.
     pub(super) async fn tenant(&self, name: &str) -> Result<Arc<Tenant>, StartError> {
         let inner = &self.inner;
+        if let Some(tenant) = inner.tenants.get(name) {
+            return Ok(tenant);
+        }
         let _one = inner.tenants.opening.lock().await;
         if let Some(tenant) = inner.tenants.get(name) {
             return Ok(tenant);
@@ -261,12 +261,12 @@ impl Host {
 
     /// Sources and streams that ended with an error, as text.
     pub fn failures(&self) -> Vec<String> {
-        self.inner.reports.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.reports.failures()
     }
 
     /// Streams whose task has not ended.
     pub(super) fn running(&self) -> BTreeSet<StreamKey> {
-        self.inner.reports.running.borrow().clone()
+        self.inner.reports.activity.borrow().running.clone()
     }
 }
 

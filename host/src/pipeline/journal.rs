@@ -1,7 +1,10 @@
 //! How the journal is opened, and what its opening found, told once.
 
-use wasmill_buffer::{Damage, Durability, Options, Recovery};
+use wasmill_buffer::{Damage, Durability, Options, Recovery, StreamKey};
 use wasmill_config::{self as config, Settings};
+
+use super::opening::key_of;
+use super::stats::label;
 
 pub(super) fn journal_options(buffer: &config::Buffer) -> Options {
     Options {
@@ -32,21 +35,21 @@ pub(super) fn report(recovery: &Recovery, settings: &Settings) {
         tracing::error!(
             file = %corrupt.file.display(), at = corrupt.at, bytes = corrupt.bytes,
             from = offsets.map(|offsets| offsets.start), to = offsets.map(|offsets| offsets.end),
-            stream = corrupt.stream.as_ref().map(|stream| stream.name.as_str()),
+            stream = corrupt.stream.as_ref().map(|stream| label(&stream.tenant, &stream.name)),
             set_aside = corrupt.set_aside.as_ref().map(|copy| tracing::field::display(copy.display())), "{what}"
         );
     }
     // A stream that runs says itself what it does not find.
-    let runs = |name: &str| settings.streams.iter().any(|known| known.name == name);
-    for (stream, lost) in recovery.lost.iter().filter(|(stream, _)| !runs(&stream.name)) {
+    let runs = |stream: &StreamKey| settings.streams.iter().any(|known| key_of(known) == *stream);
+    for (stream, lost) in recovery.lost.iter().filter(|(stream, _)| !runs(stream)) {
         tracing::error!(
-            stream = %stream.name, from = lost.start, to = lost.end, "acknowledged records are lost to corruption"
+            stream = %label(&stream.tenant, &stream.name), from = lost.start, to = lost.end, "acknowledged records are lost to corruption"
         );
     }
     for stream in &recovery.streams {
-        if !runs(&stream.name) {
+        if !runs(stream) {
             tracing::warn!(
-                stream = %stream.name,
+                stream = %label(&stream.tenant, &stream.name),
                 "the data directory holds a stream that the configuration does not have; its records are kept"
             );
         }

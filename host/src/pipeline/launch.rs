@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -33,13 +33,21 @@ const HANDED_OVER_MAX: usize = 64;
 /// Batches that were finished and that the stream has not noted.
 const FINISHED_MAX: usize = 256;
 
-/// What the host hears of its streams.
-#[derive(Clone)]
-pub(super) struct Reports {
+/// What goes on.
+#[derive(Default)]
+pub(super) struct Activity {
     /// Streams whose task has not ended.
-    pub(super) running: Arc<watch::Sender<BTreeSet<StreamKey>>>,
-    /// Streams and sources that ended with an error.
-    pub(super) failed: Arc<Mutex<Vec<String>>>,
+    pub(super) running: BTreeSet<StreamKey>,
+    /// Streams that are being added, changed or removed.
+    pub(super) changing: usize,
+}
+
+/// What the host hears of its streams.
+#[derive(Clone, Default)]
+pub(super) struct Reports {
+    pub(super) activity: Arc<watch::Sender<Activity>>,
+    /// What ended with an error, of streams that are still to run.
+    failed: Arc<Mutex<Vec<(StreamKey, String)>>>,
 }
 
 /// A stream whose task, deliveries and source can start.
@@ -193,11 +201,12 @@ impl ReadyStream {
             reloader.add(reloading).await;
         }
         let live = Arc::new(live);
-        reports.running.send_modify(|running| {
-            running.insert(live.key.clone());
+        reports.forget(&live.key);
+        reports.activity.send_modify(|activity| {
+            activity.running.insert(live.key.clone());
         });
         let running = Running {
-            key: live.key.clone(),
+            gone: Gone { key: live.key.clone(), activity: Arc::clone(&reports.activity) },
             stats: Arc::clone(&live.stats),
             task,
             probes,
@@ -220,7 +229,8 @@ impl ReadyStream {
 
 /// One stream from start to end: its deliveries, its task and its source.
 struct Running {
-    key: StreamKey,
+    /// However it ends.
+    gone: Gone,
     stats: Arc<StreamStats>,
     task: StreamTask,
     probes: Vec<Probe>,
@@ -233,11 +243,9 @@ struct Running {
 
 impl Running {
     async fn run(self) {
-        let Running { key, stats, task, probes, deliveries, source, stop, drain, reports } = self;
-        // However it ends.
-        let _gone = Gone { key, running: reports.running };
+        let Running { gone, stats, task, probes, deliveries, source, stop, drain, reports } = self;
         let name = stats.label();
-        let fail = |text: String| reports.failed.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        let fail = |text: String| reports.fail(&gone.key, text);
         let _probes: Vec<AbortOnDrop<()>> =
             probes.into_iter().map(|probe| AbortOnDrop(tokio::spawn(probe))).collect();
         let deliveries: Vec<AbortOnDrop<()>> =
@@ -281,14 +289,47 @@ impl Running {
 /// Takes a stream off the list of those that run.
 struct Gone {
     key: StreamKey,
-    running: Arc<watch::Sender<BTreeSet<StreamKey>>>,
+    activity: Arc<watch::Sender<Activity>>,
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        self.running.send_modify(|running| {
-            running.remove(&self.key);
+        self.activity.send_modify(|activity| {
+            activity.running.remove(&self.key);
         });
+    }
+}
+
+/// For as long as it lives, a stream is being added, changed or removed.
+pub(super) struct Change(Arc<watch::Sender<Activity>>);
+
+impl Reports {
+    pub(super) fn failures(&self) -> Vec<String> {
+        self.failed().iter().map(|(_, text)| text.clone()).collect()
+    }
+
+    pub(super) fn fail(&self, stream: &StreamKey, text: String) {
+        self.failed().push((stream.clone(), text));
+    }
+
+    /// A stream that is opened anew, or gone, has failed no more.
+    pub(super) fn forget(&self, stream: &StreamKey) {
+        self.failed().retain(|(failed, _)| failed != stream);
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Vec<(StreamKey, String)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn change(&self) -> Change {
+        self.activity.send_modify(|activity| activity.changing += 1);
+        Change(Arc::clone(&self.activity))
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        self.0.send_modify(|activity| activity.changing -= 1);
     }
 }
 

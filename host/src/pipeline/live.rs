@@ -15,7 +15,7 @@ use super::context::StreamContext;
 use super::history::Source;
 use super::inlet::Inlet;
 use super::letters::DeadLetters;
-use super::letters_output;
+use super::replay;
 use super::shadow::StreamShadows;
 use super::stats::StreamStats;
 use super::workers::LaneId;
@@ -35,7 +35,7 @@ pub(super) struct Stops {
     /// Deliveries are cut off.
     pub(super) deliveries: CancellationToken,
     /// Deliveries of dead letters.
-    pub(super) letters: letters_output::Until,
+    pub(super) letters: CancellationToken,
 }
 
 impl Stops {
@@ -45,7 +45,7 @@ impl Stops {
             intake: self.intake.child_token(),
             pushes: self.pushes.child_token(),
             deliveries: self.deliveries.child_token(),
-            letters: self.letters.child(),
+            letters: self.letters.child_token(),
         }
     }
 }
@@ -87,9 +87,11 @@ pub(super) async fn join_until(task: &Mutex<Option<JoinHandle<()>>>, end: Instan
 
 impl LiveStream {
     /// Ends this stream alone: no more intake, then everything that is stored is processed and delivered. Whoever takes it
-    /// out of the registry does so before. `false`: not everything was delivered before `end`; it is stored.
+    /// out of the registry does so before. `false`: not everything was delivered before `end`, or requests that had begun
+    /// have not ended; what is stored stays.
     pub(super) async fn end(self: Arc<Self>, end: Instant) -> bool {
         self.stops.intake.cancel();
+        let mut requests_over = true;
         if let Some(inlet) = &self.inlet {
             // Requests that have begun hold it.
             let begun = || Arc::strong_count(inlet) > 1;
@@ -97,24 +99,26 @@ impl LiveStream {
             while begun() && Instant::now() < requests_end {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
+            requests_over = !begun();
         }
         self.stops.pushes.cancel();
         let drained = join_until(&self.tasks.run, end).await;
         self.stops.deliveries.cancel();
-        self.stops.letters.last.cancel();
-        let letters = self.stops.letters.now.clone();
-        if !join_until(&self.tasks.letters, end).await {
-            letters.cancel();
-        }
-        let left = self.stats.unprocessed.get();
-        self.letters.context.workers.retire(self.lane);
+        self.stops.letters.cancel();
+        join_until(&self.tasks.letters, end).await;
+        let delivered = self.stats.outputs.iter().all(|output| output.pending.get() == 0);
+        let clean = drained && requests_over && delivered && self.stats.unprocessed.get() == 0;
+        let (workers, lane) = (Arc::clone(&self.letters.context.workers), self.lane);
         let context: Weak<StreamContext> = Arc::downgrade(&self.letters.context);
-        let clean = drained && left == 0 && self.stats.outputs.iter().all(|output| output.pending.get() == 0);
+        self.letters.context.over.cancel();
         drop(self);
-        // The store of its letters has one owner: who still reads there comes to an end.
-        while context.strong_count() > 0 && Instant::now() < end + REQUESTS_END {
+        // The store of its letters has one owner, and a commit on its way may become durable: whoever opens the stream again
+        // waits for those that are still at it, which only a disk that does not answer holds up.
+        while context.strong_count() > 0 {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        workers.retire(lane);
+        workers.retire(replay::LANE | lane);
         clean
     }
 }
@@ -143,6 +147,10 @@ impl Streams {
     /// In the order of their tenants and names.
     pub(super) fn all(&self) -> Vec<Arc<LiveStream>> {
         self.live.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     pub(super) fn of(&self, tenant: &str) -> Vec<Arc<LiveStream>> {

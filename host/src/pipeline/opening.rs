@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
+use tokio_util::sync::CancellationToken;
 use wasmill_buffer::{Journal, Retention, StreamKey, StreamOptions};
 use wasmill_catalog::{Catalog, CatalogError, CatalogOptions};
 use wasmill_config::{self as config, DEFAULT_TENANT, Problem, Settings};
@@ -120,13 +121,10 @@ pub(crate) fn open_plugins(
         instances_max: u32::try_from(instances).unwrap_or(u32::MAX).clamp(least, 10_000),
         ..EngineOptions::default()
     })?;
-    let tenants: BTreeSet<&str> = settings.streams.iter().map(|stream| stream.tenant.as_str()).collect();
     let mut catalogs = Catalogs::new();
-    for tenant in tenants.into_iter().chain([DEFAULT_TENANT]) {
-        if !catalogs.contains_key(tenant) {
-            let catalog = open_catalog(&engine, settings, data_dir, options, given, tenant)?;
-            catalogs.insert(tenant.to_owned(), catalog);
-        }
+    for tenant in settings.tenants.iter().map(|tenant| tenant.name.as_str()).chain([DEFAULT_TENANT]) {
+        let catalog = open_catalog(&engine, settings, data_dir, options, given, tenant)?;
+        catalogs.insert(tenant.to_owned(), catalog);
     }
     Ok((engine, catalogs))
 }
@@ -251,13 +249,22 @@ impl Opening {
         for output in &stream.outputs {
             opened.push(self.output(stream, output).await?);
         }
-        let mut recovered = recovery::recover(&buffer, &opened)
-            .map_err(|error| StartError::Recovery { stream: name(), error: error.into() })?;
         let incarnation = format!("{:032x}", u128::from_be_bytes(buffer.incarnation()));
         let dir = letters_dir(&settings.data_dir, stream);
-        let mut letters = Store::open(&dir, stream.dead_letters.max_bytes, Some(&incarnation))
-            .map_err(|error| StartError::DeadLetters { stream: name(), error })?;
-        recovery::settle_given_up(&mut recovered.standing.undelivered, &mut letters);
+        let (job_stream, job_buffer, job_dir) = (stream.clone(), buffer.clone(), dir.clone());
+        // Every outcome that is still needed is read: other streams may run beside.
+        let read = move || {
+            let name = || job_stream.name.clone();
+            let mut recovered = recovery::recover(&job_buffer, &opened)
+                .map_err(|error| StartError::Recovery { stream: name(), error: error.into() })?;
+            let mut letters = Store::open(&job_dir, job_stream.dead_letters.max_bytes, Some(&incarnation))
+                .map_err(|error| StartError::DeadLetters { stream: name(), error })?;
+            recovery::settle_given_up(&mut recovered.standing.undelivered, &mut letters);
+            Ok::<_, StartError>((opened, recovered, letters))
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        let (opened, recovered, letters) =
+            read.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
         let letters_output = match &stream.dead_letters.output {
             Some(output) => {
                 let cursor = Cursor::open(&dir, letters.next_number())
@@ -280,6 +287,7 @@ impl Opening {
             lane: self.lanes.fetch_add(1, Ordering::Relaxed),
             stats,
             settled: tokio::sync::watch::Sender::new(false),
+            over: CancellationToken::new(),
             letters: Mutex::new(letters),
             letters_max_age: stream.dead_letters.max_age,
             letters_output,
@@ -302,7 +310,7 @@ impl Opening {
         let standing = recovered.standing;
         if !standing.undelivered.is_empty() || !standing.open.is_empty() {
             tracing::info!(
-                stream = %stream.name, processed = standing.processed, open_batches = standing.open.len(),
+                stream = %context.stats.label(), processed = standing.processed, open_batches = standing.open.len(),
                 undelivered_batches = standing.undelivered.len(), "stream goes on where it was"
             );
         }

@@ -24,8 +24,17 @@ const AS_FILES: MatchOptions = MatchOptions {
 
 /// Every problem of every output, where nothing is wrong already.
 pub(crate) fn output_problems(settings: &Settings, sound: &dyn Fn(&str) -> bool) -> Vec<Problem> {
+    problems_of(settings, &settings.streams, sound)
+}
+
+/// The same for streams that need not be in the configuration.
+pub(crate) fn problems_of(
+    settings: &Settings,
+    streams: &[Stream],
+    sound: &dyn Fn(&str) -> bool,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for stream in &settings.streams {
+    for stream in streams {
         let of_letters = stream.dead_letters.output.iter().map(|letters| &letters.output);
         for output in stream.outputs.iter().chain(of_letters) {
             let template =

@@ -41,7 +41,7 @@ use super::slice::finish_options;
 use super::workers::{LaneId, WorkerState};
 
 /// Lanes of replays: they neither take the streams' warm instances nor their turn.
-const LANE: LaneId = 1 << 63;
+pub(crate) const LANE: LaneId = 1 << 63;
 
 /// What became of the letters that were tried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]

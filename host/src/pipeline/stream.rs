@@ -235,6 +235,9 @@ impl StreamTask {
         let context = self.context.clone();
         let mut earlier = Some(tokio::spawn(async move {
             context.settle_replay(&replayed).await;
+            if context.over.is_cancelled() {
+                return;
+            }
             context.settled.send_replace(true);
             context.store_letters(letters).await;
         }));

@@ -57,7 +57,7 @@ impl WorkerState {
 #[derive(Default)]
 struct Lane {
     jobs: VecDeque<Job>,
-    /// Nanoseconds of CPU that this lane has used, moved up to the least of the others when it wakes.
+    /// Nanoseconds of CPU that this lane has used, moved up to the clock of its share when it wakes.
     spent_ns: u64,
 }
 
@@ -67,8 +67,10 @@ struct Share {
     lanes: HashMap<LaneId, Lane>,
     /// Jobs in all lanes.
     queued: usize,
-    /// Nanoseconds of CPU, moved up to the least of the others when it wakes.
+    /// Nanoseconds of CPU, moved up to the clock of the queues when it wakes.
     spent_ns: u64,
+    /// What the lane had used whose job was taken last: where one that wakes begins.
+    clock_ns: u64,
     /// CPU time of its longest job of late.
     longest_ns: u64,
 }
@@ -82,6 +84,7 @@ impl Share {
         let waiting = self.lanes.iter_mut().filter(|(_, lane)| !lane.jobs.is_empty());
         let (id, lane) = waiting.min_by_key(|(_, lane)| lane.spent_ns)?;
         let job = lane.jobs.pop_front()?;
+        self.clock_ns = self.clock_ns.max(lane.spent_ns);
         self.queued -= 1;
         Some((*id, job))
     }
@@ -100,6 +103,8 @@ struct Queues {
     shares: HashMap<TenantId, Share>,
     /// Tenants with queued jobs, by what they have used.
     ready: BTreeSet<(u64, TenantId)>,
+    /// What the tenant had used whose job was taken last: where one that wakes begins.
+    clock_ns: u64,
     /// Whose each lane is.
     owners: HashMap<LaneId, TenantId>,
     /// Threads that tenants with long jobs may hold together.
@@ -115,6 +120,7 @@ impl Queues {
         Queues {
             shares: HashMap::new(),
             ready: BTreeSet::new(),
+            clock_ns: 0,
             owners: HashMap::new(),
             slow_max: threads.saturating_sub(1).max(1),
             slow: 0,
@@ -124,31 +130,31 @@ impl Queues {
     }
 
     fn push(&mut self, tenant: &TenantId, lane: LaneId, job: Job) {
-        let least = self.ready.first().map(|(spent_ns, _)| *spent_ns);
         self.owners.entry(lane).or_insert_with(|| tenant.clone());
         let share = self.shares.entry(tenant.clone()).or_default();
         if share.queued == 0 {
             // Who slept must not make up for it by starving the others.
-            share.spent_ns = share.spent_ns.max(least.unwrap_or(0));
+            share.spent_ns = share.spent_ns.max(self.clock_ns);
             self.ready.insert((share.spent_ns, tenant.clone()));
         }
-        let least = share.lanes.values().filter(|l| !l.jobs.is_empty()).map(|l| l.spent_ns).min();
         let entry = share.lanes.entry(lane).or_default();
         if entry.jobs.is_empty() {
-            entry.spent_ns = entry.spent_ns.max(least.unwrap_or(0));
+            entry.spent_ns = entry.spent_ns.max(share.clock_ns);
         }
         entry.jobs.push_back(job);
         share.queued += 1;
     }
 
     fn next(&mut self) -> Option<Taken> {
-        let room = self.slow < self.slow_max;
+        // To whom else would it be left?
+        let room = self.slow < self.slow_max || self.shares.len() < 2;
         let may_run =
             |tenant: &TenantId| room || self.shares.get(tenant).is_some_and(|share| !share.is_slow());
         let (spent_ns, tenant) = self.ready.iter().find(|(_, tenant)| may_run(tenant))?.clone();
         let share = self.shares.get_mut(&tenant)?;
         let (lane, job) = share.next()?;
         let slow = share.is_slow();
+        self.clock_ns = self.clock_ns.max(spent_ns);
         self.slow += usize::from(slow);
         if share.queued == 0 {
             self.ready.remove(&(spent_ns, tenant.clone()));
@@ -156,7 +162,7 @@ impl Queues {
         Some(Taken { tenant, lane, slow, job })
     }
 
-    /// Counts what a job has used. Whether more may run now than its own thread takes.
+    /// Counts what a job has used. Whether another thread may find something now that it was to leave.
     fn done(&mut self, tenant: &TenantId, lane: LaneId, slow: bool, spent_ns: u64) -> bool {
         self.slow -= usize::from(slow);
         let Some(share) = self.shares.get_mut(tenant) else { return slow };
@@ -391,6 +397,20 @@ mod tests {
     }
 
     #[test]
+    fn tenant_that_slept_makes_up_for_nothing_either_while_every_job_of_the_others_is_on_its_way() {
+        let mut queues = Queues::new(2);
+        queued(&mut queues, "busy", 1, 20);
+        (0..19).for_each(|_| drop(run(&mut queues, 10)));
+        let on_its_way = queues.next().unwrap();
+        queued(&mut queues, "woken", 2, 30);
+        queued(&mut queues, "busy", 1, 30);
+        queues.done(&on_its_way.tenant, on_its_way.lane, on_its_way.slow, 10_000_000);
+        let ran: Vec<String> = (0..20).map_while(|_| Some(run(&mut queues, 10)?.0)).collect();
+        let of_busy = ran.iter().filter(|tenant| *tenant == "busy").count();
+        assert!((9..=11).contains(&of_busy), "{ran:?}");
+    }
+
+    #[test]
     fn tenants_with_long_jobs_leave_a_thread_to_the_others() {
         let mut queues = Queues::new(2);
         queued(&mut queues, "slow", 1, 5);
@@ -403,6 +423,15 @@ mod tests {
         assert_eq!(run(&mut queues, 1).unwrap().0, "quick");
         assert!(queues.done(&first.tenant, first.lane, first.slow, 1_000_000));
         assert!(queues.next().is_some());
+    }
+
+    #[test]
+    fn tenant_that_is_alone_holds_all_threads() {
+        let mut queues = Queues::new(2);
+        queued(&mut queues, "a", 1, 5);
+        run(&mut queues, 500).unwrap();
+        let first = queues.next().unwrap();
+        assert!(first.slow && queues.next().is_some());
     }
 
     #[test]

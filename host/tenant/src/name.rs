@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const BYTES_MAX: usize = 64;
 
 /// 1 to 64 letters, digits, `-` and `_`, beginning with a letter or a digit. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TenantName(Arc<str>);
 
@@ -47,6 +47,12 @@ impl TenantName {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Debug for TenantName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
     }
 }
 

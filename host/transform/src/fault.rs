@@ -14,6 +14,8 @@ use crate::wasi::MayNotWait;
 
 /// Longest reason that is kept, in bytes; longer ones are cut at a character.
 pub(crate) const REASON_BYTES_MAX: usize = 1024;
+/// The name of a function in a backtrace.
+const NAME_BYTES_MAX: usize = 512;
 
 /// Who has to act on a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +188,11 @@ pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> 
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         for frame in backtrace.frames() {
             let name = match frame.func_name() {
-                Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+                // A name is the guest's, and what is made of it may be longer than it is.
+                Some(name) => {
+                    let name = cut_text(name, NAME_BYTES_MAX);
+                    cut_text(&format!("{:#}", rustc_demangle::demangle(&name)), NAME_BYTES_MAX)
+                }
                 None => format!("function {}", frame.func_index()),
             };
             let _infallible = match frame.module_offset() {

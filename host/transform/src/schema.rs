@@ -13,12 +13,24 @@ const PARTS_MAX: usize = 10_000;
 /// Parts within one another, each reference followed.
 const DEPTH_MAX: usize = 64;
 /// A compiled pattern.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
+const PATTERN_BYTES_MAX: usize = 256 << 10;
+/// Patterns of a schema, each reference followed.
+const PATTERNS_MAX: usize = 64;
+/// Parts of a schema times values of a config: how much is done at most to check it, and up to how much every problem is
+/// looked for rather than the first.
+const WORK_MAX: usize = 20_000_000;
+const WORK_FOR_ALL: usize = 100_000;
 /// What is told of a config that does not fit.
 const PROBLEMS_MAX: usize = 5;
 const PROBLEM_BYTES_MAX: usize = 300;
 /// Keywords that say where references lead, apart from `$ref`.
 const ELSEWHERE: [&str; 4] = ["$dynamicRef", "$recursiveRef", "$anchor", "$dynamicAnchor"];
+/// Versions of JSON Schema in which references lead where they say.
+const DRAFTS: [&str; 3] = [
+    "http://json-schema.org/draft-07/schema",
+    "https://json-schema.org/draft/2019-09/schema",
+    "https://json-schema.org/draft/2020-12/schema",
+];
 
 /// Why it is no schema that this host takes: where in it, and what is wrong.
 pub(crate) fn check(schema: &Value) -> Result<(), String> {
@@ -27,40 +39,74 @@ pub(crate) fn check(schema: &Value) -> Result<(), String> {
 
 /// Whether a config, as JSON text, fits; else what does not, and where.
 pub(crate) fn fits(schema: &Value, config: &str) -> Result<(), String> {
-    let validator = build(schema).map_err(|reason| format!("config_schema is no JSON Schema: {reason}"))?;
+    let (validator, reach) =
+        build(schema).map_err(|reason| format!("config_schema is no JSON Schema: {reason}"))?;
     let config: Value =
         serde_json::from_str(config).map_err(|error| format!("the config is no JSON: {error}"))?;
-    let mut problems = validator.iter_errors(&config).map(|error| {
+    let work = reach.parts.saturating_mul(values(&config));
+    if work > WORK_MAX {
+        return Err(format!(
+            "the config is too large to be checked against the plugin's schema: {} parts of it times {} values are more than {WORK_MAX}",
+            reach.parts,
+            values(&config)
+        ));
+    }
+    let text = |error: jsonschema::ValidationError<'_>| {
         let at = error.instance_path().to_string();
         let at = if at.is_empty() { String::new() } else { format!("{at}: ") };
         crate::fault::cut_text(&format!("{at}{error}"), PROBLEM_BYTES_MAX)
-    });
-    let told: Vec<String> = problems.by_ref().take(PROBLEMS_MAX).collect();
+    };
+    let (told, more) = if work <= WORK_FOR_ALL {
+        let mut problems = validator.iter_errors(&config).map(text);
+        let told: Vec<String> = problems.by_ref().take(PROBLEMS_MAX).collect();
+        (told, problems.next().is_some())
+    } else {
+        // All of them may be as many as all that is done.
+        (validator.validate(&config).err().into_iter().map(text).collect(), false)
+    };
     if told.is_empty() {
         return Ok(());
     }
-    let more = if problems.next().is_some() { "; and more" } else { "" };
+    let more = if more { "; and more" } else { "" };
     Err(format!("the config does not fit the plugin's schema: {}{more}", told.join("; ")))
 }
 
-fn build(schema: &Value) -> Result<jsonschema::Validator, String> {
-    if !schema.is_object() {
-        return Err("it must be an object".to_owned());
+/// How many values a JSON text has, those within others counted too.
+fn values(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(values).sum(),
+        Value::Object(fields) => fields.values().map(values).sum(),
+        _ => 0,
     }
-    Bounds { root: schema, known: BTreeMap::new() }.part(schema, 0)?;
+}
+
+fn build(schema: &Value) -> Result<(jsonschema::Validator, Reach), String> {
+    let Value::Object(fields) = schema else { return Err("it must be an object".to_owned()) };
+    if let Some(draft) = fields.get("$schema") {
+        let draft = draft.as_str().unwrap_or_default();
+        if !DRAFTS.contains(&draft.trim_end_matches('#')) {
+            return Err(format!("$schema {draft:?} is not taken, expected one of {}", DRAFTS.join(", ")));
+        }
+    }
+    let reach = Bounds { root: schema, known: BTreeMap::new() }.part(schema, 0)?;
+    if reach.patterns > PATTERNS_MAX {
+        return Err(format!("it has more than {PATTERNS_MAX} patterns, each $ref followed"));
+    }
     let patterns = jsonschema::PatternOptions::regex().size_limit(PATTERN_BYTES_MAX);
-    jsonschema::options().with_pattern_options(patterns).build(schema).map_err(|error| {
+    let built = jsonschema::options().with_pattern_options(patterns).build(schema).map_err(|error| {
         let at = error.instance_path().to_string();
         let at = if at.is_empty() { String::new() } else { format!("at {at}: ") };
         crate::fault::cut_text(&format!("{at}{error}"), PROBLEM_BYTES_MAX)
-    })
+    });
+    Ok((built?, reach))
 }
 
-/// How far a part reaches with each reference followed: parts, and how many of them are within one another.
+/// How far a part reaches with each reference followed: parts, how many of them are within one another, and patterns.
 #[derive(Clone, Copy, Default)]
 struct Reach {
     parts: usize,
     depth: usize,
+    patterns: usize,
 }
 
 /// Follows a schema as a validator would.
@@ -72,11 +118,15 @@ struct Bounds<'a> {
 
 impl<'a> Bounds<'a> {
     fn part(&mut self, part: &'a Value, depth: usize) -> Result<Reach, String> {
-        let mut reach = Reach { parts: 1, depth: 1 };
+        let mut reach = Reach { parts: 1, depth: 1, patterns: 0 };
         let within: Vec<&Value> = match part {
             Value::Object(fields) => {
                 if let Some(further) = self.reference(fields, depth)? {
                     reach.add(further, depth)?;
+                }
+                reach.patterns += usize::from(fields.get("pattern").is_some_and(Value::is_string));
+                if let Some(Value::Object(patterns)) = fields.get("patternProperties") {
+                    reach.patterns += patterns.len();
                 }
                 fields.values().collect()
             }
@@ -97,13 +147,25 @@ impl<'a> Bounds<'a> {
         if let Some(key) = ELSEWHERE.iter().find(is_text) {
             return Err(format!("{key} is not taken; a $ref that begins with #/ is"));
         }
-        if depth > 0 && fields.get("$id").is_some_and(Value::is_string) {
-            return Err("$id is taken at the top alone".to_owned());
+        if let Some(key) =
+            ["$id", "$schema"].iter().find(|key| depth > 0 && fields.get(**key).is_some_and(Value::is_string))
+        {
+            return Err(format!("{key} is taken at the top alone"));
         }
         let Some(Value::String(target)) = fields.get("$ref") else { return Ok(None) };
         if let Some(known) = self.known.get(target.as_str()) {
-            // A way back to where it is being followed ends here: what that costs depends on the config.
-            return Ok(Some(known.unwrap_or_default()));
+            return match known {
+                Some(_) => Ok(*known),
+                // What that costs would depend on the config, and may be without bound.
+                None => Err(format!(
+                    "$ref {target:?} leads back to where it stands: a schema that refers to itself is not taken"
+                )),
+            };
+        }
+        if target.contains('%') {
+            return Err(format!(
+                "$ref {target:?} has a percent sign: give what it refers to a name without such characters"
+            ));
         }
         let Some(pointer) = target.strip_prefix('#') else {
             return Err(format!("$ref {target:?} leads out of the schema; one that begins with #/ is taken"));
@@ -123,6 +185,7 @@ impl Reach {
     /// With something further within it; `depth` is how deep it is itself.
     fn add(&mut self, further: Reach, depth: usize) -> Result<(), String> {
         self.parts = self.parts.saturating_add(further.parts);
+        self.patterns = self.patterns.saturating_add(further.patterns);
         self.depth = self.depth.max(1 + further.depth);
         if self.parts > PARTS_MAX || depth + self.depth > DEPTH_MAX {
             return Err(format!(
@@ -182,14 +245,27 @@ mod tests {
             (0..5000).map(|n| (format!("d{n}"), json!({"$ref": name(n + 1)}))).collect();
         chain.insert("d5000".to_owned(), json!({}));
         assert!(refused(&json!({"$ref": name(0), "$defs": chain})).contains("within one another"));
-        // One that refers to itself is an ordinary one.
-        let tree = json!({"$ref": "#/$defs/tree", "$defs": {"tree": {
-            "type": "object", "properties": {"left": {"$ref": "#/$defs/tree"}, "right": {"$ref": "#"}},
-            "additionalProperties": false,
-        }}});
-        fits(&tree, r#"{"left":{"right":{}}}"#).unwrap();
-        assert!(fits(&tree, r#"{"left":{"middle":{}}}"#).unwrap_err().contains("/left: "));
-        fits(&json!({"$ref": "#"}), "{}").unwrap();
+        // What one that refers to itself costs, nobody knows before.
+        let tree = json!({"$ref": "#/$defs/tree", "$defs": {"tree": {"properties": {"left": {"$ref": "#/$defs/tree"}}}}});
+        assert!(refused(&tree).contains("leads back"), "{tree}");
+        assert!(refused(&json!({"$ref": "#"})).contains("leads back"));
+        assert!(refused(&json!({"properties": {"a": {"$ref": "#"}}})).contains("leads back"));
+        // Where the validator would look elsewhere.
+        assert!(refused(&json!({"$ref": "#/$defs/%61", "$defs": {"a": {}, "%61": {}}})).contains("percent"));
+        let old =
+            json!({"$schema": "http://json-schema.org/draft-04/schema#", "properties": {"a": {"id": "b"}}});
+        assert!(refused(&old).contains("is not taken"));
+        let many: Map<String, Value> = (0..=PATTERNS_MAX).map(|n| (format!("^{n}$"), json!({}))).collect();
+        assert!(refused(&json!({"patternProperties": many})).contains("patterns"));
+    }
+
+    #[test]
+    fn large_config_is_told_one_problem_and_one_that_would_take_too_long_is_refused() {
+        let schema = json!({"items": {"allOf": vec![json!({"type": "integer"}); 50]}});
+        let config = |items: usize| format!("[{}1]", "\"x\",".repeat(items));
+        let reason = fits(&schema, &config(5_000)).unwrap_err();
+        assert!(reason.contains("/0: \"x\" is not of type") && !reason.contains("; "), "{reason}");
+        assert!(fits(&schema, &config(400_000)).unwrap_err().contains("too large to be checked"));
     }
 
     #[test]

@@ -59,6 +59,8 @@ impl Column {
                 };
                 self.own.insert(case.name.clone(), (case, why));
             }
+            let both = self.own.keys().find(|name| self.excused.contains_key(*name));
+            ensure!(both.is_none(), "{}: {both:?} is not applicable, and has a folder", folders.display());
             ensure!(why.is_empty(), "{}: there are no folders for {:?}", folders.display(), why.keys());
         }
         Ok(())

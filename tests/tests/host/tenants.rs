@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use wasmill_tests::client::push_as;
+use wasmill_tests::client::{self, push_as};
 use wasmill_tests::objects;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
@@ -66,6 +66,16 @@ fn key_reaches_the_streams_of_its_tenant_and_no_others_also_after_a_kill() {
     let foreign = push(&program, "own", &ours, "{}");
     assert_eq!((missing.status, foreign.status), (404, 404));
     assert_eq!(foreign.body.replace("own", "nowhere"), missing.body);
+
+    // Its admin may replay beside its objects, and not into whatever directory of the host.
+    let admin = format!("authorization: Bearer {}", make("acme", "admin"));
+    let outside = scratch.path("outside");
+    let plan = format!("{{\"from\":\"1h\",\"to\":\"now\",\"output\":{outside:?}}}");
+    let headers = ["content-type: application/json", admin.as_str()];
+    let replay =
+        client::request(program.address(), "POST", "/v1/streams/events/replays", &headers, plan.as_bytes())
+            .unwrap();
+    assert_eq!((replay.status, outside.exists()), (403, false), "{}", replay.body);
 
     program = {
         program.kill();

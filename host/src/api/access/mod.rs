@@ -207,13 +207,17 @@ pub(super) async fn gate<H: Host>(
             return answer;
         }
     };
-    if access.keys
-        && let Some(answer) = missing(&*shared.host, &caller.tenant, head, &request)
-    {
-        return answer;
-    }
     let who = caller.actor(&peer);
     let tenant = caller.tenant.clone();
+    if access.keys
+        && let Some(answer) = missing(&*shared.host, &tenant, head, &request)
+    {
+        if head.changes() {
+            let entry = trail::entry(head, request.uri().path().to_owned(), who, None, &answer);
+            trail::changed(Arc::clone(&access.audit), tenant, entry).await;
+        }
+        return answer;
+    }
     request.extensions_mut().insert(caller);
     if !head.changes() {
         return next.run(request).await;

@@ -110,6 +110,9 @@ impl Access {
             refusal.who.subject = Some(shown.subject.clone());
             Err(refusal)
         };
+        if shown.until_s < i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX) {
+            return refuse(None, "expired certificate");
+        }
         let Some((tenant, scopes)) = &shown.of else { return refuse(None, "certificate of no known client") };
         match self.control.tenant_disabled(tenant) {
             None => refuse(None, "certificate for a tenant that is not there"),

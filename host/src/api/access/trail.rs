@@ -27,11 +27,27 @@ pub(super) fn entry(
         who,
         method: head.method.to_owned(),
         route: head.path.to_owned(),
-        target,
+        target: shortened(&target),
         status: answer.status().as_u16(),
         code,
         reason,
     }
+}
+
+/// Longest name of anything that a path names.
+const NAME_MAX: usize = 64;
+/// What is shown of what is longer: of a key its id.
+const SHOWN: usize = 16;
+
+/// A path whose steps are no longer than names are: what is longer is none, and may be a secret in the wrong place; so may
+/// be what begins as a key does.
+fn shortened(path: &str) -> String {
+    let is_secret = |step: &str| step.len() > NAME_MAX || (step.starts_with("wm_") && step.len() > SHOWN);
+    let step = |step: &str| match is_secret(step) {
+        true => format!("{}..", &step[..step.floor_char_boundary(SHOWN)]),
+        false => step.to_owned(),
+    };
+    path.split('/').map(step).collect::<Vec<_>>().join("/")
 }
 
 pub(super) async fn changed(audit: Arc<AuditLog>, tenant: TenantName, entry: NewEntry) {
@@ -60,4 +76,23 @@ async fn write(
         error, %tenant, key = who.key, subject = who.subject, address = who.address, method, route, target, status,
         "cannot write to the audit log"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmill_tenant::KeyText;
+
+    use super::*;
+
+    #[test]
+    fn key_in_a_path_is_cut_to_its_id_also_when_its_end_is_missing() {
+        let key = KeyText::draw().unwrap();
+        for text in [key.reveal(), &key.reveal()[..64], &key.reveal()[..59]] {
+            let shown = shortened(&format!("/v1/keys/{text}/rotate"));
+            assert_eq!(shown, format!("/v1/keys/wm_{}_../rotate", key.id()));
+        }
+        let path = format!("/v1/streams/{}/records", "n".repeat(64));
+        assert_eq!(shortened(&path), path);
+        assert_eq!(shortened(&format!("/{}", "ü".repeat(40))), format!("/{}..", "ü".repeat(8)));
+    }
 }

@@ -26,8 +26,13 @@ use super::access::{RouteHead, Wants};
 const KEY: &str = "key";
 
 /// Refusals that every route with a gate has.
-const GATED: [(u16, &str); 4] =
-    [(400, "header_twice"), (401, "unauthorized"), (403, "forbidden"), (429, "too_many_failures")];
+const GATED: [(u16, &str); 5] = [
+    (400, "header_twice"),
+    (401, "unauthorized"),
+    (403, "forbidden"),
+    (404, "no_tenant"),
+    (429, "too_many_failures"),
+];
 
 /// The document, pretty-printed.
 pub(super) fn document(heads: &[RouteHead]) -> String {

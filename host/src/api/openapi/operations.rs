@@ -119,6 +119,10 @@ const OF_PLUGIN: &[(u16, &str)] = &[
     (404, "no_version"),
     (404, "no_shadow"),
     (409, "busy"),
+    (409, "no_version_before"),
+    (409, "already_live"),
+    (409, "versions_differ"),
+    (409, "no_usable_version"),
     (422, "refused"),
     (503, "failed"),
 ];

@@ -110,7 +110,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for (what, name, wasm) in versions {
         let mut cost = Cost::of(what, name, wasm.len());
         let plugin = super::load(&counted, &wasm, &cost.name, &cache)?;
-        let once = round(&counted, &plugin, &case, limits.clone(), &records)?;
+        let once = round(&counted, &plugin, what, &case, limits.clone(), &records)?;
+        // A column face fails what is no object.
+        let sound = what != What::ByteFace || once.failed == 0;
+        if what != What::Version && (once.passed == 0 || !sound) {
+            bail!("the {} fails: {}", cost.name, once.first_failure.unwrap_or_default());
+        }
         if let Some(reason) = once.first_failure.filter(|_| once.passed == 0 && what == What::Version) {
             bail!(
                 "{} fails every record of case {}, so there is nothing to measure: {reason}",
@@ -124,7 +129,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     for _ in 0..arguments.rounds {
         for (cost, plugin) in &mut measured {
-            let took = round(&timed, plugin, &case, limits.clone(), &records)?;
+            let took = round(&timed, plugin, cost.what, &case, limits.clone(), &records)?;
             cost.cpu.push(took.cpu);
             cost.memory_peak = cost.memory_peak.max(took.memory_peak);
             (cost.passed, cost.failed) = (took.passed, took.failed);
@@ -200,12 +205,16 @@ struct Round {
 fn round(
     engine: &Engine,
     plugin: &Arc<Plugin>,
+    what: What,
     case: &Case,
     limits: Limits,
     records: &Column,
 ) -> Result<Round> {
-    let mut spec = spec(Arc::clone(plugin), &case.config);
-    spec.files = case.files.clone();
+    // The faces take no config, and ask for no files.
+    let mut spec = spec(Arc::clone(plugin), if what == What::Version { &case.config } else { "{}" });
+    if what == What::Version {
+        spec.files = case.files.clone();
+    }
     spec.limits = limits;
     let mut worker = worker(engine, vec![spec], ChainOptions::default())?;
     let (_, report) = slice(&mut worker, records.as_ref(), ARRIVAL, 1);

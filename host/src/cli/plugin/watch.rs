@@ -101,6 +101,10 @@ pub(super) fn each_change(
             let files = changes.next()?;
             let soon = ended.elapsed() < SOON + QUIET_WITHIN;
             let Some(file) = vain.tell(&files, outcome.as_deref().filter(|_| soon)) else { break files };
+            if file == watched {
+                // There is nothing else to wait for.
+                break files;
+            }
             output::complain(format_args!(
                 "{} changes with every run and changes nothing in what comes of it: it is not watched any more",
                 shown(file, &watched)
@@ -110,6 +114,10 @@ pub(super) fn each_change(
                 left_out.insert(file.to_owned());
             }
         };
+        if files.len() > 1 || files.first().is_some_and(|file| *file != vain.file) {
+            // Something else goes on now.
+            left_out.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         if let Some(file) = files.first() {
             let more = match files.len() - 1 {
                 0 => String::new(),

@@ -82,30 +82,10 @@ pub(crate) fn owner(context: &StreamContext) -> BatchOwner {
     BatchOwner::new(context.buffer.incarnation(), OWNER)
 }
 
-/// When the task ends.
-#[derive(Clone, Default)]
-pub(crate) struct Until {
-    /// No letter comes any more: what there is leaves now, and the first failure ends it.
-    pub(crate) last: CancellationToken,
-    /// At once.
-    pub(crate) now: CancellationToken,
-}
-
-impl Until {
-    /// That of one stream.
-    pub(crate) fn child(&self) -> Until {
-        Until { last: self.last.child_token(), now: self.now.child_token() }
-    }
-}
-
-/// Delivers until it is told to end; `own` is that of the stream.
-pub(crate) async fn run(context: Arc<StreamContext>, own: Arc<LettersOutput>, until: Until) {
-    let mut task = Task { context, own, last: until.last, failing: false };
-    tokio::select! {
-        biased;
-        () = until.now.cancelled() => {}
-        () = task.run() => {}
-    }
+/// Delivers until `last` is cancelled, because no letter comes any more: what there is leaves then, and the first failure ends
+/// it. `own` is that of the stream.
+pub(crate) async fn run(context: Arc<StreamContext>, own: Arc<LettersOutput>, last: CancellationToken) {
+    Task { context, own, last, failing: false }.run().await;
 }
 
 struct Task {

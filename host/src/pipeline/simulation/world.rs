@@ -440,6 +440,7 @@ impl World {
             lane: 0,
             stats: Arc::new(StreamStats::new(stream.key(), OUTPUTS.map(str::to_owned))),
             settled: tokio::sync::watch::Sender::new(false),
+            over: tokio_util::sync::CancellationToken::new(),
             letters: Mutex::new(letters),
             letters_max_age: None,
             letters_output: None,

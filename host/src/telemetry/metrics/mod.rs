@@ -32,12 +32,20 @@ const PLUGINS_MAX: usize = 1_000;
 pub struct Counted<'a> {
     pub streams: &'a [Arc<StreamStats>],
     pub journal: &'a wasmill_buffer::Stats,
-    pub plugins: &'a [PluginState],
-    pub catalog: &'a CatalogStats,
-    pub shadows: &'a [ShadowReport],
+    pub catalogs: &'a [TenantPlugins],
+    /// With their tenants.
+    pub shadows: &'a [(String, ShadowReport)],
     pub destination_syncs: u64,
     /// Nanoseconds since the epoch, for ages.
     pub now_ns: i64,
+}
+
+/// The plugins of a tenant.
+#[derive(Clone, Debug, Default)]
+pub struct TenantPlugins {
+    pub tenant: String,
+    pub plugins: Vec<PluginState>,
+    pub catalog: CatalogStats,
 }
 
 /// All metrics in Prometheus's text format, version 0.0.4.
@@ -47,8 +55,8 @@ pub fn render(counted: &Counted<'_>) -> String {
     for stream in counted.streams {
         families.stream(stream, counted.now_ns);
     }
-    families.plugins(counted.plugins, counted.catalog);
-    counted.shadows.iter().for_each(|shadow| families.shadow(shadow));
+    counted.catalogs.iter().for_each(|catalog| families.plugins(catalog));
+    counted.shadows.iter().for_each(|(tenant, shadow)| families.shadow(tenant, shadow));
     families.journal(counted.journal);
     families.set(Metric::DestinationSyncs, &[], counted.destination_syncs);
     families.process();
@@ -209,8 +217,9 @@ impl Families {
         );
     }
 
-    fn plugins(&mut self, plugins: &[PluginState], catalog: &CatalogStats) {
+    fn plugins(&mut self, TenantPlugins { tenant, plugins, catalog }: &TenantPlugins) {
         use Metric::*;
+        let tenant = ("tenant", tenant.as_str());
         for plugin in plugins.iter().take(PLUGINS_MAX) {
             let state = match plugin.state {
                 VersionState::Current => "current",
@@ -223,6 +232,7 @@ impl Families {
             let digest = plugin.digest.map(|digest| digest.to_string()).unwrap_or_default();
             let file = plugin.file.to_string_lossy();
             let labels = &[
+                tenant,
                 ("plugin", plugin.name.as_str()),
                 ("version", version),
                 ("digest", &digest),
@@ -231,19 +241,20 @@ impl Families {
             ];
             self.set(PluginInfo, labels, 1);
             if plugin.pinned {
-                self.set(PluginPinned, &[("plugin", plugin.name.as_str()), ("digest", &digest)], 1);
+                self.set(PluginPinned, &[tenant, ("plugin", plugin.name.as_str()), ("digest", &digest)], 1);
             }
         }
-        self.set(PluginReloads, &[], catalog.reloads);
-        self.set(PluginRefusals, &[], catalog.refusals);
-        self.set(PluginCompiles, &[], catalog.compiles);
-        self.set(PluginCacheHits, &[], catalog.cache_hits);
-        self.set(PluginsCurrent, &[], catalog.current);
-        self.set(PluginsRefused, &[], catalog.refused);
+        self.set(PluginReloads, &[tenant], catalog.reloads);
+        self.set(PluginRefusals, &[tenant], catalog.refusals);
+        self.set(PluginCompiles, &[tenant], catalog.compiles);
+        self.set(PluginCacheHits, &[tenant], catalog.cache_hits);
+        self.set(PluginsCurrent, &[tenant], catalog.current);
+        self.set(PluginsRefused, &[tenant], catalog.refused);
     }
 
-    fn shadow(&mut self, shadow: &ShadowReport) {
+    fn shadow(&mut self, tenant: &str, shadow: &ShadowReport) {
         use Metric::*;
+        let tenant = ("tenant", tenant);
         let [stream, plugin] = [("stream", shadow.stream.as_str()), ("plugin", shadow.plugin.as_str())];
         let of = |kind| shadow.differences.get(&kind).copied().unwrap_or(0);
         for (result, records) in [
@@ -255,15 +266,15 @@ impl Families {
             ("failed", of(Difference::Failed)),
             ("mended", of(Difference::Mended)),
         ] {
-            self.set(ShadowRecords, &[stream, plugin, ("result", result)], records);
+            self.set(ShadowRecords, &[tenant, stream, plugin, ("result", result)], records);
         }
         let slices = shadow.slices;
         for (result, slices) in
             [("compared", slices.compared), ("skipped", slices.skipped), ("unfinished", slices.unfinished)]
         {
-            self.set(ShadowSlices, &[stream, plugin, ("result", result)], slices);
+            self.set(ShadowSlices, &[tenant, stream, plugin, ("result", result)], slices);
         }
-        self.set(ShadowStopped, &[stream, plugin], u64::from(shadow.stopped.is_some()));
+        self.set(ShadowStopped, &[tenant, stream, plugin], u64::from(shadow.stopped.is_some()));
     }
 
     fn journal(&mut self, journal: &wasmill_buffer::Stats) {

@@ -110,8 +110,7 @@ fn rendered(streams: &[Arc<StreamStats>], plugins: &[PluginState]) -> Scraped {
     scrape(&render(&Counted {
         streams,
         journal: &journal,
-        plugins,
-        catalog: &catalog,
+        catalogs: &[TenantPlugins { tenant: "default".to_owned(), plugins: plugins.to_vec(), catalog }],
         shadows: &[],
         destination_syncs: 3,
         now_ns: 5_000_000_000,
@@ -212,7 +211,7 @@ fn metric_names_are_unique_and_of_one_form() {
 fn metrics_page_is_the_checked_in_one() {
     let mut page = String::from(
         "# Metrics\n\n`GET /metrics` answers in Prometheus's text format. This page is generated from the table in \
-         `host/src/telemetry/metrics/names.rs`.\n\nLabels are names from the configuration (`stream`, `output`, \
+         `host/src/telemetry/metrics/names.rs`.\n\nLabels are names from the configuration (`tenant`, where it is not `default`, `stream`, `output`, \
          `transform`, `plugin`) or from the plugin directory, never values of records, and at most 128 bytes long. \
          Counters begin at 0 with the process.\n\n| name | kind | meaning |\n|---|---|---|\n",
     );
