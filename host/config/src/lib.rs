@@ -17,6 +17,7 @@ mod names;
 mod outputs;
 mod place;
 mod problem;
+mod quota;
 mod raw;
 mod reference;
 mod resolve;
@@ -32,8 +33,8 @@ pub use problem::{Invalid, LoadError, Problem};
 pub use secret::{Secret, masked_url};
 pub use settings::{
     Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Destination, Directory, Durability,
-    FileSource, Format, Http, HttpPost, Jwks, Jwt, LettersOutput, Limits, Output, PluginRef, Retention,
-    Retry, S3, Settings, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    FileSource, Format, Http, HttpPost, Jwks, Jwt, LettersOutput, Limits, Output, PluginRef, Quota,
+    Retention, Retry, S3, Settings, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

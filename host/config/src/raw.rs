@@ -6,6 +6,7 @@
 
 mod access;
 mod output;
+mod quota;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ pub(crate) use self::output::{
     Codec, DirectoryPlace, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output, Packing,
     Pauses, Retry, S3Place, Then,
 };
+pub(crate) use self::quota::Quota;
 use crate::units::{Size, Span};
 
 const fn mib(count: u64) -> Size {
@@ -36,6 +38,12 @@ mod default {
     }
     pub(super) fn plugin_dir() -> String {
         "plugins".to_owned()
+    }
+    pub(super) fn warm_instances() -> u32 {
+        1000
+    }
+    pub(super) fn warm_memory() -> Size {
+        Size(1 << 30)
     }
     pub(super) fn listen() -> String {
         "127.0.0.1:7070".to_owned()
@@ -130,6 +138,13 @@ pub(crate) struct Config {
     /// Threads that run transforms. By default one per core.
     #[schemars(range(min = 1, max = 1024))]
     pub(crate) workers: Option<u32>,
+    /// Instances of plugins that all threads together keep for the next slice; those that were not needed for longest go first.
+    #[serde(default = "default::warm_instances")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(crate) warm_instances: u32,
+    /// Linear memory of these instances.
+    #[serde(default = "default::warm_memory")]
+    pub(crate) warm_memory: Size,
     /// The HTTP listener: push, metrics, health, state.
     #[serde(default)]
     pub(crate) http: Http,
@@ -139,7 +154,10 @@ pub(crate) struct Config {
     /// Streams by name: 1 to 64 letters, digits, `-` and `_`.
     #[serde(default)]
     pub(crate) streams: BTreeMap<String, Stream>,
-    /// Tenants by name, beside `default`, whose streams and plugins are those above.
+    /// What each tenant may use of which its own `quota` says nothing, `default` included.
+    #[serde(default)]
+    pub(crate) quota: Quota,
+    /// Tenants by name, beside `default`, whose streams and plugins are those above, so that it has nothing but a `quota` here.
     #[serde(default)]
     pub(crate) tenants: BTreeMap<String, Tenant>,
 }
@@ -150,6 +168,9 @@ pub(crate) struct Config {
 pub(crate) struct Tenant {
     /// Directory of this tenant's `.wasm` plugins, watched as the other is. By default the directory named like the tenant inside `plugin_dir`. Relative to this file.
     pub(crate) plugin_dir: Option<String>,
+    /// What this tenant may use.
+    #[serde(default)]
+    pub(crate) quota: Quota,
     /// Streams of this tenant by name; the keys are those of `[streams.NAME]`.
     #[serde(default)]
     pub(crate) streams: BTreeMap<String, Stream>,

@@ -126,6 +126,7 @@ fn kind(schema: &Value) -> String {
     match (schema.get("format").and_then(Value::as_str), schema.get("type").and_then(Value::as_str)) {
         (Some("size"), _) => "size".to_owned(),
         (Some("interval"), _) => "duration".to_owned(),
+        (Some("cores"), _) => "number".to_owned(),
         (Some("listen" | "address"), _) => "address".to_owned(),
         (Some("url"), _) => "URL".to_owned(),
         (_, Some("array")) => format!("array of {}s", kind(schema.get("items").unwrap_or(&Value::Null))),

@@ -19,8 +19,8 @@ use crate::outputs;
 use crate::raw;
 use crate::secret::Secret;
 use crate::settings::{
-    Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Http, Limits, Output, PluginRef, Retention,
-    Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Http, Limits, Output, PluginRef, Quota,
+    Retention, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 use crate::structure::Bad;
 use crate::tree::{self, Aliases, Found};
@@ -42,6 +42,10 @@ pub(crate) struct Resolved {
     pub(crate) buffer: Buffer,
     pub(crate) streams: Vec<Stream>,
     pub(crate) tenants: Vec<Tenant>,
+    pub(crate) warm_instances: u32,
+    pub(crate) warm_memory: u64,
+    pub(crate) quota: Quota,
+    pub(crate) quotas: BTreeMap<String, Quota>,
 }
 
 /// What the checks of one file share.
@@ -150,21 +154,33 @@ impl Resolver<'_> {
             buffer: self.buffer(&config.buffer),
             streams: Vec::new(),
             tenants: Vec::new(),
+            warm_instances: config.warm_instances,
+            warm_memory: config.warm_memory.0,
+            quota: self.quota("quota", &config.quota),
+            quotas: BTreeMap::new(),
         };
         let mut streams = Vec::with_capacity(config.streams.len());
         for (name, stream) in config.streams {
             let key = format!("streams.{}", tree::segment(&name));
             streams.push(self.stream(DEFAULT_TENANT, name, key, stream));
         }
+        let mut quotas = BTreeMap::new();
         let mut tenants = Vec::with_capacity(config.tenants.len());
         for (name, tenant) in config.tenants {
             let key = format!("tenants.{}", tree::segment(&name));
             self.name(&key, "tenant", &name);
+            let quota = self.quota(&format!("{key}.quota"), &tenant.quota);
+            if quota != Quota::default() {
+                quotas.insert(name.clone(), quota);
+            }
             if name == DEFAULT_TENANT {
-                self.problem(
-                    &key,
-                    "tenant \"default\" is the one of [streams.NAME] and \"plugin_dir\": its streams are written there",
-                );
+                if !tenant.streams.is_empty() || tenant.plugin_dir.is_some() {
+                    self.problem(
+                        &key,
+                        "tenant \"default\" is the one of [streams.NAME] and \"plugin_dir\": its streams are written there",
+                    );
+                }
+                continue;
             }
             let plugin_dir = match &tenant.plugin_dir {
                 Some(written) => self.directory(&format!("{key}.plugin_dir"), written),
@@ -181,7 +197,7 @@ impl Resolver<'_> {
         }
         streams.sort_by(|a, b| (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name)));
         self.listeners(&resolved.http, &streams);
-        Resolved { streams, tenants, ..resolved }
+        Resolved { streams, tenants, quotas, ..resolved }
     }
 
     fn http(&mut self, http: &raw::Http) -> Http {

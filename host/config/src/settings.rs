@@ -48,10 +48,38 @@ pub struct Settings {
     pub streams: Vec<Stream>,
     /// Tenants beside [`DEFAULT_TENANT`], in the order of their names.
     pub tenants: Vec<Tenant>,
+    /// Instances of plugins that are kept for the next slice.
+    pub warm_instances: u32,
+    /// Bytes of their linear memory.
+    pub warm_memory: u64,
+    /// Of every tenant, where its own quota says nothing.
+    pub quota: Quota,
+    /// By tenant, of those that have one.
+    pub quotas: BTreeMap<String, Quota>,
 }
 
 /// The tenant of streams that name none.
 pub const DEFAULT_TENANT: &str = "default";
+
+/// What a tenant may use, as far as the configuration says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    pub records_per_second: Option<u64>,
+    pub bytes_per_second: Option<u64>,
+    pub requests: Option<u64>,
+    pub body_bytes: Option<u64>,
+    pub buffered_bytes: Option<u64>,
+    /// Thousandths of processor cores.
+    pub cpu_thousandths: Option<u32>,
+    pub plugin_memory: Option<u64>,
+    pub warm_memory: Option<u64>,
+    pub plugins: Option<u64>,
+    pub plugin_bytes: Option<u64>,
+    pub streams: Option<u64>,
+    pub dead_letter_bytes: Option<u64>,
+    pub compile_seconds: Option<u64>,
+    pub deliveries: Option<u64>,
+}
 
 /// What a tenant has beside its streams.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -324,6 +324,17 @@ impl Check<'_> {
                     _ => self.mismatch(key, value, units::SIZE_EXPECTED),
                 };
             }
+            ("cores", DeValue::Integer(_) | DeValue::Float(_)) => {
+                let cores = match value.get_ref() {
+                    DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
+                    _ => tree::integer(value).map(|whole| whole as f64),
+                };
+                return match cores.filter(|cores| units::Cores::new(*cores).is_some()) {
+                    Some(cores) => Some(cores.into()),
+                    None => self.mismatch(key, value, units::CORES_EXPECTED),
+                };
+            }
+            ("cores", _) => (false, units::CORES_EXPECTED),
             ("size", DeValue::String(text)) => (units::Size::parse(text).is_some(), units::SIZE_EXPECTED),
             ("size", _) => (false, units::SIZE_EXPECTED),
             ("interval", DeValue::String(text)) => {

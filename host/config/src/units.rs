@@ -1,6 +1,6 @@
 //! Sizes and durations as people write them.
 //!
-//! It owns the units and their spelling: `"16MiB"` or a number of bytes, `"250ms"`, `"24h"`. It refuses
+//! It owns the units and their spelling, and that of processor cores: `"16MiB"` or a number of bytes, `"250ms"`, `"24h"`. It refuses
 //! fractions of the smallest unit, negative values, and anything that does not fit.
 
 use std::borrow::Cow;
@@ -36,6 +36,9 @@ pub(crate) const SIZE_EXPECTED: &str = "a size such as \"16MiB\" or a number of 
 /// What a duration looks like, for messages.
 pub(crate) const DURATION_EXPECTED: &str = "a duration such as \"250ms\", \"60s\", \"5m\" or \"24h\"";
 
+/// What a number of cores looks like, for messages.
+pub(crate) const CORES_EXPECTED: &str = "a number of cores from 0.001 to 10000, such as 0.5";
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(pub(crate) u64);
@@ -43,6 +46,41 @@ pub(crate) struct Size(pub(crate) u64);
 /// A length of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span(pub(crate) Duration);
+
+/// Thousandths of processor cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cores(pub(crate) u32);
+
+impl Cores {
+    /// Rounded to thousandths.
+    pub(crate) fn new(cores: f64) -> Option<Cores> {
+        let thousandths = (cores * 1000.0).round();
+        #[expect(clippy::cast_possible_truncation, reason = "it is within the bounds")]
+        let rounded = thousandths as u32;
+        // Not so for what is no number.
+        (1.0..=10_000_000.0).contains(&thousandths).then_some(Cores(rounded))
+    }
+}
+
+impl<'de> Deserialize<'de> for Cores {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Cores, D::Error> {
+        Cores::new(f64::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom(CORES_EXPECTED))
+    }
+}
+
+impl JsonSchema for Cores {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Cores".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "format": "cores", "minimum": 0.001, "maximum": 10_000 })
+    }
+}
 
 impl Size {
     /// Parses a number with a unit, `"16MiB"`; a bare number is bytes.

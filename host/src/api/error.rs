@@ -12,6 +12,8 @@ use wasmill_encode::DecodeError;
 use wasmill_ingest::{AppendError, BodyError, ContentTypeError};
 use wasmill_tenant::Scope;
 
+use crate::pipeline::{Past, QuotaRefusal};
+
 /// Everything that a request can be refused with.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -72,6 +74,8 @@ pub enum ApiError {
     Body(#[from] BodyError),
     #[error(transparent)]
     Append(#[from] AppendError),
+    #[error(transparent)]
+    Quota(#[from] QuotaRefusal),
 }
 
 /// The code of an answer that is a refusal; an extension of it.
@@ -146,6 +150,12 @@ impl ApiError {
             }
             ApiError::Body(BodyError::NoJsonArray { .. }) => (StatusCode::BAD_REQUEST, "no_json_array"),
             ApiError::Body(BodyError::Truncated { .. }) => (StatusCode::BAD_REQUEST, "truncated_body"),
+            ApiError::Quota(QuotaRefusal { why: Past::Now { .. }, .. }) => {
+                (StatusCode::TOO_MANY_REQUESTS, "over_quota")
+            }
+            ApiError::Quota(QuotaRefusal { why: Past::Ever { .. }, .. }) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "larger_than_quota")
+            }
             ApiError::Append(AppendError::Full { .. }) => (StatusCode::TOO_MANY_REQUESTS, "buffer_full"),
             ApiError::Append(AppendError::Conflict { .. }) => (StatusCode::CONFLICT, "sequence_conflict"),
             ApiError::Append(AppendError::Forgotten { .. }) => (StatusCode::CONFLICT, "sequence_forgotten"),
@@ -169,6 +179,7 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(ErrorCode(code));
         let seconds = match &self {
             ApiError::Append(error) => error.retry_after_seconds(),
+            ApiError::Quota(refusal) => refusal.retry_after_seconds(),
             ApiError::TooManyKeys { after } => Some(after.as_secs() + u64::from(after.subsec_nanos() > 0)),
             _ => None,
         };

@@ -8,12 +8,13 @@
 //! |---|---|
 //! | 200 | durable: count and offsets in the answer |
 //! | 400, 401, 403, 404, 408, 413, 415 | refused, nothing stored |
-//! | 429 | buffer full, nothing stored; send again after `Retry-After` |
+//! | 429 | buffer full or a quota used up, nothing stored; send again after `Retry-After` |
 //! | 503 `unavailable` | nothing stored; send again |
 //! | 503 `unknown` | a write failed half-way: the records may or may not be stored |
 
 mod access;
 mod audit;
+mod bodies;
 mod dead_letters;
 mod error;
 mod keys;
@@ -41,14 +42,14 @@ use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use wasmill_ingest::Append;
 use wasmill_tenant::TenantName;
 
+use self::bodies::Bodies;
 use self::routes::Route;
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{
-    HistoryError, LettersError, SampleError, SampledSlice, VersionsError, VersionsRequest,
+    HistoryError, LettersError, SampleError, SampledSlice, TenantQuota, VersionsError, VersionsRequest,
 };
 
 pub use access::{Access, KeySetPlace, TokenRules, Tokens};
@@ -65,6 +66,8 @@ const BODIES_BYTES_MAX: u64 = 256 << 20;
 pub trait Host: Send + Sync + 'static {
     type Append: Append;
 
+    /// What a tenant may use.
+    fn quota(&self, tenant: &TenantName) -> Arc<TenantQuota>;
     /// The stream of this name, if records may be pushed to it.
     fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Self::Append>>;
     /// Whether a tenant has a stream, of whatever source.
@@ -133,8 +136,9 @@ pub struct ApiLimits {
 struct Shared<H> {
     host: Arc<H>,
     limits: ApiLimits,
-    /// One permit per KiB of request body in memory.
-    bodies: Semaphore,
+    bodies: Arc<Bodies>,
+    /// Whose bodies of settings are: they are small.
+    others: Arc<TenantQuota>,
     access: Access,
     /// The OpenAPI document.
     document: Bytes,
@@ -142,12 +146,13 @@ struct Shared<H> {
 
 /// The routes.
 pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits, access: Access) -> Router {
-    let bodies =
-        Semaphore::new(push::permits(BODIES_BYTES_MAX.max(limits.max_body).max(limits.max_plugin)) as usize);
+    // A body that is opened is there twice.
+    let bodies = Bodies::new(BODIES_BYTES_MAX.max(2 * limits.max_body).max(limits.max_plugin));
     let routes = routes::routes::<H>();
     let heads: Vec<_> = routes.iter().map(|route| route.head).collect();
     let document = openapi::document(&heads).into();
-    let shared = Arc::new(Shared { host, limits, bodies, access, document });
+    let shared =
+        Arc::new(Shared { host, limits, bodies, others: TenantQuota::without_limits(), access, document });
     let mut router = Router::new();
     for Route { head, handler } in routes {
         let gate = axum::middleware::from_fn_with_state((Arc::clone(&shared), head), access::gate::<H>);

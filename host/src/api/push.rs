@@ -1,20 +1,18 @@
 //! `POST /v1/streams/{name}/records`.
 //!
-//! It owns reading a body within its bounds (length, time between pieces, bytes of all bodies in
-//! memory), opening and splitting it, and the receipt as JSON. Nothing of a refused request is stored. A request that
+//! It owns the quotas of what arrives, opening and splitting a body, and the receipt as JSON. Nothing of a refused request is stored. A request that
 //! its producer numbered is stored once, however often it is sent; see `producer`.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::{Extension, Json};
-use bytes::{Bytes, BytesMut};
-use tokio::sync::SemaphorePermit;
+use bytes::Bytes;
 use wasmill_encode::Encoding;
-use wasmill_ingest::{Append, BodyLimits, Framing, RecordBatch, SplitBody, split_body};
+use wasmill_ingest::{Append, AppendError, BodyLimits, Framing, RecordBatch, SplitBody, split_body};
 
 use super::access::Caller;
 use super::error::ApiError;
@@ -23,11 +21,6 @@ use super::{ApiLimits, Host, Shared};
 
 /// Bodies from this size on are opened and split off the async threads.
 const BLOCKING_BYTES_MIN: usize = 64 << 10;
-
-/// Permits for so many bytes.
-pub(super) fn permits(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4)
-}
 
 pub(super) async fn push<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
@@ -49,25 +42,47 @@ pub(super) async fn push<H: Host>(
     let claim = Claim::of(&headers)?;
 
     let grows = encoding != Encoding::Identity;
-    let (body, _room) = read(&shared, body, limits.max_body, grows).await?;
+    let quota = shared.host.quota(&caller.tenant);
+    let _on_its_way = quota.enter()?;
+    // What can be known before the body is read is decided before it is.
+    let mut admission = quota.admit(body.size_hint().exact().unwrap_or(0))?;
+    let (body, _held) = shared.bodies.read(&quota, body, limits.max_body, grows, limits.read_timeout).await?;
+    let limits = ApiLimits { max_body: quota.body_max(limits.max_body), ..limits };
     let small = body.len() < BLOCKING_BYTES_MIN;
     let open = move || {
         let split = open(encoding, framing, body, &limits)?;
         let numbered = claim.map(|claim| claim.on(&split));
         Ok::<_, ApiError>((split, numbered))
     };
-    let (split, numbered) = if small {
-        open()?
+    let opened = if small {
+        open()
     } else {
-        tokio::task::spawn_blocking(open).await.map_err(|_| ApiError::BrokenBody)??
+        tokio::task::spawn_blocking(open).await.map_err(|_| ApiError::BrokenBody)?
+    };
+    let (split, numbered) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            // It has cost what a good one costs.
+            admission.keep();
+            return Err(error);
+        }
     };
     if split.ends.is_empty() {
         return Ok(Json(serde_json::json!({ "records": 0 })));
     }
+    admission.settle(split.ends.len() as u64, split.payload.len() as u64)?;
     let is_numbered = numbered.is_some();
     let batch =
         RecordBatch { payload: split.payload, ends: split.ends, arrival: now(), source: None, numbered };
-    let receipt = stream.append(batch).await?;
+    let receipt = match stream.append(batch).await {
+        // What has become of it nobody knows.
+        Err(AppendError::Unknown) => {
+            admission.keep();
+            return Err(AppendError::Unknown.into());
+        }
+        appended => appended?,
+    };
+    admission.keep();
     let last = receipt.first_offset + u64::from(receipt.count.saturating_sub(1));
     let mut answer = serde_json::json!({
         "records": receipt.count,
@@ -88,39 +103,6 @@ pub(super) fn once(headers: &HeaderMap, name: HeaderName) -> Result<String, ApiE
         return Err(ApiError::HeaderTwice { name: name.to_string() });
     }
     Ok(value.unwrap_or_default())
-}
-
-/// Reads a body of at most `max` bytes once there is room for it in memory, and for as many when it `grows` as it is
-/// opened. The room is held as long as the permit.
-pub(super) async fn read<H>(
-    shared: &Shared<H>,
-    mut body: Body,
-    max: u64,
-    grows: bool,
-) -> Result<(Bytes, Option<SemaphorePermit<'_>>), ApiError> {
-    let announced = body.size_hint().exact();
-    if announced.is_some_and(|bytes| bytes > max) {
-        return Err(ApiError::BodyTooLarge { limit: max });
-    }
-    let held = announced.filter(|_| !grows).unwrap_or(max);
-    // Waiting here is back-pressure on the connection; the semaphore is never closed.
-    let permit = shared.bodies.acquire_many(permits(held)).await.ok();
-    let wait = shared.limits.read_timeout;
-    let mut whole = BytesMut::new();
-    loop {
-        let next = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context));
-        let frame = tokio::time::timeout(wait, next).await.map_err(|_| ApiError::SlowBody { wait })?;
-        let Some(frame) = frame else { return Ok((whole.freeze(), permit)) };
-        let frame = frame.map_err(|_| ApiError::BrokenBody)?;
-        let Ok(piece) = frame.into_data() else { continue };
-        if (whole.len() + piece.len()) as u64 > max {
-            return Err(ApiError::BodyTooLarge { limit: max });
-        }
-        if whole.is_empty() && body.is_end_stream() {
-            return Ok((piece, permit));
-        }
-        whole.extend_from_slice(&piece);
-    }
 }
 
 fn open(

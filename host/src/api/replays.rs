@@ -21,7 +21,7 @@ use wasmill_tenant::Scope;
 
 use super::access::Caller;
 use super::error::ApiError;
-use super::push::{once, read};
+use super::push::once;
 use super::{Host, Shared};
 use crate::pipeline::{HistoryError, PlanError, ReplayPlan, new_id};
 
@@ -89,7 +89,8 @@ pub(super) async fn json<H>(shared: &Shared<H>, headers: &HeaderMap, body: Body)
     if kind.split(';').next().is_none_or(|kind| !kind.trim().eq_ignore_ascii_case("application/json")) {
         return Err(refuse(format!("content type {kind:?} is no application/json")));
     }
-    let (body, _room) = read(shared, body, JSON_BYTES_MAX, false).await?;
+    let wait = shared.limits.read_timeout;
+    let (body, _held) = shared.bodies.read_other(&shared.others, body, JSON_BYTES_MAX, wait).await?;
     if body.is_empty() {
         return Ok(Value::Object(serde_json::Map::new()));
     }

@@ -11,7 +11,7 @@ use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 use wasmill_tenant::TenantName;
 
 use crate::pipeline::{
-    HistoryError, LettersError, SampleError, SampledSlice, VersionsError, VersionsRequest,
+    HistoryError, LettersError, SampleError, SampledSlice, TenantQuota, VersionsError, VersionsRequest,
 };
 
 use super::access::RouteHead;
@@ -61,6 +61,9 @@ pub(super) struct Program(pub(super) Arc<Fake>);
 impl Host for Program {
     type Append = Fake;
 
+    fn quota(&self, _: &TenantName) -> Arc<TenantQuota> {
+        TenantQuota::without_limits()
+    }
     fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Fake>> {
         (tenant.is_default() && name == "access").then(|| Arc::clone(&self.0))
     }

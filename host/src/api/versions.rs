@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use super::access::Caller;
 use super::error::ApiError;
-use super::push::{once, read};
+use super::push::once;
 use super::replays::json;
 use super::{Host, Shared};
 use crate::pipeline::{AddError, Digest, FindError, ShadowOf, VersionsError, VersionsRequest};
@@ -137,8 +137,10 @@ pub(super) async fn shadow<H: Host>(
     let mut _room = None;
     let request = if is_file {
         let sample_percent = sample(sample_of_query(query.as_deref())?)?;
-        let (wasm, held) = read(&shared, body, limits.max_plugin, false).await?;
-        _room = held;
+        let quota = shared.host.quota(&caller.tenant);
+        let read = shared.bodies.read_other(&quota, body, limits.max_plugin, limits.read_timeout);
+        let (wasm, held) = read.await?;
+        _room = Some(held);
         VersionsRequest::ShadowFile { wasm, sample_percent }
     } else {
         let wanted = json(&shared, &headers, body).await?;

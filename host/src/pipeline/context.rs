@@ -14,6 +14,7 @@ use super::batch::SealAt;
 use super::dead_letters::{Appended, Applied, Changes, DeadLetter, Store, StoreError};
 use super::letters_output::LettersOutput;
 use super::outcome::OutputThen;
+use super::quotas::TenantQuota;
 use super::samples::Samples;
 use super::shadow::StreamShadows;
 use super::staging::Staging;
@@ -54,6 +55,8 @@ pub(crate) struct StreamContext {
     /// Whose share of the workers its lane counts for.
     pub(crate) tenant: TenantId,
     pub(crate) lane: LaneId,
+    /// What the tenant may use.
+    pub(crate) quota: Arc<TenantQuota>,
     pub(crate) stats: Arc<StreamStats>,
     /// Whether the store is as the replays of earlier runs left it: until then a letter may be there that has left.
     pub(crate) settled: watch::Sender<bool>,

@@ -12,6 +12,7 @@ use super::host::Host;
 use super::inlet::Inlet;
 use super::letters::LettersError;
 use super::live::LiveStream;
+use super::quotas::TenantQuota;
 use super::samples::{SampleError, SampledSlice};
 use super::shadow::ShadowReport;
 use super::sources::with_causes;
@@ -25,6 +26,10 @@ const DISK_ANSWERS: Duration = Duration::from_secs(1);
 
 impl api::Host for Host {
     type Append = Inlet;
+
+    fn quota(&self, tenant: &TenantName) -> Arc<TenantQuota> {
+        self.inner.opening.quotas.of(tenant.as_str())
+    }
 
     fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Inlet>> {
         self.inner.streams.get(tenant.as_str(), name)?.inlet.clone()
@@ -169,6 +174,7 @@ impl api::Host for Host {
             journal: &self.journal_stats(),
             catalogs: &catalogs,
             shadows: &self.shadow_reports(),
+            quotas: &self.inner.opening.quotas.all(),
             destination_syncs: self.destination_syncs(),
             now_ns: wall_clock_ns(),
         })

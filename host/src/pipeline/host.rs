@@ -26,6 +26,7 @@ use super::opening::{
 };
 use super::output_problems::output_problems;
 use super::plan::GivenPlugins;
+use super::quotas::Quotas;
 use super::readiness::Looks;
 use super::shadow;
 use super::stats::StreamStats;
@@ -102,6 +103,7 @@ impl Host {
         let access = access::open(&settings).await?;
         let opening = Opening {
             workers: Arc::new(Workers::start(settings.workers).map_err(StartError::Thread)?),
+            quotas: Arc::new(Quotas::new(&settings)),
             syncs: SyncCount::default(),
             shadows: shadow::start().map_err(StartError::Thread)?,
             lanes: AtomicU64::new(0),

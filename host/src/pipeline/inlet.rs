@@ -12,6 +12,7 @@ use std::time::Duration;
 use wasmill_buffer as buffer;
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 
+use super::quotas::TenantQuota;
 use super::sources::with_causes;
 use super::stats::StreamStats;
 
@@ -27,19 +28,24 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 pub struct Inlet {
     stream: buffer::Stream,
     stats: Arc<StreamStats>,
-    /// The source keeps its records until they have a receipt, and waits when it is told to.
-    patient: bool,
+    /// Of a source that keeps its records until they have a receipt, and waits when it is told to. Of clients that push
+    /// the listener asks.
+    patient: Option<Arc<TenantQuota>>,
 }
 
 impl Inlet {
     /// For clients that push: refused only when the buffer is full.
     pub(crate) fn for_push(stream: buffer::Stream, stats: Arc<StreamStats>) -> Inlet {
-        Inlet { stream, stats, patient: false }
+        Inlet { stream, stats, patient: None }
     }
 
     /// For a source of the host's own, which sends its batches in order and tries again.
-    pub(crate) fn for_source(stream: buffer::Stream, stats: Arc<StreamStats>) -> Inlet {
-        Inlet { stream, stats, patient: true }
+    pub(crate) fn for_source(
+        stream: buffer::Stream,
+        stats: Arc<StreamStats>,
+        quota: Arc<TenantQuota>,
+    ) -> Inlet {
+        Inlet { stream, stats, patient: Some(quota) }
     }
 }
 
@@ -95,13 +101,17 @@ impl Append for Inlet {
         let stream = self.stream.clone();
         let stats = Arc::clone(&self.stats);
         // A source's order is that of its calls: what is sent must be queued before this returns.
-        let queued = match self.patient {
-            true if stats.backlog_bytes.load(Ordering::Relaxed) > HOLD_ABOVE_BYTES => {
-                Some(Err(AppendError::Full { retry_after: HOLD_RETRY }))
+        let queued = self.patient.as_ref().map(|quota| {
+            if stats.backlog_bytes.load(Ordering::Relaxed) > HOLD_ABOVE_BYTES {
+                return Err(AppendError::Full { retry_after: HOLD_RETRY });
             }
-            true => Some(stream.submit(records(batch.clone())).map_err(|error| refusal(&stats.name, error))),
-            false => None,
-        };
+            let count = batch.len() as u64;
+            quota.take_patiently(count, bytes).map_err(|wait| AppendError::Full { retry_after: wait })?;
+            stream.submit(records(batch.clone())).map_err(|error| {
+                quota.give_back(count, bytes);
+                refusal(&stats.name, error)
+            })
+        });
         async move {
             let pending = match queued {
                 Some(queued) => queued?,

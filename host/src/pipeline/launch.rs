@@ -113,7 +113,7 @@ impl Opening {
         };
         let inlet = match stream.source {
             config::Source::Http => Inlet::for_push(context.buffer.clone(), Arc::clone(&stats)),
-            _ => Inlet::for_source(context.buffer.clone(), Arc::clone(&stats)),
+            _ => Inlet::for_source(context.buffer.clone(), Arc::clone(&stats), Arc::clone(&context.quota)),
         };
         let inlet = Arc::new(inlet);
         let source = sources::open(&stream.source, Arc::clone(&inlet)).await.map_err(|error| {

@@ -7,7 +7,7 @@
 //! `letters_output` takes it to a destination of its own.
 //! Beside all this, `history` runs what was delivered once more, `shadow` runs a candidate on the same slices, and
 //! `samples` shows records to who asks. `stream` is the task that owns all of it; `host` is the composition root,
-//! `ending` the way back.
+//! `ending` the way back. `quotas` has what each tenant may use.
 
 mod access;
 mod batch;
@@ -38,6 +38,7 @@ mod output_problems;
 mod outputs;
 mod plan;
 mod probe;
+mod quotas;
 mod readiness;
 mod recovery;
 mod reload;
@@ -72,6 +73,7 @@ pub use letters::{LettersError, PAGE_LETTERS_MAX, Page, Wanted, page};
 pub use offline::{OfflineError, OfflineLetters, open_offline};
 pub use opening::StartError;
 pub use plan::{GivenPlugins, plugin_version};
+pub use quotas::{Admission, InFlight, Past, QuotaRefusal, Quotas, TenantQuota};
 pub use replay::{ReplayError, Replayed};
 pub(crate) use samples::{SAMPLE_RECORDS_MAX, SAMPLE_WAIT_MAX};
 pub use samples::{SampleError, SampledRecord, SampledSlice};

@@ -23,6 +23,7 @@ use super::host::HostOptions;
 use super::letters_output::LettersOutput;
 use super::outputs::{self, OpenError};
 use super::plan::{ChainPlan, FirstChain, GivenPlugins};
+use super::quotas::Quotas;
 use super::recovery::{self, RecoveryError};
 use super::shadow::{self, StreamShadows};
 use super::stats::StreamStats;
@@ -225,6 +226,7 @@ pub(crate) struct Opening {
     pub(crate) given: GivenPlugins,
     pub(crate) journal: Journal,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) quotas: Arc<Quotas>,
     pub(crate) syncs: SyncCount,
     pub(crate) shadows: SyncSender<shadow::Task>,
     /// Streams that were opened so far.
@@ -278,6 +280,7 @@ impl Opening {
         stats.dead_letter_bytes.set(letters.bytes());
         stats.dead_letters.kept.set(letters.count());
         stats.letters_output.configured.store(letters_output.is_some(), Ordering::Relaxed);
+        let quota = self.quotas.of(&stream.tenant);
         let context = Arc::new(StreamContext {
             name: name(),
             buffer,
@@ -285,6 +288,7 @@ impl Opening {
             workers: Arc::clone(&self.workers),
             tenant: stream.tenant.as_str().into(),
             lane: self.lanes.fetch_add(1, Ordering::Relaxed),
+            quota: Arc::clone(&quota),
             stats,
             settled: tokio::sync::watch::Sender::new(false),
             over: CancellationToken::new(),
@@ -299,6 +303,7 @@ impl Opening {
             #[cfg(test)]
             mutant: super::simulation::Mutant::None,
         });
+        quota.watch(&context);
         for lost in recovered.lost {
             tracing::error!(
                 stream = %stream.name, from = lost.start, to = lost.end,

@@ -25,6 +25,7 @@ mod partitions;
 mod plugins;
 mod producers;
 mod program;
+mod quotas;
 mod replay;
 mod s3;
 mod s3_faults;

@@ -167,6 +167,8 @@ pub(super) const OPERATIONS: &[Said] = &[
             (415, "content_type"),
             (415, "charset"),
             (415, "content_encoding"),
+            (413, "larger_than_quota"),
+            (429, "over_quota"),
             (429, "buffer_full"),
             (429, "too_many_producers"),
             (503, "unavailable"),

@@ -438,6 +438,7 @@ impl World {
             workers: workers.clone(),
             tenant: "default".into(),
             lane: 0,
+            quota: crate::pipeline::TenantQuota::without_limits(),
             stats: Arc::new(StreamStats::new(stream.key(), OUTPUTS.map(str::to_owned))),
             settled: tokio::sync::watch::Sender::new(false),
             over: tokio_util::sync::CancellationToken::new(),

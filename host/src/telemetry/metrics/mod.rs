@@ -20,7 +20,7 @@ use wasmill_config::DEFAULT_TENANT;
 pub use names::{Kind, Metric};
 
 use crate::pipeline::stats::{OutputStats, StreamStats, TransformStats};
-use crate::pipeline::{Difference, ShadowReport};
+use crate::pipeline::{Difference, ShadowReport, TenantQuota};
 
 /// Longest label value; plugins choose their versions.
 const LABEL_BYTES_MAX: usize = 128;
@@ -35,6 +35,8 @@ pub struct Counted<'a> {
     pub catalogs: &'a [TenantPlugins],
     /// With their tenants.
     pub shadows: &'a [(String, ShadowReport)],
+    /// Of every tenant.
+    pub quotas: &'a [Arc<TenantQuota>],
     pub destination_syncs: u64,
     /// Nanoseconds since the epoch, for ages.
     pub now_ns: i64,
@@ -57,6 +59,7 @@ pub fn render(counted: &Counted<'_>) -> String {
     }
     counted.catalogs.iter().for_each(|catalog| families.plugins(catalog));
     counted.shadows.iter().for_each(|(tenant, shadow)| families.shadow(tenant, shadow));
+    counted.quotas.iter().for_each(|quota| families.quota(quota));
     families.journal(counted.journal);
     families.set(Metric::DestinationSyncs, &[], counted.destination_syncs);
     families.process();
@@ -275,6 +278,13 @@ impl Families {
             self.set(ShadowSlices, &[tenant, stream, plugin, ("result", result)], slices);
         }
         self.set(ShadowStopped, &[tenant, stream, plugin], u64::from(shadow.stopped.is_some()));
+    }
+
+    fn quota(&mut self, tenant: &TenantQuota) {
+        for (quota, refusals) in tenant.refusals().filter(|(_, refusals)| *refusals > 0) {
+            let labels = &[("tenant", tenant.tenant()), ("quota", quota.as_str())];
+            self.set(Metric::QuotaRefusals, labels, refusals);
+        }
     }
 
     fn journal(&mut self, journal: &wasmill_buffer::Stats) {

@@ -122,6 +122,9 @@ table! {
     ShadowSlices Counter "wasmill_shadow_slices_total" "Slices that were to be compared; the label says whether they were compared, skipped for want of time, or unfinished by the candidate."
     ShadowStopped Gauge "wasmill_shadow_stopped" "1 when the candidate cannot run, or was stopped because it did not finish its slices."
 
+    // What a tenant may use: labels `tenant`, `quota`.
+    QuotaRefusals Counter "wasmill_quota_refusals_total" "Requests and the like that were not let through because the tenant was past the quota that the label names."
+
     // The journal of the data directory.
     JournalSyncs Counter "wasmill_journal_syncs_total" "Syncs to disk."
     JournalFailedSyncs Counter "wasmill_journal_failed_syncs_total" "Syncs that failed."

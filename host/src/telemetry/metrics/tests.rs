@@ -107,11 +107,14 @@ fn plugin(name: &str, state: VersionState) -> PluginState {
 fn rendered(streams: &[Arc<StreamStats>], plugins: &[PluginState]) -> Scraped {
     let journal = wasmill_buffer::Stats { syncs: 7, buffered_bytes: 4096, ..Default::default() };
     let catalog = CatalogStats { reloads: 2, ..Default::default() };
+    let quota = TenantQuota::without_limits();
+    quota.body_gives_way();
     scrape(&render(&Counted {
         streams,
         journal: &journal,
         catalogs: &[TenantPlugins { tenant: "default".to_owned(), plugins: plugins.to_vec(), catalog }],
         shadows: &[],
+        quotas: &[quota],
         destination_syncs: 3,
         now_ns: 5_000_000_000,
     }))
@@ -155,6 +158,7 @@ fn metrics_show_what_was_counted() {
     assert_eq!(scraped.value(Metric::JournalSyncs, &[]), 7.0);
     assert_eq!(scraped.value(Metric::PluginReloads, &[]), 2.0);
     assert_eq!(scraped.value(Metric::DestinationSyncs, &[]), 3.0);
+    assert_eq!(scraped.value(Metric::QuotaRefusals, &[("tenant", ""), ("quota", "body_bytes")]), 1.0);
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! What each tenant may use, and how much of it is used.
+//!
+//! Of each quota the first counts that says something: the tenant's own table in the configuration, what an operator has
+//! set over HTTP, the configuration's table for all, the default here. What changes is in effect at once. Who uses something
+//! asks [`TenantQuota`]; who has nothing but a name asks [`Quotas`] for it.
+
+mod refusal;
+mod tenant;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use wasmill_config::{self as config, Settings};
+use wasmill_tenant::{Cores, Quotas as Limits};
+
+pub use self::refusal::{Past, QuotaRefusal};
+pub use self::tenant::{Admission, InFlight, TenantQuota};
+
+/// Of every tenant, where nothing else is said. What is not here has no bound but those of streams and of the host.
+const DEFAULTS: Limits = Limits {
+    records_per_second: None,
+    bytes_per_second: None,
+    requests: Some(256),
+    body_bytes: Some(128 << 20),
+    buffered_bytes: None,
+    cpu: None,
+    plugin_memory: None,
+    warm_memory: None,
+    plugins: None,
+    plugin_bytes: Some(64 << 20),
+    streams: None,
+    dead_letter_bytes: None,
+    compile_seconds: None,
+    deliveries: Some(64),
+};
+
+/// Nanoseconds of a clock that does not go back.
+pub(crate) fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// As the configuration says it.
+fn limits(quota: &config::Quota) -> Limits {
+    Limits {
+        records_per_second: quota.records_per_second,
+        bytes_per_second: quota.bytes_per_second,
+        requests: quota.requests,
+        body_bytes: quota.body_bytes,
+        buffered_bytes: quota.buffered_bytes,
+        cpu: quota.cpu_thousandths.and_then(Cores::from_thousandths),
+        plugin_memory: quota.plugin_memory,
+        warm_memory: quota.warm_memory,
+        plugins: quota.plugins,
+        plugin_bytes: quota.plugin_bytes,
+        streams: quota.streams,
+        dead_letter_bytes: quota.dead_letter_bytes,
+        compile_seconds: quota.compile_seconds,
+        deliveries: quota.deliveries,
+    }
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct Quotas {
+    of_all: Limits,
+    of_file: BTreeMap<String, Limits>,
+    known: RwLock<BTreeMap<String, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    set: Limits,
+    quota: Arc<TenantQuota>,
+}
+
+impl Quotas {
+    pub(crate) fn new(settings: &Settings) -> Quotas {
+        let of_file = settings.quotas.iter().map(|(tenant, quota)| (tenant.clone(), limits(quota)));
+        Quotas { of_all: limits(&settings.quota), of_file: of_file.collect(), known: RwLock::default() }
+    }
+
+    fn effective(&self, tenant: &str, set: &Limits) -> Limits {
+        self.of_file(tenant).or(set).or(&self.of_all).or(&DEFAULTS)
+    }
+
+    /// What the configuration says of this tenant by name, which nobody changes over HTTP.
+    pub fn of_file(&self, tenant: &str) -> Limits {
+        self.of_file.get(tenant).cloned().unwrap_or_default()
+    }
+
+    /// Of a tenant that is known to be there.
+    pub fn of(&self, tenant: &str) -> Arc<TenantQuota> {
+        if let Some(known) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(tenant) {
+            return Arc::clone(&known.quota);
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || {
+            let set = Limits::default();
+            let quota = Arc::new(TenantQuota::new(tenant, self.effective(tenant, &set)));
+            Known { set, quota }
+        };
+        Arc::clone(&known.entry(tenant.to_owned()).or_insert_with(fresh).quota)
+    }
+
+    /// What was set over HTTP counts from now on.
+    pub fn set(&self, tenant: &str, set: Limits) -> Arc<TenantQuota> {
+        let quota = self.of(tenant);
+        quota.change(self.effective(tenant, &set));
+        if let Some(known) = self.known.write().unwrap_or_else(PoisonError::into_inner).get_mut(tenant) {
+            known.set = set;
+        }
+        quota
+    }
+
+    /// In the order of their names.
+    pub fn all(&self) -> Vec<Arc<TenantQuota>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.values().map(|known| Arc::clone(&known.quota)).collect()
+    }
+}

@@ -1,0 +1,406 @@
+//! The quotas of one tenant, with what is used of them at this moment.
+
+use std::array;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmill_tenant::{Bucket, Quota, Quotas as Limits, Short};
+
+use super::{Past, QuotaRefusal, now};
+use crate::pipeline::context::StreamContext;
+use crate::pipeline::stats::Counter;
+
+/// What a client is told when too much is on its way or waits: about the time in which some of it leaves.
+const SOON: Duration = Duration::from_secs(1);
+/// How soon a source of the host's own looks again whether there is room.
+const SOURCE_LOOKS: Duration = Duration::from_millis(50);
+/// A refusal of a kind is logged once within this time.
+const LOG_EVERY_NS: u64 = 60_000_000_000;
+/// Bytes of a permit.
+const PERMIT_BYTES: u64 = 1024;
+
+/// What arrives.
+#[derive(Debug, Default)]
+struct Rate {
+    records: Option<Bucket>,
+    bytes: Option<Bucket>,
+}
+
+impl Rate {
+    fn change(&mut self, limits: &Limits, now: u64) {
+        let changed = |before: Option<Bucket>, limit: Option<u64>| {
+            limit.map(|limit| match before {
+                Some(before) => before.with_rate(limit, now),
+                None => Bucket::new(limit, now),
+            })
+        };
+        self.records = changed(self.records, limits.records_per_second);
+        self.bytes = changed(self.bytes, limits.bytes_per_second);
+    }
+
+    /// Both or nothing; who is refused waits for both.
+    fn look(&self, records: u64, bytes: u64, now: u64) -> Result<(), QuotaRefusal> {
+        let look = |quota, bucket: &Option<Bucket>, n| match bucket {
+            Some(bucket) => bucket
+                .look(n, now)
+                .map_err(|short| QuotaRefusal::of_bucket(quota, bucket.per_second(), n, short)),
+            None => Ok(()),
+        };
+        let of_records = look(Quota::RecordsPerSecond, &self.records, records);
+        let of_bytes = look(Quota::BytesPerSecond, &self.bytes, bytes);
+        match (of_records, of_bytes) {
+            (Err(one), Err(other)) => Err(longer(one, other)),
+            (one, other) => one.and(other),
+        }
+    }
+
+    fn charge(&mut self, records: u64, bytes: u64, now: u64) {
+        if let Some(bucket) = &mut self.records {
+            bucket.charge(records, now);
+        }
+        if let Some(bucket) = &mut self.bytes {
+            bucket.charge(bytes, now);
+        }
+    }
+
+    fn give_back(&mut self, records: u64, bytes: u64) {
+        if let Some(bucket) = &mut self.records {
+            bucket.give_back(records);
+        }
+        if let Some(bucket) = &mut self.bytes {
+            bucket.give_back(bytes);
+        }
+    }
+}
+
+/// Of two refusals the one that takes longer to be over.
+fn longer(one: QuotaRefusal, other: QuotaRefusal) -> QuotaRefusal {
+    match (one.why, other.why) {
+        (Past::Ever { .. }, _) => one,
+        (_, Past::Ever { .. }) => other,
+        (Past::Now { retry_after: one_after }, Past::Now { retry_after: other_after }) => {
+            if one_after >= other_after { one } else { other }
+        }
+    }
+}
+
+/// So many at a time, of which the number can change.
+#[derive(Debug)]
+struct Turns {
+    permits: Arc<Semaphore>,
+    max: u64,
+}
+
+impl Turns {
+    fn new(max: u64) -> Turns {
+        let permits = usize::try_from(max).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+        Turns { permits: Arc::new(Semaphore::new(permits)), max }
+    }
+
+    /// Those that have one keep it, of the number before.
+    fn change(&mut self, max: u64) {
+        if self.max != max {
+            *self = Turns::new(max);
+        }
+    }
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct TenantQuota {
+    tenant: String,
+    limits: RwLock<Arc<Limits>>,
+    rate: Mutex<Rate>,
+    requests: AtomicU64,
+    /// One permit per KiB of body that was announced.
+    bodies: Mutex<Turns>,
+    /// Bytes that were let through and are not in the buffer yet.
+    admitted: AtomicU64,
+    streams: Mutex<Vec<Weak<StreamContext>>>,
+    refused: [Counter; Quota::ALL.len()],
+    logged: [AtomicU64; Quota::ALL.len()],
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn body_permits(limits: &Limits) -> u64 {
+    limits.body_bytes.map_or(u64::MAX, |bytes| bytes.div_ceil(PERMIT_BYTES))
+}
+
+impl TenantQuota {
+    pub(super) fn new(tenant: &str, limits: Limits) -> TenantQuota {
+        let mut rate = Rate::default();
+        rate.change(&limits, now());
+        TenantQuota {
+            tenant: tenant.to_owned(),
+            rate: Mutex::new(rate),
+            requests: AtomicU64::new(0),
+            bodies: Mutex::new(Turns::new(body_permits(&limits))),
+            admitted: AtomicU64::new(0),
+            streams: Mutex::default(),
+            refused: array::from_fn(|_| Counter::default()),
+            logged: array::from_fn(|_| AtomicU64::new(0)),
+            limits: RwLock::new(Arc::new(limits)),
+        }
+    }
+
+    /// Of nobody in particular.
+    pub fn without_limits() -> Arc<TenantQuota> {
+        Arc::new(TenantQuota::new("", Limits::default()))
+    }
+
+    pub(super) fn change(&self, limits: Limits) {
+        locked(&self.rate).change(&limits, now());
+        locked(&self.bodies).change(body_permits(&limits));
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
+    }
+
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How often something was not let through, by quota.
+    pub fn refusals(&self) -> impl Iterator<Item = (Quota, u64)> {
+        Quota::ALL.iter().zip(&self.refused).map(|(quota, count)| (*quota, count.get()))
+    }
+
+    /// Counts a refusal, and logs it now and then.
+    pub fn refuse(&self, refusal: QuotaRefusal) -> QuotaRefusal {
+        let place = refusal.quota as usize;
+        let (Some(count), Some(logged)) = (self.refused.get(place), self.logged.get(place)) else {
+            return refusal;
+        };
+        count.add(1);
+        let (last, now) = (logged.load(Ordering::Relaxed), now());
+        let due = last == 0 || now.saturating_sub(last) >= LOG_EVERY_NS;
+        if due && logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            tracing::warn!(
+                tenant = %self.tenant, quota = %refusal.quota, limit = refusal.limit, refused = count.get(),
+                "a tenant is past its quota; told once a minute"
+            );
+        }
+        refusal
+    }
+
+    fn past(&self, quota: Quota, limit: u64, why: Past) -> QuotaRefusal {
+        self.refuse(QuotaRefusal { quota, limit, why })
+    }
+
+    /// A request with a body begins.
+    ///
+    /// # Errors
+    /// Too many are on their way.
+    pub fn enter(self: &Arc<Self>) -> Result<InFlight, QuotaRefusal> {
+        let max = self.limits().requests.unwrap_or(u64::MAX);
+        if self.requests.fetch_add(1, Ordering::Relaxed) >= max {
+            self.requests.fetch_sub(1, Ordering::Relaxed);
+            return Err(self.past(Quota::Requests, max, Past::Now { retry_after: SOON }));
+        }
+        Ok(InFlight { quota: Arc::clone(self) })
+    }
+
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Longest body that is taken, of a host that takes no longer ones than `max`.
+    pub fn body_max(&self, max: u64) -> u64 {
+        self.limits().body_bytes.map_or(max, |share| share.min(max))
+    }
+
+    /// A body that is longer than [`TenantQuota::body_max`], if it is this quota that says so.
+    pub fn body_too_large(&self, asked: u64) -> Option<QuotaRefusal> {
+        let limit = self.limits().body_bytes.filter(|share| asked > *share)?;
+        Some(self.past(Quota::BodyBytes, limit, Past::Ever { asked }))
+    }
+
+    /// Bodies of others have no room in memory while this tenant has so much of it.
+    pub fn body_gives_way(&self) -> QuotaRefusal {
+        let limit = self.limits().body_bytes.unwrap_or(0);
+        self.past(Quota::BodyBytes, limit, Past::Now { retry_after: SOON })
+    }
+
+    /// Room for a body of so many bytes within the tenant's share; waits for the tenant's own requests only.
+    pub async fn body_room(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let (permits, max) = {
+            let bodies = locked(&self.bodies);
+            (Arc::clone(&bodies.permits), bodies.max)
+        };
+        let wanted = bytes.div_ceil(PERMIT_BYTES).clamp(1, max);
+        // Never closed.
+        permits.acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX >> 4)).await.ok()
+    }
+
+    /// Bytes of bodies that have room.
+    pub fn bodies(&self) -> u64 {
+        let bodies = locked(&self.bodies);
+        match bodies.max {
+            u64::MAX => 0,
+            max => max.saturating_sub(bodies.permits.available_permits() as u64) * PERMIT_BYTES,
+        }
+    }
+
+    /// Lets a request in whose body has so many bytes, as far as is known before it is read.
+    ///
+    /// # Errors
+    /// A quota is used up, or smaller than the request. Nothing is taken then.
+    pub fn admit(self: &Arc<Self>, bytes: u64) -> Result<Admission, QuotaRefusal> {
+        self.room(bytes)?;
+        let now = now();
+        let mut rate = locked(&self.rate);
+        // How many records there are nobody knows yet, but more than none.
+        let records = u64::from(rate.records.is_some());
+        let looked = rate.look(records, bytes, now);
+        if looked.is_ok() {
+            rate.charge(0, bytes, now);
+        }
+        drop(rate);
+        looked.map_err(|refusal| self.refuse(refusal))?;
+        self.admitted.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Admission { quota: Arc::clone(self), records: 0, bytes, taken: true })
+    }
+
+    /// Whether so many more bytes may wait in the buffer.
+    fn room(&self, bytes: u64) -> Result<(), QuotaRefusal> {
+        let Some(limit) = self.limits().buffered_bytes else { return Ok(()) };
+        if bytes > limit {
+            return Err(self.past(Quota::BufferedBytes, limit, Past::Ever { asked: bytes }));
+        }
+        let waits = self.buffered_bytes().saturating_add(self.admitted.load(Ordering::Relaxed));
+        if waits.saturating_add(bytes) > limit {
+            return Err(self.past(Quota::BufferedBytes, limit, Past::Now { retry_after: SOON }));
+        }
+        Ok(())
+    }
+
+    /// For a source that can wait, and whose batches are as large as they are.
+    ///
+    /// # Errors
+    /// When to ask again. Nothing is taken then.
+    pub(crate) fn take_patiently(&self, records: u64, bytes: u64) -> Result<(), Duration> {
+        let limits = self.limits();
+        if let Some(limit) = limits.buffered_bytes
+            && self.buffered_bytes().saturating_add(bytes) > limit.max(bytes)
+        {
+            return Err(SOURCE_LOOKS);
+        }
+        if limits.records_per_second.is_none() && limits.bytes_per_second.is_none() {
+            return Ok(());
+        }
+        let now = now();
+        let mut rate = locked(&self.rate);
+        let wait = |bucket: &Option<Bucket>, n: u64| {
+            let bucket = bucket.as_ref()?;
+            match bucket.look(n.min(bucket.burst()), now) {
+                Err(Short::Wait(wait)) => Some(wait),
+                _ => None,
+            }
+        };
+        if let Some(wait) = wait(&rate.records, records).max(wait(&rate.bytes, bytes)) {
+            return Err(wait);
+        }
+        rate.charge(records, bytes, now);
+        Ok(())
+    }
+
+    /// What was taken is not needed after all.
+    pub(crate) fn give_back(&self, records: u64, bytes: u64) {
+        locked(&self.rate).give_back(records, bytes);
+    }
+
+    /// A stream of this tenant, for as long as it runs.
+    pub(crate) fn watch(&self, stream: &Arc<StreamContext>) {
+        let mut streams = locked(&self.streams);
+        streams.retain(|stream| stream.strong_count() > 0);
+        streams.push(Arc::downgrade(stream));
+    }
+
+    pub(crate) fn sum(&self, of: impl Fn(&StreamContext) -> u64) -> u64 {
+        let streams: Vec<Arc<StreamContext>> =
+            locked(&self.streams).iter().filter_map(Weak::upgrade).collect();
+        streams.iter().map(|stream| of(stream)).sum()
+    }
+
+    /// What waits in all streams: in the buffer, and encoded before its delivery.
+    pub fn buffered_bytes(&self) -> u64 {
+        self.sum(|stream| {
+            let encoded = stream.stats.outputs.iter().map(|output| output.undelivered_bytes.get());
+            stream.buffer.buffered_bytes() + encoded.sum::<u64>()
+        })
+    }
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub struct InFlight {
+    quota: Arc<TenantQuota>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.quota.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a request has taken; given back when it is dropped, unless it is kept.
+#[derive(Debug)]
+pub struct Admission {
+    quota: Arc<TenantQuota>,
+    records: u64,
+    bytes: u64,
+    taken: bool,
+}
+
+impl Admission {
+    /// Now it is known what the request has.
+    ///
+    /// # Errors
+    /// A quota is used up, or smaller than the request. Everything is given back then.
+    pub fn settle(&mut self, records: u64, bytes: u64) -> Result<(), QuotaRefusal> {
+        self.release();
+        self.quota.room(bytes)?;
+        let now = now();
+        let looked = {
+            let mut rate = locked(&self.quota.rate);
+            let looked = rate.look(records, bytes, now);
+            if looked.is_ok() {
+                rate.charge(records, bytes, now);
+            }
+            looked
+        };
+        looked.map_err(|refusal| self.quota.refuse(refusal))?;
+        self.quota.admitted.fetch_add(bytes, Ordering::Relaxed);
+        (self.records, self.bytes, self.taken) = (records, bytes, true);
+        Ok(())
+    }
+
+    /// It was used.
+    pub fn keep(mut self) {
+        if self.taken {
+            self.quota.admitted.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.taken = false;
+        }
+    }
+
+    fn release(&mut self) {
+        if self.taken {
+            self.taken = false;
+            self.quota.admitted.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.quota.give_back(self.records, self.bytes);
+        }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

@@ -1,0 +1,104 @@
+//! Of quotas without streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmill_tenant::{Quota, Quotas as Limits};
+
+use super::{Past, Quotas, TenantQuota};
+
+fn of(limits: Limits) -> Arc<TenantQuota> {
+    Arc::new(TenantQuota::new("team", limits))
+}
+
+fn refused(quota: &TenantQuota, of: Quota) -> u64 {
+    quota.refusals().find(|(quota, _)| *quota == of).unwrap().1
+}
+
+#[test]
+fn request_is_let_in_as_a_whole_and_told_when_to_come_again() {
+    let limits =
+        Limits { records_per_second: Some(10), bytes_per_second: Some(1_000_000), ..Limits::default() };
+    let quota = of(limits);
+    let mut first = quota.admit(100).unwrap();
+    first.settle(10, 90).unwrap();
+    first.keep();
+    // No record is left, so that no body need be read.
+    let refusal = quota.admit(1).unwrap_err();
+    assert_eq!((refusal.quota, refusal.retry_after_seconds()), (Quota::RecordsPerSecond, Some(1)));
+    assert!(refusal.to_string().contains("quota records_per_second of this tenant is 10"), "{refusal}");
+    let never = quota.admit(1_000_001).unwrap_err();
+    assert_eq!((never.quota, never.why), (Quota::BytesPerSecond, Past::Ever { asked: 1_000_001 }));
+    assert_eq!((refused(&quota, Quota::RecordsPerSecond), refused(&quota, Quota::BytesPerSecond)), (1, 1));
+}
+
+#[test]
+fn what_was_not_stored_is_given_back_and_what_was_is_not() {
+    let quota = of(Limits { bytes_per_second: Some(1000), ..Limits::default() });
+    for _ in 0..10 {
+        let mut admission = quota.admit(1000).unwrap();
+        admission.settle(1, 1000).unwrap();
+    }
+    let mut admission = quota.admit(1000).unwrap();
+    // Less than was announced: the rest is there for others.
+    admission.settle(1, 400).unwrap();
+    admission.keep();
+    quota.admit(600).unwrap().keep();
+    assert!(quota.admit(500).is_err());
+}
+
+#[test]
+fn compressed_body_that_is_larger_than_a_burst_is_refused_for_good() {
+    let quota = of(Limits { bytes_per_second: Some(1000), ..Limits::default() });
+    let mut admission = quota.admit(10).unwrap();
+    assert_eq!(admission.settle(1, 1001).unwrap_err().why, Past::Ever { asked: 1001 });
+    drop(admission);
+    quota.admit(1000).unwrap();
+}
+
+#[test]
+fn requests_at_a_time_are_bounded() {
+    let quota = of(Limits { requests: Some(2), ..Limits::default() });
+    let (first, _second) = (quota.enter().unwrap(), quota.enter().unwrap());
+    assert_eq!(quota.enter().unwrap_err().quota, Quota::Requests);
+    drop(first);
+    assert!(quota.enter().is_ok());
+    assert_eq!(quota.requests(), 1);
+}
+
+#[test]
+fn source_that_can_wait_is_let_through_with_more_than_a_burst_and_pays_for_it() {
+    let quota = of(Limits { records_per_second: Some(10), ..Limits::default() });
+    quota.take_patiently(25, 1).unwrap();
+    let wait = quota.take_patiently(1, 1).unwrap_err();
+    assert!(wait > Duration::from_millis(1500) && wait <= Duration::from_millis(1600), "{wait:?}");
+    quota.give_back(25, 1);
+    quota.take_patiently(10, 1).unwrap();
+}
+
+#[tokio::test]
+async fn bodies_of_a_tenant_wait_for_one_another_within_its_share() {
+    let quota = of(Limits { body_bytes: Some(4096), ..Limits::default() });
+    let held = quota.body_room(4096).await;
+    assert!(held.is_some());
+    assert_eq!((quota.bodies(), quota.body_max(1 << 20)), (4096, 4096));
+    assert!(tokio::time::timeout(Duration::from_millis(20), quota.body_room(1)).await.is_err());
+    drop(held);
+    assert!(quota.body_room(1).await.is_some());
+    assert!(quota.body_too_large(4097).is_some() && quota.body_too_large(4096).is_none());
+}
+
+#[test]
+fn what_is_said_first_counts_key_by_key() {
+    let mut quotas = Quotas::default();
+    quotas.of_all = Limits { streams: Some(1), plugins: Some(1), ..Limits::default() };
+    quotas.of_file.insert("team".to_owned(), Limits { streams: Some(2), ..Limits::default() });
+    let quota = quotas.of("team");
+    assert_eq!((quota.limits().streams, quota.limits().plugins), (Some(2), Some(1)));
+    assert_eq!(quota.limits().requests, Some(256));
+    quotas.set("team", Limits { streams: Some(3), plugins: Some(3), ..Limits::default() });
+    assert_eq!((quota.limits().streams, quota.limits().plugins), (Some(2), Some(3)));
+    quotas.set("team", Limits::default());
+    assert_eq!(quota.limits().plugins, Some(1));
+    assert!(Arc::ptr_eq(&quota, &quotas.of("team")));
+}
