@@ -41,6 +41,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         data_dir: root.path().join("data"),
         compiler: std::env::current_exe()?,
         compile: CompileLimits::default(),
+        gate: std::sync::Arc::new(wasmill_catalog::OpenGate),
     };
     let started = Instant::now();
     let engine = Engine::new(EngineOptions::default())?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::SystemTime;
 
@@ -14,6 +14,7 @@ use wasmill_transform::{CodeCache, CompileLimits, Digest, Engine, Plugin, read_m
 use crate::candidate;
 use crate::control::Control;
 use crate::error::{AddError, CatalogError, FindError};
+use crate::gate::CompileGate;
 use crate::keeper::Keeper;
 use crate::known::{Known, LookUp};
 use crate::load::{Loader, Refusal};
@@ -38,6 +39,8 @@ pub struct CatalogOptions {
     /// The program that has the hidden subcommand `compile-plugin`.
     pub compiler: PathBuf,
     pub compile: CompileLimits,
+    /// What stands before the compiler.
+    pub gate: Arc<dyn CompileGate>,
 }
 
 /// The plugin directory. Cheap to clone; its thread ends with the last clone, after the compile at hand.
@@ -337,6 +340,8 @@ fn start(
         cache,
         compiler: options.compiler.clone(),
         limits: options.compile,
+        gate: Arc::clone(&options.gate),
+        refused: Mutex::default(),
         compiles: AtomicU64::new(0),
         cache_hits: AtomicU64::new(0),
     };

@@ -3,17 +3,23 @@
 //! Never touches the plugin directory and runs no guest. Whatever goes wrong is a refusal with a reason, a panic of a
 //! parser included.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wasmill_transform::{
     CacheError, CodeCache, CompileError, CompileLimits, Digest, Engine, LoadError, Manifest, Plugin,
-    compile_in_child, inspect,
+    compile_in_child_counted, inspect,
 };
+
+use crate::gate::{CompileGate, Turn};
+
+/// Refusals of the compiler that are remembered.
+const REFUSED_MAX: usize = 256;
 
 /// Why a version is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +64,9 @@ pub(crate) struct Loader {
     pub(crate) cache: CodeCache,
     pub(crate) compiler: PathBuf,
     pub(crate) limits: CompileLimits,
+    pub(crate) gate: Arc<dyn CompileGate>,
+    /// What the compiler has refused lately: it would do so again, for as much time.
+    pub(crate) refused: Mutex<HashMap<Digest, Refusal>>,
     pub(crate) compiles: AtomicU64,
     pub(crate) cache_hits: AtomicU64,
 }
@@ -84,6 +93,7 @@ impl Loader {
     }
 
     fn load_once(&self, wasm: &[u8], digest: Digest, manifest: Manifest) -> Result<Loaded, Refusal> {
+        self.gate.takes(wasm.len() as u64).map_err(Refusal::of_file)?;
         if let Some(path) = self.cached(digest)? {
             match self.engine.load(&path, manifest.clone(), digest) {
                 Ok(plugin) => {
@@ -102,17 +112,35 @@ impl Loader {
         if !inspection.refused.is_empty() {
             return Err(Refusal::of_file(inspection.refused.join("; ")));
         }
+        let known = self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
+        if let Some(refusal) = known {
+            return Err(refusal);
+        }
+        let mut turn = Turn::begin(&self.gate).map_err(|reason| Refusal { reason, passing: true })?;
         let started = Instant::now();
         self.compiles.fetch_add(1, Ordering::Relaxed);
-        let code = compile_in_child(&self.compiler, wasm, &self.limits).map_err(|error| Refusal {
-            passing: matches!(error, CompileError::Process { .. }),
-            reason: chain(&error),
-        })?;
+        let (code, cpu) = compile_in_child_counted(&self.compiler, wasm, &self.limits);
+        turn.cpu = cpu;
+        drop(turn);
+        let code = code.map_err(|error| self.refuse(digest, &error))?;
         let compile = started.elapsed();
         let path = self.cache.put(&self.engine, digest, &code).map_err(|error| Refusal::of_host(&error))?;
         let plugin =
             self.engine.load(&path, manifest, digest).map_err(|error| Refusal::of_file(chain(&error)))?;
         Ok(Loaded { plugin, compile: Some(compile) })
+    }
+
+    fn refuse(&self, digest: Digest, error: &CompileError) -> Refusal {
+        let passing = matches!(error, CompileError::Process { .. });
+        let refusal = Refusal { passing, reason: chain(error) };
+        if !passing {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            if refused.len() >= REFUSED_MAX {
+                refused.clear();
+            }
+            refused.insert(digest, refusal.clone());
+        }
+        refusal
     }
 
     fn cached(&self, digest: Digest) -> Result<Option<PathBuf>, Refusal> {

@@ -140,7 +140,7 @@ pub(crate) struct Config {
     pub(crate) workers: Option<u32>,
     /// Instances of plugins that all threads together keep for the next slice; those that were not needed for longest go first.
     #[serde(default = "default::warm_instances")]
-    #[schemars(range(min = 1, max = 10_000))]
+    #[schemars(range(min = 1, max = 9_000))]
     pub(crate) warm_instances: u32,
     /// Linear memory of these instances.
     #[serde(default = "default::warm_memory")]

@@ -1,5 +1,7 @@
 //! Tenants and keys of a running host: changed one after another, read at any time.
 
+mod quotas;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ use crate::audit::AuditLog;
 use crate::error::{ControlError, StoreError};
 use crate::file;
 use crate::last_used::LastUsed;
+
+pub use self::quotas::stored_quotas;
 
 const FORMAT: u64 = 1;
 const TENANTS_MAX: usize = 10_000;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use wasmill_tenant::{Moment, TenantName};
+use wasmill_tenant::{Moment, QuotaTooSmall, TenantName};
 
 /// A file that cannot be read or written, or holds something else than it should.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,10 @@ pub enum ControlError {
     NoScope,
     #[error("key name {name:?} is not valid, expected {}", wasmill_tenant::LABEL_EXPECTED)]
     BadLabel { name: String },
+    #[error(transparent)]
+    Quota(#[from] QuotaTooSmall),
+    #[error("{what} have changed since: look at them again")]
+    Changed { what: String },
     #[error("draw a key: {reason}")]
     Draw { reason: String },
     #[error(transparent)]

@@ -16,5 +16,5 @@ mod file;
 mod last_used;
 
 pub use audit::{Actor, AuditLog, AuditPage, Entry, NewEntry, PAGE_ENTRIES_MAX};
-pub use control::{Control, KeyView, TenantView};
+pub use control::{Control, KeyView, TenantView, stored_quotas};
 pub use error::{ControlError, StoreError};

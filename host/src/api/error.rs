@@ -109,9 +109,11 @@ impl ApiError {
                 ControlError::NoKey { .. } => (StatusCode::NOT_FOUND, "no_key"),
                 ControlError::TooManyKeys { .. } => (StatusCode::CONFLICT, "too_many_keys"),
                 ControlError::KeyEnded { .. } => (StatusCode::CONFLICT, "key_ended"),
-                ControlError::Past { .. } | ControlError::NoScope | ControlError::BadLabel { .. } => {
-                    (StatusCode::BAD_REQUEST, "bad_query")
-                }
+                ControlError::Past { .. }
+                | ControlError::NoScope
+                | ControlError::BadLabel { .. }
+                | ControlError::Quota(_) => (StatusCode::BAD_REQUEST, "bad_query"),
+                ControlError::Changed { .. } => (StatusCode::PRECONDITION_FAILED, "changed"),
                 ControlError::Draw { .. } | ControlError::Store(_) => {
                     (StatusCode::SERVICE_UNAVAILABLE, "failed")
                 }

@@ -24,6 +24,7 @@ mod matrix;
 mod openapi;
 mod producer;
 mod push;
+mod quotas;
 mod replays;
 mod routes;
 mod samples;
@@ -43,7 +44,7 @@ use std::time::Duration;
 use axum::Router;
 use bytes::Bytes;
 use wasmill_ingest::Append;
-use wasmill_tenant::TenantName;
+use wasmill_tenant::{Quotas, TenantName};
 
 use self::bodies::Bodies;
 use self::routes::Route;
@@ -68,6 +69,12 @@ pub trait Host: Send + Sync + 'static {
 
     /// What a tenant may use.
     fn quota(&self, tenant: &TenantName) -> Arc<TenantQuota>;
+    /// What the configuration says of this tenant by name.
+    fn quotas_of_file(&self, tenant: &TenantName) -> Quotas;
+    /// What was set for a tenant counts from now on.
+    fn set_quotas(&self, tenant: &TenantName, quotas: &Quotas);
+    /// How much of its quotas a tenant uses, by the name of the quota, as far as that is a number at a moment.
+    fn quotas_used(&self, tenant: &TenantName) -> serde_json::Value;
     /// The stream of this name, if records may be pushed to it.
     fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Self::Append>>;
     /// Whether a tenant has a stream, of whatever source.

@@ -12,7 +12,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use wasmill_tenant::Scope;
 
 use super::access::{Caller, RouteHead, Wants};
-use super::{Host, Shared, audit, dead_letters, keys, push, replays, samples, tenants, versions};
+use super::{Host, Shared, audit, dead_letters, keys, push, quotas, replays, samples, tenants, versions};
 
 /// A route and what answers it.
 pub(super) struct Route<H> {
@@ -47,6 +47,15 @@ impl<H: Host> Routes<H> {
         handler: impl Handler<T, Arc<Shared<H>>>,
     ) {
         self.add(MethodFilter::POST, RouteHead { method: "POST", path, wants }, handler);
+    }
+
+    fn put<T: 'static>(
+        &mut self,
+        path: &'static str,
+        wants: Wants,
+        handler: impl Handler<T, Arc<Shared<H>>>,
+    ) {
+        self.add(MethodFilter::PUT, RouteHead { method: "PUT", path, wants }, handler);
     }
 
     fn delete<T: 'static>(
@@ -104,10 +113,13 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
     routes.post("/v1/keys/{id}/rotate", ADMIN, keys::rotate::<H>);
     routes.get("/v1/audit", ADMIN, audit::list::<H>);
 
+    routes.get("/v1/quotas", READ, quotas::own::<H>);
     routes.get("/v1/tenants", OPERATOR, tenants::list::<H>);
     routes.post("/v1/tenants", OPERATOR, tenants::create::<H>);
     routes.get("/v1/tenants/{name}", OPERATOR, tenants::get::<H>);
     routes.delete("/v1/tenants/{name}", OPERATOR, tenants::delete::<H>);
+    routes.get("/v1/tenants/{name}/quotas", OPERATOR, quotas::get::<H>);
+    routes.put("/v1/tenants/{name}/quotas", OPERATOR, quotas::set::<H>);
     routes.post("/v1/tenants/{name}/disable", OPERATOR, tenants::disable::<H>);
     routes.post("/v1/tenants/{name}/enable", OPERATOR, tenants::enable::<H>);
 

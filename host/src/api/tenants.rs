@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wasmill_tenant::TenantName;
+use wasmill_tenant::{Quotas, TenantName};
 
 use super::access::Touched;
 use super::error::ApiError;
@@ -32,7 +32,7 @@ struct Wanted {
 }
 
 /// A name in a path: one that is none is of no tenant.
-fn named(text: &str) -> Result<TenantName, ApiError> {
+pub(super) fn named(text: &str) -> Result<TenantName, ApiError> {
     TenantName::new(text).map_err(|_no_name| ApiError::NotFound {
         code: "no_tenant",
         message: format!("there is no tenant {:?}", text.chars().take(65).collect::<String>()),
@@ -95,5 +95,7 @@ pub(super) async fn delete<H: Host>(
     let streams = shared.host.streams_of(&name);
     let deleted = name.clone();
     controlled(control, move |control| control.delete_tenant(&deleted, streams)).await?;
+    // Another one of this name begins without.
+    shared.host.set_quotas(&name, &Quotas::default());
     Ok(Json(json!({ "deleted": name })))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmill_control::{AuditLog, Control};
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
-use wasmill_tenant::TenantName;
+use wasmill_tenant::{Quotas, TenantName};
 
 use crate::pipeline::{
     HistoryError, LettersError, SampleError, SampledSlice, TenantQuota, VersionsError, VersionsRequest,
@@ -63,6 +63,15 @@ impl Host for Program {
 
     fn quota(&self, _: &TenantName) -> Arc<TenantQuota> {
         TenantQuota::without_limits()
+    }
+    fn quotas_of_file(&self, tenant: &TenantName) -> Quotas {
+        // Of nobody but one of the tests.
+        let streams = (tenant.as_str() == "filed").then_some(7);
+        Quotas { streams, ..Quotas::default() }
+    }
+    fn set_quotas(&self, _: &TenantName, _: &Quotas) {}
+    fn quotas_used(&self, _: &TenantName) -> serde_json::Value {
+        serde_json::json!({ "streams": 1 })
     }
     fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Fake>> {
         (tenant.is_default() && name == "access").then(|| Arc::clone(&self.0))

@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::{Extension, Json};
@@ -138,6 +138,9 @@ pub(super) async fn shadow<H: Host>(
     let request = if is_file {
         let sample_percent = sample(sample_of_query(query.as_deref())?)?;
         let quota = shared.host.quota(&caller.tenant);
+        if let Some(announced) = body.size_hint().exact() {
+            quota.takes_plugin(announced)?;
+        }
         let read = shared.bodies.read_other(&quota, body, limits.max_plugin, limits.read_timeout);
         let (wasm, held) = read.await?;
         _room = Some(held);

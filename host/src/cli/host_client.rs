@@ -202,6 +202,25 @@ impl HostClient {
         self.answer(request.header("content-type", "application/json").body(body)).await
     }
 
+    /// One GET, with the tag of what was answered.
+    pub(super) async fn tagged(&self, path: &str) -> Result<(Value, String)> {
+        let answer = self.client.get(self.url(path, &[])).send().await.context("ask the host")?;
+        let tag = answer.headers().get("etag").and_then(|tag| tag.to_str().ok()).unwrap_or("*").to_owned();
+        Ok((HostClient::read(answer).await?, tag))
+    }
+
+    /// One PUT of JSON in the place of what has this tag.
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        tag: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        let body = serde_json::to_vec(body).context("write JSON")?;
+        let request = self.client.put(self.url(path, &[])).header("if-match", tag);
+        self.answer(request.header("content-type", "application/json").body(body)).await
+    }
+
     /// One POST of a file.
     pub(super) async fn upload<T: DeserializeOwned>(
         &self,
@@ -222,7 +241,10 @@ impl HostClient {
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T> {
-        let answer = request.send().await.context("ask the host")?;
+        HostClient::read(request.send().await.context("ask the host")?).await
+    }
+
+    async fn read<T: DeserializeOwned>(answer: reqwest::Response) -> Result<T> {
         let status = answer.status();
         let body = answer.bytes().await.context("read the host's answer")?;
         if !status.is_success() {

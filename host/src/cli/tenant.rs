@@ -1,4 +1,4 @@
-//! `wasmill tenant create|list|delete`: the tenants of a running host, for operators.
+//! `wasmill tenant create|list|quota|delete`: the tenants of a running host, for operators.
 
 use std::process::ExitCode;
 
@@ -27,6 +27,21 @@ pub(super) enum Command {
         #[command(flatten)]
         at: AtHost,
     },
+    /// Show or change what a tenant may use
+    #[command(after_help = "Examples:\n  \
+        wasmill tenant quota team-a --host https://wasmill:7070\n  \
+        wasmill tenant quota team-a --set records_per_second=10000 --set cpu=0.5 --unset streams --host https://wasmill:7070")]
+    Quota {
+        name: String,
+        /// A quota and its number, in the units of docs/quotas.md; others stay as they are
+        #[arg(long, value_name = "QUOTA=NUMBER", value_parser = pair)]
+        set: Vec<(String, Value)>,
+        /// A quota that is to be as the configuration says
+        #[arg(long, value_name = "QUOTA")]
+        unset: Vec<String>,
+        #[command(flatten)]
+        at: AtHost,
+    },
     /// Remove a tenant with its keys; one that has streams is refused, and its keys stay disabled
     Delete {
         name: String,
@@ -48,6 +63,21 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
             async |client: &HostClient| client.ask(Method::GET, "/v1/tenants", &[]).await,
             |answer| Ok(answer["tenants"].as_array().into_iter().flatten().map(line).collect()),
         ),
+        Command::Quota { name, set, unset, at } => {
+            let path = format!("/v1/tenants/{}/quotas", encoded(name));
+            let ask = async |client: &HostClient| {
+                if set.is_empty() && unset.is_empty() {
+                    return client.ask(Method::GET, &path, &[]).await;
+                }
+                // What another operator changes meanwhile is not undone.
+                let (there, tag) = client.tagged(&path).await?;
+                let mut quotas = there["quotas"].as_object().cloned().unwrap_or_default();
+                quotas.extend(set.iter().cloned());
+                unset.iter().for_each(|quota| drop(quotas.remove(quota)));
+                client.put(&path, &tag, &Value::Object(quotas)).await
+            };
+            at.with(ask, |answer| Ok(quotas(answer)))
+        }
         Command::Delete { name, at } => {
             let path = format!("/v1/tenants/{}", encoded(name));
             let ask = async |client: &HostClient| {
@@ -65,6 +95,24 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
             };
             at.with(ask, |_deleted: &Value| Ok(format!("tenant {} is removed\n", output::plain(name))))
         }
+    }
+}
+
+/// `cpu=0.5`.
+fn pair(text: &str) -> Result<(String, Value), String> {
+    let (name, number) = text.split_once('=').ok_or("expected QUOTA=NUMBER, such as streams=10")?;
+    let whole = number.parse::<u64>().map(Value::from);
+    let number = whole.or_else(|_fraction| number.parse::<f64>().map(Value::from));
+    let number = number.map_err(|_no_number| format!("{text:?}: expected a number behind the ="))?;
+    Ok((name.to_owned(), number))
+}
+
+fn quotas(answer: &Value) -> String {
+    let set = answer["quotas"].as_object().into_iter().flatten();
+    let lines: String = set.map(|(quota, number)| format!("{quota:<20} {number}\n")).collect();
+    match lines.is_empty() {
+        true => "nothing is set: the configuration says it all\n".to_owned(),
+        false => lines,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use wasmill_buffer::{Disk, RealDisk};
 use wasmill_config::{Jwks, Settings};
 use wasmill_control::{Actor, AuditLog, Control, ControlError, KeyView, NewEntry};
-use wasmill_tenant::{KeyText, NewKey, Scope, TenantName};
+use wasmill_tenant::{KeyText, NewKey, Quotas, Scope, TenantName};
 
 use super::opening::StartError;
 use super::sources::with_causes;
@@ -24,6 +24,8 @@ pub(crate) struct Opened {
     pub(crate) access: api::Access,
     pub(crate) used: LastUses,
     pub(crate) tls: Option<Arc<api::Tls>>,
+    /// Those that were set at run time.
+    pub(crate) quotas: Vec<(TenantName, Quotas)>,
 }
 
 /// Reads what is in the data directory, which must be locked.
@@ -67,7 +69,8 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened, StartError> {
         access = access.with_tokens(tokens);
     }
     let tls = tls(settings)?;
-    Ok(Opened { access, used: LastUses(control), tls })
+    let quotas = control.all_quotas();
+    Ok(Opened { access, used: LastUses(control), tls, quotas })
 }
 
 /// Sees to it that the tenants of the configuration are among those that have keys. Blocks.

@@ -17,6 +17,7 @@ use super::live::LiveStream;
 use super::opening::{StartError, key_of, letters_dir, on_guest_thread};
 use super::output_problems::problems_of;
 use super::plan::{ChainPlan, FirstChain};
+use super::quotas::QuotaRefusal;
 use super::sources::with_causes;
 use super::stats::label;
 use super::tenants::Tenant;
@@ -39,6 +40,8 @@ pub enum ChangeError {
         "stream {stream:?} keeps {letters} dead letters: replay, export or purge them, or discard them with the stream"
     )]
     Letters { stream: String, letters: u64 },
+    #[error(transparent)]
+    Quota(#[from] QuotaRefusal),
     #[error(transparent)]
     Start(StartError),
     #[error("the change ended early: {reason}")]
@@ -110,6 +113,8 @@ impl Host {
         if self.inner.streams.get(&stream.tenant, &stream.name).is_some() {
             return Err(ChangeError::Exists { stream: stream.name });
         }
+        let there = self.inner.streams.of(&stream.tenant).len() as u64;
+        self.inner.opening.quotas.of(&stream.tenant).takes_another_stream(there)?;
         let chain = self.judged(&tenant, &stream).await?;
         self.open(&tenant, &stream, chain).await?;
         tracing::info!(stream = %label(&stream.tenant, &stream.name), "stream was added");
@@ -187,7 +192,7 @@ impl Host {
     /// The chain, or every problem of the stream.
     async fn first_chain(&self, tenant: &Tenant, stream: &config::Stream) -> Result<FirstChain, ChangeError> {
         let opening = &self.inner.opening;
-        let plan = ChainPlan::of(stream, &opening.given);
+        let plan = ChainPlan::of(stream, &opening.given).within(opening.quotas.of(&stream.tenant));
         let (engine, catalog) = (opening.engine.clone(), tenant.catalog.clone());
         let built = on_guest_thread(move || plan.first(&engine, &catalog)).await?;
         built.map_err(|problems| {

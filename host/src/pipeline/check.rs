@@ -9,6 +9,7 @@ use super::host::HostOptions;
 use super::opening::{StartError, in_order, on_guest_thread, open_plugins};
 use super::output_problems::output_problems;
 use super::plan::{ChainPlan, GivenPlugins};
+use super::quotas::Quotas;
 use super::sources::with_causes;
 
 /// What the draft has found, and: loads the plugins, configures and probes every transform, judges every output as
@@ -41,7 +42,7 @@ fn plugin_problems(draft: &Draft, options: &HostOptions) -> Result<Vec<Problem>,
         DataDir::temporary()?
     };
     let given = GivenPlugins::default();
-    let (engine, catalogs) = open_plugins(settings, &data_dir.path, options, &given)?;
+    let (engine, catalogs) = open_plugins(settings, &data_dir.path, options, &given, &Quotas::new(settings))?;
     let ready = |transform: &wasmill_config::Transform| {
         let part = |part: &str| draft.sound(&format!("{}.{part}", transform.key));
         ["plugin", "config", "files", "secrets"].iter().all(|name| part(name))

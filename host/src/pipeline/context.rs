@@ -167,6 +167,8 @@ impl StreamContext {
             let appended = self
                 .off_runtime(move || {
                     let mut store = context.letters.lock().unwrap_or_else(PoisonError::into_inner);
+                    let max = context.quota.letters_max(store.bytes());
+                    store.leave(max);
                     let new = store.append(&batch, wall_clock_ns());
                     context.count_kept(&store);
                     new
@@ -190,6 +192,9 @@ impl StreamContext {
                     // What it says changes while letters go and come: that is no new pause.
                     let held = self.stats.is_paused_by(Pause::Letters);
                     let reason = super::sources::with_causes(&error);
+                    if matches!(error, StoreError::Full { .. }) {
+                        self.quota.letters_are_full();
+                    }
                     self.stats.pause(Pause::Letters, &reason);
                     if !held {
                         tracing::error!(stream = %self.name, reason, "stream paused: dead letters cannot be kept");
@@ -212,6 +217,8 @@ impl StreamContext {
         let context = self.clone();
         let stored = self.off_runtime(move || {
             let mut store = context.letters.lock().unwrap_or_else(PoisonError::into_inner);
+            let max = context.quota.letters_max(store.bytes());
+            store.leave(max);
             if let Some(object) = &mut letter.object {
                 object.file = store.keep_object(&staged, &object.meta.batch_id)?;
             }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasmill_tenant::TenantName;
+use wasmill_tenant::{Quotas, TenantName};
 
 use super::history::HistoryError;
 use super::host::Host;
@@ -29,6 +29,36 @@ impl api::Host for Host {
 
     fn quota(&self, tenant: &TenantName) -> Arc<TenantQuota> {
         self.inner.opening.quotas.of(tenant.as_str())
+    }
+
+    fn quotas_of_file(&self, tenant: &TenantName) -> Quotas {
+        self.inner.opening.quotas.of_file(tenant.as_str())
+    }
+
+    fn set_quotas(&self, tenant: &TenantName, quotas: &Quotas) {
+        let of = &self.inner.opening.quotas;
+        let before = of.of(tenant.as_str()).limits();
+        let after = of.set(tenant.as_str(), quotas.clone()).limits();
+        self.inner.opening.workers.look_again();
+        let reloader = self.inner.tenants.get(tenant.as_str()).and_then(|tenant| tenant.reloader());
+        if let Some(reloader) = reloader.filter(|_| before.plugin_memory != after.plugin_memory) {
+            reloader.rebuild();
+        }
+    }
+
+    fn quotas_used(&self, tenant: &TenantName) -> Value {
+        let quota = self.inner.opening.quotas.of(tenant.as_str());
+        let plugins = self.inner.tenants.get(tenant.as_str());
+        json!({
+            "requests": quota.requests(),
+            "body_bytes": quota.bodies(),
+            "buffered_bytes": quota.buffered_bytes(),
+            "warm_memory": quota.warm().1,
+            "plugins": plugins.map_or(0, |tenant| tenant.catalog.counters().current),
+            "streams": self.streams_of(tenant),
+            "dead_letter_bytes": quota.dead_letter_bytes(),
+            "deliveries": quota.deliveries(),
+        })
     }
 
     fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Inlet>> {

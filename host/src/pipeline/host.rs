@@ -31,6 +31,7 @@ use super::readiness::Looks;
 use super::shadow;
 use super::stats::StreamStats;
 use super::tenants::{Tenant, Tenants};
+use super::warm::WarmBounds;
 use super::workers::Workers;
 use crate::api;
 
@@ -81,10 +82,18 @@ impl Host {
         make_plugin_directories(&settings)?;
         let mut problems = output_problems(&settings, &|_| true);
         let (job_settings, job_options, job_given) = (settings.clone(), options.clone(), Arc::clone(&given));
+        let quotas = Arc::new(Quotas::new(&settings));
+        let job_quotas = Arc::clone(&quotas);
         let (engine, catalogs, chains) = on_guest_thread(move || {
             let data_dir = &job_settings.data_dir;
-            let (engine, catalogs) = open_plugins(&job_settings, data_dir, &job_options, &job_given)?;
-            let chains = first_chains(&job_settings, &engine, &catalogs, &job_given);
+            let (engine, catalogs) = {
+                // As the last run left them; once the directory is locked they are read again.
+                for (tenant, set) in wasmill_control::stored_quotas(data_dir) {
+                    job_quotas.set(tenant.as_str(), set);
+                }
+                open_plugins(&job_settings, data_dir, &job_options, &job_given, &job_quotas)?
+            };
+            let chains = first_chains(&job_settings, &engine, &catalogs, &job_given, &job_quotas);
             Ok::<_, StartError>((engine, catalogs, chains))
         })
         .await??;
@@ -101,9 +110,15 @@ impl Host {
             opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
         report(&recovery, &settings);
         let access = access::open(&settings).await?;
+        for (tenant, set) in &access.quotas {
+            quotas.set(tenant.as_str(), set.clone());
+        }
+        let bounds =
+            WarmBounds { instances: u64::from(settings.warm_instances), bytes: settings.warm_memory };
+        let workers = Workers::start(settings.workers, Arc::clone(&quotas), bounds);
         let opening = Opening {
-            workers: Arc::new(Workers::start(settings.workers).map_err(StartError::Thread)?),
-            quotas: Arc::new(Quotas::new(&settings)),
+            workers: Arc::new(workers.map_err(StartError::Thread)?),
+            quotas,
             syncs: SyncCount::default(),
             shadows: shadow::start().map_err(StartError::Thread)?,
             lanes: AtomicU64::new(0),
@@ -235,12 +250,13 @@ impl Host {
         if let Some(tenant) = inner.tenants.get(name) {
             return Ok(tenant);
         }
-        let Opening { engine, settings, options, given, .. } = &inner.opening;
+        let Opening { engine, settings, options, given, quotas, .. } = &inner.opening;
+        let quotas = Arc::clone(quotas);
         let (job_engine, settings, options, given) =
             (engine.clone(), settings.clone(), options.clone(), Arc::clone(given));
         let job_name = name.to_owned();
         let catalog = on_guest_thread(move || {
-            open_catalog(&job_engine, &settings, &settings.data_dir, &options, &given, &job_name)
+            open_catalog(&job_engine, &settings, &settings.data_dir, &options, &given, (&job_name, &quotas))
         })
         .await??;
         Ok(inner.tenants.insert(Tenant::new(name, engine, catalog).map_err(StartError::Thread)?))

@@ -87,7 +87,7 @@ impl Opening {
         }
         let (chains, chains_seen) = watch::channel(Arc::new(chain.version));
         let (replays, replays_seen) = mpsc::channel(1);
-        let plan = ChainPlan::of(stream, &self.given);
+        let plan = ChainPlan::of(stream, &self.given).within(Arc::clone(&context.quota));
         let letters = DeadLetters {
             context: context.clone(),
             plan: Arc::new(plan.clone()),

@@ -56,6 +56,7 @@ mod stream;
 mod tenants;
 mod unfit;
 mod versions;
+mod warm;
 mod workers;
 
 pub use access::{OfflineKeyError, create_key_offline};

@@ -113,18 +113,20 @@ pub(crate) fn open_plugins(
     data_dir: &Path,
     options: &HostOptions,
     given: &GivenPlugins,
+    quotas: &Quotas,
 ) -> Result<(Engine, Catalogs), StartError> {
     let transforms: usize = settings.streams.iter().map(|stream| stream.transforms.len()).sum();
     // Warm ones per worker, as many again while versions change, and probes.
     let instances = (settings.workers + 2).saturating_mul(transforms).saturating_mul(2);
-    let least = EngineOptions::default().instances_max;
+    // What is kept warm, and as many as run at a time besides.
+    let least = EngineOptions::default().instances_max.max(settings.warm_instances + 512);
     let engine = Engine::new(EngineOptions {
         instances_max: u32::try_from(instances).unwrap_or(u32::MAX).clamp(least, 10_000),
         ..EngineOptions::default()
     })?;
     let mut catalogs = Catalogs::new();
     for tenant in settings.tenants.iter().map(|tenant| tenant.name.as_str()).chain([DEFAULT_TENANT]) {
-        let catalog = open_catalog(&engine, settings, data_dir, options, given, tenant)?;
+        let catalog = open_catalog(&engine, settings, data_dir, options, given, (tenant, quotas))?;
         catalogs.insert(tenant.to_owned(), catalog);
     }
     Ok((engine, catalogs))
@@ -137,7 +139,7 @@ pub(crate) fn open_catalog(
     data_dir: &Path,
     options: &HostOptions,
     given: &GivenPlugins,
-    tenant: &str,
+    (tenant, quotas): (&str, &Quotas),
 ) -> Result<Catalog, StartError> {
     let streams = settings.streams.iter().filter(|stream| stream.tenant == tenant);
     let transforms = streams.flat_map(|stream| &stream.transforms);
@@ -162,6 +164,7 @@ pub(crate) fn open_catalog(
         data_dir: tenants::plugins_data(data_dir, tenant),
         compiler: options.compiler.clone(),
         compile: CompileLimits::default(),
+        gate: quotas.gate(tenant),
     };
     Ok(Catalog::open_for(engine.clone(), catalog, &wanted)?)
 }
@@ -190,11 +193,13 @@ pub(crate) fn first_chains(
     engine: &Engine,
     catalogs: &Catalogs,
     given: &GivenPlugins,
+    quotas: &Quotas,
 ) -> Result<Vec<FirstChain>, Vec<Problem>> {
     let mut chains = Vec::with_capacity(settings.streams.len());
     let mut problems = Vec::new();
     for stream in &settings.streams {
-        match ChainPlan::of(stream, given).first(engine, &catalogs[&stream.tenant]) {
+        let plan = ChainPlan::of(stream, given).within(quotas.of(&stream.tenant));
+        match plan.first(engine, &catalogs[&stream.tenant]) {
             Ok(chain) => chains.push(chain),
             Err(found) => {
                 problems

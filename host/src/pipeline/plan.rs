@@ -14,6 +14,7 @@ use wasmill_transform::{
     TransformSpec,
 };
 
+use super::quotas::TenantQuota;
 use super::sources::with_causes;
 use super::stats::TransformStats;
 use super::versions::known_versions;
@@ -93,6 +94,8 @@ pub(crate) struct ChainPlan {
     /// The first is the default.
     outputs: Vec<String>,
     given: GivenPlugins,
+    /// Of the tenant.
+    quota: Option<Arc<TenantQuota>>,
 }
 
 /// Plugins that do not come from the plugin directory, by name; they stay for as long as the host runs. For
@@ -107,7 +110,13 @@ impl ChainPlan {
             transforms: stream.transforms.clone(),
             outputs: stream.outputs.iter().map(|output| output.name.clone()).collect(),
             given: Arc::clone(given),
+            quota: None,
         }
+    }
+
+    /// The same within what its tenant may use.
+    pub(crate) fn within(self, quota: Arc<TenantQuota>) -> ChainPlan {
+        ChainPlan { quota: Some(quota), ..self }
     }
 
     /// The live plugin of every transform, or the version that the configuration names.
@@ -214,7 +223,10 @@ impl ChainPlan {
         for (index, plugin) in plugins {
             let Some(transform) = self.transforms.get(index) else { continue };
             match spec(transform, plugin) {
-                Ok(spec) => {
+                Ok(mut spec) => {
+                    if let Some(quota) = &self.quota {
+                        spec.limits.memory_bytes = quota.plugin_memory(spec.limits.memory_bytes);
+                    }
                     specs.push(spec);
                     places.push(index);
                 }

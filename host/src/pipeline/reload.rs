@@ -54,9 +54,21 @@ pub(crate) struct Blame {
 enum Request {
     DirectoryChanged,
     Add(Box<Reloading>),
-    Remove { lane: LaneId },
-    Demote { lane: LaneId, generation: u64, blame: Blame },
-    Decide { plugin: String, decision: Decision, reply: oneshot::Sender<Result<String, VersionsError>> },
+    Remove {
+        lane: LaneId,
+    },
+    Demote {
+        lane: LaneId,
+        generation: u64,
+        blame: Blame,
+    },
+    Decide {
+        plugin: String,
+        decision: Decision,
+        reply: oneshot::Sender<Result<String, VersionsError>>,
+    },
+    /// Chains are to be built anew of the plugins that they have: what they may use has changed.
+    Rebuild,
     Stop,
 }
 
@@ -134,6 +146,15 @@ impl Reloader {
         }
     }
 
+    /// What the tenant may use has changed.
+    pub(crate) fn rebuild(&self) {
+        if self.requests.try_send(Request::Rebuild).is_err() {
+            tracing::warn!(
+                "the reloader takes no request now; chains run on within the quotas that they were built with"
+            );
+        }
+    }
+
     /// Decides about the versions of a plugin; what was done, as text.
     pub(crate) async fn decide(&self, plugin: String, decision: Decision) -> Result<String, VersionsError> {
         let (reply, done) = oneshot::channel();
@@ -176,6 +197,7 @@ fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog) {
                 expire(catalog, &slots);
                 continue;
             }
+            Request::Rebuild => slots.iter_mut().for_each(|slot| slot.rebuild(engine, catalog)),
             Request::Remove { lane } => slots.retain(|slot| slot.stream.lane != lane),
             Request::Demote { lane, generation, blame } => {
                 if let Some(slot) = slots.iter_mut().find(|slot| slot.stream.lane == lane) {

@@ -3,16 +3,21 @@
 //! One thread per core, never the async runtime's: a guest may burn its whole deadline without anybody's
 //! socket waiting. Every stream has a lane, and lanes belong to tenants: a free thread takes the next job of the tenant
 //! that has used the least CPU time, and of its lanes of the one that has (fair queueing by measured cost, which gives the
-//! shares of a deficit round robin without its bursts), so that one busy tenant slows only itself. A job is not
+//! shares of a deficit round robin without its bursts), so that one busy tenant slows only itself. One that has used more
+//! than its quota of CPU time waits until it has not, although threads idle. A job is not
 //! interrupted, so tenants whose jobs take long never hold all threads: one stays free for the others. Lanes are
 //! bounded by their owners: a stream has at most `SLICES_IN_FLIGHT` slices and one commit queued.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use wasmill_encode::Encoder;
 use wasmill_transform::{Chain, ChainWorker, WORKER_STACK_BYTES};
+
+use super::quotas::{self, Quotas, TenantQuota};
+use super::warm::{LOOK_NS, WarmBounds, WarmChains};
 
 /// What guests need, and room for the encoder; untouched pages cost nothing.
 const STACK_BYTES: usize = WORKER_STACK_BYTES + (4 << 20);
@@ -31,26 +36,26 @@ type Job = Box<dyn FnOnce(&mut WorkerState) + Send>;
 /// What a thread keeps warm between jobs.
 #[derive(Default)]
 pub(crate) struct WorkerState {
-    /// Of each lane the chain that it ran last: a version that was replaced is let go of when the next one runs.
-    chains: HashMap<LaneId, ChainWorker>,
+    /// A version that was replaced is let go of when the next one runs.
+    warm: WarmChains,
     /// Retired lanes that it has heard of.
     retired: u64,
     pub(crate) encoder: Encoder,
 }
 
 impl WorkerState {
+    fn new(bounds: WarmBounds) -> WorkerState {
+        WorkerState { warm: WarmChains::new(bounds), ..WorkerState::default() }
+    }
+
     /// This thread's warm instances of `chain`, for the lane whose chain it is.
     pub(crate) fn chain(&mut self, lane: LaneId, chain: &Arc<Chain>) -> &mut ChainWorker {
-        let worker = self.chains.entry(lane).or_insert_with(|| ChainWorker::new(chain.clone()));
-        if !Arc::ptr_eq(worker.chain(), chain) {
-            *worker = ChainWorker::new(chain.clone());
-        }
-        worker
+        self.warm.get(lane, chain)
     }
 
     /// Lets go of the lane's chain: it does not run here soon.
     pub(crate) fn forget(&mut self, lane: LaneId) {
-        self.chains.remove(&lane);
+        self.warm.forget(lane);
     }
 }
 
@@ -62,8 +67,8 @@ struct Lane {
 }
 
 /// What a tenant has queued and used.
-#[derive(Default)]
 struct Share {
+    quota: Arc<TenantQuota>,
     lanes: HashMap<LaneId, Lane>,
     /// Jobs in all lanes.
     queued: usize,
@@ -76,6 +81,10 @@ struct Share {
 }
 
 impl Share {
+    fn new(quota: Arc<TenantQuota>) -> Share {
+        Share { quota, lanes: HashMap::new(), queued: 0, spent_ns: 0, clock_ns: 0, longest_ns: 0 }
+    }
+
     fn is_slow(&self) -> bool {
         self.longest_ns > LONG_JOB_NS
     }
@@ -93,13 +102,22 @@ impl Share {
 /// A job on its way.
 struct Taken {
     tenant: TenantId,
+    quota: Arc<TenantQuota>,
     lane: LaneId,
     /// Its tenant's jobs take long.
     slow: bool,
     job: Job,
 }
 
+/// What a thread is to do.
+enum Next {
+    Run(Taken),
+    /// Nothing; at the latest after this time some tenant may run again.
+    Wait(Option<Duration>),
+}
+
 struct Queues {
+    quotas: Arc<Quotas>,
     shares: HashMap<TenantId, Share>,
     /// Tenants with queued jobs, by what they have used.
     ready: BTreeSet<(u64, TenantId)>,
@@ -116,8 +134,9 @@ struct Queues {
 }
 
 impl Queues {
-    fn new(threads: usize) -> Queues {
+    fn new(threads: usize, quotas: Arc<Quotas>) -> Queues {
         Queues {
+            quotas,
             shares: HashMap::new(),
             ready: BTreeSet::new(),
             clock_ns: 0,
@@ -131,7 +150,8 @@ impl Queues {
 
     fn push(&mut self, tenant: &TenantId, lane: LaneId, job: Job) {
         self.owners.entry(lane).or_insert_with(|| tenant.clone());
-        let share = self.shares.entry(tenant.clone()).or_default();
+        let quotas = &self.quotas;
+        let share = self.shares.entry(tenant.clone()).or_insert_with(|| Share::new(quotas.of(tenant)));
         if share.queued == 0 {
             // Who slept must not make up for it by starving the others.
             share.spent_ns = share.spent_ns.max(self.clock_ns);
@@ -145,21 +165,35 @@ impl Queues {
         share.queued += 1;
     }
 
-    fn next(&mut self) -> Option<Taken> {
+    fn next(&mut self, now_ns: u64) -> Next {
         // To whom else would it be left?
         let room = self.slow < self.slow_max || self.shares.len() < 2;
-        let may_run =
-            |tenant: &TenantId| room || self.shares.get(tenant).is_some_and(|share| !share.is_slow());
-        let (spent_ns, tenant) = self.ready.iter().find(|(_, tenant)| may_run(tenant))?.clone();
+        let mut soonest: Option<Duration> = None;
+        let mut may_run = |tenant: &TenantId| {
+            let Some(share) = self.shares.get(tenant) else { return false };
+            if !room && share.is_slow() {
+                return false;
+            }
+            // What is queued at the end is done at once.
+            let Some(wait) = share.quota.cpu_debt(now_ns).filter(|_| !self.closed) else { return true };
+            soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
+            false
+        };
+        let found = self.ready.iter().find(|(_, tenant)| may_run(tenant)).cloned();
+        found.and_then(|found| self.take(found)).map_or(Next::Wait(soonest), Next::Run)
+    }
+
+    fn take(&mut self, (spent_ns, tenant): (u64, TenantId)) -> Option<Taken> {
         let share = self.shares.get_mut(&tenant)?;
         let (lane, job) = share.next()?;
         let slow = share.is_slow();
+        let quota = Arc::clone(&share.quota);
         self.clock_ns = self.clock_ns.max(spent_ns);
         self.slow += usize::from(slow);
         if share.queued == 0 {
             self.ready.remove(&(spent_ns, tenant.clone()));
         }
-        Some(Taken { tenant, lane, slow, job })
+        Some(Taken { tenant, quota, lane, slow, job })
     }
 
     /// Counts what a job has used. Whether another thread may find something now that it was to leave.
@@ -199,16 +233,19 @@ impl Queues {
 struct Shared {
     queues: Mutex<Queues>,
     ready: Condvar,
+    /// Of each thread.
+    bounds: WarmBounds,
     /// In place of threads, for a simulation.
     #[cfg(test)]
     stepped: Option<Mutex<WorkerState>>,
 }
 
 impl Shared {
-    fn new(threads: usize) -> Shared {
+    fn new(threads: usize, quotas: Arc<Quotas>, bounds: WarmBounds) -> Shared {
         Shared {
-            queues: Mutex::new(Queues::new(threads)),
+            queues: Mutex::new(Queues::new(threads, quotas)),
             ready: Condvar::new(),
+            bounds: bounds.shared_by(threads),
             #[cfg(test)]
             stepped: None,
         }
@@ -227,8 +264,8 @@ pub(crate) struct Workers {
 
 impl Workers {
     /// Starts `count` threads.
-    pub(crate) fn start(count: usize) -> std::io::Result<Workers> {
-        let shared = Arc::new(Shared::new(count));
+    pub(crate) fn start(count: usize, quotas: Arc<Quotas>, bounds: WarmBounds) -> std::io::Result<Workers> {
+        let shared = Arc::new(Shared::new(count, quotas, bounds));
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             let shared = shared.clone();
@@ -245,7 +282,10 @@ impl Workers {
     /// Without threads: jobs run when `step` is called.
     #[cfg(test)]
     pub(crate) fn stepped() -> Workers {
-        let shared = Shared { stepped: Some(Mutex::default()), ..Shared::new(1) };
+        let shared = Shared {
+            stepped: Some(Mutex::default()),
+            ..Shared::new(1, Arc::default(), WarmBounds::default())
+        };
         Workers { shared: Arc::new(shared), threads: Vec::new() }
     }
 
@@ -257,9 +297,8 @@ impl Workers {
     /// Runs one job on this thread; `false` if there is none.
     #[cfg(test)]
     pub(crate) fn step(&self) -> bool {
-        let (Some(state), Some(taken)) = (&self.shared.stepped, self.shared.lock().next()) else {
-            return false;
-        };
+        let Some(state) = &self.shared.stepped else { return false };
+        let Next::Run(taken) = self.shared.lock().next(quotas::now()) else { return false };
         (taken.job)(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
         true
     }
@@ -273,6 +312,11 @@ impl Workers {
     ) {
         self.shared.lock().push(tenant, lane, Box::new(job));
         self.shared.ready.notify_one();
+    }
+
+    /// Quotas have changed: who had to wait may run now.
+    pub(crate) fn look_again(&self) {
+        self.shared.ready.notify_all();
     }
 
     /// Ends a lane: what is queued in it is dropped, and what the threads keep warm for it as each takes its next job.
@@ -296,39 +340,55 @@ impl Drop for Workers {
 }
 
 fn work(shared: &Shared) {
-    let mut state = WorkerState::default();
+    let mut state = WorkerState::new(shared.bounds);
     loop {
-        let (taken, _cold) = {
+        // Let go of behind the lock.
+        let mut cold = Vec::new();
+        let taken = {
             let mut queues = shared.lock();
-            loop {
-                if let Some(taken) = queues.next() {
-                    // Let go of behind the lock.
-                    let mut cold = Vec::new();
-                    if state.retired < queues.retired {
-                        let owners = &queues.owners;
-                        cold.extend(state.chains.extract_if(|lane, _| !owners.contains_key(lane)));
-                        state.retired = queues.retired;
-                    }
-                    break (taken, cold);
+            if state.retired < queues.retired {
+                let owners = &queues.owners;
+                cold = state.warm.retain(|lane| owners.contains_key(&lane));
+                state.retired = queues.retired;
+            }
+            match queues.next(quotas::now()) {
+                Next::Run(taken) => Some(taken),
+                Next::Wait(_) if queues.closed => return,
+                Next::Wait(soonest) => {
+                    let look = (!state.warm.is_empty()).then_some(Duration::from_nanos(LOOK_NS));
+                    wait(shared, queues, soonest.into_iter().chain(look).min());
+                    None
                 }
-                if queues.closed {
-                    return;
-                }
-                queues = shared.ready.wait(queues).unwrap_or_else(PoisonError::into_inner);
             }
         };
-        let Taken { tenant, lane, slow, job } = taken;
+        drop(cold);
+        state.warm.expire(quotas::now());
+        let Some(Taken { tenant, quota, lane, slow, job }) = taken else { continue };
         let before = thread_cpu_ns();
         // A panic in a job is a bug of the host: it costs that job (whose owner sees its reply dropped and
         // stops its stream), never the thread that all streams share.
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut state))).is_err() {
-            state = WorkerState::default();
+            state = WorkerState::new(shared.bounds);
         }
         let spent = thread_cpu_ns().saturating_sub(before);
+        let now_ns = quotas::now();
+        quota.charge_cpu(spent, now_ns);
+        state.warm.settle(lane, &quota, now_ns);
         if shared.lock().done(&tenant, lane, slow, spent) {
             // Another thread may have passed over a tenant that may run now.
             shared.ready.notify_one();
         }
+    }
+}
+
+/// Waits for jobs, and at most so long.
+fn wait(shared: &Shared, queues: MutexGuard<'_, Queues>, at_most: Option<Duration>) {
+    match at_most {
+        Some(at_most) => {
+            let waited = shared.ready.wait_timeout(queues, at_most);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+        None => drop(shared.ready.wait(queues).unwrap_or_else(PoisonError::into_inner)),
     }
 }
 
@@ -339,152 +399,4 @@ fn thread_cpu_ns() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc::sync_channel;
-
-    fn tenant(name: &str) -> TenantId {
-        name.into()
-    }
-
-    fn queued(queues: &mut Queues, of: &str, lane: LaneId, jobs: usize) {
-        for _ in 0..jobs {
-            queues.push(&tenant(of), lane, Box::new(|_| {}));
-        }
-    }
-
-    /// Takes the next job, which uses so many milliseconds of CPU.
-    fn run(queues: &mut Queues, ms: u64) -> Option<(String, LaneId)> {
-        let Taken { tenant, lane, slow, .. } = queues.next()?;
-        queues.done(&tenant, lane, slow, ms * 1_000_000);
-        Some((tenant.to_string(), lane))
-    }
-
-    #[test]
-    fn lanes_of_a_tenant_take_turns_by_what_they_used() {
-        let mut queues = Queues::new(2);
-        for lane in [1, 2, 3] {
-            queued(&mut queues, "a", lane, 2);
-        }
-        let cost = |lane| [0, 5, 1, 2][lane as usize];
-        let mut order = Vec::new();
-        while let Some(Taken { tenant, lane, slow, .. }) = queues.next() {
-            queues.done(&tenant, lane, slow, cost(lane));
-            order.push(lane);
-        }
-        assert_eq!(order[3..], [2, 3, 1], "{order:?}");
-    }
-
-    #[test]
-    fn tenant_with_many_streams_gets_no_more_than_one_with_one() {
-        let mut queues = Queues::new(2);
-        (0..50).for_each(|lane| queued(&mut queues, "many", lane, 10));
-        queued(&mut queues, "one", 99, 100);
-        let ran: Vec<String> = (0..100).map_while(|_| Some(run(&mut queues, 10)?.0)).collect();
-        let of_one = ran.iter().filter(|tenant| *tenant == "one").count();
-        assert!((49..=51).contains(&of_one), "{of_one}");
-    }
-
-    #[test]
-    fn tenant_that_slept_makes_up_for_nothing() {
-        let mut queues = Queues::new(2);
-        queued(&mut queues, "busy", 1, 30);
-        (0..20).for_each(|_| drop(run(&mut queues, 10)));
-        queued(&mut queues, "woken", 2, 30);
-        let ran: Vec<String> = (0..20).map_while(|_| Some(run(&mut queues, 10)?.0)).collect();
-        let of_busy = ran.iter().filter(|tenant| *tenant == "busy").count();
-        assert!((9..=11).contains(&of_busy), "{ran:?}");
-    }
-
-    #[test]
-    fn tenant_that_slept_makes_up_for_nothing_either_while_every_job_of_the_others_is_on_its_way() {
-        let mut queues = Queues::new(2);
-        queued(&mut queues, "busy", 1, 20);
-        (0..19).for_each(|_| drop(run(&mut queues, 10)));
-        let on_its_way = queues.next().unwrap();
-        queued(&mut queues, "woken", 2, 30);
-        queued(&mut queues, "busy", 1, 30);
-        queues.done(&on_its_way.tenant, on_its_way.lane, on_its_way.slow, 10_000_000);
-        let ran: Vec<String> = (0..20).map_while(|_| Some(run(&mut queues, 10)?.0)).collect();
-        let of_busy = ran.iter().filter(|tenant| *tenant == "busy").count();
-        assert!((9..=11).contains(&of_busy), "{ran:?}");
-    }
-
-    #[test]
-    fn tenants_with_long_jobs_leave_a_thread_to_the_others() {
-        let mut queues = Queues::new(2);
-        queued(&mut queues, "slow", 1, 5);
-        queued(&mut queues, "slower", 2, 5);
-        run(&mut queues, 500).unwrap();
-        run(&mut queues, 900).unwrap();
-        let first = queues.next().unwrap();
-        assert!(first.slow && queues.next().is_none(), "one thread of two is not for them");
-        queued(&mut queues, "quick", 3, 1);
-        assert_eq!(run(&mut queues, 1).unwrap().0, "quick");
-        assert!(queues.done(&first.tenant, first.lane, first.slow, 1_000_000));
-        assert!(queues.next().is_some());
-    }
-
-    #[test]
-    fn tenant_that_is_alone_holds_all_threads() {
-        let mut queues = Queues::new(2);
-        queued(&mut queues, "a", 1, 5);
-        run(&mut queues, 500).unwrap();
-        let first = queues.next().unwrap();
-        assert!(first.slow && queues.next().is_some());
-    }
-
-    #[test]
-    fn tenant_whose_jobs_became_short_is_slow_no_more() {
-        let mut queues = Queues::new(2);
-        queued(&mut queues, "a", 1, 40);
-        run(&mut queues, 1_000).unwrap();
-        (0..30).for_each(|_| drop(run(&mut queues, 1)));
-        assert!(!queues.next().unwrap().slow);
-    }
-
-    #[test]
-    fn one_thread_runs_long_jobs_too() {
-        let mut queues = Queues::new(1);
-        queued(&mut queues, "a", 1, 2);
-        run(&mut queues, 1_000).unwrap();
-        assert!(run(&mut queues, 1_000).is_some());
-    }
-
-    #[test]
-    fn worker_survives_a_panicking_job() {
-        let workers = Workers::start(1).unwrap();
-        let (tx, rx) = sync_channel(1);
-        workers.submit(&tenant("a"), 1, |_| panic!("expected by the test"));
-        workers.submit(&tenant("a"), 1, move |_| tx.send(7).unwrap());
-        assert_eq!(rx.recv().unwrap(), 7);
-    }
-
-    #[test]
-    fn retired_lane_drops_what_is_queued_and_others_go_on() {
-        let workers = Workers::start(1).unwrap();
-        let (tx, rx) = sync_channel(4);
-        let (go, wait) = sync_channel::<()>(0);
-        workers.submit(&tenant("a"), 1, move |_| wait.recv().unwrap());
-        let dropped = tx.clone();
-        workers.submit(&tenant("a"), 2, move |_| dropped.send(2).unwrap());
-        workers.retire(2);
-        workers.submit(&tenant("b"), 3, move |_| tx.send(3).unwrap());
-        go.send(()).unwrap();
-        assert_eq!(rx.iter().collect::<Vec<_>>(), [3]);
-    }
-
-    #[test]
-    fn drop_runs_what_was_queued() {
-        let (tx, rx) = sync_channel(64);
-        {
-            let workers = Workers::start(2).unwrap();
-            for i in 0..64 {
-                let tx = tx.clone();
-                workers.submit(&tenant("a"), i % 3, move |_| tx.send(i).unwrap());
-            }
-        }
-        drop(tx);
-        assert_eq!(rx.iter().count(), 64);
-    }
-}
+mod tests;

@@ -47,6 +47,13 @@ impl Bucket {
         Bucket { level: self.after(now).min(next.level), ..next }
     }
 
+    /// This full one with what is missing of another.
+    #[must_use]
+    pub fn spent_as(self, other: &Bucket, now: u64) -> Bucket {
+        let missing = i128::from(other.burst) * NANOS - other.after(now);
+        Bucket { level: self.level - missing, ..self }
+    }
+
     pub fn burst(&self) -> u64 {
         self.burst
     }

@@ -14,6 +14,7 @@ use crate::hash::{SecretHash, verify_nothing};
 use crate::key::Key;
 use crate::key_text::KeyText;
 use crate::name::TenantName;
+use crate::quota::Quotas;
 use crate::scope::Scopes;
 
 /// Secrets that a key has at most; a key that is wrong costs as many hashes whatever it is wrong in.
@@ -30,11 +31,14 @@ pub struct Tenant {
     pub disabled: bool,
     #[serde(default)]
     pub keys: Vec<Key>,
+    /// Those that were set at run time.
+    #[serde(default, skip_serializing_if = "Quotas::is_empty")]
+    pub quotas: Quotas,
 }
 
 impl Tenant {
     pub fn new(name: TenantName, now: Moment) -> Tenant {
-        Tenant { name, created_ms: now, disabled: false, keys: Vec::new() }
+        Tenant { name, created_ms: now, disabled: false, keys: Vec::new(), quotas: Quotas::default() }
     }
 
     pub fn key(&self, id: &str) -> Option<&Key> {

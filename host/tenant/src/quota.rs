@@ -148,7 +148,7 @@ quotas! {
     /// Bytes that wait in all streams.
     BufferedBytes buffered_bytes: u64, "bytes", 65536;
     /// CPU time of plugins and encoders.
-    Cpu cpu: Cores, "cores", 1;
+    Cpu cpu: Cores, "thousandths of a core", 1;
     /// Linear memory of one instance.
     PluginMemory plugin_memory: u64, "bytes", 1048576;
     /// Linear memory of all instances that are kept for the next slice.

@@ -214,3 +214,21 @@ async fn streams_of_one_name_in_two_tenants_have_nothing_in_common() {
     host.drain(DRAIN).await.unwrap();
     assert_eq!(read_objects(&dir.path().join("mine")), ["{\"n\":1}"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_past_the_quota_of_its_tenant_is_refused_and_others_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = write_config(
+        dir.path(),
+        "[tenants.default.quota]\nstreams = 1\n[streams.idle]\nsource = { type = \"http\" }\n\
+         [[streams.idle.outputs]]\ntype = \"directory\"\npath = \"idle\"",
+    );
+    let running = Running::start(&config).await;
+    let refused = running.host.add_stream(stream(dir.path(), "", &directory("one"))).await.unwrap_err();
+    assert!(
+        matches!(&refused, ChangeError::Quota(refusal) if refusal.to_string().contains("quota streams")),
+        "{refused:?}"
+    );
+    running.host.add_stream(stream(dir.path(), "tenants.other.", &directory("two"))).await.unwrap();
+    running.host.drain(DRAIN).await.unwrap();
+}

@@ -74,6 +74,26 @@ pub enum CompileError {
 
 /// Runs `exe compile-plugin`, hands it `wasm` on stdin, and returns the compiled code. Blocks the calling thread.
 pub fn compile_in_child(exe: &Path, wasm: &[u8], limits: &CompileLimits) -> Result<Vec<u8>, CompileError> {
+    compile_in_child_counted(exe, wasm, limits).0
+}
+
+/// The same, and the CPU time that the child has used, whatever came of it.
+pub fn compile_in_child_counted(
+    exe: &Path,
+    wasm: &[u8],
+    limits: &CompileLimits,
+) -> (Result<Vec<u8>, CompileError>, Duration) {
+    let mut cpu = Duration::ZERO;
+    let compiled = compile(exe, wasm, limits, &mut cpu);
+    (compiled, cpu)
+}
+
+fn compile(
+    exe: &Path,
+    wasm: &[u8],
+    limits: &CompileLimits,
+    cpu: &mut Duration,
+) -> Result<Vec<u8>, CompileError> {
     let bytes = wasm.len() as u64;
     if bytes > limits.wasm_bytes {
         return Err(CompileError::TooLarge { bytes, max: limits.wasm_bytes });
@@ -94,10 +114,30 @@ pub fn compile_in_child(exe: &Path, wasm: &[u8], limits: &CompileLimits) -> Resu
     let answer = talk(&mut child, wasm, code_max, limits.wall);
     // Dead or done, it is waited for; killing what is done does nothing.
     let _done_already = child.kill();
+    *cpu = cpu_of(&child);
     let status = child.wait().map_err(failed("wait for"))?;
     let (code, said) = answer?;
     let said = String::from_utf8_lossy(&said).trim().to_owned();
     judge(status, code, said, code_max, limits)
+}
+
+/// CPU time of a child that has ended or is about to, of all its threads. What the system does not tell is nothing.
+fn cpu_of(child: &Child) -> Duration {
+    let pid = rustix::process::Pid::from_child(child);
+    let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+    // It stays to be waited for, and its times are whole now.
+    if rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).is_err() {
+        return Duration::ZERO;
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+    // Its name may have anything in it, and ends with the last parenthesis.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().collect::<Vec<_>>());
+    let ticks = |place: usize| {
+        let field = fields.as_ref().and_then(|fields| fields.get(place));
+        field.and_then(|field| field.parse::<u64>().ok()).unwrap_or(0)
+    };
+    // The fields utime and stime; Linux counts them in hundredths of a second wherever it runs.
+    Duration::from_millis((ticks(11) + ticks(12)).saturating_mul(10))
 }
 
 /// Writes to the child and reads both its outputs at once, within the wall limit.
@@ -180,7 +220,7 @@ pub fn compile_child_main(args: &[String]) -> u8 {
         return REFUSED;
     }
     let worker =
-        std::thread::Builder::new().stack_size(COMPILE_STACK_BYTES).spawn(move || compile(wasm_bytes));
+        std::thread::Builder::new().stack_size(COMPILE_STACK_BYTES).spawn(move || compile_here(wasm_bytes));
     match worker.map(std::thread::JoinHandle::join) {
         Ok(Ok(Ok(()))) => 0,
         Ok(Ok(Err(reason))) => {
@@ -198,7 +238,7 @@ pub fn compile_child_main(args: &[String]) -> u8 {
     }
 }
 
-fn compile(wasm_bytes: u64) -> Result<(), String> {
+fn compile_here(wasm_bytes: u64) -> Result<(), String> {
     let mut wasm = Vec::new();
     io::stdin()
         .lock()

@@ -41,7 +41,7 @@ mod worker;
 
 pub use cache::{CacheError, CodeCache};
 pub use chain::{Chain, ChainError, ChainOptions, TransformError, TransformSpec};
-pub use child::{CompileError, CompileLimits, compile_child_main, compile_in_child};
+pub use child::{CompileError, CompileLimits, compile_child_main, compile_in_child, compile_in_child_counted};
 pub use componentize::{ComponentizeError, componentize};
 pub use door::{Door, SmartModule};
 pub use engine::{Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};

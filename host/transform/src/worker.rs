@@ -83,6 +83,12 @@ impl ChainWorker {
         &self.chain
     }
 
+    /// How many instances it keeps, and bytes of their linear memory.
+    pub fn warm(&self) -> (u64, u64) {
+        let warm = self.warm.iter().flatten();
+        warm.fold((0, 0), |(count, bytes), warm| (count + 1, bytes + warm.instance.memory_bytes_peak()))
+    }
+
     /// Cuts the slice into chunks and takes each through the chain. Rows that survive go to `sink` in order.
     /// Never panics or errs because of a guest: what fails is in the report. If the report says `unrunnable`, rows
     /// already in the sink must be thrown away: the slice has no outcome.

@@ -26,6 +26,8 @@ mod plugins;
 mod producers;
 mod program;
 mod quotas;
+mod quotas_cpu;
+mod quotas_set;
 mod replay;
 mod s3;
 mod s3_faults;

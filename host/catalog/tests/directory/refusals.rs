@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use wasmill_catalog::FindError;
+use wasmill_catalog::{CompileGate, FindError};
 use wasmill_transform::{Digest, Manifest, embed_manifest};
 
 use crate::support::{
@@ -147,4 +150,63 @@ fn trouble_of_the_host_passes_by_itself() {
     // Nothing happens to the file: it is tried again every ten seconds.
     wait_for_digest(&catalog, "a", &wasm);
     assert_eq!(catalog.counters().refusals, 1);
+}
+
+/// Counts turns, takes no large files, and is shut when it is told to be.
+#[derive(Debug, Default)]
+struct Counting {
+    turns: AtomicU64,
+    over: AtomicU64,
+    shut: AtomicBool,
+}
+
+impl CompileGate for Counting {
+    fn takes(&self, bytes: u64) -> Result<(), String> {
+        if bytes > 100_000 { Err(format!("{bytes} bytes are too many")) } else { Ok(()) }
+    }
+
+    fn begin(&self) -> Result<(), String> {
+        if self.shut.load(Ordering::Relaxed) {
+            return Err("no time is left".to_owned());
+        }
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn end(&self, _cpu: Duration) {
+        self.over.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_the_compiler_refused_costs_it_nothing_under_another_name() {
+    let mut bench = Bench::new(&[("a.wasm", &plugin("a", "1.0.0"))]);
+    let gate = Arc::new(Counting::default());
+    bench.options.gate = gate.clone();
+    bench.options.compile.wall = Duration::from_nanos(1);
+    let catalog = bench.watching();
+    assert!(wait_for_refusal(&catalog, &bench.path("a.wasm")).contains("took longer"));
+    fs::remove_file(bench.path("a.wasm")).unwrap();
+    bench.replace("b.wasm", &plugin("a", "1.0.0"));
+    assert!(wait_for_refusal(&catalog, &bench.path("b.wasm")).contains("took longer"));
+    assert_eq!((gate.turns.load(Ordering::Relaxed), gate.over.load(Ordering::Relaxed)), (1, 1));
+}
+
+#[test]
+fn gate_that_is_shut_is_tried_again_and_a_file_that_it_does_not_take_is_not_compiled() {
+    let mut large = plugin("large", "1.0.0");
+    // A custom section of no meaning.
+    large.extend([0, 0xc1, 0x9a, 0x0c, 1, b'x']);
+    large.resize(large.len() + 200_000 - 1, 0);
+    let mut bench = Bench::new(&[("large.wasm", &large), ("a.wasm", &plugin("a", "1.0.0"))]);
+    let gate = Arc::new(Counting { shut: true.into(), ..Counting::default() });
+    bench.options.gate = gate.clone();
+    let catalog = bench.watching();
+    let reason = wait_for_refusal(&catalog, &bench.path("large.wasm"));
+    assert!(reason.contains("are too many"), "{reason}");
+    assert!(wait_for_refusal(&catalog, &bench.path("a.wasm")).contains("no time is left"));
+    gate.shut.store(false, Ordering::Relaxed);
+    wait_for_digest(&catalog, "a", &plugin("a", "1.0.0"));
+    assert_eq!(gate.turns.load(Ordering::Relaxed), gate.over.load(Ordering::Relaxed));
+    assert_eq!(catalog.counters().compiles, 1);
 }

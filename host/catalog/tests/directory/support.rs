@@ -85,6 +85,7 @@ impl Bench {
             data_dir: root.path().join("data"),
             compiler: PathBuf::from(COMPILER),
             compile: CompileLimits { wasm_bytes: 4 << 20, ..CompileLimits::default() },
+            gate: std::sync::Arc::new(wasmill_catalog::OpenGate),
         };
         fs::create_dir(&options.plugin_dir).unwrap();
         let bench = Bench { root, options };

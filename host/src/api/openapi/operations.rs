@@ -28,7 +28,7 @@ pub(super) struct Said {
 }
 
 impl Said {
-    const fn new(
+    pub(super) const fn new(
         method: &'static str,
         path: &'static str,
         (id, tag): (&'static str, &'static str),
@@ -52,13 +52,13 @@ impl Said {
     }
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain";
 const STREAMS: &str = "streams";
 const LETTERS: &str = "dead letters";
 const REPLAYS: &str = "replays";
 const PLUGINS: &str = "plugins";
-const ACCESS: &str = "access";
+pub(super) const ACCESS: &str = "access";
 const HOST: &str = "host";
 
 pub(super) const TAGS: &[(&str, &str)] = &[

@@ -7,6 +7,8 @@ use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema};
 pub(super) enum Shape {
     Text,
     Number,
+    /// That need not be whole.
+    Fraction,
     Flag,
     /// Any JSON.
     Any,
@@ -26,7 +28,7 @@ pub(super) enum Shape {
 /// Name, shape, meaning; a name that ends in `?` need not be there.
 pub(super) type Field = (&'static str, Shape, &'static str);
 
-use Shape::{Any, Flag, List, Named, Number, Object, OneOf, Open, Perhaps, Text};
+use Shape::{Any, Flag, Fraction, List, Named, Number, Object, OneOf, Open, Perhaps, Text};
 
 const SCOPES: Shape = List(&OneOf(&["push", "read", "plugins", "admin", "operator"]));
 
@@ -81,6 +83,26 @@ pub(super) const NAMED: &[(&str, Shape)] = &[
             ("keys", Number, "how many are active"),
         ]),
     ),
+    (
+        "Quotas",
+        Object(&[
+            ("records_per_second?", Number, ""),
+            ("bytes_per_second?", Number, ""),
+            ("requests?", Number, ""),
+            ("body_bytes?", Number, ""),
+            ("buffered_bytes?", Number, ""),
+            ("cpu?", Fraction, ""),
+            ("plugin_memory?", Number, ""),
+            ("warm_memory?", Number, ""),
+            ("plugins?", Number, ""),
+            ("plugin_bytes?", Number, ""),
+            ("streams?", Number, ""),
+            ("dead_letter_bytes?", Number, ""),
+            ("compile_seconds?", Number, ""),
+            ("deliveries?", Number, ""),
+        ]),
+    ),
+    ("TenantQuotas", Object(&[("tenant", Text, ""), ("quotas", Named("Quotas"), "")])),
     (
         "AuditEntry",
         Object(&[
@@ -162,6 +184,7 @@ pub(super) fn shape(of: &Shape) -> RefOr<Schema> {
     let object: ObjectBuilder = match of {
         Shape::Text => typed(Type::String),
         Shape::Number => typed(Type::Integer),
+        Shape::Fraction => typed(Type::Number),
         Shape::Flag => typed(Type::Boolean),
         Shape::Any => ObjectBuilder::new().schema_type(SchemaType::AnyValue),
         Shape::Bytes => typed(Type::String).content_encoding("binary"),
@@ -174,6 +197,7 @@ pub(super) fn shape(of: &Shape) -> RefOr<Schema> {
         Shape::Perhaps(of) => {
             let kind = match of {
                 Shape::Number => Type::Integer,
+                Shape::Fraction => Type::Number,
                 Shape::Flag => Type::Boolean,
                 _ => Type::String,
             };

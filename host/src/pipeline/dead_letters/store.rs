@@ -35,10 +35,10 @@ const GIVEN_UP_MAX: usize = 1_024;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error(
-        "dead letters in {path} are full: {needs} bytes more do not fit, {bytes} of at most {max} (max_bytes) are \
+        "dead letters in {path} are full: {needs} bytes more do not fit, {bytes} of at most {max} ({bound}) are \
          taken; replay, export or purge some"
     )]
-    Full { path: PathBuf, needs: u64, bytes: u64, max: u64 },
+    Full { path: PathBuf, needs: u64, bytes: u64, max: u64, bound: &'static str },
     #[error("dead letters in {path}")]
     Io {
         path: PathBuf,
@@ -85,6 +85,8 @@ pub struct Applied {
 pub struct Store {
     dir: PathBuf,
     max_bytes: u64,
+    /// What other streams of the tenant leave to this one.
+    left_max: u64,
     /// In the order of their numbers; the last one is appended to. Never empty.
     files: VecDeque<LetterFile>,
     active: File,
@@ -188,6 +190,7 @@ impl Store {
         let mut store = Store {
             dir: dir.to_owned(),
             max_bytes,
+            left_max: u64::MAX,
             active: active.map_err(at)?,
             files,
             state,
@@ -198,6 +201,11 @@ impl Store {
         store.tidy_objects().map_err(at)?;
         store.save().map_err(at)?;
         Ok(store)
+    }
+
+    /// Bounds the store besides by what others leave to it.
+    pub fn leave(&mut self, bytes: u64) {
+        self.left_max = bytes;
     }
 
     /// Whether the letter of a batch that was given up was here at the opening, or went not long ago.
@@ -264,8 +272,12 @@ impl Store {
     /// Whether so many bytes fit, once others that are on their way are there.
     fn room(&self, on_the_way: u64, needs: u64) -> Result<(), StoreError> {
         let bytes = self.bytes() + on_the_way;
-        if bytes + needs > self.max_bytes {
-            return Err(StoreError::Full { path: self.dir.clone(), needs, bytes, max: self.max_bytes });
+        let (max, bound) = match self.left_max < self.max_bytes {
+            true => (self.left_max, "what quota dead_letter_bytes leaves to this stream"),
+            false => (self.max_bytes, "max_bytes"),
+        };
+        if bytes + needs > max {
+            return Err(StoreError::Full { path: self.dir.clone(), needs, bytes, max, bound });
         }
         Ok(())
     }

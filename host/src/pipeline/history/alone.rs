@@ -14,7 +14,9 @@ use crate::pipeline::host::HostOptions;
 use crate::pipeline::journal::{journal_options, report};
 use crate::pipeline::opening::{StartError, key_of, on_guest_thread, open_plugins, stream_options};
 use crate::pipeline::plan::{ChainPlan, GivenPlugins};
+use crate::pipeline::quotas::Quotas;
 use crate::pipeline::stats::wall_clock_ns;
+use crate::pipeline::warm::WarmBounds;
 use crate::pipeline::workers::Workers;
 
 /// See the head of this file.
@@ -70,14 +72,18 @@ impl Alone {
         settings.streams = vec![found.clone()];
         let job_settings = settings.clone();
         let (engine, mut catalogs) = on_guest_thread(move || {
-            open_plugins(&job_settings, &job_settings.data_dir, &options, &GivenPlugins::default())
+            let quotas = Quotas::new(&job_settings);
+            open_plugins(&job_settings, &job_settings.data_dir, &options, &GivenPlugins::default(), &quotas)
         })
         .await??;
         let buffer = journal.stream(&key_of(&found), stream_options(&settings, &found)).await;
         let buffer = buffer.map_err(|error| StartError::Stream { stream: stream.to_owned(), error })?;
         // As a host has it: what is too old is not part of history any more.
         buffer.expire(wall_clock_ns());
-        let workers = Arc::new(Workers::start(settings.workers).map_err(StartError::Thread)?);
+        let workers = Arc::new(
+            Workers::start(settings.workers, Arc::default(), WarmBounds::default())
+                .map_err(StartError::Thread)?,
+        );
         let plan = ChainPlan::of(&found, &GivenPlugins::default());
         let catalog = catalogs.remove(tenant).ok_or_else(no_stream)?;
         let source = Source { settings: found, buffer, plan, catalog };

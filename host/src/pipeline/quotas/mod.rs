@@ -4,6 +4,8 @@
 //! set over HTTP, the configuration's table for all, the default here. What changes is in effect at once. Who uses something
 //! asks [`TenantQuota`]; who has nothing but a name asks [`Quotas`] for it.
 
+mod compiles;
+mod rate;
 mod refusal;
 mod tenant;
 #[cfg(test)]
@@ -15,6 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use wasmill_config::{self as config, Settings};
 use wasmill_tenant::{Cores, Quotas as Limits};
 
+pub(crate) use self::compiles::{Compiles, TenantGate};
 pub use self::refusal::{Past, QuotaRefusal};
 pub use self::tenant::{Admission, InFlight, TenantQuota};
 
@@ -68,6 +71,7 @@ pub struct Quotas {
     of_all: Limits,
     of_file: BTreeMap<String, Limits>,
     known: RwLock<BTreeMap<String, Known>>,
+    compiles: Arc<Compiles>,
 }
 
 #[derive(Debug)]
@@ -79,7 +83,12 @@ struct Known {
 impl Quotas {
     pub(crate) fn new(settings: &Settings) -> Quotas {
         let of_file = settings.quotas.iter().map(|(tenant, quota)| (tenant.clone(), limits(quota)));
-        Quotas { of_all: limits(&settings.quota), of_file: of_file.collect(), known: RwLock::default() }
+        Quotas {
+            of_all: limits(&settings.quota),
+            of_file: of_file.collect(),
+            known: RwLock::default(),
+            compiles: Compiles::new(settings.workers),
+        }
     }
 
     fn effective(&self, tenant: &str, set: &Limits) -> Limits {
@@ -103,6 +112,11 @@ impl Quotas {
             Known { set, quota }
         };
         Arc::clone(&known.entry(tenant.to_owned()).or_insert_with(fresh).quota)
+    }
+
+    /// What stands before the compiler of a tenant.
+    pub(crate) fn gate(&self, tenant: &str) -> Arc<TenantGate> {
+        Arc::new(TenantGate { quota: self.of(tenant), compiles: Arc::clone(&self.compiles) })
     }
 
     /// What was set over HTTP counts from now on.

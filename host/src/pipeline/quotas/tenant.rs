@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmill_tenant::{Bucket, Quota, Quotas as Limits, Short};
+use wasmill_tenant::{Bucket, Quota, Quotas as Limits};
 
+use super::rate::Rate;
 use super::{Past, QuotaRefusal, now};
 use crate::pipeline::context::StreamContext;
 use crate::pipeline::stats::Counter;
@@ -20,71 +21,6 @@ const SOURCE_LOOKS: Duration = Duration::from_millis(50);
 const LOG_EVERY_NS: u64 = 60_000_000_000;
 /// Bytes of a permit.
 const PERMIT_BYTES: u64 = 1024;
-
-/// What arrives.
-#[derive(Debug, Default)]
-struct Rate {
-    records: Option<Bucket>,
-    bytes: Option<Bucket>,
-}
-
-impl Rate {
-    fn change(&mut self, limits: &Limits, now: u64) {
-        let changed = |before: Option<Bucket>, limit: Option<u64>| {
-            limit.map(|limit| match before {
-                Some(before) => before.with_rate(limit, now),
-                None => Bucket::new(limit, now),
-            })
-        };
-        self.records = changed(self.records, limits.records_per_second);
-        self.bytes = changed(self.bytes, limits.bytes_per_second);
-    }
-
-    /// Both or nothing; who is refused waits for both.
-    fn look(&self, records: u64, bytes: u64, now: u64) -> Result<(), QuotaRefusal> {
-        let look = |quota, bucket: &Option<Bucket>, n| match bucket {
-            Some(bucket) => bucket
-                .look(n, now)
-                .map_err(|short| QuotaRefusal::of_bucket(quota, bucket.per_second(), n, short)),
-            None => Ok(()),
-        };
-        let of_records = look(Quota::RecordsPerSecond, &self.records, records);
-        let of_bytes = look(Quota::BytesPerSecond, &self.bytes, bytes);
-        match (of_records, of_bytes) {
-            (Err(one), Err(other)) => Err(longer(one, other)),
-            (one, other) => one.and(other),
-        }
-    }
-
-    fn charge(&mut self, records: u64, bytes: u64, now: u64) {
-        if let Some(bucket) = &mut self.records {
-            bucket.charge(records, now);
-        }
-        if let Some(bucket) = &mut self.bytes {
-            bucket.charge(bytes, now);
-        }
-    }
-
-    fn give_back(&mut self, records: u64, bytes: u64) {
-        if let Some(bucket) = &mut self.records {
-            bucket.give_back(records);
-        }
-        if let Some(bucket) = &mut self.bytes {
-            bucket.give_back(bytes);
-        }
-    }
-}
-
-/// Of two refusals the one that takes longer to be over.
-fn longer(one: QuotaRefusal, other: QuotaRefusal) -> QuotaRefusal {
-    match (one.why, other.why) {
-        (Past::Ever { .. }, _) => one,
-        (_, Past::Ever { .. }) => other,
-        (Past::Now { retry_after: one_after }, Past::Now { retry_after: other_after }) => {
-            if one_after >= other_after { one } else { other }
-        }
-    }
-}
 
 /// So many at a time, of which the number can change.
 #[derive(Debug)]
@@ -118,6 +54,13 @@ pub struct TenantQuota {
     bodies: Mutex<Turns>,
     /// Bytes that were let through and are not in the buffer yet.
     admitted: AtomicU64,
+    cpu: Mutex<Option<Bucket>>,
+    cpu_used: Counter,
+    compile: Mutex<Option<Bucket>>,
+    compile_used: Counter,
+    deliveries: Mutex<Turns>,
+    /// Instances that are kept for the next slice, and their linear memory.
+    warm: [AtomicU64; 2],
     streams: Mutex<Vec<Weak<StreamContext>>>,
     refused: [Counter; Quota::ALL.len()],
     logged: [AtomicU64; Quota::ALL.len()],
@@ -131,6 +74,22 @@ fn body_permits(limits: &Limits) -> u64 {
     limits.body_bytes.map_or(u64::MAX, |bytes| bytes.div_ceil(PERMIT_BYTES))
 }
 
+fn cpu_bucket(before: Option<Bucket>, limits: &Limits, now: u64) -> Option<Bucket> {
+    let rate = limits.cpu?.nanos_per_second();
+    Some(before.map_or_else(|| Bucket::new(rate, now), |before| before.with_rate(rate, now)))
+}
+
+/// What comes in an hour at once, and as much in each hour.
+fn compile_bucket(before: Option<Bucket>, limits: &Limits, now: u64) -> Option<Bucket> {
+    let in_an_hour = limits.compile_seconds?.saturating_mul(1_000_000_000);
+    let full = Bucket::with_burst(in_an_hour / 3600, in_an_hour, now);
+    Some(match before {
+        Some(before) if before.burst() == full.burst() => before,
+        Some(before) => full.spent_as(&before, now),
+        None => full,
+    })
+}
+
 impl TenantQuota {
     pub(super) fn new(tenant: &str, limits: Limits) -> TenantQuota {
         let mut rate = Rate::default();
@@ -141,6 +100,12 @@ impl TenantQuota {
             requests: AtomicU64::new(0),
             bodies: Mutex::new(Turns::new(body_permits(&limits))),
             admitted: AtomicU64::new(0),
+            cpu: Mutex::new(cpu_bucket(None, &limits, now())),
+            cpu_used: Counter::default(),
+            compile: Mutex::new(compile_bucket(None, &limits, now())),
+            compile_used: Counter::default(),
+            deliveries: Mutex::new(Turns::new(limits.deliveries.unwrap_or(u64::MAX))),
+            warm: [AtomicU64::new(0), AtomicU64::new(0)],
             streams: Mutex::default(),
             refused: array::from_fn(|_| Counter::default()),
             logged: array::from_fn(|_| AtomicU64::new(0)),
@@ -156,6 +121,13 @@ impl TenantQuota {
     pub(super) fn change(&self, limits: Limits) {
         locked(&self.rate).change(&limits, now());
         locked(&self.bodies).change(body_permits(&limits));
+        {
+            let mut cpu = locked(&self.cpu);
+            *cpu = cpu_bucket(*cpu, &limits, now());
+            let mut compile = locked(&self.compile);
+            *compile = compile_bucket(*compile, &limits, now());
+        }
+        locked(&self.deliveries).change(limits.deliveries.unwrap_or(u64::MAX));
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
     }
 
@@ -297,14 +269,7 @@ impl TenantQuota {
         }
         let now = now();
         let mut rate = locked(&self.rate);
-        let wait = |bucket: &Option<Bucket>, n: u64| {
-            let bucket = bucket.as_ref()?;
-            match bucket.look(n.min(bucket.burst()), now) {
-                Err(Short::Wait(wait)) => Some(wait),
-                _ => None,
-            }
-        };
-        if let Some(wait) = wait(&rate.records, records).max(wait(&rate.bytes, bytes)) {
+        if let Some(wait) = rate.wait_for_any(records, bytes, now) {
             return Err(wait);
         }
         rate.charge(records, bytes, now);
@@ -327,6 +292,148 @@ impl TenantQuota {
         let streams: Vec<Arc<StreamContext>> =
             locked(&self.streams).iter().filter_map(Weak::upgrade).collect();
         streams.iter().map(|stream| of(stream)).sum()
+    }
+
+    /// Time until the workers may run something of it again; `None`: they may.
+    pub(crate) fn cpu_debt(&self, now: u64) -> Option<Duration> {
+        locked(&self.cpu).as_ref()?.debt(now)
+    }
+
+    /// The workers have used so many nanoseconds for it.
+    pub(crate) fn charge_cpu(&self, spent: u64, now: u64) {
+        self.cpu_used.add(spent);
+        let mut cpu = locked(&self.cpu);
+        let Some(bucket) = cpu.as_mut() else { return };
+        let before = bucket.debt(now);
+        bucket.charge(spent, now);
+        let after = bucket.debt(now);
+        drop(cpu);
+        if let (None, Some(retry_after)) = (before, after) {
+            let limit = self.limits().cpu.map_or(0, |cpu| cpu.nanos_per_second() / 1_000_000);
+            self.past(Quota::Cpu, limit, Past::Now { retry_after });
+        }
+    }
+
+    /// Nanoseconds that the workers have used for it.
+    pub fn cpu_used(&self) -> u64 {
+        self.cpu_used.get()
+    }
+
+    /// What one chain keeps, in instances and bytes.
+    /// Whether the compiler may run for it.
+    pub(crate) fn may_compile(&self) -> Result<(), QuotaRefusal> {
+        let debt = locked(&self.compile).as_ref().and_then(|bucket| bucket.debt(now()));
+        let limit = self.limits().compile_seconds.unwrap_or(0);
+        debt.map_or(Ok(()), |retry_after| {
+            Err(self.past(Quota::CompileSeconds, limit, Past::Now { retry_after }))
+        })
+    }
+
+    pub(crate) fn charge_compile(&self, cpu: Duration) {
+        let spent = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        self.compile_used.add(spent);
+        if let Some(bucket) = locked(&self.compile).as_mut() {
+            bucket.charge(spent, now());
+        }
+    }
+
+    /// Nanoseconds that the compiler has used for it.
+    pub fn compile_used(&self) -> u64 {
+        self.compile_used.get()
+    }
+
+    /// Waits until an attempt of a delivery may begin; it lasts as long as the permit.
+    pub(crate) async fn delivery_turn(&self) -> Option<OwnedSemaphorePermit> {
+        let permits = Arc::clone(&locked(&self.deliveries).permits);
+        // Never closed.
+        permits.acquire_owned().await.ok()
+    }
+
+    /// Attempts of deliveries at this moment.
+    pub fn deliveries(&self) -> u64 {
+        let deliveries = locked(&self.deliveries);
+        match deliveries.max {
+            u64::MAX => 0,
+            max => max.saturating_sub(deliveries.permits.available_permits() as u64),
+        }
+    }
+
+    /// Whether a plugin file of so many bytes is taken.
+    ///
+    /// # Errors
+    /// It is larger than the quota.
+    pub fn takes_plugin(&self, bytes: u64) -> Result<(), QuotaRefusal> {
+        match self.limits().plugin_bytes {
+            Some(limit) if bytes > limit => {
+                Err(self.past(Quota::PluginBytes, limit, Past::Ever { asked: bytes }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether one more fits beside `there` plugins.
+    ///
+    /// # Errors
+    /// There are as many as the quota lets be.
+    pub fn takes_another_plugin(&self, there: u64) -> Result<(), QuotaRefusal> {
+        let limit = self.limits().plugins;
+        self.takes_another(Quota::Plugins, limit, there)
+    }
+
+    /// Whether one more fits beside `there` streams.
+    ///
+    /// # Errors
+    /// There are as many as the quota lets be.
+    pub fn takes_another_stream(&self, there: u64) -> Result<(), QuotaRefusal> {
+        let limit = self.limits().streams;
+        self.takes_another(Quota::Streams, limit, there)
+    }
+
+    fn takes_another(&self, quota: Quota, limit: Option<u64>, there: u64) -> Result<(), QuotaRefusal> {
+        match limit {
+            Some(limit) if there >= limit => Err(self.past(quota, limit, Past::Ever { asked: there + 1 })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Most linear memory of an instance whose own limit is this.
+    pub(crate) fn plugin_memory(&self, own: u64) -> u64 {
+        self.limits().plugin_memory.map_or(own, |limit| limit.min(own))
+    }
+
+    /// Bytes of dead letters of all streams.
+    pub fn dead_letter_bytes(&self) -> u64 {
+        self.sum(|stream| stream.stats.dead_letter_bytes.get())
+    }
+
+    /// Bytes that the letters of a stream may have, which has `own` of them.
+    pub(crate) fn letters_max(&self, own: u64) -> u64 {
+        let limit = self.limits().dead_letter_bytes;
+        limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.dead_letter_bytes().saturating_sub(own)))
+    }
+
+    /// Letters were not kept for want of room.
+    pub(crate) fn letters_are_full(&self) {
+        if let Some(limit) = self.limits().dead_letter_bytes {
+            self.past(Quota::DeadLetterBytes, limit, Past::Now { retry_after: SOON });
+        }
+    }
+
+    pub(crate) fn warm_changed(&self, before: (u64, u64), after: (u64, u64)) {
+        for (count, before, after) in [(&self.warm[0], before.0, after.0), (&self.warm[1], before.1, after.1)]
+        {
+            // What is subtracted was added before, so that wrapping in between evens out.
+            count.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        }
+    }
+
+    /// Instances that are kept for the next slice, and their linear memory.
+    pub fn warm(&self) -> (u64, u64) {
+        (self.warm[0].load(Ordering::Relaxed), self.warm[1].load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn warm_is_past(&self) -> bool {
+        self.limits().warm_memory.is_some_and(|limit| self.warm().1 > limit)
     }
 
     /// What waits in all streams: in the buffer, and encoded before its delivery.

@@ -85,6 +85,21 @@ impl Slot {
         self.probe_newest(engine, catalog);
     }
 
+    /// Gives the stream the same plugins within other bounds, if they pass.
+    pub(super) fn rebuild(&mut self, engine: &Engine, catalog: &Catalog) {
+        let plugins = self.current().plugins.clone();
+        if plugins.is_empty() {
+            return;
+        }
+        match self.stream.plan.build(engine, catalog, &plugins) {
+            Ok(chain) => self.take(catalog, chain, plugins),
+            Err(problems) => tracing::warn!(
+                stream = %self.stream.plan.stream, reason = texts(&problems),
+                "plugins do not run within the changed quotas; they go on within those before"
+            ),
+        }
+    }
+
     /// What does not go live is tried all the same, so that everybody sees whether it could.
     fn probe_newest(&mut self, engine: &Engine, catalog: &Catalog) {
         let Ok(newest) = self.stream.plan.find_newest(catalog) else { return };

@@ -281,6 +281,11 @@ impl Families {
     }
 
     fn quota(&mut self, tenant: &TenantQuota) {
+        let of = &[("tenant", tenant.tenant())];
+        let (instances, bytes) = tenant.warm();
+        self.set_float(Metric::TenantCpu, of, tenant.cpu_used() as f64 / 1e9);
+        self.set(Metric::TenantWarmInstances, of, instances);
+        self.set(Metric::TenantWarmBytes, of, bytes);
         for (quota, refusals) in tenant.refusals().filter(|(_, refusals)| *refusals > 0) {
             let labels = &[("tenant", tenant.tenant()), ("quota", quota.as_str())];
             self.set(Metric::QuotaRefusals, labels, refusals);

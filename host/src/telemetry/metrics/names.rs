@@ -122,6 +122,11 @@ table! {
     ShadowSlices Counter "wasmill_shadow_slices_total" "Slices that were to be compared; the label says whether they were compared, skipped for want of time, or unfinished by the candidate."
     ShadowStopped Gauge "wasmill_shadow_stopped" "1 when the candidate cannot run, or was stopped because it did not finish its slices."
 
+    // A tenant: label `tenant`.
+    TenantCpu Counter "wasmill_tenant_cpu_seconds_total" "CPU time of the workers, for plugins and encoders of the tenant."
+    TenantWarmInstances Gauge "wasmill_tenant_warm_instances" "Instances of plugins that are kept for the next slice."
+    TenantWarmBytes Gauge "wasmill_tenant_warm_bytes" "Linear memory of these instances."
+
     // What a tenant may use: labels `tenant`, `quota`.
     QuotaRefusals Counter "wasmill_quota_refusals_total" "Requests and the like that were not let through because the tenant was past the quota that the label names."
 

@@ -1,0 +1,226 @@
+//! Quotas that an operator sets while the real binary runs, and those of what is kept and delivered.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use wasmill_tests::client::{self, Answer, get, push_as};
+use wasmill_tests::guest::Guest;
+use wasmill_tests::program::{Program, binary};
+use wasmill_tests::scratch::Scratch;
+use wasmill_tests::serve::{self, answer};
+use wasmill_tests::wait::wait_until;
+
+const TEAM: &str = r#"#whole
+    [http]
+    listen = "127.0.0.1:0"
+    auth = { mode = "keys" }
+    [buffer]
+    journal_file = "1MiB"
+    [streams.idle]
+    source = { type = "http" }
+    outputs = [{ type = "directory", path = "idle" }]
+    [tenants.team]
+    quota = { requests = 9 }
+    [tenants.team.streams.events]
+    source = { type = "http" }
+    outputs = [{ type = "directory", path = "out", interval = "0s" }]
+"#;
+
+fn wasmill(binary: &Path, scratch: &Scratch, key: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary);
+    command.args(arguments).current_dir(scratch.dir()).env_remove("WASMILL_KEY");
+    if !key.is_empty() {
+        command.env("WASMILL_KEY", key);
+    }
+    command.output().unwrap()
+}
+
+fn line(output: &Output) -> String {
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complained}");
+    String::from_utf8(output.stdout.clone()).unwrap().trim().to_owned()
+}
+
+fn bearer(key: &str) -> String {
+    format!("authorization: Bearer {key}")
+}
+
+#[test]
+fn quota_that_is_set_counts_at_once_and_after_a_restart_and_not_for_another_of_the_name() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(TEAM);
+    let operator = line(&wasmill(&binary, &scratch, "", &["key", "create", "--operator", "--name", "first"]));
+    let mut program = Program::start(&binary, &scratch.config());
+    let host = format!("http://{}", program.address());
+    let run = |arguments: &[&str], host: &str| {
+        wasmill(&binary, &scratch, &operator, &[arguments, &["--host", host]].concat())
+    };
+    let key = ["key", "create", "--name", "test", "--scope", "push,read", "--tenant", "team"];
+    let theirs = line(&run(&key, &host));
+    let push = |program: &Program, records: usize| {
+        let headers = ["content-type: application/x-ndjson", &bearer(&theirs)];
+        push_as(program.address(), "events", &headers, "{\"n\":1}\n".repeat(records).as_bytes()).unwrap()
+    };
+    assert_eq!(push(&program, 100).status, 200);
+    let set =
+        line(&run(&["tenant", "quota", "team", "--set", "records_per_second=10", "--set", "cpu=0.5"], &host));
+    assert!(set.contains("records_per_second") && set.contains("0.5"), "{set}");
+    assert_eq!(push(&program, 11).status, 413);
+    let one = line(&run(&["tenant", "quota", "team", "--unset", "cpu"], &host));
+    assert!(!one.contains("cpu") && one.contains("records_per_second"), "{one}");
+
+    let shown = |program: &Program| -> Answer {
+        client::request(program.address(), "GET", "/v1/quotas", &[&bearer(&theirs)], b"").unwrap()
+    };
+    let of = |answer: &Answer, name: &str| -> Value {
+        let quotas = answer.json();
+        let found = quotas["quotas"].as_array().unwrap().iter().find(|quota| quota["quota"] == name).cloned();
+        found.unwrap_or_else(|| panic!("{}", answer.body))
+    };
+    let answer = shown(&program);
+    let rate = of(&answer, "records_per_second");
+    assert_eq!(
+        (&rate["limit"], &rate["set_by"], &rate["refused"]),
+        (&10.into(), &"operator".into(), &1.into())
+    );
+    let requests = of(&answer, "requests");
+    assert_eq!((&requests["limit"], &requests["set_by"]), (&9.into(), &"configuration".into()));
+    assert_eq!(
+        (&of(&answer, "streams")["used"], &of(&answer, "deliveries")["limit"]),
+        (&1.into(), &64.into())
+    );
+
+    // What the file says is changed in the file.
+    let refused = run(&["tenant", "quota", "team", "--set", "requests=3"], &host);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && told.contains("[tenants.team.quota]") && told.contains("requests"),
+        "{told}"
+    );
+    // And what somebody else has changed since is looked at first.
+    let put = |headers: &[&str], body: &str| {
+        let key = bearer(&operator);
+        let headers = [&[key.as_str(), "content-type: application/json"], headers].concat();
+        client::request(program.address(), "PUT", "/v1/tenants/team/quotas", &headers, body.as_bytes())
+            .unwrap()
+    };
+    let stale = put(&["if-match: \"00000000\""], "{}");
+    assert_eq!(
+        (stale.status, stale.json()["error"]["code"].as_str()),
+        (412, Some("changed")),
+        "{}",
+        stale.body
+    );
+    for bad in ["{\"record_per_second\":1}", "{\"requests\":0}", "{\"cpu\":-1}", "[]"] {
+        assert_eq!(put(&[], bad).status, if bad.contains("requests") { 409 } else { 400 }, "{bad}");
+    }
+    assert_eq!(put(&[], "{\"streams\":0,\"records_per_second\":10}").status, 200);
+
+    program = {
+        program.kill();
+        Program::start(&binary, &scratch.config())
+    };
+    assert_eq!(push(&program, 11).status, 413);
+    assert_eq!(of(&shown(&program), "records_per_second")["limit"], 10);
+    program.stop();
+}
+
+#[test]
+fn dead_letters_are_bounded_over_the_streams_of_a_tenant() {
+    let Some(binary) = binary() else { return };
+    let streams: String = ["one", "other"]
+        .iter()
+        .map(|name| {
+            format!(
+                "[streams.{name}]\nsource = {{ type = \"http\" }}\nmax_failed_percent = 100\n\
+                 transforms = [{{ plugin = \"no\" }}]\n\
+                 outputs = [{{ type = \"directory\", path = \"{name}\", interval = \"0s\" }}]\n"
+            )
+        })
+        .collect();
+    let scratch = Scratch::new(&format!("[quota]\ndead_letter_bytes = \"64KiB\"\n{streams}"));
+    scratch.deploy("no", &Guest::reject_all());
+    let program = Program::start(&binary, &scratch.config());
+    let filler = format!("{{\"filler\":\"{}\"}}\n", "x".repeat(10_000));
+    assert_eq!(client::push(program.address(), "one", &filler.repeat(4)).unwrap().status, 200);
+    wait_until("four letters are kept", || scratch.letters("one").len() == 4);
+    assert_eq!(client::push(program.address(), "other", &filler.repeat(4)).unwrap().status, 200);
+    wait_until("the other stream is paused", || {
+        let streams = get(program.address(), "/v1/streams").unwrap().json();
+        let other = streams.as_array().unwrap().iter().find(|stream| stream["name"] == "other").cloned();
+        other.is_some_and(|other| {
+            other["paused"].as_str().is_some_and(|why| why.contains("dead_letter_bytes"))
+        })
+    });
+    assert!(scratch.letters("other").len() < 4);
+    let purged =
+        client::request(program.address(), "DELETE", "/v1/streams/one/dead-letters?all=true", &[], b"")
+            .unwrap();
+    assert_eq!(purged.status, 200, "{}", purged.body);
+    wait_until("it goes on", || scratch.letters("other").len() == 4);
+    program.stop();
+}
+
+#[test]
+fn instance_has_no_more_memory_than_the_quota_of_its_tenant() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(
+        "[quota]\nplugin_memory = \"2MiB\"\n[streams.events]\nsource = { type = \"http\" }\nmax_failed_percent = 100\n\
+         transforms = [{ plugin = \"picky\" }]\noutputs = [{ type = \"directory\", path = \"out\", interval = \"0s\" }]\n",
+    );
+    scratch.deploy("picky", &Guest::picky());
+    let program = Program::start(&binary, &scratch.config());
+    // It takes memory until there is none.
+    assert_eq!(client::push(program.address(), "events", "m\n").unwrap().status, 200);
+    wait_until("the letter is kept", || scratch.letters("events").len() == 1);
+    let metrics = get(program.address(), "/metrics").unwrap().body;
+    let peak = metrics.lines().find(|line| line.starts_with("wasmill_transform_memory_peak_bytes")).unwrap();
+    let peak: f64 = peak.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((262_144.0..=2_097_152.0).contains(&peak), "{peak} bytes");
+    program.stop();
+}
+
+#[test]
+fn deliveries_of_a_tenant_are_bounded_at_a_time() {
+    let Some(binary) = binary() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (now, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (served_now, served_most) = (Arc::clone(&now), Arc::clone(&most));
+    let endpoint = serve::start(&runtime, move |request| {
+        let (now, most) = (Arc::clone(&served_now), Arc::clone(&served_most));
+        async move {
+            let at_once = now.fetch_add(1, Ordering::Relaxed) + 1;
+            most.fetch_max(at_once, Ordering::Relaxed);
+            serve::whole(request.into_body()).await?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            now.fetch_sub(1, Ordering::Relaxed);
+            Ok(answer(200, String::new()))
+        }
+    })
+    .unwrap();
+    let streams: String = (0..6)
+        .map(|n| {
+            format!(
+                "[streams.s{n}]\nsource = {{ type = \"http\" }}\n\
+                 outputs = [{{ type = \"http\", url = \"http://{endpoint}/\", interval = \"0s\" }}]\n"
+            )
+        })
+        .collect();
+    let scratch = Scratch::new(&format!("[quota]\ndeliveries = 2\n{streams}"));
+    let program = Program::start(&binary, &scratch.config());
+    for n in 0..60 {
+        assert_eq!(client::push(program.address(), &format!("s{}", n % 6), "{\"n\":1}").unwrap().status, 200);
+    }
+    wait_until("all are delivered", || {
+        let streams = get(program.address(), "/v1/streams").unwrap().json();
+        let delivered = |stream: &Value| stream["outputs"][0]["delivered"].as_u64().unwrap();
+        streams.as_array().unwrap().iter().map(delivered).sum::<u64>() == 60
+    });
+    let most = most.load(Ordering::Relaxed);
+    assert!((1..=2).contains(&most), "{most} at a time");
+    program.stop();
+}
