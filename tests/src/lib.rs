@@ -10,6 +10,7 @@ pub mod client;
 pub mod components;
 pub mod events;
 pub mod guest;
+pub mod hostile;
 pub mod native;
 pub mod objects;
 pub mod program;

@@ -1,4 +1,5 @@
-//! From the bytes of a plugin file to a plugin: inspection, compiled code from the cache or the compile child, linking.
+//! From the bytes of a plugin file to a plugin: compiled code from the cache or the compile child, which looks into the file
+//! too, and linking.
 //!
 //! Never touches the plugin directory and runs no guest. Whatever goes wrong is a refusal with a reason, a panic of a
 //! parser included.
@@ -13,13 +14,15 @@ use std::time::{Duration, Instant};
 
 use wasmill_transform::{
     CacheError, CodeCache, CompileError, CompileLimits, Digest, Engine, LoadError, Manifest, Plugin,
-    compile_in_child_counted, inspect,
+    compile_in_child_counted,
 };
 
 use crate::gate::{CompileGate, Turn};
 
 /// Refusals of the compiler that are remembered.
 const REFUSED_MAX: usize = 256;
+/// A reason is kept for as long as the file is there, logged and shown.
+const REASON_BYTES_MAX: usize = 4 << 10;
 
 /// Why a version is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +34,21 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn of_file(reason: impl Into<String>) -> Refusal {
-        Refusal { reason: reason.into(), passing: false }
+        Refusal { reason: bounded(reason.into()), passing: false }
     }
 
     pub(crate) fn of_host(error: &dyn Error) -> Refusal {
-        Refusal { reason: chain(error), passing: true }
+        Refusal { reason: bounded(chain(error)), passing: true }
     }
+}
+
+/// What a file says of itself is in the reason, and a file may say a lot.
+fn bounded(mut reason: String) -> String {
+    if reason.len() > REASON_BYTES_MAX {
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        reason.push_str("...");
+    }
+    reason
 }
 
 /// An error and its causes in one line.
@@ -107,11 +119,6 @@ impl Loader {
                 }
             }
         }
-        // Before the compiler sees it: says all that is wrong at once.
-        let inspection = inspect(wasm).map_err(|fault| Refusal::of_file(fault.reason()))?;
-        if !inspection.refused.is_empty() {
-            return Err(Refusal::of_file(inspection.refused.join("; ")));
-        }
         let known = self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
         if let Some(refusal) = known {
             return Err(refusal);
@@ -132,7 +139,7 @@ impl Loader {
 
     fn refuse(&self, digest: Digest, error: &CompileError) -> Refusal {
         let passing = matches!(error, CompileError::Process { .. });
-        let refusal = Refusal { passing, reason: chain(error) };
+        let refusal = Refusal { passing, reason: bounded(chain(error)) };
         if !passing {
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
             if refused.len() >= REFUSED_MAX {

@@ -1,9 +1,12 @@
-//! Compiles plugins in a child process with memory, CPU and wall limits, so that a compile bomb costs a child.
+//! Looks into plugins and compiles them in a child process with memory, CPU and wall limits, so that a file made to hurt
+//! whoever reads it costs a child.
 //!
 //! The parent trusts the child's output (it is the same program, the same engine settings) and only that: a plugin
-//! file reaches the compiler nowhere else.
+//! file reaches parsers and compiler nowhere else. Of a file that was never compiled the parent itself reads no more than
+//! where its sections begin, and its manifest.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,11 +16,14 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
 use crate::engine::{Engine, EngineOptions};
+use crate::inspect::inspect;
 
 /// Name of the hidden subcommand.
 const SUBCOMMAND: &str = "compile-plugin";
 /// Compiled code may be this many times the plugin file.
 const CODE_PER_WASM: u64 = 16;
+/// And never more than the end of this, which passes through the parent's memory; CPython's is half of it.
+const CODE_BYTES: Range<u64> = 16 << 20..256 << 20;
 /// Of what the child says about a refusal.
 const REASON_BYTES_MAX: u64 = 16 << 10;
 /// The compiler recurses deeply on deeply nested input.
@@ -110,7 +116,7 @@ fn compile(
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed("start"))?;
-    let code_max = bytes.saturating_mul(CODE_PER_WASM).max(16 << 20);
+    let code_max = bytes.saturating_mul(CODE_PER_WASM).clamp(CODE_BYTES.start, CODE_BYTES.end);
     let answer = talk(&mut child, wasm, code_max, limits.wall);
     // Dead or done, it is waited for; killing what is done does nothing.
     let _done_already = child.kill();
@@ -247,6 +253,11 @@ fn compile_here(wasm_bytes: u64) -> Result<(), String> {
         .map_err(|error| format!("read: {error}"))?;
     if wasm.len() as u64 > wasm_bytes {
         return Err(format!("plugin file is over the limit of {wasm_bytes} bytes"));
+    }
+    // Before the compiler sees it: says all that is wrong at once.
+    let inspection = inspect(&wasm).map_err(|fault| fault.reason())?;
+    if !inspection.refused.is_empty() {
+        return Err(inspection.refused.join("; "));
     }
     // On-demand allocation: the pool's address space would not fit under the limit.
     let options = EngineOptions { pooling: false, ..EngineOptions::default() };

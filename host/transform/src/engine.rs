@@ -239,6 +239,7 @@ fn pool(options: &EngineOptions) -> PoolingAllocationConfig {
         .max_core_instances_per_component(u32::try_from(limits::CORE_INSTANCES_MAX).unwrap_or(u32::MAX))
         .max_memories_per_component(u32::try_from(limits::MEMORIES_MAX).unwrap_or(u32::MAX))
         .max_memories_per_module(u32::try_from(limits::MEMORIES_MAX).unwrap_or(u32::MAX))
+        .max_tables_per_module(u32::try_from(limits::TABLES_MAX).unwrap_or(u32::MAX))
         .max_tables_per_component(u32::try_from(limits::TABLES_MAX).unwrap_or(u32::MAX))
         .table_elements(limits::TABLE_ELEMENTS_MAX)
         .max_memory_size(4 << 30)

@@ -17,6 +17,9 @@ pub(crate) const REASON_BYTES_MAX: usize = 1024;
 /// The name of a function in a backtrace.
 const NAME_BYTES_MAX: usize = 512;
 
+/// How the runtime's text ends when it stops a call that hands over too much.
+const COPIED_TOO_MUCH: &str = "fuel allocated for hostcalls has been exhausted";
+
 /// Who has to act on a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
@@ -161,6 +164,12 @@ pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> 
     }
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return PluginFault::Host { message: format!("no instance left in the pool: {error:#}") };
+    }
+    // The type of this error is the runtime's own secret.
+    if error.root_cause().to_string().ends_with(COPIED_TOO_MUCH) {
+        let message =
+            "one call of the host would have copied more out of the plugin than it may hand over".to_owned();
+        return PluginFault::OutputTooLarge { message };
     }
     let mut message = match (error.downcast_ref::<wasmtime_wasi::I32Exit>(), error.downcast_ref::<Trap>()) {
         (Some(exit), _) => format!("called exit({})", exit.0),
