@@ -42,6 +42,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         compiler: std::env::current_exe()?,
         compile: CompileLimits::default(),
         gate: std::sync::Arc::new(wasmill_catalog::OpenGate),
+        signing: None,
     };
     let started = Instant::now();
     let engine = Engine::new(EngineOptions::default())?;

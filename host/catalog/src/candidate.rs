@@ -11,13 +11,26 @@ use crate::load::chain;
 use crate::shared::Shared;
 
 /// See the head of this file. Parsers of plugin files recurse: for a thread with a stack for it.
-pub(crate) fn add(shared: &Shared, name: &str, wasm: &[u8]) -> Result<Digest, AddError> {
+pub(crate) fn add(
+    shared: &Shared,
+    name: &str,
+    wasm: &[u8],
+    signature: Option<&[u8]>,
+) -> Result<Digest, AddError> {
     let refused = |reason: String| AddError::Refused { reason };
+    let digest = Digest::of(wasm);
+    // Before anything looks into the file.
+    let signature = match &shared.options.signing {
+        Some(policy) => {
+            policy.check(digest, signature).map_err(|error| refused(error.to_string()))?;
+            signature
+        }
+        None => None,
+    };
     let manifest = read_manifest(wasm).map_err(|error| refused(chain(&error)))?;
     if let Some(manifest) = manifest.as_ref().filter(|manifest| manifest.name != name) {
         return Err(AddError::OtherName { name: name.to_owned(), actual: manifest.name.clone() });
     }
-    let digest = Digest::of(wasm);
     let was_known = shared.known().versions.get(&digest).is_some_and(|version| version.names.contains(name));
     if !was_known {
         // Refused without a trace in the store.
@@ -31,6 +44,10 @@ pub(crate) fn add(shared: &Shared, name: &str, wasm: &[u8]) -> Result<Digest, Ad
     {
         // Over both, so that expiry does not take the copy away in between.
         let _storing = shared.storing();
+        if let Some(signature) = signature {
+            let kept = shared.store.put_signature(digest, signature);
+            kept.map_err(|error| AddError::Store(store_error(error)))?;
+        }
         shared
             .store
             .put(digest, wasm, name, version.as_deref())

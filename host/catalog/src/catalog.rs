@@ -22,6 +22,7 @@ use crate::scan::wasm_path;
 use crate::shared::Shared;
 use crate::sidecar::Sidecar;
 use crate::signals::Mode;
+use crate::signing::SigningPolicy;
 use crate::state::{CatalogStats, PluginState};
 use crate::store::{Store, StoreError};
 use crate::view;
@@ -32,7 +33,7 @@ const STACK_BYTES: usize = 8 << 20;
 /// Where plugins are and how they are compiled.
 #[derive(Clone, Debug)]
 pub struct CatalogOptions {
-    /// Searched for `NAME.wasm`, and `NAME.json` beside it. Not searched deeper.
+    /// Searched for `NAME.wasm`, and `NAME.json` and `NAME.wasm.sig` beside it. Not searched deeper.
     pub plugin_dir: PathBuf,
     /// Compiled code goes to `code/` below it, copies of accepted plugin files to `plugins/`.
     pub data_dir: PathBuf,
@@ -41,6 +42,8 @@ pub struct CatalogOptions {
     pub compile: CompileLimits,
     /// What stands before the compiler.
     pub gate: Arc<dyn CompileGate>,
+    /// What is asked of signatures of plugin files; `None`: they are not looked at.
+    pub signing: Option<SigningPolicy>,
 }
 
 /// The plugin directory. Cheap to clone; its thread ends with the last clone, after the compile at hand.
@@ -179,8 +182,18 @@ impl Catalog {
     /// Examines, compiles and keeps a plugin file that is in no directory, as one more version of `name`; nothing goes
     /// live. Blocks, up to the limits of compiling.
     pub fn add(&self, name: &str, wasm: Vec<u8>) -> Result<Digest, AddError> {
+        self.add_signed(name, wasm, None)
+    }
+
+    /// As [`Catalog::add`], of a file that came with these signatures: the text of its `.sig` file.
+    pub fn add_signed(
+        &self,
+        name: &str,
+        wasm: Vec<u8>,
+        signature: Option<Vec<u8>>,
+    ) -> Result<Digest, AddError> {
         let (shared, name) = (Arc::clone(&self.handle.shared), name.to_owned());
-        let add = move || candidate::add(&shared, &name, &wasm);
+        let add = move || candidate::add(&shared, &name, &wasm, signature.as_deref());
         let thread =
             thread::Builder::new().name("catalog-candidate".to_owned()).stack_size(STACK_BYTES).spawn(add);
         let thread = thread.map_err(|error| AddError::Store(CatalogError::Thread(error)))?;
@@ -401,6 +414,12 @@ pub(crate) fn load_kept(
     };
     let wasm = shared.store.get(digest).map_err(|error| refused(Refusal::of_host(&error)))?;
     let Some(wasm) = wasm else { return Err(missing(shared, &shared.known(), name, Some(digest))) };
+    if let Some(policy) = &shared.options.signing {
+        // Keys may have gone since it was accepted.
+        let signature = shared.store.signature(digest).map_err(|error| refused(Refusal::of_host(&error)))?;
+        let signed = policy.check(digest, signature.as_deref());
+        signed.map_err(|error| refused(Refusal::of_file(error.to_string())))?;
+    }
     let manifest =
         read_manifest(&wasm).map_err(|error| refused(Refusal::of_host(&error)))?.unwrap_or_default();
     let (narrowed_by, sidecar): (Option<Digest>, Option<Sidecar>) = sidecar.unzip();

@@ -39,17 +39,39 @@ impl Shared {
             }
         };
         let (beside, complaint) = beside(contents.sidecar.as_ref());
-        let file = FileState {
-            digest: Some(Digest::of(&contents.wasm)),
+        let digest = Digest::of(&contents.wasm);
+        let mut file = FileState {
+            digest: Some(digest),
             bytes: contents.wasm.len() as u64,
             ..unread(stem, Some(contents.stamps), beside)
         };
-        if !self.unchanged(stem, &file) {
-            self.judge(stem, &contents, file, complaint);
+        // Before anything looks into the file.
+        let signed = self.signed(digest, contents.signature.as_ref());
+        file.signature = signed.as_ref().ok().and_then(|signature| Some(Digest::of(signature.as_ref()?)));
+        match signed {
+            Ok(_) if self.unchanged(stem, &file) => {}
+            Ok(signature) => self.judge(stem, &contents, file, complaint, signature),
+            Err(refusal) => self.refuse(stem, file, refusal, Because::File),
         }
     }
 
-    /// As a file and its sidecar are now.
+    /// The signatures with which a file of this digest may be used, where there are any and they are looked at.
+    fn signed<'a>(
+        &self,
+        digest: Digest,
+        signature: Option<&'a Result<Vec<u8>, ReadError>>,
+    ) -> Result<Option<&'a [u8]>, Refusal> {
+        let Some(policy) = &self.options.signing else { return Ok(None) };
+        let signature = match signature {
+            Some(Ok(signature)) => Some(signature.as_slice()),
+            Some(Err(error)) => return Err(refusal_of(error)),
+            None => None,
+        };
+        policy.check(digest, signature).map_err(|error| Refusal::of_file(error.to_string()))?;
+        Ok(signature)
+    }
+
+    /// As a file and what is beside it are now.
     pub(crate) fn stamps(&self, stem: &OsStr) -> Option<Stamps> {
         scan::stamps(&self.options.plugin_dir, stem).ok().flatten()
     }
@@ -66,6 +88,7 @@ impl Shared {
         if retry
             || unreadable
             || before.digest != file.digest
+            || before.signature != file.signature
             || before.beside.digest() != file.beside.digest()
         {
             return false;
@@ -75,7 +98,14 @@ impl Shared {
     }
 
     /// `complaint` is about the sidecar.
-    fn judge(&self, stem: &OsStr, contents: &Contents, mut file: FileState, complaint: Option<Refusal>) {
+    fn judge(
+        &self,
+        stem: &OsStr,
+        contents: &Contents,
+        mut file: FileState,
+        complaint: Option<Refusal>,
+        signature: Option<&[u8]>,
+    ) {
         let manifest = match manifest_of(stem, &contents.wasm) {
             Ok((name, manifest)) => {
                 file.name = name;
@@ -125,6 +155,7 @@ impl Shared {
         let accepted = Accepted {
             stamps: contents.stamps,
             digest,
+            signature: file.signature,
             name: file.name.clone(),
             version: file.version.clone(),
             bytes: file.bytes,
@@ -132,7 +163,7 @@ impl Shared {
             plugin,
             compile,
         };
-        if let Err(refusal) = self.accept(stem, &contents.wasm, accepted) {
+        if let Err(refusal) = self.accept(stem, &contents.wasm, signature, accepted) {
             self.refuse(stem, file, refusal, Because::File);
         }
     }
@@ -157,11 +188,20 @@ impl Shared {
         Some(holder)
     }
 
-    fn accept(&self, stem: &OsStr, wasm: &[u8], accepted: Accepted) -> Result<(), Refusal> {
+    fn accept(
+        &self,
+        stem: &OsStr,
+        wasm: &[u8],
+        signature: Option<&[u8]>,
+        accepted: Accepted,
+    ) -> Result<(), Refusal> {
         let Accepted { digest, name, version, compile, .. } = &accepted;
         let (digest, name, version, compile) = (*digest, name.clone(), version.clone(), *compile);
         // Over both, so that expiry does not take the copy away in between.
         let _storing = self.storing();
+        if let Some(signature) = signature {
+            self.store.put_signature(digest, signature).map_err(|error| Refusal::of_host(&error))?;
+        }
         self.store.put(digest, wasm, &name, version.as_deref()).map_err(|error| Refusal::of_host(&error))?;
         let taken = self.known().accept(stem, accepted);
         let file = scan::wasm_path(&self.options.plugin_dir, stem);
@@ -228,6 +268,7 @@ fn unread(stem: &OsStr, stamps: Option<Stamps>, beside: Beside) -> FileState {
     FileState {
         stamps,
         digest: None,
+        signature: None,
         beside,
         name: stem.to_string_lossy().into_owned(),
         bytes: stamps.map_or(0, |stamps| stamps.wasm.bytes),

@@ -25,6 +25,8 @@ pub(crate) struct FileState {
     /// Absent if it could not even be read.
     pub(crate) stamps: Option<Stamps>,
     pub(crate) digest: Option<Digest>,
+    /// Of its signature file, where signatures are looked at.
+    pub(crate) signature: Option<Digest>,
     pub(crate) beside: Beside,
     pub(crate) name: String,
     pub(crate) bytes: u64,
@@ -138,6 +140,7 @@ pub(crate) struct Known {
 pub(crate) struct Accepted {
     pub(crate) stamps: Stamps,
     pub(crate) digest: Digest,
+    pub(crate) signature: Option<Digest>,
     pub(crate) name: String,
     pub(crate) version: Option<String>,
     pub(crate) bytes: u64,
@@ -214,7 +217,7 @@ impl Known {
 
     /// Makes a version current.
     pub(crate) fn accept(&mut self, stem: &OsStr, accepted: Accepted) -> Taken {
-        let Accepted { stamps, digest, name, version, bytes, beside, plugin, compile } = accepted;
+        let Accepted { stamps, digest, signature, name, version, bytes, beside, plugin, compile } = accepted;
         self.release_names(stem, Some(&name));
         let before = self
             .names
@@ -232,6 +235,7 @@ impl Known {
         let file = FileState {
             stamps: Some(stamps),
             digest: Some(digest),
+            signature,
             beside,
             name: name.clone(),
             bytes,

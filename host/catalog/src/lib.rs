@@ -1,6 +1,6 @@
 //! The plugin directory: which plugins there are, and which version of each is the current one.
 //!
-//! Owns: scanning and watching the directory, digests, manifests and the sidecars that narrow them, compiled code on
+//! Owns: scanning and watching the directory, digests, manifests and the sidecars that narrow them, signatures, compiled code on
 //! disk, copies of every accepted plugin file, the choice of the current version under each name, and what was decided about
 //! versions: pins, shadows, demotions.
 //!
@@ -21,6 +21,7 @@ mod scan;
 mod shared;
 mod sidecar;
 mod signals;
+mod signing;
 mod state;
 mod store;
 mod view;
@@ -30,4 +31,7 @@ pub use catalog::{Catalog, CatalogOptions};
 pub use control::{Control, Demotion, Live, ShadowOf};
 pub use error::{AddError, CatalogError, FindError};
 pub use gate::{CompileGate, OpenGate};
+pub use signing::{
+    KeyError, PublicKey, SignatureError, SigningKey, SigningPolicy, message as signed_message,
+};
 pub use state::{CatalogStats, PluginState, ProbeFailure, VersionState};

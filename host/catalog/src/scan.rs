@@ -1,4 +1,4 @@
-//! What is in the plugin directory: `NAME.wasm`, and perhaps `NAME.json` beside it.
+//! What is in the plugin directory: `NAME.wasm`, and perhaps `NAME.json` and `NAME.wasm.sig` beside it.
 //!
 //! Owns the reading of files that others may be writing: what it hands over did not change while it was read. Hidden
 //! files and other extensions are not looked at; symbolic links are followed; nothing but a regular file is opened.
@@ -10,6 +10,8 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::signing::SIGNATURE_BYTES_MAX;
 
 /// Plugin files that a directory may hold.
 pub(crate) const FILES_MAX: usize = 4096;
@@ -37,26 +39,28 @@ impl From<&Metadata> for Stamp {
     }
 }
 
-/// Of a plugin file and of its sidecar.
+/// Of a plugin file, of its sidecar and of its signatures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamps {
     pub(crate) wasm: Stamp,
     pub(crate) sidecar: Option<Stamp>,
+    pub(crate) signature: Option<Stamp>,
 }
 
 impl Stamps {
-    /// Seconds since 1970 of the last change of either.
+    /// Seconds since 1970 of the last change of any.
     pub(crate) fn changed(&self) -> i64 {
-        let sidecar = self.sidecar.map_or(i64::MIN, |stamp| stamp.changed.0);
-        self.wasm.changed.0.max(sidecar)
+        let beside = [self.sidecar, self.signature].into_iter().flatten().map(|stamp| stamp.changed.0);
+        beside.fold(self.wasm.changed.0, i64::max)
     }
 }
 
-/// Which of the two files of a plugin.
+/// Which of the files of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Wasm,
     Sidecar,
+    Signature,
 }
 
 /// The stem under which a file of the directory counts, if it does.
@@ -66,6 +70,10 @@ pub(crate) fn part_of(file_name: &OsStr) -> Option<(&OsStr, Part)> {
     }
     let path = Path::new(file_name);
     let part = match path.extension()?.as_bytes() {
+        b"sig" => {
+            let wasm = Path::new(path.file_stem()?);
+            return (wasm.extension()?.as_bytes() == b"wasm").then_some((wasm.file_stem()?, Part::Signature));
+        }
         b"wasm" => Part::Wasm,
         b"json" => Part::Sidecar,
         _ => return None,
@@ -75,6 +83,10 @@ pub(crate) fn part_of(file_name: &OsStr) -> Option<(&OsStr, Part)> {
 
 pub(crate) fn wasm_path(directory: &Path, stem: &OsStr) -> PathBuf {
     with_extension(directory, stem, ".wasm")
+}
+
+pub(crate) fn signature_path(directory: &Path, stem: &OsStr) -> PathBuf {
+    with_extension(directory, stem, ".wasm.sig")
 }
 
 pub(crate) fn sidecar_path(directory: &Path, stem: &OsStr) -> PathBuf {
@@ -111,10 +123,11 @@ pub(crate) fn list(directory: &Path) -> Result<BTreeMap<OsString, Stamps>, ListE
     Ok(found)
 }
 
-/// As the two files are now; `None` if there is no plugin file.
+/// As the files are now; `None` if there is no plugin file.
 pub(crate) fn stamps(directory: &Path, stem: &OsStr) -> io::Result<Option<Stamps>> {
     let Some(wasm) = stamp(&wasm_path(directory, stem))? else { return Ok(None) };
-    Ok(Some(Stamps { wasm, sidecar: stamp(&sidecar_path(directory, stem))? }))
+    let sidecar = stamp(&sidecar_path(directory, stem))?;
+    Ok(Some(Stamps { wasm, sidecar, signature: stamp(&signature_path(directory, stem))? }))
 }
 
 fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
@@ -129,12 +142,13 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Both files as they were at one moment.
+/// All files as they were at one moment.
 pub(crate) struct Contents {
     pub(crate) stamps: Stamps,
     pub(crate) wasm: Vec<u8>,
     /// `None` if there is none.
     pub(crate) sidecar: Option<Result<Vec<u8>, ReadError>>,
+    pub(crate) signature: Option<Result<Vec<u8>, ReadError>>,
 }
 
 /// Why a file was not read.
@@ -152,7 +166,7 @@ pub(crate) enum ReadError {
     Io { what: &'static str, source: io::Error },
 }
 
-/// Reads a plugin file and its sidecar, if neither changes meanwhile.
+/// Reads a plugin file and what is beside it, if nothing of it changes meanwhile.
 pub(crate) fn read(directory: &Path, stem: &OsStr, wasm_bytes_max: u64) -> Result<Contents, ReadError> {
     let before = stamps(directory, stem).map_err(|source| ReadError::Io { what: "plugin file", source })?;
     let before = before.ok_or(ReadError::Gone)?;
@@ -161,8 +175,13 @@ pub(crate) fn read(directory: &Path, stem: &OsStr, wasm_bytes_max: u64) -> Resul
         Some(Err(ReadError::Changing)) => return Err(ReadError::Changing),
         sidecar => sidecar,
     };
+    let signature = match read_file(&signature_path(directory, stem), "signature file", SIGNATURE_BYTES_MAX) {
+        Err(ReadError::Gone) => None,
+        Err(ReadError::Changing) => return Err(ReadError::Changing),
+        signature => Some(signature),
+    };
     match stamps(directory, stem) {
-        Ok(Some(now)) if now == before => Ok(Contents { stamps: now, wasm, sidecar }),
+        Ok(Some(now)) if now == before => Ok(Contents { stamps: now, wasm, sidecar, signature }),
         Ok(Some(_)) => Err(ReadError::Changing),
         Ok(None) => Err(ReadError::Gone),
         Err(source) => Err(ReadError::Io { what: "plugin file", source }),
@@ -210,14 +229,23 @@ mod tests {
 
     #[test]
     fn part_of_hidden_temporary_and_foreign_files_is_none() {
-        for name in
-            [".parse.wasm", ".wasm", "parse.wasm.tmp", "parse.tmp", "parse", "parse.WASM", "README.md"]
-        {
+        for name in [
+            ".parse.wasm",
+            ".wasm",
+            "parse.wasm.tmp",
+            "parse.tmp",
+            "parse",
+            "parse.WASM",
+            "README.md",
+            "parse.sig",
+            ".wasm.sig",
+        ] {
             assert_eq!(part_of(OsStr::new(name)), None, "{name}");
         }
         assert_eq!(part_of(OsStr::new("parse.wasm")), Some((OsStr::new("parse"), Part::Wasm)));
         assert_eq!(part_of(OsStr::new("parse.json")), Some((OsStr::new("parse"), Part::Sidecar)));
         assert_eq!(part_of(OsStr::new("a.b.wasm")), Some((OsStr::new("a.b"), Part::Wasm)));
+        assert_eq!(part_of(OsStr::new("a.b.wasm.sig")), Some((OsStr::new("a.b"), Part::Signature)));
     }
 
     #[test]

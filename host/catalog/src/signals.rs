@@ -46,7 +46,7 @@ pub(crate) struct Due {
 
 struct Mark {
     due: Instant,
-    writing: [bool; 2],
+    writing: [bool; 3],
     seen: Option<Stamps>,
 }
 
@@ -163,7 +163,7 @@ impl Inner {
                 self.look = true;
                 return None;
             }
-            let mark = Mark { due: Instant::now(), writing: [false; 2], seen: None };
+            let mark = Mark { due: Instant::now(), writing: [false; 3], seen: None };
             self.marks.insert(stem.to_owned(), mark);
         }
         self.marks.get_mut(stem)

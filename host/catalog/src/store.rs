@@ -1,7 +1,7 @@
 //! Copies of every plugin file that was accepted, by digest, so that pins and unfinished streams find it later.
 //!
 //! `sha256-<hex>.wasm` is the file, byte for byte; `sha256-<hex>.json` says under which names it was accepted, and its
-//! time of modification when last. Both come by temporary file, sync and rename, the note first. What is read is checked
+//! time of modification when last; `sha256-<hex>.sig`, if there is one, its signatures. They come by temporary file, sync and rename, the note first. What is read is checked
 //! against its digest: a damaged copy counts as missing. `stream-<name>.json` says which versions a stream ran last,
 //! `versions-<name>.json` what was decided about the versions of a plugin. It never removes anything by itself.
 
@@ -18,6 +18,7 @@ use wasmill_transform::Digest;
 
 use crate::control::Control;
 use crate::known::Ran;
+use crate::signing::SIGNATURE_BYTES_MAX;
 
 const PREFIX: &str = "sha256-";
 const RAN_PREFIX: &str = "stream-";
@@ -86,6 +87,34 @@ impl Store {
 
     fn note_path(&self, digest: Digest) -> PathBuf {
         self.directory.join(format!("{PREFIX}{}.json", digest.hex()))
+    }
+
+    fn signature_path(&self, digest: Digest) -> PathBuf {
+        self.directory.join(format!("{PREFIX}{}.sig", digest.hex()))
+    }
+
+    /// Keeps the signatures of a copy. Durable when it returns.
+    pub(crate) fn put_signature(&self, digest: Digest, signature: &[u8]) -> Result<(), StoreError> {
+        if self.signature(digest)?.as_deref() == Some(signature) {
+            return Ok(());
+        }
+        self.publish(&self.signature_path(digest), signature)?;
+        let directory = &self.directory;
+        File::open(directory).and_then(|file| file.sync_all()).map_err(failed("sync", directory))
+    }
+
+    /// The signatures that were kept with a copy.
+    pub(crate) fn signature(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.signature_path(digest);
+        match File::open(&path) {
+            Ok(file) => {
+                let mut signature = Vec::new();
+                let read = file.take(SIGNATURE_BYTES_MAX + 1).read_to_end(&mut signature);
+                read.map(|_| Some(signature)).map_err(failed("read", &path))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("open", &path)(error)),
+        }
     }
 
     /// Every copy that has a note. Also sweeps what dead processes left.
@@ -243,7 +272,7 @@ impl Store {
 
     /// The copy first: a note without a copy means nothing.
     pub(crate) fn remove(&self, digest: Digest) -> Result<(), StoreError> {
-        for path in [self.path(digest), self.note_path(digest)] {
+        for path in [self.path(digest), self.note_path(digest), self.signature_path(digest)] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(failed("remove", &path)(error));
@@ -280,6 +309,9 @@ mod tests {
         let digest = Digest::of(b"wasm");
         store.put(digest, b"wasm", "a", Some("1.0.0")).unwrap();
         store.put(digest, b"wasm", "b", Some("1.0.0")).unwrap();
+        assert!(store.signature(digest).unwrap().is_none());
+        store.put_signature(digest, b"signed").unwrap();
+        assert_eq!(store.signature(digest).unwrap().as_deref(), Some(&b"signed"[..]));
         let listed = store.list().unwrap();
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0].digest, digest);

@@ -69,6 +69,7 @@ impl Draft {
             found: &mut found,
             bad: &bad,
             aliases: &aliases,
+            policy: None,
             judged,
         };
         let resolved = resolver.configuration(raw);
@@ -83,6 +84,7 @@ impl Draft {
                 workers: resolved.workers,
                 http: resolved.http,
                 buffer: resolved.buffer,
+                signing: resolved.signing,
                 streams: resolved.streams,
                 tenants: resolved.tenants,
                 warm_instances: resolved.warm_instances,

@@ -16,6 +16,7 @@ mod draft;
 mod names;
 mod outputs;
 mod place;
+mod policy;
 mod problem;
 mod quota;
 mod raw;
@@ -33,8 +34,9 @@ pub use problem::{Invalid, LoadError, Problem};
 pub use secret::{Secret, masked_url};
 pub use settings::{
     Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Destination, Directory, Durability,
-    FileSource, Format, Http, HttpPost, Jwks, Jwt, LettersOutput, Limits, Output, PluginRef, Quota,
-    Retention, Retry, S3, Settings, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    FileSource, Format, GrantPolicy, Http, HttpPost, Jwks, Jwt, LettersOutput, Limits, Output, PluginRef,
+    Quota, Retention, Retry, S3, Settings, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant,
+    Transform,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

@@ -6,6 +6,7 @@
 
 mod access;
 mod output;
+mod policy;
 mod quota;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub(crate) use self::output::{
     Codec, DirectoryPlace, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output, Packing,
     Pauses, Retry, S3Place, Then,
 };
+pub(crate) use self::policy::{Grants, Signing};
 pub(crate) use self::quota::Quota;
 use crate::units::{Size, Span};
 
@@ -151,6 +153,8 @@ pub(crate) struct Config {
     /// The durable buffer in front of the transforms.
     #[serde(default)]
     pub(crate) buffer: Buffer,
+    /// Who must have signed the plugins in `plugin_dir`. By default signatures are not looked at.
+    pub(crate) signing: Option<Signing>,
     /// Streams by name: 1 to 64 letters, digits, `-` and `_`.
     #[serde(default)]
     pub(crate) streams: BTreeMap<String, Stream>,
@@ -171,6 +175,10 @@ pub(crate) struct Tenant {
     /// What this tenant may use.
     #[serde(default)]
     pub(crate) quota: Quota,
+    /// Who must have signed this tenant's plugins. By default signatures are not looked at.
+    pub(crate) signing: Option<Signing>,
+    /// What this tenant's plugins may be given. By default nothing.
+    pub(crate) grants: Option<Grants>,
     /// Streams of this tenant by name; the keys are those of `[streams.NAME]`.
     #[serde(default)]
     pub(crate) streams: BTreeMap<String, Stream>,
@@ -410,10 +418,10 @@ pub(crate) struct Transform {
     /// Passed to the plugin's `configure` as JSON; the plugin's README has its keys.
     #[serde(default)]
     pub(crate) config: serde_json::Map<String, serde_json::Value>,
-    /// Files that the plugin may read, by the name under which it asks for them. Relative to this file.
+    /// Files that the plugin may read, by the name under which it asks for them. Relative to this file; for tenants other than `default` the name of a file in `[tenants.NAME.grants.files]`.
     #[serde(default)]
     pub(crate) files: BTreeMap<String, String>,
-    /// Secrets that the plugin may read, by the name under which it asks for them.
+    /// Secrets that the plugin may read, by the name under which it asks for them; for tenants other than `default` as `{ granted = ".." }`.
     #[serde(default)]
     pub(crate) secrets: BTreeMap<String, SecretSource>,
     /// What one instance of the plugin may use.
@@ -432,6 +440,9 @@ pub(crate) enum SecretSource {
     /// A file whose whole text, without a line feed at its end, is the secret. Relative to this file.
     #[schemars(title = "secret")]
     File(String),
+    /// Name of a secret in `[tenants.NAME.grants.secrets]`, for streams of that tenant.
+    #[schemars(title = "secret")]
+    Granted(String),
 }
 
 /// What one instance of a plugin may use.

@@ -16,11 +16,12 @@ use toml::de::DeTable;
 
 use crate::names;
 use crate::outputs;
+use crate::policy::Policy;
 use crate::raw;
 use crate::secret::Secret;
 use crate::settings::{
     Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Http, Limits, Output, PluginRef, Quota,
-    Retention, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    Retention, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 use crate::structure::Bad;
 use crate::tree::{self, Aliases, Found};
@@ -40,6 +41,7 @@ pub(crate) struct Resolved {
     pub(crate) workers: usize,
     pub(crate) http: Http,
     pub(crate) buffer: Buffer,
+    pub(crate) signing: Option<Signing>,
     pub(crate) streams: Vec<Stream>,
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) warm_instances: u32,
@@ -58,6 +60,8 @@ pub(crate) struct Resolver<'a> {
     /// What the structural check found.
     pub(crate) bad: &'a Bad,
     pub(crate) aliases: &'a Aliases,
+    /// Of the tenant whose streams are looked at; none for the operator's own.
+    pub(crate) policy: Option<Policy>,
     /// What these checks found.
     pub(crate) judged: Bad,
 }
@@ -131,6 +135,7 @@ impl Resolver<'_> {
                 let path = self.path(&format!("{key}.file"), written);
                 read_secret(&path).map_err(|why| format!("secret file {}: {why}", path.display()))
             }
+            raw::SecretSource::Granted(name) => self.granted_secret(name),
         };
         match value {
             Ok(value) => Secret::new(value),
@@ -152,6 +157,7 @@ impl Resolver<'_> {
             workers,
             http: self.http(&config.http),
             buffer: self.buffer(&config.buffer),
+            signing: config.signing.as_ref().map(|signing| self.signing("signing", signing)),
             streams: Vec::new(),
             tenants: Vec::new(),
             warm_instances: config.warm_instances,
@@ -186,11 +192,15 @@ impl Resolver<'_> {
                 Some(written) => self.directory(&format!("{key}.plugin_dir"), written),
                 None => resolved.plugin_dir.join(&name),
             };
+            let signing =
+                tenant.signing.as_ref().map(|signing| self.signing(&format!("{key}.signing"), signing));
+            self.policy = Some(self.policy(&format!("{key}.grants"), &name, tenant.grants.as_ref()));
             for (stream_name, stream) in tenant.streams {
                 let key = format!("{key}.streams.{}", tree::segment(&stream_name));
                 streams.push(self.stream(&name, stream_name, key, stream));
             }
-            tenants.push(Tenant { name, plugin_dir });
+            self.policy = None;
+            tenants.push(Tenant { name, plugin_dir, signing });
         }
         if streams.is_empty() && self.sound("streams") && self.sound("tenants") {
             self.problem("streams", NO_STREAMS);
@@ -456,22 +466,21 @@ impl Resolver<'_> {
         for (grant, written) in &transform.files {
             let key = format!("{key}.files.{}", tree::segment(grant));
             self.name(&key, "file", grant);
-            let path = self.path(&key, written);
-            if !path.is_file() {
-                self.problem(&key, format!("{} is no file", path.display()));
-            }
+            let path = self.file(&key, grant, written);
             files.insert(grant.clone(), path);
         }
         let mut secrets = BTreeMap::new();
         for (grant, source) in &transform.secrets {
             let key = format!("{key}.secrets.{}", tree::segment(grant));
             self.name(&key, "secret", grant);
-            let secret = self.secret(&key, source);
+            let secret = self.transform_secret(&key, grant, source);
             secrets.insert(grant.clone(), secret);
         }
         let limits = self.limits(&format!("{key}.limits"), &transform.limits);
         let config = serde_json::Value::Object(transform.config).to_string();
-        Transform { name, key, plugin: PluginRef { name: plugin, digest }, config, files, secrets, limits }
+        let policy = self.policy.as_ref().map(Policy::granted);
+        let plugin = PluginRef { name: plugin, digest };
+        Transform { name, key, plugin, config, files, secrets, policy, limits }
     }
 
     fn limits(&mut self, key: &str, limits: &raw::Limits) -> Limits {

@@ -44,6 +44,8 @@ pub struct Settings {
     pub http: Http,
     /// The durable buffer.
     pub buffer: Buffer,
+    /// Of [`DEFAULT_TENANT`]; `None`: signatures are not looked at.
+    pub signing: Option<Signing>,
     /// Streams, in the order of their tenants and names.
     pub streams: Vec<Stream>,
     /// Tenants beside [`DEFAULT_TENANT`], in the order of their names.
@@ -87,9 +89,36 @@ pub struct Tenant {
     pub name: String,
     /// The watched directory of its `.wasm` files.
     pub plugin_dir: PathBuf,
+    pub signing: Option<Signing>,
+}
+
+/// Who must have signed plugin files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signing {
+    /// Whether one without a signature is refused.
+    pub required: bool,
+    /// Ed25519.
+    pub keys: Vec<[u8; 32]>,
+}
+
+/// What a tenant lets plugins have: where its files lie, and the names of what there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantPolicy {
+    /// Nothing outside is opened.
+    pub root: PathBuf,
+    pub files: Vec<String>,
+    pub secrets: Vec<String>,
 }
 
 impl Settings {
+    /// Who must have signed the plugins of a tenant.
+    pub fn signing_of(&self, tenant: &str) -> Option<&Signing> {
+        if tenant == DEFAULT_TENANT {
+            return self.signing.as_ref();
+        }
+        self.tenants.iter().find(|known| known.name == tenant)?.signing.as_ref()
+    }
+
     /// The watched plugin directory of a tenant, if this configuration knows it.
     pub fn plugin_dir_of(&self, tenant: &str) -> Option<&Path> {
         if tenant == DEFAULT_TENANT {
@@ -355,6 +384,8 @@ pub struct Transform {
     pub files: BTreeMap<String, PathBuf>,
     /// Granted secrets by name.
     pub secrets: BTreeMap<String, Secret>,
+    /// What the tenant could grant; `None`: the operator's own stream, which says itself.
+    pub policy: Option<GrantPolicy>,
     pub limits: Limits,
 }
 

@@ -55,6 +55,7 @@ pub mod stats;
 mod stream;
 mod tenants;
 mod unfit;
+mod ungranted;
 mod versions;
 mod warm;
 mod workers;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 use wasmill_buffer::{Journal, Retention, StreamKey, StreamOptions};
-use wasmill_catalog::{Catalog, CatalogError, CatalogOptions};
+use wasmill_catalog::{Catalog, CatalogError, CatalogOptions, PublicKey, SigningPolicy};
 use wasmill_config::{self as config, DEFAULT_TENANT, Problem, Settings};
 use wasmill_deliver::SyncCount;
 use wasmill_transform::{CompileLimits, Digest, Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
@@ -165,6 +165,10 @@ pub(crate) fn open_catalog(
         compiler: options.compiler.clone(),
         compile: CompileLimits::default(),
         gate: quotas.gate(tenant),
+        signing: settings.signing_of(tenant).map(|signing| SigningPolicy {
+            required: signing.required,
+            keys: signing.keys.iter().copied().map(PublicKey).collect(),
+        }),
     };
     Ok(Catalog::open_for(engine.clone(), catalog, &wanted)?)
 }

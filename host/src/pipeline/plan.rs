@@ -17,6 +17,7 @@ use wasmill_transform::{
 use super::quotas::TenantQuota;
 use super::sources::with_causes;
 use super::stats::TransformStats;
+use super::ungranted;
 use super::versions::known_versions;
 use crate::telemetry::plugin_log;
 
@@ -219,6 +220,7 @@ impl ChainPlan {
     ) -> Result<Arc<Chain>, Vec<ChainProblem>> {
         let mut specs = Vec::with_capacity(plugins.len());
         let mut places = Vec::with_capacity(plugins.len());
+        let mut taken = Vec::with_capacity(plugins.len());
         let mut problems = Vec::new();
         for (index, plugin) in plugins {
             let Some(transform) = self.transforms.get(index) else { continue };
@@ -229,6 +231,7 @@ impl ChainPlan {
                     }
                     specs.push(spec);
                     places.push(index);
+                    taken.push(plugin);
                 }
                 Err((key, message)) => {
                     problems.push(ChainProblem { transform: Some(index), key, message });
@@ -239,7 +242,15 @@ impl ChainPlan {
             Ok(chain) if problems.is_empty() => return Ok(chain),
             Ok(_) => {}
             Err(ChainError::Transforms(errors)) => {
-                problems.extend(errors.into_iter().map(|error| self.refused(&places, error)));
+                problems.extend(errors.into_iter().map(|error| {
+                    let plugin = taken.get(error.index);
+                    let mut problem = self.refused(&places, error);
+                    let transform = problem.transform.and_then(|index| self.transforms.get(index));
+                    if let (Some(plugin), Some(transform)) = (plugin, transform) {
+                        problem.message.push_str(&ungranted::told(&plugin.manifest, transform));
+                    }
+                    problem
+                }));
             }
             Err(error) => {
                 let (key, message) = (self.key.clone(), with_causes(&error));
@@ -425,7 +436,11 @@ fn all(found: Vec<Result<Arc<Plugin>, ChainProblem>>) -> Result<Vec<Arc<Plugin>>
 fn spec(transform: &config::Transform, plugin: &Arc<Plugin>) -> Result<TransformSpec, (String, String)> {
     let mut files = BTreeMap::new();
     for (name, path) in &transform.files {
-        let file = GrantedFile::read(path, FILE_BYTES_MAX).map_err(|error| {
+        let file = match &transform.policy {
+            Some(policy) => GrantedFile::read_below(&policy.root, path, FILE_BYTES_MAX),
+            None => GrantedFile::read(path, FILE_BYTES_MAX),
+        };
+        let file = file.map_err(|error| {
             (
                 format!("{}.files.{name}", transform.key),
                 format!("granted file {name:?}: {}", with_causes(&error)),

@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::plugin::Digest;
 
@@ -30,6 +33,10 @@ pub enum GrantError {
     },
     #[error("{path} is over the limit of {max} bytes")]
     TooLarge { path: PathBuf, max: u64 },
+    #[error("{path} is no regular file")]
+    NotAFile { path: PathBuf },
+    #[error("{path} is not below {root}")]
+    Outside { path: PathBuf, root: PathBuf },
 }
 
 impl GrantedFile {
@@ -40,13 +47,34 @@ impl GrantedFile {
 
     /// Reads a whole file of at most `max` bytes.
     pub fn read(path: &Path, max: u64) -> Result<GrantedFile, GrantError> {
+        GrantedFile::whole(path, max, rustix::fs::open(path, flags(), Mode::empty()))
+    }
+
+    /// As [`GrantedFile::read`], of a file below `root` out of which no symbolic link leads, whatever changes meanwhile.
+    pub fn read_below(root: &Path, path: &Path, max: u64) -> Result<GrantedFile, GrantError> {
+        let outside = || GrantError::Outside { path: path.to_owned(), root: root.to_owned() };
+        let relative = path.strip_prefix(root).map_err(|_| outside())?;
+        // An empty path is the working directory.
+        let root_path = if root.as_os_str().is_empty() { Path::new(".") } else { root };
+        let read =
+            |source: rustix::io::Errno| GrantError::Read { path: root.to_owned(), source: source.into() };
+        let below =
+            rustix::fs::open(root_path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(below.map_err(read)?, relative, flags(), Mode::empty(), beneath) {
+            Err(rustix::io::Errno::XDEV) => Err(outside()),
+            opened => GrantedFile::whole(path, max, opened),
+        }
+    }
+
+    fn whole(path: &Path, max: u64, opened: rustix::io::Result<OwnedFd>) -> Result<GrantedFile, GrantError> {
         let error = |source| GrantError::Read { path: path.to_owned(), source };
+        let file = File::from(opened.map_err(|errno| error(errno.into()))?);
+        if !file.metadata().map_err(error)?.is_file() {
+            return Err(GrantError::NotAFile { path: path.to_owned() });
+        }
         let mut bytes = Vec::new();
-        File::open(path)
-            .map_err(error)?
-            .take(max.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(error)?;
+        file.take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(error)?;
         if bytes.len() as u64 > max {
             return Err(GrantError::TooLarge { path: path.to_owned(), max });
         }
@@ -60,9 +88,58 @@ impl fmt::Debug for GrantedFile {
     }
 }
 
+/// A pipe in the place of a file must not hold up the thread.
+fn flags() -> OFlags {
+    OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK
+}
+
 /// All that one transform is granted.
 #[derive(Default)]
 pub(crate) struct GrantSet {
     pub(crate) files: BTreeMap<String, GrantedFile>,
     pub(crate) secrets: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn file_below_a_root_is_read_and_none_outside_of_it_by_whatever_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        std::fs::create_dir_all(root.join("deep")).unwrap();
+        std::fs::write(root.join("deep/table"), "inside").unwrap();
+        std::fs::write(directory.path().join("outside"), "outside").unwrap();
+        symlink("deep/table", root.join("link-inside")).unwrap();
+        symlink("../outside", root.join("link-outside")).unwrap();
+        symlink(directory.path().join("outside"), root.join("link-absolute")).unwrap();
+        symlink("..", root.join("up")).unwrap();
+        symlink("/proc/self/root", root.join("magic")).unwrap();
+        let read = |name: &str| GrantedFile::read_below(&root, &root.join(name), 100);
+        for name in ["deep/table", "link-inside"] {
+            assert_eq!(&*read(name).unwrap().bytes, b"inside", "{name}");
+        }
+        for name in ["link-outside", "link-absolute", "up/outside", "magic/etc/hostname", "../outside"] {
+            assert!(matches!(read(name), Err(GrantError::Outside { .. })), "{name}: {:?}", read(name));
+        }
+        let elsewhere = GrantedFile::read_below(&root, &directory.path().join("outside"), 100);
+        assert!(matches!(elsewhere, Err(GrantError::Outside { .. })));
+        assert!(matches!(read("deep"), Err(GrantError::NotAFile { .. })));
+        assert!(matches!(read("nothing"), Err(GrantError::Read { .. })));
+        assert!(matches!(
+            GrantedFile::read_below(&root, &root.join("deep/table"), 5),
+            Err(GrantError::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn pipe_in_the_place_of_a_file_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
+        assert!(matches!(GrantedFile::read(&path, 100), Err(GrantError::NotAFile { .. })));
+    }
 }

@@ -86,6 +86,7 @@ impl Bench {
             compiler: PathBuf::from(COMPILER),
             compile: CompileLimits { wasm_bytes: 4 << 20, ..CompileLimits::default() },
             gate: std::sync::Arc::new(wasmill_catalog::OpenGate),
+            signing: None,
         };
         fs::create_dir(&options.plugin_dir).unwrap();
         let bench = Bench { root, options };

@@ -7,6 +7,7 @@ mod dev;
 mod inspect;
 mod new;
 mod pack;
+mod signing;
 mod test;
 mod versions;
 mod watch;
@@ -38,6 +39,12 @@ pub(super) enum Command {
     Pack(pack::Arguments),
     /// Say what a plugin file is: imports, exports, digest, size, manifest, limits, and whether it would be refused
     Inspect(inspect::Arguments),
+    /// Make a key that signs plugins, and print its public half
+    Keygen(signing::Keygen),
+    /// Sign a plugin file for hosts that ask for it
+    Sign(signing::Sign),
+    /// Say whether a plugin file is signed by a key
+    Verify(signing::Verify),
     /// List the versions of plugins that a running host knows: which are live, pinned, demoted, refused, and why
     Versions(versions::Versions),
     /// Keep a version live, whatever comes into the plugin directory
@@ -61,6 +68,9 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Pack(arguments) => pack::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Keygen(arguments) => signing::keygen(arguments),
+        Command::Sign(arguments) => signing::sign(arguments),
+        Command::Verify(arguments) => signing::verify(arguments),
         Command::Versions(arguments) => versions::versions(arguments),
         Command::Pin(arguments) => versions::pin(arguments),
         Command::Unpin(arguments) => versions::unpin(arguments),

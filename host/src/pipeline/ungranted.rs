@@ -1,0 +1,35 @@
+//! What a plugin asks for and does not get, told from all three sides: its manifest, the transform, the tenant's policy.
+
+use wasmill_config::{GrantPolicy, Transform};
+use wasmill_transform::Manifest;
+
+/// A text for the end of a refusal; empty where everything that the manifest asks for is handed over.
+pub(super) fn told(manifest: &Manifest, transform: &Transform) -> String {
+    let policy = transform.policy.as_ref();
+    let granted = |names: fn(&GrantPolicy) -> &Vec<String>| policy.map(names).map(Vec::as_slice);
+    let mut text = String::new();
+    let files = (&manifest.grants.files, transform.files.keys().collect(), granted(|policy| &policy.files));
+    let secrets =
+        (&manifest.grants.secrets, transform.secrets.keys().collect(), granted(|policy| &policy.secrets));
+    for (kind, (asked, named, granted)) in [("file", files), ("secret", secrets)] {
+        let named: Vec<&String> = named;
+        let missing: Vec<&String> = asked.iter().filter(|name| !named.contains(name)).collect();
+        let Some(first) = missing.first() else { continue };
+        let more = match missing.len() {
+            1 => String::new(),
+            more => format!(" and {} more", more - 1),
+        };
+        text.push_str(&format!(
+            "; its manifest asks for the {kind} {first:?}{more}, which the transform's \"{kind}s\" do not name"
+        ));
+        match granted {
+            Some([]) => text.push_str(&format!(", and the tenant's policy grants no {kind}")),
+            Some(names) => {
+                let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+                text.push_str(&format!(" (the tenant's policy grants {})", names.join(", ")));
+            }
+            None => {}
+        }
+    }
+    text
+}
