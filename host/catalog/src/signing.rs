@@ -235,7 +235,7 @@ mod tests {
         }
     }
 
-    /// Computed with another implementation (OpenSSL) over the bytes that docs/plugins.md gives.
+    /// These bytes are in docs/plugins.md, for who signs with other tools.
     #[test]
     fn message_is_what_the_documentation_says() {
         let text = String::from_utf8(message(Digest::of(b""))).unwrap();
