@@ -105,7 +105,9 @@ impl Loader {
     }
 
     fn load_once(&self, wasm: &[u8], digest: Digest, manifest: Manifest) -> Result<Loaded, Refusal> {
-        self.gate.takes(wasm.len() as u64).map_err(Refusal::of_file)?;
+        // What the gate takes may change; the file is looked at again.
+        let taken = self.gate.takes(wasm.len() as u64);
+        taken.map_err(|reason| Refusal { reason, passing: true })?;
         if let Some(path) = self.cached(digest)? {
             match self.engine.load(&path, manifest.clone(), digest) {
                 Ok(plugin) => {

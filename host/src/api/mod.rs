@@ -36,6 +36,7 @@ mod tls;
 mod tls_tests;
 #[cfg(test)]
 mod token_tests;
+mod usage;
 mod versions;
 
 use std::sync::Arc;
@@ -50,7 +51,8 @@ use self::bodies::Bodies;
 use self::routes::Route;
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{
-    HistoryError, LettersError, SampleError, SampledSlice, TenantQuota, VersionsError, VersionsRequest,
+    HistoryError, LettersError, SampleError, SampledSlice, TenantQuota, UsageQuery, VersionsError,
+    VersionsRequest,
 };
 
 pub use access::{Access, KeySetPlace, TokenRules, Tokens};
@@ -75,6 +77,16 @@ pub trait Host: Send + Sync + 'static {
     fn set_quotas(&self, tenant: &TenantName, quotas: &Quotas);
     /// How much of its quotas a tenant uses, by the name of the quota, as far as that is a number at a moment.
     fn quotas_used(&self, tenant: &TenantName) -> serde_json::Value;
+    /// Calls `each` with what a tenant has used, or all tenants, span by span until it says false: then the beginning of the
+    /// span in which it was called last. `Err` says why it cannot be read.
+    fn usage(
+        &self,
+        tenant: Option<TenantName>,
+        query: UsageQuery,
+        each: impl FnMut(Vec<serde_json::Value>) -> bool + Send + 'static,
+    ) -> impl Future<Output = Result<Option<u64>, String>> + Send;
+    /// A tenant is gone: another one of its name has used nothing.
+    fn forget_usage(&self, tenant: &TenantName) -> impl Future<Output = ()> + Send;
     /// The stream of this name, if records may be pushed to it.
     fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Self::Append>>;
     /// Whether a tenant has a stream, of whatever source.

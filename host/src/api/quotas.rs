@@ -15,7 +15,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use wasmill_tenant::{Quota, Quotas};
 
 use super::access::Caller;
@@ -24,6 +24,8 @@ use super::keys::{controlled, shaped};
 use super::push::once;
 use super::tenants::named;
 use super::{Host, Shared, now_ms};
+
+const EXPECTED: &str = "quotas by name, such as {\"streams\": 10}";
 
 /// The same for the same quotas.
 fn etag(quotas: &Quotas) -> String {
@@ -88,7 +90,10 @@ pub(super) async fn set<H: Host>(
 ) -> Result<Response, ApiError> {
     let (control, tenant) = (shared.access.managed()?, named(&name)?);
     let if_match = once(&headers, header::IF_MATCH)?;
-    let wanted: Quotas = shaped(&shared, &headers, body, "quotas by name, such as {\"streams\": 10}").await?;
+    // An array would be read as fields in their order.
+    let wanted: Map<String, Value> = shaped(&shared, &headers, body, EXPECTED).await?;
+    let wanted: Quotas = serde_json::from_value(Value::Object(wanted))
+        .map_err(|error| ApiError::Query { message: format!("body: {error}; expected {EXPECTED}") })?;
     let of_file = shared.host.quotas_of_file(&tenant).common(&wanted);
     if !of_file.is_empty() {
         let names: Vec<&str> = of_file.iter().map(|quota| quota.as_str()).collect();

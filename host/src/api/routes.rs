@@ -12,7 +12,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use wasmill_tenant::Scope;
 
 use super::access::{Caller, RouteHead, Wants};
-use super::{Host, Shared, audit, dead_letters, keys, push, quotas, replays, samples, tenants, versions};
+use super::{
+    Host, Shared, audit, dead_letters, keys, push, quotas, replays, samples, tenants, usage, versions,
+};
 
 /// A route and what answers it.
 pub(super) struct Route<H> {
@@ -114,6 +116,7 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
     routes.get("/v1/audit", ADMIN, audit::list::<H>);
 
     routes.get("/v1/quotas", READ, quotas::own::<H>);
+    routes.get("/v1/usage", READ, usage::usage::<H>);
     routes.get("/v1/tenants", OPERATOR, tenants::list::<H>);
     routes.post("/v1/tenants", OPERATOR, tenants::create::<H>);
     routes.get("/v1/tenants/{name}", OPERATOR, tenants::get::<H>);

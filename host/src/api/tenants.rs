@@ -97,5 +97,6 @@ pub(super) async fn delete<H: Host>(
     controlled(control, move |control| control.delete_tenant(&deleted, streams)).await?;
     // Another one of this name begins without.
     shared.host.set_quotas(&name, &Quotas::default());
+    shared.host.forget_usage(&name).await;
     Ok(Json(json!({ "deleted": name })))
 }

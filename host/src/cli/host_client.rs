@@ -209,6 +209,19 @@ impl HostClient {
         Ok((HostClient::read(answer).await?, tag))
     }
 
+    /// One GET, of which the answer goes to stdout as it comes.
+    pub(super) async fn copy(&self, path: &str, pairs: &[(&str, String)]) -> Result<()> {
+        let mut answer = self.client.get(self.url(path, pairs)).send().await.context("ask the host")?;
+        if !answer.status().is_success() {
+            let _refused: Value = HostClient::read(answer).await?;
+            return Ok(());
+        }
+        while let Some(piece) = answer.chunk().await.context("read the host's answer")? {
+            output::print_bytes(&piece)?;
+        }
+        Ok(())
+    }
+
     /// One PUT of JSON in the place of what has this tag.
     pub(super) async fn put<T: DeserializeOwned>(
         &self,

@@ -16,6 +16,7 @@ mod run;
 mod tenant;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -107,6 +108,8 @@ enum Command {
     /// Make, list and remove tenants of a host
     #[command(subcommand)]
     Tenant(tenant::Command),
+    /// Show what tenants, streams and plugins of a host have used, for people and for bills
+    Usage(usage::Arguments),
     /// Print the JSON Schema of the configuration, for editors
     #[command(after_help = "Example:\n  wasmill schema > wasmill.schema.json")]
     Schema,
@@ -157,6 +160,10 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
         Command::Tenant(command) => {
             start_log(&log.options("warn"), None)?;
             tenant::run(command)
+        }
+        Command::Usage(command) => {
+            start_log(&log.options("warn"), None)?;
+            usage::run(command)
         }
         Command::Schema => output::print(&wasmill_config::schema()),
         Command::Completions { shell } => {

@@ -12,8 +12,13 @@ use serde::Serialize;
 
 /// Writes text to stdout as it is.
 pub(crate) fn print(text: &str) -> Result<ExitCode> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes bytes to stdout as they are.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<ExitCode> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("write to stdout"),
         _ => Ok(ExitCode::SUCCESS),
     }

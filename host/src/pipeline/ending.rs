@@ -133,6 +133,7 @@ impl Host {
         if stopped.await.is_err() {
             tracing::error!("a reloader panicked");
         }
+        self.flush_usage().await;
         inner.opening.journal.close().await.map_err(DrainError::Journal)?;
         if drained.is_err() {
             return Err(DrainError::Deadline { after: deadline, waiting });

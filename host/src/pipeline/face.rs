@@ -17,6 +17,7 @@ use super::samples::{SampleError, SampledSlice};
 use super::shadow::ShadowReport;
 use super::sources::with_causes;
 use super::stats::{StreamStats, wall_clock_ns};
+use super::usage::UsageQuery;
 use super::versions::{VersionsDesk, VersionsError, VersionsRequest};
 use crate::api::{self, LettersRequest, ReplaysRequest};
 use crate::telemetry::metrics;
@@ -59,6 +60,31 @@ impl api::Host for Host {
             "dead_letter_bytes": quota.dead_letter_bytes(),
             "deliveries": quota.deliveries(),
         })
+    }
+
+    async fn usage(
+        &self,
+        tenant: Option<TenantName>,
+        query: UsageQuery,
+        each: impl FnMut(Vec<Value>) -> bool + Send + 'static,
+    ) -> Result<Option<u64>, String> {
+        let usage = Arc::clone(&self.inner.usage);
+        if usage.is_stale() {
+            self.flush_usage().await;
+        }
+        let answered =
+            tokio::task::spawn_blocking(move || usage.answer_of(tenant.as_ref(), &query, each)).await;
+        let answered = answered.map_err(|error| error.to_string())?;
+        answered.map_err(|error| format!("usage cannot be read: {error}"))
+    }
+
+    async fn forget_usage(&self, tenant: &TenantName) {
+        self.flush_usage().await;
+        let (usage, name) = (Arc::clone(&self.inner.usage), tenant.clone());
+        let aside = tokio::task::spawn_blocking(move || usage.put_aside(name.as_str())).await;
+        if let Err(error) = aside.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            tracing::warn!(%tenant, %error, "usage of a tenant that is gone cannot be put aside");
+        }
     }
 
     fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Inlet>> {

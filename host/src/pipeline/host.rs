@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -31,6 +31,7 @@ use super::readiness::Looks;
 use super::shadow;
 use super::stats::StreamStats;
 use super::tenants::{Tenant, Tenants};
+use super::usage::{FLUSH_EVERY, Usage};
 use super::warm::WarmBounds;
 use super::workers::Workers;
 use crate::api;
@@ -54,6 +55,7 @@ pub(super) struct Inner {
     pub(super) tenants: Tenants,
     pub(super) replays: Replays,
     pub(super) looks: Looks,
+    pub(super) usage: Arc<Usage>,
     http: OnceLock<SocketAddr>,
     pub(super) stops: Stops,
     pub(super) reports: Reports,
@@ -165,12 +167,14 @@ impl Host {
             workers: Arc::clone(&opening.workers),
             syncs: opening.syncs.clone(),
         });
+        let data_dir = opening.settings.data_dir.clone();
         let inner = Inner {
             opening,
             streams: Streams::default(),
             tenants,
             replays,
             looks: Looks::default(),
+            usage: Arc::new(Usage::new(&data_dir)),
             http: OnceLock::new(),
             stops,
             reports: Reports::default(),
@@ -180,6 +184,7 @@ impl Host {
             inner.streams.insert(prepared.launch(&tenant, &inner.reports).await);
         }
         let host = Host { inner: Arc::new(inner) };
+        tokio::spawn(keep_usage(Arc::downgrade(&host.inner)));
         if let Some(listener) = listener {
             host.serve(listener, access);
         }
@@ -282,9 +287,29 @@ impl Host {
         self.inner.reports.failures()
     }
 
+    /// Stores what was counted since the last time.
+    pub(super) async fn flush_usage(&self) {
+        let (usage, streams, quotas) =
+            (Arc::clone(&self.inner.usage), self.stats(), self.inner.opening.quotas.all());
+        if let Err(error) = tokio::task::spawn_blocking(move || usage.flush(&streams, &quotas)).await {
+            tracing::error!(%error, "storing usage ended early");
+        }
+    }
+
     /// Streams whose task has not ended.
     pub(super) fn running(&self) -> BTreeSet<StreamKey> {
         self.inner.reports.activity.borrow().running.clone()
+    }
+}
+
+/// Stores now and then what was counted, for as long as the host is there.
+async fn keep_usage(host: Weak<Inner>) {
+    let mut tick = tokio::time::interval(FLUSH_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Some(inner) = host.upgrade() else { return };
+        Host { inner }.flush_usage().await;
     }
 }
 

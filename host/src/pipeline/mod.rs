@@ -7,7 +7,8 @@
 //! `letters_output` takes it to a destination of its own.
 //! Beside all this, `history` runs what was delivered once more, `shadow` runs a candidate on the same slices, and
 //! `samples` shows records to who asks. `stream` is the task that owns all of it; `host` is the composition root,
-//! `ending` the way back. `quotas` has what each tenant may use.
+//! `ending` the way back. `quotas` has what each tenant may use, `usage` what it
+//! has used.
 
 mod access;
 mod batch;
@@ -56,6 +57,7 @@ mod stream;
 mod tenants;
 mod unfit;
 mod ungranted;
+mod usage;
 mod versions;
 mod warm;
 mod workers;
@@ -81,6 +83,8 @@ pub(crate) use samples::{SAMPLE_RECORDS_MAX, SAMPLE_WAIT_MAX};
 pub use samples::{SampleError, SampledRecord, SampledSlice};
 pub use shadow::{Cost, Difference, Sample, ShadowReport, Slices};
 pub(crate) use sources::with_causes;
+pub(crate) use usage::spans as usage_span;
+pub use usage::{UsageBy, UsageQuery};
 pub use versions::{VersionsError, VersionsRequest};
 // What requests about versions are made of.
 pub use wasmill_catalog::{AddError, FindError, ShadowOf};

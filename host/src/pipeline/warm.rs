@@ -62,9 +62,7 @@ pub(crate) struct WarmChains {
 
 impl WarmChains {
     pub(crate) fn new(bounds: WarmBounds) -> WarmChains {
-        let mut chains = WarmChains::default();
-        chains.bounds = bounds;
-        chains
+        WarmChains { chains: HashMap::new(), bounds, turn: 0, instances: 0, bytes: 0, looked_ns: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -102,18 +102,12 @@ impl Bucket {
         Ok(())
     }
 
-    /// As [`Bucket::take`], for who cannot ask for less: more than a burst is let through once a whole burst is there, and
-    /// is paid for afterwards.
-    ///
-    /// # Errors
-    /// How long to wait.
-    pub fn take_any(&mut self, n: u64, now: u64) -> Result<(), Duration> {
+    /// For who cannot ask for less: more than a burst is let through once a whole burst is there, and is paid for
+    /// afterwards. How long to wait for that; then it is to be charged.
+    pub fn wait_for_any(&self, n: u64, now: u64) -> Option<Duration> {
         match self.look(n.min(self.burst), now) {
-            Err(Short::Wait(wait)) => Err(wait),
-            Ok(()) | Err(Short::Never { .. }) => {
-                self.charge(n, now);
-                Ok(())
-            }
+            Err(Short::Wait(wait)) => Some(wait),
+            Ok(()) | Err(Short::Never { .. }) => None,
         }
     }
 
@@ -145,6 +139,16 @@ mod tests {
         u64::try_from(duration.as_nanos()).unwrap()
     }
 
+    fn take_any(bucket: &mut Bucket, n: u64, now: u64) -> Result<(), Duration> {
+        match bucket.wait_for_any(n, now) {
+            Some(wait) => Err(wait),
+            None => {
+                bucket.charge(n, now);
+                Ok(())
+            }
+        }
+    }
+
     #[test]
     fn burst_is_there_at_once_and_more_than_it_never() {
         let mut bucket = Bucket::new(10, 5);
@@ -159,12 +163,12 @@ mod tests {
     #[test]
     fn more_than_a_burst_is_paid_for_afterwards_where_it_is_let_through() {
         let mut bucket = Bucket::new(10, 0);
-        assert_eq!(bucket.take_any(30, 0), Ok(()));
-        assert_eq!(bucket.take_any(30, 0), Err(Duration::from_secs(3)));
+        assert_eq!(take_any(&mut bucket, 30, 0), Ok(()));
+        assert_eq!(take_any(&mut bucket, 30, 0), Err(Duration::from_secs(3)));
         // One billionth more than nothing takes a nanosecond more.
         assert_eq!(bucket.debt(0), Some(Duration::from_nanos(2_000_000_001)));
         assert_eq!(bucket.debt(2_000_000_001), None);
-        assert_eq!(bucket.take_any(30, 3_000_000_000), Ok(()));
+        assert_eq!(take_any(&mut bucket, 30, 3_000_000_000), Ok(()));
     }
 
     #[test]
@@ -225,9 +229,9 @@ mod tests {
             let mut bucket = Bucket::new(per_second, 0);
             let (mut now, mut taken) = (0u64, 0u64);
             for n in asks {
-                if let Err(wait) = bucket.take_any(n, now) {
+                if let Err(wait) = take_any(&mut bucket, n, now) {
                     now += nanos(wait);
-                    prop_assert!(bucket.take_any(n, now).is_ok());
+                    prop_assert!(take_any(&mut bucket, n, now).is_ok());
                 }
                 taken += n;
                 let most = u128::from(per_second) * u128::from(now) / 1_000_000_000 + u128::from(per_second);

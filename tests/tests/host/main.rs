@@ -39,6 +39,7 @@ mod sources;
 mod staging;
 mod start;
 mod tenants;
+mod usage;
 mod versions;
 
 /// The program with the compile child.

@@ -1,4 +1,4 @@
-//! What the OpenAPI document says of quotas.
+//! What the OpenAPI document says of quotas and usage.
 
 use super::operations::{ACCESS, Body, JSON, Said};
 use super::shapes::Shape::{Fraction, List, Named, Number, Object, Perhaps, Text};
@@ -58,6 +58,34 @@ pub(super) const OPERATIONS: &[Said] = &[
             ("setTenantQuotas", ACCESS),
             "Set the quotas of a tenant",
             Named("TenantQuotas"),
+        )
+    },
+    Said {
+        text: "As JSON a page, whose next is the from of the one behind it; with format=ndjson, or Accept: \
+               application/x-ndjson, all of it, an object a line.",
+        query: &[
+            (
+                "from",
+                Text,
+                "a time such as 2026-01-31T12:00:00Z, now, or so long ago: -2h, -7d; a day before to",
+            ),
+            ("to", Text, "as from; now"),
+            ("by", Text, "tenant, stream or plugin; stream"),
+            ("interval", Text, "minute, hour or day; hour"),
+            ("format", Text, "json or ndjson"),
+            ("limit", Number, "rows of a page, 1 to 10000; a span is on one page however many it has"),
+            ("tenant", Text, "of an operator: another tenant, or * for all as NDJSON"),
+        ],
+        refusals: &[(400, "bad_query"), (503, "failed")],
+        ..Said::new(
+            "GET",
+            "/v1/usage",
+            ("getUsage", ACCESS),
+            "What a tenant, its streams or its plugins have used, by time",
+            Object(&[
+                ("usage", List(&Named("Usage")), ""),
+                ("next", Perhaps(&Text), "null: there is no more"),
+            ]),
         )
     },
 ];

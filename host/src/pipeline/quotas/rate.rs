@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wasmill_tenant::{Bucket, Quota, Quotas as Limits, Short};
+use wasmill_tenant::{Bucket, Quota, Quotas as Limits};
 
 use super::{Past, QuotaRefusal};
 
@@ -43,13 +43,7 @@ impl Rate {
 
     /// How long a batch waits that is as large as it is.
     pub(super) fn wait_for_any(&self, records: u64, bytes: u64, now: u64) -> Option<Duration> {
-        let wait = |bucket: &Option<Bucket>, n: u64| {
-            let bucket = bucket.as_ref()?;
-            match bucket.look(n.min(bucket.burst()), now) {
-                Err(Short::Wait(wait)) => Some(wait),
-                _ => None,
-            }
-        };
+        let wait = |bucket: &Option<Bucket>, n: u64| bucket.as_ref()?.wait_for_any(n, now);
         wait(&self.records, records).max(wait(&self.bytes, bytes))
     }
 

@@ -90,9 +90,12 @@ async fn bodies_of_a_tenant_wait_for_one_another_within_its_share() {
 
 #[test]
 fn what_is_said_first_counts_key_by_key() {
-    let mut quotas = Quotas::default();
-    quotas.of_all = Limits { streams: Some(1), plugins: Some(1), ..Limits::default() };
-    quotas.of_file.insert("team".to_owned(), Limits { streams: Some(2), ..Limits::default() });
+    let of_team = Limits { streams: Some(2), ..Limits::default() };
+    let quotas = Quotas {
+        of_all: Limits { streams: Some(1), plugins: Some(1), ..Limits::default() },
+        of_file: [("team".to_owned(), of_team)].into(),
+        ..Quotas::default()
+    };
     let quota = quotas.of("team");
     assert_eq!((quota.limits().streams, quota.limits().plugins), (Some(2), Some(1)));
     assert_eq!(quota.limits().requests, Some(256));

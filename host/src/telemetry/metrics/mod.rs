@@ -284,6 +284,7 @@ impl Families {
         let of = &[("tenant", tenant.tenant())];
         let (instances, bytes) = tenant.warm();
         self.set_float(Metric::TenantCpu, of, tenant.cpu_used() as f64 / 1e9);
+        self.set_float(Metric::TenantCompile, of, tenant.compile_used() as f64 / 1e9);
         self.set(Metric::TenantWarmInstances, of, instances);
         self.set(Metric::TenantWarmBytes, of, bytes);
         for (quota, refusals) in tenant.refusals().filter(|(_, refusals)| *refusals > 0) {

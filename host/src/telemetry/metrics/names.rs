@@ -124,6 +124,7 @@ table! {
 
     // A tenant: label `tenant`.
     TenantCpu Counter "wasmill_tenant_cpu_seconds_total" "CPU time of the workers, for plugins and encoders of the tenant."
+    TenantCompile Counter "wasmill_tenant_compile_cpu_seconds_total" "CPU time of the compiler for plugins of the tenant."
     TenantWarmInstances Gauge "wasmill_tenant_warm_instances" "Instances of plugins that are kept for the next slice."
     TenantWarmBytes Gauge "wasmill_tenant_warm_bytes" "Linear memory of these instances."
 

@@ -1,0 +1,256 @@
+//! `GET /v1/usage`: what a tenant, its streams or its plugins have used, by time.
+//!
+//! As a page of JSON, which says where the next one begins; or as NDJSON (`format=ndjson`, or `Accept:
+//! application/x-ndjson`), an object a line, for as long as there are any. An operator may ask for another tenant, and as
+//! NDJSON for all.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Extension;
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use wasmill_tenant::TenantName;
+
+use super::access::Caller;
+use super::error::ApiError;
+use super::{Host, Shared};
+use crate::pipeline::stats::wall_clock_ns;
+use crate::pipeline::{UsageBy, UsageQuery, moment_text, parse_moment, usage_span};
+
+/// Rows of a page unless the client asks for another number.
+const PAGE_ROWS: usize = 1000;
+const PAGE_ROWS_MAX: usize = 10_000;
+/// Spans that wait for a client that reads slowly.
+const SPANS_WAIT_MAX: usize = 16;
+const NDJSON: &str = "application/x-ndjson";
+
+#[derive(Debug)]
+struct Asked {
+    query: UsageQuery,
+    ndjson: bool,
+    limit: usize,
+    tenant: Option<String>,
+}
+
+fn refuse(message: String) -> ApiError {
+    ApiError::Query { message }
+}
+
+/// `%2B` and the like.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let digits = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn parse(raw: Option<&str>, now: i64) -> Result<Asked, ApiError> {
+    let seconds = |name: &str, text: &str| {
+        let moment = parse_moment(text, now).map_err(|why| refuse(format!("{name}: {why}")))?;
+        Ok::<_, ApiError>(u64::try_from(moment.div_euclid(1_000_000_000)).unwrap_or(0))
+    };
+    let (mut from, mut to) = (None, None);
+    let mut asked = Asked {
+        query: UsageQuery { from: 0, to: 0, by: UsageBy::Stream, seconds: 3600 },
+        ndjson: false,
+        limit: PAGE_ROWS,
+        tenant: None,
+    };
+    for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
+        let text = decoded(text);
+        match name {
+            "from" => from = Some(seconds("from", &text)?),
+            "to" => to = Some(seconds("to", &text)?),
+            "by" => {
+                asked.query.by = match text.as_str() {
+                    "tenant" => UsageBy::Tenant,
+                    "stream" => UsageBy::Stream,
+                    "plugin" => UsageBy::Plugin,
+                    _ => return Err(refuse(format!("by {text:?}: expected tenant, stream or plugin"))),
+                }
+            }
+            "interval" => {
+                let span = usage_span(&text);
+                asked.query.seconds =
+                    span.ok_or_else(|| refuse(format!("interval {text:?}: expected minute, hour or day")))?;
+            }
+            "format" => {
+                asked.ndjson = match text.as_str() {
+                    "ndjson" => true,
+                    "json" => false,
+                    _ => return Err(refuse(format!("format {text:?}: expected json or ndjson"))),
+                }
+            }
+            "limit" => {
+                let number = text.parse().ok().filter(|n| (1..=PAGE_ROWS_MAX).contains(n));
+                asked.limit =
+                    number.ok_or_else(|| refuse(format!("limit {text:?}: expected 1 to {PAGE_ROWS_MAX}")))?;
+            }
+            "tenant" => asked.tenant = Some(text),
+            _ => {
+                return Err(refuse(format!(
+                    "there is no parameter {name:?}, expected from, to, by, interval, format, limit or tenant"
+                )));
+            }
+        }
+    }
+    // This moment is in a span that counts.
+    let now_s = u64::try_from(now / 1_000_000_000).unwrap_or(0) + 1;
+    asked.query.to = to.unwrap_or(now_s);
+    asked.query.from = from.unwrap_or_else(|| asked.query.to.saturating_sub(24 * 3600));
+    if asked.query.from >= asked.query.to {
+        return Err(refuse("from is not before to".to_owned()));
+    }
+    Ok(asked)
+}
+
+/// Whose usage it is about; `None`: of all.
+fn of(caller: &Caller, keys: bool, asked: &Asked) -> Result<Option<TenantName>, ApiError> {
+    let Some(named) = &asked.tenant else { return Ok(Some(caller.tenant.clone())) };
+    // Without keys everybody may do everything.
+    let operator = caller.scopes.is_operator() || !keys;
+    if named == "*" && operator {
+        if !asked.ndjson {
+            return Err(refuse(
+                "tenant *: of all tenants there is no page, expected format=ndjson".to_owned(),
+            ));
+        }
+        return Ok(None);
+    }
+    match TenantName::new(named) {
+        Ok(name) if operator || name == caller.tenant => Ok(Some(name)),
+        _ => Err(ApiError::NotFound {
+            code: "no_tenant",
+            message: format!("there is no tenant {:?}", named.chars().take(65).collect::<String>()),
+        }),
+    }
+}
+
+pub(super) async fn usage<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, ApiError> {
+    let mut asked = parse(raw.as_deref(), wall_clock_ns())?;
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    asked.ndjson |=
+        accepts.split(',').any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == NDJSON));
+    let tenant = of(&caller, shared.access.keys, &asked)?;
+    if asked.ndjson { Ok(lines(&shared, tenant, asked.query)) } else { page(&shared, tenant, asked).await }
+}
+
+async fn page<H: Host>(
+    shared: &Shared<H>,
+    tenant: Option<TenantName>,
+    asked: Asked,
+) -> Result<Response, ApiError> {
+    let rows: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let (found, limit) = (Arc::clone(&rows), asked.limit);
+    let each = move |of_span: Vec<Value>| {
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        // A span is on one page, however many rows it has.
+        let room = found.is_empty() || found.len() + of_span.len() <= limit;
+        if room {
+            found.extend(of_span);
+        }
+        room
+    };
+    let next = shared.host.usage(tenant, asked.query, each).await;
+    let next = next.map_err(|message| ApiError::Failed { message })?;
+    let rows = std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner));
+    let next =
+        next.map(|seconds| moment_text(i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000)));
+    Ok(Json(json!({ "usage": rows, "next": next })).into_response())
+}
+
+fn lines<H: Host>(shared: &Arc<Shared<H>>, tenant: Option<TenantName>, query: UsageQuery) -> Response {
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(SPANS_WAIT_MAX);
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let rows = sender.clone();
+        let each = move |of_span: Vec<Value>| {
+            let mut text = String::new();
+            for row in of_span {
+                text.push_str(&row.to_string());
+                text.push('\n');
+            }
+            // A client that has gone wants no more.
+            rows.blocking_send(Ok(text.into())).is_ok()
+        };
+        if let Err(message) = shared.host.usage(tenant, query, each).await {
+            tracing::warn!(error = message, "usage cannot be read");
+            // The answer breaks off, so that it is not taken for the whole.
+            drop(sender.send(Err(std::io::Error::other(message))).await);
+        }
+    });
+    let stream = futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|piece| (piece, receiver))
+    });
+    ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(stream)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000_000_000;
+
+    #[test]
+    fn query_has_defaults_and_bounds() {
+        let asked = parse(None, NOW).unwrap();
+        assert_eq!((asked.query.to, asked.query.to - asked.query.from), (1_700_000_001, 86_400));
+        assert_eq!((asked.query.by, asked.query.seconds, asked.limit), (UsageBy::Stream, 3600, 1000));
+        let asked = parse(
+            Some("from=2023-11-14T00%3A00%3A00Z&to=now&by=plugin&interval=minute&format=ndjson&tenant=%2A"),
+            NOW,
+        )
+        .unwrap();
+        assert_eq!(
+            (asked.query.from, asked.query.to, asked.query.seconds),
+            (1_699_920_000, 1_700_000_000, 60)
+        );
+        assert_eq!(
+            (asked.query.by, asked.ndjson, asked.tenant.as_deref()),
+            (UsageBy::Plugin, true, Some("*"))
+        );
+        for wrong in [
+            "from=x",
+            "to=-5",
+            "by=digest",
+            "interval=week",
+            "format=csv",
+            "limit=0",
+            "limit=10001",
+            "form=1",
+            "from=now&to=now",
+            "from=-1h&to=-2h",
+        ] {
+            assert!(matches!(parse(Some(wrong), NOW), Err(ApiError::Query { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn percent_signs_are_decoded_where_digits_follow() {
+        assert_eq!(decoded("a%2Bb%3a%zz%"), "a+b:%zz%");
+        assert_eq!(decoded("%ff"), "\u{fffd}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Usage of the real binary: counted once, through restarts and kills, and answered by tenant, stream and plugin.
+
+use std::process::Command;
+
+use serde_json::Value;
+use wasmill_tests::client::{self, get};
+use wasmill_tests::guest::Guest;
+use wasmill_tests::objects;
+use wasmill_tests::program::{Program, binary};
+use wasmill_tests::scratch::Scratch;
+use wasmill_tests::wait::wait_until;
+
+const STREAMS: &str = r#"
+    [streams.events]
+    source = { type = "http" }
+    transforms = [{ plugin = "pass" }]
+    outputs = [{ type = "directory", path = "out", interval = "0s" }]
+    [streams.other]
+    source = { type = "http" }
+    transforms = [{ plugin = "pass", name = "again" }]
+    outputs = [{ type = "directory", path = "out2", interval = "0s" }]
+"#;
+
+fn usage(program: &Program, query: &str) -> Vec<Value> {
+    let answer = get(program.address(), &format!("/v1/usage?from=-2d&{query}")).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()["usage"].as_array().unwrap().clone()
+}
+
+fn sum(rows: &[Value], field: &str) -> u64 {
+    rows.iter().map(|row| row[field].as_u64().unwrap()).sum()
+}
+
+fn push(program: &Program, stream: &str, records: usize) {
+    let answer = client::push(program.address(), stream, &"{\"n\":1}\n".repeat(records)).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[test]
+fn usage_counts_once_through_restarts_and_a_kill_takes_no_more_than_the_last_seconds() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(STREAMS);
+    scratch.deploy("pass", &Guest::pass(0));
+    let mut program = Program::start(&binary, &scratch.config());
+    push(&program, "events", 100);
+    push(&program, "other", 10);
+    wait_until("everything is delivered", || {
+        objects::lines(&scratch.out()).len() == 100 && objects::lines(&scratch.path("out2")).len() == 10
+    });
+    wait_until("it is counted", || sum(&usage(&program, "by=tenant&interval=day"), "records_out") == 110);
+    let by_stream = usage(&program, "by=stream&interval=day");
+    let events: Vec<Value> = by_stream.iter().filter(|row| row["stream"] == "events").cloned().collect();
+    assert_eq!((sum(&events, "records_in"), sum(&events, "bytes_in")), (100, 700));
+    assert!(sum(&events, "calls") >= 1 && sum(&events, "cpu_ns") > 0, "{events:?}");
+    let by_plugin = usage(&program, "by=plugin&interval=day");
+    assert!(by_plugin.iter().all(|row| row["plugin"] == "pass"), "{by_plugin:?}");
+    assert_eq!(sum(&by_plugin, "calls"), sum(&by_stream, "calls"));
+    // At a stop everything is stored, however little time has passed.
+    push(&program, "events", 5);
+    program.stop();
+
+    program = Program::start(&binary, &scratch.config());
+    assert_eq!(sum(&usage(&program, "by=stream"), "records_in"), 115);
+    push(&program, "events", 20);
+    wait_until("it is counted", || sum(&usage(&program, "by=stream"), "records_in") == 135);
+    push(&program, "events", 1000);
+    program.kill();
+
+    // Of what came last some may be missing; of all else nothing is, and nothing counts twice.
+    program = Program::start(&binary, &scratch.config());
+    wait_until("everything is delivered", || objects::lines(&scratch.out()).len() >= 1125);
+    let counted = sum(&usage(&program, "by=stream"), "records_in");
+    assert!(counted == 135 || counted == 1135, "{counted}");
+    program.stop();
+}
+
+#[test]
+fn usage_is_exported_a_line_each_and_page_by_page() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(STREAMS);
+    scratch.deploy("pass", &Guest::pass(0));
+    let program = Program::start(&binary, &scratch.config());
+    push(&program, "events", 3);
+    push(&program, "other", 4);
+    wait_until("it is counted", || sum(&usage(&program, "by=stream"), "records_in") == 7);
+    let host = format!("http://{}", program.address());
+    let run = |arguments: &[&str]| {
+        let output = Command::new(&binary).args(["usage", "--host", &host]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for arguments in [&["--format", "ndjson"][..], &["--format", "ndjson", "--of", "*"]] {
+        let lines = run(arguments);
+        let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(sum(&rows, "records_in"), 7, "{lines}");
+        assert!(rows.iter().all(|row| row["tenant"] == "default" && row["seconds"] == 3600), "{lines}");
+    }
+    let table = run(&["--from", "-1h"]);
+    assert!(table.contains("events") && table.contains("records in"), "{table}");
+    let accepts = ["accept: application/x-ndjson"];
+    let answer = client::request(program.address(), "GET", "/v1/usage", &accepts, b"").unwrap();
+    assert!(answer.header("content-type") == Some("application/x-ndjson"), "{}", answer.head);
+    let nobody = get(program.address(), "/v1/usage?tenant=*").unwrap();
+    assert_eq!((nobody.status, nobody.body.contains("ndjson")), (400, true), "{}", nobody.body);
+    for page in ["limit=1", "limit=10000"] {
+        let answer = get(program.address(), &format!("/v1/usage?{page}")).unwrap().json();
+        let rows = answer["usage"].as_array().unwrap();
+        assert!(
+            rows.len() >= 2 && rows.iter().take(2).all(|row| row["from"] == rows[0]["from"]),
+            "a span is on one page: {answer}"
+        );
+    }
+    program.stop();
+}
