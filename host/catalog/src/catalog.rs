@@ -28,7 +28,7 @@ use crate::store::{Store, StoreError};
 use crate::view;
 
 /// Parsers of plugin files recurse.
-const STACK_BYTES: usize = 8 << 20;
+pub(crate) const STACK_BYTES: usize = 8 << 20;
 
 /// Where plugins are and how they are compiled.
 #[derive(Clone, Debug)]
@@ -112,7 +112,13 @@ impl Catalog {
                     let file = wasm_path(&shared.options.plugin_dir, &stem);
                     return Err(FindError::Refused { name: name.to_owned(), file, reason });
                 }
-                LookUp::Missing => return Err(missing(shared, &known, name, digest)),
+                LookUp::Missing => match known.uploaded(name).filter(|_| digest.is_none()) {
+                    Some(uploaded) => {
+                        drop(known);
+                        return self.find(name, Some(uploaded));
+                    }
+                    None => return Err(missing(shared, &known, name, digest)),
+                },
             }
         }
     }
@@ -200,6 +206,10 @@ impl Catalog {
         thread.join().unwrap_or(Err(AddError::Store(CatalogError::Stopped)))
     }
 
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.handle.shared)
+    }
+
     /// Most bytes of a plugin file.
     pub fn wasm_bytes_max(&self) -> u64 {
         self.handle.shared.options.compile.wasm_bytes
@@ -248,6 +258,11 @@ impl Catalog {
             shared.known().ran.insert(stream.to_owned(), versions.clone());
         }
         Ok(())
+    }
+
+    /// A stream has ended: it runs nothing any more.
+    pub fn note_ended(&self, stream: &str) {
+        self.handle.shared.known().running.remove(stream);
     }
 
     /// Which version of a plugin a stream ran last, in this process or one before: one that is good.

@@ -22,6 +22,9 @@ pub struct Control {
     pub pinned: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowOf>,
+    /// What was uploaded: it stands for the name where the plugin directory has no file of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploaded: Option<Digest>,
     /// Versions that streams took, each once; the one that was taken last is last.
     #[serde(default)]
     pub live: Vec<Live>,
@@ -91,6 +94,13 @@ impl Control {
         before.into_iter().rev().chain(after.into_iter().rev())
     }
 
+    /// A version that is removed.
+    pub(crate) fn forget(&mut self, digest: Digest) {
+        self.live.retain(|live| live.digest != digest);
+        self.demoted.retain(|demotion| demotion.digest != digest);
+        self.uploaded = self.uploaded.filter(|uploaded| *uploaded != digest);
+    }
+
     /// Whether a version went live so short a time ago that its failures are its own.
     pub fn is_fresh(&self, digest: Digest, now_ms: u64) -> bool {
         let live = self.live.iter().find(|live| live.digest == digest && !live.left);
@@ -144,7 +154,7 @@ impl Control {
     /// Versions whose copies must be kept.
     pub(crate) fn needed(&self) -> impl Iterator<Item = Digest> {
         let live = self.live.iter().map(|live| live.digest);
-        live.chain(self.pinned).chain(self.shadow.map(|shadow| shadow.digest))
+        live.chain(self.pinned).chain(self.shadow.map(|shadow| shadow.digest)).chain(self.uploaded)
     }
 }
 

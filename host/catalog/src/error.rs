@@ -68,9 +68,24 @@ pub enum AddError {
     Refused { reason: String },
     #[error("the file says that it is plugin {actual:?}, not {name:?}")]
     OtherName { name: String, actual: String },
+    #[error("the file has no manifest, which would name the plugin: give its name")]
+    Nameless,
+    #[error("plugin {name:?} is {}, which goes before what is uploaded: change it there, or take another name", .file.display())]
+    OfFile { name: String, file: PathBuf },
     /// The host's trouble, not the file's.
     #[error("the file cannot be kept")]
     Store(#[source] CatalogError),
     #[error("the file cannot be compiled now: {reason}")]
     Compile { reason: String },
+}
+
+/// Why a version is not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    #[error("no version {digest} of plugin {name:?} is kept")]
+    NoVersion { name: String, digest: Digest },
+    #[error("{digest} is in use: {why}")]
+    InUse { digest: Digest, why: String },
+    #[error("the version cannot be removed")]
+    Store(#[source] CatalogError),
 }

@@ -215,6 +215,13 @@ impl Shared {
                 "plugin loaded"
             );
         }
+        let uploaded = self.known().controls.get(&name).and_then(|control| control.uploaded);
+        if let Some(uploaded) = uploaded {
+            tracing::warn!(
+                plugin = name, file = %file.display(), %uploaded,
+                "a file has the name of a plugin that was uploaded, and goes before it"
+            );
+        }
         self.published();
         Ok(())
     }

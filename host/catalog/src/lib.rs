@@ -24,12 +24,13 @@ mod signals;
 mod signing;
 mod state;
 mod store;
+mod upload;
 mod view;
 mod watch;
 
 pub use catalog::{Catalog, CatalogOptions};
 pub use control::{Control, Demotion, Live, ShadowOf};
-pub use error::{AddError, CatalogError, FindError};
+pub use error::{AddError, CatalogError, FindError, RemoveError};
 pub use gate::{CompileGate, OpenGate};
 pub use signing::{
     KeyError, PublicKey, SignatureError, SigningKey, SigningPolicy, message as signed_message,

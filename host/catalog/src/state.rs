@@ -63,6 +63,9 @@ pub struct PluginState {
     /// Streams that go on with the version before, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probe_failures: Vec<ProbeFailure>,
+    /// It was uploaded, and stands for the name where the plugin directory has no file of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub uploaded: bool,
     /// Goes before what is in the plugin directory.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,

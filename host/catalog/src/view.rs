@@ -21,10 +21,14 @@ pub(crate) fn plugins(shared: &Shared) -> Vec<PluginState> {
     for (digest, version) in &known.versions {
         for name in &version.names {
             if known.names.get(name).is_none_or(|state| state.plugin.digest != *digest) {
-                let state = version
-                    .refused
-                    .clone()
-                    .map_or(VersionState::Kept, |reason| VersionState::Refused { reason });
+                let state = match &version.refused {
+                    Some(reason) => VersionState::Refused { reason: reason.clone() },
+                    // Of a name that nobody has asked for since the start.
+                    None if !known.names.contains_key(name) && known.uploaded(name) == Some(*digest) => {
+                        VersionState::Current
+                    }
+                    None => VersionState::Kept,
+                };
                 all.push(of_version(name, *digest, version, shared.store.path(*digest), state));
             }
         }
@@ -36,6 +40,7 @@ pub(crate) fn plugins(shared: &Shared) -> Vec<PluginState> {
         };
         state.streams = known.running.iter().filter(runs).cloned().collect();
         let (Some(control), Some(digest)) = (known.controls.get(&state.name), state.digest) else { continue };
+        state.uploaded = control.uploaded == Some(digest);
         state.pinned = control.pinned == Some(digest);
         state.shadow = control.shadow.is_some_and(|shadow| shadow.digest == digest);
         state.live_since_ms =
@@ -79,6 +84,7 @@ fn current(known: &Known, shared: &Shared, name: &str, state: &Name) -> Option<P
     let version = known.versions.get(&digest)?;
     let (file, is) = match &state.holder {
         Some(stem) => (wasm_path(&shared.options.plugin_dir, stem), VersionState::Current),
+        None if known.uploaded(name) == Some(digest) => (shared.store.path(digest), VersionState::Current),
         None => (shared.store.path(digest), VersionState::Removed),
     };
     let (narrowed, door) = (state.sidecar.is_some(), state.plugin.door());

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use crate::authority::Authority;
 use crate::describe;
 use crate::problem::{Invalid, LoadError, Problem};
 use crate::raw;
@@ -70,6 +71,7 @@ impl Draft {
             bad: &bad,
             aliases: &aliases,
             policy: None,
+            authority: Authority::Operator,
             judged,
         };
         let resolved = resolver.configuration(raw);
@@ -91,6 +93,7 @@ impl Draft {
                 warm_memory: resolved.warm_memory,
                 quota: resolved.quota,
                 quotas: resolved.quotas,
+                policy: resolved.policy,
             },
             problems: invalid(found),
             bad: [bad, judged],

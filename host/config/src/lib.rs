@@ -11,6 +11,8 @@
 //! [`Settings`] is plain data which the pipeline maps onto the stages' own types.
 
 mod access;
+mod authority;
+mod defined;
 mod describe;
 mod draft;
 mod names;
@@ -28,6 +30,8 @@ mod structure;
 mod tree;
 mod units;
 
+pub use authority::{HttpReach, Policy};
+pub use defined::{Defined, Flaw, masked};
 pub use draft::Draft;
 pub use place::Complaint;
 pub use problem::{Invalid, LoadError, Problem};

@@ -238,7 +238,7 @@ fn http_destination(resolver: &mut Resolver<'_>, key: &str, http: raw::HttpPlace
     if http.timeout.0.is_zero() || http.timeout.0.as_secs() > 3600 {
         resolver.problem(&format!("{key}.timeout"), "\"timeout\" must be above zero and at most 1h");
     }
-    Destination::Http(HttpPost { url: http.url, headers, timeout: http.timeout.0 })
+    Destination::Http(HttpPost { url: http.url, headers, timeout: http.timeout.0, reach: None })
 }
 
 fn interval(resolver: &mut Resolver<'_>, key: &str, interval: Span) {

@@ -5,6 +5,7 @@
 //! those.
 
 mod access;
+mod authority;
 mod output;
 mod policy;
 mod quota;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::access::{Auth, AuthMode, ClientScope, Jwt, MetricsAccess, Tls, TlsClient};
+pub(crate) use self::authority::Policy;
 pub(crate) use self::output::{
     Codec, DirectoryPlace, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output, Packing,
     Pauses, Retry, S3Place, Then,
@@ -155,6 +157,8 @@ pub(crate) struct Config {
     pub(crate) buffer: Buffer,
     /// Who must have signed the plugins in `plugin_dir`. By default signatures are not looked at.
     pub(crate) signing: Option<Signing>,
+    /// What streams of the tenant `default` that are made over HTTP may use.
+    pub(crate) policy: Option<Policy>,
     /// Streams by name: 1 to 64 letters, digits, `-` and `_`.
     #[serde(default)]
     pub(crate) streams: BTreeMap<String, Stream>,
@@ -179,6 +183,8 @@ pub(crate) struct Tenant {
     pub(crate) signing: Option<Signing>,
     /// What this tenant's plugins may be given. By default nothing.
     pub(crate) grants: Option<Grants>,
+    /// What streams of this tenant that are made over HTTP may use.
+    pub(crate) policy: Option<Policy>,
     /// Streams of this tenant by name; the keys are those of `[streams.NAME]`.
     #[serde(default)]
     pub(crate) streams: BTreeMap<String, Stream>,
@@ -207,7 +213,7 @@ pub(crate) struct Http {
     /// Longest wait for a request's headers, and between two pieces of its body.
     #[schemars(extend("default" = default::read_timeout()))]
     pub(crate) read_timeout: Span,
-    /// Whether candidates for a shadow may be uploaded: code that gets what the plugin is granted. Default: on loopback.
+    /// Whether plugins, and candidates for a shadow, may be uploaded: code that gets what the plugin is granted. Default: on loopback.
     pub(crate) plugin_uploads: Option<bool>,
     /// Who may use it.
     #[serde(default)]
@@ -443,6 +449,9 @@ pub(crate) enum SecretSource {
     /// Name of a secret in `[tenants.NAME.grants.secrets]`, for streams of that tenant.
     #[schemars(title = "secret")]
     Granted(String),
+    /// Name of a secret in the tenant's policy: of streams that are made over HTTP, the only way.
+    #[schemars(title = "secret")]
+    Secret(String),
 }
 
 /// What one instance of a plugin may use.

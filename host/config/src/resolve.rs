@@ -14,6 +14,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::authority::{self, Authority};
 use crate::names;
 use crate::outputs;
 use crate::policy::Policy;
@@ -48,6 +49,7 @@ pub(crate) struct Resolved {
     pub(crate) warm_memory: u64,
     pub(crate) quota: Quota,
     pub(crate) quotas: BTreeMap<String, Quota>,
+    pub(crate) policy: authority::Policy,
 }
 
 /// What the checks of one file share.
@@ -62,6 +64,7 @@ pub(crate) struct Resolver<'a> {
     pub(crate) aliases: &'a Aliases,
     /// Of the tenant whose streams are looked at; none for the operator's own.
     pub(crate) policy: Option<Policy>,
+    pub(crate) authority: Authority<'a>,
     /// What these checks found.
     pub(crate) judged: Bad,
 }
@@ -122,7 +125,14 @@ impl Resolver<'_> {
     }
 
     pub(crate) fn secret(&mut self, key: &str, source: &raw::SecretSource) -> Secret {
+        if let Authority::Bound(policy) = self.authority {
+            return self.policy_secret(key, source, policy);
+        }
         let value = match source {
+            raw::SecretSource::Secret(_) => {
+                Err("secrets of a policy are for streams that are made over HTTP, expected env or file"
+                    .to_owned())
+            }
             raw::SecretSource::Env(name) => {
                 let value = if name.is_empty() || name.contains(['=', '\0']) {
                     None
@@ -164,7 +174,13 @@ impl Resolver<'_> {
             warm_memory: config.warm_memory.0,
             quota: self.quota("quota", &config.quota),
             quotas: BTreeMap::new(),
+            policy: config
+                .policy
+                .as_ref()
+                .map(|policy| self.api_policy("policy", policy))
+                .unwrap_or_default(),
         };
+        let mut policies = config.policy.is_some();
         let mut streams = Vec::with_capacity(config.streams.len());
         for (name, stream) in config.streams {
             let key = format!("streams.{}", tree::segment(&name));
@@ -180,10 +196,10 @@ impl Resolver<'_> {
                 quotas.insert(name.clone(), quota);
             }
             if name == DEFAULT_TENANT {
-                if !tenant.streams.is_empty() || tenant.plugin_dir.is_some() {
+                if !tenant.streams.is_empty() || tenant.plugin_dir.is_some() || tenant.policy.is_some() {
                     self.problem(
                         &key,
-                        "tenant \"default\" is the one of [streams.NAME] and \"plugin_dir\": its streams are written there",
+                        "tenant \"default\" is the one of [streams.NAME], [policy] and \"plugin_dir\": its streams are written there",
                     );
                 }
                 continue;
@@ -200,9 +216,14 @@ impl Resolver<'_> {
                 streams.push(self.stream(&name, stream_name, key, stream));
             }
             self.policy = None;
-            tenants.push(Tenant { name, plugin_dir, signing });
+            let policy = tenant.policy.as_ref();
+            policies |= policy.is_some();
+            let policy =
+                policy.map(|policy| self.api_policy(&format!("{key}.policy"), policy)).unwrap_or_default();
+            tenants.push(Tenant { name, plugin_dir, signing, policy });
         }
-        if streams.is_empty() && self.sound("streams") && self.sound("tenants") {
+        // Where streams may be made over HTTP, there need be none before.
+        if streams.is_empty() && !policies && self.sound("streams") && self.sound("tenants") {
             self.problem("streams", NO_STREAMS);
         }
         streams.sort_by(|a, b| (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name)));
@@ -271,7 +292,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn stream(&mut self, tenant: &str, name: String, key: String, stream: raw::Stream) -> Stream {
+    pub(crate) fn stream(&mut self, tenant: &str, name: String, key: String, stream: raw::Stream) -> Stream {
         self.name(&key, "stream", &name);
         let source_key = format!("{key}.source");
         // Without one, anything does: nothing is compared with a source that is bad.
@@ -342,7 +363,7 @@ impl Resolver<'_> {
             index
         });
         let retention = stream.retention.map(|retention| self.retention(&key, &retention));
-        Stream {
+        let mut stream = Stream {
             tenant: tenant.to_owned(),
             name,
             key,
@@ -353,7 +374,9 @@ impl Resolver<'_> {
             retention,
             transforms,
             outputs,
-        }
+        };
+        self.judge(&mut stream);
+        stream
     }
 
     fn retention(&mut self, key: &str, retention: &raw::Retention) -> Retention {
@@ -466,7 +489,10 @@ impl Resolver<'_> {
         for (grant, written) in &transform.files {
             let key = format!("{key}.files.{}", tree::segment(grant));
             self.name(&key, "file", grant);
-            let path = self.file(&key, grant, written);
+            let path = match self.authority {
+                Authority::Operator => self.file(&key, grant, written),
+                Authority::Bound(policy) => self.policy_file(&key, written, policy),
+            };
             files.insert(grant.clone(), path);
         }
         let mut secrets = BTreeMap::new();

@@ -29,7 +29,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Stands for what is not shown.
-const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 /// A URL as it may be shown: without user, password, query and fragment. Of text that should have been one and is not
 /// (`https:/user:password@host`), everything up to the last `@` may be a password.

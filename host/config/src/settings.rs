@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::authority::{HttpReach, Policy};
 use crate::draft::Draft;
 use crate::problem::{Invalid, LoadError, Problem};
 use crate::secret::{Secret, masked_url};
@@ -58,6 +59,8 @@ pub struct Settings {
     pub quota: Quota,
     /// By tenant, of those that have one.
     pub quotas: BTreeMap<String, Quota>,
+    /// Of [`DEFAULT_TENANT`].
+    pub policy: Policy,
 }
 
 /// The tenant of streams that name none.
@@ -84,12 +87,13 @@ pub struct Quota {
 }
 
 /// What a tenant has beside its streams.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Tenant {
     pub name: String,
     /// The watched directory of its `.wasm` files.
     pub plugin_dir: PathBuf,
     pub signing: Option<Signing>,
+    pub policy: Policy,
 }
 
 /// Who must have signed plugin files.
@@ -262,7 +266,7 @@ pub struct Buffer {
 }
 
 /// How a stream's dead letters are kept, and where they go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetters {
     /// Bytes at which the stream pauses.
     pub max_bytes: u64,
@@ -272,7 +276,7 @@ pub struct DeadLetters {
 }
 
 /// A destination of a stream's dead letters.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LettersOutput {
     /// Retries for ever; never partitioned.
     pub output: Output,
@@ -286,7 +290,7 @@ impl LettersOutput {
 }
 
 /// source -> buffer -> transforms -> outputs, under one name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     pub tenant: String,
     pub name: String,
@@ -371,7 +375,7 @@ pub struct PluginRef {
 }
 
 /// A plugin's place in a stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transform {
     /// Unique in the stream.
     pub name: String,
@@ -405,7 +409,7 @@ pub struct Limits {
 }
 
 /// One destination of a stream with its batching.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
     /// Unique in the stream; what `route` names.
     pub name: String,
@@ -458,7 +462,7 @@ pub struct Retry {
     pub pause: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     Directory(Directory),
     S3(S3),
@@ -488,7 +492,7 @@ pub struct S3 {
     pub multipart_threshold: u64,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpPost {
     /// May hold secrets: [`Destination::shown`].
     pub url: String,
@@ -496,6 +500,8 @@ pub struct HttpPost {
     pub headers: Vec<(String, Secret)>,
     /// Of one request.
     pub timeout: Duration,
+    /// Where it may go, whatever the URL says; `None`: everywhere.
+    pub reach: Option<HttpReach>,
 }
 
 impl fmt::Debug for HttpPost {
@@ -504,6 +510,7 @@ impl fmt::Debug for HttpPost {
             .field("url", &masked_url(&self.url))
             .field("headers", &self.headers)
             .field("timeout", &self.timeout)
+            .field("reach", &self.reach)
             .finish()
     }
 }

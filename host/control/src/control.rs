@@ -14,7 +14,8 @@ use wasmill_tenant::{
     Tenant, TenantName, Verified, Who, is_label, verify,
 };
 
-use crate::audit::AuditLog;
+use crate::audit::{Actor, AuditLog};
+use crate::definitions::{Defined, Definition, Definitions, Discarded};
 use crate::error::{ControlError, StoreError};
 use crate::file;
 use crate::last_used::LastUsed;
@@ -65,6 +66,7 @@ pub struct Control {
     verified: Mutex<Verified>,
     failures: Mutex<Failures>,
     used: LastUsed,
+    definitions: Definitions,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -106,6 +108,7 @@ impl Control {
             verified: Mutex::new(Verified::new(KNOWN_MAX).map_err(|error| draw(&error))?),
             failures: Mutex::new(Failures::default()),
             used: LastUsed::open(data_dir.join("control").join("last-used.json")),
+            definitions: Definitions::open(data_dir.join("control").join("streams"))?,
             dir,
         })
     }
@@ -251,6 +254,7 @@ impl Control {
     pub fn delete_tenant(&self, name: &TenantName, streams: usize) -> Result<(), ControlError> {
         let _one = lock(&self.changing);
         let tenant = self.found(name)?;
+        let streams = streams.max(self.definitions.count(name));
         if name.is_default() {
             return Err(ControlError::DefaultTenant { name: name.clone() });
         }
@@ -260,9 +264,48 @@ impl Control {
         if !tenant.disabled {
             return Err(ControlError::NotDisabled { name: name.clone() });
         }
+        self.definitions.forget(name)?;
         file::remove(&self.path(name))?;
         self.directory.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(())
+    }
+
+    // Streams.
+
+    /// Streams that are defined here.
+    pub fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
+    /// Gives a stream a definition, its next version. Durable when it returns.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn define(
+        &self,
+        tenant: &TenantName,
+        stream: &str,
+        definition: Definition,
+    ) -> Result<Defined, ControlError> {
+        let _one = lock(&self.changing);
+        self.found(tenant)?;
+        self.definitions.put(tenant, stream, definition)
+    }
+
+    /// Ends a stream, and notes what was discarded with it. Durable when it returns.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn undefine(
+        &self,
+        tenant: &TenantName,
+        stream: &str,
+        by: Actor,
+        discarded: Discarded,
+        now: Moment,
+    ) -> Result<(), ControlError> {
+        let _one = lock(&self.changing);
+        self.definitions.end(tenant, stream, by, discarded, now)
     }
 
     // Keys. `by` is what the one who asks may do: a key that may do more is none to him.
@@ -428,165 +471,4 @@ fn view(tenant: &Tenant, now: Moment) -> TenantView {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use wasmill_tenant::Scope;
-
-    use super::*;
-
-    fn name(text: &str) -> TenantName {
-        TenantName::new(text).unwrap()
-    }
-
-    fn new(scopes: &[Scope]) -> NewKey {
-        NewKey { name: "test".to_owned(), scopes: scopes.iter().copied().collect(), expires_ms: None }
-    }
-
-    const ALL: &[Scope] = &[Scope::Operator];
-
-    fn operator() -> Scopes {
-        ALL.iter().copied().collect()
-    }
-
-    #[test]
-    fn what_was_made_is_there_after_the_next_start() {
-        let dir = tempfile::tempdir().unwrap();
-        let control = Control::open(dir.path()).unwrap();
-        control.create_tenant(&AuditLog::new(dir.path()), &name("team"), 5).unwrap();
-        let (text, made) = control.create_key(&name("team"), new(&[Scope::Push]), 6).unwrap();
-        assert_eq!(made.id, text.id());
-        assert_eq!(control.verify(&text, 70_000).unwrap().tenant, name("team"));
-        control.store_last_used().unwrap();
-        drop(control);
-        let control = Control::open(dir.path()).unwrap();
-        assert_eq!(control.known(&text, 7), None);
-        assert_eq!(control.key(&name("team"), &made.id, operator(), 8).unwrap().last_used_ms, Some(70_000));
-        assert_eq!(control.verify(&text, 7).unwrap().key, made.id);
-        assert!(control.known(&text, 7).unwrap().is_ok());
-        let tenants: Vec<String> = control.tenants(9).iter().map(|tenant| tenant.name.to_string()).collect();
-        assert_eq!(tenants, ["default", "team"]);
-    }
-
-    #[test]
-    fn change_is_in_effect_at_once_for_texts_that_were_verified_too() {
-        let dir = tempfile::tempdir().unwrap();
-        let control = Control::open(dir.path()).unwrap();
-        let tenant = name("default");
-        let (text, made) = control.create_key(&tenant, new(&[Scope::Push]), 10).unwrap();
-        control.verify(&text, 11).unwrap();
-        let grace = Duration::from_millis(100);
-        let (newer, rotated) = control.rotate_key(&tenant, &made.id, grace, operator(), 20).unwrap();
-        assert_eq!((rotated.rotated_ms, rotated.previous_until_ms), (Some(20), Some(120)));
-        assert!(control.known(&text, 119).unwrap().is_ok() && control.verify(&newer, 21).is_ok());
-        assert_eq!(control.known(&text, 120), Some(Err(Refused::Replaced)));
-        control.revoke_key(&tenant, &made.id, operator(), 200).unwrap();
-        assert_eq!(control.known(&newer, 201), Some(Err(Refused::Revoked)));
-        let again = control.rotate_key(&tenant, &made.id, grace, operator(), 300);
-        assert!(matches!(again, Err(ControlError::KeyEnded { state: "revoked", .. })));
-    }
-
-    #[test]
-    fn nobody_sees_or_changes_a_key_that_may_do_more_or_is_anothers() {
-        let dir = tempfile::tempdir().unwrap();
-        let control = Control::open(dir.path()).unwrap();
-        control.create_tenant(&AuditLog::new(dir.path()), &name("other"), 1).unwrap();
-        let (_, mighty) = control.create_key(&name("default"), new(ALL), 2).unwrap();
-        let (_, plain) = control.create_key(&name("default"), new(&[Scope::Read]), 2).unwrap();
-        let admin: Scopes = [Scope::Admin].into_iter().collect();
-        let ids: Vec<String> =
-            control.keys(&name("default"), admin, 3).unwrap().into_iter().map(|key| key.id).collect();
-        assert_eq!(ids, std::slice::from_ref(&plain.id));
-        for (tenant, id) in [("default", &mighty.id), ("other", &plain.id)] {
-            let tenant = name(tenant);
-            let no_key = |error| matches!(error, ControlError::NoKey { .. });
-            assert!(no_key(control.key(&tenant, id, admin, 3).unwrap_err()));
-            assert!(no_key(control.revoke_key(&tenant, id, admin, 3).unwrap_err()));
-            assert!(no_key(control.rotate_key(&tenant, id, Duration::ZERO, admin, 3).unwrap_err()));
-        }
-    }
-
-    #[test]
-    fn tenant_is_deleted_once_it_is_disabled_and_has_no_streams() {
-        let dir = tempfile::tempdir().unwrap();
-        let control = Control::open(dir.path()).unwrap();
-        let team = name("team");
-        control.create_tenant(&AuditLog::new(dir.path()), &team, 1).unwrap();
-        assert!(matches!(
-            control.create_tenant(&AuditLog::new(dir.path()), &team, 1),
-            Err(ControlError::TenantExists { .. })
-        ));
-        let (text, _) = control.create_key(&team, new(&[Scope::Admin]), 1).unwrap();
-        control.verify(&text, 2).unwrap();
-        assert!(matches!(control.delete_tenant(&team, 0), Err(ControlError::NotDisabled { .. })));
-        control.disable_tenant(&team, true, 2).unwrap();
-        assert_eq!(control.known(&text, 3), Some(Err(Refused::TenantDisabled)));
-        control.disable_tenant(&team, false, 2).unwrap();
-        assert!(control.known(&text, 3).unwrap().is_ok());
-        control.disable_tenant(&team, true, 2).unwrap();
-        assert!(matches!(control.delete_tenant(&team, 2), Err(ControlError::HasStreams { streams: 2, .. })));
-        control.delete_tenant(&team, 0).unwrap();
-        assert_eq!(control.known(&text, 3), Some(Err(Refused::Unknown)));
-        assert!(matches!(control.tenant(&team, 4), Err(ControlError::NoTenant { .. })));
-        for change in [
-            control.disable_tenant(&name("default"), true, 1).map(drop),
-            control.delete_tenant(&name("default"), 0),
-        ] {
-            assert!(matches!(change, Err(ControlError::DefaultTenant { .. })));
-        }
-        assert_eq!(Control::open(dir.path()).unwrap().tenants(5).len(), 1);
-    }
-
-    #[test]
-    fn key_that_makes_no_sense_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let control = Control::open(dir.path()).unwrap();
-        let make = |new: NewKey| control.create_key(&name("default"), new, 100).unwrap_err();
-        assert!(matches!(make(new(&[])), ControlError::NoScope));
-        assert!(matches!(make(NewKey { expires_ms: Some(100), ..new(ALL) }), ControlError::Past { .. }));
-        assert!(matches!(
-            make(NewKey { name: "a\nb".to_owned(), ..new(ALL) }),
-            ControlError::BadLabel { .. }
-        ));
-        let nobody = control.create_key(&name("nobody"), new(ALL), 1).unwrap_err();
-        assert!(matches!(nobody, ControlError::NoTenant { .. }));
-        assert!(!dir.path().join("control").exists(), "nothing was made, and something written");
-    }
-
-    #[test]
-    fn file_that_was_damaged_or_renamed_stops_the_start_and_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let control = Control::open(dir.path()).unwrap();
-        control.create_tenant(&AuditLog::new(dir.path()), &name("team"), 1).unwrap();
-        control.create_key(&name("team"), new(ALL), 1).unwrap();
-        let (file, other) =
-            ["team", "other"].map(|name| dir.path().join(format!("control/tenants/{name}.json"))).into();
-        let good = fs::read_to_string(&file).unwrap();
-        for bad in ["{\"format\":1", &good.replace("argon2id", "argon3"), &good.replace("operator", "root")] {
-            fs::write(&file, bad).unwrap();
-            let error = Control::open(dir.path()).map(drop).unwrap_err();
-            let text = error.to_string();
-            assert!(text.contains("team.json"), "{text}");
-        }
-        fs::write(&file, &good).unwrap();
-        fs::copy(&file, &other).unwrap();
-        let error = Control::open(dir.path()).map(drop).unwrap_err();
-        let text = error.to_string();
-        assert!(text.contains("other.json") && text.contains("about tenant team"), "{text}");
-    }
-
-    #[test]
-    fn no_secret_is_in_any_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let control = Control::open(dir.path()).unwrap();
-        let (text, view) = control.create_key(&name("default"), new(ALL), 1).unwrap();
-        control.verify(&text, 2).unwrap();
-        control.store_last_used().unwrap();
-        let secret = &text.reveal()[16..30];
-        assert!(!serde_json::to_string(&view).unwrap().contains(secret));
-        for file in ["control/tenants/default.json", "control/last-used.json"] {
-            let stored = fs::read_to_string(dir.path().join(file)).unwrap();
-            assert!(stored.contains(text.id()) && !stored.contains(secret), "{stored}");
-        }
-    }
-}
+mod tests;

@@ -44,6 +44,14 @@ pub enum ControlError {
     HasStreams { name: TenantName, streams: usize },
     #[error("there are {max} tenants, and no more are taken")]
     TooManyTenants { max: usize },
+    #[error(
+        "stream name {name:?} is not valid, expected 1 to 64 letters, digits, `-` and `_`, beginning with a letter or a digit"
+    )]
+    BadStreamName { name: String },
+    #[error("there is no stream {name:?}")]
+    NoStream { name: String },
+    #[error("tenant {name:?} has {max} streams, and no more are taken: remove those that are not used")]
+    TooManyStreams { name: TenantName, max: usize },
     #[error("there is no key {id:?}")]
     NoKey { id: String },
     #[error("tenant {name:?} has {max} keys, and no more are taken: revoke those that are not used")]

@@ -5,7 +5,10 @@
 //! Redirects are not followed (they could carry headers and data elsewhere), and of an answer's body
 //! at most a few lines are read, for the operator.
 
+mod reach;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{
@@ -17,6 +20,9 @@ use crate::destination::{Setting, Wrong, body_error, checked_url, refused};
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::object::{Delivered, Object};
 use crate::retry_after::retry_after;
+
+use self::reach::Guide;
+pub use self::reach::Reach;
 
 /// Time to connect; the request's own timeout holds for the whole.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,6 +49,8 @@ pub struct HttpConfig {
     pub headers: BTreeMap<String, String>,
     /// For the whole request, answer included.
     pub timeout: Duration,
+    /// Where requests may go; `None`: everywhere.
+    pub reach: Option<Reach>,
 }
 
 impl std::fmt::Debug for HttpConfig {
@@ -80,6 +88,8 @@ impl HttpConfig {
         let mut wrong = Vec::new();
         let url = checked_url(&self.url);
         let url = url.map_err(|message| wrong.push(Wrong { at: Setting::Url, message })).ok();
+        let refused = self.reach.as_ref().zip(url.as_ref()).and_then(|(reach, url)| reach.refuses(url));
+        wrong.extend(refused.map(|message| Wrong { at: Setting::Url, message }));
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             match header(name, value) {
@@ -116,7 +126,13 @@ impl Http {
     /// Checks the settings and builds the client; touches no network.
     pub fn open(config: &HttpConfig) -> Result<Http, DeliverError> {
         let (url, headers) = config.parsed().map_err(|wrong| refused(&wrong))?;
-        let client = Client::builder()
+        let mut client = Client::builder();
+        if let Some(reach) = config.reach.clone() {
+            // A proxy would look names up by itself.
+            let port = url.port_or_known_default().unwrap_or(0);
+            client = client.no_proxy().dns_resolver(Arc::new(Guide { reach, port }));
+        }
+        let client = client
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(config.timeout)

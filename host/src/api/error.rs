@@ -12,6 +12,8 @@ use wasmill_encode::DecodeError;
 use wasmill_ingest::{AppendError, BodyError, ContentTypeError};
 use wasmill_tenant::Scope;
 
+use super::Absence;
+use crate::pipeline::Flaw;
 use crate::pipeline::{Past, QuotaRefusal};
 
 /// Everything that a request can be refused with.
@@ -66,6 +68,17 @@ pub enum ApiError {
         "plugin files are not taken over HTTP, as \"plugin_uploads\" in [http] of the configuration says; put the file into the plugin directory and name its digest"
     )]
     UploadsOff,
+    /// It may be right in a moment.
+    #[error("{message}")]
+    Changing { message: String },
+    #[error("{message}")]
+    Idle { message: String },
+    #[error("{message}")]
+    NoCondition { message: String },
+    #[error("{message}")]
+    Stale { message: String },
+    #[error("{message}")]
+    Definition { message: String, flaws: Vec<Flaw> },
     #[error("{message}")]
     Failed { message: String },
     #[error("{reason}")]
@@ -90,6 +103,20 @@ impl ApiError {
         }
     }
 
+    pub(super) fn absent(why: Absence, name: String) -> ApiError {
+        match why {
+            Absence::None => ApiError::NoStream { name },
+            Absence::Changing => {
+                ApiError::Changing { message: format!("stream {name:?} is being changed: try again") }
+            }
+            Absence::Idle => {
+                let message =
+                    format!("stream {name:?} cannot run as it is defined: GET /v1/streams/{name} tells why");
+                ApiError::Idle { message }
+            }
+        }
+    }
+
     /// Status and the code for programs.
     fn status(&self) -> (StatusCode, &'static str) {
         match self {
@@ -106,6 +133,9 @@ impl ApiError {
                 ControlError::NotDisabled { .. } => (StatusCode::CONFLICT, "not_disabled"),
                 ControlError::HasStreams { .. } => (StatusCode::CONFLICT, "has_streams"),
                 ControlError::TooManyTenants { .. } => (StatusCode::CONFLICT, "too_many_tenants"),
+                ControlError::NoStream { .. } => (StatusCode::NOT_FOUND, "no_stream"),
+                ControlError::BadStreamName { .. } => (StatusCode::BAD_REQUEST, "bad_query"),
+                ControlError::TooManyStreams { .. } => (StatusCode::CONFLICT, "too_many_streams"),
                 ControlError::NoKey { .. } => (StatusCode::NOT_FOUND, "no_key"),
                 ControlError::TooManyKeys { .. } => (StatusCode::CONFLICT, "too_many_keys"),
                 ControlError::KeyEnded { .. } => (StatusCode::CONFLICT, "key_ended"),
@@ -137,6 +167,11 @@ impl ApiError {
             ApiError::NotFound { code, .. } => (StatusCode::NOT_FOUND, code),
             ApiError::Conflict { .. } => (StatusCode::CONFLICT, "busy"),
             ApiError::NotNow { code, .. } => (StatusCode::CONFLICT, code),
+            ApiError::Changing { .. } => (StatusCode::SERVICE_UNAVAILABLE, "changing"),
+            ApiError::Idle { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not_running"),
+            ApiError::NoCondition { .. } => (StatusCode::PRECONDITION_REQUIRED, "condition_needed"),
+            ApiError::Stale { .. } => (StatusCode::PRECONDITION_FAILED, "stale"),
+            ApiError::Definition { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad_definition"),
             ApiError::UploadsOff => (StatusCode::FORBIDDEN, "uploads_off"),
             ApiError::Unfit { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             ApiError::Failed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
@@ -176,12 +211,18 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code) = self.status();
-        let body = serde_json::json!({ "error": { "code": code, "message": self.to_string() } });
+        let mut body = serde_json::json!({ "error": { "code": code, "message": self.to_string() } });
+        if let ApiError::Definition { flaws, .. } = &self {
+            let told = |Flaw { key, message }: &Flaw| serde_json::json!({ "key": key, "message": message });
+            body["error"]["problems"] = flaws.iter().map(told).collect();
+        }
         let mut response = (status, axum::Json(body)).into_response();
         response.extensions_mut().insert(ErrorCode(code));
         let seconds = match &self {
             ApiError::Append(error) => error.retry_after_seconds(),
             ApiError::Quota(refusal) => refusal.retry_after_seconds(),
+            ApiError::Changing { .. } => Some(1),
+            ApiError::Idle { .. } => Some(10),
             ApiError::TooManyKeys { after } => Some(after.as_secs() + u64::from(after.subsec_nanos() > 0)),
             _ => None,
         };

@@ -76,7 +76,7 @@ pub(super) async fn controlled<T: Send + 'static>(
 }
 
 /// `90s`, `5m`, `24h`, `30d`.
-fn span(name: &str, text: &str, max: Duration) -> Result<Duration, ApiError> {
+pub(super) fn span(name: &str, text: &str, max: Duration) -> Result<Duration, ApiError> {
     let expected = || {
         let days = max.as_secs() / 86_400;
         refuse(format!(

@@ -15,6 +15,8 @@
 mod access;
 mod audit;
 mod bodies;
+#[cfg(test)]
+mod control_tests;
 mod dead_letters;
 mod error;
 mod keys;
@@ -28,6 +30,7 @@ mod quotas;
 mod replays;
 mod routes;
 mod samples;
+mod streams;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -51,8 +54,8 @@ use self::bodies::Bodies;
 use self::routes::Route;
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{
-    HistoryError, LettersError, SampleError, SampledSlice, TenantQuota, UsageQuery, VersionsError,
-    VersionsRequest,
+    DefineAnswer, DefineError, DefineRequest, HistoryError, LettersError, SampleError, SampledSlice,
+    TenantQuota, UsageQuery, VersionsError, VersionsRequest,
 };
 
 pub use access::{Access, KeySetPlace, TokenRules, Tokens};
@@ -88,7 +91,16 @@ pub trait Host: Send + Sync + 'static {
     /// A tenant is gone: another one of its name has used nothing.
     fn forget_usage(&self, tenant: &TenantName) -> impl Future<Output = ()> + Send;
     /// The stream of this name, if records may be pushed to it.
-    fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Self::Append>>;
+    fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Self::Append>, Absence>;
+    /// Whether a stream is being opened, changed or removed.
+    fn is_changing(&self, tenant: &TenantName, name: &str) -> bool;
+    /// The definition of a stream, for `/v1/streams/{name}`.
+    fn define(
+        &self,
+        tenant: TenantName,
+        stream: String,
+        request: DefineRequest,
+    ) -> impl Future<Output = Result<DefineAnswer, DefineError>> + Send;
     /// Whether a tenant has a stream, of whatever source.
     fn has_stream(&self, tenant: &TenantName, name: &str) -> bool;
     /// Whether a tenant has a plugin, or had.
@@ -128,10 +140,31 @@ pub trait Host: Send + Sync + 'static {
         plugin: String,
         request: VersionsRequest,
     ) -> impl Future<Output = Result<serde_json::Value, VersionsError>> + Send;
+    /// Takes a plugin file; without a manifest it needs a name, and a signature where that is asked for.
+    fn upload(
+        &self,
+        tenant: TenantName,
+        name: Option<String>,
+        wasm: Bytes,
+        signature: Option<Vec<u8>>,
+    ) -> impl Future<Output = Result<serde_json::Value, VersionsError>> + Send;
+    /// What became of the configuration file, for `GET /v1/config`.
+    fn file(&self) -> serde_json::Value;
     /// `Err` says what is not ready yet.
     fn ready(&self) -> impl Future<Output = Result<(), String>> + Send;
     /// Prometheus text.
     fn metrics(&self) -> String;
+}
+
+/// Why nothing can be pushed to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// There is none, or it has another source.
+    None,
+    /// It is being opened, changed or removed.
+    Changing,
+    /// It is defined, and cannot run.
+    Idle,
 }
 
 /// Bounds of requests.

@@ -30,9 +30,8 @@ pub(super) async fn push<H: Host>(
     body: Body,
 ) -> Result<Json<serde_json::Value>, ApiError> {
     let limits = shared.limits;
-    let Some(stream) = shared.host.stream(&caller.tenant, &name) else {
-        return Err(ApiError::NoStream { name });
-    };
+    let stream = shared.host.stream(&caller.tenant, &name);
+    let stream = stream.map_err(|why| ApiError::absent(why, name))?;
     let content_type = once(&headers, header::CONTENT_TYPE)?;
     let framing = Framing::of_content_type(&content_type)?;
     let content_encoding = once(&headers, header::CONTENT_ENCODING)?;

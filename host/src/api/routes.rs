@@ -13,7 +13,8 @@ use wasmill_tenant::Scope;
 
 use super::access::{Caller, RouteHead, Wants};
 use super::{
-    Host, Shared, audit, dead_letters, keys, push, quotas, replays, samples, tenants, usage, versions,
+    Host, Shared, audit, dead_letters, keys, push, quotas, replays, samples, streams, tenants, usage,
+    versions,
 };
 
 /// A route and what answers it.
@@ -81,7 +82,11 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
 
     let records = "/v1/streams/{name}/records";
     routes.post(records, PUSH, push::push::<H>);
-    routes.get("/v1/streams", READ, streams::<H>);
+    routes.get("/v1/streams", READ, list_streams::<H>);
+    routes.get("/v1/streams/{name}", READ, streams::get::<H>);
+    routes.put("/v1/streams/{name}", ADMIN, streams::put::<H>);
+    routes.delete("/v1/streams/{name}", ADMIN, streams::delete::<H>);
+    routes.get("/v1/streams/{name}/versions", ADMIN, streams::versions::<H>);
     routes.get("/v1/streams/{name}/sample", READ, samples::sample::<H>);
 
     let letters = "/v1/streams/{name}/dead-letters";
@@ -98,6 +103,8 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
     routes.delete("/v1/streams/{name}/replays/{id}", ADMIN, replays::cancel::<H>);
 
     routes.get("/v1/plugins", READ, plugins::<H>);
+    routes.post("/v1/plugins", PLUGINS, versions::upload::<H>);
+    routes.delete("/v1/plugins/{name}/versions/{digest}", PLUGINS, versions::remove::<H>);
     routes.get("/v1/plugins/{name}", READ, versions::show::<H>);
     routes.post("/v1/plugins/{name}/pin", PLUGINS, versions::pin::<H>);
     routes.delete("/v1/plugins/{name}/pin", PLUGINS, versions::unpin::<H>);
@@ -126,6 +133,7 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
     routes.post("/v1/tenants/{name}/disable", OPERATOR, tenants::disable::<H>);
     routes.post("/v1/tenants/{name}/enable", OPERATOR, tenants::enable::<H>);
 
+    routes.get("/v1/config", OPERATOR, file::<H>);
     routes.get("/metrics", Wants::Metrics, metrics::<H>);
     routes.get("/healthz", Wants::Nothing, async || "ok\n");
     routes.get("/v1/openapi.json", Wants::Nothing, document::<H>);
@@ -133,7 +141,7 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
     routes.0
 }
 
-async fn streams<H: Host>(
+async fn list_streams<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
     Extension(caller): Extension<Caller>,
 ) -> Response {
@@ -145,6 +153,10 @@ async fn plugins<H: Host>(
     Extension(caller): Extension<Caller>,
 ) -> Response {
     axum::Json(shared.host.plugins(&caller.tenant)).into_response()
+}
+
+async fn file<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {
+    axum::Json(shared.host.file()).into_response()
 }
 
 async fn metrics<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Response {

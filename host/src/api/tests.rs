@@ -11,12 +11,12 @@ use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 use wasmill_tenant::{Quotas, TenantName};
 
 use crate::pipeline::{
-    HistoryError, LettersError, SampleError, SampledSlice, TenantQuota, UsageQuery, VersionsError,
-    VersionsRequest,
+    DefineAnswer, DefineError, DefineRequest, Flaw, HistoryError, LettersError, SampleError, SampledSlice,
+    TenantQuota, UsageQuery, VersionsError, VersionsRequest, When,
 };
 
 use super::access::RouteHead;
-use super::{Access, ApiLimits, Host, LettersRequest, ListenLimits, ReplaysRequest, router, serve};
+use super::{Absence, Access, ApiLimits, Host, LettersRequest, ListenLimits, ReplaysRequest, router, serve};
 
 #[derive(Default)]
 pub(super) struct Fake {
@@ -90,8 +90,44 @@ impl Host for Program {
         Ok((!called.await.unwrap()).then_some(7200))
     }
     async fn forget_usage(&self, _: &TenantName) {}
-    fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Fake>> {
-        (tenant.is_default() && name == "access").then(|| Arc::clone(&self.0))
+    fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Fake>, Absence> {
+        match name {
+            "access" if tenant.is_default() => Ok(Arc::clone(&self.0)),
+            "idle" => Err(Absence::Idle),
+            _ => Err(Absence::None),
+        }
+    }
+    fn is_changing(&self, _: &TenantName, name: &str) -> bool {
+        name == "changing"
+    }
+    async fn define(
+        &self,
+        tenant: TenantName,
+        stream: String,
+        request: DefineRequest,
+    ) -> Result<DefineAnswer, DefineError> {
+        let there = tenant.is_default() && stream == "access";
+        match request {
+            DefineRequest::Put { definition, .. } if definition == serde_json::json!({"bad": 1}) => {
+                let flaw = Flaw { key: "bad".to_owned(), message: "unknown key \"bad\"".to_owned() };
+                Err(DefineError::Flaws(vec![flaw]))
+            }
+            DefineRequest::Put { when: When::Unsaid, .. } if there => {
+                Err(DefineError::Unsaid { stream, version: 3 })
+            }
+            DefineRequest::Put { when: When::Version(1), .. } => {
+                Err(DefineError::Stale { stream, version: Some(3) })
+            }
+            DefineRequest::Put { .. } => {
+                Ok(DefineAnswer { version: Some(4), created: !there, body: serde_json::json!({}) })
+            }
+            _ if !there => Err(DefineError::NoStream { stream }),
+            request => Ok(DefineAnswer {
+                version: Some(3),
+                created: false,
+                body: serde_json::json!(format!("{request:?}")),
+            }),
+        }
     }
     fn has_stream(&self, tenant: &TenantName, name: &str) -> bool {
         tenant.is_default() && name == "access"
@@ -174,6 +210,24 @@ impl Host for Program {
             request => Ok(serde_json::json!(format!("{request:?}"))),
         }
     }
+    async fn upload(
+        &self,
+        _: TenantName,
+        name: Option<String>,
+        wasm: bytes::Bytes,
+        _signature: Option<Vec<u8>>,
+    ) -> Result<serde_json::Value, VersionsError> {
+        match &wasm[..] {
+            b"bad" => {
+                let reason = "it is no component".to_owned();
+                Err(VersionsError::File(crate::pipeline::AddError::Refused { reason }))
+            }
+            _ => Ok(serde_json::json!({ "plugin": name })),
+        }
+    }
+    fn file(&self) -> serde_json::Value {
+        serde_json::json!({})
+    }
     async fn ready(&self) -> Result<(), String> {
         Err("stream access is starting".to_owned())
     }
@@ -194,7 +248,7 @@ fn access(data: &Path, keys: bool) -> Access {
 }
 
 /// Sends one request with these header lines; the whole answer.
-async fn request(fake: &Arc<Fake>, head: &str, body: &[u8]) -> String {
+pub(super) async fn request(fake: &Arc<Fake>, head: &str, body: &[u8]) -> String {
     let head = format!("{head}\r\nhost: x\r\nconnection: close\r\n\r\n");
     send(fake, &[head.as_bytes(), body].concat()).await
 }
@@ -231,7 +285,7 @@ async fn push(fake: &Arc<Fake>, headers: &str, body: &[u8]) -> String {
     request(fake, &head, body).await
 }
 
-const NDJSON: &str = "content-type: application/x-ndjson";
+pub(super) const NDJSON: &str = "content-type: application/x-ndjson";
 
 #[tokio::test]
 async fn push_is_answered_with_count_and_offsets() {

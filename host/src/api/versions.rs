@@ -10,6 +10,8 @@
 //! | `POST …/shadow` | runs a candidate beside the live version: a digest, or a plugin file |
 //! | `GET …/shadow` | reports what it did differently |
 //! | `DELETE …/shadow` | ends it, and reports for the last time |
+//! | `POST /v1/plugins` | takes a plugin file as what stands for its name |
+//! | `DELETE …/versions/{digest}` | removes a kept version that nobody uses |
 //!
 //! Every answer is how things stand then, with a `message` that says what was done. It owns the shape of requests; what is
 //! posted must say that it is JSON, or a plugin file.
@@ -18,18 +20,21 @@ use std::sync::Arc;
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::access::Caller;
+use super::access::{Caller, Touched};
 use super::error::ApiError;
 use super::push::once;
 use super::replays::json;
 use super::{Host, Shared};
-use crate::pipeline::{AddError, Digest, FindError, ShadowOf, VersionsError, VersionsRequest};
+use crate::pipeline::{AddError, Digest, FindError, RemoveError, ShadowOf, VersionsError, VersionsRequest};
 
+/// The header with a line of a `.sig` file.
+const SIGNATURE: &str = "wasmill-signature";
 /// Of the slices, unless the client asks for another share: what a shadow costs is clear then.
 const SAMPLE_PERCENT: u8 = 10;
 
@@ -175,6 +180,59 @@ fn refuse(message: String) -> ApiError {
     ApiError::Query { message }
 }
 
+/// A plugin file that is to be used under the name in its manifest, or else in the query.
+pub(super) async fn upload<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let limits = shared.limits;
+    let kind = once(&headers, header::CONTENT_TYPE)?;
+    if !kind.eq_ignore_ascii_case("application/wasm") {
+        return Err(refuse(format!("content type {kind:?}: expected application/wasm")));
+    }
+    if !limits.plugin_uploads {
+        return Err(ApiError::UploadsOff);
+    }
+    let name = match query.as_deref().filter(|query| !query.is_empty()) {
+        None => None,
+        Some(query) => match query.strip_prefix("name=") {
+            Some(name) if !name.contains('&') => Some(name.to_owned()),
+            _ => return Err(refuse(format!("query {query:?}: expected name, of a file without a manifest"))),
+        },
+    };
+    let quota = shared.host.quota(&caller.tenant);
+    if let Some(announced) = body.size_hint().exact() {
+        quota.takes_plugin(announced)?;
+    }
+    let reading = shared.bodies.read_other(&quota, body, limits.max_plugin, limits.read_timeout);
+    let (wasm, _room) = reading.await?;
+    let signature = signature(&headers);
+    let answer =
+        shared.host.upload(caller.tenant, name, wasm, signature).await.map_err(ApiError::versions)?;
+    let touched = Touched(format!("/v1/plugins/{}", answer["plugin"].as_str().unwrap_or_default()));
+    Ok((StatusCode::CREATED, Extension(touched), Json(answer)).into_response())
+}
+
+/// As a `.sig` file has them: each signature is a line, and a header of its own.
+fn signature(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let lines: Vec<&[u8]> = headers.get_all(SIGNATURE).iter().map(|line| line.as_bytes()).collect();
+    (!lines.is_empty()).then(|| lines.join(&b'\n'))
+}
+
+pub(super) async fn remove<H: Host>(
+    State(shared): State<Arc<Shared<H>>>,
+    Extension(caller): Extension<Caller>,
+    Path((plugin, digest)): Path<(String, String)>,
+) -> Answer {
+    let digest = digest
+        .parse()
+        .map_err(|_no_digest| refuse("digest: expected sha256: and 64 lower-case hex digits".to_owned()))?;
+    ask(&shared, caller, plugin, VersionsRequest::Remove(digest)).await
+}
+
 pub(super) async fn report<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
     Extension(caller): Extension<Caller>,
@@ -199,7 +257,14 @@ impl ApiError {
             VersionsError::NoVersion { error, .. } if matches!(*error, FindError::OtherName { .. }) => {
                 ApiError::Unfit { message }
             }
-            VersionsError::NoVersion { .. } => ApiError::NotFound { code: "no_version", message },
+            VersionsError::Remove(RemoveError::InUse { .. }) => ApiError::NotNow { code: "in_use", message },
+            VersionsError::File(AddError::OfFile { .. }) => {
+                ApiError::NotNow { code: "owned_by_file", message }
+            }
+            VersionsError::File(AddError::Nameless) => refuse(message),
+            VersionsError::Remove(RemoveError::NoVersion { .. }) | VersionsError::NoVersion { .. } => {
+                ApiError::NotFound { code: "no_version", message }
+            }
             VersionsError::NoShadow { .. } => ApiError::NotFound { code: "no_shadow", message },
             VersionsError::Unused { .. } => ApiError::Unfit { message },
             VersionsError::NotNow { code, .. } => ApiError::NotNow { code, message },
@@ -208,6 +273,7 @@ impl ApiError {
                 ApiError::Unfit { message }
             }
             VersionsError::File(AddError::Store(_) | AddError::Compile { .. })
+            | VersionsError::Remove(RemoveError::Store(_))
             | VersionsError::Catalog(_)
             | VersionsError::Stopping => ApiError::Failed { message },
         }

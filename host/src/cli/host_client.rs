@@ -222,15 +222,16 @@ impl HostClient {
         Ok(())
     }
 
-    /// One PUT of JSON in the place of what has this tag.
+    /// One PUT of JSON, under a condition: the name of its header and the value.
     pub(super) async fn put<T: DeserializeOwned>(
         &self,
         path: &str,
-        tag: &str,
+        pairs: &[(&str, String)],
+        (condition, value): &(&'static str, String),
         body: &impl Serialize,
     ) -> Result<T> {
         let body = serde_json::to_vec(body).context("write JSON")?;
-        let request = self.client.put(self.url(path, &[])).header("if-match", tag);
+        let request = self.client.put(self.url(path, pairs)).header(*condition, value.as_str());
         self.answer(request.header("content-type", "application/json").body(body)).await
     }
 
@@ -244,6 +245,21 @@ impl HostClient {
     ) -> Result<T> {
         let request = self.client.post(self.url(path, pairs));
         self.answer(request.header("content-type", kind).body(body)).await
+    }
+
+    /// The same with one more header, any number of times.
+    pub(super) async fn upload_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        pairs: &[(&str, String)],
+        headers: &[(&'static str, String)],
+        body: Vec<u8>,
+    ) -> Result<T> {
+        let mut request = self.client.post(self.url(path, pairs)).header("content-type", "application/wasm");
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        self.answer(request.body(body)).await
     }
 
     fn url(&self, path: &str, pairs: &[(&str, String)]) -> String {
@@ -263,12 +279,23 @@ impl HostClient {
         if !status.is_success() {
             let json: Value = serde_json::from_slice(&body).unwrap_or_default();
             let message = json["error"]["message"].as_str().unwrap_or("without a reason");
+            let problems = json["error"]["problems"].as_array().into_iter().flatten();
+            let problems: String = problems
+                .map(|problem| {
+                    let text = |name: &str| problem[name].as_str().unwrap_or_default();
+                    format!("\n  {}: {}", text("key"), text("message"))
+                })
+                .collect();
             let hint = match status.as_u16() {
                 401 => "; give one with --key or WASMILL_KEY",
                 _ => "",
             };
             let code = json["error"]["code"].as_str().unwrap_or_default().to_owned();
-            return Err(Refused { code, text: format!("the host answered {status}: {message}{hint}") }.into());
+            return Err(Refused {
+                code,
+                text: format!("the host answered {status}: {message}{hint}{problems}"),
+            }
+            .into());
         }
         serde_json::from_slice(&body).context("read the host's answer")
     }

@@ -13,6 +13,7 @@ mod output;
 mod plugin;
 mod replay;
 mod run;
+mod stream;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -102,6 +103,9 @@ enum Command {
     /// Make, build and look into plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Make, change, show and remove streams of a running host
+    #[command(subcommand)]
+    Stream(stream::Command),
     /// Make, list, rotate and revoke keys: who may do what at a host
     #[command(subcommand)]
     Key(key::Command),
@@ -156,6 +160,10 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
         Command::Key(command) => {
             start_log(&log.options("warn"), None)?;
             key::run(command)
+        }
+        Command::Stream(command) => {
+            start_log(&log.options("warn"), None)?;
+            stream::run(command)
         }
         Command::Tenant(command) => {
             start_log(&log.options("warn"), None)?;

@@ -28,6 +28,8 @@ const WAITING_EVERY: Duration = Duration::from_secs(5);
     process ends with 0. What is not delivered within --drain-timeout, or waits in a stream that its plugins paused, \
     stays for the next start: the process says what and why, and ends with 1. A second signal ends it at once; what \
     was acknowledged is delivered after the next start.\n\n\
+    The configuration is followed: when the file changes, and on SIGHUP, streams that came, changed or went are applied; a \
+    file that is bad is refused as a whole, and what was before goes on.\n\n\
     A configuration whose sources are all finite (stdin, files that are read once) ends by itself: with 0, or with 3 \
     when not everything could be delivered: records are kept as dead letters of stage delivery, or a stream is paused \
     (by failing plugins, full dead letters, an output with then = \"pause\") and nothing has moved for --drain-timeout. \
@@ -99,6 +101,12 @@ async fn serve(settings: Settings, drain_timeout: Duration) -> Result<ExitCode> 
         config = %file.display(), data_dir = %data_dir.display(), streams,
         http = host.http_address().map(tracing::field::display), "wasmill is running"
     );
+    let followed = host.clone();
+    let following = tokio::spawn(async move {
+        if let Err(error) = followed.follow_file().await {
+            tracing::error!(%error, "the configuration file is not followed");
+        }
+    });
     let within_ms = u64::try_from(drain_timeout.as_millis()).unwrap_or(u64::MAX);
     let held_up = host.held_up(drain_timeout, |waiting_for| {
         tracing::warn!(
@@ -124,6 +132,8 @@ async fn serve(settings: Settings, drain_timeout: Duration) -> Result<ExitCode> 
             false
         }
     };
+    // A change that has begun is done, or refused, all the same.
+    following.abort();
     end(drain(&host, drain_timeout).await, &Ended::of(&host, by_itself))
 }
 

@@ -74,7 +74,7 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
                 let mut quotas = there["quotas"].as_object().cloned().unwrap_or_default();
                 quotas.extend(set.iter().cloned());
                 unset.iter().for_each(|quota| drop(quotas.remove(quota)));
-                client.put(&path, &tag, &Value::Object(quotas)).await
+                client.put(&path, &[], &("if-match", tag), &Value::Object(quotas)).await
             };
             at.with(ask, |answer| Ok(quotas(answer)))
         }

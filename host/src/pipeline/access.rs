@@ -21,6 +21,7 @@ const STORE_EVERY: Duration = Duration::from_secs(60);
 
 /// What the listener needs.
 pub(crate) struct Opened {
+    pub(crate) control: Arc<Control>,
     pub(crate) access: api::Access,
     pub(crate) used: LastUses,
     pub(crate) tls: Option<Arc<api::Tls>>,
@@ -70,11 +71,15 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened, StartError> {
     }
     let tls = tls(settings)?;
     let quotas = control.all_quotas();
-    Ok(Opened { access, used: LastUses(control), tls, quotas })
+    Ok(Opened { access, used: LastUses(Arc::clone(&control)), control, tls, quotas })
 }
 
 /// Sees to it that the tenants of the configuration are among those that have keys. Blocks.
-fn know(control: &Control, audit: &AuditLog, tenants: &[wasmill_config::Tenant]) -> Result<(), StartError> {
+pub(super) fn know(
+    control: &Control,
+    audit: &AuditLog,
+    tenants: &[wasmill_config::Tenant],
+) -> Result<(), StartError> {
     for tenant in tenants {
         // Names were checked with the configuration.
         let Ok(name) = TenantName::new(&tenant.name) else { continue };

@@ -3,18 +3,24 @@
 //! A stream that changes is stopped in order (everything that it has stored is delivered) and opened anew, as a restart of
 //! the host with another configuration would do it. What cannot run leaves everything as it was. One change of a tenant's
 //! streams at a time; other tenants do not wait.
+//!
+//! What makes a definition last is done by a [`Commit`], at the one moment at which a crash before it leaves the old
+//! definition with nothing undelivered, and a crash after it the new one: everything that can fail is done before, nothing
+//! of the new stream runs yet, and nobody has pushed to it. A removal commits last: a crash before it leaves the old
+//! definition, with some or all of what was to be discarded gone.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmill_buffer::StreamKey;
-use wasmill_config as config;
+use wasmill_buffer::{StreamKey, StreamOptions};
+use wasmill_config::{self as config, Defined, Flaw};
+use wasmill_control::{ControlError, Discarded};
 
 use super::ending::waiting_of;
 use super::host::Host;
 use super::live::LiveStream;
-use super::opening::{StartError, key_of, letters_dir, on_guest_thread};
+use super::opening::{StartError, key_of, letters_place, on_guest_thread};
 use super::output_problems::problems_of;
 use super::plan::{ChainPlan, FirstChain};
 use super::quotas::QuotaRefusal;
@@ -29,9 +35,8 @@ pub enum ChangeError {
     NoStream { stream: String },
     #[error("there is a stream {stream:?} already")]
     Exists { stream: String },
-    /// Each with the key of the stream's definition where it is.
-    #[error("{}", .0.join("; "))]
-    Invalid(Vec<String>),
+    #[error("{}", told(.0))]
+    Invalid(Vec<Flaw>),
     #[error(
         "stream {stream:?} has not delivered everything within {after:?}: {waiting}; it goes on as it was, and what it has stored stays"
     )]
@@ -44,6 +49,15 @@ pub enum ChangeError {
     Quota(#[from] QuotaRefusal),
     #[error(transparent)]
     Start(StartError),
+    /// The definition could not be made to last.
+    #[error(transparent)]
+    Control(ControlError),
+    #[error("another change of the tenant's streams has not ended within {after:?}; nothing was changed")]
+    Busy { after: Duration },
+    #[error(
+        "stream {stream:?} does not run, and records or dead letters of it are stored: mend its definition, or discard them with it"
+    )]
+    Idle { stream: String },
     #[error("the change ended early: {reason}")]
     Interrupted { reason: String },
     /// Neither the new definition nor the one before could be opened.
@@ -57,11 +71,44 @@ impl From<StartError> for ChangeError {
     fn from(error: StartError) -> ChangeError {
         match error {
             StartError::Invalid(problems) => {
-                ChangeError::Invalid(problems.into_iter().map(|problem| problem.message).collect())
+                let flaw = |problem: config::Problem| Flaw { key: String::new(), message: problem.message };
+                ChangeError::Invalid(problems.into_iter().map(flaw).collect())
             }
             error => ChangeError::Start(error),
         }
     }
+}
+
+fn told(flaws: &[Flaw]) -> String {
+    let texts = flaws.iter().map(|Flaw { key, message }| match key.as_str() {
+        "" => message.clone(),
+        key => format!("{key}: {message}"),
+    });
+    texts.collect::<Vec<_>>().join("; ")
+}
+
+/// Makes a change last; see the head of this file. May block. It is told what a removal discards.
+pub(super) type Commit = Box<dyn FnOnce(Discarded) -> Result<(), ControlError> + Send>;
+
+/// What a stream is to be.
+pub(super) struct Wanted<'a> {
+    pub(super) stream: &'a config::Stream,
+    /// Where it comes from, if not from the file.
+    pub(super) defined: Option<&'a Defined>,
+    pub(super) commit: Option<Commit>,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(stream: &'a config::Stream) -> Wanted<'a> {
+        Wanted { stream, defined: None, commit: None }
+    }
+}
+
+async fn commit(commit: Option<Commit>, discarded: Discarded) -> Result<(), ChangeError> {
+    let Some(commit) = commit else { return Ok(()) };
+    let done = tokio::task::spawn_blocking(move || commit(discarded)).await;
+    let done = done.map_err(|error| ChangeError::Interrupted { reason: error.to_string() })?;
+    done.map_err(ChangeError::Control)
 }
 
 impl Host {
@@ -97,6 +144,26 @@ impl Host {
         self.whole(async move |host: Host| host.remove(key, within, discard).await).await
     }
 
+    /// Ends a stream once everything that it has stored is delivered, and leaves what is stored where it is.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn retire_stream(&self, tenant: &str, name: &str, within: Duration) -> Result<(), ChangeError> {
+        let key = StreamKey { tenant: tenant.to_owned(), name: name.to_owned() };
+        self.whole(async move |host: Host| {
+            let no_stream = || ChangeError::NoStream { stream: key.name.clone() };
+            let tenant = host.inner.tenants.get(&key.tenant).ok_or_else(no_stream)?;
+            let _one = tenant.changing.lock().await;
+            let _change = host.inner.reports.change();
+            let _changing = host.inner.streams.changing(key.clone());
+            let _settings = host.stop(&tenant, &key.name, within, false).await?;
+            host.forget(&key);
+            tracing::info!(stream = %label(&key.tenant, &key.name), "stream was ended; what is stored of it stays");
+            Ok(())
+        })
+        .await
+    }
+
     /// Whoever asked may go away: a change that has begun is done.
     async fn whole<F>(&self, change: impl FnOnce(Host) -> F) -> Result<(), ChangeError>
     where
@@ -115,8 +182,15 @@ impl Host {
         }
         let there = self.inner.streams.of(&stream.tenant).len() as u64;
         self.inner.opening.quotas.of(&stream.tenant).takes_another_stream(there)?;
-        let chain = self.judged(&tenant, &stream).await?;
-        self.open(&tenant, &stream, chain).await?;
+        self.add_held(&tenant, Wanted::of(&stream)).await
+    }
+
+    /// Of a tenant whose lock is held, as all that end so.
+    pub(super) async fn add_held(&self, tenant: &Tenant, wanted: Wanted<'_>) -> Result<(), ChangeError> {
+        let _changing = self.inner.streams.changing(key_of(wanted.stream));
+        let chain = self.judged(tenant, wanted.stream, wanted.defined).await?;
+        let stream = wanted.stream;
+        self.open(tenant, stream, chain, wanted.commit).await?;
         tracing::info!(stream = %label(&stream.tenant, &stream.name), "stream was added");
         Ok(())
     }
@@ -125,15 +199,26 @@ impl Host {
         let tenant = self.tenant(&stream.tenant).await?;
         let _one = tenant.changing.lock().await;
         let _change = self.inner.reports.change();
+        self.replace_held(&tenant, Wanted::of(&stream), within).await
+    }
+
+    pub(super) async fn replace_held(
+        &self,
+        tenant: &Tenant,
+        wanted: Wanted<'_>,
+        within: Duration,
+    ) -> Result<(), ChangeError> {
         // What can be known of it before is said before anything stops.
-        let chain = self.judged(&tenant, &stream).await?;
-        let before = self.stop(&tenant, &stream.name, within, false).await?;
-        match self.open(&tenant, &stream, chain).await {
+        let chain = self.judged(tenant, wanted.stream, wanted.defined).await?;
+        let stream = wanted.stream;
+        let _changing = self.inner.streams.changing(key_of(stream));
+        let before = self.stop(tenant, &stream.name, within, false).await?;
+        match self.open(tenant, stream, chain, wanted.commit).await {
             Ok(()) => {
                 tracing::info!(stream = %label(&stream.tenant, &stream.name), "stream was changed");
                 Ok(())
             }
-            Err(error) => self.go_on(&tenant, &before, error).await,
+            Err(error) => self.go_on(tenant, &before, error).await,
         }
     }
 
@@ -142,6 +227,18 @@ impl Host {
         let tenant = self.inner.tenants.get(&key.tenant).ok_or_else(no_stream)?;
         let _one = tenant.changing.lock().await;
         let _change = self.inner.reports.change();
+        self.remove_held(&tenant, &key, within, discard, None).await
+    }
+
+    pub(super) async fn remove_held(
+        &self,
+        tenant: &Tenant,
+        key: &StreamKey,
+        within: Duration,
+        discard: bool,
+        lasting: Option<Commit>,
+    ) -> Result<(), ChangeError> {
+        let no_stream = || ChangeError::NoStream { stream: key.name.clone() };
         let live = self.inner.streams.get(&key.tenant, &key.name).ok_or_else(no_stream)?;
         let (buffer, stats) = (live.history.buffer.clone(), Arc::clone(&live.stats));
         drop(live);
@@ -152,41 +249,98 @@ impl Host {
             _ => Ok(()),
         };
         kept()?;
-        let before = self.stop(&tenant, &key.name, within, discard).await?;
+        let _changing = self.inner.streams.changing(key.clone());
+        let before = self.stop(tenant, &key.name, within, discard).await?;
         // More may have come of what was still to be done.
         if let Err(error) = kept() {
-            return self.go_on(&tenant, &before, error).await;
+            return self.go_on(tenant, &before, error).await;
         }
-        let letters = letters_dir(&self.inner.opening.settings.data_dir, &before);
-        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(letters)).await;
-        let removed = match removed {
-            Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
-            Ok(_) => buffer.delete().await.map_err(|error| with_causes(&error)),
+        let discarded = Discarded {
+            forced: discard,
+            records: stats.unprocessed.get(),
+            undelivered: stats.outputs.iter().map(|output| output.pending.get()).sum(),
+            dead_letters: stats.dead_letters.kept.get(),
         };
+        let removed = self.discard_stored(key, &buffer).await;
         if let Err(reason) = removed {
             let error = ChangeError::Remains { stream: key.name.clone(), reason };
-            return self.go_on(&tenant, &before, error).await;
+            return self.go_on(tenant, &before, error).await;
         }
-        self.inner.replays.forget(&key);
-        self.inner.reports.forget(&key);
+        if let Err(error) = commit(lasting, discarded).await {
+            return self.go_on(tenant, &before, error).await;
+        }
+        self.forget(key);
         tracing::info!(stream = %label(&key.tenant, &key.name), "stream was removed");
         Ok(())
     }
 
-    /// The chain, or everything that is wrong with a definition and shows without opening anything.
-    async fn judged(&self, tenant: &Tenant, stream: &config::Stream) -> Result<FirstChain, ChangeError> {
-        let settings = &self.inner.opening.settings;
-        let problems = problems_of(settings, std::slice::from_ref(stream), &|_| true);
-        let texts: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
-        match self.first_chain(tenant, stream).await {
-            Ok(chain) if texts.is_empty() => Ok(chain),
-            Ok(_) => Err(ChangeError::Invalid(texts)),
-            Err(ChangeError::Invalid(more)) => {
-                Err(ChangeError::Invalid(texts.into_iter().chain(more).collect()))
-            }
-            Err(error) => Err(error),
+    /// Of a stream that is defined and does not run: whatever is stored of it goes, if there is nothing or it is to be
+    /// discarded.
+    pub(super) async fn remove_idle(
+        &self,
+        key: &StreamKey,
+        discard: bool,
+        lasting: Commit,
+    ) -> Result<(), ChangeError> {
+        let _changing = self.inner.streams.changing(key.clone());
+        let opening = &self.inner.opening;
+        let options = StreamOptions { max_bytes: opening.settings.buffer.max_bytes, retention: None };
+        let opened = opening.journal.stream(key, options).await;
+        let buffer = opened.map_err(|error| StartError::Stream { stream: key.name.clone(), error })?;
+        let records = buffer.next_offset();
+        // What of them is delivered is known to a stream only that runs.
+        if !discard && records > 0 {
+            return Err(ChangeError::Idle { stream: key.name.clone() });
         }
+        let remains = |reason| ChangeError::Remains { stream: key.name.clone(), reason };
+        self.discard_stored(key, &buffer).await.map_err(remains)?;
+        commit(Some(lasting), Discarded { forced: discard, records, ..Discarded::default() }).await?;
+        self.forget(key);
+        tracing::info!(stream = %label(&key.tenant, &key.name), "stream that did not run was removed");
+        Ok(())
+    }
+
+    async fn discard_stored(&self, key: &StreamKey, buffer: &wasmill_buffer::Stream) -> Result<(), String> {
+        let letters = letters_place(&self.inner.opening.settings.data_dir, key);
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(letters)).await;
+        match removed {
+            Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+            Ok(_) => buffer.delete().await.map_err(|error| with_causes(&error)),
+        }
+    }
+
+    fn forget(&self, key: &StreamKey) {
+        self.inner.replays.forget(key);
+        self.inner.reports.forget(key);
+    }
+
+    /// The chain, or everything that is wrong with a definition and shows without opening anything.
+    pub(super) async fn judged(
+        &self,
+        tenant: &Tenant,
+        stream: &config::Stream,
+        defined: Option<&Defined>,
+    ) -> Result<FirstChain, ChangeError> {
+        let settings = defined.map_or(&self.inner.opening.settings, |defined| &defined.settings);
+        let problems = problems_of(settings, std::slice::from_ref(stream), &|_| true);
+        let flaw = |problem: config::Problem| match defined {
+            Some(defined) => defined.flaw(&problem),
+            None => Flaw { key: String::new(), message: problem.message },
+        };
+        let mut flaws: Vec<Flaw> = problems.into_iter().map(flaw).collect();
+        match self.first_chain(tenant, stream).await {
+            Ok(chain) if flaws.is_empty() => return Ok(chain),
+            Ok(_) => {}
+            Err(ChangeError::Invalid(more)) => {
+                let key = |key: &str| defined.map_or(key, |defined| defined.key(key)).to_owned();
+                flaws.extend(
+                    more.into_iter().map(|Flaw { key: at, message }| Flaw { key: key(&at), message }),
+                );
+            }
+            Err(error) => return Err(error),
+        }
+        Err(ChangeError::Invalid(flaws))
     }
 
     /// The chain, or every problem of the stream.
@@ -196,8 +350,9 @@ impl Host {
         let (engine, catalog) = (opening.engine.clone(), tenant.catalog.clone());
         let built = on_guest_thread(move || plan.first(&engine, &catalog)).await?;
         built.map_err(|problems| {
-            let texts = problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.message));
-            ChangeError::Invalid(texts.collect())
+            let flaws =
+                problems.into_iter().map(|problem| Flaw { key: problem.key, message: problem.message });
+            ChangeError::Invalid(flaws.collect())
         })
     }
 
@@ -206,6 +361,7 @@ impl Host {
         tenant: &Tenant,
         stream: &config::Stream,
         chain: FirstChain,
+        lasting: Option<Commit>,
     ) -> Result<(), ChangeError> {
         let inner = &self.inner;
         if inner.stops.intake.is_cancelled() {
@@ -213,6 +369,8 @@ impl Host {
         }
         let opened = inner.opening.stream(stream).await?;
         let prepared = inner.opening.prepare(stream, opened, chain, tenant, inner.stops.child()).await?;
+        // Of what was prepared nothing runs yet: if this fails, it is dropped.
+        commit(lasting, Discarded::default()).await?;
         inner.streams.insert(prepared.launch(tenant, &inner.reports).await);
         Ok(())
     }
@@ -240,8 +398,9 @@ impl Host {
 
     /// `true`: nothing of it waits.
     async fn end(&self, tenant: &Tenant, live: Arc<LiveStream>, within: Duration) -> bool {
-        let lane = live.lane;
+        let (lane, name) = (live.lane, live.key.name.clone());
         let clean = live.end(Instant::now() + within).await;
+        tenant.catalog.note_ended(&name);
         if let Some(reloader) = tenant.reloader() {
             reloader.remove(lane);
         }
@@ -256,7 +415,7 @@ impl Host {
         why: ChangeError,
     ) -> Result<(), ChangeError> {
         let again = match self.first_chain(tenant, before).await {
-            Ok(chain) => self.open(tenant, before, chain).await,
+            Ok(chain) => self.open(tenant, before, chain, None).await,
             Err(error) => Err(error),
         };
         match again {

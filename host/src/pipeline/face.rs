@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use wasmill_tenant::{Quotas, TenantName};
 
+use super::define::{DefineAnswer, DefineError, DefineRequest};
 use super::history::HistoryError;
 use super::host::Host;
 use super::inlet::Inlet;
@@ -18,8 +20,8 @@ use super::shadow::ShadowReport;
 use super::sources::with_causes;
 use super::stats::{StreamStats, wall_clock_ns};
 use super::usage::UsageQuery;
-use super::versions::{VersionsDesk, VersionsError, VersionsRequest};
-use crate::api::{self, LettersRequest, ReplaysRequest};
+use super::versions::{self, VersionsDesk, VersionsError, VersionsRequest};
+use crate::api::{self, Absence, LettersRequest, ReplaysRequest};
 use crate::telemetry::metrics;
 
 /// How long the data disk has to answer who asks whether the host is ready.
@@ -87,12 +89,34 @@ impl api::Host for Host {
         }
     }
 
-    fn stream(&self, tenant: &TenantName, name: &str) -> Option<Arc<Inlet>> {
-        self.inner.streams.get(tenant.as_str(), name)?.inlet.clone()
+    fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Inlet>, Absence> {
+        let streams = &self.inner.streams;
+        let find = || streams.get(tenant.as_str(), name);
+        if let Some(live) = find() {
+            return live.inlet.clone().ok_or(Absence::None);
+        }
+        if streams.is_changing(tenant.as_str(), name) {
+            return Err(Absence::Changing);
+        }
+        // A change may have ended between the two looks.
+        match find() {
+            Some(live) => live.inlet.clone().ok_or(Absence::None),
+            None if self.inner.control.definitions().has(tenant, name) => Err(Absence::Idle),
+            None => Err(Absence::None),
+        }
+    }
+
+    fn is_changing(&self, tenant: &TenantName, name: &str) -> bool {
+        self.inner.streams.is_changing(tenant.as_str(), name)
     }
 
     fn has_stream(&self, tenant: &TenantName, name: &str) -> bool {
-        self.inner.streams.get(tenant.as_str(), name).is_some()
+        let streams = &self.inner.streams;
+        let there = || streams.get(tenant.as_str(), name).is_some();
+        there()
+            || streams.is_changing(tenant.as_str(), name)
+            || there()
+            || self.inner.control.definitions().has(tenant, name)
     }
 
     fn has_plugin(&self, tenant: &TenantName, name: &str) -> bool {
@@ -101,13 +125,36 @@ impl api::Host for Host {
     }
 
     fn streams_of(&self, tenant: &TenantName) -> usize {
-        self.inner.streams.of(tenant.as_str()).len()
+        // With those that are defined over HTTP, whether or not they run.
+        let defined = self.inner.control.definitions();
+        let live = self.inner.streams.of(tenant.as_str());
+        live.iter().filter(|stream| !defined.has(tenant, &stream.key.name)).count() + defined.count(tenant)
+    }
+
+    async fn define(
+        &self,
+        tenant: TenantName,
+        stream: String,
+        request: DefineRequest,
+    ) -> Result<DefineAnswer, DefineError> {
+        self.answer_define(tenant, stream, request).await
     }
 
     fn streams(&self, tenant: &TenantName) -> Value {
         let now = wall_clock_ns();
+        let defined = self.inner.control.definitions();
         let streams = self.inner.streams.of(tenant.as_str());
-        Value::Array(streams.iter().map(|stream| describe(&stream.stats, now)).collect())
+        let live = streams.iter().map(|stream| {
+            let mut told = describe(&stream.stats, now);
+            told["owner"] = if defined.has(tenant, &stream.key.name) { "api" } else { "file" }.into();
+            told["state"] = self.state(&stream.key).0.into();
+            told
+        });
+        let idle = self.inner.idle.of(tenant.as_str()).into_iter();
+        let idle = idle.map(
+            |(name, reason)| json!({ "name": name, "owner": "api", "state": "failed", "reason": reason }),
+        );
+        Value::Array(live.chain(idle).collect())
     }
 
     fn plugins(&self, tenant: &TenantName) -> Value {
@@ -199,6 +246,21 @@ impl api::Host for Host {
         self.desk(tenant.as_str(), &plugin)?.answer(plugin, request).await
     }
 
+    async fn upload(
+        &self,
+        tenant: TenantName,
+        name: Option<String>,
+        wasm: Bytes,
+        signature: Option<Vec<u8>>,
+    ) -> Result<Value, VersionsError> {
+        let tenant = self.tenant(tenant.as_str()).await.map_err(|_stopping| VersionsError::Stopping)?;
+        versions::upload(&tenant.catalog, name, wasm, signature).await
+    }
+
+    fn file(&self) -> Value {
+        serde_json::to_value(self.file_report()).unwrap_or_default()
+    }
+
     async fn ready(&self) -> Result<(), String> {
         let mut failures = self.failures();
         let (journal, looks) = (&self.inner.opening.journal, &self.inner.looks);
@@ -253,7 +315,10 @@ impl Host {
         let reloader = tenant.reloader().ok_or(VersionsError::Stopping)?;
         let streams = self.inner.streams.of(&tenant.name);
         let shadows = streams.iter().map(|stream| Arc::clone(&stream.shadows)).collect();
-        Ok(VersionsDesk { catalog: tenant.catalog.clone(), reloader, shadows })
+        let transforms = streams.iter().flat_map(|stream| &stream.settings.transforms);
+        let named = transforms.filter_map(|transform| transform.plugin.digest.as_ref()?.parse().ok());
+        let named = named.collect();
+        Ok(VersionsDesk { catalog: tenant.catalog.clone(), reloader, shadows, named })
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -14,9 +14,13 @@ use tokio::task::JoinHandle;
 use wasmill_buffer::{Journal, StreamKey};
 use wasmill_catalog::{Catalog, CatalogStats, PluginState};
 use wasmill_config::{self as config, DEFAULT_TENANT, Settings};
+use wasmill_control::Control;
 use wasmill_deliver::SyncCount;
+use wasmill_tenant::TenantName;
 
 use super::access;
+use super::define::Idle;
+use super::follow::{Filed, taken_text};
 use super::history::{Replays, Shop};
 use super::journal::{journal_options, report};
 use super::launch::{ReadyStream, Reports};
@@ -53,6 +57,12 @@ pub(super) struct Inner {
     pub(super) opening: Opening,
     pub(super) streams: Streams,
     pub(super) tenants: Tenants,
+    /// Tenants, and streams that are defined over HTTP.
+    pub(super) control: Arc<Control>,
+    /// What of the configuration file holds.
+    pub(super) filed: Filed,
+    /// Those of them that do not run.
+    pub(super) idle: Idle,
     pub(super) replays: Replays,
     pub(super) looks: Looks,
     pub(super) usage: Arc<Usage>,
@@ -110,7 +120,6 @@ impl Host {
         let opened = tokio::task::spawn_blocking(move || Journal::open(&dir, journal_options(&buffer))).await;
         let (journal, recovery) =
             opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
-        report(&recovery, &settings);
         let access = access::open(&settings).await?;
         for (tenant, set) in &access.quotas {
             quotas.set(tenant.as_str(), set.clone());
@@ -118,6 +127,10 @@ impl Host {
         let bounds =
             WarmBounds { instances: u64::from(settings.warm_instances), bytes: settings.warm_memory };
         let workers = Workers::start(settings.workers, Arc::clone(&quotas), bounds);
+        report(&recovery, &settings, &|stream| {
+            let tenant = TenantName::new(&stream.tenant);
+            tenant.is_ok_and(|tenant| access.control.definitions().has(&tenant, &stream.name))
+        });
         let opening = Opening {
             workers: Arc::new(workers.map_err(StartError::Thread)?),
             quotas,
@@ -130,7 +143,27 @@ impl Host {
             given,
             journal,
         };
-        let streams = opening.settings.streams.clone();
+        let control = Arc::clone(&access.control);
+        // Defined over HTTP before the file had it, a stream goes on as it was.
+        let is_free = |stream: &config::Stream| {
+            let tenant = TenantName::new(&stream.tenant);
+            !tenant.is_ok_and(|tenant| control.definitions().has(&tenant, &stream.name))
+        };
+        let refused = opening.settings.streams.iter().filter(|stream| !is_free(stream)).map(taken_text);
+        let refused: Vec<String> = refused.collect();
+        refused
+            .iter()
+            .for_each(|what| tracing::error!(what, "a part of the configuration file is not applied"));
+        let (streams, chains): (Vec<config::Stream>, Vec<_>) = opening
+            .settings
+            .streams
+            .iter()
+            .cloned()
+            .zip(chains)
+            .filter(|(stream, _)| is_free(stream))
+            .unzip();
+        let mut filed = opening.settings.clone();
+        filed.streams.clone_from(&streams);
         let mut opened = Vec::with_capacity(streams.len());
         for stream in &streams {
             opened.push(opening.stream(stream).await?);
@@ -172,6 +205,9 @@ impl Host {
             opening,
             streams: Streams::default(),
             tenants,
+            control,
+            filed: Filed::new(filed, refused),
+            idle: Idle::default(),
             replays,
             looks: Looks::default(),
             usage: Arc::new(Usage::new(&data_dir)),
@@ -185,6 +221,7 @@ impl Host {
         }
         let host = Host { inner: Arc::new(inner) };
         tokio::spawn(keep_usage(Arc::downgrade(&host.inner)));
+        host.start_defined();
         if let Some(listener) = listener {
             host.serve(listener, access);
         }
@@ -247,6 +284,12 @@ impl Host {
 
     /// Opens what a tenant has of its own, if that was not done before.
     pub(super) async fn tenant(&self, name: &str) -> Result<Arc<Tenant>, StartError> {
+        let settings = self.inner.filed.settings();
+        self.tenant_of(&settings, name).await
+    }
+
+    /// The same where other settings say where its plugins are.
+    pub(super) async fn tenant_of(&self, settings: &Settings, name: &str) -> Result<Arc<Tenant>, StartError> {
         let inner = &self.inner;
         if let Some(tenant) = inner.tenants.get(name) {
             return Ok(tenant);
@@ -255,13 +298,18 @@ impl Host {
         if let Some(tenant) = inner.tenants.get(name) {
             return Ok(tenant);
         }
-        let Opening { engine, settings, options, given, quotas, .. } = &inner.opening;
+        let Opening { engine, options, given, quotas, .. } = &inner.opening;
         let quotas = Arc::clone(quotas);
+        let watched = settings.plugin_dir_of(name).map(Path::to_owned);
         let (job_engine, settings, options, given) =
             (engine.clone(), settings.clone(), options.clone(), Arc::clone(given));
         let job_name = name.to_owned();
         let catalog = on_guest_thread(move || {
-            open_catalog(&job_engine, &settings, &settings.data_dir, &options, &given, (&job_name, &quotas))
+            watched.as_deref().map_or(Ok(()), make_directory)?;
+            let tenant = (job_name.as_str(), quotas.as_ref());
+            let catalog = open_catalog(&job_engine, &settings, &settings.data_dir, &options, &given, tenant)?;
+            watched.map_or(Ok(()), |_| catalog.start_watching())?;
+            Ok::<_, StartError>(catalog)
         })
         .await??;
         Ok(inner.tenants.insert(Tenant::new(name, engine, catalog).map_err(StartError::Thread)?))

@@ -17,8 +17,8 @@ pub(super) fn journal_options(buffer: &config::Buffer) -> Options {
     }
 }
 
-/// Says what opening the journal found.
-pub(super) fn report(recovery: &Recovery, settings: &Settings) {
+/// Says what opening the journal found. `defined` are streams that are not in the file.
+pub(super) fn report(recovery: &Recovery, settings: &Settings, defined: &dyn Fn(&StreamKey) -> bool) {
     for torn in &recovery.torn {
         tracing::warn!(
             file = %torn.file.display(), at = torn.at, bytes = torn.bytes, records = torn.records,
@@ -40,7 +40,8 @@ pub(super) fn report(recovery: &Recovery, settings: &Settings) {
         );
     }
     // A stream that runs says itself what it does not find.
-    let runs = |stream: &StreamKey| settings.streams.iter().any(|known| key_of(known) == *stream);
+    let runs =
+        |stream: &StreamKey| defined(stream) || settings.streams.iter().any(|known| key_of(known) == *stream);
     for (stream, lost) in recovery.lost.iter().filter(|(stream, _)| !runs(stream)) {
         tracing::error!(
             stream = %label(&stream.tenant, &stream.name), from = lost.start, to = lost.end, "acknowledged records are lost to corruption"

@@ -1,6 +1,6 @@
 //! The streams that run here, as everybody but their own tasks sees them, and what starts and ends one of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -127,6 +127,19 @@ impl LiveStream {
 #[derive(Default)]
 pub(super) struct Streams {
     live: RwLock<BTreeMap<StreamKey, Arc<LiveStream>>>,
+    changing: Arc<Mutex<BTreeSet<StreamKey>>>,
+}
+
+/// For as long as it lives, a stream is known to be changing: it is neither there nor gone.
+pub(super) struct Changing {
+    key: StreamKey,
+    all: Arc<Mutex<BTreeSet<StreamKey>>>,
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
 }
 
 impl Streams {
@@ -142,6 +155,18 @@ impl Streams {
     pub(super) fn get(&self, tenant: &str, name: &str) -> Option<Arc<LiveStream>> {
         let key = StreamKey { tenant: tenant.to_owned(), name: name.to_owned() };
         self.live.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
+    /// One change of a stream at a time; its tenant's lock sees to that.
+    pub(super) fn changing(&self, key: StreamKey) -> Changing {
+        let all = Arc::clone(&self.changing);
+        all.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        Changing { key, all }
+    }
+
+    pub(super) fn is_changing(&self, tenant: &str, name: &str) -> bool {
+        let key = StreamKey { tenant: tenant.to_owned(), name: name.to_owned() };
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).contains(&key)
     }
 
     /// In the order of their tenants and names.

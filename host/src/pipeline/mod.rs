@@ -17,10 +17,12 @@ mod check;
 mod commit;
 mod context;
 pub mod dead_letters;
+mod define;
 mod delivery;
 mod ending;
 mod face;
 mod fate;
+mod follow;
 mod history;
 mod host;
 mod inlet;
@@ -65,8 +67,10 @@ mod workers;
 pub use access::{OfflineKeyError, create_key_offline};
 pub use changes::ChangeError;
 pub use check::check;
+pub use define::{DefineAnswer, DefineError, DefineRequest, When};
 pub use ending::DrainError;
 pub use fate::Side;
+pub use follow::{FileProblem, FileReport};
 pub use history::{
     Alone, AloneError, HistoryError, PlanError, ReplayPlan, ReplayProgress, ReplayState, moment_text, new_id,
     parse_id, parse_moment,
@@ -86,6 +90,7 @@ pub(crate) use sources::with_causes;
 pub(crate) use usage::spans as usage_span;
 pub use usage::{UsageBy, UsageQuery};
 pub use versions::{VersionsError, VersionsRequest};
+pub use wasmill_config::Flaw;
 // What requests about versions are made of.
-pub use wasmill_catalog::{AddError, FindError, ShadowOf};
+pub use wasmill_catalog::{AddError, FindError, RemoveError, ShadowOf};
 pub use wasmill_transform::Digest;

@@ -175,6 +175,11 @@ pub(crate) fn open_catalog(
 
 /// Where the dead letters of a stream are.
 pub(crate) fn letters_dir(data_dir: &Path, stream: &config::Stream) -> PathBuf {
+    letters_place(data_dir, &key_of(stream))
+}
+
+/// The same, of whatever defines the stream.
+pub(crate) fn letters_place(data_dir: &Path, stream: &StreamKey) -> PathBuf {
     data_dir.join("dead-letters").join(&stream.tenant).join(&stream.name)
 }
 

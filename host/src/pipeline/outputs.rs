@@ -9,8 +9,8 @@ use wasmill_buffer::RealDisk;
 use wasmill_config as config;
 use wasmill_config::{Problem, Settings};
 use wasmill_deliver::{
-    Credentials, Destination, DirectoryConfig, HttpConfig, NameTemplate, RetryPolicy, S3Config, Setting,
-    SyncCount,
+    Credentials, Destination, DirectoryConfig, HttpConfig, NameTemplate, Reach, RetryPolicy, S3Config,
+    Setting, SyncCount,
 };
 use wasmill_encode::{Compression, Format};
 
@@ -103,6 +103,10 @@ fn destination(destination: &config::Destination, syncs: &SyncCount) -> wasmill_
                 .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
                 .collect(),
             timeout: http.timeout,
+            reach: http
+                .reach
+                .as_ref()
+                .map(|reach| Reach { names: reach.names.clone(), networks: reach.networks.clone() }),
         }),
         config::Destination::Stdout => wasmill_deliver::Config::Stdout,
     }

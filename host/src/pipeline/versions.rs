@@ -2,13 +2,15 @@
 //!
 //! Deciding is the reloader's, one decision after another; this is the way there, and the answer.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use wasmill_catalog::{
-    AddError, Catalog, CatalogError, Control, Demotion, FindError, Live, PluginState, ShadowOf, VersionState,
+    AddError, Catalog, CatalogError, Control, Demotion, FindError, Live, PluginState, RemoveError, ShadowOf,
+    VersionState,
 };
 use wasmill_transform::Digest;
 
@@ -33,6 +35,8 @@ pub enum VersionsRequest {
     },
     ShadowStop,
     ShadowReport,
+    /// A kept version that nobody uses.
+    Remove(Digest),
 }
 
 /// What the reloader is to do.
@@ -69,6 +73,8 @@ pub enum VersionsError {
     #[error(transparent)]
     File(#[from] AddError),
     #[error(transparent)]
+    Remove(RemoveError),
+    #[error(transparent)]
     Catalog(#[from] CatalogError),
     #[error("the host is stopping, or has too much to decide; try again")]
     Stopping,
@@ -97,6 +103,8 @@ pub(crate) struct VersionsDesk {
     pub(crate) reloader: Arc<Reloader>,
     /// Of every stream.
     pub(crate) shadows: Vec<Arc<StreamShadows>>,
+    /// Versions that streams name by their digests.
+    pub(crate) named: HashSet<Digest>,
 }
 
 impl VersionsDesk {
@@ -111,6 +119,7 @@ impl VersionsDesk {
         let decision = match request {
             VersionsRequest::Show => return Ok(standing(&self.catalog, plugin, None)),
             VersionsRequest::ShadowReport => return self.report(plugin),
+            VersionsRequest::Remove(digest) => return self.remove(plugin, digest).await,
             VersionsRequest::ShadowFile { wasm, sample_percent } => {
                 let digest = self.add(&plugin, wasm).await?;
                 Decision::Shadow(ShadowOf { digest, sample_percent })
@@ -144,6 +153,13 @@ impl VersionsDesk {
         Ok(json!({ "plugin": plugin, "shadow": shadow, "reports": reports }))
     }
 
+    async fn remove(&self, plugin: String, digest: Digest) -> Result<Value, VersionsError> {
+        let (catalog, name, named) = (self.catalog.clone(), plugin.clone(), self.named.clone());
+        let removed = tokio::task::spawn_blocking(move || catalog.remove(&name, digest, &named)).await;
+        removed.map_err(|_panicked| VersionsError::Stopping)?.map_err(VersionsError::Remove)?;
+        Ok(standing(&self.catalog, plugin, Some(format!("{digest} is removed"))))
+    }
+
     async fn add(&self, plugin: &str, wasm: Bytes) -> Result<Digest, VersionsError> {
         if !self.shadows.iter().any(|shadows| shadows.plugins().iter().any(|name| name == plugin)) {
             return Err(VersionsError::Unused { name: plugin.to_owned() });
@@ -166,6 +182,24 @@ fn standing(catalog: &Catalog, plugin: String, message: Option<String>) -> Value
     let Control { pinned, shadow, demoted, .. } = control;
     let standing = Standing { plugin, message, pinned, shadow, newest, live, demoted, versions };
     serde_json::to_value(standing).unwrap_or_default()
+}
+
+/// Takes a plugin file as what stands for its name.
+pub(crate) async fn upload(
+    catalog: &Catalog,
+    name: Option<String>,
+    wasm: Bytes,
+    signature: Option<Vec<u8>>,
+) -> Result<Value, VersionsError> {
+    let uploading = catalog.clone();
+    let done =
+        tokio::task::spawn_blocking(move || uploading.upload(name.as_deref(), wasm.into(), signature)).await;
+    let (name, digest) = done.map_err(|_panicked| VersionsError::Stopping)??;
+    let mut answer = standing(catalog, name, Some(format!("{digest} is uploaded")));
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("digest".to_owned(), digest.to_string().into());
+    }
+    Ok(answer)
 }
 
 /// For people who named one that is not there.

@@ -188,12 +188,12 @@ async fn definition_that_cannot_run_changes_nothing() {
     let wrong = format!("{}[[streams.events.transforms]]\nplugin = \"nothere\"", directory("out"));
     let refused = host.replace_stream(stream(dir.path(), "", &wrong), DRAIN).await;
     assert!(
-        matches!(&refused, Err(ChangeError::Invalid(texts)) if texts[0].contains("nothere")),
+        matches!(&refused, Err(ChangeError::Invalid(flaws)) if flaws[0].message.contains("nothere")),
         "{refused:?}"
     );
     let refused = host.replace_stream(stream(dir.path(), "", &directory("data/out")), DRAIN).await;
     assert!(
-        matches!(&refused, Err(ChangeError::Invalid(texts)) if texts[0].contains("data directory")),
+        matches!(&refused, Err(ChangeError::Invalid(flaws)) if flaws[0].message.contains("data directory")),
         "{refused:?}"
     );
     let receipt = running.push("events", "{\"n\":1}").await;

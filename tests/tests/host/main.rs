@@ -10,11 +10,13 @@
 
 mod access;
 mod authoring;
+mod control;
 mod destinations;
 mod dev;
 mod disk;
 mod doors;
 mod ending;
+mod follow;
 mod grants;
 mod history;
 mod hostile;
@@ -39,6 +41,7 @@ mod sources;
 mod staging;
 mod start;
 mod tenants;
+mod uploads;
 mod usage;
 mod versions;
 

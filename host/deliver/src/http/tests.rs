@@ -46,7 +46,8 @@ impl Endpoint {
 
 fn open(url: &str) -> Http {
     let headers = BTreeMap::from([("Authorization".to_owned(), "Bearer s3cr3t".to_owned())]);
-    Http::open(&HttpConfig { url: url.to_owned(), headers, timeout: Duration::from_secs(5) }).unwrap()
+    Http::open(&HttpConfig { url: url.to_owned(), headers, timeout: Duration::from_secs(5), reach: None })
+        .unwrap()
 }
 
 async fn send(http: &Http) -> Result<Delivered, DeliverError> {
@@ -170,7 +171,7 @@ async fn http_endpoint_silent_times_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let timeout = Duration::from_millis(100);
-    let http = Http::open(&HttpConfig { url, headers: BTreeMap::new(), timeout }).unwrap();
+    let http = Http::open(&HttpConfig { url, headers: BTreeMap::new(), timeout, reach: None }).unwrap();
     let error = send(&http).await.unwrap_err();
     assert_eq!(error.message, "the endpoint did not answer in time");
     assert_eq!(error.retry, Retry::Later { after: None });
@@ -185,6 +186,7 @@ async fn http_errors_and_debug_hide_secrets() {
         url: "http://u:s3cr3t@x/".to_owned(),
         headers: BTreeMap::from([("a".to_owned(), "s3cr3t".to_owned())]),
         timeout: Duration::ZERO,
+        reach: None,
     };
     assert!(!format!("{config:?}").contains("s3cr3t"));
 }
@@ -193,7 +195,7 @@ async fn http_errors_and_debug_hide_secrets() {
 fn http_bad_settings_refused() {
     let refused = |url: &str, header: &str, value: &str| {
         let headers = BTreeMap::from([(header.to_owned(), value.to_owned())]);
-        Http::open(&HttpConfig { url: url.to_owned(), headers, timeout: Duration::from_secs(1) })
+        Http::open(&HttpConfig { url: url.to_owned(), headers, timeout: Duration::from_secs(1), reach: None })
             .unwrap_err()
             .message
     };
@@ -203,7 +205,8 @@ fn http_bad_settings_refused() {
     assert!(refused("http://x/", "Content-Length", "7").contains("set by the host"));
     assert!(!refused("http://x/", "a", "s3cr3t\n").contains("s3cr3t"));
     let headers = ["a b", "Host", "x", "X"].map(|name| (name.to_owned(), "1".to_owned())).into();
-    let config = HttpConfig { url: "http://[::1".into(), headers, timeout: Duration::from_secs(1) };
+    let config =
+        HttpConfig { url: "http://[::1".into(), headers, timeout: Duration::from_secs(1), reach: None };
     let at: Vec<Setting> = config.wrong().into_iter().map(|wrong| wrong.at).collect();
     let header = |name: &str| Setting::Header(name.to_owned());
     assert_eq!(at, [Setting::Url, header("Host"), header("a b"), header("x")]);

@@ -94,7 +94,7 @@ impl Caller {
         }
     }
 
-    fn actor(&self, peer: &Peer) -> Actor {
+    pub(super) fn actor(&self, peer: &Peer) -> Actor {
         Actor {
             key: self.key.clone(),
             subject: self.subject.clone(),
@@ -209,6 +209,9 @@ pub(super) async fn gate<H: Host>(
     };
     let who = caller.actor(&peer);
     let tenant = caller.tenant.clone();
+    if let Some(answer) = changing(&*shared.host, &tenant, head, &request) {
+        return answer;
+    }
     if access.keys
         && let Some(answer) = missing(&*shared.host, &tenant, head, &request)
     {
@@ -239,8 +242,20 @@ pub(super) async fn gate<H: Host>(
     })
 }
 
+/// A stream that changes answers nothing but what its definition is, which waits or refuses by itself.
+fn changing<H: Host>(host: &H, tenant: &TenantName, head: RouteHead, request: &Request) -> Option<Response> {
+    head.path.strip_prefix("/v1/streams/{name}/")?;
+    let name = request.uri().path().split('/').nth(3)?;
+    let message = || format!("stream {name:?} is being changed: try again");
+    host.is_changing(tenant, name).then(|| ApiError::Changing { message: message() }.into_response())
+}
+
 /// What is another tenant's, or nobody's, is not there: that is said before anything else about the request.
 fn missing<H: Host>(host: &H, tenant: &TenantName, head: RouteHead, request: &Request) -> Option<Response> {
+    if (head.method, head.path) == ("PUT", "/v1/streams/{name}") {
+        // It makes what is not there.
+        return None;
+    }
     let of = head.path.strip_prefix("/v1/")?.split_once("/{name}")?.0;
     let name = request.uri().path().split('/').nth(3)?;
     let (code, there) = match of {

@@ -37,7 +37,7 @@ const GATED: [(u16, &str); 5] = [
 
 /// What is said of all of them.
 fn said_of_all() -> impl Iterator<Item = &'static Said> {
-    OPERATIONS.iter().chain(of_tenants::OPERATIONS)
+    OPERATIONS.iter().copied().flatten().chain(of_tenants::OPERATIONS)
 }
 
 /// The document, pretty-printed.

@@ -1,5 +1,8 @@
 //! What the OpenAPI document says of each route.
 
+mod access;
+mod streams;
+
 use super::shapes::Shape::{self, Any, Bytes, Flag, List, Named, Number, Object, Open, Perhaps, Text};
 
 /// A body that may be sent.
@@ -126,17 +129,12 @@ const OF_PLUGIN: &[(u16, &str)] = &[
     (422, "refused"),
     (503, "failed"),
 ];
-const OF_KEY: &[(u16, &str)] =
-    &[(403, "auth_off"), (404, "no_key"), (404, "no_tenant"), (409, "key_ended"), (503, "failed")];
-const OF_TENANT: &[(u16, &str)] =
-    &[(403, "auth_off"), (404, "no_tenant"), (409, "default_tenant"), (503, "failed")];
-
 const WHICH: &[Body] = &[Body { kind: JSON, shape: Named("Which") }];
 
-const KEY: Shape = Object(&[("key", Named("Key"), "")]);
-const TENANT: Shape = Object(&[("tenant", Named("Tenant"), "")]);
+/// All of them, by noun.
+pub(super) const OPERATIONS: [&[Said]; 3] = [DATA, streams::OPERATIONS, access::OPERATIONS];
 
-pub(super) const OPERATIONS: &[Said] = &[
+const DATA: &[Said] = &[
     Said {
         text: "A request is stored as a whole or not at all; the answer comes when its records are durable.",
         headers: &[
@@ -174,6 +172,8 @@ pub(super) const OPERATIONS: &[Said] = &[
             (503, "unavailable"),
             (503, "unknown"),
             (503, "closed"),
+            (503, "changing"),
+            (503, "not_running"),
         ],
         ..Said::new(
             "POST",
@@ -183,13 +183,6 @@ pub(super) const OPERATIONS: &[Said] = &[
             Named("Receipt"),
         )
     },
-    Said::new(
-        "GET",
-        "/v1/streams",
-        ("listStreams", STREAMS),
-        "State of every stream",
-        List(&Open(&[("name", Text, "")])),
-    ),
     Said {
         query: &[("records", Number, "1 to 100"), ("wait", Text, "such as 10s, at most 60s")],
         refusals: &[(400, "bad_query"), (404, "no_stream"), (409, "busy")],
@@ -318,6 +311,40 @@ pub(super) const OPERATIONS: &[Said] = &[
         List(&Open(&[("name", Text, ""), ("state", Text, "")])),
     ),
     Said {
+        text: "It stands for the name in its manifest from now on, where the plugin directory has no file of that name; \
+               streams take it between two slices. A plugin file is code that runs with what the configuration grants.",
+        query: &[("name", Text, "of a file without a manifest")],
+        headers: &[("Wasmill-Signature", "a line of the file's .sig; any number of times")],
+        bodies: &[Body { kind: "application/wasm", shape: Bytes }],
+        answer: (201, JSON, Named("Versions"), "it is kept, and used"),
+        refusals: &[
+            (400, "bad_query"),
+            (403, "uploads_off"),
+            (408, "slow_body"),
+            (409, "owned_by_file"),
+            (413, "body_too_large"),
+            (422, "refused"),
+            (503, "failed"),
+        ],
+        ..Said::new("POST", "/v1/plugins", ("pushPlugin", PLUGINS), "Upload a plugin", Named("Versions"))
+    },
+    Said {
+        refusals: &[
+            (400, "bad_query"),
+            (404, "no_plugin"),
+            (404, "no_version"),
+            (409, "in_use"),
+            (503, "failed"),
+        ],
+        ..Said::new(
+            "DELETE",
+            "/v1/plugins/{name}/versions/{digest}",
+            ("removeVersion", PLUGINS),
+            "Remove a kept version that nobody uses",
+            Named("Versions"),
+        )
+    },
+    Said {
         refusals: &[(404, "no_plugin"), (503, "failed")],
         ..Said::new(
             "GET",
@@ -419,145 +446,19 @@ pub(super) const OPERATIONS: &[Said] = &[
             Named("Shadow"),
         )
     },
-    Said {
-        refusals: &[(404, "no_tenant")],
-        ..Said::new(
-            "GET",
-            "/v1/whoami",
-            ("whoami", ACCESS),
-            "What the key may do, and for whom",
-            Object(&[
-                ("tenant", Text, "whose things requests are about"),
-                ("key_of", Text, "whose key it is"),
-                ("scopes", List(&Text), "what it may do"),
-                ("key", Perhaps(&Text), "id of the key"),
-                ("name", Perhaps(&Text), "of the key"),
-                ("subject", Perhaps(&Text), "of a token or a client certificate"),
-            ]),
-        )
-    },
-    Said {
-        refusals: OF_KEY,
-        ..Said::new(
-            "GET",
-            "/v1/keys",
-            ("listKeys", ACCESS),
-            "Keys of the tenant that may do no more than this one",
-            Object(&[("keys", List(&Named("Key")), "")]),
-        )
-    },
-    Said {
-        text: "The text of the key is in this answer and in no other.",
-        bodies: &[Body {
-            kind: JSON,
-            shape: Object(&[
-                ("name", Text, "for people: 1 to 64 characters"),
-                ("scopes", List(&Text), "none that the key that asks has not"),
-                ("expires_in?", Perhaps(&Text), "such as 12h or 90d; without, it does not expire"),
-            ]),
-        }],
-        answer: (201, JSON, Named("KeyWithSecret"), "it is made"),
-        refusals: &[(403, "auth_off"), (404, "no_tenant"), (409, "too_many_keys"), (503, "failed")],
-        ..Said::new("POST", "/v1/keys", ("createKey", ACCESS), "Make a key", Named("KeyWithSecret"))
-    },
-    Said { refusals: OF_KEY, ..Said::new("GET", "/v1/keys/{id}", ("getKey", ACCESS), "One key", KEY) },
-    Said {
-        refusals: OF_KEY,
-        ..Said::new("DELETE", "/v1/keys/{id}", ("revokeKey", ACCESS), "End a key, at once", KEY)
-    },
-    Said {
-        text: "The secret before is good until the grace time is over; one that is older still ends at once.",
-        bodies: &[Body {
-            kind: JSON,
-            shape: Object(&[("grace?", Perhaps(&Text), "such as 10m or 7d, at most 30d; 1h unless given")]),
-        }],
-        refusals: OF_KEY,
-        ..Said::new(
-            "POST",
-            "/v1/keys/{id}/rotate",
-            ("rotateKey", ACCESS),
-            "Give a key a new secret",
-            Named("KeyWithSecret"),
-        )
-    },
-    Said {
-        query: &[("after", Number, "only entries above this number"), ("limit", Number, "1 to 1000")],
-        refusals: &[(400, "bad_query"), (404, "no_tenant"), (503, "failed")],
-        ..Said::new(
-            "GET",
-            "/v1/audit",
-            ("readAudit", ACCESS),
-            "A page of the tenant's audit log",
-            Object(&[
-                ("entries", List(&Named("AuditEntry")), "in order"),
-                ("next", Perhaps(&Number), "after, for the next page"),
-            ]),
-        )
-    },
-    Said {
-        refusals: OF_TENANT,
-        ..Said::new(
-            "GET",
-            "/v1/tenants",
-            ("listTenants", ACCESS),
-            "All tenants",
-            Object(&[("tenants", List(&Named("Tenant")), "")]),
-        )
-    },
-    Said {
-        bodies: &[Body {
-            kind: JSON,
-            shape: Object(&[(
-                "name",
-                Text,
-                "1 to 64 letters, digits, - and _, beginning with a letter or a digit",
-            )]),
-        }],
-        answer: (201, JSON, TENANT, "it is made"),
-        refusals: &[(403, "auth_off"), (409, "tenant_exists"), (409, "too_many_tenants"), (503, "failed")],
-        ..Said::new("POST", "/v1/tenants", ("createTenant", ACCESS), "Make a tenant", TENANT)
-    },
-    Said {
-        refusals: OF_TENANT,
-        ..Said::new("GET", "/v1/tenants/{name}", ("getTenant", ACCESS), "One tenant", TENANT)
-    },
-    Said {
-        refusals: &[
-            (403, "auth_off"),
-            (404, "no_tenant"),
-            (409, "default_tenant"),
-            (409, "not_disabled"),
-            (409, "has_streams"),
-            (503, "failed"),
-        ],
-        ..Said::new(
-            "DELETE",
-            "/v1/tenants/{name}",
-            ("deleteTenant", ACCESS),
-            "Remove a disabled tenant that has no streams, with its keys",
-            Object(&[("deleted", Text, "its name")]),
-        )
-    },
-    Said {
-        refusals: OF_TENANT,
-        ..Said::new(
-            "POST",
-            "/v1/tenants/{name}/disable",
-            ("disableTenant", ACCESS),
-            "End the use of all keys of a tenant",
-            TENANT,
-        )
-    },
-    Said {
-        refusals: OF_TENANT,
-        ..Said::new(
-            "POST",
-            "/v1/tenants/{name}/enable",
-            ("enableTenant", ACCESS),
-            "Allow the use of a tenant's keys again",
-            TENANT,
-        )
-    },
+    Said::new(
+        "GET",
+        "/v1/config",
+        ("getConfig", HOST),
+        "What became of the configuration file",
+        Open(&[
+            ("file", Text, ""),
+            ("state", Text, "applied, partly or refused"),
+            ("problems", List(&Any), "of a file that is refused: line, column and message"),
+            ("pending", List(&Text), "what is not applied yet, and why"),
+            ("at_next_start", List(&Text), "keys whose change needs one"),
+        ]),
+    ),
     Said {
         answer: (200, "text/plain; version=0.0.4", Text, "Prometheus text"),
         text: "Open to everybody where [http.auth] metrics is \"open\".",

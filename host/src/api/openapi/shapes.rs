@@ -38,7 +38,15 @@ pub(super) const NAMED: &[(&str, Shape)] = &[
         "Refusal",
         Object(&[(
             "error",
-            Object(&[("code", Text, "for programs"), ("message", Text, "for people")]),
+            Object(&[
+                ("code", Text, "for programs"),
+                ("message", Text, "for people"),
+                (
+                    "problems?",
+                    List(&Object(&[("key", Text, "of the definition"), ("message", Text, "")])),
+                    "of bad_definition: all of them",
+                ),
+            ]),
             "why the request was refused",
         )]),
     ),
@@ -165,6 +173,28 @@ pub(super) const NAMED: &[(&str, Shape)] = &[
             ("plugin", Text, ""),
             ("reports", List(&Any), "by stream"),
             ("message?", Text, "what was done"),
+        ]),
+    ),
+    (
+        "Stream",
+        Object(&[
+            ("name", Text, ""),
+            ("owner", OneOf(&["api", "file"]), "who may change it"),
+            ("state", OneOf(&["running", "paused", "ended", "changing", "failed"]), ""),
+            ("reason", Perhaps(&Text), "of a stream that is paused or failed"),
+            ("version", Perhaps(&Number), "as in ETag; null: the file's"),
+            ("changed_ms", Perhaps(&Number), "when this version was made"),
+            ("definition", Any, "what [streams.NAME] has, without what may be secret"),
+        ]),
+    ),
+    (
+        "StreamVersion",
+        Object(&[
+            ("version", Number, ""),
+            ("at_ms", Number, ""),
+            ("by", Any, "key, subject, tenant and address, as in the audit log"),
+            ("definition", Any, "null: the stream was removed"),
+            ("discarded", Any, "what went with it"),
         ]),
     ),
     ("Replay", Open(&[("id", Text, ""), ("state", Text, "")])),

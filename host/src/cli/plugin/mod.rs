@@ -7,6 +7,7 @@ mod dev;
 mod inspect;
 mod new;
 mod pack;
+mod push;
 mod signing;
 mod test;
 mod versions;
@@ -45,6 +46,8 @@ pub(super) enum Command {
     Sign(signing::Sign),
     /// Say whether a plugin file is signed by a key
     Verify(signing::Verify),
+    /// Upload a plugin to a running host, which uses it under its name from then on
+    Push(push::Arguments),
     /// List the versions of plugins that a running host knows: which are live, pinned, demoted, refused, and why
     Versions(versions::Versions),
     /// Keep a version live, whatever comes into the plugin directory
@@ -71,6 +74,7 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::Keygen(arguments) => signing::keygen(arguments),
         Command::Sign(arguments) => signing::sign(arguments),
         Command::Verify(arguments) => signing::verify(arguments),
+        Command::Push(arguments) => push::run(arguments),
         Command::Versions(arguments) => versions::versions(arguments),
         Command::Pin(arguments) => versions::pin(arguments),
         Command::Unpin(arguments) => versions::unpin(arguments),

@@ -132,6 +132,12 @@ fn signature_file(file: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// The signatures of a plugin file; empty without any.
+pub(super) fn beside(file: &Path) -> Result<String> {
+    let beside = signature_file(file);
+    if beside.exists() { text(&beside) } else { Ok(String::new()) }
+}
+
 /// A small text file.
 fn text(file: &Path) -> Result<String> {
     let found = std::fs::metadata(file).with_context(|| format!("read {}", file.display()))?;

@@ -62,7 +62,7 @@ impl Alone {
             Err(OpenError::Locked { holder, .. }) => return Err(AloneError::Running { holder }),
             Err(error) => return Err(StartError::Journal(error).into()),
         };
-        report(&recovery, &settings);
+        report(&recovery, &settings, &|_stream| false);
         let no_stream = || HistoryError::NoStream { stream: stream.to_owned() };
         let found = settings.streams.iter().find(|known| known.tenant == tenant && known.name == stream);
         let Some(found) = found.filter(|found| recovery.streams.contains(&key_of(found))).cloned() else {

@@ -1,0 +1,337 @@
+//! What streams that are made at run time may use: the tenant's policy, and the judgement of one stream by it.
+//!
+//! Who writes the file may use everything on the machine; who defines a stream over HTTP, only what the file lists for
+//! his tenant. It owns both: how the policy is read, and every place of a stream where it matters. The walk over a stream
+//! names every field and has no wildcard, so that what is new must be judged, too. What an HTTP destination's names
+//! resolve to is the destination's concern; [`HttpReach`] tells it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Component, Path, PathBuf};
+
+use crate::names;
+use crate::raw;
+use crate::resolve::Resolver;
+use crate::secret::{Secret, masked_url};
+use crate::settings::{Destination, Directory, HttpPost, Output, S3, Source, Stream};
+use crate::tree;
+
+/// See the head of this file. Empty: the source `http`, and nothing to write to.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) directories: Vec<PathBuf>,
+    pub(crate) s3: Vec<S3Place>,
+    pub(crate) http: HttpReach,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) files: BTreeMap<String, PathBuf>,
+}
+
+/// A part of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct S3Place {
+    bucket: String,
+    /// Empty or ending in `/`.
+    prefix: String,
+    endpoint: Option<String>,
+}
+
+/// Where requests may go. A name stands for public addresses only; others are allowed where a network has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpReach {
+    /// In lower case, with a port or for all.
+    pub names: Vec<(String, Option<u16>)>,
+    /// Address, bits of it that count, and a port or all.
+    pub networks: Vec<(IpAddr, u8, Option<u16>)>,
+}
+
+/// Who wrote a stream.
+#[derive(Clone, Copy)]
+pub(crate) enum Authority<'a> {
+    /// The file's author.
+    Operator,
+    /// Somebody who is bound by this.
+    Bound(&'a Policy),
+}
+
+impl HttpReach {
+    fn add(&mut self, written: &str) -> Option<()> {
+        if let Ok(address) = written.parse::<SocketAddr>() {
+            self.networks.push((address.ip(), bits(address.ip()), Some(address.port())));
+        } else if let Ok(address) = written.trim_matches(['[', ']']).parse::<IpAddr>() {
+            self.networks.push((address, bits(address), None));
+        } else if let Some((address, length)) = written.split_once('/') {
+            let address: IpAddr = address.parse().ok()?;
+            let length: u8 = length.parse().ok().filter(|length| *length <= bits(address))?;
+            self.networks.push((address, length, None));
+        } else {
+            let (name, port) = match written.split_once(':') {
+                Some((name, port)) => (name, Some(port.parse().ok()?)),
+                None => (written, None),
+            };
+            let part = |part: &str| {
+                (1..=63).contains(&part.len())
+                    && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            };
+            // What is all digits would be an address in some way of writing.
+            let last = name.rsplit('.').next().unwrap_or_default();
+            if name.len() > 253
+                || !name.split('.').all(part)
+                || last.bytes().all(|byte| byte.is_ascii_digit())
+            {
+                return None;
+            }
+            self.names.push((name.to_ascii_lowercase(), port));
+        }
+        Some(())
+    }
+}
+
+fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// A prefix as outputs have it.
+fn closed(prefix: &str) -> String {
+    if prefix.is_empty() || prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") }
+}
+
+impl Resolver<'_> {
+    pub(crate) fn api_policy(&mut self, key: &str, policy: &raw::Policy) -> Policy {
+        let mut listen = Vec::with_capacity(policy.listen.len());
+        for (index, written) in policy.listen.iter().enumerate() {
+            match written.parse() {
+                Ok(address) => listen.push(address),
+                Err(_no_address) => self.problem(
+                    &format!("{key}.listen[{index}]"),
+                    format!("{written:?} is no address, expected such as \"0.0.0.0:5140\""),
+                ),
+            }
+        }
+        let mut directories = Vec::with_capacity(policy.directories.len());
+        for (index, written) in policy.directories.iter().enumerate() {
+            directories.push(self.directory(&format!("{key}.directories[{index}]"), written));
+        }
+        let mut http = HttpReach::default();
+        for (index, written) in policy.http.iter().enumerate() {
+            if http.add(written).is_none() {
+                let message = format!(
+                    "{written:?} is no host, expected a name, an address or a network, such as \"collector.example\", \
+                     \"10.1.2.3:8080\" or \"10.7.0.0/16\""
+                );
+                self.problem(&format!("{key}.http[{index}]"), message);
+            }
+        }
+        let s3 = policy.s3.iter().flatten().map(|place| S3Place {
+            bucket: place.bucket.clone(),
+            prefix: closed(&place.prefix),
+            endpoint: place.endpoint.clone(),
+        });
+        let mut secrets = BTreeMap::new();
+        for (name, source) in &policy.secrets {
+            let key = format!("{key}.secrets.{}", tree::segment(name));
+            self.name(&key, "secret", name);
+            let secret = self.secret(&key, source);
+            secrets.insert(name.clone(), secret);
+        }
+        let mut files = BTreeMap::new();
+        for (name, written) in &policy.files {
+            let key = format!("{key}.files.{}", tree::segment(name));
+            self.name(&key, "file", name);
+            let path = self.path(&key, written);
+            if !path.is_file() {
+                self.problem(&key, format!("{} is no file", path.display()));
+            }
+            files.insert(name.clone(), path);
+        }
+        Policy { listen, directories, s3: s3.collect(), http, secrets, files }
+    }
+
+    /// A file that a plugin is to have, by its name in the policy.
+    pub(crate) fn policy_file(&mut self, key: &str, written: &str, policy: &Policy) -> PathBuf {
+        let Some(path) = policy.files.get(written) else {
+            let names: Vec<&str> = policy.files.keys().map(String::as_str).collect();
+            let hint = names::suggestion(written, &names);
+            self.problem(key, format!("the tenant's policy has no file {written:?}{hint}"));
+            return PathBuf::new();
+        };
+        if !path.is_file() {
+            self.problem(key, format!("{} is no file", path.display()));
+        }
+        path.clone()
+    }
+
+    /// A secret of the policy, by its name.
+    pub(crate) fn policy_secret(&mut self, key: &str, source: &raw::SecretSource, policy: &Policy) -> Secret {
+        let known = match source {
+            raw::SecretSource::Secret(name) => policy.secrets.get(name),
+            raw::SecretSource::Env(_) | raw::SecretSource::File(_) | raw::SecretSource::Granted(_) => None,
+        };
+        if let Some(known) = known {
+            return known.clone();
+        }
+        let names: Vec<&str> = policy.secrets.keys().map(String::as_str).collect();
+        let message = match names.is_empty() {
+            true => "the tenant's policy gives no secrets".to_owned(),
+            false => format!("expected {{ secret = NAME }} with one of {}", names::list(&names)),
+        };
+        self.problem(key, message);
+        Secret::new(String::new())
+    }
+
+    /// Notes everything of a stream that a policy does not allow, and binds what is judged later. Files and secrets are
+    /// not here: they are found by their names in the policy, and nowhere else.
+    pub(crate) fn judge(&mut self, stream: &mut Stream) {
+        let Authority::Bound(policy) = self.authority else { return };
+        let Stream {
+            tenant: _,
+            name: _,
+            key,
+            source,
+            fallback: _,
+            max_failed_percent: _,
+            dead_letters,
+            retention: _,
+            transforms: _,
+            outputs,
+        } = stream;
+        let refused = match source {
+            Source::Http => None,
+            Source::Tcp(tcp) => (!policy.listen.contains(&tcp.listen))
+                .then(|| (".listen", format!("{} is not in \"listen\" of the tenant's policy", tcp.listen))),
+            Source::File(_) => {
+                Some((".type", "source \"file\" is for streams of the configuration file".to_owned()))
+            }
+            Source::Stdin { max_record: _ } => {
+                Some((".type", "source \"stdin\" is for streams of the configuration file".to_owned()))
+            }
+        };
+        if let Some((part, message)) = refused {
+            self.problem(&format!("{key}.source{part}"), message);
+        }
+        let of_letters = dead_letters.output.iter_mut().map(|letters| &mut letters.output);
+        for output in outputs.iter_mut().chain(of_letters) {
+            if let Some((part, message)) = judge_output(policy, output) {
+                self.problem(&format!("{}.{part}", output.key), message);
+            }
+        }
+    }
+}
+
+/// The part of an output that is not allowed, and why.
+fn judge_output(policy: &Policy, output: &mut Output) -> Option<(&'static str, String)> {
+    match &mut output.destination {
+        Destination::Directory(Directory { path, object: _ }) => {
+            let below = policy.directories.iter().any(|root| is_below(path, root));
+            (!below).then(|| {
+                let message = format!(
+                    "{} is not below a directory that the tenant's policy lists in \"directories\"",
+                    path.display()
+                );
+                ("path", message)
+            })
+        }
+        Destination::S3(s3) => judge_s3(policy, s3),
+        Destination::Http(HttpPost { url, headers, timeout: _, reach }) => {
+            *reach = Some(policy.http.clone());
+            let masked = |text: &str| text.contains(crate::secret::MASK);
+            if masked(url) {
+                return Some((
+                    "url",
+                    "the mask under which a URL is shown is in it: write it as it is".to_owned(),
+                ));
+            }
+            let shown = headers.iter().find(|(_, value)| masked(value.reveal()));
+            shown.map(|(name, _)| {
+                let message = format!(
+                    "the value of header {name:?} is the mask under which it is shown: write it anew, or as {{ \"secret\": \
+                     \"NAME\" }}"
+                );
+                ("headers", message)
+            })
+        }
+        Destination::Stdout => {
+            Some(("type", "output \"stdout\" is for streams of the configuration file".to_owned()))
+        }
+    }
+}
+
+fn judge_s3(policy: &Policy, s3: &S3) -> Option<(&'static str, String)> {
+    let S3 { bucket, prefix, object: _, endpoint, region, path_style: _, multipart_threshold: _ } = s3;
+    // It becomes a part of a host's name.
+    let plain = |region: &String| region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if !region.as_ref().is_none_or(plain) {
+        return Some(("region", "\"region\" has other characters than letters, digits and `-`".to_owned()));
+    }
+    let allowed = policy.s3.iter().any(|place| {
+        place.bucket == *bucket && place.endpoint == *endpoint && prefix.starts_with(&place.prefix)
+    });
+    (!allowed).then(|| {
+        let at = endpoint.as_deref().map(|url| format!(" at {}", masked_url(url))).unwrap_or_default();
+        let message = format!("{bucket}/{prefix}{at} is not in \"s3\" of the tenant's policy");
+        ("bucket", message)
+    })
+}
+
+/// Whether a directory is below another, or is it: as it is written, and as links make it. What does not exist yet is
+/// where its nearest parent is that does.
+fn is_below(path: &Path, root: &Path) -> bool {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_no_cwd| path.to_owned());
+    let (path, root) = (absolute(path), absolute(root));
+    let steps_up = path.components().any(|step| matches!(step, Component::ParentDir));
+    if steps_up || !path.starts_with(&root) {
+        return false;
+    }
+    let there = |path: &Path| path.ancestors().find_map(|parent| parent.canonicalize().ok());
+    match (there(&path), root.canonicalize()) {
+        (Some(path), Ok(root)) => path.starts_with(root),
+        // Without a root there are no links below it.
+        (Some(path), Err(_)) => there(&root).is_some_and(|root| path == root),
+        (None, _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_is_a_name_an_address_or_a_network() {
+        let mut reach = HttpReach::default();
+        for written in
+            ["Collector.example", "a.b:80", "10.1.2.3", "10.1.2.3:8080", "10.7.0.0/16", "::1", "[::1]:9"]
+        {
+            assert_eq!(reach.add(written), Some(()), "{written}");
+        }
+        assert_eq!(reach.names, [("collector.example".to_owned(), None), ("a.b".to_owned(), Some(80))]);
+        assert_eq!(reach.networks.len(), 5);
+        for wrong in
+            ["", "http://a", "a/b", "10.0.0.0/33", "a:b", "*", "a..b", "user@a", "127.1", "0x7f.1", "1"]
+        {
+            assert_eq!(reach.add(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn directory_is_below_another_as_written_and_as_links_make_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        std::fs::create_dir_all(root.join("in")).unwrap();
+        std::fs::create_dir_all(dir.path().join("outside")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("outside"), root.join("link")).unwrap();
+        std::os::unix::fs::symlink(root.join("in"), root.join("inner")).unwrap();
+        for path in ["root", "root/in", "root/new/er", "root/inner/new", "root/./in"] {
+            assert!(is_below(&dir.path().join(path), &root), "{path}");
+        }
+        for path in
+            ["", "rooted", "outside", "root/../outside", "root/link", "root/link/new", "root/in/../../x"]
+        {
+            assert!(!is_below(&dir.path().join(path), &root), "{path}");
+        }
+        // A root that is not there yet.
+        let later = dir.path().join("later/root");
+        assert!(is_below(&later.join("a"), &later) && !is_below(dir.path(), &later));
+        std::os::unix::fs::symlink(dir.path().join("outside"), dir.path().join("later")).unwrap();
+        assert!(is_below(&later.join("a"), &later), "the operator's own link");
+    }
+}

@@ -1,0 +1,502 @@
+//! Streams that are defined over HTTP: created, replaced and removed by their tenants, and started again with the host.
+//!
+//! It owns which of two definitions holds. The file owns what it defines, and a stream that was defined over HTTP goes on
+//! whatever the file says later; neither takes the other's name. It owns the order of a change, too: conditions are
+//! looked at while the tenant's lock is held, so that of two clients who saw the same version one wins; then `changes`
+//! does the work. A stream that cannot start is no reason for the host not to: it is known with what is wrong with it, and
+//! tried again when its tenant's plugins change, and every minute.
+//!
+//! A crash leaves the old definition or the new one, and nothing lost or doubled. A new stream: nobody could push before
+//! its definition was durable. A replaced one: the old one had delivered everything, and whatever was opened for the new
+//! one is only places, which the next start finds as they are. A removed one: see `changes`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use wasmill_buffer::StreamKey;
+use wasmill_config::{self as config, Defined, Flaw};
+use wasmill_control::{Actor, ControlError, Definition, Version};
+use wasmill_tenant::TenantName;
+
+use super::changes::{ChangeError, Wanted};
+use super::host::{Host, Inner};
+use super::sources::with_causes;
+use super::stats::{label, wall_clock_ns};
+use crate::api::Host as _;
+
+/// How often it is looked whether a stream that does not run can be tried again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// When it is tried again although nothing has changed that is known here.
+const TRY_EVERY: Duration = Duration::from_secs(60);
+
+/// What must be so for a change to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Nothing was said: a stream is made, and none replaced.
+    Unsaid,
+    /// There is no such stream.
+    New,
+    /// There is one, of whatever version.
+    There,
+    Version(u64),
+}
+
+/// What a client asks of the definition of a stream.
+#[derive(Debug)]
+pub enum DefineRequest {
+    Show { version: Option<u64> },
+    Versions,
+    Put { definition: Value, when: When, dry_run: bool, within: Duration, by: Actor },
+    Delete { when: When, force: bool, within: Duration, by: Actor },
+}
+
+/// What is answered.
+#[derive(Debug)]
+pub struct DefineAnswer {
+    /// That holds now.
+    pub version: Option<u64>,
+    pub created: bool,
+    pub body: Value,
+}
+
+/// Why it is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum DefineError {
+    #[error("there is no stream {stream:?}")]
+    NoStream { stream: String },
+    #[error("of stream {stream:?} no version {version} is kept")]
+    NoVersion { stream: String, version: u64 },
+    #[error("stream {stream:?} is defined in {}: change it there", file.display())]
+    OfFile { stream: String, file: PathBuf },
+    #[error(
+        "stream {stream:?} is there, in version {version}: say which version is to be replaced by If-Match: \"{version}\""
+    )]
+    Unsaid { stream: String, version: u64 },
+    #[error(
+        "stream {stream:?} {}",
+        match .version { Some(version) => format!("has version {version} now"), None => "is not there".to_owned() }
+    )]
+    Stale { stream: String, version: Option<u64> },
+    #[error("the definition has {} problems", .0.len())]
+    Flaws(Vec<Flaw>),
+    #[error(transparent)]
+    Change(ChangeError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+impl From<ChangeError> for DefineError {
+    fn from(error: ChangeError) -> DefineError {
+        match error {
+            ChangeError::Invalid(flaws) => DefineError::Flaws(flaws),
+            ChangeError::Control(error) => DefineError::Control(error),
+            error => DefineError::Change(error),
+        }
+    }
+}
+
+/// Streams that are defined and do not run.
+#[derive(Default)]
+pub(super) struct Idle(Mutex<BTreeMap<StreamKey, Tried>>);
+
+struct Tried {
+    reason: String,
+    at: Instant,
+    /// Of the tenant's plugins then.
+    change: Option<u64>,
+}
+
+impl Idle {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<StreamKey, Tried>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why a stream does not run.
+    pub(super) fn reason(&self, key: &StreamKey) -> Option<String> {
+        self.all().get(key).map(|tried| tried.reason.clone())
+    }
+
+    /// Of one tenant, by name.
+    pub(super) fn of(&self, tenant: &str) -> Vec<(String, String)> {
+        let all = self.all();
+        let of_tenant = all.iter().filter(|(key, _)| key.tenant == tenant);
+        of_tenant.map(|(key, tried)| (key.name.clone(), tried.reason.clone())).collect()
+    }
+}
+
+fn key(tenant: &TenantName, name: &str) -> StreamKey {
+    StreamKey { tenant: tenant.as_str().to_owned(), name: name.to_owned() }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000
+}
+
+impl When {
+    fn holds(self, stream: &str, version: Option<u64>) -> Result<(), DefineError> {
+        let stale = || DefineError::Stale { stream: stream.to_owned(), version };
+        match (self, version) {
+            (When::Unsaid, Some(version)) => Err(DefineError::Unsaid { stream: stream.to_owned(), version }),
+            (When::New, Some(_)) | (When::There | When::Version(_), None) => Err(stale()),
+            (When::Version(wanted), Some(version)) if wanted != version => Err(stale()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Host {
+    pub(super) async fn answer_define(
+        &self,
+        tenant: TenantName,
+        name: String,
+        request: DefineRequest,
+    ) -> Result<DefineAnswer, DefineError> {
+        match request {
+            DefineRequest::Show { version: None } => self.shown(&tenant, &name),
+            DefineRequest::Show { version: Some(version) } => {
+                let versions = self.versions_of(tenant, name.clone()).await?;
+                let of = versions.into_iter().find(|known| known.version == version);
+                let of = of.ok_or(DefineError::NoVersion { stream: name, version })?;
+                Ok(DefineAnswer { version: None, created: false, body: told(&of) })
+            }
+            DefineRequest::Versions => {
+                let versions = self.versions_of(tenant, name).await?;
+                let body = json!({ "versions": versions.iter().map(told).collect::<Vec<_>>() });
+                Ok(DefineAnswer { version: None, created: false, body })
+            }
+            DefineRequest::Put { definition, when, dry_run: true, within: _, by: _ } => {
+                self.try_definition(&tenant, &name, definition, when).await
+            }
+            DefineRequest::Put { definition, when, dry_run: false, within, by } => {
+                self.put_definition(&tenant, &name, definition, when, within, by).await
+            }
+            DefineRequest::Delete { when, force, within, by } => {
+                self.delete_definition(&tenant, &name, when, force, within, by).await
+            }
+        }
+    }
+
+    /// A stream that the file owns.
+    fn of_file(&self, tenant: &TenantName, name: &str) -> Option<config::Stream> {
+        let settings = self.inner.filed.settings();
+        let mut streams = settings.streams.iter();
+        let found = streams.find(|stream| stream.tenant == tenant.as_str() && stream.name == name);
+        found.filter(|_| !self.inner.control.definitions().has(tenant, name)).cloned()
+    }
+
+    fn not_of_file(&self, tenant: &TenantName, name: &str) -> Result<(), DefineError> {
+        match self.of_file(tenant, name) {
+            None => Ok(()),
+            Some(_) => Err(DefineError::OfFile {
+                stream: name.to_owned(),
+                file: self.inner.filed.settings().file.clone(),
+            }),
+        }
+    }
+
+    async fn versions_of(&self, tenant: TenantName, name: String) -> Result<Vec<Version>, DefineError> {
+        let control = Arc::clone(&self.inner.control);
+        let read =
+            tokio::task::spawn_blocking(move || match control.definitions().versions(&tenant, &name) {
+                Err(ControlError::NoStream { name: stream }) => Err(DefineError::NoStream { stream }),
+                read => Ok(read?),
+            });
+        read.await.unwrap_or_else(|error| Err(interrupted(&error)))
+    }
+
+    /// How a stream is, in a word, and why.
+    pub(super) fn state(&self, key: &StreamKey) -> (&'static str, Option<String>) {
+        let inner = &self.inner;
+        if inner.streams.is_changing(&key.tenant, &key.name) {
+            return ("changing", None);
+        }
+        match inner.streams.get(&key.tenant, &key.name) {
+            Some(live) if !inner.reports.activity.borrow().running.contains(key) => {
+                let reason = live.stats.paused();
+                ("ended", reason)
+            }
+            Some(live) => match live.stats.paused() {
+                Some(reason) => ("paused", Some(reason)),
+                None => ("running", None),
+            },
+            None => ("failed", inner.idle.reason(key)),
+        }
+    }
+
+    fn shown(&self, tenant: &TenantName, name: &str) -> Result<DefineAnswer, DefineError> {
+        let (state, reason) = self.state(&key(tenant, name));
+        if let Some(defined) = self.inner.control.definitions().get(tenant, name) {
+            let body = json!({
+                "name": name, "owner": "api", "state": state, "reason": reason, "version": defined.version,
+                "changed_ms": defined.at_ms, "definition": config::masked(&defined.definition),
+            });
+            return Ok(DefineAnswer { version: Some(defined.version), created: false, body });
+        }
+        let Some(stream) = self.of_file(tenant, name) else {
+            return Err(DefineError::NoStream { stream: name.to_owned() });
+        };
+        let body = json!({
+            "name": name, "owner": "file", "state": state, "reason": reason, "version": null, "changed_ms": null,
+            "definition": self.inner.filed.settings().written(&stream),
+        });
+        Ok(DefineAnswer { version: None, created: false, body })
+    }
+
+    /// Everything that can be said of it without a change.
+    async fn checked(
+        &self,
+        tenant: &TenantName,
+        name: &str,
+        definition: &Value,
+    ) -> Result<Defined, DefineError> {
+        let settings = self.inner.filed.settings();
+        let (tenant, name, definition) = (tenant.clone(), name.to_owned(), definition.clone());
+        let checked =
+            tokio::task::spawn_blocking(move || settings.define(tenant.as_str(), &name, &definition));
+        checked.await.map_err(|error| interrupted(&error))?.map_err(DefineError::Flaws)
+    }
+
+    async fn try_definition(
+        &self,
+        tenant: &TenantName,
+        name: &str,
+        definition: Value,
+        when: When,
+    ) -> Result<DefineAnswer, DefineError> {
+        self.not_of_file(tenant, name)?;
+        let before = self.inner.control.definitions().get(tenant, name);
+        when.holds(name, before.as_ref().map(|before| before.version))?;
+        let defined = self.checked(tenant, name, &definition).await?;
+        let held = self.tenant(tenant.as_str()).await.map_err(ChangeError::from)?;
+        drop(self.judged(&held, &defined.stream, Some(&defined)).await?);
+        let would = match &before {
+            None => "create",
+            Some(before) if *before.definition == definition => "nothing",
+            Some(_) => "replace",
+        };
+        let body = json!({ "dry_run": true, "would": would });
+        Ok(DefineAnswer { version: before.map(|before| before.version), created: false, body })
+    }
+
+    async fn put_definition(
+        &self,
+        tenant: &TenantName,
+        name: &str,
+        definition: Value,
+        when: When,
+        within: Duration,
+        by: Actor,
+    ) -> Result<DefineAnswer, DefineError> {
+        self.not_of_file(tenant, name)?;
+        let defined = self.checked(tenant, name, &definition).await?;
+        let held = self.tenant(tenant.as_str()).await.map_err(ChangeError::from)?;
+        let busy = ChangeError::Busy { after: within };
+        let _one = tokio::time::timeout(within, held.changing.lock()).await.map_err(|_elapsed| busy)?;
+        let _change = self.inner.reports.change();
+        let before = self.inner.control.definitions().get(tenant, name);
+        when.holds(name, before.as_ref().map(|before| before.version))?;
+        self.not_of_file(tenant, name)?;
+        let (key, runs) = (key(tenant, name), self.inner.streams.get(tenant.as_str(), name).is_some());
+        if runs && before.as_ref().is_some_and(|before| *before.definition == definition) {
+            return self.shown(tenant, name);
+        }
+        if before.is_none() {
+            let there = self.streams_of(tenant) as u64;
+            let quota = self.inner.opening.quotas.of(tenant.as_str());
+            quota.takes_another_stream(there).map_err(ChangeError::from)?;
+        }
+        let (control, of, stream) = (Arc::clone(&self.inner.control), tenant.clone(), name.to_owned());
+        let commit = move |_nothing| {
+            control.define(&of, &stream, Definition { value: definition, by, at_ms: now_ms() }).map(drop)
+        };
+        let wanted =
+            Wanted { stream: &defined.stream, defined: Some(&defined), commit: Some(Box::new(commit)) };
+        let done = match runs {
+            true => self.replace_held(&held, wanted, within).await,
+            false => self.add_held(&held, wanted).await,
+        };
+        self.note(&key, done)?;
+        Ok(DefineAnswer { created: before.is_none(), ..self.shown(tenant, name)? })
+    }
+
+    async fn delete_definition(
+        &self,
+        tenant: &TenantName,
+        name: &str,
+        when: When,
+        force: bool,
+        within: Duration,
+        by: Actor,
+    ) -> Result<DefineAnswer, DefineError> {
+        self.not_of_file(tenant, name)?;
+        let held = self.tenant(tenant.as_str()).await.map_err(ChangeError::from)?;
+        let busy = ChangeError::Busy { after: within };
+        let _one = tokio::time::timeout(within, held.changing.lock()).await.map_err(|_elapsed| busy)?;
+        let _change = self.inner.reports.change();
+        let Some(before) = self.inner.control.definitions().get(tenant, name) else {
+            return Err(DefineError::NoStream { stream: name.to_owned() });
+        };
+        if when != When::Unsaid {
+            when.holds(name, Some(before.version))?;
+        }
+        let (control, of, stream) = (Arc::clone(&self.inner.control), tenant.clone(), name.to_owned());
+        let commit = Box::new(move |discarded| control.undefine(&of, &stream, by, discarded, now_ms()));
+        let key = key(tenant, name);
+        // Nobody may hold the stream while it ends.
+        let runs = self.inner.streams.get(tenant.as_str(), name).is_some();
+        let done = match runs {
+            true => self.remove_held(&held, &key, within, force, Some(commit)).await,
+            false => self.remove_idle(&key, force, commit).await,
+        };
+        self.note(&key, done)?;
+        Ok(DefineAnswer { version: None, created: false, body: json!({ "deleted": name, "forced": force }) })
+    }
+
+    /// What became of a change, for those who ask how the stream is.
+    fn note(&self, key: &StreamKey, done: Result<(), ChangeError>) -> Result<(), DefineError> {
+        match &done {
+            Ok(()) => {
+                self.inner.idle.all().remove(key);
+            }
+            Err(ChangeError::Lost { reason, .. }) => self.set_idle(key, reason.clone()),
+            Err(_goes_on) => {}
+        }
+        Ok(done?)
+    }
+
+    fn set_idle(&self, key: &StreamKey, reason: String) {
+        let tried = Tried { reason, at: Instant::now(), change: self.plugins_change(key) };
+        self.inner.idle.all().insert(key.clone(), tried);
+    }
+
+    fn plugins_change(&self, key: &StreamKey) -> Option<u64> {
+        let tenant = self.inner.tenants.get(&key.tenant)?;
+        let change = *tenant.catalog.changes().borrow();
+        Some(change)
+    }
+
+    /// Starts every stream that is defined over HTTP, those of a tenant one after another, and goes on trying those that do
+    /// not start. Until a stream was tried it counts as changing.
+    pub(super) fn start_defined(&self) {
+        let mut by_tenant: BTreeMap<TenantName, Vec<String>> = BTreeMap::new();
+        for (tenant, name) in self.inner.control.definitions().all() {
+            by_tenant.entry(tenant).or_default().push(name);
+        }
+        for (tenant, names) in by_tenant {
+            let mut marks: Vec<_> =
+                names.iter().rev().map(|name| self.inner.streams.changing(key(&tenant, name))).collect();
+            let (host, change) = (self.clone(), self.inner.reports.change());
+            tokio::spawn(async move {
+                let _change = change;
+                for name in names {
+                    host.start_one(&tenant, &name).await;
+                    drop(marks.pop());
+                }
+            });
+        }
+        let (host, stopping) = (Arc::downgrade(&self.inner), self.inner.stops.intake.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = try_again(host) => {}
+            }
+        });
+    }
+
+    async fn start_one(&self, tenant: &TenantName, name: &str) {
+        let key = key(tenant, name);
+        match self.started(tenant, name).await {
+            Ok(()) => {
+                self.inner.idle.all().remove(&key);
+            }
+            Err(error) => {
+                let reason = match &error {
+                    DefineError::Flaws(flaws) => ChangeError::Invalid(flaws.clone()).to_string(),
+                    error => with_causes(error),
+                };
+                let stream = label(&key.tenant, &key.name);
+                if self.inner.idle.reason(&key).is_none_or(|before| before != reason) {
+                    tracing::warn!(
+                        stream,
+                        reason,
+                        "stream that was defined over HTTP cannot start; it is tried again"
+                    );
+                }
+                self.set_idle(&key, reason);
+            }
+        }
+    }
+
+    async fn started(&self, tenant: &TenantName, name: &str) -> Result<(), DefineError> {
+        let held = self.tenant(tenant.as_str()).await.map_err(ChangeError::from)?;
+        let _one = held.changing.lock().await;
+        let _change = self.inner.reports.change();
+        let Some(before) = self.inner.control.definitions().get(tenant, name) else { return Ok(()) };
+        if self.inner.streams.get(tenant.as_str(), name).is_some() {
+            return Ok(());
+        }
+        let defined = self.checked(tenant, name, &before.definition).await?;
+        let wanted = Wanted { stream: &defined.stream, defined: Some(&defined), commit: None };
+        Ok(self.add_held(&held, wanted).await?)
+    }
+}
+
+/// Tries streams that do not run, for as long as the host is there.
+async fn try_again(host: Weak<Inner>) {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tick.tick().await;
+        let Some(inner) = host.upgrade() else { return };
+        let host = Host { inner };
+        let due = |(key, tried): (&StreamKey, &Tried)| {
+            let due = tried.at.elapsed() >= TRY_EVERY || host.plugins_change(key) != tried.change;
+            due.then(|| key.clone())
+        };
+        let due: Vec<StreamKey> = host.inner.idle.all().iter().filter_map(due).collect();
+        for key in due {
+            // Names were valid when they became keys.
+            let Ok(tenant) = TenantName::new(&key.tenant) else { continue };
+            if !host.inner.control.definitions().has(&tenant, &key.name) {
+                host.inner.idle.all().remove(&key);
+                continue;
+            }
+            host.start_one(&tenant, &key.name).await;
+        }
+    }
+}
+
+/// A version, as it may be shown.
+fn told(version: &Version) -> Value {
+    let Version { version, at_ms, by, definition, discarded } = version;
+    json!({
+        "version": version, "at_ms": at_ms, "by": by,
+        "definition": definition.as_ref().map(config::masked), "discarded": discarded,
+    })
+}
+
+fn interrupted(error: &tokio::task::JoinError) -> DefineError {
+    DefineError::Change(ChangeError::Interrupted { reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn change_is_made_only_when_what_the_client_saw_still_holds() {
+        let holds = |when: When, version| when.holds("s", version);
+        assert!(holds(When::Unsaid, None).is_ok());
+        assert!(matches!(holds(When::Unsaid, Some(3)), Err(DefineError::Unsaid { version: 3, .. })));
+        assert!(holds(When::New, None).is_ok() && holds(When::There, Some(3)).is_ok());
+        assert!(holds(When::Version(3), Some(3)).is_ok());
+        for (when, version) in
+            [(When::New, Some(3)), (When::There, None), (When::Version(3), None), (When::Version(3), Some(4))]
+        {
+            assert!(matches!(holds(when, version), Err(DefineError::Stale { .. })), "{when:?} {version:?}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The configuration file, changed while the real binary runs.
+
+use rustix::process::Signal;
+use wasmill_tests::client;
+use wasmill_tests::objects;
+use wasmill_tests::program::{Program, binary};
+use wasmill_tests::scratch::Scratch;
+use wasmill_tests::wait::wait_until;
+
+fn stream(name: &str, path: &str) -> String {
+    format!(
+        "[streams.{name}]\nsource = {{ type = \"http\" }}\n\
+         outputs = [{{ type = \"directory\", path = \"{path}\", interval = \"0s\" }}]\n"
+    )
+}
+
+const POLICY: &str = "[policy]\ndirectories = [\"out\"]\n";
+
+#[test]
+fn streams_of_the_file_come_change_and_go_with_it_and_a_bad_file_changes_nothing() {
+    let Some(binary) = binary() else { return };
+    let text = |streams: &[String]| format!("{POLICY}{}", streams.concat());
+    let scratch =
+        Scratch::new(&text(&[stream("stays", "stays"), stream("changes", "one"), stream("goes", "goes")]));
+    let program = Program::start(&binary, &scratch.config());
+    let at = program.address();
+    let push = |name: &str, record: &str| {
+        wait_until("the push is taken", || client::push(at, name, record).unwrap().status == 200);
+    };
+    let state = || client::get(at, "/v1/config").unwrap().json();
+    for name in ["stays", "changes", "goes"] {
+        push(name, "{\"n\":1}");
+    }
+    scratch.configure(&text(&[stream("stays", "stays"), stream("changes", "two"), stream("comes", "comes")]));
+    wait_until("the file is applied", || state()["reloads"] == 1);
+    assert_eq!(state()["state"], "applied", "{}", state());
+    for name in ["stays", "changes", "comes"] {
+        push(name, "{\"n\":2}");
+    }
+    assert_eq!(client::push(at, "goes", "{}").unwrap().status, 404);
+    assert_eq!(objects::lines(&scratch.path("goes")), ["{\"n\":1}"]);
+    for (path, count) in [("stays", 2), ("one", 1), ("two", 1), ("comes", 1)] {
+        wait_until(path, || objects::lines(&scratch.path(path)).len() == count);
+    }
+
+    // Bad: nothing of it is taken, not even what is good.
+    scratch.configure(&text(&[stream("stays", "elsewhere"), "[streams.bad]\nsauce = 1\n".to_owned()]));
+    wait_until("the file is refused", || state()["state"] == "refused");
+    let problems = state()["problems"].to_string();
+    assert!(problems.contains("sauce") && problems.contains("\"line\""), "{problems}");
+    push("changes", "{\"n\":3}");
+    push("stays", "{\"n\":3}");
+    wait_until("it goes on as it was", || objects::lines(&scratch.path("stays")).len() == 3);
+    assert!(!scratch.path("elsewhere").exists());
+
+    // Partly: what cannot change is said and goes on; the rest is taken.
+    scratch.configure(&format!(
+        "max_bytes = \"1GiB\"\n{}",
+        text(&[stream("stays", "stays"), stream("late", "late")])
+    ));
+    wait_until("the file is partly applied", || state()["state"] == "partly");
+    assert_eq!(state()["at_next_start"], serde_json::json!(["buffer"]), "{}", state());
+    push("late", "{\"n\":4}");
+    // SIGHUP reads it again.
+    let before = state()["reloads"].as_u64().unwrap();
+    program.signal(Signal::HUP);
+    wait_until("the file is read again", || state()["reloads"].as_u64().unwrap() > before);
+    program.stop();
+}
+
+#[test]
+fn file_and_api_do_not_take_one_another_s_streams() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(&format!("{POLICY}{}", stream("filed", "filed")));
+    let program = Program::start(&binary, &scratch.config());
+    let at = program.address();
+    let put = |name: &str| {
+        let body =
+            br#"{"source":{"type":"http"},"outputs":[{"type":"directory","path":"out","interval":"0s"}]}"#;
+        let headers = ["content-type: application/json"];
+        client::request(at, "PUT", &format!("/v1/streams/{name}"), &headers, body).unwrap().status
+    };
+    assert_eq!((put("events"), put("filed")), (201, 409));
+    scratch.configure(&format!("{POLICY}{}{}", stream("filed", "filed"), stream("events", "stolen")));
+    let state = || client::get(at, "/v1/config").unwrap().json();
+    wait_until("it is said", || state()["pending"].to_string().contains("streams.events"));
+    assert_eq!(client::push(at, "events", "{\"n\":1}").unwrap().status, 200);
+    wait_until("the other goes on", || objects::lines(&scratch.out()).len() == 1);
+    assert!(!scratch.path("stolen").exists());
+    // What the policy allows changes with the file, too.
+    scratch.configure(&stream("filed", "filed"));
+    wait_until("it is applied", || state()["state"] == "applied");
+    assert_eq!(put("another"), 422);
+    program.stop();
+}
