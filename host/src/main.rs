@@ -1,13 +1,14 @@
-//! The program. The compile child is told apart before anything else: it is started once per plugin version and must
-//! cost nothing but compiling.
+//! The program. What the host starts of itself is told apart before anything else: it must cost nothing but its work.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
-    if arguments.nth(1).as_deref() == Some(wasmill::cli::COMPILE_PLUGIN) {
-        let rest: Vec<String> = arguments.collect();
-        return ExitCode::from(wasmill_transform::compile_child_main(&rest));
-    }
-    wasmill::cli::main()
+    let run = match arguments.nth(1).as_deref() {
+        Some(wasmill::cli::COMPILE_PLUGIN) => wasmill_transform::compile_child_main,
+        Some(wasmill::cli::RUN_PLUGINS) => wasmill_transform::plugin_process_main,
+        _ => return wasmill::cli::main(),
+    };
+    let rest: Vec<String> = arguments.collect();
+    ExitCode::from(run(&rest))
 }

@@ -31,9 +31,33 @@ pub(crate) struct Arguments {
     /// An access log to repeat in place of a generated one [environment: WASMILL_ACCESS_LOG]
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// Only these of the whole-host measurements (job, push, latency, reload, start), and not the transform stage
+    /// Only these of the whole-host measurements (job, push, latency, reload, start, isolation, and those that take long and only run when they are named: neighbours, tenants), and not the transform stage
     #[arg(long, value_name = "NAMES")]
     only: Option<String>,
+    /// How many tenants there are in `tenants`
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    tenants: u64,
+}
+
+/// `cargo xtask tenants`.
+#[derive(clap::Args)]
+pub(crate) struct Tenants {
+    /// How many of them, each with a stream and a plugin of its own
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    count: u64,
+    /// Shorter: to see that everything works, not to quote
+    #[arg(long)]
+    quick: bool,
+    /// Write everything that was found to this file, as one JSON object
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Many tenants who push at once, and what that costs: the measurement `tenants` alone.
+pub(crate) fn tenants(project: &Project, arguments: Tenants) -> Result<()> {
+    let Tenants { count, quick, json } = arguments;
+    let only = Some("tenants".to_owned());
+    run(project, &Arguments { json, quick, runs: 5, log: None, only, tenants: count })
 }
 
 /// What a figure must keep.
@@ -45,7 +69,7 @@ enum Bar {
 }
 
 /// Every figure, with its bar.
-const FIGURES: [(&str, Bar); 16] = [
+const FIGURES: [(&str, Bar); 29] = [
     ("e2e_mb_per_s", Bar::Report),
     ("e2e_cpu_s_per_gb", Bar::Report),
     ("cpu_over_unix", Bar::AtMost(1.0)),
@@ -62,6 +86,19 @@ const FIGURES: [(&str, Bar); 16] = [
     ("host_rss_mb_peak", Bar::AtMost(400.0)),
     ("start_ms", Bar::AtMost(200.0)),
     ("unix_cpu_s_per_gb", Bar::Report),
+    ("process_over_thread_cpu", Bar::Report),
+    ("process_over_thread_wall", Bar::Report),
+    ("process_over_thread_latency_p50", Bar::Report),
+    ("neighbour_cpu_burner", Bar::AtMost(2.0)),
+    ("neighbour_memory_bomb", Bar::AtMost(2.0)),
+    ("neighbour_log_flooder", Bar::AtMost(2.0)),
+    ("neighbour_compile_bomb", Bar::AtMost(2.0)),
+    ("neighbour_push_flood", Bar::AtMost(2.0)),
+    ("neighbour_hanging_destination", Bar::AtMost(2.0)),
+    ("neighbour_reload_storm", Bar::AtMost(2.0)),
+    ("tenants_over_one", Bar::AtLeast(0.8)),
+    ("tenants_start_s", Bar::AtMost(10.0)),
+    ("tenants_records_per_s", Bar::Report),
 ];
 
 /// Names the log where no argument does: the real one that figures are quoted for.
@@ -99,7 +136,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     command.arg("measure").arg("--plugins").arg(project.plugin_dir()).arg("--guests");
     command.arg(project.guest_dir()).arg("--work").arg(&work);
     command.arg("--wasmill").arg(project.target.join("release/wasmill"));
-    command.args(["--runs", &arguments.runs.to_string()]);
+    command.args(["--runs", &arguments.runs.to_string(), "--tenants", &arguments.tenants.to_string()]);
     command.args(arguments.quick.then_some("--quick"));
     if let Some(log) = &log {
         command.arg("--log").arg(log);
@@ -163,7 +200,7 @@ fn report_of(command: &mut Command) -> Result<Map<String, Value>> {
 }
 
 fn show(found: &Map<String, Value>) {
-    println!("{:<28} {:>10}  {:<23} {:<10}", "figure", "median", "spread", "bar");
+    println!("{:<32} {:>10}  {:<23} {:<10}", "figure", "median", "spread", "bar");
     for (name, bar) in FIGURES {
         let Some(value) = found.get(name).and_then(Value::as_f64) else { continue };
         let spread = match found.get(&format!("{name}_spread")).and_then(Value::as_array).map(Vec::as_slice) {
@@ -174,7 +211,14 @@ fn show(found: &Map<String, Value>) {
             ),
             _ => String::new(),
         };
-        println!("{name:<28} {:>10}  {spread:<23} {}", number(value), verdict(value, bar));
+        println!("{name:<32} {:>10}  {spread:<23} {}", number(value), verdict(value, bar));
+    }
+    // What explains the figures, of measurements that have no others.
+    for (name, value) in found.iter().filter(|(name, _)| name.starts_with("tenants_")) {
+        let known = FIGURES.iter().any(|(figure, _)| name.starts_with(figure));
+        if let (false, Some(value)) = (known, value.as_f64()) {
+            println!("{name:<32} {:>10}", number(value));
+        }
     }
 }
 

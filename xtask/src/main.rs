@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | plugins | test | ci | bench | conformance | newcomer | torture | fuzz | generate`.
+//! The project's own commands: `cargo xtask demo | plugins | test | ci | bench | tenants | conformance | newcomer | torture | fuzz | generate`.
 //!
 //! This file owns the command line and nothing else: each command is a module that can be read alone.
 //! It is a program for people who work on the project, so it talks on the terminal: what it does and why
@@ -60,6 +60,8 @@ enum Command {
     Ci,
     /// Measure what everything costs: a table, and with --json one object with every figure
     Bench(bench::Arguments),
+    /// Let a thousand tenants push at once, each with a stream and a plugin of its own, and weigh them against one
+    Tenants(bench::Tenants),
     /// Run the conformance plugin of every language and door through the same cases (installs the toolchains that are missing)
     Conformance(conformance::Arguments),
     /// Time what a newcomer does: from `wasmill plugin new` to the first record through a live host, language by language
@@ -106,6 +108,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test { filter, fast } => suite::test(&Project::find()?, filter.as_deref(), fast),
         Command::Ci => suite::ci(&Project::find()?),
         Command::Bench(arguments) => bench::run(&Project::find()?, &arguments),
+        Command::Tenants(arguments) => bench::tenants(&Project::find()?, arguments),
         Command::Conformance(arguments) => conformance::run(&Project::find()?, &arguments),
         Command::Newcomer(arguments) => newcomer::run(&Project::find()?, &arguments),
         Command::Torture(arguments) => torture::run(&Project::find()?, &arguments),

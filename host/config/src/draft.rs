@@ -94,6 +94,7 @@ impl Draft {
                 quota: resolved.quota,
                 quotas: resolved.quotas,
                 policy: resolved.policy,
+                isolation: resolved.isolation,
             },
             problems: invalid(found),
             bad: [bad, judged],

@@ -38,9 +38,9 @@ pub use problem::{Invalid, LoadError, Problem};
 pub use secret::{Secret, masked_url};
 pub use settings::{
     Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Destination, Directory, Durability,
-    FileSource, Format, GrantPolicy, Http, HttpPost, Jwks, Jwt, LettersOutput, Limits, Output, PluginRef,
-    Quota, Retention, Retry, S3, Settings, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant,
-    Transform,
+    FileSource, Format, GrantPolicy, Http, HttpPost, Isolation, Jwks, Jwt, LettersOutput, Limits, Output,
+    PluginRef, Quota, Retention, Retry, S3, Settings, Signing, Source, SourceBuffer, Start, Stream,
+    TcpSource, Tenant, Transform,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

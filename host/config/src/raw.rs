@@ -149,6 +149,10 @@ pub(crate) struct Config {
     /// Linear memory of these instances.
     #[serde(default = "default::warm_memory")]
     pub(crate) warm_memory: Size,
+    /// Where plugins run, of every tenant that does not say otherwise.
+    #[serde(default)]
+    #[schemars(extend("default" = Isolation::Thread))]
+    pub(crate) isolation: Isolation,
     /// The HTTP listener: push, metrics, health, state.
     #[serde(default)]
     pub(crate) http: Http,
@@ -185,9 +189,31 @@ pub(crate) struct Tenant {
     pub(crate) grants: Option<Grants>,
     /// What streams of this tenant that are made over HTTP may use.
     pub(crate) policy: Option<Policy>,
+    /// Where this tenant's plugins run. By default as `isolation` above says.
+    pub(crate) isolation: Option<Isolation>,
     /// Streams of this tenant by name; the keys are those of `[streams.NAME]`.
     #[serde(default)]
     pub(crate) streams: BTreeMap<String, Stream>,
+}
+
+/// Where plugins run. Takes effect at the next start.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Isolation {
+    /// On the host's worker threads, in the WebAssembly sandbox.
+    #[default]
+    Thread,
+    /// In the same sandbox, in a process of the tenant's own without rights and secrets: an escape or a crash of the sandbox costs that tenant the slice in flight. Costs memory and some speed. Linux only.
+    Process,
+}
+
+impl From<Isolation> for crate::settings::Isolation {
+    fn from(written: Isolation) -> Self {
+        match written {
+            Isolation::Thread => Self::Thread,
+            Isolation::Process => Self::Process,
+        }
+    }
 }
 
 /// The HTTP listener: push, metrics, health, state.

@@ -21,8 +21,8 @@ use crate::policy::Policy;
 use crate::raw;
 use crate::secret::Secret;
 use crate::settings::{
-    Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Http, Limits, Output, PluginRef, Quota,
-    Retention, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Http, Isolation, Limits, Output, PluginRef,
+    Quota, Retention, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 use crate::structure::Bad;
 use crate::tree::{self, Aliases, Found};
@@ -50,6 +50,7 @@ pub(crate) struct Resolved {
     pub(crate) quota: Quota,
     pub(crate) quotas: BTreeMap<String, Quota>,
     pub(crate) policy: authority::Policy,
+    pub(crate) isolation: Isolation,
 }
 
 /// What the checks of one file share.
@@ -179,6 +180,7 @@ impl Resolver<'_> {
                 .as_ref()
                 .map(|policy| self.api_policy("policy", policy))
                 .unwrap_or_default(),
+            isolation: config.isolation.into(),
         };
         let mut policies = config.policy.is_some();
         let mut streams = Vec::with_capacity(config.streams.len());
@@ -216,11 +218,12 @@ impl Resolver<'_> {
                 streams.push(self.stream(&name, stream_name, key, stream));
             }
             self.policy = None;
+            let isolation = tenant.isolation.map_or(resolved.isolation, Isolation::from);
             let policy = tenant.policy.as_ref();
             policies |= policy.is_some();
             let policy =
                 policy.map(|policy| self.api_policy(&format!("{key}.policy"), policy)).unwrap_or_default();
-            tenants.push(Tenant { name, plugin_dir, signing, policy });
+            tenants.push(Tenant { name, plugin_dir, signing, policy, isolation });
         }
         // Where streams may be made over HTTP, there need be none before.
         if streams.is_empty() && !policies && self.sound("streams") && self.sound("tenants") {

@@ -61,6 +61,17 @@ pub struct Settings {
     pub quotas: BTreeMap<String, Quota>,
     /// Of [`DEFAULT_TENANT`].
     pub policy: Policy,
+    /// Where plugins of tenants run that are not among these.
+    pub isolation: Isolation,
+}
+
+/// Where plugins run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// On the host's own worker threads.
+    Thread,
+    /// In a process of their tenant's own.
+    Process,
 }
 
 /// The tenant of streams that name none.
@@ -94,6 +105,7 @@ pub struct Tenant {
     pub plugin_dir: PathBuf,
     pub signing: Option<Signing>,
     pub policy: Policy,
+    pub isolation: Isolation,
 }
 
 /// Who must have signed plugin files.
@@ -121,6 +133,12 @@ impl Settings {
             return self.signing.as_ref();
         }
         self.tenants.iter().find(|known| known.name == tenant)?.signing.as_ref()
+    }
+
+    /// Where the plugins of a tenant run.
+    pub fn isolation_of(&self, tenant: &str) -> Isolation {
+        let found = self.tenants.iter().find(|known| known.name == tenant);
+        found.map_or(self.isolation, |tenant| tenant.isolation)
     }
 
     /// The watched plugin directory of a tenant, if this configuration knows it.

@@ -31,6 +31,8 @@ use crate::telemetry::{LogFormat, LogOptions, check_log_filter, start_log};
 
 /// Name of the hidden subcommand that compiles one plugin; `main` looks for it before anything else.
 pub const COMPILE_PLUGIN: &str = "compile-plugin";
+/// The same for the one that runs the plugins of a tenant in a process of its own.
+pub const RUN_PLUGINS: &str = "run-plugins";
 
 /// The configuration or the command line is wrong.
 const EXIT_USAGE: u8 = 2;

@@ -294,6 +294,7 @@ impl api::Host for Host {
             shadows: &self.shadow_reports(),
             quotas: &self.inner.opening.quotas.all(),
             destination_syncs: self.destination_syncs(),
+            processes: self.inner.opening.engine.process_stats(),
             now_ns: wall_clock_ns(),
         })
     }

@@ -13,9 +13,11 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 use wasmill_buffer::{Journal, Retention, StreamKey, StreamOptions};
 use wasmill_catalog::{Catalog, CatalogError, CatalogOptions, PublicKey, SigningPolicy};
-use wasmill_config::{self as config, DEFAULT_TENANT, Problem, Settings};
+use wasmill_config::{self as config, DEFAULT_TENANT, Isolation, Problem, Settings};
 use wasmill_deliver::SyncCount;
-use wasmill_transform::{CompileLimits, Digest, Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
+use wasmill_transform::{
+    CompileLimits, Digest, Engine, EngineError, EngineOptions, ProcessOptions, WORKER_STACK_BYTES,
+};
 
 use super::context::{Output, StreamContext};
 use super::dead_letters::{Cursor, Store, StoreError};
@@ -124,6 +126,10 @@ pub(crate) fn open_plugins(
         instances_max: u32::try_from(instances).unwrap_or(u32::MAX).clamp(least, 10_000),
         ..EngineOptions::default()
     })?;
+    let isolated = settings.clone();
+    engine.isolate(ProcessOptions::new(options.compiler.clone()), move |tenant| {
+        isolated.isolation_of(tenant) == Isolation::Process
+    });
     let mut catalogs = Catalogs::new();
     for tenant in settings.tenants.iter().map(|tenant| tenant.name.as_str()).chain([DEFAULT_TENANT]) {
         let catalog = open_catalog(&engine, settings, data_dir, options, given, (tenant, quotas))?;

@@ -89,6 +89,7 @@ pub(crate) struct ChainProblem {
 /// What a stream's chain is built from.
 #[derive(Clone)]
 pub(crate) struct ChainPlan {
+    tenant: String,
     pub(crate) stream: String,
     key: String,
     pub(crate) transforms: Vec<config::Transform>,
@@ -106,6 +107,7 @@ pub type GivenPlugins = Arc<BTreeMap<String, Arc<Plugin>>>;
 impl ChainPlan {
     pub(crate) fn of(stream: &config::Stream, given: &GivenPlugins) -> ChainPlan {
         ChainPlan {
+            tenant: stream.tenant.clone(),
             stream: stream.name.clone(),
             key: stream.key.clone(),
             transforms: stream.transforms.clone(),
@@ -238,7 +240,11 @@ impl ChainPlan {
                 }
             }
         }
-        match Chain::build(engine, specs, &self.outputs, options, log) {
+        let built = match engine.isolation(&self.tenant) {
+            Some(apart) => Chain::build_apart(engine, &apart, specs, &self.outputs, options, log),
+            None => Chain::build(engine, specs, &self.outputs, options, log),
+        };
+        match built {
             Ok(chain) if problems.is_empty() => return Ok(chain),
             Ok(_) => {}
             Err(ChainError::Transforms(errors)) => {

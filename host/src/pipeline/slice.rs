@@ -195,6 +195,7 @@ impl Cut {
             &finish_options(&route.formats),
             &mut sink,
         );
+        worker.charge(report.cpu_elsewhere);
         let letters = report
             .failures
             .iter()

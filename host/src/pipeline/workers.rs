@@ -40,6 +40,8 @@ pub(crate) struct WorkerState {
     warm: WarmChains,
     /// Retired lanes that it has heard of.
     retired: u64,
+    /// CPU time of the job that another process used for it.
+    elsewhere: Duration,
     pub(crate) encoder: Encoder,
 }
 
@@ -51,6 +53,11 @@ impl WorkerState {
     /// This thread's warm instances of `chain`, for the lane whose chain it is.
     pub(crate) fn chain(&mut self, lane: LaneId, chain: &Arc<Chain>) -> &mut ChainWorker {
         self.warm.get(lane, chain)
+    }
+
+    /// Counts CPU time that the job at hand used in another process.
+    pub(crate) fn charge(&mut self, elsewhere: Duration) {
+        self.elsewhere += elsewhere;
     }
 
     /// Lets go of the lane's chain: it does not run here soon.
@@ -370,7 +377,8 @@ fn work(shared: &Shared) {
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut state))).is_err() {
             state = WorkerState::new(shared.bounds);
         }
-        let spent = thread_cpu_ns().saturating_sub(before);
+        let elsewhere = u64::try_from(std::mem::take(&mut state.elsewhere).as_nanos()).unwrap_or(u64::MAX);
+        let spent = thread_cpu_ns().saturating_sub(before).saturating_add(elsewhere);
         let now_ns = quotas::now();
         quota.charge_cpu(spent, now_ns);
         state.warm.settle(lane, &quota, now_ns);

@@ -120,6 +120,17 @@ fn prefix(engine: &Engine, digest: Digest) -> String {
 
 /// Whether the file's contents are what its name says that the cache wrote.
 pub(crate) fn verify(path: &Path) -> Result<(), CacheError> {
+    check(path, |_piece| {})
+}
+
+/// The file's contents, if they are what its name says.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CacheError> {
+    let mut code = Vec::new();
+    check(path, |piece| code.extend_from_slice(piece))?;
+    Ok(code)
+}
+
+fn check(path: &Path, mut see: impl FnMut(&[u8])) -> Result<(), CacheError> {
     let corrupt = || CacheError::Corrupt { path: path.to_owned() };
     let stem = path
         .file_name()
@@ -133,7 +144,10 @@ pub(crate) fn verify(path: &Path) -> Result<(), CacheError> {
     loop {
         match file.read(&mut buffer) {
             Ok(0) => break,
-            Ok(read) => hasher.update(&buffer[..read]),
+            Ok(read) => {
+                hasher.update(&buffer[..read]);
+                see(&buffer[..read]);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(failed("read", path)(error)),
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wasmill_chunk::{Chunk, ChunkLimits, Column, Input, Layout};
 
 use crate::clock::thread_cpu;
@@ -14,6 +15,7 @@ use crate::engine::Engine;
 use crate::fault::PluginFault;
 use crate::grants::{GrantSet, GrantedFile};
 use crate::instance::{Call, Instance};
+use crate::isolation::{BuildError, Isolation, Remote};
 use crate::limits::Limits;
 use crate::log::LogSink;
 use crate::manifest::Sample;
@@ -36,7 +38,7 @@ pub struct TransformSpec {
 }
 
 /// How a chain cuts and recycles; the defaults are what was measured to be good.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChainOptions {
     /// Payload bytes per chunk: small enough for the CPU's cache.
     pub chunk_bytes: usize,
@@ -71,6 +73,8 @@ pub struct Chain {
     pub(crate) layout: Arc<Layout>,
     pub(crate) options: ChainOptions,
     pub(crate) chunk_limits: ChunkLimits,
+    /// Where the guests run, if that is not here: then nothing of it is ever instantiated here.
+    pub(crate) elsewhere: Option<Remote>,
 }
 
 /// Why a chain cannot be used.
@@ -79,8 +83,8 @@ pub enum ChainError {
     /// Every transform that could not be configured or failed its probe, in the order of the chain; never empty.
     #[error("{}", .0.iter().map(|error| format!("{error}: {}", error.fault)).collect::<Vec<_>>().join("; "))]
     Transforms(Vec<TransformError>),
-    #[error("lay out the fields of the chain")]
-    Layout(#[source] wasmill_chunk::LayoutError),
+    #[error("lay out the fields of the chain: {0}")]
+    Layout(String),
 }
 
 /// Why a transform cannot be used.
@@ -137,7 +141,7 @@ impl Chain {
         let fields: Vec<_> = steps.iter().map(|step| declared(step).fields.clone()).collect();
         let layout = match Layout::new(&fields) {
             Ok(layout) => Arc::new(layout),
-            Err(error) if errors.is_empty() => return Err(ChainError::Layout(error)),
+            Err(error) if errors.is_empty() => return Err(ChainError::Layout(error.to_string())),
             Err(_) => return Err(ChainError::Transforms(errors)),
         };
         let output_bytes = steps.iter().map(|step| step.limits.output_bytes).max();
@@ -160,10 +164,60 @@ impl Chain {
             }
         }
         if errors.is_empty() {
-            return Ok(Arc::new(Chain { steps, layout, options, chunk_limits }));
+            return Ok(Arc::new(Chain { steps, layout, options, chunk_limits, elsewhere: None }));
         }
         errors.sort_by_key(|error| error.index);
         Err(ChainError::Transforms(errors))
+    }
+
+    /// The same in a process of its own: no guest runs here, neither now nor when the chain is run.
+    pub fn build_apart(
+        engine: &Engine,
+        isolation: &Isolation,
+        transforms: Vec<TransformSpec>,
+        outputs: &[String],
+        options: ChainOptions,
+        log: Arc<dyn LogSink>,
+    ) -> Result<Arc<Chain>, ChainError> {
+        let shared: Arc<[String]> = outputs.into();
+        let steps: Vec<Step> = transforms.into_iter().map(|spec| step(engine, spec, &shared, &log)).collect();
+        let nothing =
+            Layout::new(&[]).map(Arc::new).map_err(|error| ChainError::Layout(error.to_string()))?;
+        let whole = |steps, elsewhere| {
+            let chunk_limits = ChunkLimits::default();
+            Arc::new(Chain {
+                steps,
+                layout: Arc::clone(&nothing),
+                options: options.clone(),
+                chunk_limits,
+                elsewhere,
+            })
+        };
+        if steps.is_empty() {
+            return Ok(whole(steps, None));
+        }
+        match Remote::build(isolation, &steps, outputs, &options) {
+            Ok((remote, declared)) => {
+                for (step, declared) in steps.iter().zip(declared) {
+                    // A fresh cell: nothing else can have set it.
+                    let _first = step.declared.set(declared);
+                }
+                Ok(whole(steps, Some(remote)))
+            }
+            Err(BuildError::Layout(message)) => Err(ChainError::Layout(message)),
+            Err(BuildError::Transforms(faults)) => {
+                let errors = faults.into_iter().filter_map(|(index, of_config, fault)| {
+                    let step = steps.get(index)?;
+                    Some(TransformError { of_config, ..failed(index, step, fault) })
+                });
+                Err(ChainError::Transforms(errors.collect()))
+            }
+        }
+    }
+
+    /// What each transform declared.
+    pub(crate) fn declared(&self) -> Vec<Declared> {
+        self.steps.iter().map(|step| declared(step).clone()).collect()
     }
 
     /// Transform, name and digest of every granted file, for the outcome.

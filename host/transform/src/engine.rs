@@ -6,7 +6,7 @@
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use wasmtime::component::Linker;
@@ -17,6 +17,7 @@ use wasmtime::{
 
 use crate::componentize::Program;
 use crate::instance::Guest;
+use crate::isolation::{Isolation, ProcessOptions, ProcessStats, Processes};
 use crate::limits;
 use crate::manifest::Manifest;
 use crate::plugin::{Digest, LoadError, Plugin};
@@ -73,7 +74,15 @@ struct Inner {
     engine: wasmtime::Engine,
     pooling: bool,
     fuel: bool,
+    debug_info: bool,
+    apart: OnceLock<Apart>,
     _ticker: Ticker,
+}
+
+/// Tenants whose guests never run in this process.
+struct Apart {
+    processes: Processes,
+    tenants: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 /// Why there is no engine or no code.
@@ -122,7 +131,10 @@ impl Engine {
         crate::abi::add_to_linker(&mut linker).map_err(config_error)?;
         let tick = options.tick.clamp(Duration::from_millis(1), Duration::from_millis(10));
         let ticker = Ticker::start(engine.weak(), tick).map_err(EngineError::Ticker)?;
-        Ok(Engine { inner: Arc::new(Inner { linker, engine, pooling, fuel: options.fuel, _ticker: ticker }) })
+        let EngineOptions { fuel, debug_info, .. } = options;
+        let apart = OnceLock::new();
+        let inner = Inner { linker, engine, pooling, fuel, debug_info, apart, _ticker: ticker };
+        Ok(Engine { inner: Arc::new(inner) })
     }
 
     /// A text that changes whenever compiled code stops being interchangeable; part of the cache key.
@@ -165,9 +177,31 @@ impl Engine {
         Plugin::load(self, precompiled, manifest, digest).map(Arc::new)
     }
 
+    /// From now on chains of these tenants are to be built in processes of their own ([`Engine::isolation`]). The first call
+    /// counts.
+    pub fn isolate(&self, options: ProcessOptions, tenants: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let processes = Processes::new(self, options);
+        self.inner.apart.get_or_init(|| Apart { processes, tenants: Box::new(tenants) });
+    }
+
+    /// Where the chains of a tenant are to be built, if not here.
+    pub fn isolation(&self, tenant: &str) -> Option<Isolation> {
+        let apart = self.inner.apart.get()?;
+        (apart.tenants)(tenant).then(|| apart.processes.of(tenant))
+    }
+
+    /// What processes for plugins did so far.
+    pub fn process_stats(&self) -> ProcessStats {
+        self.inner.apart.get().map_or_else(ProcessStats::default, |apart| apart.processes.stats())
+    }
+
     /// Whether guests' fuel is counted.
     pub fn fuel(&self) -> bool {
         self.inner.fuel
+    }
+
+    pub(crate) fn debug_info(&self) -> bool {
+        self.inner.debug_info
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {

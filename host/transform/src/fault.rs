@@ -32,7 +32,7 @@ pub enum Owner {
 }
 
 /// One failed attempt to load, configure or call a plugin.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum PluginFault {
     /// The guest trapped, or the host trapped it for misusing the ABI. `detail` has the Wasm frames and stderr.

@@ -25,6 +25,7 @@ mod fault;
 mod grants;
 mod inspect;
 mod instance;
+mod isolation;
 mod limits;
 mod log;
 mod manifest;
@@ -41,13 +42,16 @@ mod worker;
 
 pub use cache::{CacheError, CodeCache};
 pub use chain::{Chain, ChainError, ChainOptions, TransformError, TransformSpec};
-pub use child::{CompileError, CompileLimits, compile_child_main, compile_in_child, compile_in_child_counted};
+pub use child::{
+    CompileError, CompileLimits, compile_child_main, compile_in_child, compile_in_child_counted,
+};
 pub use componentize::{ComponentizeError, componentize};
 pub use door::{Door, SmartModule};
 pub use engine::{Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
 pub use fault::{Owner, PluginFault};
 pub use grants::{GrantError, GrantedFile};
 pub use inspect::{Inspection, Item, Kind, inspect};
+pub use isolation::{Isolation, ProcessOptions, ProcessStats, Processes, plugin_process_main};
 pub use limits::Limits;
 pub use log::{Level, LogSink, NullLog};
 pub use manifest::{

@@ -33,7 +33,7 @@ pub(crate) const KEYS_BYTES_MAX: usize = 1 << 20;
 pub(crate) const WALL_PER_CPU: u32 = 10;
 
 /// What one transform may use. The operator's config and the manifest both set these; the smaller holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// Linear memory of one instance, all memories together.
     pub memory_bytes: u64,

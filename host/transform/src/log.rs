@@ -17,7 +17,7 @@ const LINES_BURST: u32 = 200;
 const DROPPED_EVERY: Duration = Duration::from_secs(1);
 
 /// As in the WIT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Level {
     Debug,
     Info,

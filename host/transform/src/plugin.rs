@@ -1,7 +1,7 @@
 //! A plugin ready to be instantiated: compiled code, manifest, digest.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
@@ -87,6 +87,8 @@ pub struct Plugin {
     pub digest: Digest,
     pub manifest: Manifest,
     pub(crate) code: Code,
+    /// The file with the compiled code, where it came from one.
+    file: Option<PathBuf>,
 }
 
 /// What runs.
@@ -95,6 +97,12 @@ pub(crate) enum Code {
     Door(DoorCode),
     #[cfg(feature = "native")]
     Native(std::sync::Arc<crate::native::NativePlugin>),
+}
+
+/// Code before it is linked.
+enum Loaded {
+    Component(Component),
+    Module(Module),
 }
 
 /// A compiled and linked component.
@@ -128,11 +136,47 @@ impl Plugin {
     ) -> Result<Plugin, LoadError> {
         let precompiled = wasmtime::Engine::detect_precompiled_file(path)
             .map_err(|error| LoadError::Code { message: format!("{error:#}") })?;
-        if precompiled == Some(Precompiled::Module) {
-            let code = DoorCode::link(engine, &deserialize_module(engine, path)?).map_err(LoadError::Link)?;
-            return Ok(Plugin { name: manifest.name.clone(), digest, manifest, code: Code::Door(code) });
-        }
-        let component = deserialize(engine, path)?;
+        let code = match precompiled {
+            Some(Precompiled::Module) => Loaded::Module(deserialize_module(engine, path)?),
+            _ => Loaded::Component(deserialize(engine, path)?),
+        };
+        let plugin = Plugin::link(engine, code, manifest, digest)?;
+        Ok(Plugin { file: Some(path.to_owned()), ..plugin })
+    }
+
+    /// Of code that the host at the other end has verified ([`Plugin::compiled`]).
+    pub(crate) fn from_code(
+        engine: &Engine,
+        code: &[u8],
+        module: bool,
+        manifest: Manifest,
+        digest: Digest,
+    ) -> Result<Plugin, LoadError> {
+        let code = match module {
+            true => Loaded::Module(deserialize_module_bytes(engine, code)?),
+            false => Loaded::Component(deserialize_bytes(engine, code)?),
+        };
+        Plugin::link(engine, code, manifest, digest)
+    }
+
+    /// Its compiled code, verified as it is read.
+    pub(crate) fn compiled(&self) -> Result<Vec<u8>, PluginFault> {
+        let no_code = |why: &dyn fmt::Display| PluginFault::Host {
+            message: format!("compiled code of {} for another process: {why}", self.digest),
+        };
+        let path = self.file.as_ref().ok_or_else(|| no_code(&"it came from no file"))?;
+        crate::cache::read(path).map_err(|error| no_code(&error))
+    }
+
+    fn link(engine: &Engine, code: Loaded, manifest: Manifest, digest: Digest) -> Result<Plugin, LoadError> {
+        let name = manifest.name.clone();
+        let component = match code {
+            Loaded::Module(module) => {
+                let code = Code::Door(DoorCode::link(engine, &module).map_err(LoadError::Link)?);
+                return Ok(Plugin { name, digest, manifest, code, file: None });
+            }
+            Loaded::Component(component) => component,
+        };
         let pre = engine.linker().instantiate_pre(&component).map_err(|error| {
             LoadError::Link(PluginFault::Refused {
                 message: format!("wants what this host does not have: {error:#}"),
@@ -154,7 +198,7 @@ impl Plugin {
             on_watermark: export(EVENT_TIME, "on-watermark"),
             pre,
         });
-        Ok(Plugin { name: manifest.name.clone(), digest, manifest, code })
+        Ok(Plugin { name, digest, manifest, code, file: None })
     }
 
     /// A plugin compiled into this program, to weigh the sandbox against: without a manifest, so that it gets whatever
@@ -166,6 +210,7 @@ impl Plugin {
             digest: Digest::of(format!("native:{name}").as_bytes()),
             manifest: Manifest::default(),
             code: Code::Native(plugin),
+            file: None,
         })
     }
 
@@ -197,7 +242,7 @@ impl fmt::Debug for Plugin {
     }
 }
 
-#[expect(unsafe_code, reason = "one of the two places where compiled code becomes executable")]
+#[expect(unsafe_code, reason = "one of the four places where compiled code becomes executable")]
 fn deserialize(engine: &Engine, path: &Path) -> Result<Component, LoadError> {
     // SAFETY: `deserialize_file` maps native code, so the file must be the unmodified output of `precompile_component`.
     // The only caller, `Engine::load`, has checked the file's keyed digest, which `CodeCache::put` wrote beside the code
@@ -207,9 +252,25 @@ fn deserialize(engine: &Engine, path: &Path) -> Result<Component, LoadError> {
         .map_err(|error| LoadError::Code { message: format!("{error:#}") })
 }
 
-#[expect(unsafe_code, reason = "one of the two places where compiled code becomes executable")]
+#[expect(unsafe_code, reason = "one of the four places where compiled code becomes executable")]
 fn deserialize_module(engine: &Engine, path: &Path) -> Result<Module, LoadError> {
     // SAFETY: as for components, with the output of `precompile_module`.
     unsafe { Module::deserialize_file(engine.wasmtime(), path) }
+        .map_err(|error| LoadError::Code { message: format!("{error:#}") })
+}
+
+#[expect(unsafe_code, reason = "one of the four places where compiled code becomes executable")]
+fn deserialize_bytes(engine: &Engine, code: &[u8]) -> Result<Component, LoadError> {
+    // SAFETY: the bytes must be the unmodified output of `precompile_component`. They come through the socket that this
+    // process was started with from the host, which read them by `Plugin::compiled`: the digest in the file's name was
+    // checked on the very bytes that were sent.
+    unsafe { Component::deserialize(engine.wasmtime(), code) }
+        .map_err(|error| LoadError::Code { message: format!("{error:#}") })
+}
+
+#[expect(unsafe_code, reason = "one of the four places where compiled code becomes executable")]
+fn deserialize_module_bytes(engine: &Engine, code: &[u8]) -> Result<Module, LoadError> {
+    // SAFETY: as for components, with the output of `precompile_module`.
+    unsafe { Module::deserialize(engine.wasmtime(), code) }
         .map_err(|error| LoadError::Code { message: format!("{error:#}") })
 }

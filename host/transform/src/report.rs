@@ -37,7 +37,7 @@ pub struct DeadLetter {
 }
 
 /// One transform's part in a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TransformReport {
     pub calls: u64,
     /// CPU time of the calls, including host functions that they called.
@@ -69,4 +69,6 @@ pub struct SliceReport {
     /// The transform at this place could not be started, or the host could not run it: the slice has no outcome. The
     /// caller throws away what the sink got and runs the slice again later, or pauses the stream.
     pub unrunnable: Option<(usize, PluginFault)>,
+    /// CPU time that was used in another process, by the kernel's account; the calling thread's own does not have it.
+    pub cpu_elsewhere: Duration,
 }

@@ -9,7 +9,7 @@ use crate::log::LogSink;
 use crate::plugin::Plugin;
 
 /// What `configure` declared, in order. Every instance must declare the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Declared {
     pub(crate) fields: Vec<Vec<String>>,
     /// Bytes of all their keys.

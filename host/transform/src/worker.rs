@@ -3,8 +3,11 @@
 //! Owns cutting a slice into chunks, the turn of each transform, and when an instance is replaced. What a guest does
 //! wrong ends in the report; nothing that it staged is applied unless its call returned ok.
 
+use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use wasmill_chunk::{Chunk, Failure, FinishOptions, NO_INPUT, RowSink, Verdicts};
@@ -26,6 +29,27 @@ pub struct ChainWorker {
     recycle: Generator,
     verdicts: Verdicts,
     parts: Vec<Part>,
+    position: Option<Arc<Position>>,
+}
+
+/// Where a process says which transform it is about to call: whoever finds it dead reads it there.
+pub(crate) struct Position {
+    file: File,
+    last: AtomicU32,
+}
+
+impl Position {
+    pub(crate) fn new(file: File) -> Position {
+        Position { file, last: AtomicU32::new(u32::MAX) }
+    }
+
+    fn mark(&self, step: usize) {
+        let step = u32::try_from(step).unwrap_or(u32::MAX);
+        if self.last.swap(step, Ordering::Relaxed) != step {
+            // Whoever reads it then blames another transform of the same chain.
+            let _unmarked = self.file.write_at(&step.to_le_bytes(), 0);
+        }
+    }
 }
 
 struct Warm {
@@ -75,7 +99,13 @@ impl ChainWorker {
             recycle,
             verdicts: Verdicts::default(),
             parts: Vec::new(),
+            position: None,
         }
+    }
+
+    /// With marks of where it is.
+    pub(crate) fn marking(self, position: Arc<Position>) -> ChainWorker {
+        ChainWorker { position: Some(position), ..self }
     }
 
     /// The chain that it runs.
@@ -93,6 +123,9 @@ impl ChainWorker {
     /// Never panics or errs because of a guest: what fails is in the report. If the report says `unrunnable`, rows
     /// already in the sink must be thrown away: the slice has no outcome.
     pub fn run(&mut self, slice: &Slice<'_>, options: &FinishOptions, sink: &mut dyn RowSink) -> SliceReport {
+        if let Some(remote) = &self.chain.elsewhere {
+            return remote.run(&self.chain, slice, options, sink);
+        }
         let report = SliceReport {
             transforms: vec![TransformReport::default(); self.chain.steps.len()],
             ..SliceReport::default()
@@ -166,6 +199,9 @@ impl ChainWorker {
         for (index, step) in chain.steps.iter().enumerate() {
             if chunk.rows_left() == 0 {
                 break;
+            }
+            if let Some(position) = &self.position {
+                position.mark(index);
             }
             let report = &mut run.report.transforms[index];
             let instance = match self.instance(index, report) {

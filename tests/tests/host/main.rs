@@ -22,6 +22,7 @@ mod history;
 mod hostile;
 mod http_faults;
 mod invariants;
+mod isolation;
 mod letters;
 mod letters_output;
 mod memory;

@@ -16,6 +16,7 @@ use prometheus::TextEncoder;
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 use wasmill_catalog::{CatalogStats, PluginState, VersionState};
 use wasmill_config::DEFAULT_TENANT;
+use wasmill_transform::ProcessStats;
 
 pub use names::{Kind, Metric};
 
@@ -38,6 +39,7 @@ pub struct Counted<'a> {
     /// Of every tenant.
     pub quotas: &'a [Arc<TenantQuota>],
     pub destination_syncs: u64,
+    pub processes: ProcessStats,
     /// Nanoseconds since the epoch, for ages.
     pub now_ns: i64,
 }
@@ -62,6 +64,8 @@ pub fn render(counted: &Counted<'_>) -> String {
     counted.quotas.iter().for_each(|quota| families.quota(quota));
     families.journal(counted.journal);
     families.set(Metric::DestinationSyncs, &[], counted.destination_syncs);
+    families.set(Metric::PluginProcesses, &[], counted.processes.started);
+    families.set(Metric::PluginProcessesLost, &[], counted.processes.lost);
     families.process();
     families.text()
 }

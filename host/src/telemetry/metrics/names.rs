@@ -117,6 +117,10 @@ table! {
     PluginsCurrent Gauge "wasmill_plugins_current" "Names that have a version in use."
     PluginsRefused Gauge "wasmill_plugins_refused" "Files in the plugin directory that are refused."
 
+    // Processes that run plugins of tenants with `isolation = "process"`, of all tenants together.
+    PluginProcesses Counter "wasmill_plugin_processes_started_total" "Processes for plugins that were started."
+    PluginProcessesLost Counter "wasmill_plugin_processes_lost_total" "Processes for plugins that ended by themselves, or were ended because of what they did."
+
     // A candidate that runs beside the live version of a plugin: labels `stream`, `plugin`.
     ShadowRecords Counter "wasmill_shadow_records_total" "Records that were compared since the shadow began, by their fate under the candidate, which is a label: same, or kept, dropped, changed, elsewhere, failed or mended, other than under the live version."
     ShadowSlices Counter "wasmill_shadow_slices_total" "Slices that were to be compared; the label says whether they were compared, skipped for want of time, or unfinished by the candidate."

@@ -116,6 +116,7 @@ fn rendered(streams: &[Arc<StreamStats>], plugins: &[PluginState]) -> Scraped {
         shadows: &[],
         quotas: &[quota],
         destination_syncs: 3,
+        processes: ProcessStats { started: 5, lost: 2 },
         now_ns: 5_000_000_000,
     }))
 }
@@ -159,6 +160,8 @@ fn metrics_show_what_was_counted() {
     assert_eq!(scraped.value(Metric::PluginReloads, &[]), 2.0);
     assert_eq!(scraped.value(Metric::DestinationSyncs, &[]), 3.0);
     assert_eq!(scraped.value(Metric::QuotaRefusals, &[("tenant", ""), ("quota", "body_bytes")]), 1.0);
+    assert_eq!(scraped.value(Metric::PluginProcesses, &[]), 5.0);
+    assert_eq!(scraped.value(Metric::PluginProcessesLost, &[]), 2.0);
 }
 
 #[test]

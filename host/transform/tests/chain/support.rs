@@ -8,7 +8,7 @@ use std::time::Duration;
 use wasmill_chunk::{Column, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, GrantedFile,
-    Level, Limits, LoadError, LogSink, Manifest, Plugin, Slice, SliceReport, TransformSpec,
+    Isolation, Level, Limits, LoadError, LogSink, Manifest, Plugin, Slice, SliceReport, TransformSpec,
 };
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
@@ -199,6 +199,19 @@ impl Bench {
         let log = Arc::new(Log::default());
         let outputs = ["main".to_owned(), "side".to_owned()];
         let chain = Chain::build(&ENGINE, specs, &outputs, options, Arc::clone(&log) as Arc<dyn LogSink>)?;
+        Ok(Bench { log, worker: ChainWorker::new(chain) })
+    }
+
+    /// As [`Bench::try_new`], with the guests in a process of their own.
+    pub(crate) fn try_apart(
+        isolation: &Isolation,
+        specs: Vec<TransformSpec>,
+        options: ChainOptions,
+    ) -> Result<Bench, ChainError> {
+        let log = Arc::new(Log::default());
+        let outputs = ["main".to_owned(), "side".to_owned()];
+        let sink = Arc::clone(&log) as Arc<dyn LogSink>;
+        let chain = Chain::build_apart(&ENGINE, isolation, specs, &outputs, options, sink)?;
         Ok(Bench { log, worker: ChainWorker::new(chain) })
     }
 

@@ -68,10 +68,21 @@ impl Program {
 
     /// Starts a host and waits until it is ready.
     pub(crate) fn serve(&self, config: &Path, log: &Path, port: u16) -> Result<Server> {
+        self.serve_within(config, log, port, START_MAX)
+    }
+
+    /// The same, with patience.
+    pub(crate) fn serve_within(
+        &self,
+        config: &Path,
+        log: &Path,
+        port: u16,
+        longest: Duration,
+    ) -> Result<Server> {
         let started = Instant::now();
         let child = self.command(config, log)?.spawn()?;
         let mut server = Server { child, port, ready_s: 0.0, log: log.to_owned(), ended: false };
-        while started.elapsed() < START_MAX {
+        while started.elapsed() < longest {
             if Client::connect(port).and_then(|mut client| client.get("/readyz")).is_ok() {
                 server.ready_s = started.elapsed().as_secs_f64();
                 return Ok(server);
@@ -82,7 +93,7 @@ impl Program {
             }
             crate::pause(Duration::from_micros(500));
         }
-        bail!("not ready after {} s; see {}", START_MAX.as_secs(), log.display())
+        bail!("not ready after {} s; see {}", longest.as_secs(), log.display())
     }
 }
 
@@ -96,6 +107,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to drain and waits for its end.
     pub(crate) fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM)?;

@@ -8,15 +8,19 @@
 mod arrivals;
 mod child;
 mod http;
+mod isolation;
 mod job;
 mod latency;
+mod neighbours;
 mod probe;
 mod push;
 mod reload;
+mod rivals;
 mod runner;
 mod samples;
 mod scene;
 mod start;
+mod tenants;
 mod unix;
 
 use std::path::{Path, PathBuf};
@@ -32,14 +36,19 @@ use crate::scene::{Log, Scene};
 
 type Measurement = fn(&Scene, &mut Report) -> Result<()>;
 
-/// By name, in the order in which they run.
-const MEASUREMENTS: [(&str, Measurement); 5] = [
+/// By name, in the order in which they run; the last two only when they are asked for: they take long.
+const MEASUREMENTS: [(&str, Measurement); 8] = [
     ("job", job::measure),
     ("push", push::measure),
     ("latency", latency::measure),
     ("reload", reload::measure),
     ("start", start::measure),
+    ("isolation", isolation::measure),
+    ("neighbours", neighbours::measure),
+    ("tenants", tenants::measure),
 ];
+/// Those that run unasked.
+const USUAL: usize = MEASUREMENTS.len() - 2;
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
 fn main() -> ExitCode {
@@ -75,8 +84,8 @@ fn measure(options: &[&str]) -> Result<Value> {
     }
     let (scene, only) = scene(options)?;
     let mut report = Report::default();
-    for (name, measurement) in MEASUREMENTS {
-        if only.is_empty() || only.iter().any(|wanted| wanted == name) {
+    for (place, (name, measurement)) in MEASUREMENTS.into_iter().enumerate() {
+        if (only.is_empty() && place < USUAL) || only.iter().any(|wanted| wanted == name) {
             say(&format!("measuring {name}"));
             measurement(&scene, &mut report).with_context(|| format!("measure {name}"))?;
         }
@@ -90,7 +99,7 @@ fn scene(options: &[&str]) -> Result<(Scene, Vec<String>)> {
     let inside = Program { path: own.clone(), verb: "run" };
     let (mut product, mut plugins, mut guests) = (None, None, None);
     let (mut dir, mut log) = (None, None);
-    let (mut runs, mut quick, mut only) = (5, false, Vec::new());
+    let (mut runs, mut quick, mut only, mut tenants) = (5, false, Vec::new(), 1000);
     let mut options = options.iter().copied();
     while let Some(name) = options.next() {
         if name == "--quick" {
@@ -105,9 +114,10 @@ fn scene(options: &[&str]) -> Result<(Scene, Vec<String>)> {
             "--work" => dir = Some(PathBuf::from(value)),
             "--log" => log = Some(PathBuf::from(value)),
             "--runs" => runs = value.parse().context("--runs wants a number")?,
+            "--tenants" => tenants = value.parse().context("--tenants wants a number")?,
             "--only" => only = value.split(',').map(str::to_owned).collect(),
             _ => bail!(
-                "unknown option {name}; there are --wasmill, --plugins, --guests, --work, --log, --runs, --quick, --only"
+                "unknown option {name}; there are --wasmill, --plugins, --guests, --work, --log, --runs, --quick, --only, --tenants"
             ),
         }
     }
@@ -132,6 +142,7 @@ fn scene(options: &[&str]) -> Result<(Scene, Vec<String>)> {
         },
         runs,
         quick,
+        tenants,
     };
     Ok((scene, only))
 }

@@ -45,6 +45,8 @@ pub(crate) struct Scene {
     pub(crate) log: Log,
     pub(crate) runs: usize,
     pub(crate) quick: bool,
+    /// How many there are where there are many.
+    pub(crate) tenants: usize,
 }
 
 /// An access log as it is repeated to make a large one.

@@ -1,0 +1,353 @@
+//! What a process answered, checked before it is believed: it may be anybody who speaks there.
+//!
+//! What can be checked is everything that the host builds on: which rows and records there are, and where they go. What is
+//! in the rows is the tenant's own in any case.
+
+use std::collections::HashSet;
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
+
+use wasmill_chunk::{NO_INPUT, Partition, RowMeta, RowSink};
+
+use super::messages::{Report, RowsHead};
+use super::wire::Body;
+use crate::chain::Chain;
+use crate::fault::{REASON_BYTES_MAX, cut_text};
+use crate::report::{DeadLetter, Slice, SliceReport, TransformReport};
+use crate::worker::Part;
+
+/// What an answer must be about.
+pub(super) struct Asked<'a> {
+    pub(super) chain: &'a Chain,
+    pub(super) slice: &'a Slice<'a>,
+    /// Rows of the slice that were sent, one part for each input that was.
+    pub(super) parts: &'a [Part],
+    pub(super) outputs: usize,
+}
+
+/// Rows of one frame.
+pub(super) struct Rows {
+    ends: Vec<u32>,
+    payload: Vec<u8>,
+    offsets: Vec<i64>,
+    children: Vec<u32>,
+    arrivals: Vec<i64>,
+    routes: Vec<u32>,
+    partition_of: Vec<u32>,
+    partitions: Vec<Partition>,
+}
+
+impl Rows {
+    pub(super) fn read(head: RowsHead, body: Vec<u8>, asked: &Asked<'_>) -> Option<Rows> {
+        let (count, length) = (head.rows as usize, head.payload_bytes as usize);
+        let mut left = Body(body.get(length..)?);
+        let ends = left.ends(count, length)?;
+        let offsets = left.i64s(count)?;
+        let children = left.u32s(count)?;
+        let arrivals = left.i64s(count)?;
+        let routes = left.u32s(count)?;
+        let partition_of = left.u32s(count)?;
+        let partitions: Vec<Partition> = head
+            .partitions
+            .into_iter()
+            .map(|values| Partition {
+                values: values.into_iter().map(|(name, value)| (Arc::from(name), value)).collect(),
+            })
+            .collect();
+        let (sent, arrived) = (asked.offsets(), asked.arrivals()?);
+        let fits = left.0.is_empty()
+            && routes.iter().all(|route| (*route as usize) < asked.outputs)
+            && partition_of.iter().all(|at| (*at as usize) < partitions.len())
+            && offsets.iter().all(|offset| *offset == -1 || sent.contains(offset))
+            && arrivals.iter().all(|at| arrived.contains(at));
+        let mut payload = body;
+        payload.truncate(length);
+        fits.then_some(Rows { ends, payload, offsets, children, arrivals, routes, partition_of, partitions })
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.ends.len() as u64
+    }
+
+    /// Hands the rows on, in order.
+    pub(super) fn pour(&self, sink: &mut dyn RowSink) {
+        let mut start = 0;
+        for (row, end) in self.ends.iter().enumerate() {
+            let meta = RowMeta {
+                offset: self.offsets[row],
+                child: self.children[row],
+                arrival: self.arrivals[row],
+                route: self.routes[row],
+                partition: &self.partitions[self.partition_of[row] as usize],
+                key: None,
+            };
+            let end = *end as usize;
+            sink.begin(&meta).extend_from_slice(&self.payload[start..end]);
+            sink.end(&meta);
+            start = end;
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// Records that were sent.
+    pub(super) fn records(&self) -> u64 {
+        self.parts.iter().map(|part| part.rows.len() as u64).sum()
+    }
+
+    /// From the lowest offset that was sent to behind the highest.
+    fn offsets(&self) -> Range<i64> {
+        let each = self.parts.iter().filter_map(|part| {
+            let first = self.slice.inputs.get(part.input)?.first_offset;
+            let at = |row: usize| i64::try_from(first.saturating_add(row as u64)).unwrap_or(i64::MAX);
+            Some(at(part.rows.start)..at(part.rows.end))
+        });
+        each.reduce(|all, part| all.start.min(part.start)..all.end.max(part.end)).unwrap_or(0..0)
+    }
+
+    fn arrivals(&self) -> Option<RangeInclusive<i64>> {
+        let inputs = self.parts.iter().filter_map(|part| self.slice.inputs.get(part.input));
+        let each = inputs.map(|input| {
+            let last = input.arrival_deltas.and_then(|deltas| deltas.iter().max()).copied().unwrap_or(0);
+            (input.arrival, input.arrival.saturating_add(i64::from(last)))
+        });
+        let (first, last) =
+            each.reduce(|(first, last), (from, to)| (i64::min(first, from), i64::max(last, to)))?;
+        Some(first..=last)
+    }
+
+    /// The report in the slice's own places; `emitted` is what really came.
+    pub(super) fn report(&self, report: Report, emitted: u64) -> Option<SliceReport> {
+        let steps = self.chain.steps.len();
+        let at_step = |step: &usize| *step < steps.max(1);
+        let places_fit = report.transforms.len() == steps
+            && report.faults.len() <= steps
+            && report.faults.iter().all(|(step, _)| at_step(step))
+            && report.unrunnable.iter().all(|(step, _)| at_step(step));
+        let failed = report.failures.iter().filter(|letter| letter.offset >= 0).count() as u64;
+        let verdicts = report.passed.checked_add(report.dropped)?.checked_add(failed)?;
+        // One letter is one record's: whichever of its rows failed first.
+        let mut seen = HashSet::new();
+        let once = report.failures.iter().all(|letter| letter.offset < 0 || seen.insert(letter.offset));
+        let counts_fit = once && report.emitted == emitted && verdicts == self.records();
+        if !places_fit || report.unrunnable.is_none() && !counts_fit {
+            return None;
+        }
+        let failures = report.failures.into_iter().map(|letter| {
+            let step = match self.chain.steps.get(letter.step) {
+                Some(step) => Some(step),
+                None if letter.step == steps => None,
+                None => return None,
+            };
+            let (input, row) = match self.parts.get(letter.input) {
+                Some(part) if (letter.row as usize) < part.rows.len() => {
+                    let row = part.rows.start + letter.row as usize;
+                    let first = self.slice.inputs.get(part.input)?.first_offset;
+                    (i64::try_from(first + row as u64).ok()? == letter.offset).then_some(())?;
+                    (part.input, u32::try_from(row).ok()?)
+                }
+                // A row that no record stands behind.
+                _ if letter.offset == -1 => (usize::MAX, NO_INPUT),
+                _ => return None,
+            };
+            ((letter.route as usize) < self.outputs).then_some(())?;
+            Some(DeadLetter {
+                input,
+                row,
+                offset: letter.offset,
+                child: letter.child,
+                transform: step.map_or_else(|| Arc::from(""), |step| Arc::clone(&step.name)),
+                digest: step.map(|step| step.plugin.digest),
+                route: letter.route,
+                reason: cut_text(&letter.reason, REASON_BYTES_MAX),
+            })
+        });
+        Some(SliceReport {
+            passed: report.passed,
+            dropped: report.dropped,
+            emitted,
+            failures: failures.collect::<Option<Vec<_>>>()?,
+            transforms: report.transforms,
+            chunks: report.chunks,
+            chunks_bisected: report.chunks_bisected,
+            faults: report.faults,
+            unrunnable: report.unrunnable,
+            cpu_elsewhere: std::time::Duration::ZERO,
+        })
+    }
+}
+
+/// Adds what a part of a slice came to.
+pub(super) fn add(whole: &mut SliceReport, part: SliceReport) {
+    let SliceReport {
+        passed,
+        dropped,
+        emitted,
+        failures,
+        transforms,
+        chunks,
+        chunks_bisected,
+        faults,
+        unrunnable,
+        cpu_elsewhere,
+    } = part;
+    whole.passed += passed;
+    whole.dropped += dropped;
+    whole.emitted += emitted;
+    whole.failures.extend(failures);
+    for (sum, transform) in whole.transforms.iter_mut().zip(transforms) {
+        let TransformReport { calls, cpu, fuel, memory_bytes_peak, traps, instances } = transform;
+        sum.calls += calls;
+        sum.cpu += cpu;
+        sum.fuel += fuel;
+        sum.memory_bytes_peak = sum.memory_bytes_peak.max(memory_bytes_peak);
+        sum.traps += traps;
+        sum.instances += instances;
+    }
+    whole.chunks += chunks;
+    whole.chunks_bisected += chunks_bisected;
+    for (step, fault) in faults {
+        note(whole, step, fault);
+    }
+    whole.unrunnable = whole.unrunnable.take().or(unrunnable);
+    whole.cpu_elsewhere += cpu_elsewhere;
+}
+
+/// Keeps the first fault of each transform.
+pub(super) fn note(report: &mut SliceReport, step: usize, fault: crate::fault::PluginFault) {
+    if report.faults.iter().all(|(known, _)| *known != step) {
+        report.faults.push((step, fault));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use wasmill_chunk::{ColumnRef, Input};
+
+    use super::super::messages::Letter;
+    use super::super::wire::{put_i64s, put_u32s};
+    use super::*;
+    use crate::chain::ChainOptions;
+    use crate::engine::{Engine, EngineOptions};
+    use crate::fault::PluginFault;
+    use crate::log::NullLog;
+
+    static CHAIN: LazyLock<Arc<Chain>> = LazyLock::new(|| {
+        let engine = Engine::new(EngineOptions { pooling: false, ..EngineOptions::default() }).unwrap();
+        Chain::build(&engine, Vec::new(), &[], ChainOptions::default(), Arc::new(NullLog)).unwrap()
+    });
+
+    /// Asks about records 100 and 101 of three, in a chain without transforms and a stream with two outputs.
+    fn asked<T>(check: impl FnOnce(&Asked<'_>) -> T) -> T {
+        let payloads = ColumnRef { data: b"abc", ends: &[1, 2, 3] };
+        let input =
+            Input { arrival: 50, arrival_deltas: Some(&[0, 3, 9]), ..Input::of_payloads(99, payloads) };
+        let slice = Slice { id: 99, stream_seed: 0, inputs: &[input] };
+        let parts = [Part { input: 0, rows: 1..3 }];
+        check(&Asked { chain: &CHAIN, slice: &slice, parts: &parts, outputs: 2 })
+    }
+
+    /// One row, of these numbers.
+    fn rows(ends: u32, offset: i64, arrival: i64, route: u32, partition: u32) -> bool {
+        let mut body = b"row".to_vec();
+        put_u32s(&mut body, [ends]);
+        put_i64s(&mut body, [offset]);
+        put_u32s(&mut body, [0]);
+        put_i64s(&mut body, [arrival]);
+        put_u32s(&mut body, [route, partition]);
+        let head = || RowsHead { rows: 1, payload_bytes: 3, partitions: vec![Vec::new()] };
+        let cut = body[..body.len() - 1].to_vec();
+        let longer = [body.as_slice(), b"x"].concat();
+        asked(|asked| {
+            assert!(Rows::read(head(), cut, asked).is_none());
+            assert!(Rows::read(head(), longer, asked).is_none());
+            assert!(Rows::read(RowsHead { rows: 2, ..head() }, body.clone(), asked).is_none());
+            assert!(Rows::read(RowsHead { payload_bytes: 900, ..head() }, body.clone(), asked).is_none());
+            Rows::read(head(), body, asked).is_some()
+        })
+    }
+
+    #[test]
+    fn rows_are_believed_only_where_they_can_be_of_what_was_sent() {
+        assert!(rows(3, 100, 53, 1, 0));
+        assert!(rows(3, -1, 59, 0, 0));
+        for (ends, offset, arrival, route, partition) in [
+            (2, 100, 53, 1, 0),
+            (4, 100, 53, 1, 0),
+            (3, 99, 53, 1, 0),
+            (3, 102, 53, 1, 0),
+            (3, -2, 53, 1, 0),
+            (3, 100, 49, 1, 0),
+            (3, 100, 60, 1, 0),
+            (3, 100, 53, 2, 0),
+            (3, 100, 53, 1, 1),
+        ] {
+            assert!(
+                !rows(ends, offset, arrival, route, partition),
+                "{ends} {offset} {arrival} {route} {partition}"
+            );
+        }
+    }
+
+    fn report(passed: u64, dropped: u64, letters: &[(usize, u32, i64)]) -> Report {
+        let letter = |&(input, row, offset): &(usize, u32, i64)| Letter {
+            input,
+            row,
+            offset,
+            child: 0,
+            step: 0,
+            route: 0,
+            reason: "r".repeat(5000),
+        };
+        Report {
+            passed,
+            dropped,
+            emitted: passed,
+            failures: letters.iter().map(letter).collect(),
+            transforms: Vec::new(),
+            chunks: 1,
+            chunks_bisected: 0,
+            faults: Vec::new(),
+            unrunnable: None,
+        }
+    }
+
+    #[test]
+    fn report_is_believed_only_if_every_record_has_one_verdict() {
+        let read = |report: Report, emitted: u64| asked(|asked| asked.report(report, emitted));
+        assert!(read(report(2, 0, &[]), 2).is_some());
+        assert!(read(report(1, 1, &[]), 1).is_some());
+        let whole = read(report(1, 0, &[(0, 1, 101)]), 1).unwrap();
+        let letter = &whole.failures[0];
+        assert_eq!((letter.input, letter.row, letter.reason.len()), (0, 2, REASON_BYTES_MAX));
+        for (report, emitted) in [
+            (report(2, 0, &[]), 1),
+            (report(1, 0, &[]), 1),
+            (report(2, 1, &[]), 2),
+            (report(u64::MAX, 3, &[]), u64::MAX),
+            (report(1, 0, &[(0, 1, 100)]), 1),
+            (report(1, 0, &[(0, 2, 102)]), 1),
+            (report(1, 0, &[(1, 0, 100)]), 1),
+            (
+                Report {
+                    faults: vec![(1, PluginFault::Returned { message: String::new() })],
+                    ..report(2, 0, &[])
+                },
+                2,
+            ),
+            (Report { transforms: vec![TransformReport::default()], ..report(2, 0, &[]) }, 2),
+        ] {
+            let told = format!("{} {} {:?}", report.passed, report.dropped, report.failures.len());
+            assert!(read(report, emitted).is_none(), "{told}");
+        }
+    }
+
+    #[test]
+    fn report_with_one_verdict_too_many_for_a_record_is_not_believed() {
+        let read = |report: Report, emitted: u64| asked(|asked| asked.report(report, emitted));
+        assert!(read(report(0, 0, &[(0, 0, 100), (0, 1, 101)]), 0).is_some());
+        assert!(read(report(0, 0, &[(0, 0, 100), (0, 0, 100)]), 0).is_none());
+    }
+}

@@ -1,0 +1,370 @@
+//! The process that runs plugins, seen from inside: it takes code and chains, and runs slices, until the host lets go of it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmill_chunk::{Cells, CellsRef, Column, ColumnRef, FinishOptions, Input, Partition, RowMeta, RowSink};
+
+use super::messages::{
+    Answer, InputHead, Letter, Load, Refused, RefusedTransform, Report, Request, RowsHead, Run, Transform,
+};
+use super::sandbox;
+use super::wire::{Body, Channel, put_i64s, put_u32s};
+use crate::chain::{Chain, ChainError, TransformSpec};
+use crate::engine::{Engine, EngineOptions, WORKER_STACK_BYTES};
+use crate::grants::GrantedFile;
+use crate::log::{Level, LogSink};
+use crate::plugin::{Digest, Plugin};
+use crate::report::{DeadLetter, Slice, SliceReport};
+use crate::worker::{ChainWorker, Position};
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+/// Bytes of rows, and rows, that are gathered before they are sent.
+const ROWS_BYTES: usize = 256 << 10;
+const ROWS_MAX: usize = 16_384;
+
+/// The body of the hidden subcommand `run-plugins`: `args` are the arguments after its name. Serves the host at the other end of
+/// stdin until that closes it. Returns the exit code; why it gave up is on stderr.
+pub fn plugin_process_main(args: &[String]) -> u8 {
+    let numbers: Vec<u64> = args.iter().map_while(|arg| arg.parse().ok()).collect();
+    let &[memory, fuel, debug_info] = numbers.as_slice() else {
+        say("usage: run-plugins MEMORY-BYTES FUEL DEBUG-INFO, with a socket as stdin");
+        return USAGE;
+    };
+    let serving = std::thread::Builder::new()
+        .name("guests".to_owned())
+        .stack_size(WORKER_STACK_BYTES + (1 << 20))
+        .spawn(move || serve(memory, fuel != 0, debug_info != 0));
+    match serving.map(std::thread::JoinHandle::join) {
+        Ok(Ok(Ok(()))) => 0,
+        Ok(Ok(Err(reason))) => {
+            say(&reason);
+            FAILED
+        }
+        Ok(Err(_panic)) => FAILED,
+        Err(error) => {
+            say(&format!("start the thread of guests: {error}"));
+            FAILED
+        }
+    }
+}
+
+fn say(text: &str) {
+    // Nobody is left to tell if stderr is gone.
+    let _unheard = writeln!(io::stderr(), "{text}");
+}
+
+fn serve(memory: u64, fuel: bool, debug_info: bool) -> Result<(), String> {
+    let files = || -> io::Result<(UnixStream, File)> {
+        let socket = io::stdin().as_fd().try_clone_to_owned()?;
+        Ok((UnixStream::from(socket), File::from(io::stdout().as_fd().try_clone_to_owned()?)))
+    };
+    let (socket, position) = files().map_err(|error| format!("stdin and stdout: {error}"))?;
+    let options = EngineOptions { pooling: false, fuel, debug_info, ..EngineOptions::default() };
+    let engine = Engine::new(options).map_err(|error| error.to_string())?;
+    sandbox::limit(memory).map_err(|error| format!("limit the process: {error}"))?;
+    sandbox::enter()?;
+    // From here on anything but memory, the clock and the socket ends the process.
+    let mut inside = Inside {
+        engine,
+        channel: Arc::new(Mutex::new(Channel::patient(socket))),
+        position: Arc::new(Position::new(position)),
+        plugins: HashMap::new(),
+        chains: HashMap::new(),
+    };
+    loop {
+        let received = inside.lock().receive(None);
+        let (request, body) = match received {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(format!("the host: {error}")),
+        };
+        inside.answer(request, body).map_err(|error| format!("answer the host: {error}"))?;
+    }
+}
+
+struct Inside {
+    engine: Engine,
+    channel: Arc<Mutex<Channel>>,
+    position: Arc<Position>,
+    plugins: HashMap<Digest, Arc<Plugin>>,
+    chains: HashMap<u64, ChainWorker>,
+}
+
+impl Inside {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Channel> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, answer: &Answer) -> io::Result<()> {
+        self.lock().send(answer, &[], None)
+    }
+
+    fn answer(&mut self, request: Request, body: Vec<u8>) -> io::Result<()> {
+        match request {
+            Request::Code { digest, manifest, module } => {
+                let manifest = serde_json::from_slice(&manifest).map_err(io::Error::other)?;
+                match Plugin::from_code(&self.engine, &body, module, manifest, digest) {
+                    Ok(plugin) => {
+                        self.plugins.insert(digest, Arc::new(plugin));
+                        self.say(&Answer::Taken)
+                    }
+                    Err(error) => self.say(&Answer::NotTaken(error.to_string())),
+                }
+            }
+            Request::Load(load) => self.load(*load, &body),
+            Request::Unload { chain } => {
+                self.chains.remove(&chain);
+                if self.chains.is_empty() {
+                    self.plugins.clear();
+                }
+                Ok(())
+            }
+            Request::Run(run) => self.run(&run, &body),
+        }
+    }
+
+    fn load(&mut self, load: Load, body: &[u8]) -> io::Result<()> {
+        let Load { chain, transforms, outputs, options } = load;
+        let mut body = Body(body);
+        let specs = transforms.into_iter().map(|transform| self.spec(transform, &mut body));
+        let specs = specs.collect::<Option<Vec<_>>>().ok_or_else(unfit)?;
+        let log = Arc::new(ToHost { channel: Arc::clone(&self.channel) });
+        match Chain::build(&self.engine, specs, &outputs, options, log) {
+            Ok(built) => {
+                let declared = built.declared();
+                let worker = ChainWorker::new(built).marking(Arc::clone(&self.position));
+                self.chains.insert(chain, worker);
+                self.say(&Answer::Loaded(declared))
+            }
+            Err(ChainError::Layout(message)) => self.say(&Answer::Refused(Refused::Layout(message))),
+            Err(ChainError::Transforms(errors)) => {
+                let errors = errors.into_iter().map(|error| RefusedTransform {
+                    index: error.index,
+                    of_config: error.of_config,
+                    fault: error.fault,
+                });
+                self.say(&Answer::Refused(Refused::Transforms(errors.collect())))
+            }
+        }
+    }
+
+    fn spec(&self, transform: Transform, body: &mut Body<'_>) -> Option<TransformSpec> {
+        let Transform { name, plugin, config, files, secrets, limits } = transform;
+        let files = files.into_iter().map(|(name, length)| {
+            let bytes = body.bytes(length as usize)?;
+            Some((name, GrantedFile::from_bytes(bytes.to_vec())))
+        });
+        Some(TransformSpec {
+            name,
+            plugin: Arc::clone(self.plugins.get(&plugin)?),
+            config,
+            files: files.collect::<Option<_>>()?,
+            secrets: secrets.into_iter().collect(),
+            limits,
+        })
+    }
+
+    fn run(&mut self, run: &Run, body: &[u8]) -> io::Result<()> {
+        let mut body = Body(body);
+        let columns = run.inputs.iter().map(|head| Columns::read(head, &mut body));
+        let columns = columns.collect::<Option<Vec<_>>>().ok_or_else(unfit)?;
+        let attributes: Vec<_> = columns.iter().map(Columns::attributes).collect();
+        let parts = run.inputs.iter().zip(&columns).zip(&attributes);
+        let inputs: Vec<Input<'_>> =
+            parts.map(|((head, columns), attributes)| columns.input(head, attributes)).collect();
+        let slice = Slice { id: run.slice, stream_seed: run.stream_seed, inputs: &inputs };
+        let options = FinishOptions { require_json: run.require_json, byte_routes: run.byte_routes };
+        let worker = self.chains.get_mut(&run.chain).ok_or_else(unfit)?;
+        let mut sink = ToRows { channel: &self.channel, rows: Gathered::default(), failed: None };
+        let report = worker.run(&slice, &options, &mut sink);
+        sink.flush();
+        if let Some(error) = sink.failed {
+            return Err(error);
+        }
+        let names: Vec<&str> = worker.chain().transforms().map(|(name, _)| name).collect();
+        let report = report_of(report, &names);
+        self.say(&Answer::Done(Box::new(report)))
+    }
+}
+
+fn unfit() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a request that does not fit its body")
+}
+
+fn report_of(report: SliceReport, names: &[&str]) -> Report {
+    let letter = |letter: DeadLetter| Letter {
+        input: letter.input,
+        row: letter.row,
+        offset: letter.offset,
+        child: letter.child,
+        step: names.iter().position(|name| *name == &*letter.transform).unwrap_or(names.len()),
+        route: letter.route,
+        reason: letter.reason,
+    };
+    Report {
+        passed: report.passed,
+        dropped: report.dropped,
+        emitted: report.emitted,
+        failures: report.failures.into_iter().map(letter).collect(),
+        transforms: report.transforms,
+        chunks: report.chunks,
+        chunks_bisected: report.chunks_bisected,
+        faults: report.faults,
+        unrunnable: report.unrunnable,
+    }
+}
+
+/// The columns of one input, as they came.
+struct Columns<'a> {
+    payload: &'a [u8],
+    ends: Vec<u32>,
+    deltas: Option<Vec<u32>>,
+    keys: Option<Cells>,
+    attributes: Vec<(String, Cells)>,
+}
+
+impl<'a> Columns<'a> {
+    fn read(head: &InputHead, body: &mut Body<'a>) -> Option<Columns<'a>> {
+        let rows = head.rows as usize;
+        let payload = body.bytes(head.payload_bytes as usize)?;
+        let ends = body.ends(rows, payload.len())?;
+        let deltas = if head.deltas { Some(body.u32s(rows)?) } else { None };
+        let keys = match head.keys {
+            Some(length) => Some(cells(body, rows, length)?),
+            None => None,
+        };
+        let attributes = head
+            .attributes
+            .iter()
+            .map(|(name, length)| Some((name.clone(), cells(body, rows, *length)?)))
+            .collect::<Option<_>>()?;
+        Some(Columns { payload, ends, deltas, keys, attributes })
+    }
+
+    fn attributes(&self) -> Vec<(String, CellsRef<'_>)> {
+        self.attributes.iter().map(|(name, cells)| (name.clone(), cells.as_ref())).collect()
+    }
+
+    fn input(&'a self, head: &InputHead, attributes: &'a [(String, CellsRef<'a>)]) -> Input<'a> {
+        Input {
+            first_offset: head.first_offset,
+            payloads: ColumnRef { data: self.payload, ends: &self.ends },
+            arrival: head.arrival,
+            arrival_deltas: self.deltas.as_deref(),
+            keys: self.keys.as_ref().map(Cells::as_ref),
+            attributes,
+        }
+    }
+}
+
+fn cells(body: &mut Body<'_>, rows: usize, length: u32) -> Option<Cells> {
+    let state = body.bytes(rows)?.to_vec();
+    let ends = body.ends(rows, length as usize)?;
+    Some(Cells { state, values: Column { data: body.bytes(length as usize)?.to_vec(), ends } })
+}
+
+/// Sends what guests log. Nothing is dropped here: what comes is capped already.
+struct ToHost {
+    channel: Arc<Mutex<Channel>>,
+}
+
+impl ToHost {
+    fn send(&self, answer: &Answer) {
+        // A host that is gone is found out at the next answer.
+        let _gone = self.channel.lock().unwrap_or_else(PoisonError::into_inner).send(answer, &[], None);
+    }
+}
+
+impl LogSink for ToHost {
+    fn line(&self, transform: &str, level: Level, message: &str) {
+        let (transform, message) = (transform.to_owned(), message.to_owned());
+        self.send(&Answer::Line { transform, level, message });
+    }
+
+    fn dropped(&self, transform: &str, lines: u64) {
+        self.send(&Answer::Dropped { transform: transform.to_owned(), lines });
+    }
+}
+
+/// Rows that have not been sent.
+#[derive(Default)]
+struct Gathered {
+    payload: Vec<u8>,
+    ends: Vec<u32>,
+    offsets: Vec<i64>,
+    children: Vec<u32>,
+    arrivals: Vec<i64>,
+    routes: Vec<u32>,
+    partition_of: Vec<u32>,
+    partitions: Vec<Partition>,
+    places: HashMap<Partition, u32>,
+}
+
+/// Sends the rows that leave, some at a time.
+struct ToRows<'a> {
+    channel: &'a Mutex<Channel>,
+    rows: Gathered,
+    failed: Option<io::Error>,
+}
+
+impl ToRows<'_> {
+    fn flush(&mut self) {
+        let rows = std::mem::take(&mut self.rows);
+        if rows.ends.is_empty() || self.failed.is_some() {
+            return;
+        }
+        let values = |partition: Partition| {
+            partition.values.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+        };
+        let head = Answer::Rows(RowsHead {
+            rows: u32::try_from(rows.ends.len()).unwrap_or(u32::MAX),
+            payload_bytes: u32::try_from(rows.payload.len()).unwrap_or(u32::MAX),
+            partitions: rows.partitions.into_iter().map(values).collect(),
+        });
+        let mut columns = Vec::with_capacity(rows.ends.len() * 32);
+        put_u32s(&mut columns, rows.ends);
+        put_i64s(&mut columns, rows.offsets);
+        put_u32s(&mut columns, rows.children);
+        put_i64s(&mut columns, rows.arrivals);
+        put_u32s(&mut columns, rows.routes);
+        put_u32s(&mut columns, rows.partition_of);
+        let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        self.failed = channel.send(&head, &[&rows.payload, &columns], None).err();
+    }
+}
+
+impl RowSink for ToRows<'_> {
+    fn begin(&mut self, row: &RowMeta<'_>) -> &mut Vec<u8> {
+        if self.rows.payload.len() >= ROWS_BYTES || self.rows.ends.len() >= ROWS_MAX {
+            self.flush();
+        }
+        let rows = &mut self.rows;
+        rows.offsets.push(row.offset);
+        rows.children.push(row.child);
+        rows.arrivals.push(row.arrival);
+        rows.routes.push(row.route);
+        let last = rows.partition_of.last().copied();
+        let same = last.filter(|at| rows.partitions.get(*at as usize) == Some(row.partition));
+        let at = same.unwrap_or_else(|| match rows.places.get(row.partition) {
+            Some(at) => *at,
+            None => {
+                let at = u32::try_from(rows.partitions.len()).unwrap_or(u32::MAX);
+                rows.partitions.push(row.partition.clone());
+                rows.places.insert(row.partition.clone(), at);
+                at
+            }
+        });
+        rows.partition_of.push(at);
+        &mut rows.payload
+    }
+
+    fn end(&mut self, _row: &RowMeta<'_>) {
+        self.rows.ends.push(u32::try_from(self.rows.payload.len()).unwrap_or(u32::MAX));
+    }
+}

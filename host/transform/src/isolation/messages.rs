@@ -1,0 +1,151 @@
+//! What the host asks of a process that runs plugins, and what that answers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::chain::ChainOptions;
+use crate::fault::PluginFault;
+use crate::limits::Limits;
+use crate::log::Level;
+use crate::manifest::Manifest;
+use crate::plugin::Digest;
+use crate::report::TransformReport;
+use crate::step::Declared;
+
+/// From the host.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Request {
+    /// The body is compiled code, which the host has verified.
+    Code {
+        digest: Digest,
+        manifest: Vec<u8>,
+        module: bool,
+    },
+    /// Build a chain of plugins whose code is there. The body has the granted files in their order.
+    Load(Box<Load>),
+    /// Let go of a chain, and of code that no chain needs.
+    Unload {
+        chain: u64,
+    },
+    Run(Run),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Load {
+    pub(super) chain: u64,
+    pub(super) transforms: Vec<Transform>,
+    pub(super) outputs: Vec<String>,
+    pub(super) options: ChainOptions,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Transform {
+    pub(super) name: String,
+    pub(super) plugin: Digest,
+    pub(super) config: String,
+    /// Names and lengths.
+    pub(super) files: Vec<(String, u32)>,
+    pub(super) secrets: Vec<(String, String)>,
+    pub(super) limits: Limits,
+}
+
+/// A slice, or a part of one. The body has the columns of the inputs in their order.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Run {
+    pub(super) chain: u64,
+    pub(super) slice: u64,
+    pub(super) stream_seed: u64,
+    pub(super) require_json: bool,
+    pub(super) byte_routes: u64,
+    pub(super) inputs: Vec<InputHead>,
+}
+
+/// Payloads and their ends; arrival deltas, keys and attributes where there are any.
+#[derive(Serialize, Deserialize)]
+pub(super) struct InputHead {
+    pub(super) first_offset: u64,
+    pub(super) arrival: i64,
+    pub(super) rows: u32,
+    pub(super) payload_bytes: u32,
+    pub(super) deltas: bool,
+    /// Bytes of all keys.
+    pub(super) keys: Option<u32>,
+    /// Name, and bytes of all values.
+    pub(super) attributes: Vec<(String, u32)>,
+}
+
+/// From the process.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// The code is there.
+    Taken,
+    /// It cannot be loaded.
+    NotTaken(String),
+    /// The chain passed its probe.
+    Loaded(Vec<Declared>),
+    Refused(Refused),
+    /// Some rows; the body has payloads, ends, offsets, children, arrivals, routes, partitions.
+    Rows(RowsHead),
+    Line {
+        transform: String,
+        level: Level,
+        message: String,
+    },
+    Dropped {
+        transform: String,
+        lines: u64,
+    },
+    /// The end of a run.
+    Done(Box<Report>),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct RowsHead {
+    pub(super) rows: u32,
+    pub(super) payload_bytes: u32,
+    /// Those that the rows name by their place.
+    pub(super) partitions: Vec<Vec<(String, Vec<u8>)>>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum Refused {
+    Transforms(Vec<RefusedTransform>),
+    Layout(String),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct RefusedTransform {
+    pub(super) index: usize,
+    pub(super) of_config: bool,
+    pub(super) fault: PluginFault,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Report {
+    pub(super) passed: u64,
+    pub(super) dropped: u64,
+    pub(super) emitted: u64,
+    pub(super) failures: Vec<Letter>,
+    pub(super) transforms: Vec<TransformReport>,
+    pub(super) chunks: u64,
+    pub(super) chunks_bisected: u64,
+    pub(super) faults: Vec<(usize, PluginFault)>,
+    pub(super) unrunnable: Option<(usize, PluginFault)>,
+}
+
+/// A record that failed, counted in what was sent.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Letter {
+    pub(super) input: usize,
+    pub(super) row: u32,
+    pub(super) offset: i64,
+    pub(super) child: u32,
+    /// Place in the chain; their number if it failed after the last one.
+    pub(super) step: usize,
+    pub(super) route: u32,
+    pub(super) reason: String,
+}
+
+/// The manifest as it goes over: a format that describes itself, since fields of it are any JSON.
+pub(super) fn manifest_bytes(manifest: &Manifest) -> Vec<u8> {
+    serde_json::to_vec(manifest).unwrap_or_default()
+}
