@@ -79,11 +79,6 @@ impl Catalog {
             if control.shadow.is_some_and(|shadow| shadow.digest == digest) {
                 return used("it runs as a shadow: stop that first".to_owned());
             }
-            let loaded = version.pinned.as_ref().is_some_and(|(plugin, _)| plugin.strong_count() > 0);
-            let current = known.names.get(name).is_some_and(|current| current.plugin.digest == digest);
-            if loaded && !current {
-                return used("something that began with it has not ended".to_owned());
-            }
             control
         };
         let before = control.clone();
