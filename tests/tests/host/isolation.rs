@@ -11,8 +11,12 @@ use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
 use wasmill_tests::wait::{wait_for, wait_until};
 
-const STREAMS: &str = r#"
+const STREAMS: &str = r#"#whole
     isolation = "process"
+    [http]
+    listen = "127.0.0.1:0"
+    [buffer]
+    journal_file = "1MiB"
     [streams.events]
     source = { type = "http" }
     max_failed_percent = 100
