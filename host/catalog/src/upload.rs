@@ -50,10 +50,10 @@ impl Catalog {
         let _storing = shared.storing();
         let mut control = {
             let known = shared.known();
-            let version = known.versions.get(&digest).filter(|version| version.names.contains(name));
-            let Some(version) = version else {
+            let version = known.versions.get(&digest);
+            if version.is_none_or(|version| !version.names.contains(name)) {
                 return Err(RemoveError::NoVersion { name: name.to_owned(), digest });
-            };
+            }
             let used = |why: String| Err(RemoveError::InUse { digest, why });
             let running = known
                 .running

@@ -36,6 +36,10 @@ pub fn plugin_process_main(args: &[String]) -> u8 {
         say("usage: run-plugins MEMORY-BYTES FUEL DEBUG-INFO, with a socket as stdin");
         return USAGE;
     };
+    if let Err(error) = let_go() {
+        say(&format!("close what the host was started with: {error}"));
+        return FAILED;
+    }
     let serving = std::thread::Builder::new()
         .name("guests".to_owned())
         .stack_size(WORKER_STACK_BYTES + (1 << 20))
@@ -52,6 +56,23 @@ pub fn plugin_process_main(args: &[String]) -> u8 {
             FAILED
         }
     }
+}
+
+/// Closes what the host itself was started with, and so this process: everything but the three files that are its own.
+fn let_go() -> io::Result<()> {
+    let mut others: Vec<i32> = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number: Option<i32> = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        others.extend(number.filter(|number| *number > 2));
+    }
+    for other in others {
+        // The one that the list was read through has gone already.
+        match nix::unistd::close(other) {
+            Ok(()) | Err(nix::errno::Errno::EBADF) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn say(text: &str) {
