@@ -12,6 +12,35 @@ use wit_parser::Resolve;
 
 const WIT: &str = include_str!("../../wit/plugin.wit");
 
+/// `$alloc` of a guest: from `$top` on, which is put back at each call.
+pub(crate) const ALLOC: &str = "(func $alloc (param $size i32) (result i32)
+                (local $at i32)
+                (local.set $at (global.get $top))
+                (global.set $top (i32.and (i32.add (i32.add (global.get $top) (local.get $size)) (i32.const 15)) (i32.const -16)))
+                (block $fits (loop $grow
+                  (br_if $fits (i32.le_u (global.get $top) (i32.mul (memory.size) (i32.const 65536))))
+                  (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable))
+                  (br $grow)))
+                (local.get $at))";
+
+/// A core module with the metadata of a transformer that also has `world` (of these packages) in its world.
+pub(crate) fn assemble(text: &str, packages: &[String], world: &str) -> Vec<u8> {
+    let parsed = wat::parse_str(text);
+    let mut module = parsed.map_err(|error| format!("{error}\n{text}")).expect("text of a guest");
+    let mut resolve = Resolve::default();
+    resolve.push_str("plugin.wit", WIT).expect("plugin.wit");
+    for (index, package) in packages.iter().enumerate() {
+        resolve.push_str(format!("package-{index}.wit"), package).expect("a package of the guest's");
+    }
+    let world =
+        format!("package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.0; {world} }}");
+    let package = resolve.push_str("guest.wit", &world).expect("the guest's world");
+    let world = resolve.select_world(&[package], Some("guest")).expect("the guest's world");
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .expect("component metadata");
+    module
+}
+
 /// The parts of a core module that differ between plugins.
 #[derive(Clone, Default)]
 pub struct Guest {
@@ -343,15 +372,7 @@ impl Guest {
               ;; 16: result of the exports; 32: payloads; 48: result of $output; 1024: texts; from 131072: allocations
               (global $top (mut i32) (i32.const 131072))
               {items}
-              (func $alloc (param $size i32) (result i32)
-                (local $at i32)
-                (local.set $at (global.get $top))
-                (global.set $top (i32.and (i32.add (i32.add (global.get $top) (local.get $size)) (i32.const 15)) (i32.const -16)))
-                (block $fits (loop $grow
-                  (br_if $fits (i32.le_u (global.get $top) (i32.mul (memory.size) (i32.const 65536))))
-                  (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable))
-                  (br $grow)))
-                (local.get $at))
+              {ALLOC}
               (func $end (param $row i32) (result i32)
                 (i32.load (i32.add (i32.load (i32.const 40)) (i32.mul (local.get $row) (i32.const 4)))))
               (func $start (param $row i32) (result i32)
@@ -380,14 +401,6 @@ impl Guest {
                 (i32.store (i32.const 16) (i32.const 0))
                 (i32.const 16)))"#
         );
-        let mut module = wat::parse_str(&text).expect("text of a guest");
-        let mut resolve = Resolve::default();
-        resolve.push_str("plugin.wit", WIT).expect("plugin.wit");
-        let world = "package test:guest;\nworld guest { include wasmill:plugin/transformer@0.1.0; }";
-        let package = resolve.push_str("guest.wit", world).expect("the guest's world");
-        let world = resolve.select_world(&[package], Some("guest")).expect("the guest's world");
-        wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
-            .expect("component metadata");
-        module
+        assemble(&text, &[], "")
     }
 }

@@ -87,37 +87,32 @@ pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
 
 /// Files that end in `.json`, and what a crash left of unfinished ones is removed.
 pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(StoreError::io("list", dir))?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(StoreError::io("list", dir))?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.ends_with(".json") {
-            found.push(path);
-        } else if name.ends_with(&format!(".json{UNFINISHED}")) {
-            remove(&path)?;
-        }
-    }
-    found.sort();
+    let mut found = entries(dir)?;
+    let ends =
+        |path: &Path, with: &str| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(with));
+    found
+        .iter()
+        .filter(|path| ends(path, &format!(".json{UNFINISHED}")))
+        .try_for_each(|path| remove(path))?;
+    found.retain(|path| ends(path, ".json"));
     Ok(found)
 }
 
 /// Directories in a directory.
 pub(crate) fn directories(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut found = entries(dir)?;
+    found.retain(|path| path.is_dir());
+    Ok(found)
+}
+
+/// What is in a directory, in order; nothing if it is not there.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(StoreError::io("list", dir))?,
     };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(StoreError::io("list", dir))?.path();
-        if path.is_dir() {
-            found.push(path);
-        }
-    }
+    let found = entries.map(|entry| Ok(entry.map_err(StoreError::io("list", dir))?.path()));
+    let mut found = found.collect::<Result<Vec<_>, StoreError>>()?;
     found.sort();
     Ok(found)
 }

@@ -64,7 +64,20 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     millis.map(Duration::from_millis).ok_or_else(|| "expected at most 168h".to_owned())
 }
 
+/// As many open files as the system lets this process have: each stream and each connection has one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+        }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    raise_file_limit();
     let draft = match Draft::load(&arguments.config) {
         Ok(draft) => draft,
         Err(error) => return Ok(check::refuse(&error)),

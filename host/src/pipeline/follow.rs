@@ -29,6 +29,8 @@ use super::stats::{label, wall_clock_ns};
 const WITHIN: Duration = Duration::from_secs(30);
 /// An editor writes in bursts.
 const QUIET: Duration = Duration::from_millis(300);
+/// Other files of the directory may be written all the time.
+const QUIET_MAX: Duration = Duration::from_secs(2);
 /// The file is looked at as often, whatever is told of it.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often what could not be applied is tried again.
@@ -358,7 +360,10 @@ impl Host {
                 _ = tick.tick() => false,
                 // The watcher is ours: without one nothing is sent.
                 Some(()) = changes.recv() => {
-                    while tokio::time::timeout(QUIET, changes.recv()).await.is_ok_and(|event| event.is_some()) {}
+                    let until = tokio::time::Instant::now() + QUIET_MAX;
+                    while tokio::time::Instant::now() < until
+                        && tokio::time::timeout(QUIET, changes.recv()).await.is_ok_and(|event| event.is_some())
+                    {}
                     false
                 }
             };

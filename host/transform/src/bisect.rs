@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::chain::Chain;
 use crate::clock::thread_cpu;
 use crate::fault::PluginFault;
-use crate::report::DeadLetter;
+use crate::report::{DeadLetter, Slice, SliceReport};
 use crate::worker::{ChainWorker, Failed, Part, Run};
 
 /// No part gets a shorter deadline than this: the ticker is not exact enough.
@@ -59,7 +59,7 @@ impl Bisection {
             step: failed.step,
             reason: failed.fault.reason(),
         };
-        note(run, failed);
+        run.report.note(failed.step, failed.fault);
         let mut stack = vec![whole];
         let mut some = Vec::new();
         while let Some(pending) = stack.pop() {
@@ -99,9 +99,9 @@ impl Bisection {
                     self.slow |= matches!(failed.fault, PluginFault::Deadline { .. });
                     let reason = failed.fault.reason();
                     let step = failed.step;
-                    note(run, failed);
+                    run.report.note(step, failed.fault);
                     if pending.rows.len() == 1 {
-                        fail(worker.chain(), run, &some, step, &reason);
+                        fail(worker.chain(), run.slice, &mut run.report, &some, step, &reason);
                     } else {
                         stack.push(Pending { known: true, step, reason, ..pending });
                     }
@@ -131,12 +131,12 @@ impl Bisection {
             pending.rows.len(),
             self.budget.as_millis()
         );
-        fail(worker.chain(), run, &some, pending.step, &reason);
+        fail(worker.chain(), run.slice, &mut run.report, &some, pending.step, &reason);
     }
 }
 
-/// The parts that hold rows `rows` of a chunk.
-fn pick(parts: &[Part], rows: &Range<usize>, out: &mut Vec<Part>) {
+/// The parts that hold rows `rows` of all that `parts` have.
+pub(crate) fn pick(parts: &[Part], rows: &Range<usize>, out: &mut Vec<Part>) {
     out.clear();
     let mut first = 0;
     for part in parts {
@@ -150,20 +150,20 @@ fn pick(parts: &[Part], rows: &Range<usize>, out: &mut Vec<Part>) {
     }
 }
 
-/// The first fault of each transform goes into the report, for the log.
-fn note(run: &mut Run<'_>, failed: Failed) {
-    if run.report.faults.iter().all(|(step, _)| *step != failed.step) {
-        run.report.faults.push((failed.step, failed.fault));
-    }
-}
-
 /// Every row of `parts` becomes a dead letter.
-fn fail(chain: &Chain, run: &mut Run<'_>, parts: &[Part], step: usize, reason: &str) {
+pub(crate) fn fail(
+    chain: &Chain,
+    slice: &Slice<'_>,
+    report: &mut SliceReport,
+    parts: &[Part],
+    step: usize,
+    reason: &str,
+) {
     let Some(step) = chain.steps.get(step) else { return };
     for part in parts {
-        let Some(input) = run.slice.inputs.get(part.input) else { continue };
+        let Some(input) = slice.inputs.get(part.input) else { continue };
         for row in part.rows.clone() {
-            run.report.failures.push(DeadLetter {
+            report.failures.push(DeadLetter {
                 input: part.input,
                 row: u32::try_from(row).unwrap_or(u32::MAX),
                 offset: i64::try_from(input.first_offset.saturating_add(row as u64)).unwrap_or(i64::MAX),

@@ -72,3 +72,12 @@ pub struct SliceReport {
     /// CPU time that was used in another process, by the kernel's account; the calling thread's own does not have it.
     pub cpu_elsewhere: Duration,
 }
+
+impl SliceReport {
+    /// Keeps the first fault of each transform, for the log.
+    pub(crate) fn note(&mut self, step: usize, fault: PluginFault) {
+        if self.faults.iter().all(|(known, _)| *known != step) {
+            self.faults.push((step, fault));
+        }
+    }
+}

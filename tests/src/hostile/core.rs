@@ -1,14 +1,7 @@
 //! Core modules with component metadata in which every part that a hostile author writes can be set: memory, allocation,
 //! both exports and what is called after them.
-#![expect(
-    clippy::expect_used,
-    reason = "support of tests: what cannot be set up fails the test that wanted it"
-)]
 
-use wit_component::StringEncoding;
-use wit_parser::Resolve;
-
-const WIT: &str = include_str!("../../../wit/plugin.wit");
+use crate::guest::{ALLOC, assemble};
 
 /// An attack is in one of its parts; the others do as they should.
 pub(super) struct Core {
@@ -113,15 +106,7 @@ impl Core {
               ;; 16: result of the exports; 32: results of imports; 1024 to 65536: texts; from 131072: allocations
               (global $top (mut i32) (i32.const 131072))
               {items}
-              (func $alloc (param $size i32) (result i32)
-                (local $at i32)
-                (local.set $at (global.get $top))
-                (global.set $top (i32.and (i32.add (i32.add (global.get $top) (local.get $size)) (i32.const 15)) (i32.const -16)))
-                (block $fits (loop $grow
-                  (br_if $fits (i32.le_u (global.get $top) (i32.mul (memory.size) (i32.const 65536))))
-                  (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable))
-                  (br $grow)))
-                (local.get $at))
+              {ALLOC}
               (func $realloc (export "cabi_realloc") (param i32 i32 i32) (param $size i32) (result i32)
                 {realloc})
               (func (export "wasmill:plugin/transform@0.1.0#configure") (param $config i32) (param $len i32) (result i32)
@@ -137,19 +122,6 @@ impl Core {
                 (i32.store (i32.const 16) (i32.const 0))
                 (i32.const 16)))"#
         );
-        let mut module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        let mut resolve = Resolve::default();
-        resolve.push_str("plugin.wit", WIT).expect("plugin.wit");
-        for (index, package) in packages.iter().enumerate() {
-            resolve.push_str(format!("package-{index}.wit"), package).expect("a package of the attack");
-        }
-        let world = format!(
-            "package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.0; {world} }}"
-        );
-        let package = resolve.push_str("guest.wit", &world).expect("the guest's world");
-        let world = resolve.select_world(&[package], Some("guest")).expect("the guest's world");
-        wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
-            .expect("component metadata");
-        module
+        assemble(&text, packages, world)
     }
 }

@@ -207,17 +207,10 @@ pub(super) fn add(whole: &mut SliceReport, part: SliceReport) {
     whole.chunks += chunks;
     whole.chunks_bisected += chunks_bisected;
     for (step, fault) in faults {
-        note(whole, step, fault);
+        whole.note(step, fault);
     }
     whole.unrunnable = whole.unrunnable.take().or(unrunnable);
     whole.cpu_elsewhere += cpu_elsewhere;
-}
-
-/// Keeps the first fault of each transform.
-pub(super) fn note(report: &mut SliceReport, step: usize, fault: crate::fault::PluginFault) {
-    if report.faults.iter().all(|(known, _)| *known != step) {
-        report.faults.push((step, fault));
-    }
 }
 
 #[cfg(test)]

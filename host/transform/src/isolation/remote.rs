@@ -15,11 +15,12 @@ use super::answer::{self, Asked, Rows};
 use super::messages::{Answer, InputHead, Load, Refused, Request, Run, Transform, manifest_bytes};
 use super::process::{OWN_BYTES, Process};
 use super::wire::put_u32s;
+use crate::bisect;
 use crate::chain::{Chain, ChainOptions};
 use crate::fault::PluginFault;
 use crate::limits::{LOG_MESSAGE_BYTES_MAX, WALL_PER_CPU};
 use crate::plugin::Code;
-use crate::report::{DeadLetter, Slice, SliceReport, TransformReport};
+use crate::report::{Slice, SliceReport, TransformReport};
 use crate::step::{Declared, Step};
 use crate::worker::Part;
 
@@ -213,16 +214,22 @@ impl Remote {
             return whole;
         }
         let total = parts.iter().map(|part| part.rows.len()).sum();
-        let mut lost = 0;
+        let (mut lost, mut some) = (0, Vec::new());
         let mut waiting = vec![Waiting::new(0..total)];
         while let Some(Waiting { rows, ends, lost: lost_here }) = waiting.pop() {
             if whole.unrunnable.is_some() {
                 break;
             }
-            let some = pick(&parts, &rows);
+            bisect::pick(&parts, &rows, &mut some);
             if let Some((step, fault)) = ends {
                 if lost >= LOST_MAX || rows.len() == 1 && lost_here >= LOST_ALONE {
-                    fail(chain, slice, &some, step, &fault, &mut whole);
+                    let reason = match rows.len() {
+                        1 => fault.reason(),
+                        rows => {
+                            format!("{fault} (in a part of {rows} records; {LOST_MAX} processes were lost)")
+                        }
+                    };
+                    bisect::fail(chain, slice, &mut whole, &some, step, &reason);
                     continue;
                 }
                 if rows.len() == 1 {
@@ -249,7 +256,7 @@ impl Remote {
                     if let Some(transform) = whole.transforms.get_mut(step) {
                         transform.traps += 1;
                     }
-                    answer::note(&mut whole, step, fault.clone());
+                    whole.note(step, fault.clone());
                     waiting.push(Waiting { rows, ends: Some((step, fault)), lost: lost_here + 1 });
                 }
             }
@@ -411,53 +418,6 @@ fn log(steps: &[Step], said: &Answer, lines: &mut u32) -> bool {
             find(transform).map(|step| step.log.dropped(&step.name, *lines)).is_some()
         }
         _ => false,
-    }
-}
-
-/// The parts that hold rows `rows` of all.
-fn pick(parts: &[Part], rows: &Range<usize>) -> Vec<Part> {
-    let mut before = 0;
-    let mut picked = Vec::new();
-    for part in parts {
-        let of_part = before..before + part.rows.len();
-        before = of_part.end;
-        let (start, end) = (rows.start.max(of_part.start), rows.end.min(of_part.end));
-        if start < end {
-            let at = |row: usize| part.rows.start + row - of_part.start;
-            picked.push(Part { input: part.input, rows: at(start)..at(end) });
-        }
-    }
-    picked
-}
-
-/// All these records are dead letters.
-fn fail(
-    chain: &Chain,
-    slice: &Slice<'_>,
-    parts: &[Part],
-    step: usize,
-    fault: &PluginFault,
-    report: &mut SliceReport,
-) {
-    let rows: usize = parts.iter().map(|part| part.rows.len()).sum();
-    let reason = match rows {
-        1 => fault.reason(),
-        rows => format!("{} (in a part of {rows} records; {LOST_MAX} processes were lost)", fault.reason()),
-    };
-    for part in parts {
-        let first = slice.inputs.get(part.input).map_or(0, |input| input.first_offset);
-        for row in part.rows.clone() {
-            report.failures.push(DeadLetter {
-                input: part.input,
-                row: u32::try_from(row).unwrap_or(u32::MAX),
-                offset: first.saturating_add(row as u64).cast_signed(),
-                child: 0,
-                transform: chain.steps.get(step).map_or_else(|| Arc::from(""), |step| Arc::clone(&step.name)),
-                digest: chain.steps.get(step).map(|step| step.plugin.digest),
-                route: 0,
-                reason: reason.clone(),
-            });
-        }
     }
 }
 

@@ -27,9 +27,18 @@ pub(crate) struct Answer {
 
 /// A push request, ready to be sent again and again.
 pub(crate) fn push_request(stream: &str, body: &[u8]) -> Vec<u8> {
+    push_with("", stream, body)
+}
+
+/// The same with the key of a tenant.
+pub(crate) fn push_as(key: &str, stream: &str, body: &[u8]) -> Vec<u8> {
+    push_with(&format!("Authorization: Bearer {key}\r\n"), stream, body)
+}
+
+fn push_with(headers: &str, stream: &str, body: &[u8]) -> Vec<u8> {
     let mut request = format!(
-        "POST /v1/streams/{stream}/records HTTP/1.1\r\nHost: bench\r\nContent-Type: application/x-ndjson\r\n\
-         Content-Length: {}\r\n\r\n",
+        "POST /v1/streams/{stream}/records HTTP/1.1\r\nHost: bench\r\n{headers}\
+         Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n",
         body.len()
     )
     .into_bytes();

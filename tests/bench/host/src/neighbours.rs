@@ -159,7 +159,7 @@ fn act(rival: Rival, server: &Server, key: &str, dir: &Path, wasm: &[u8], stop: 
             let pushers: Vec<_> = (0..connections)
                 .map(|_| {
                     scope.spawn(|| -> Result<()> {
-                        let request = rivals::push("events", key, body);
+                        let request = http::push_as(key, "events", body);
                         let mut client = Client::connect(server.port)?;
                         while !stop.load(Ordering::Relaxed) {
                             client.send(&request)?;
@@ -221,7 +221,7 @@ fn watched(server: &Server, place: &Place, key: &str, span: Duration) -> Result<
                 crate::pause(due.saturating_sub(started.elapsed()));
                 let now = wall()? - started.elapsed().saturating_sub(due).as_nanos();
                 let line = format!("{{\"level\":\"info\",\"t\":{now}}}\n");
-                client.call(&rivals::push("events", key, line.repeat(PER_TICK).as_bytes()))?;
+                client.call(&http::push_as(key, "events", line.repeat(PER_TICK).as_bytes()))?;
             }
             Ok(())
         });

@@ -66,8 +66,8 @@ fn bodies(scene: &Scene) -> Vec<Vec<u8>> {
     lines.chunks_exact(RECORDS).map(|lines| [&lines.join(&b'\n')[..], b"\n"].concat()).collect()
 }
 
-/// Seconds until each request was acknowledged.
-fn load(server: &Server, requests: &[Vec<u8>], span: Duration) -> Result<Vec<f64>> {
+/// Seconds until each request was acknowledged, over all connections, which begin at different places.
+pub(crate) fn load(server: &Server, requests: &[Vec<u8>], span: Duration) -> Result<Vec<f64>> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let connection = |number: usize| {
@@ -75,7 +75,7 @@ fn load(server: &Server, requests: &[Vec<u8>], span: Duration) -> Result<Vec<f64
             move || {
                 let mut client = Client::connect(server.port)?;
                 let mut acks = Vec::new();
-                for request in requests.iter().cycle().skip(number * 7 % requests.len()) {
+                for request in requests.iter().cycle().skip(number * requests.len() / CONNECTIONS) {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }

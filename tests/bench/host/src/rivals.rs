@@ -35,18 +35,6 @@ pub(crate) fn push_key(client: &mut Client, operator: &str, tenant: &str) -> Res
     Ok(key.with_context(|| format!("no key in {text}"))?.to_owned())
 }
 
-/// A push of that tenant, ready to be sent again and again.
-pub(crate) fn push(stream: &str, key: &str, body: &[u8]) -> Vec<u8> {
-    let mut request = format!(
-        "POST /v1/streams/{stream}/records HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\
-         Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    )
-    .into_bytes();
-    request.extend_from_slice(body);
-    request
-}
-
 /// The same plugin with another digest: its description names whose it is.
 pub(crate) fn variant(wasm: &[u8], whose: &str) -> Result<Vec<u8>> {
     let mut manifest = read_manifest(wasm)?.context("a plugin without a manifest")?;

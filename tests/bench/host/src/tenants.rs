@@ -1,17 +1,15 @@
 //! Many tenants at once, each with a stream and a plugin of its own, against one tenant that gets all of the same load.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::child::Server;
 use crate::http::{self, Client};
+use crate::push::load;
 use crate::rivals;
 use crate::samples::{Report, Samples};
 use crate::scene::Scene;
 
-const CONNECTIONS: usize = 16;
 /// In a request.
 const RECORDS: usize = 100;
 /// Phases of each kind.
@@ -61,7 +59,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
                 "x".repeat(120)
             )
         });
-        requests.push(rivals::push("events", &key, lines.collect::<String>().as_bytes()));
+        requests.push(http::push_as(&key, "events", lines.collect::<String>().as_bytes()));
     }
     // Keys are verified once, and every plugin gets its first instance.
     load(&server, &requests, phase)?;
@@ -72,11 +70,11 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     for _ in 0..PHASES {
         let all = load(&server, &requests, phase)?;
         let one = load(&server, &requests[..1], phase)?;
-        pushes += all.0.len() + one.0.len();
-        ratio.push(all.0.len() as f64 / one.0.len() as f64);
-        rates.push((all.0.len() * RECORDS) as f64 / phase.as_secs_f64());
-        acks.0.extend(all.map(|seconds| seconds * 1e3).0);
-        acks_alone.0.extend(one.map(|seconds| seconds * 1e3).0);
+        pushes += all.len() + one.len();
+        ratio.push(all.len() as f64 / one.len() as f64);
+        rates.push((all.len() * RECORDS) as f64 / phase.as_secs_f64());
+        acks.0.extend(all.iter().map(|seconds| seconds * 1e3));
+        acks_alone.0.extend(one.iter().map(|seconds| seconds * 1e3));
     }
     let syncs = rivals::metric(&mut client, &operator, "wasmill_journal_syncs_total")? - syncs;
     report.figure("tenants_over_one", &ratio);
@@ -90,35 +88,4 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     report.note("tenants_rss_anon_mb", rivals::status(server.id(), "RssAnon")? / 1024.0);
     report.note("tenants_threads", rivals::status(server.id(), "Threads")?);
     server.stop()
-}
-
-/// Seconds until each request was acknowledged.
-fn load(server: &Server, requests: &[Vec<u8>], span: Duration) -> Result<Samples> {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let connection = |number: usize| {
-            let stop = &stop;
-            move || {
-                let mut client = Client::connect(server.port)?;
-                let mut acks = Vec::new();
-                for request in requests.iter().cycle().skip(number * requests.len() / CONNECTIONS) {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let sent = Instant::now();
-                    client.call(request).context("push")?;
-                    acks.push(sent.elapsed().as_secs_f64());
-                }
-                Ok::<_, anyhow::Error>(acks)
-            }
-        };
-        let connections: Vec<_> = (0..CONNECTIONS).map(|number| scope.spawn(connection(number))).collect();
-        crate::pause(span);
-        stop.store(true, Ordering::Relaxed);
-        let mut all = Samples::default();
-        for connection in connections {
-            all.0.extend(connection.join().map_err(|_panic| anyhow::anyhow!("a connection panicked"))??);
-        }
-        Ok(all)
-    })
 }
