@@ -186,7 +186,12 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
 
 /// This program compiles its own plugins.
 fn host_options() -> Result<HostOptions> {
-    let compiler: PathBuf = std::env::current_exe().context("find the path of this program")?;
+    // What runs, also when the file has been replaced since: another version's code and messages are not this one's.
+    let running = PathBuf::from("/proc/self/exe");
+    let compiler = match running.exists() {
+        true => running,
+        false => std::env::current_exe().context("find the path of this program")?,
+    };
     Ok(HostOptions { compiler })
 }
 

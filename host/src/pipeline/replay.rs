@@ -189,7 +189,7 @@ fn transform(
     let options = finish_options(&formats);
     let mut sink = SliceSink::new(formats, id, 0);
     let slice = Slice { id, stream_seed, inputs: &inputs };
-    let report = worker.chain(LANE | context.lane, &version.chain).run(&slice, &options, &mut sink);
+    let report = worker.run(LANE | context.lane, &version.chain, &slice, &options, &mut sink);
     if let Some((transform, fault)) = report.unrunnable {
         return Err(ReplayError::Unrunnable { transform: version.transform(transform).to_owned(), fault });
     }

@@ -190,12 +190,8 @@ impl Cut {
         if route.traced {
             sink = sink.traced();
         }
-        let report = worker.chain(route.lane, &route.version.chain).run(
-            &slice,
-            &finish_options(&route.formats),
-            &mut sink,
-        );
-        worker.charge(report.cpu_elsewhere);
+        let options = finish_options(&route.formats);
+        let report = worker.run(route.lane, &route.version.chain, &slice, &options, &mut sink);
         let letters = report
             .failures
             .iter()

@@ -11,10 +11,11 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use wasmill_chunk::{FinishOptions, RowSink};
 use wasmill_encode::Encoder;
-use wasmill_transform::{Chain, ChainWorker, WORKER_STACK_BYTES};
+use wasmill_transform::{Chain, Slice, SliceReport, WORKER_STACK_BYTES};
 
 use super::quotas::{self, Quotas, TenantQuota};
 use super::warm::{LOOK_NS, WarmBounds, WarmChains};
@@ -42,6 +43,8 @@ pub(crate) struct WorkerState {
     retired: u64,
     /// CPU time of the job that another process used for it.
     elsewhere: Duration,
+    /// The job waited for another process.
+    waited: bool,
     pub(crate) encoder: Encoder,
 }
 
@@ -50,14 +53,20 @@ impl WorkerState {
         WorkerState { warm: WarmChains::new(bounds), ..WorkerState::default() }
     }
 
-    /// This thread's warm instances of `chain`, for the lane whose chain it is.
-    pub(crate) fn chain(&mut self, lane: LaneId, chain: &Arc<Chain>) -> &mut ChainWorker {
-        self.warm.get(lane, chain)
-    }
-
-    /// Counts CPU time that the job at hand used in another process.
-    pub(crate) fn charge(&mut self, elsewhere: Duration) {
-        self.elsewhere += elsewhere;
+    /// Takes a slice through this thread's warm instances of `chain`, for the lane whose chain it is. What another process
+    /// uses for it counts as if it were used here.
+    pub(crate) fn run(
+        &mut self,
+        lane: LaneId,
+        chain: &Arc<Chain>,
+        slice: &Slice<'_>,
+        options: &FinishOptions,
+        sink: &mut dyn RowSink,
+    ) -> SliceReport {
+        let report = self.warm.get(lane, chain).run(slice, options, sink);
+        self.elsewhere += report.cpu_elsewhere;
+        self.waited |= chain.runs_elsewhere();
+        report
     }
 
     /// Lets go of the lane's chain: it does not run here soon.
@@ -220,6 +229,13 @@ impl Queues {
         slow
     }
 
+    /// So long did a job hold its thread.
+    fn held(&mut self, tenant: &TenantId, held_ns: u64) {
+        if let Some(share) = self.shares.get_mut(tenant) {
+            share.longest_ns = share.longest_ns.max(held_ns);
+        }
+    }
+
     /// What was queued in the lane.
     fn retire(&mut self, lane: LaneId) -> Option<Lane> {
         self.retired += 1;
@@ -371,13 +387,17 @@ fn work(shared: &Shared) {
         drop(cold);
         state.warm.expire(quotas::now());
         let Some(Taken { tenant, quota, lane, slow, job }) = taken else { continue };
-        let before = thread_cpu_ns();
+        let (before, began) = (thread_cpu_ns(), Instant::now());
         // A panic in a job is a bug of the host: it costs that job (whose owner sees its reply dropped and
         // stops its stream), never the thread that all streams share.
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut state))).is_err() {
             state = WorkerState::new(shared.bounds);
         }
-        let elsewhere = u64::try_from(std::mem::take(&mut state.elsewhere).as_nanos()).unwrap_or(u64::MAX);
+        if std::mem::take(&mut state.waited) {
+            // Who makes the thread wait holds it as much as who computes on it.
+            shared.lock().held(&tenant, nanos(began.elapsed()));
+        }
+        let elsewhere = nanos(std::mem::take(&mut state.elsewhere));
         let spent = thread_cpu_ns().saturating_sub(before).saturating_add(elsewhere);
         let now_ns = quotas::now();
         quota.charge_cpu(spent, now_ns);
@@ -398,6 +418,10 @@ fn wait(shared: &Shared, queues: MutexGuard<'_, Queues>, at_most: Option<Duratio
         }
         None => drop(shared.ready.wait(queues).unwrap_or_else(PoisonError::into_inner)),
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// CPU time of this thread in nanoseconds.

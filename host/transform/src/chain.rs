@@ -22,6 +22,7 @@ use crate::manifest::Sample;
 use crate::plugin::{Digest, Plugin};
 use crate::seed;
 use crate::step::{Declared, Step};
+use crate::worker::Position;
 
 /// One transform of a stream as the operator wants it.
 #[derive(Clone)]
@@ -114,6 +115,19 @@ impl Chain {
         options: ChainOptions,
         log: Arc<dyn LogSink>,
     ) -> Result<Arc<Chain>, ChainError> {
+        Chain::build_marking(engine, transforms, outputs, options, log, None)
+    }
+
+    /// The same with marks of which transform is about to run.
+    pub(crate) fn build_marking(
+        engine: &Engine,
+        transforms: Vec<TransformSpec>,
+        outputs: &[String],
+        options: ChainOptions,
+        log: Arc<dyn LogSink>,
+        position: Option<&Position>,
+    ) -> Result<Arc<Chain>, ChainError> {
+        let mark = |index| position.iter().for_each(|position| position.mark(index));
         let outputs: Arc<[String]> = outputs.into();
         let mut steps = Vec::with_capacity(transforms.len());
         let mut probes = Vec::with_capacity(transforms.len());
@@ -124,6 +138,7 @@ impl Chain {
                 errors.push(failed(index, &step, fault));
                 continue;
             }
+            mark(index);
             // What the plugin itself says comes first: it knows more than its schema.
             match Instance::start(&step).and_then(|instance| fits(&step).map(|()| instance)) {
                 Ok(instance) => {
@@ -152,6 +167,7 @@ impl Chain {
         };
         let mut chunk = None;
         for (place, (step, (index, instance))) in steps.iter().zip(&mut probes).enumerate() {
+            mark(*index);
             // A transform that failed may have kept it.
             chunk.get_or_insert_with(|| Box::new(Chunk::new(Arc::clone(&layout), chunk_limits)));
             let sample = step.plugin.manifest.sample.as_ref();
@@ -197,13 +213,7 @@ impl Chain {
             return Ok(whole(steps, None));
         }
         match Remote::build(isolation, &steps, outputs, &options) {
-            Ok((remote, declared)) => {
-                for (step, declared) in steps.iter().zip(declared) {
-                    // A fresh cell: nothing else can have set it.
-                    let _first = step.declared.set(declared);
-                }
-                Ok(whole(steps, Some(remote)))
-            }
+            Ok(remote) => Ok(whole(steps, Some(remote))),
             Err(BuildError::Layout(message)) => Err(ChainError::Layout(message)),
             Err(BuildError::Transforms(faults)) => {
                 let errors = faults.into_iter().filter_map(|(index, of_config, fault)| {
@@ -215,9 +225,14 @@ impl Chain {
         }
     }
 
-    /// What each transform declared.
-    pub(crate) fn declared(&self) -> Vec<Declared> {
-        self.steps.iter().map(|step| declared(step).clone()).collect()
+    /// What each transform declared, in order.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = &Declared> {
+        self.steps.iter().map(declared)
+    }
+
+    /// Whether its guests run in another process.
+    pub fn runs_elsewhere(&self) -> bool {
+        self.elsewhere.is_some()
     }
 
     /// Transform, name and digest of every granted file, for the outcome.

@@ -82,6 +82,27 @@ impl PluginFault {
         cut_text(&self.to_string(), REASON_BYTES_MAX)
     }
 
+    /// The same with texts of bounded length, whoever wrote them.
+    pub(crate) fn bounded(self) -> PluginFault {
+        const MESSAGE: usize = 4 << 10;
+        const DETAIL: usize = 16 << 10;
+        let cut = |text: String| cut_text(&text, MESSAGE);
+        match self {
+            PluginFault::Trap { message, detail } => {
+                PluginFault::Trap { message: cut(message), detail: cut_text(&detail, DETAIL) }
+            }
+            PluginFault::Returned { message } => PluginFault::Returned { message: cut(message) },
+            PluginFault::Deadline { message } => PluginFault::Deadline { message: cut(message) },
+            PluginFault::Memory { limit_bytes, message } => {
+                PluginFault::Memory { limit_bytes, message: cut(message) }
+            }
+            PluginFault::OutputTooLarge { message } => PluginFault::OutputTooLarge { message: cut(message) },
+            PluginFault::BadOutput { message } => PluginFault::BadOutput { message: cut(message) },
+            PluginFault::Refused { message } => PluginFault::Refused { message: cut(message) },
+            PluginFault::Host { message } => PluginFault::Host { message: cut(message) },
+        }
+    }
+
     /// Frames and captured stderr, for the plugin's author; empty when there is nothing more to say.
     pub fn detail(&self) -> &str {
         match self {

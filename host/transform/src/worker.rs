@@ -43,7 +43,7 @@ impl Position {
         Position { file, last: AtomicU32::new(u32::MAX) }
     }
 
-    fn mark(&self, step: usize) {
+    pub(crate) fn mark(&self, step: usize) {
         let step = u32::try_from(step).unwrap_or(u32::MAX);
         if self.last.swap(step, Ordering::Relaxed) != step {
             // Whoever reads it then blames another transform of the same chain.

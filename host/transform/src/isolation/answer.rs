@@ -6,15 +6,24 @@
 use std::collections::HashSet;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmill_chunk::{NO_INPUT, Partition, RowMeta, RowSink};
 
-use super::messages::{Report, RowsHead};
+use super::messages::{Letter, PartitionValues, Report, RowsHead};
 use super::wire::Body;
 use crate::chain::Chain;
-use crate::fault::{REASON_BYTES_MAX, cut_text};
+use crate::fault::{PluginFault, REASON_BYTES_MAX, cut_text};
 use crate::report::{DeadLetter, Slice, SliceReport, TransformReport};
 use crate::worker::Part;
+
+/// Of a row's numbers.
+const ROW_BYTES: usize = 36;
+/// Names and values of one partition.
+const PARTITION_BYTES_MAX: usize = 1 << 20;
+const PARTITION_VALUES_MAX: usize = 256;
+/// Letters of rows that no record stands behind.
+const FRESH_LETTERS_MAX: u64 = 1 << 16;
 
 /// What an answer must be about.
 pub(super) struct Asked<'a> {
@@ -47,13 +56,9 @@ impl Rows {
         let arrivals = left.i64s(count)?;
         let routes = left.u32s(count)?;
         let partition_of = left.u32s(count)?;
-        let partitions: Vec<Partition> = head
-            .partitions
-            .into_iter()
-            .map(|values| Partition {
-                values: values.into_iter().map(|(name, value)| (Arc::from(name), value)).collect(),
-            })
-            .collect();
+        // A partition that no row is in would be memory for nothing.
+        let partitions = (head.partitions <= head.rows).then_some(head.partitions)?;
+        let partitions = (0..partitions).map(|_| partition(&mut left)).collect::<Option<Vec<_>>>()?;
         let (sent, arrived) = (asked.offsets(), asked.arrivals()?);
         let fits = left.0.is_empty()
             && routes.iter().all(|route| (*route as usize) < asked.outputs)
@@ -63,6 +68,13 @@ impl Rows {
         let mut payload = body;
         payload.truncate(length);
         fits.then_some(Rows { ends, payload, offsets, children, arrivals, routes, partition_of, partitions })
+    }
+
+    /// About what they take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let values = self.partitions.iter().flat_map(|partition| &partition.values);
+        let of_partitions: usize = values.map(|(name, value)| 64 + name.len() + value.len()).sum();
+        self.payload.len() + self.ends.len() * ROW_BYTES + of_partitions
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -89,7 +101,46 @@ impl Rows {
     }
 }
 
+fn partition(body: &mut Body<'_>) -> Option<Partition> {
+    let length = *body.u32s(1)?.first()? as usize;
+    let bytes = body.bytes((length <= PARTITION_BYTES_MAX).then_some(length)?)?;
+    let values: PartitionValues = postcard::from_bytes(bytes).ok()?;
+    let values = (values.len() <= PARTITION_VALUES_MAX).then_some(values)?;
+    Some(Partition { values: values.into_iter().map(|(name, value)| (Arc::from(name), value)).collect() })
+}
+
 impl Asked<'_> {
+    /// About the memory that rows of honest guests take at most: what went in, and what each call may write.
+    pub(super) fn rows_max(&self) -> usize {
+        let options = &self.chain.options;
+        let bytes: usize = self.parts.iter().map(|part| self.bytes(part)).sum();
+        let rows: usize = self.parts.iter().map(|part| part.rows.len()).sum();
+        let chunks = self.chunks();
+        let calls = self.chain.steps.iter().map(|step| step.limits.output_bytes).max().unwrap_or(0);
+        let written = usize::try_from(calls).unwrap_or(usize::MAX).saturating_mul(2).saturating_mul(chunks);
+        let rows = rows.saturating_add(options.chunk_rows.saturating_mul(chunks));
+        bytes.saturating_add(written).saturating_add(rows.saturating_mul(ROW_BYTES))
+    }
+
+    /// Chunks that these rows are cut into at most.
+    pub(super) fn chunks(&self) -> usize {
+        let options = &self.chain.options;
+        let each = self.parts.iter().map(|part| {
+            let (bytes, rows) = (self.bytes(part), part.rows.len());
+            1 + bytes / options.chunk_bytes.max(1) + rows / options.chunk_rows.max(1)
+        });
+        // A record that does not fit into a chunk ends it early.
+        each.sum::<usize>().saturating_mul(2)
+    }
+
+    fn bytes(&self, part: &Part) -> usize {
+        let Some(input) = self.slice.inputs.get(part.input) else { return 0 };
+        let end = |row: usize| {
+            row.checked_sub(1).and_then(|row| input.payloads.ends.get(row)).map_or(0, |end| *end)
+        };
+        end(part.rows.end).saturating_sub(end(part.rows.start)) as usize
+    }
+
     /// Records that were sent.
     pub(super) fn records(&self) -> u64 {
         self.parts.iter().map(|part| part.rows.len() as u64).sum()
@@ -116,24 +167,31 @@ impl Asked<'_> {
         Some(first..=last)
     }
 
-    /// The report in the slice's own places; `emitted` is what really came.
-    pub(super) fn report(&self, report: Report, emitted: u64) -> Option<SliceReport> {
+    /// The report in the slice's own places; `emitted` is what really came, `cpu` what the process really used.
+    pub(super) fn report(
+        &self,
+        report: Report,
+        letters: &[u8],
+        emitted: u64,
+        cpu: Duration,
+    ) -> Option<SliceReport> {
+        let letters = self.letters(report.letters, letters)?;
         let steps = self.chain.steps.len();
         let at_step = |step: &usize| *step < steps.max(1);
         let places_fit = report.transforms.len() == steps
             && report.faults.len() <= steps
             && report.faults.iter().all(|(step, _)| at_step(step))
             && report.unrunnable.iter().all(|(step, _)| at_step(step));
-        let failed = report.failures.iter().filter(|letter| letter.offset >= 0).count() as u64;
+        let failed = letters.iter().filter(|letter| letter.offset >= 0).count() as u64;
         let verdicts = report.passed.checked_add(report.dropped)?.checked_add(failed)?;
         // One letter is one record's: whichever of its rows failed first.
         let mut seen = HashSet::new();
-        let once = report.failures.iter().all(|letter| letter.offset < 0 || seen.insert(letter.offset));
+        let once = letters.iter().all(|letter| letter.offset < 0 || seen.insert(letter.offset));
         let counts_fit = once && report.emitted == emitted && verdicts == self.records();
         if !places_fit || report.unrunnable.is_none() && !counts_fit {
             return None;
         }
-        let failures = report.failures.into_iter().map(|letter| {
+        let failures = letters.into_iter().map(|letter| {
             let step = match self.chain.steps.get(letter.step) {
                 Some(step) => Some(step),
                 None if letter.step == steps => None,
@@ -167,14 +225,43 @@ impl Asked<'_> {
             dropped: report.dropped,
             emitted,
             failures: failures.collect::<Option<Vec<_>>>()?,
-            transforms: report.transforms,
-            chunks: report.chunks,
-            chunks_bisected: report.chunks_bisected,
-            faults: report.faults,
-            unrunnable: report.unrunnable,
-            cpu_elsewhere: std::time::Duration::ZERO,
+            transforms: self.believable(report.transforms, cpu),
+            chunks: report.chunks.min(self.chunks() as u64),
+            chunks_bisected: report.chunks_bisected.min(self.chunks() as u64),
+            faults: report.faults.into_iter().map(bounded).collect(),
+            unrunnable: report.unrunnable.map(bounded),
+            cpu_elsewhere: cpu,
         })
     }
+
+    fn letters(&self, count: u32, mut bytes: &[u8]) -> Option<Vec<Letter>> {
+        // One a record, and some of rows that no record stands behind.
+        if u64::from(count) > self.records() + FRESH_LETTERS_MAX {
+            return None;
+        }
+        let mut letters = Vec::new();
+        for _ in 0..count {
+            let (letter, left) = postcard::take_from_bytes(bytes).ok()?;
+            letters.push(letter);
+            bytes = left;
+        }
+        bytes.is_empty().then_some(letters)
+    }
+
+    /// What the transforms used, within what their process did and may.
+    fn believable(&self, mut transforms: Vec<TransformReport>, cpu: Duration) -> Vec<TransformReport> {
+        let said: f64 = transforms.iter().map(|transform| transform.cpu.as_secs_f64()).sum();
+        let share = if said > cpu.as_secs_f64() { cpu.as_secs_f64() / said } else { 1.0 };
+        for (transform, step) in transforms.iter_mut().zip(&self.chain.steps) {
+            transform.cpu = Duration::from_secs_f64(transform.cpu.as_secs_f64() * share).min(cpu);
+            transform.memory_bytes_peak = transform.memory_bytes_peak.min(step.limits.memory_bytes);
+        }
+        transforms
+    }
+}
+
+fn bounded((step, fault): (usize, PluginFault)) -> (usize, PluginFault) {
+    (step, fault.bounded())
 }
 
 /// Adds what a part of a slice came to.
@@ -197,12 +284,12 @@ pub(super) fn add(whole: &mut SliceReport, part: SliceReport) {
     whole.failures.extend(failures);
     for (sum, transform) in whole.transforms.iter_mut().zip(transforms) {
         let TransformReport { calls, cpu, fuel, memory_bytes_peak, traps, instances } = transform;
-        sum.calls += calls;
-        sum.cpu += cpu;
-        sum.fuel += fuel;
+        sum.calls = sum.calls.saturating_add(calls);
+        sum.cpu = sum.cpu.saturating_add(cpu);
+        sum.fuel = sum.fuel.saturating_add(fuel);
         sum.memory_bytes_peak = sum.memory_bytes_peak.max(memory_bytes_peak);
-        sum.traps += traps;
-        sum.instances += instances;
+        sum.traps = sum.traps.saturating_add(traps);
+        sum.instances = sum.instances.saturating_add(instances);
     }
     whole.chunks += chunks;
     whole.chunks_bisected += chunks_bisected;
@@ -250,13 +337,18 @@ mod tests {
         put_u32s(&mut body, [0]);
         put_i64s(&mut body, [arrival]);
         put_u32s(&mut body, [route, partition]);
-        let head = || RowsHead { rows: 1, payload_bytes: 3, partitions: vec![Vec::new()] };
+        // One partition without values.
+        put_u32s(&mut body, [1]);
+        body.push(0);
+        let head = || RowsHead { rows: 1, payload_bytes: 3, partitions: 1 };
         let cut = body[..body.len() - 1].to_vec();
         let longer = [body.as_slice(), b"x"].concat();
         asked(|asked| {
             assert!(Rows::read(head(), cut, asked).is_none());
             assert!(Rows::read(head(), longer, asked).is_none());
             assert!(Rows::read(RowsHead { rows: 2, ..head() }, body.clone(), asked).is_none());
+            assert!(Rows::read(RowsHead { partitions: 2, ..head() }, body.clone(), asked).is_none());
+            assert!(Rows::read(RowsHead { partitions: u32::MAX, ..head() }, body.clone(), asked).is_none());
             assert!(Rows::read(RowsHead { payload_bytes: 900, ..head() }, body.clone(), asked).is_none());
             Rows::read(head(), body, asked).is_some()
         })
@@ -284,7 +376,7 @@ mod tests {
         }
     }
 
-    fn report(passed: u64, dropped: u64, letters: &[(usize, u32, i64)]) -> Report {
+    fn report(passed: u64, dropped: u64, letters: &[(usize, u32, i64)]) -> (Report, Vec<u8>) {
         let letter = |&(input, row, offset): &(usize, u32, i64)| Letter {
             input,
             row,
@@ -294,22 +386,28 @@ mod tests {
             route: 0,
             reason: "r".repeat(5000),
         };
-        Report {
+        let bytes: Vec<Vec<u8>> =
+            letters.iter().map(|numbers| postcard::to_stdvec(&letter(numbers)).unwrap()).collect();
+        let report = Report {
             passed,
             dropped,
             emitted: passed,
-            failures: letters.iter().map(letter).collect(),
+            letters: u32::try_from(letters.len()).unwrap(),
             transforms: Vec::new(),
             chunks: 1,
             chunks_bisected: 0,
             faults: Vec::new(),
             unrunnable: None,
-        }
+        };
+        (report, bytes.concat())
+    }
+
+    fn read((report, letters): (Report, Vec<u8>), emitted: u64) -> Option<SliceReport> {
+        asked(|asked| asked.report(report, &letters, emitted, Duration::from_secs(1)))
     }
 
     #[test]
     fn report_is_believed_only_if_every_record_has_one_verdict() {
-        let read = |report: Report, emitted: u64| asked(|asked| asked.report(report, emitted));
         assert!(read(report(2, 0, &[]), 2).is_some());
         assert!(read(report(1, 1, &[]), 1).is_some());
         let whole = read(report(1, 0, &[(0, 1, 101)]), 1).unwrap();
@@ -323,23 +421,24 @@ mod tests {
             (report(1, 0, &[(0, 1, 100)]), 1),
             (report(1, 0, &[(0, 2, 102)]), 1),
             (report(1, 0, &[(1, 0, 100)]), 1),
-            (
-                Report {
-                    faults: vec![(1, PluginFault::Returned { message: String::new() })],
-                    ..report(2, 0, &[])
-                },
-                2,
-            ),
-            (Report { transforms: vec![TransformReport::default()], ..report(2, 0, &[]) }, 2),
         ] {
-            let told = format!("{} {} {:?}", report.passed, report.dropped, report.failures.len());
+            let told = format!("{} {} {}", report.0.passed, report.0.dropped, report.0.letters);
             assert!(read(report, emitted).is_none(), "{told}");
         }
+        let changed = |change: fn(&mut Report)| {
+            let (mut report, letters) = report(1, 0, &[(0, 1, 101)]);
+            change(&mut report);
+            read((report, letters), 1).is_none()
+        };
+        assert!(!changed(|_| ()));
+        assert!(changed(|report| report.faults.push((1, PluginFault::Returned { message: String::new() }))));
+        assert!(changed(|report| report.transforms.push(TransformReport::default())));
+        assert!(changed(|report| report.letters = 0) && changed(|report| report.letters = 2));
+        assert!(changed(|report| report.letters = u32::MAX));
     }
 
     #[test]
     fn report_with_one_verdict_too_many_for_a_record_is_not_believed() {
-        let read = |report: Report, emitted: u64| asked(|asked| asked.report(report, emitted));
         assert!(read(report(0, 0, &[(0, 0, 100), (0, 1, 101)]), 0).is_some());
         assert!(read(report(0, 0, &[(0, 0, 100), (0, 0, 100)]), 0).is_none());
     }

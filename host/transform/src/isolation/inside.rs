@@ -7,19 +7,23 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::sys::signal::{SigSet, Signal};
 use wasmill_chunk::{Cells, CellsRef, Column, ColumnRef, FinishOptions, Input, Partition, RowMeta, RowSink};
 
 use super::messages::{
-    Answer, InputHead, Letter, Load, Refused, RefusedTransform, Report, Request, RowsHead, Run, Transform,
+    Answer, InputHead, Letter, Load, PartitionValues, Refused, RefusedTransform, Report, Request, RowsHead,
+    Run, Transform,
 };
 use super::sandbox;
 use super::wire::{Body, Channel, put_i64s, put_u32s};
 use crate::chain::{Chain, ChainError, TransformSpec};
 use crate::engine::{Engine, EngineOptions, WORKER_STACK_BYTES};
+use crate::fault::PluginFault;
 use crate::grants::GrantedFile;
 use crate::log::{Level, LogSink};
 use crate::plugin::{Digest, Plugin};
 use crate::report::{DeadLetter, Slice, SliceReport};
+use crate::step::Declared;
 use crate::worker::{ChainWorker, Position};
 
 const FAILED: u8 = 1;
@@ -36,6 +40,12 @@ pub fn plugin_process_main(args: &[String]) -> u8 {
         say("usage: run-plugins MEMORY-BYTES FUEL DEBUG-INFO, with a socket as stdin");
         return USAGE;
     };
+    // The host ends it by letting go of the socket; what a terminal or a service manager sends to everybody is not for it.
+    let others = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    if let Err(error) = others.thread_block() {
+        say(&format!("block signals: {error}"));
+        return FAILED;
+    }
     if let Err(error) = let_go() {
         say(&format!("close what the host was started with: {error}"));
         return FAILED;
@@ -144,7 +154,7 @@ impl Inside {
                 if self.chains.is_empty() {
                     self.plugins.clear();
                 }
-                Ok(())
+                self.say(&Answer::Gone)
             }
             Request::Run(run) => self.run(&run, &body),
         }
@@ -156,9 +166,10 @@ impl Inside {
         let specs = transforms.into_iter().map(|transform| self.spec(transform, &mut body));
         let specs = specs.collect::<Option<Vec<_>>>().ok_or_else(unfit)?;
         let log = Arc::new(ToHost { channel: Arc::clone(&self.channel) });
-        match Chain::build(&self.engine, specs, &outputs, options, log) {
+        let position = Some(self.position.as_ref());
+        match Chain::build_marking(&self.engine, specs, &outputs, options, log, position) {
             Ok(built) => {
-                let declared = built.declared();
+                let declared = built.declared().map(digest_of).collect::<io::Result<_>>()?;
                 let worker = ChainWorker::new(built).marking(Arc::clone(&self.position));
                 self.chains.insert(chain, worker);
                 self.say(&Answer::Loaded(declared))
@@ -168,7 +179,7 @@ impl Inside {
                 let errors = errors.into_iter().map(|error| RefusedTransform {
                     index: error.index,
                     of_config: error.of_config,
-                    fault: error.fault,
+                    fault: error.fault.bounded(),
                 });
                 self.say(&Answer::Refused(Refused::Transforms(errors.collect())))
             }
@@ -209,16 +220,21 @@ impl Inside {
             return Err(error);
         }
         let names: Vec<&str> = worker.chain().transforms().map(|(name, _)| name).collect();
-        let report = report_of(report, &names);
-        self.say(&Answer::Done(Box::new(report)))
+        let (report, letters) = report_of(report, &names)?;
+        self.lock().send(&Answer::Done(Box::new(report)), &[&letters], None)
     }
+}
+
+fn digest_of(declared: &Declared) -> io::Result<Digest> {
+    Ok(Digest::of(&postcard::to_stdvec(declared).map_err(io::Error::other)?))
 }
 
 fn unfit() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a request that does not fit its body")
 }
 
-fn report_of(report: SliceReport, names: &[&str]) -> Report {
+/// The report, and its letters one after another.
+fn report_of(report: SliceReport, names: &[&str]) -> io::Result<(Report, Vec<u8>)> {
     let letter = |letter: DeadLetter| Letter {
         input: letter.input,
         row: letter.row,
@@ -228,17 +244,24 @@ fn report_of(report: SliceReport, names: &[&str]) -> Report {
         route: letter.route,
         reason: letter.reason,
     };
-    Report {
+    let count = u32::try_from(report.failures.len()).map_err(io::Error::other)?;
+    let mut letters = Vec::new();
+    for failure in report.failures {
+        letters = postcard::to_extend(&letter(failure), letters).map_err(io::Error::other)?;
+    }
+    let bounded = |(step, fault): (usize, PluginFault)| (step, fault.bounded());
+    let report = Report {
         passed: report.passed,
         dropped: report.dropped,
         emitted: report.emitted,
-        failures: report.failures.into_iter().map(letter).collect(),
+        letters: count,
         transforms: report.transforms,
         chunks: report.chunks,
         chunks_bisected: report.chunks_bisected,
-        faults: report.faults,
-        unrunnable: report.unrunnable,
-    }
+        faults: report.faults.into_iter().map(bounded).collect(),
+        unrunnable: report.unrunnable.map(bounded),
+    };
+    Ok((report, letters))
 }
 
 /// The columns of one input, as they came.
@@ -340,13 +363,10 @@ impl ToRows<'_> {
         if rows.ends.is_empty() || self.failed.is_some() {
             return;
         }
-        let values = |partition: Partition| {
-            partition.values.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
-        };
         let head = Answer::Rows(RowsHead {
             rows: u32::try_from(rows.ends.len()).unwrap_or(u32::MAX),
             payload_bytes: u32::try_from(rows.payload.len()).unwrap_or(u32::MAX),
-            partitions: rows.partitions.into_iter().map(values).collect(),
+            partitions: u32::try_from(rows.partitions.len()).unwrap_or(u32::MAX),
         });
         let mut columns = Vec::with_capacity(rows.ends.len() * 32);
         put_u32s(&mut columns, rows.ends);
@@ -355,8 +375,20 @@ impl ToRows<'_> {
         put_i64s(&mut columns, rows.arrivals);
         put_u32s(&mut columns, rows.routes);
         put_u32s(&mut columns, rows.partition_of);
+        for partition in rows.partitions {
+            let values = partition.values.into_iter().map(|(name, value)| (name.to_string(), value));
+            match postcard::to_stdvec(&values.collect::<PartitionValues>()) {
+                Ok(bytes) => {
+                    put_u32s(&mut columns, [u32::try_from(bytes.len()).unwrap_or(u32::MAX)]);
+                    columns.extend_from_slice(&bytes);
+                }
+                Err(error) => self.failed = Some(io::Error::other(error)),
+            }
+        }
         let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        self.failed = channel.send(&head, &[&rows.payload, &columns], None).err();
+        if let Err(error) = channel.send(&head, &[&rows.payload, &columns], None) {
+            self.failed = Some(error);
+        }
     }
 }
 

@@ -9,7 +9,6 @@ use crate::log::Level;
 use crate::manifest::Manifest;
 use crate::plugin::Digest;
 use crate::report::TransformReport;
-use crate::step::Declared;
 
 /// From the host.
 #[derive(Serialize, Deserialize)]
@@ -80,10 +79,13 @@ pub(super) enum Answer {
     Taken,
     /// It cannot be loaded.
     NotTaken(String),
-    /// The chain passed its probe.
-    Loaded(Vec<Declared>),
+    /// The chain passed its probe. Of each transform the digest of what it declared: every process must see the same.
+    Loaded(Vec<Digest>),
     Refused(Refused),
-    /// Some rows; the body has payloads, ends, offsets, children, arrivals, routes, partitions.
+    /// A chain was let go of.
+    Gone,
+    /// Some rows; the body has payloads, ends, offsets, children, arrivals, routes, places of partitions, partitions (each
+    /// with its length in front).
     Rows(RowsHead),
     Line {
         transform: String,
@@ -94,7 +96,7 @@ pub(super) enum Answer {
         transform: String,
         lines: u64,
     },
-    /// The end of a run.
+    /// The end of a run; the body has the letters.
     Done(Box<Report>),
 }
 
@@ -102,9 +104,12 @@ pub(super) enum Answer {
 pub(super) struct RowsHead {
     pub(super) rows: u32,
     pub(super) payload_bytes: u32,
-    /// Those that the rows name by their place.
-    pub(super) partitions: Vec<Vec<(String, Vec<u8>)>>,
+    /// How many of them the rows name by their place.
+    pub(super) partitions: u32,
 }
+
+/// Names and values of a partition.
+pub(super) type PartitionValues = Vec<(String, Vec<u8>)>;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum Refused {
@@ -124,7 +129,7 @@ pub(super) struct Report {
     pub(super) passed: u64,
     pub(super) dropped: u64,
     pub(super) emitted: u64,
-    pub(super) failures: Vec<Letter>,
+    pub(super) letters: u32,
     pub(super) transforms: Vec<TransformReport>,
     pub(super) chunks: u64,
     pub(super) chunks_bisected: u64,

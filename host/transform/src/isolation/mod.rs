@@ -31,6 +31,8 @@ use process::Process;
 
 use crate::engine::Engine;
 
+/// Log lines that are taken for one slice.
+const LINES_MAX: u32 = 20_000;
 /// Name of the hidden subcommand.
 const SUBCOMMAND: &str = "run-plugins";
 

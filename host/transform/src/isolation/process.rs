@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Weak;
 use std::time::{Duration, Instant};
@@ -17,10 +18,11 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::Serialize;
+use wait4::Wait4;
 
 use super::messages::{Answer, Request};
 use super::wire::Channel;
-use super::{ProcessOptions, SUBCOMMAND};
+use super::{LINES_MAX, ProcessOptions, SUBCOMMAND};
 use crate::fault::{PluginFault, cut_text};
 use crate::plugin::Digest;
 
@@ -73,6 +75,8 @@ impl Process {
             .arg(u8::from(fuel).to_string())
             .arg(u8::from(debug_info).to_string())
             .env_clear()
+            // A signal to the host's group is not meant for it: it ends when the host lets go of it.
+            .process_group(0)
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(stdout)
@@ -133,7 +137,16 @@ impl Process {
             // It lets go of what no chain needs.
             self.code.clear();
         }
-        self.send(&Request::Unload { chain: loaded.chain }, &[], until)
+        self.send(&Request::Unload { chain: loaded.chain }, &[], until)?;
+        // What its guests logged last comes before.
+        for _line in 0..LINES_MAX {
+            match self.receive(until)?.0 {
+                Answer::Gone => return Ok(()),
+                Answer::Line { .. } | Answer::Dropped { .. } => {}
+                _ => break,
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "something else than that a chain is gone"))
     }
 
     pub(super) fn send(&mut self, head: &impl Serialize, body: &[&[u8]], until: Instant) -> io::Result<()> {
@@ -161,12 +174,13 @@ impl Process {
         }
     }
 
-    /// Ends it and says why talking to it failed.
-    pub(super) fn end(mut self, error: &io::Error) -> PluginFault {
+    /// Ends it and says why talking to it failed, and the CPU time that it used in all.
+    pub(super) fn end(mut self, error: &io::Error) -> (PluginFault, Duration) {
         // One that has ended keeps the status that it has.
         let killed = self.child.kill();
-        let status = self.child.wait();
-        let message = match (error.kind(), killed.and(status)) {
+        let ended = self.child.wait4();
+        let used = ended.as_ref().map_or(Duration::ZERO, |ended| ended.rusage.utime + ended.rusage.stime);
+        let message = match (error.kind(), killed.and(ended.map(|ended| ended.status))) {
             (io::ErrorKind::TimedOut, _) => "the process of its plugins did not answer in time".to_owned(),
             (io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput, _) => {
                 format!("the process of its plugins answered what cannot be: {error}")
@@ -174,7 +188,7 @@ impl Process {
             (_, Ok(status)) => format!("the process of its plugins ended: {status}"),
             (_, Err(unknown)) => format!("the process of its plugins ended: {unknown}"),
         };
-        PluginFault::Trap { message, detail: self.last_words() }
+        (PluginFault::Trap { message, detail: self.last_words() }, used)
     }
 
     fn last_words(&self) -> String {

@@ -5,23 +5,23 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use wasmill_chunk::{CellsRef, ColumnRef, FinishOptions, Input, RowSink};
 
-use super::Isolation;
 use super::answer::{self, Asked, Rows};
 use super::messages::{Answer, InputHead, Load, Refused, Request, Run, Transform, manifest_bytes};
 use super::process::{OWN_BYTES, Process};
 use super::wire::put_u32s;
+use super::{Isolation, LINES_MAX};
 use crate::bisect;
 use crate::chain::{Chain, ChainOptions};
-use crate::fault::PluginFault;
+use crate::fault::{PluginFault, REASON_BYTES_MAX, cut_text};
 use crate::limits::{LOG_MESSAGE_BYTES_MAX, WALL_PER_CPU};
-use crate::plugin::Code;
+use crate::plugin::{Code, Digest};
 use crate::report::{Slice, SliceReport, TransformReport};
-use crate::step::{Declared, Step};
+use crate::step::Step;
 use crate::worker::Part;
 
 /// Processes that one slice may lose. One record among 100,000 needs about 17.
@@ -30,8 +30,8 @@ const LOST_MAX: u32 = 40;
 const LOST_ALONE: u32 = 2;
 /// What anything may take beside what guests may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Log lines that are taken for one slice.
-const LINES_MAX: u32 = 20_000;
+/// Processes that are tried for building a chain.
+const BUILDS_MAX: u32 = 2;
 /// Configuring and probing call a transform about this often, bisecting a chunk about that much longer than a call.
 const CALLS_PER_PROBE: u32 = 3;
 
@@ -48,6 +48,10 @@ pub(crate) struct Remote {
     build_max: Duration,
     /// Between two signs of life while a slice runs.
     chunk_max: Duration,
+    /// More for each chunk of a slice, over all: CPU time twice.
+    each_chunk: Duration,
+    /// What the transforms declared when the chain was built first.
+    declared: OnceLock<Vec<Digest>>,
 }
 
 /// Why there is no answer.
@@ -81,6 +85,13 @@ enum NotLoaded {
     Refused(Refused),
 }
 
+/// Where an attempt ran, and what it cost.
+struct Ready {
+    process: Process,
+    /// The process's CPU time before anything was asked of it.
+    before: Duration,
+}
+
 /// What building a chain there came to, when it did not come to a chain.
 pub(crate) enum BuildError {
     /// Place, whether the config is to blame, and the fault.
@@ -89,13 +100,13 @@ pub(crate) enum BuildError {
 }
 
 impl Remote {
-    /// Builds and probes the chain in a process, and says what its transforms declared.
+    /// Builds and probes the chain in a process.
     pub(crate) fn build(
         isolation: &Isolation,
         steps: &[Step],
         outputs: &[String],
         options: &ChainOptions,
-    ) -> Result<(Remote, Vec<Declared>), BuildError> {
+    ) -> Result<Remote, BuildError> {
         let sum = |of: &dyn Fn(&Step) -> Duration| steps.iter().map(of).sum::<Duration>();
         let configure = sum(&|step| step.limits.configure_deadline);
         let call = sum(&|step| step.limits.deadline);
@@ -110,22 +121,54 @@ impl Remote {
             memory_bytes: memory.saturating_add(files),
             build_max: PATIENCE + (configure + call * CALLS_PER_PROBE) * WALL_PER_CPU,
             chunk_max: PATIENCE + (configure + call * (options.bisect_deadlines + 2)) * WALL_PER_CPU,
+            each_chunk: call * (options.bisect_deadlines + 2) * 2,
+            declared: OnceLock::new(),
         };
-        let of_first = |fault| BuildError::Transforms(vec![(0, false, fault)]);
-        let mut process = remote.process().map_err(|error| of_first(no_process(&error)))?;
-        match remote.load(&mut process, steps, options) {
-            Ok(declared) => {
-                isolation.put(process);
-                Ok((remote, declared))
+        let ready = remote.ready(steps, options, &mut Duration::default())?;
+        isolation.put(ready.process);
+        Ok(remote)
+    }
+
+    /// A process that has the chain. One that is lost while it builds it may have been ended by somebody else, so that
+    /// another one tries it, too. What the lost ones used is added to `spent`.
+    fn ready(
+        &self,
+        steps: &[Step],
+        options: &ChainOptions,
+        spent: &mut Duration,
+    ) -> Result<Ready, BuildError> {
+        let of_step = |step: usize, fault| BuildError::Transforms(vec![(step, false, fault)]);
+        let mut tried = 0;
+        loop {
+            let mut process = self.process().map_err(|error| of_step(0, no_process(&error)))?;
+            let before = process.cpu();
+            if process.has(self.chain) {
+                return Ok(Ready { process, before });
             }
-            Err(NotLoaded::Refused(refused)) => {
-                isolation.put(process);
-                Err(refused_of(refused, steps.len()))
-            }
-            Err(NotLoaded::Host(fault)) => Err(of_first(fault)),
-            Err(NotLoaded::Lost(error)) => {
-                isolation.note_lost();
-                Err(of_first(process.end(&error)))
+            match self.load(&mut process, steps, options) {
+                Ok(declared) => {
+                    let first = self.declared.get_or_init(|| declared.clone());
+                    return match first.iter().zip(&declared).position(|(first, now)| first != now) {
+                        None => Ok(Ready { process, before }),
+                        Some(step) => Err(of_step(step, declared_otherwise())),
+                    };
+                }
+                Err(NotLoaded::Host(fault)) => return Err(of_step(0, fault)),
+                Err(NotLoaded::Refused(refused)) => {
+                    *spent += process.cpu().saturating_sub(before);
+                    self.isolation.put(process);
+                    return Err(refused_of(refused, steps.len()));
+                }
+                Err(NotLoaded::Lost(error)) => {
+                    self.isolation.note_lost();
+                    let step = process.position().min(steps.len().saturating_sub(1));
+                    let (fault, used) = process.end(&error);
+                    *spent += used.saturating_sub(before);
+                    tried += 1;
+                    if tried >= BUILDS_MAX {
+                        return Err(of_step(step, fault));
+                    }
+                }
             }
         }
     }
@@ -140,7 +183,7 @@ impl Remote {
         process: &mut Process,
         steps: &[Step],
         options: &ChainOptions,
-    ) -> Result<Vec<Declared>, NotLoaded> {
+    ) -> Result<Vec<Digest>, NotLoaded> {
         let until = Instant::now() + self.build_max;
         process.make_room(self.memory_bytes.saturating_add(OWN_BYTES), until).map_err(NotLoaded::Lost)?;
         for step in steps {
@@ -154,7 +197,9 @@ impl Remote {
             process.send(&request, &[&code], until).map_err(NotLoaded::Lost)?;
             match process.receive(until).map_err(NotLoaded::Lost)?.0 {
                 Answer::Taken => process.note_code(digest),
-                Answer::NotTaken(message) => return Err(NotLoaded::Host(PluginFault::Host { message })),
+                Answer::NotTaken(message) => {
+                    return Err(NotLoaded::Host(PluginFault::Host { message }.bounded()));
+                }
                 _ => return Err(NotLoaded::Lost(impossible())),
             }
         }
@@ -241,7 +286,10 @@ impl Remote {
                 waiting.push(Waiting::new(rows.start..middle));
                 continue;
             }
-            match self.attempt(chain, slice, &some, options) {
+            let mut spent = Duration::default();
+            let attempt = self.attempt(chain, slice, &some, options, &mut spent);
+            whole.cpu_elsewhere += spent;
+            match attempt {
                 Ok((report, rows)) => {
                     if report.unrunnable.is_none() {
                         rows.iter().for_each(|rows| rows.pour(sink));
@@ -271,46 +319,27 @@ impl Remote {
         slice: &Slice<'_>,
         parts: &[Part],
         options: &FinishOptions,
+        spent: &mut Duration,
     ) -> Result<(SliceReport, Vec<Rows>), Unanswered> {
-        let mut process = self.process().map_err(|error| Unanswered::Unrunnable(0, no_process(&error)))?;
-        let before = process.cpu();
-        if !process.has(self.chain) {
-            match self.load(&mut process, &chain.steps, &chain.options) {
-                Ok(declared) => {
-                    let same = |(step, declared): (&Step, &Declared)| step.declared.get() == Some(declared);
-                    if let Some(step) = chain.steps.iter().zip(&declared).position(|pair| !same(pair)) {
-                        return Err(Unanswered::Unrunnable(step, declared_otherwise()));
-                    }
-                }
-                Err(NotLoaded::Host(fault)) => return Err(Unanswered::Unrunnable(0, fault)),
-                Err(NotLoaded::Lost(error)) => {
-                    self.isolation.note_lost();
-                    return Err(Unanswered::Unrunnable(0, process.end(&error)));
-                }
-                Err(NotLoaded::Refused(refused)) => {
-                    self.isolation.put(process);
-                    return Err(match refused_of(refused, chain.steps.len()) {
-                        BuildError::Transforms(mut faults) => {
-                            let (step, _, fault) = faults.swap_remove(0);
-                            Unanswered::Unrunnable(step, fault)
-                        }
-                        BuildError::Layout(message) => {
-                            Unanswered::Unrunnable(0, PluginFault::BadOutput { message })
-                        }
-                    });
-                }
+        let ready = self.ready(&chain.steps, &chain.options, spent).map_err(|error| match error {
+            BuildError::Transforms(mut faults) => {
+                let (step, _, fault) = faults.swap_remove(0);
+                Unanswered::Unrunnable(step, fault)
             }
-        }
+            BuildError::Layout(message) => Unanswered::Unrunnable(0, PluginFault::BadOutput { message }),
+        })?;
+        let Ready { mut process, before } = ready;
         let asked = Asked { chain, slice, parts, outputs: self.outputs.len() };
-        match self.exchange(&mut process, &asked, options) {
-            Ok((mut report, rows)) => {
-                report.cpu_elsewhere = process.cpu().saturating_sub(before);
+        match self.exchange(&mut process, &asked, options, before) {
+            Ok(done) => {
                 self.isolation.put(process);
-                Ok((report, rows))
+                Ok(done)
             }
             Err(error) => {
                 let step = process.position().min(chain.steps.len().saturating_sub(1));
-                Err(Unanswered::Lost(step, process.end(&error)))
+                let (fault, used) = process.end(&error);
+                *spent += used.saturating_sub(before);
+                Err(Unanswered::Lost(step, fault))
             }
         }
     }
@@ -320,6 +349,7 @@ impl Remote {
         process: &mut Process,
         asked: &Asked<'_>,
         options: &FinishOptions,
+        before: Duration,
     ) -> io::Result<(SliceReport, Vec<Rows>)> {
         let mut request = Run {
             chain: self.chain,
@@ -341,20 +371,23 @@ impl Remote {
         }
         let body: Vec<&[u8]> =
             payloads.iter().zip(&rest).flat_map(|(payload, rest)| [*payload, rest.as_slice()]).collect();
-        let mut until = Instant::now() + self.chunk_max;
-        process.send(&Request::Run(request), &body, until)?;
+        let chunks = u32::try_from(asked.chunks()).unwrap_or(u32::MAX);
+        let end = Instant::now() + self.chunk_max + self.each_chunk.saturating_mul(chunks);
+        process.send(&Request::Run(request), &body, end)?;
         let (mut rows, mut emitted, mut lines) = (Vec::new(), 0, 0);
+        let mut room = asked.rows_max();
         loop {
-            let (answer, body) = process.receive(until)?;
+            let (answer, body) = process.receive(end.min(Instant::now() + self.chunk_max))?;
             match answer {
                 Answer::Rows(head) => {
                     let some = Rows::read(head, body, asked).ok_or_else(impossible)?;
+                    room = room.checked_sub(some.bytes()).ok_or_else(impossible)?;
                     emitted += some.count();
                     rows.push(some);
-                    until = Instant::now() + self.chunk_max;
                 }
                 Answer::Done(report) => {
-                    let report = asked.report(*report, emitted).ok_or_else(impossible)?;
+                    let used = process.cpu().saturating_sub(before);
+                    let report = asked.report(*report, &body, emitted, used).ok_or_else(impossible)?;
                     return Ok((report, rows));
                 }
                 said if log(&asked.chain.steps, &said, &mut lines) => {}
@@ -390,12 +423,12 @@ fn declared_otherwise() -> PluginFault {
 
 fn refused_of(refused: Refused, steps: usize) -> BuildError {
     match refused {
-        Refused::Layout(message) => BuildError::Layout(message),
+        Refused::Layout(message) => BuildError::Layout(cut_text(&message, REASON_BYTES_MAX)),
         Refused::Transforms(faults) => {
             let mut faults: Vec<_> = faults
                 .into_iter()
                 .filter(|refused| refused.index < steps)
-                .map(|refused| (refused.index, refused.of_config, refused.fault))
+                .map(|refused| (refused.index, refused.of_config, refused.fault.bounded()))
                 .collect();
             if faults.is_empty() {
                 faults.push((0, false, out_of_turn()));

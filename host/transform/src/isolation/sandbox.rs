@@ -43,6 +43,16 @@ pub(super) fn enter() -> Result<(), String> {
     };
     // Ending itself by abort is a signal to one of its own threads.
     rules.insert(libc::SYS_tgkill, vec![only(0, u64::from(std::process::id()))?]);
+    // Private memory alone counts towards the limit.
+    let kind = (libc::MAP_TYPE | libc::MAP_GROWSDOWN).unsigned_abs().into();
+    let private = SeccompCondition::new(
+        3,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::MaskedEq(kind),
+        libc::MAP_PRIVATE.unsigned_abs().into(),
+    );
+    let private = private.and_then(|condition| SeccompRule::new(vec![condition]));
+    rules.insert(libc::SYS_mmap, vec![private.map_err(|error| error.to_string())?]);
     // What a thread does last that is starting now: it gives itself a name.
     rules.insert(libc::SYS_prctl, vec![only(0, libc::PR_SET_NAME.unsigned_abs().into())?]);
     // Asked of every file that is closed, in builds with assertions.
@@ -85,7 +95,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_sendto,
     libc::SYS_sendmsg,
     libc::SYS_close,
-    libc::SYS_mmap,
     libc::SYS_mprotect,
     libc::SYS_munmap,
     libc::SYS_mremap,
@@ -145,10 +154,19 @@ mod tests {
             "a program" => drop(Command::new("/bin/true").status()),
             "a thread" => drop(std::thread::Builder::new().spawn(|| {})),
             "a signal" => drop(rustix::process::kill_process(parent, Signal::HUP)),
+            "shared memory" => shared_memory(),
             "an abort" => std::process::abort(),
             wish => unreachable!("{wish}"),
         }
         std::process::exit(0);
+    }
+
+    #[expect(unsafe_code, reason = "there is no other way to ask for it")]
+    fn shared_memory() {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the kernel's choice, which nobody touches.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, access, kind, -1, 0) };
+        assert_ne!(at, libc::MAP_FAILED);
     }
 
     #[test]
@@ -167,7 +185,7 @@ mod tests {
         for wish in ["much memory", "an abort"] {
             assert_eq!(wished(wish), (None, Some(Signal::ABORT.as_raw())), "{wish}");
         }
-        for wish in ["a socket", "a program", "a thread", "a signal"] {
+        for wish in ["a socket", "a program", "a thread", "a signal", "shared memory"] {
             assert_eq!(wished(wish), (None, Some(Signal::SYS.as_raw())), "{wish}");
         }
     }

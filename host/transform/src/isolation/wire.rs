@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Failures with reasons of 1 KiB each are the most that a head holds.
-const HEAD_BYTES_MAX: u32 = 256 << 20;
+/// What the host says: configs and secrets.
+const HOST_HEAD_BYTES_MAX: u32 = 256 << 20;
+/// What a process says, which may be anything: what it becomes in memory may be many times as large.
+const HEAD_BYTES_MAX: u32 = 2 << 20;
 /// Rows, compiled code, granted files.
 const BODY_BYTES_MAX: u32 = 1 << 30;
 /// How often a side that waits looks at the clock.
@@ -21,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) struct Channel {
     stream: UnixStream,
     head: Vec<u8>,
+    /// Of what is received.
+    head_max: u32,
 }
 
 impl Channel {
@@ -28,12 +32,12 @@ impl Channel {
     pub(super) fn watched(stream: UnixStream) -> io::Result<Channel> {
         stream.set_read_timeout(Some(LOOK))?;
         stream.set_write_timeout(Some(LOOK))?;
-        Ok(Channel { stream, head: Vec::new() })
+        Ok(Channel { stream, head: Vec::new(), head_max: HEAD_BYTES_MAX })
     }
 
     /// The other end, which waits for as long as the host does not ask.
     pub(super) fn patient(stream: UnixStream) -> Channel {
-        Channel { stream, head: Vec::new() }
+        Channel { stream, head: Vec::new(), head_max: HOST_HEAD_BYTES_MAX }
     }
 
     /// Sends a frame whose body is these parts one after another.
@@ -51,7 +55,7 @@ impl Channel {
             let length = u32::try_from(bytes).ok().filter(|length| *length <= max);
             length.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, format!("frame of {bytes} bytes")))
         };
-        let head_length = length(self.head.len() - 8, HEAD_BYTES_MAX)?;
+        let head_length = length(self.head.len() - 8, HOST_HEAD_BYTES_MAX)?;
         let body_length = length(body.iter().map(|part| part.len()).sum(), BODY_BYTES_MAX)?;
         self.head[..4].copy_from_slice(&head_length.to_le_bytes());
         self.head[4..8].copy_from_slice(&body_length.to_le_bytes());
@@ -60,6 +64,7 @@ impl Channel {
         let mut left = slices.as_mut_slice();
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
+            in_time(until)?;
             match self.stream.write_vectored(left) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => IoSlice::advance_slices(&mut left, written),
@@ -77,6 +82,7 @@ impl Channel {
         let mut lengths = [0; 8];
         let mut read = 0;
         while read < lengths.len() {
+            in_time(until)?;
             match self.stream.read(&mut lengths[read..]) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(bytes) => read += bytes,
@@ -88,7 +94,7 @@ impl Channel {
             length if length <= max => Ok(length as usize),
             length => Err(io::Error::new(ErrorKind::InvalidData, format!("frame of {length} bytes"))),
         };
-        let head_length = bounded(u32::from_le_bytes([a, b, c, d]), HEAD_BYTES_MAX)?;
+        let head_length = bounded(u32::from_le_bytes([a, b, c, d]), self.head_max)?;
         let body_length = bounded(u32::from_le_bytes([e, f, g, h]), BODY_BYTES_MAX)?;
         let head = self.bytes(head_length, until)?;
         let head = postcard::from_bytes(&head)
@@ -107,6 +113,7 @@ impl Channel {
             bytes.resize(at + step, 0);
             let mut filled = at;
             while filled < bytes.len() {
+                in_time(until)?;
                 match self.stream.read(&mut bytes[filled..]) {
                     Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                     Ok(read) => filled += read,
@@ -122,11 +129,16 @@ impl Channel {
 fn may_go_on(error: io::Error, until: Option<Instant>) -> io::Result<()> {
     match error.kind() {
         ErrorKind::Interrupted => Ok(()),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => match until {
-            Some(until) if Instant::now() >= until => Err(ErrorKind::TimedOut.into()),
-            _ => Ok(()),
-        },
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => in_time(until),
         _ => Err(error),
+    }
+}
+
+/// Also asked of who sends a little at a time.
+fn in_time(until: Option<Instant>) -> io::Result<()> {
+    match until {
+        Some(until) if Instant::now() >= until => Err(ErrorKind::TimedOut.into()),
+        _ => Ok(()),
     }
 }
 

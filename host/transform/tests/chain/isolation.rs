@@ -212,3 +212,26 @@ fn process_lets_go_of_chains_that_are_gone_or_do_not_fit() {
     assert_eq!(chain(1200 << 20).run(&["one"]).0, ["100:one"]);
     assert_eq!(processes.stats().started, 2);
 }
+
+#[test]
+fn process_of_a_guest_that_logs_a_lot_takes_its_next_versions() {
+    let processes = processes();
+    let isolation = processes.of("a");
+    let wordy = Guest {
+        items: r#"(data (i32.const 1024) "said")"#,
+        process: r#"
+          (loop $again
+            (call $log (i32.const 2) (i32.const 1024) (i32.const 4))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $i) (i32.const 1000))))"#,
+        ..Guest::default()
+    };
+    for _version in 0..4 {
+        // What it had to drop of its lines is told when it goes, which is when the next one comes.
+        let mut bench =
+            Bench::try_apart(&isolation, vec![wordy.spec("t0")], ChainOptions::default()).unwrap();
+        assert_eq!(bench.run(&["one", "two"]).0, ["100:one", "101:two"]);
+        assert!(!bench.log.text().is_empty());
+    }
+    assert_eq!((processes.stats().started, processes.stats().lost), (1, 0));
+}
