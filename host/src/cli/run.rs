@@ -76,8 +76,16 @@ fn raise_file_limit() {
     }
 }
 
+/// Memory that was freed goes back to the system also while nothing is allocated.
+fn give_memory_back() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "freed memory goes back only while more is allocated");
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     raise_file_limit();
+    give_memory_back();
     let draft = match Draft::load(&arguments.config) {
         Ok(draft) => draft,
         Err(error) => return Ok(check::refuse(&error)),
