@@ -72,6 +72,9 @@ pub enum AddError {
     Nameless,
     #[error("plugin {name:?} is {}, which goes before what is uploaded: change it there, or take another name", .file.display())]
     OfFile { name: String, file: PathBuf },
+    /// There are as many plugins as may be.
+    #[error("{reason}")]
+    TooMany { reason: String },
     /// The host's trouble, not the file's.
     #[error("the file cannot be kept")]
     Store(#[source] CatalogError),

@@ -12,6 +12,12 @@ pub trait CompileGate: Debug + Send + Sync {
     /// Why not.
     fn takes(&self, bytes: u64) -> Result<(), String>;
 
+    /// Whether one more plugin is taken over HTTP beside so many.
+    ///
+    /// # Errors
+    /// Why not.
+    fn takes_another(&self, there: u64) -> Result<(), String>;
+
     /// Waits for a turn, which lasts until [`CompileGate::end`].
     ///
     /// # Errors
@@ -28,6 +34,10 @@ pub struct OpenGate;
 
 impl CompileGate for OpenGate {
     fn takes(&self, _bytes: u64) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn takes_another(&self, _there: u64) -> Result<(), String> {
         Ok(())
     }
 

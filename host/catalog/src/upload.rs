@@ -132,14 +132,20 @@ impl Known {
     }
 }
 
-fn not_of_file(shared: &Shared, name: &str) -> Result<(), AddError> {
+/// Whether an upload may stand for a name: no file owns it, and where it is new, there may be one more.
+fn may_stand_for(shared: &Shared, name: &str) -> Result<(), AddError> {
     // A file that nobody has looked at yet may be it.
     let mut known = shared.known();
     while !known.scanned && !known.stopped {
         known = shared.wait_for_news(known);
     }
     match known.owner(name) {
-        None => Ok(()),
+        None if known.names.contains_key(name) => Ok(()),
+        None => {
+            let there = known.names.len() as u64;
+            drop(known);
+            shared.loader.gate.takes_another(there).map_err(|reason| AddError::TooMany { reason })
+        }
         Some(stem) => {
             let file: PathBuf = wasm_path(&shared.options.plugin_dir, stem);
             Err(AddError::OfFile { name: name.to_owned(), file })
@@ -170,12 +176,12 @@ fn upload(
         let reason = format!("name {name:?} is not valid, expected 1 to 64 letters, digits, `-` and `_`");
         return Err(AddError::Refused { reason });
     }
-    not_of_file(shared, &name)?;
+    may_stand_for(shared, &name)?;
     let digest = candidate::add(shared, &name, wasm, signature)?;
     let plugin = loaded(shared, &name, digest)?;
     {
         let _storing = shared.storing();
-        not_of_file(shared, &name)?;
+        may_stand_for(shared, &name)?;
         let mut control = shared.known().controls.get(&name).cloned().unwrap_or_default();
         if control.uploaded != Some(digest) {
             control.uploaded = Some(digest);

@@ -251,7 +251,12 @@ impl Control {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub fn delete_tenant(&self, name: &TenantName, streams: usize) -> Result<(), ControlError> {
+    pub fn delete_tenant(
+        &self,
+        name: &TenantName,
+        streams: usize,
+        then: impl FnOnce(),
+    ) -> Result<(), ControlError> {
         let _one = lock(&self.changing);
         let tenant = self.found(name)?;
         let streams = streams.max(self.definitions.count(name));
@@ -267,6 +272,7 @@ impl Control {
         self.definitions.forget(name)?;
         file::remove(&self.path(name))?;
         self.directory.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        then();
         Ok(())
     }
 

@@ -342,9 +342,12 @@ mod tests {
         control.create_tenant(&audit, &name, 1).unwrap();
         control.define(&name, "events", definition(1)).unwrap();
         control.disable_tenant(&name, true, 2).unwrap();
-        assert!(matches!(control.delete_tenant(&name, 0), Err(ControlError::HasStreams { streams: 1, .. })));
+        assert!(matches!(
+            control.delete_tenant(&name, 0, || ()),
+            Err(ControlError::HasStreams { streams: 1, .. })
+        ));
         control.undefine(&name, "events", Actor::default(), Discarded::default(), 3).unwrap();
-        control.delete_tenant(&name, 0).unwrap();
+        control.delete_tenant(&name, 0, || ()).unwrap();
         assert!(!dir.path().join("control/streams/t/events.json").exists());
     }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, watch};
 
 use super::error::ApiError;
-use crate::pipeline::TenantQuota;
+use crate::pipeline::{TenantQuota, Turn};
 
 /// How soon one that waits for others to give way looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -44,7 +44,7 @@ pub(super) struct Held {
     quota: Arc<TenantQuota>,
     bytes: u64,
     way: watch::Receiver<u64>,
-    _share: Option<OwnedSemaphorePermit>,
+    _share: Option<Turn>,
 }
 
 impl Bodies {
@@ -56,7 +56,7 @@ impl Bodies {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(self: &Arc<Self>, quota: &Arc<TenantQuota>, share: Option<OwnedSemaphorePermit>) -> Held {
+    fn begin(self: &Arc<Self>, quota: &Arc<TenantQuota>, share: Option<Turn>) -> Held {
         let mut state = self.state();
         let holder = state.tenants.entry(quota.tenant().to_owned());
         let holder = holder.or_insert_with(|| Holder { held: 0, bodies: 0, way: watch::Sender::new(0) });
@@ -75,16 +75,16 @@ impl Bodies {
         wait: Duration,
     ) -> Result<(Bytes, Held), ApiError> {
         let own = quota.body_max(max);
-        let too_large = |asked: u64| match quota.body_too_large(asked).filter(|_| own < max) {
-            Some(refusal) => ApiError::Quota(refusal),
-            None => ApiError::BodyTooLarge { limit: max },
+        let too_large = |asked: u64| {
+            let refusal = if own < max { quota.body_too_large(asked) } else { None };
+            refusal.map_or(ApiError::BodyTooLarge { limit: max }, ApiError::Quota)
         };
         let announced = body.size_hint().exact();
         if let Some(bytes) = announced.filter(|bytes| *bytes > own) {
             return Err(too_large(bytes));
         }
         let share = quota.body_room(announced.filter(|_| !grows).unwrap_or(own)).await;
-        let mut held = self.begin(quota, share);
+        let mut held = self.begin(quota, Some(share));
         let body = held.read(body, own, wait).await?.ok_or_else(|| too_large(own + 1))?;
         if grows {
             held.grow(own, wait).await?;

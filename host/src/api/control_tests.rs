@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::tests::{NDJSON, request};
+use wasmill_tenant::Quotas;
+
+use super::tests::{Fake, NDJSON, request};
 
 #[tokio::test]
 async fn definition_is_answered_with_its_version_and_refused_with_every_problem() {
@@ -51,4 +53,29 @@ async fn plugin_file_is_taken_within_its_limit_and_only_as_one() {
     assert!(post("", wasm, &[0; 2001]).await.starts_with("http/1.1 413"));
     assert!(post("", "application/json", b"{}").await.starts_with("http/1.1 400"));
     assert!(post("?names=p", wasm, b"good").await.starts_with("http/1.1 400"));
+}
+
+#[tokio::test]
+async fn plugin_file_is_taken_within_the_quota_and_a_few_at_a_time() {
+    let limits = Quotas { plugin_bytes: Some(3), ..Quotas::default() };
+    let quota = crate::pipeline::Quotas::default().set("team", &limits);
+    let fake = Arc::new(Fake { quota: Some(Arc::clone(&quota)), ..Fake::default() });
+    let post = async |headers: &str, body: &[u8]| {
+        let head = format!("POST /v1/plugins?name=p HTTP/1.1\r\ncontent-type: application/wasm\r\n{headers}");
+        request(&fake, &head, body).await.to_lowercase()
+    };
+    // Announced, and in chunks.
+    for (headers, body) in [
+        ("content-length: 4", &b"good"[..]),
+        ("transfer-encoding: chunked", b"2\r\ngo\r\n2\r\nod\r\n0\r\n\r\n"),
+    ] {
+        let large = post(headers, body).await;
+        assert!(large.starts_with("http/1.1 413") && large.contains("larger_than_quota"), "{large}");
+    }
+    let turns: Vec<_> = (0..4).map(|_| quota.upload_turn().unwrap()).collect();
+    let full = post("content-length: 3", b"god").await;
+    assert!(full.starts_with("http/1.1 429") && full.contains("too_many_uploads"), "{full}");
+    assert!(full.contains("retry-after: 1"), "{full}");
+    drop(turns);
+    assert!(post("content-length: 3", b"god").await.starts_with("http/1.1 201"));
 }

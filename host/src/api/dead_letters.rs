@@ -86,7 +86,7 @@ fn refuse(message: String) -> ApiError {
 }
 
 /// `+` and `%XX`.
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -65,6 +65,10 @@ pub enum ApiError {
     #[error("{message}")]
     Unfit { message: String },
     #[error(
+        "as many plugin files of this tenant are on their way as may be at a time, or wait for the compiler: try again in a moment"
+    )]
+    TooManyUploads,
+    #[error(
         "plugin files are not taken over HTTP, as \"plugin_uploads\" in [http] of the configuration says; put the file into the plugin directory and name its digest"
     )]
     UploadsOff,
@@ -172,6 +176,7 @@ impl ApiError {
             ApiError::NoCondition { .. } => (StatusCode::PRECONDITION_REQUIRED, "condition_needed"),
             ApiError::Stale { .. } => (StatusCode::PRECONDITION_FAILED, "stale"),
             ApiError::Definition { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad_definition"),
+            ApiError::TooManyUploads => (StatusCode::TOO_MANY_REQUESTS, "too_many_uploads"),
             ApiError::UploadsOff => (StatusCode::FORBIDDEN, "uploads_off"),
             ApiError::Unfit { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             ApiError::Failed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
@@ -192,6 +197,9 @@ impl ApiError {
             }
             ApiError::Quota(QuotaRefusal { why: Past::Ever { .. }, .. }) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "larger_than_quota")
+            }
+            ApiError::Quota(QuotaRefusal { why: Past::Full { .. }, .. }) => {
+                (StatusCode::CONFLICT, "quota_full")
             }
             ApiError::Append(AppendError::Full { .. }) => (StatusCode::TOO_MANY_REQUESTS, "buffer_full"),
             ApiError::Append(AppendError::Conflict { .. }) => (StatusCode::CONFLICT, "sequence_conflict"),
@@ -221,7 +229,7 @@ impl IntoResponse for ApiError {
         let seconds = match &self {
             ApiError::Append(error) => error.retry_after_seconds(),
             ApiError::Quota(refusal) => refusal.retry_after_seconds(),
-            ApiError::Changing { .. } => Some(1),
+            ApiError::Changing { .. } | ApiError::TooManyUploads => Some(1),
             ApiError::Idle { .. } => Some(10),
             ApiError::TooManyKeys { after } => Some(after.as_secs() + u64::from(after.subsec_nanos() > 0)),
             _ => None,

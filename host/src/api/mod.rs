@@ -54,8 +54,8 @@ use self::bodies::Bodies;
 use self::routes::Route;
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{
-    DefineAnswer, DefineError, DefineRequest, HistoryError, LettersError, SampleError, SampledSlice,
-    TenantQuota, UsageQuery, VersionsError, VersionsRequest,
+    DefineAnswer, DefineError, DefineRequest, HistoryError, LettersError, PluginFile, SampleError,
+    SampledSlice, TenantQuota, UsagePage, UsageQuery, VersionsError, VersionsRequest,
 };
 
 pub use access::{Access, KeySetPlace, TokenRules, Tokens};
@@ -80,14 +80,16 @@ pub trait Host: Send + Sync + 'static {
     fn set_quotas(&self, tenant: &TenantName, quotas: &Quotas);
     /// How much of its quotas a tenant uses, by the name of the quota, as far as that is a number at a moment.
     fn quotas_used(&self, tenant: &TenantName) -> serde_json::Value;
-    /// Calls `each` with what a tenant has used, or all tenants, span by span until it says false: then the beginning of the
-    /// span in which it was called last. `Err` says why it cannot be read.
+    /// What a tenant has used, also one that is gone: as many whole spans as have so many rows together, and at least one.
+    /// `Err` says why it cannot be read.
     fn usage(
         &self,
-        tenant: Option<TenantName>,
+        tenant: String,
         query: UsageQuery,
-        each: impl FnMut(Vec<serde_json::Value>) -> bool + Send + 'static,
-    ) -> impl Future<Output = Result<Option<u64>, String>> + Send;
+        rows: usize,
+    ) -> impl Future<Output = Result<UsagePage, String>> + Send;
+    /// The tenants that have used something, those that are gone among them.
+    fn usage_tenants(&self) -> impl Future<Output = Result<Vec<String>, String>> + Send;
     /// A tenant is gone: another one of its name has used nothing.
     fn forget_usage(&self, tenant: &TenantName) -> impl Future<Output = ()> + Send;
     /// The stream of this name, if records may be pushed to it.
@@ -145,7 +147,7 @@ pub trait Host: Send + Sync + 'static {
         &self,
         tenant: TenantName,
         name: Option<String>,
-        wasm: Bytes,
+        file: PluginFile,
         signature: Option<Vec<u8>>,
     ) -> impl Future<Output = Result<serde_json::Value, VersionsError>> + Send;
     /// What became of the configuration file, for `GET /v1/config`.

@@ -47,7 +47,8 @@ pub(super) async fn push<H: Host>(
     let mut admission = quota.admit(body.size_hint().exact().unwrap_or(0))?;
     let (body, _held) = shared.bodies.read(&quota, body, limits.max_body, grows, limits.read_timeout).await?;
     let limits = ApiLimits { max_body: quota.body_max(limits.max_body), ..limits };
-    let small = body.len() < BLOCKING_BYTES_MIN;
+    let bytes = body.len();
+    let small = bytes < BLOCKING_BYTES_MIN;
     let open = move || {
         let split = open(encoding, framing, body, &limits)?;
         let numbered = claim.map(|claim| claim.on(&split));
@@ -62,7 +63,7 @@ pub(super) async fn push<H: Host>(
         Ok(opened) => opened,
         Err(error) => {
             // It has cost what a good one costs.
-            admission.keep();
+            admission.waste(bytes as u64);
             return Err(error);
         }
     };
@@ -73,15 +74,17 @@ pub(super) async fn push<H: Host>(
     let is_numbered = numbered.is_some();
     let batch =
         RecordBatch { payload: split.payload, ends: split.ends, arrival: now(), source: None, numbered };
+    // Once queued it is stored, also if this request is given up meanwhile.
+    admission.hand_over();
     let receipt = match stream.append(batch).await {
+        Ok(receipt) => receipt,
         // What has become of it nobody knows.
-        Err(AppendError::Unknown) => {
-            admission.keep();
-            return Err(AppendError::Unknown.into());
+        Err(AppendError::Unknown) => return Err(AppendError::Unknown.into()),
+        Err(refused) => {
+            admission.refused();
+            return Err(refused.into());
         }
-        appended => appended?,
     };
-    admission.keep();
     let last = receipt.first_offset + u64::from(receipt.count.saturating_sub(1));
     let mut answer = serde_json::json!({
         "records": receipt.count,
@@ -127,4 +130,46 @@ fn open(
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use tokio::io::AsyncWriteExt;
+    use wasmill_tenant::Quotas as Limits;
+
+    use super::super::tests::{Fake, NDJSON, connect};
+    use super::*;
+    use crate::pipeline::{Past, Quotas};
+
+    #[tokio::test]
+    async fn client_that_goes_away_before_its_receipt_has_used_its_quota() {
+        let started = Instant::now();
+        let quota = Quotas::default().set("team", &Limits { bytes_per_second: Some(9), ..Limits::default() });
+        let fake = Arc::new(Fake { quota: Some(Arc::clone(&quota)), holds: true, ..Fake::default() });
+        let (server, mut socket) = connect(&fake).await;
+        let head = format!(
+            "POST /v1/streams/access/records HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n{NDJSON}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(b"{}\n{}\n{}\n").await.unwrap();
+        let gone = async {
+            while fake.count() < 3 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(quota.requests(), 1);
+            drop(socket);
+            while quota.requests() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+        // A hundred seconds more than there is, as long as what was queued is not given back.
+        quota.admit(0).unwrap().waste(900);
+        let refusal = quota.admit(1).unwrap_err();
+        let Past::Now { retry_after } = refusal.why else { panic!("{refusal}") };
+        assert!(retry_after + started.elapsed() > Duration::from_millis(99_500), "{retry_after:?}");
+        server.abort();
+    }
 }

@@ -15,13 +15,14 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use wasmill_tenant::{Quota, Quotas};
 
 use super::access::Caller;
 use super::error::ApiError;
-use super::keys::{controlled, shaped};
+use super::keys::controlled;
 use super::push::once;
+use super::replays::json_given;
 use super::tenants::named;
 use super::{Host, Shared, now_ms};
 
@@ -90,10 +91,15 @@ pub(super) async fn set<H: Host>(
 ) -> Result<Response, ApiError> {
     let (control, tenant) = (shared.access.managed()?, named(&name)?);
     let if_match = once(&headers, header::IF_MATCH)?;
+    let refuse = |why: &dyn std::fmt::Display| ApiError::Query {
+        message: format!("body: {why}; expected {EXPECTED}, or {{}} to unset all"),
+    };
+    let wanted = json_given(&shared, &headers, body).await?.ok_or_else(|| refuse(&"it is empty"))?;
     // An array would be read as fields in their order.
-    let wanted: Map<String, Value> = shaped(&shared, &headers, body, EXPECTED).await?;
-    let wanted: Quotas = serde_json::from_value(Value::Object(wanted))
-        .map_err(|error| ApiError::Query { message: format!("body: {error}; expected {EXPECTED}") })?;
+    if !wanted.is_object() {
+        return Err(refuse(&"it is no object"));
+    }
+    let wanted: Quotas = serde_json::from_value(wanted).map_err(|error| refuse(&error))?;
     let of_file = shared.host.quotas_of_file(&tenant).common(&wanted);
     if !of_file.is_empty() {
         let names: Vec<&str> = of_file.iter().map(|quota| quota.as_str()).collect();

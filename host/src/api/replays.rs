@@ -79,9 +79,18 @@ fn plan(stream: &str, wanted: Value) -> Result<ReplayPlan, ApiError> {
     serde_json::from_value(wanted.into()).map_err(|error| refuse(format!("body: {error}")))
 }
 
-/// A small body as JSON, which it must say that it is: what a page in somebody's browser cannot send to another place
-/// without being asked. Room for it is held no longer than it: what it asks for may take minutes.
+/// As [`json_given`], where no body is an empty object.
 pub(super) async fn json<H>(shared: &Shared<H>, headers: &HeaderMap, body: Body) -> Result<Value, ApiError> {
+    Ok(json_given(shared, headers, body).await?.unwrap_or_else(|| Value::Object(serde_json::Map::new())))
+}
+
+/// A small body as JSON, which it must say that it is: what a page in somebody's browser cannot send to another place
+/// without being asked. Room for it is held no longer than it: what it asks for may take minutes. `None`: it is empty.
+pub(super) async fn json_given<H>(
+    shared: &Shared<H>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Option<Value>, ApiError> {
     let kind = once(headers, header::CONTENT_TYPE)?;
     if kind.is_empty() {
         return Err(refuse("header content-type is missing, expected application/json".to_owned()));
@@ -92,9 +101,9 @@ pub(super) async fn json<H>(shared: &Shared<H>, headers: &HeaderMap, body: Body)
     let wait = shared.limits.read_timeout;
     let (body, _held) = shared.bodies.read_other(&shared.others, body, JSON_BYTES_MAX, wait).await?;
     if body.is_empty() {
-        return Ok(Value::Object(serde_json::Map::new()));
+        return Ok(None);
     }
-    serde_json::from_slice(&body).map_err(|error| refuse(format!("body: {error}")))
+    serde_json::from_slice(&body).map(Some).map_err(|error| refuse(format!("body: {error}")))
 }
 
 pub(super) async fn list<H: Host>(

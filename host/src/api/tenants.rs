@@ -94,9 +94,12 @@ pub(super) async fn delete<H: Host>(
     let (control, name) = (shared.access.managed()?, named(&name)?);
     let streams = shared.host.streams_of(&name);
     let deleted = name.clone();
-    controlled(control, move |control| control.delete_tenant(&deleted, streams)).await?;
-    // Another one of this name begins without.
-    shared.host.set_quotas(&name, &Quotas::default());
+    let host = Arc::clone(&shared.host);
+    controlled(control, move |control| {
+        // Another one of this name begins without.
+        control.delete_tenant(&deleted, streams, || host.set_quotas(&deleted, &Quotas::default()))
+    })
+    .await?;
     shared.host.forget_usage(&name).await;
     Ok(Json(json!({ "deleted": name })))
 }

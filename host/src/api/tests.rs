@@ -11,8 +11,8 @@ use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 use wasmill_tenant::{Quotas, TenantName};
 
 use crate::pipeline::{
-    DefineAnswer, DefineError, DefineRequest, Flaw, HistoryError, LettersError, SampleError, SampledSlice,
-    TenantQuota, UsageQuery, VersionsError, VersionsRequest, When,
+    DefineAnswer, DefineError, DefineRequest, Flaw, HistoryError, LettersError, PluginFile, SampleError,
+    SampledSlice, TenantQuota, UsagePage, UsageQuery, VersionsError, VersionsRequest, When,
 };
 
 use super::access::RouteHead;
@@ -20,8 +20,12 @@ use super::{Absence, Access, ApiLimits, Host, LettersRequest, ListenLimits, Repl
 
 #[derive(Default)]
 pub(super) struct Fake {
-    next: Mutex<Option<AppendError>>,
-    count: Mutex<u64>,
+    pub(super) next: Mutex<Option<AppendError>>,
+    pub(super) count: Mutex<u64>,
+    /// Of every tenant; without: no limits.
+    pub(super) quota: Option<Arc<TenantQuota>>,
+    /// Nobody gets a receipt.
+    pub(super) holds: bool,
 }
 
 impl Append for Fake {
@@ -42,7 +46,8 @@ impl Append for Fake {
         if result.is_ok() {
             *count += batch.len() as u64;
         }
-        std::future::ready(result)
+        let holds = self.holds;
+        async move { if holds { std::future::pending().await } else { result } }
     }
 
     fn position(&self, _: &str, _: u32) -> Result<Option<Vec<u8>>, AppendError> {
@@ -63,7 +68,7 @@ impl Host for Program {
     type Append = Fake;
 
     fn quota(&self, _: &TenantName) -> Arc<TenantQuota> {
-        TenantQuota::without_limits()
+        self.0.quota.clone().unwrap_or_else(TenantQuota::without_limits)
     }
     fn quotas_of_file(&self, tenant: &TenantName) -> Quotas {
         // Of nobody but one of the tests.
@@ -74,20 +79,16 @@ impl Host for Program {
     fn quotas_used(&self, _: &TenantName) -> serde_json::Value {
         serde_json::json!({ "streams": 1 })
     }
-    async fn usage(
-        &self,
-        tenant: Option<TenantName>,
-        query: UsageQuery,
-        mut each: impl FnMut(Vec<serde_json::Value>) -> bool + Send + 'static,
-    ) -> Result<Option<u64>, String> {
-        let told = tenant.map(|tenant| tenant.to_string());
-        // Who streams is called where it may block.
-        let called = tokio::task::spawn_blocking(move || {
-            (0..3).all(|n| {
-                each(vec![serde_json::json!({ "n": n, "tenant": told, "by": format!("{:?}", query.by) })])
-            })
-        });
-        Ok((!called.await.unwrap()).then_some(7200))
+    async fn usage(&self, tenant: String, query: UsageQuery, rows: usize) -> Result<UsagePage, String> {
+        // Three spans of one row, from the third hour on; a page has no more than two of them here.
+        let spans = (query.from.max(3)..6).take(rows.min(2)).collect::<Vec<_>>();
+        let next = spans.last().map(|last| last + 1).filter(|next| *next < 6);
+        let row =
+            |n: u64| serde_json::json!({ "n": n - 3, "tenant": tenant, "by": format!("{:?}", query.by) });
+        Ok(UsagePage { rows: spans.into_iter().map(row).collect(), next })
+    }
+    async fn usage_tenants(&self) -> Result<Vec<String>, String> {
+        Ok(vec!["default".to_owned(), "team.removed-7".to_owned()])
     }
     async fn forget_usage(&self, _: &TenantName) {}
     fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Fake>, Absence> {
@@ -214,10 +215,10 @@ impl Host for Program {
         &self,
         _: TenantName,
         name: Option<String>,
-        wasm: bytes::Bytes,
+        file: PluginFile,
         _signature: Option<Vec<u8>>,
     ) -> Result<serde_json::Value, VersionsError> {
-        match &wasm[..] {
+        match &file.wasm[..] {
             b"bad" => {
                 let reason = "it is no component".to_owned();
                 Err(VersionsError::File(crate::pipeline::AddError::Refused { reason }))
@@ -262,15 +263,23 @@ pub(super) const LIMITS: ApiLimits = ApiLimits {
     plugin_uploads: true,
 };
 
-/// Sends these bytes and reads until the server closes the connection.
-async fn send(fake: &Arc<Fake>, bytes: &[u8]) -> String {
+/// A server, and a connection to it.
+pub(super) async fn connect(fake: &Arc<Fake>) -> (tokio::task::JoinHandle<()>, tokio::net::TcpStream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let data = tempfile::tempdir().unwrap();
     let routes = router(Arc::new(Program(Arc::clone(fake))), LIMITS, access(data.path(), false));
     let listen = ListenLimits { max_connections: 4, head_timeout: Duration::from_millis(200) };
-    let server = tokio::spawn(serve(listener, listen, routes, None, std::future::pending()));
-    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let server = tokio::spawn(async move {
+        serve(listener, listen, routes, None, std::future::pending()).await;
+        drop(data);
+    });
+    (server, tokio::net::TcpStream::connect(address).await.unwrap())
+}
+
+/// Sends these bytes and reads until the server closes the connection.
+async fn send(fake: &Arc<Fake>, bytes: &[u8]) -> String {
+    let (server, mut socket) = connect(fake).await;
     socket.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
     // A server that refuses before it has read the body may reset the connection behind its answer.

@@ -4,7 +4,7 @@
 //! application/x-ndjson`), an object a line, for as long as there are any. An operator may ask for another tenant, and as
 //! NDJSON for all.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::Json;
@@ -12,21 +12,22 @@ use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 use wasmill_tenant::TenantName;
 
 use super::access::Caller;
+use super::dead_letters::decoded;
 use super::error::ApiError;
 use super::{Host, Shared};
 use crate::pipeline::stats::wall_clock_ns;
-use crate::pipeline::{UsageBy, UsageQuery, moment_text, parse_moment, usage_span};
+use crate::pipeline::{UsageBy, UsagePage, UsageQuery, moment_text, parse_moment, usage_span};
 
 /// Rows of a page unless the client asks for another number.
 const PAGE_ROWS: usize = 1000;
 const PAGE_ROWS_MAX: usize = 10_000;
-/// Spans that wait for a client that reads slowly.
-const SPANS_WAIT_MAX: usize = 16;
+/// Rows that are read at a time for NDJSON; two times as many wait for a client that reads slowly.
+const LINES_ROWS: usize = 2000;
 const NDJSON: &str = "application/x-ndjson";
 
 #[derive(Debug)]
@@ -39,26 +40,6 @@ struct Asked {
 
 fn refuse(message: String) -> ApiError {
     ApiError::Query { message }
-}
-
-/// `%2B` and the like.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, behind @ ..] = rest {
-        let digits = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) if *first == b'%' => {
-                bytes.push(byte);
-                rest = behind.get(2..).unwrap_or_default();
-            }
-            _ => {
-                bytes.push(*first);
-                rest = behind;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn parse(raw: Option<&str>, now: i64) -> Result<Asked, ApiError> {
@@ -75,7 +56,8 @@ fn parse(raw: Option<&str>, now: i64) -> Result<Asked, ApiError> {
     };
     for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
-        let text = decoded(text);
+        let text = decoded(text)
+            .ok_or_else(|| refuse(format!("{name} {text:?}: after `%` expected two hex digits, of UTF-8")))?;
         match name {
             "from" => from = Some(seconds("from", &text)?),
             "to" => to = Some(seconds("to", &text)?),
@@ -154,49 +136,26 @@ pub(super) async fn usage<H: Host>(
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     asked.ndjson |=
         accepts.split(',').any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == NDJSON));
-    let tenant = of(&caller, shared.access.keys, &asked)?;
-    if asked.ndjson { Ok(lines(&shared, tenant, asked.query)) } else { page(&shared, tenant, asked).await }
+    match of(&caller, shared.access.keys, &asked)? {
+        Some(tenant) if !asked.ndjson => page(&shared, tenant.to_string(), asked).await,
+        tenant => Ok(lines(&shared, tenant.map(|tenant| tenant.to_string()), asked.query)),
+    }
 }
 
-async fn page<H: Host>(
-    shared: &Shared<H>,
-    tenant: Option<TenantName>,
-    asked: Asked,
-) -> Result<Response, ApiError> {
-    let rows: Arc<Mutex<Vec<Value>>> = Arc::default();
-    let (found, limit) = (Arc::clone(&rows), asked.limit);
-    let each = move |of_span: Vec<Value>| {
-        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-        // A span is on one page, however many rows it has.
-        let room = found.is_empty() || found.len() + of_span.len() <= limit;
-        if room {
-            found.extend(of_span);
-        }
-        room
-    };
-    let next = shared.host.usage(tenant, asked.query, each).await;
-    let next = next.map_err(|message| ApiError::Failed { message })?;
-    let rows = std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner));
+async fn page<H: Host>(shared: &Shared<H>, tenant: String, asked: Asked) -> Result<Response, ApiError> {
+    let page = shared.host.usage(tenant, asked.query, asked.limit).await;
+    let UsagePage { rows, next } = page.map_err(|message| ApiError::Failed { message })?;
     let next =
         next.map(|seconds| moment_text(i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000)));
     Ok(Json(json!({ "usage": rows, "next": next })).into_response())
 }
 
-fn lines<H: Host>(shared: &Arc<Shared<H>>, tenant: Option<TenantName>, query: UsageQuery) -> Response {
-    let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(SPANS_WAIT_MAX);
-    let shared = Arc::clone(shared);
+/// Page by page, so that nothing but memory is held while the client reads. `None`: of all tenants.
+fn lines<H: Host>(shared: &Arc<Shared<H>>, tenant: Option<String>, query: UsageQuery) -> Response {
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+    let host = Arc::clone(&shared.host);
     tokio::spawn(async move {
-        let rows = sender.clone();
-        let each = move |of_span: Vec<Value>| {
-            let mut text = String::new();
-            for row in of_span {
-                text.push_str(&row.to_string());
-                text.push('\n');
-            }
-            // A client that has gone wants no more.
-            rows.blocking_send(Ok(text.into())).is_ok()
-        };
-        if let Err(message) = shared.host.usage(tenant, query, each).await {
+        if let Err(message) = send_lines(&*host, tenant, query, &sender).await {
             tracing::warn!(error = message, "usage cannot be read");
             // The answer breaks off, so that it is not taken for the whole.
             drop(sender.send(Err(std::io::Error::other(message))).await);
@@ -206,6 +165,32 @@ fn lines<H: Host>(shared: &Arc<Shared<H>>, tenant: Option<TenantName>, query: Us
         receiver.recv().await.map(|piece| (piece, receiver))
     });
     ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(stream)).into_response()
+}
+
+async fn send_lines<H: Host>(
+    host: &H,
+    tenant: Option<String>,
+    query: UsageQuery,
+    sender: &mpsc::Sender<Result<Bytes, std::io::Error>>,
+) -> Result<(), String> {
+    let tenants = match tenant {
+        Some(tenant) => vec![tenant],
+        None => host.usage_tenants().await?,
+    };
+    for tenant in tenants {
+        let mut next = Some(query.from);
+        while let Some(from) = next {
+            let page = host.usage(tenant.clone(), UsageQuery { from, ..query.clone() }, LINES_ROWS).await?;
+            next = page.next;
+            let text: String = page.rows.iter().map(|row| format!("{row}\n")).collect();
+            drop(page.rows);
+            // A client that has gone wants no more.
+            if !text.is_empty() && sender.send(Ok(text.into())).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -241,16 +226,27 @@ mod tests {
             "limit=0",
             "limit=10001",
             "form=1",
+            "tenant=%zz",
             "from=now&to=now",
             "from=-1h&to=-2h",
         ] {
             assert!(matches!(parse(Some(wrong), NOW), Err(ApiError::Query { .. })), "{wrong}");
         }
     }
-
-    #[test]
-    fn percent_signs_are_decoded_where_digits_follow() {
-        assert_eq!(decoded("a%2Bb%3a%zz%"), "a+b:%zz%");
-        assert_eq!(decoded("%ff"), "\u{fffd}");
+    #[tokio::test]
+    async fn lines_are_whole_though_they_are_read_page_by_page() {
+        let get = async |query: &str| {
+            let head = format!("GET /v1/usage?from=1970-01-01T00:00:00Z&{query} HTTP/1.1");
+            super::super::tests::request(&Arc::default(), &head, b"").await
+        };
+        let all = get("format=ndjson&tenant=*").await;
+        for n in 0..3 {
+            for tenant in ["default", "team.removed-7"] {
+                let line = format!("{{\"by\":\"Stream\",\"n\":{n},\"tenant\":\"{tenant}\"}}\n");
+                assert_eq!(all.matches(&line).count(), 1, "{all}");
+            }
+        }
+        let page = get("").await;
+        assert!(page.contains("\"next\":\"1970-01-01T00:00:05Z\"") && !page.contains("\"n\":2"), "{page}");
     }
 }

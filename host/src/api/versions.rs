@@ -31,7 +31,9 @@ use super::error::ApiError;
 use super::push::once;
 use super::replays::json;
 use super::{Host, Shared};
-use crate::pipeline::{AddError, Digest, FindError, RemoveError, ShadowOf, VersionsError, VersionsRequest};
+use crate::pipeline::{
+    AddError, Digest, FindError, PluginFile, RemoveError, ShadowOf, VersionsError, VersionsRequest,
+};
 
 /// The header with a line of a `.sig` file.
 const SIGNATURE: &str = "wasmill-signature";
@@ -138,18 +140,9 @@ pub(super) async fn shadow<H: Host>(
     if is_file && !limits.plugin_uploads {
         return Err(ApiError::UploadsOff);
     }
-    // Of a file, until it is compiled.
-    let mut _room = None;
     let request = if is_file {
         let sample_percent = sample(sample_of_query(query.as_deref())?)?;
-        let quota = shared.host.quota(&caller.tenant);
-        if let Some(announced) = body.size_hint().exact() {
-            quota.takes_plugin(announced)?;
-        }
-        let read = shared.bodies.read_other(&quota, body, limits.max_plugin, limits.read_timeout);
-        let (wasm, held) = read.await?;
-        _room = Some(held);
-        VersionsRequest::ShadowFile { wasm, sample_percent }
+        VersionsRequest::ShadowFile { file: file(&shared, &caller, body).await?, sample_percent }
     } else {
         let wanted = json(&shared, &headers, body).await?;
         let candidate: Candidate = serde_json::from_value(wanted).map_err(|error| {
@@ -180,6 +173,21 @@ fn refuse(message: String) -> ApiError {
     ApiError::Query { message }
 }
 
+/// A plugin file, with the room that it takes up.
+async fn file<H: Host>(shared: &Shared<H>, caller: &Caller, body: Body) -> Result<PluginFile, ApiError> {
+    let limits = shared.limits;
+    let quota = shared.host.quota(&caller.tenant);
+    let turn = quota.upload_turn().ok_or(ApiError::TooManyUploads)?;
+    if let Some(announced) = body.size_hint().exact() {
+        quota.takes_plugin(announced)?;
+    }
+    let reading = shared.bodies.read_other(&quota, body, limits.max_plugin, limits.read_timeout);
+    let (wasm, held) = reading.await?;
+    // Of one that comes in chunks nobody knew.
+    quota.takes_plugin(wasm.len() as u64)?;
+    Ok(PluginFile { wasm, room: Box::new((turn, held)) })
+}
+
 /// A plugin file that is to be used under the name in its manifest, or else in the query.
 pub(super) async fn upload<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
@@ -203,15 +211,10 @@ pub(super) async fn upload<H: Host>(
             _ => return Err(refuse(format!("query {query:?}: expected name, of a file without a manifest"))),
         },
     };
-    let quota = shared.host.quota(&caller.tenant);
-    if let Some(announced) = body.size_hint().exact() {
-        quota.takes_plugin(announced)?;
-    }
-    let reading = shared.bodies.read_other(&quota, body, limits.max_plugin, limits.read_timeout);
-    let (wasm, _room) = reading.await?;
+    let file = file(&shared, &caller, body).await?;
     let signature = signature(&headers);
     let answer =
-        shared.host.upload(caller.tenant, name, wasm, signature).await.map_err(ApiError::versions)?;
+        shared.host.upload(caller.tenant, name, file, signature).await.map_err(ApiError::versions)?;
     let touched = Touched(format!("/v1/plugins/{}", answer["plugin"].as_str().unwrap_or_default()));
     Ok((StatusCode::CREATED, Extension(touched), Json(answer)).into_response())
 }
@@ -262,6 +265,8 @@ impl ApiError {
                 ApiError::NotNow { code: "owned_by_file", message }
             }
             VersionsError::File(AddError::Nameless) => refuse(message),
+            VersionsError::File(AddError::TooMany { .. }) => ApiError::NotNow { code: "quota_full", message },
+            VersionsError::Quota(refusal) => ApiError::Quota(refusal),
             VersionsError::Remove(RemoveError::NoVersion { .. }) | VersionsError::NoVersion { .. } => {
                 ApiError::NotFound { code: "no_version", message }
             }

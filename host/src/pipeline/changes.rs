@@ -388,7 +388,10 @@ impl Host {
         let live = live.ok_or_else(|| ChangeError::NoStream { stream: name.to_owned() })?;
         let (settings, stats) = (live.settings.clone(), Arc::clone(&live.stats));
         self.inner.streams.remove(&live.key);
-        if self.end(tenant, live, within).await || discard {
+        let clean = self.end(tenant, live, within).await;
+        // Nobody finds it any more to count it.
+        self.inner.usage.ended(&stats);
+        if clean || discard {
             return Ok(settings);
         }
         let waiting = waiting_of(&stats);

@@ -11,10 +11,10 @@ use wasmill_deliver::{Destination, NameTemplate, RetryPolicy};
 use wasmill_encode::{Compression, Format};
 
 use super::batch::SealAt;
-use super::dead_letters::{Appended, Applied, Changes, DeadLetter, Store, StoreError};
+use super::dead_letters::{Appended, Applied, Bound, Changes, DeadLetter, Store, StoreError};
 use super::letters_output::LettersOutput;
 use super::outcome::OutputThen;
-use super::quotas::TenantQuota;
+use super::quotas::{TenantQuota, Turn};
 use super::samples::Samples;
 use super::shadow::StreamShadows;
 use super::staging::Staging;
@@ -192,7 +192,7 @@ impl StreamContext {
                     // What it says changes while letters go and come: that is no new pause.
                     let held = self.stats.is_paused_by(Pause::Letters);
                     let reason = super::sources::with_causes(&error);
-                    if matches!(error, StoreError::Full { .. }) {
+                    if matches!(error, StoreError::Full { bound: Bound::Quota, .. }) {
                         self.quota.letters_are_full();
                     }
                     self.stats.pause(Pause::Letters, &reason);
@@ -206,6 +206,12 @@ impl StreamContext {
                 return;
             }
         }
+    }
+
+    /// Waits until an attempt to deliver there may begin; it lasts as long as the turn. A directory is the host's own disk,
+    /// and waits for nobody.
+    pub(crate) async fn delivery_turn(&self, destination: &Destination) -> Option<Turn> {
+        if destination.consumes_body() { None } else { Some(self.quota.delivery_turn().await) }
     }
 
     /// Keeps the object of a batch that was given up, and the letter that names it.

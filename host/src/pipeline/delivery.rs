@@ -119,7 +119,6 @@ async fn together(
     number: usize,
     group: Vec<Ready>,
 ) -> (Vec<Ready>, Vec<Ready>) {
-    let _turn = context.quota.delivery_turn().await;
     let (job_context, group) = (context.clone(), Arc::new(group));
     let job_group = group.clone();
     let attempted = context
@@ -303,7 +302,7 @@ async fn try_output(
     };
     let attempt = || async {
         // Until it is over, and not while it waits to be tried again.
-        let _turn = context.quota.delivery_turn().await;
+        let _turn = context.delivery_turn(&output.destination).await;
         let path = output.staging.path(&ready.sealed.staged);
         let meta = meta(context, own, ready)?;
         let (job_context, job_ready) = (context.clone(), ready.clone());

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 use wasmill_tenant::{Quotas, TenantName};
 
@@ -19,8 +18,8 @@ use super::samples::{SampleError, SampledSlice};
 use super::shadow::ShadowReport;
 use super::sources::with_causes;
 use super::stats::{StreamStats, wall_clock_ns};
-use super::usage::UsageQuery;
-use super::versions::{self, VersionsDesk, VersionsError, VersionsRequest};
+use super::usage::{UsagePage, UsageQuery};
+use super::versions::{self, PluginFile, VersionsDesk, VersionsError, VersionsRequest};
 use crate::api::{self, Absence, LettersRequest, ReplaysRequest};
 use crate::telemetry::metrics;
 
@@ -41,7 +40,7 @@ impl api::Host for Host {
     fn set_quotas(&self, tenant: &TenantName, quotas: &Quotas) {
         let of = &self.inner.opening.quotas;
         let before = of.of(tenant.as_str()).limits();
-        let after = of.set(tenant.as_str(), quotas.clone()).limits();
+        let after = of.set(tenant.as_str(), quotas).limits();
         self.inner.opening.workers.look_again();
         let reloader = self.inner.tenants.get(tenant.as_str()).and_then(|tenant| tenant.reloader());
         if let Some(reloader) = reloader.filter(|_| before.plugin_memory != after.plugin_memory) {
@@ -64,27 +63,28 @@ impl api::Host for Host {
         })
     }
 
-    async fn usage(
-        &self,
-        tenant: Option<TenantName>,
-        query: UsageQuery,
-        each: impl FnMut(Vec<Value>) -> bool + Send + 'static,
-    ) -> Result<Option<u64>, String> {
+    async fn usage(&self, tenant: String, query: UsageQuery, rows: usize) -> Result<UsagePage, String> {
+        let inner = &self.inner;
+        let streams = inner.streams.of(&tenant).iter().map(|stream| Arc::clone(&stream.stats)).collect();
+        let quotas = inner.opening.quotas.all().into_iter().filter(|quota| quota.tenant() == tenant);
+        inner.usage.refresh(&tenant, (streams, quotas.collect())).await;
+        let usage = Arc::clone(&inner.usage);
+        let page = tokio::task::spawn_blocking(move || usage.page(&tenant, &query, rows)).await;
+        let page = page.map_err(|error| error.to_string())?;
+        page.map_err(|error| format!("usage cannot be read: {error}"))
+    }
+
+    async fn usage_tenants(&self) -> Result<Vec<String>, String> {
+        self.inner.usage.refresh_all((self.stats(), self.inner.opening.quotas.all())).await;
         let usage = Arc::clone(&self.inner.usage);
-        if usage.is_stale() {
-            self.flush_usage().await;
-        }
-        let answered =
-            tokio::task::spawn_blocking(move || usage.answer_of(tenant.as_ref(), &query, each)).await;
-        let answered = answered.map_err(|error| error.to_string())?;
-        answered.map_err(|error| format!("usage cannot be read: {error}"))
+        let tenants = tokio::task::spawn_blocking(move || usage.tenants()).await;
+        let tenants = tenants.map_err(|error| error.to_string())?;
+        tenants.map_err(|error| format!("usage cannot be read: {error}"))
     }
 
     async fn forget_usage(&self, tenant: &TenantName) {
         self.flush_usage().await;
-        let (usage, name) = (Arc::clone(&self.inner.usage), tenant.clone());
-        let aside = tokio::task::spawn_blocking(move || usage.put_aside(name.as_str())).await;
-        if let Err(error) = aside.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        if let Err(error) = self.inner.usage.put_aside(tenant.as_str()).await {
             tracing::warn!(%tenant, %error, "usage of a tenant that is gone cannot be put aside");
         }
     }
@@ -250,11 +250,12 @@ impl api::Host for Host {
         &self,
         tenant: TenantName,
         name: Option<String>,
-        wasm: Bytes,
+        file: PluginFile,
         signature: Option<Vec<u8>>,
     ) -> Result<Value, VersionsError> {
         let tenant = self.tenant(tenant.as_str()).await.map_err(|_stopping| VersionsError::Stopping)?;
-        versions::upload(&tenant.catalog, name, wasm, signature).await
+        let quota = self.inner.opening.quotas.of(&tenant.name);
+        versions::upload(&tenant.catalog, &quota, name, file, signature).await
     }
 
     fn file(&self) -> Value {
@@ -319,7 +320,8 @@ impl Host {
         let transforms = streams.iter().flat_map(|stream| &stream.settings.transforms);
         let named = transforms.filter_map(|transform| transform.plugin.digest.as_ref()?.parse().ok());
         let named = named.collect();
-        Ok(VersionsDesk { catalog: tenant.catalog.clone(), reloader, shadows, named })
+        let quota = self.inner.opening.quotas.of(&tenant.name);
+        Ok(VersionsDesk { catalog: tenant.catalog.clone(), quota, reloader, shadows, named })
     }
 }
 

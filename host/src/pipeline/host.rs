@@ -101,7 +101,7 @@ impl Host {
             let (engine, catalogs) = {
                 // As the last run left them; once the directory is locked they are read again.
                 for (tenant, set) in wasmill_control::stored_quotas(data_dir) {
-                    job_quotas.set(tenant.as_str(), set);
+                    job_quotas.set(tenant.as_str(), &set);
                 }
                 open_plugins(&job_settings, data_dir, &job_options, &job_given, &job_quotas)?
             };
@@ -122,7 +122,7 @@ impl Host {
             opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
         let access = access::open(&settings).await?;
         for (tenant, set) in &access.quotas {
-            quotas.set(tenant.as_str(), set.clone());
+            quotas.set(tenant.as_str(), set);
         }
         let bounds =
             WarmBounds { instances: u64::from(settings.warm_instances), bytes: settings.warm_memory };
@@ -337,11 +337,7 @@ impl Host {
 
     /// Stores what was counted since the last time.
     pub(super) async fn flush_usage(&self) {
-        let (usage, streams, quotas) =
-            (Arc::clone(&self.inner.usage), self.stats(), self.inner.opening.quotas.all());
-        if let Err(error) = tokio::task::spawn_blocking(move || usage.flush(&streams, &quotas)).await {
-            tracing::error!(%error, "storing usage ended early");
-        }
+        self.inner.usage.flush((self.stats(), self.inner.opening.quotas.all())).await;
     }
 
     /// Streams whose task has not ended.

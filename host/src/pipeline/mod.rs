@@ -81,15 +81,15 @@ pub use letters::{LettersError, PAGE_LETTERS_MAX, Page, Wanted, page};
 pub use offline::{OfflineError, OfflineLetters, open_offline};
 pub use opening::StartError;
 pub use plan::{GivenPlugins, plugin_version};
-pub use quotas::{Admission, InFlight, Past, QuotaRefusal, Quotas, TenantQuota};
+pub use quotas::{Admission, InFlight, Past, QuotaRefusal, Quotas, TenantQuota, Turn, Uploading};
 pub use replay::{ReplayError, Replayed};
 pub(crate) use samples::{SAMPLE_RECORDS_MAX, SAMPLE_WAIT_MAX};
 pub use samples::{SampleError, SampledRecord, SampledSlice};
 pub use shadow::{Cost, Difference, Sample, ShadowReport, Slices};
 pub(crate) use sources::with_causes;
 pub(crate) use usage::spans as usage_span;
-pub use usage::{UsageBy, UsageQuery};
-pub use versions::{VersionsError, VersionsRequest};
+pub use usage::{UsageBy, UsagePage, UsageQuery};
+pub use versions::{PluginFile, VersionsError, VersionsRequest};
 pub use wasmill_config::Flaw;
 // What requests about versions are made of.
 pub use wasmill_catalog::{AddError, FindError, RemoveError, ShadowOf};

@@ -11,6 +11,7 @@ use wasmill_config::DEFAULT_TENANT;
 use wasmill_ingest::SourceStats;
 
 use super::dead_letters::Stage;
+use super::usage::Counted;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -212,6 +213,8 @@ pub struct StreamStats {
     pub pauses: Mutex<BTreeMap<Pause, String>>,
     pub outputs: Vec<OutputStats>,
     pub transforms: Mutex<Vec<TransformStats>>,
+    /// What of it is in the usage already.
+    pub(super) counted: Counted,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

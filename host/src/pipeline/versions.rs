@@ -3,6 +3,7 @@
 //! Deciding is the reloader's, one decision after another; this is the way there, and the answer.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,8 +15,22 @@ use wasmill_catalog::{
 };
 use wasmill_transform::Digest;
 
+use super::quotas::{QuotaRefusal, TenantQuota};
 use super::reload::Reloader;
 use super::shadow::{ShadowReport, StreamShadows};
+
+/// A plugin file that came over HTTP.
+pub struct PluginFile {
+    pub wasm: Bytes,
+    /// What it takes up, until nobody works on it any more: also where the client has gone.
+    pub room: Box<dyn Send + Sync>,
+}
+
+impl fmt::Debug for PluginFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PluginFile").field("bytes", &self.wasm.len()).finish_non_exhaustive()
+    }
+}
 
 /// What a client asks of a plugin's versions.
 #[derive(Debug)]
@@ -30,7 +45,7 @@ pub enum VersionsRequest {
     Shadow(ShadowOf),
     /// A plugin file that nobody knows yet.
     ShadowFile {
-        wasm: Bytes,
+        file: PluginFile,
         sample_percent: u8,
     },
     ShadowStop,
@@ -71,7 +86,9 @@ pub enum VersionsError {
     #[error("{digest} cannot go live: {reasons}")]
     Unfit { digest: Digest, reasons: String },
     #[error(transparent)]
-    File(#[from] AddError),
+    File(AddError),
+    #[error(transparent)]
+    Quota(QuotaRefusal),
     #[error(transparent)]
     Remove(RemoveError),
     #[error(transparent)]
@@ -100,6 +117,7 @@ struct Standing {
 /// Where requests about versions are answered.
 pub(crate) struct VersionsDesk {
     pub(crate) catalog: Catalog,
+    pub(crate) quota: Arc<TenantQuota>,
     pub(crate) reloader: Arc<Reloader>,
     /// Of every stream.
     pub(crate) shadows: Vec<Arc<StreamShadows>>,
@@ -120,8 +138,8 @@ impl VersionsDesk {
             VersionsRequest::Show => return Ok(standing(&self.catalog, plugin, None)),
             VersionsRequest::ShadowReport => return self.report(plugin),
             VersionsRequest::Remove(digest) => return self.remove(plugin, digest).await,
-            VersionsRequest::ShadowFile { wasm, sample_percent } => {
-                let digest = self.add(&plugin, wasm).await?;
+            VersionsRequest::ShadowFile { file, sample_percent } => {
+                let digest = self.add(&plugin, file).await?;
                 Decision::Shadow(ShadowOf { digest, sample_percent })
             }
             VersionsRequest::Pin(digest) => Decision::Pin(digest),
@@ -160,13 +178,12 @@ impl VersionsDesk {
         Ok(standing(&self.catalog, plugin, Some(format!("{digest} is removed"))))
     }
 
-    async fn add(&self, plugin: &str, wasm: Bytes) -> Result<Digest, VersionsError> {
+    async fn add(&self, plugin: &str, file: PluginFile) -> Result<Digest, VersionsError> {
         if !self.shadows.iter().any(|shadows| shadows.plugins().iter().any(|name| name == plugin)) {
             return Err(VersionsError::Unused { name: plugin.to_owned() });
         }
         let (catalog, name) = (self.catalog.clone(), plugin.to_owned());
-        let added = tokio::task::spawn_blocking(move || catalog.add(&name, wasm.into())).await;
-        Ok(added.map_err(|_panicked| VersionsError::Stopping)??)
+        taken(&self.quota, file, move |wasm| catalog.add(&name, wasm)).await
     }
 }
 
@@ -184,17 +201,38 @@ fn standing(catalog: &Catalog, plugin: String, message: Option<String>) -> Value
     serde_json::to_value(standing).unwrap_or_default()
 }
 
+/// Does something with a file that may wait for the compiler.
+async fn taken<T: Send + 'static>(
+    quota: &TenantQuota,
+    file: PluginFile,
+    take: impl FnOnce(Vec<u8>) -> Result<T, AddError> + Send + 'static,
+) -> Result<T, VersionsError> {
+    let taken = tokio::task::spawn_blocking(move || {
+        let PluginFile { wasm, room } = file;
+        let taken = take(wasm.into());
+        drop(room);
+        taken
+    });
+    taken.await.map_err(|_panicked| VersionsError::Stopping)?.map_err(|error| match error {
+        // Told with when there is time again.
+        AddError::Compile { .. } => {
+            quota.compile_refusal().map_or(VersionsError::File(error), VersionsError::Quota)
+        }
+        error => VersionsError::File(error),
+    })
+}
+
 /// Takes a plugin file as what stands for its name.
 pub(crate) async fn upload(
     catalog: &Catalog,
+    quota: &TenantQuota,
     name: Option<String>,
-    wasm: Bytes,
+    file: PluginFile,
     signature: Option<Vec<u8>>,
 ) -> Result<Value, VersionsError> {
     let uploading = catalog.clone();
-    let done =
-        tokio::task::spawn_blocking(move || uploading.upload(name.as_deref(), wasm.into(), signature)).await;
-    let (name, digest) = done.map_err(|_panicked| VersionsError::Stopping)??;
+    let upload = move |wasm| uploading.upload(name.as_deref(), wasm, signature);
+    let (name, digest) = taken(quota, file, upload).await?;
     let mut answer = standing(catalog, name, Some(format!("{digest} is uploaded")));
     if let Some(answer) = answer.as_object_mut() {
         answer.insert("digest".to_owned(), digest.to_string().into());
@@ -214,4 +252,35 @@ pub(crate) fn known_versions(catalog: &Catalog, name: &str, missing: Option<Dige
         })
         .collect();
     if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use wasmill_tenant::{Quota, Quotas as Limits};
+
+    use super::super::quotas::{Past, Quotas};
+    use super::*;
+
+    #[tokio::test]
+    async fn compiler_that_may_not_run_now_is_told_with_when_it_may_and_the_room_is_free() {
+        let limits = Limits { compile_seconds: Some(1), ..Limits::default() };
+        let quota = Quotas::default().set("team", &limits);
+        let take = async || {
+            let room = Box::new(quota.upload_turn().unwrap());
+            let file = PluginFile { wasm: Bytes::from_static(b"x"), room };
+            let busy = |_| Err::<(), _>(AddError::Compile { reason: "no process".to_owned() });
+            taken(&quota, file, busy).await.unwrap_err()
+        };
+        assert!(matches!(take().await, VersionsError::File(AddError::Compile { .. })));
+        quota.charge_compile(Duration::from_secs(2));
+        for _ in 0..9 {
+            let VersionsError::Quota(refusal) = take().await else { panic!("it was no refusal") };
+            assert_eq!(refusal.quota, Quota::CompileSeconds);
+            assert!(
+                matches!(refusal.why, Past::Now { retry_after } if retry_after > Duration::from_secs(3000))
+            );
+        }
+    }
 }

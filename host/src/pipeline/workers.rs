@@ -339,6 +339,8 @@ impl Workers {
 
     /// Quotas have changed: who had to wait may run now.
     pub(crate) fn look_again(&self) {
+        // Whoever has looked at them under the lock waits by then.
+        drop(self.shared.lock());
         self.shared.ready.notify_all();
     }
 

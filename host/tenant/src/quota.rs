@@ -163,7 +163,7 @@ quotas! {
     DeadLetterBytes dead_letter_bytes: u64, "bytes", 65536;
     /// CPU time of the compiler within an hour.
     CompileSeconds compile_seconds: u64, "seconds an hour", 1;
-    /// Attempts of deliveries at a time.
+    /// Attempts of deliveries over the network at a time.
     Deliveries deliveries: u64, "deliveries at a time", 1;
 }
 

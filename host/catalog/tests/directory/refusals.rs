@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use wasmill_catalog::{CompileGate, FindError};
+use wasmill_catalog::{AddError, CompileGate, FindError};
 use wasmill_transform::{Digest, Manifest, embed_manifest};
 
 use crate::support::{
@@ -165,6 +165,10 @@ impl CompileGate for Counting {
         if bytes > 100_000 { Err(format!("{bytes} bytes are too many")) } else { Ok(()) }
     }
 
+    fn takes_another(&self, there: u64) -> Result<(), String> {
+        if there >= 1 { Err(format!("{there} are enough")) } else { Ok(()) }
+    }
+
     fn begin(&self) -> Result<(), String> {
         if self.shut.load(Ordering::Relaxed) {
             return Err("no time is left".to_owned());
@@ -209,4 +213,18 @@ fn gate_that_is_shut_is_tried_again_and_a_file_that_it_does_not_take_is_not_comp
     wait_for_digest(&catalog, "a", &plugin("a", "1.0.0"));
     assert_eq!(gate.turns.load(Ordering::Relaxed), gate.over.load(Ordering::Relaxed));
     assert_eq!(catalog.counters().compiles, 1);
+}
+
+#[test]
+fn upload_of_one_plugin_more_than_the_gate_takes_is_refused_before_it_is_compiled() {
+    let mut bench = Bench::new(&[]);
+    let gate = Arc::new(Counting::default());
+    bench.options.gate = gate.clone();
+    let catalog = bench.watching();
+    catalog.upload(None, plugin("a", "1.0.0"), None).unwrap();
+    let more = catalog.upload(None, plugin("b", "1.0.0"), None).unwrap_err();
+    assert!(matches!(&more, AddError::TooMany { reason } if reason == "1 are enough"), "{more}");
+    assert_eq!(gate.turns.load(Ordering::Relaxed), 1);
+    // Another version of one that is there is no further plugin.
+    catalog.upload(None, plugin("a", "1.0.1"), None).unwrap();
 }

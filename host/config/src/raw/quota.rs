@@ -39,7 +39,7 @@ pub(crate) struct Quota {
     /// Seconds of CPU time that the compiler may use within an hour. By default without bound.
     #[schemars(range(min = 1))]
     pub(crate) compile_seconds: Option<u32>,
-    /// Attempts of deliveries at a time. By default 64.
+    /// Attempts of deliveries over the network at a time. By default without bound but that of each output.
     #[schemars(range(min = 1))]
     pub(crate) deliveries: Option<u32>,
 }

@@ -322,8 +322,12 @@ const DATA: &[Said] = &[
             (403, "uploads_off"),
             (408, "slow_body"),
             (409, "owned_by_file"),
+            (409, "quota_full"),
             (413, "body_too_large"),
+            (413, "larger_than_quota"),
             (422, "refused"),
+            (429, "over_quota"),
+            (429, "too_many_uploads"),
             (503, "failed"),
         ],
         ..Said::new("POST", "/v1/plugins", ("pushPlugin", PLUGINS), "Upload a plugin", Named("Versions"))
@@ -415,7 +419,10 @@ const DATA: &[Said] = &[
             (404, "no_plugin"),
             (404, "no_version"),
             (409, "busy"),
+            (413, "larger_than_quota"),
             (422, "refused"),
+            (429, "over_quota"),
+            (429, "too_many_uploads"),
             (503, "failed"),
         ],
         ..Said::new(

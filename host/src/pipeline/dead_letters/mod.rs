@@ -19,4 +19,4 @@ mod store;
 pub(crate) use cursor::{Cursor, Underway};
 pub use filter::Filter;
 pub use letter::{Change, Changes, DeadLetter, KeptObject, Stage};
-pub use store::{Appended, Applied, Snapshot, Store, StoreError, View};
+pub use store::{Appended, Applied, Bound, Snapshot, Store, StoreError, View};

@@ -12,6 +12,7 @@
 //! their new reason; a replay must not wait for room.
 
 use std::collections::{HashSet, VecDeque};
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ pub enum StoreError {
         "dead letters in {path} are full: {needs} bytes more do not fit, {bytes} of at most {max} ({bound}) are \
          taken; replay, export or purge some"
     )]
-    Full { path: PathBuf, needs: u64, bytes: u64, max: u64, bound: &'static str },
+    Full { path: PathBuf, needs: u64, bytes: u64, max: u64, bound: Bound },
     #[error("dead letters in {path}")]
     Io {
         path: PathBuf,
@@ -48,6 +49,23 @@ pub enum StoreError {
     /// Its error names line and column.
     #[error("{path} is damaged ({error}); {remedy}")]
     Damaged { path: PathBuf, error: serde_json::Error, remedy: &'static str },
+}
+
+/// Whose bound it is that letters do not fit within.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// The stream's own.
+    Own,
+    Quota,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Bound::Own => "max_bytes",
+            Bound::Quota => "what quota dead_letter_bytes leaves to this stream",
+        })
+    }
 }
 
 /// What outlives the letters.
@@ -273,8 +291,8 @@ impl Store {
     fn room(&self, on_the_way: u64, needs: u64) -> Result<(), StoreError> {
         let bytes = self.bytes() + on_the_way;
         let (max, bound) = match self.left_max < self.max_bytes {
-            true => (self.left_max, "what quota dead_letter_bytes leaves to this stream"),
-            false => (self.max_bytes, "max_bytes"),
+            true => (self.left_max, Bound::Quota),
+            false => (self.max_bytes, Bound::Own),
         };
         if bytes + needs > max {
             return Err(StoreError::Full { path: self.dir.clone(), needs, bytes, max, bound });

@@ -317,8 +317,8 @@ async fn try_send(
     meta: &ObjectMeta,
     body: &Path,
 ) -> Result<(), DeliverError> {
-    let _turn = context.quota.delivery_turn().await;
     let destination = &own.output.destination;
+    let _turn = context.delivery_turn(destination).await;
     if !destination.consumes_body() {
         return destination.deliver(&Object { meta, body }).await.map(|_created_or_ours| ());
     }

@@ -108,6 +108,10 @@ impl CompileGate for TenantGate {
         self.quota.takes_plugin(bytes).map_err(|refusal| refusal.to_string())
     }
 
+    fn takes_another(&self, there: u64) -> Result<(), String> {
+        self.quota.takes_another_plugin(there).map_err(|refusal| refusal.to_string())
+    }
+
     fn begin(&self) -> Result<(), String> {
         self.quota.may_compile().map_err(|refusal| refusal.to_string())?;
         self.compiles.wait_for_turn(self.quota.tenant());

@@ -10,6 +10,7 @@ mod refusal;
 mod tenant;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,7 +20,8 @@ use wasmill_tenant::{Cores, Quotas as Limits};
 
 pub(crate) use self::compiles::{Compiles, TenantGate};
 pub use self::refusal::{Past, QuotaRefusal};
-pub use self::tenant::{Admission, InFlight, TenantQuota};
+pub use self::tenant::{Admission, InFlight, TenantQuota, Uploading};
+pub use self::turns::Turn;
 
 /// Of every tenant, where nothing else is said. What is not here has no bound but those of streams and of the host.
 const DEFAULTS: Limits = Limits {
@@ -36,7 +38,7 @@ const DEFAULTS: Limits = Limits {
     streams: None,
     dead_letter_bytes: None,
     compile_seconds: None,
-    deliveries: Some(64),
+    deliveries: None,
 };
 
 /// Nanoseconds of a clock that does not go back.
@@ -70,14 +72,8 @@ fn limits(quota: &config::Quota) -> Limits {
 pub struct Quotas {
     of_all: Limits,
     of_file: BTreeMap<String, Limits>,
-    known: RwLock<BTreeMap<String, Known>>,
+    known: RwLock<BTreeMap<String, Arc<TenantQuota>>>,
     compiles: Arc<Compiles>,
-}
-
-#[derive(Debug)]
-struct Known {
-    set: Limits,
-    quota: Arc<TenantQuota>,
 }
 
 impl Quotas {
@@ -103,15 +99,11 @@ impl Quotas {
     /// Of a tenant that is known to be there.
     pub fn of(&self, tenant: &str) -> Arc<TenantQuota> {
         if let Some(known) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(tenant) {
-            return Arc::clone(&known.quota);
+            return Arc::clone(known);
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || {
-            let set = Limits::default();
-            let quota = Arc::new(TenantQuota::new(tenant, self.effective(tenant, &set)));
-            Known { set, quota }
-        };
-        Arc::clone(&known.entry(tenant.to_owned()).or_insert_with(fresh).quota)
+        let fresh = || Arc::new(TenantQuota::new(tenant, self.effective(tenant, &Limits::default())));
+        Arc::clone(known.entry(tenant.to_owned()).or_insert_with(fresh))
     }
 
     /// What stands before the compiler of a tenant.
@@ -120,18 +112,15 @@ impl Quotas {
     }
 
     /// What was set over HTTP counts from now on.
-    pub fn set(&self, tenant: &str, set: Limits) -> Arc<TenantQuota> {
+    pub fn set(&self, tenant: &str, set: &Limits) -> Arc<TenantQuota> {
         let quota = self.of(tenant);
-        quota.change(self.effective(tenant, &set));
-        if let Some(known) = self.known.write().unwrap_or_else(PoisonError::into_inner).get_mut(tenant) {
-            known.set = set;
-        }
+        quota.change(self.effective(tenant, set));
         quota
     }
 
     /// In the order of their names.
     pub fn all(&self) -> Vec<Arc<TenantQuota>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.values().map(|known| Arc::clone(&known.quota)).collect()
+        known.values().cloned().collect()
     }
 }

@@ -69,8 +69,8 @@ impl Rate {
 /// Of two refusals the one that takes longer to be over.
 fn longer(one: QuotaRefusal, other: QuotaRefusal) -> QuotaRefusal {
     match (one.why, other.why) {
-        (Past::Ever { .. }, _) => one,
-        (_, Past::Ever { .. }) => other,
+        (Past::Ever { .. } | Past::Full { .. }, _) => one,
+        (_, Past::Ever { .. } | Past::Full { .. }) => other,
         (Past::Now { retry_after: one_after }, Past::Now { retry_after: other_after }) => {
             if one_after >= other_after { one } else { other }
         }

@@ -20,6 +20,8 @@ pub enum Past {
     Now { retry_after: Duration },
     /// It never is.
     Ever { asked: u64 },
+    /// There are as many as may be: it is let through when one of them has gone.
+    Full { there: u64 },
 }
 
 impl QuotaRefusal {
@@ -37,7 +39,7 @@ impl QuotaRefusal {
             Past::Now { retry_after } => {
                 Some((retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1))
             }
-            Past::Ever { .. } => None,
+            Past::Ever { .. } | Past::Full { .. } => None,
         }
     }
 }
@@ -51,6 +53,9 @@ impl fmt::Display for QuotaRefusal {
                 "{asked} are more than quota {quota} of this tenant ever lets through at once, which is {limit} ({}); send less at a time",
                 quota.unit()
             ),
+            (Past::Full { there }, _) => {
+                write!(f, "quota {quota} of this tenant is {limit}, and it has {there}: remove one first")
+            }
             (Past::Now { .. }, seconds) => write!(
                 f,
                 "quota {quota} of this tenant is {limit} ({}), and used up; retry after {}s",

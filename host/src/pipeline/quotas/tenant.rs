@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmill_tenant::{Bucket, Quota, Quotas as Limits};
 
 use super::rate::Rate;
+use super::turns::{Turn, Turns};
 use super::{Past, QuotaRefusal, now};
 use crate::pipeline::context::StreamContext;
 use crate::pipeline::stats::Counter;
@@ -21,27 +21,8 @@ const SOURCE_LOOKS: Duration = Duration::from_millis(50);
 const LOG_EVERY_NS: u64 = 60_000_000_000;
 /// Bytes of a permit.
 const PERMIT_BYTES: u64 = 1024;
-
-/// So many at a time, of which the number can change.
-#[derive(Debug)]
-struct Turns {
-    permits: Arc<Semaphore>,
-    max: u64,
-}
-
-impl Turns {
-    fn new(max: u64) -> Turns {
-        let permits = usize::try_from(max).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
-        Turns { permits: Arc::new(Semaphore::new(permits)), max }
-    }
-
-    /// Those that have one keep it, of the number before.
-    fn change(&mut self, max: u64) {
-        if self.max != max {
-            *self = Turns::new(max);
-        }
-    }
-}
+/// Plugin files that come over HTTP at a time, or wait for the compiler: each holds a thread and its bytes.
+const UPLOADS_MAX: u64 = 4;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -51,14 +32,15 @@ pub struct TenantQuota {
     rate: Mutex<Rate>,
     requests: AtomicU64,
     /// One permit per KiB of body that was announced.
-    bodies: Mutex<Turns>,
+    bodies: Arc<Turns>,
     /// Bytes that were let through and are not in the buffer yet.
     admitted: AtomicU64,
     cpu: Mutex<Option<Bucket>>,
     cpu_used: Counter,
     compile: Mutex<Option<Bucket>>,
     compile_used: Counter,
-    deliveries: Mutex<Turns>,
+    deliveries: Arc<Turns>,
+    uploads: AtomicU64,
     /// Instances that are kept for the next slice, and their linear memory.
     warm: [AtomicU64; 2],
     streams: Mutex<Vec<Weak<StreamContext>>>,
@@ -70,8 +52,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn body_permits(limits: &Limits) -> u64 {
-    limits.body_bytes.map_or(u64::MAX, |bytes| bytes.div_ceil(PERMIT_BYTES))
+fn body_permits(limits: &Limits) -> Option<u64> {
+    limits.body_bytes.map(|bytes| bytes.div_ceil(PERMIT_BYTES))
 }
 
 fn cpu_bucket(before: Option<Bucket>, limits: &Limits, now: u64) -> Option<Bucket> {
@@ -98,13 +80,14 @@ impl TenantQuota {
             tenant: tenant.to_owned(),
             rate: Mutex::new(rate),
             requests: AtomicU64::new(0),
-            bodies: Mutex::new(Turns::new(body_permits(&limits))),
+            bodies: Turns::new(body_permits(&limits)),
             admitted: AtomicU64::new(0),
             cpu: Mutex::new(cpu_bucket(None, &limits, now())),
             cpu_used: Counter::default(),
             compile: Mutex::new(compile_bucket(None, &limits, now())),
             compile_used: Counter::default(),
-            deliveries: Mutex::new(Turns::new(limits.deliveries.unwrap_or(u64::MAX))),
+            deliveries: Turns::new(limits.deliveries),
+            uploads: AtomicU64::new(0),
             warm: [AtomicU64::new(0), AtomicU64::new(0)],
             streams: Mutex::default(),
             refused: array::from_fn(|_| Counter::default()),
@@ -120,14 +103,14 @@ impl TenantQuota {
 
     pub(super) fn change(&self, limits: Limits) {
         locked(&self.rate).change(&limits, now());
-        locked(&self.bodies).change(body_permits(&limits));
+        self.bodies.change(body_permits(&limits));
         {
             let mut cpu = locked(&self.cpu);
             *cpu = cpu_bucket(*cpu, &limits, now());
             let mut compile = locked(&self.compile);
             *compile = compile_bucket(*compile, &limits, now());
         }
-        locked(&self.deliveries).change(limits.deliveries.unwrap_or(u64::MAX));
+        self.deliveries.change(limits.deliveries);
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
     }
 
@@ -201,23 +184,13 @@ impl TenantQuota {
     }
 
     /// Room for a body of so many bytes within the tenant's share; waits for the tenant's own requests only.
-    pub async fn body_room(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let (permits, max) = {
-            let bodies = locked(&self.bodies);
-            (Arc::clone(&bodies.permits), bodies.max)
-        };
-        let wanted = bytes.div_ceil(PERMIT_BYTES).clamp(1, max);
-        // Never closed.
-        permits.acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX >> 4)).await.ok()
+    pub async fn body_room(&self, bytes: u64) -> Turn {
+        self.bodies.take(bytes.div_ceil(PERMIT_BYTES)).await
     }
 
     /// Bytes of bodies that have room.
     pub fn bodies(&self) -> u64 {
-        let bodies = locked(&self.bodies);
-        match bodies.max {
-            u64::MAX => 0,
-            max => max.saturating_sub(bodies.permits.available_permits() as u64) * PERMIT_BYTES,
-        }
+        self.bodies.used() * PERMIT_BYTES
     }
 
     /// Lets a request in whose body has so many bytes, as far as is known before it is read.
@@ -237,7 +210,7 @@ impl TenantQuota {
         drop(rate);
         looked.map_err(|refusal| self.refuse(refusal))?;
         self.admitted.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Admission { quota: Arc::clone(self), records: 0, bytes, taken: true })
+        Ok(Admission { quota: Arc::clone(self), records: 0, bytes, taken: true, used: false })
     }
 
     /// Whether so many more bytes may wait in the buffer.
@@ -319,14 +292,25 @@ impl TenantQuota {
         self.cpu_used.get()
     }
 
-    /// What one chain keeps, in instances and bytes.
     /// Whether the compiler may run for it.
     pub(crate) fn may_compile(&self) -> Result<(), QuotaRefusal> {
-        let debt = locked(&self.compile).as_ref().and_then(|bucket| bucket.debt(now()));
+        self.compile_refusal().map_or(Ok(()), |refusal| Err(self.refuse(refusal)))
+    }
+
+    /// Why it may not, if so. Counts no refusal.
+    pub(crate) fn compile_refusal(&self) -> Option<QuotaRefusal> {
+        let retry_after = locked(&self.compile).as_ref().and_then(|bucket| bucket.debt(now()))?;
         let limit = self.limits().compile_seconds.unwrap_or(0);
-        debt.map_or(Ok(()), |retry_after| {
-            Err(self.past(Quota::CompileSeconds, limit, Past::Now { retry_after }))
-        })
+        Some(QuotaRefusal { quota: Quota::CompileSeconds, limit, why: Past::Now { retry_after } })
+    }
+
+    /// A plugin file begins to come over HTTP; `None`: so many are on their way that one more has to come later.
+    pub fn upload_turn(self: &Arc<Self>) -> Option<Uploading> {
+        if self.uploads.fetch_add(1, Ordering::Relaxed) >= UPLOADS_MAX {
+            self.uploads.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Uploading { quota: Arc::clone(self) })
     }
 
     pub(crate) fn charge_compile(&self, cpu: Duration) {
@@ -342,20 +326,14 @@ impl TenantQuota {
         self.compile_used.get()
     }
 
-    /// Waits until an attempt of a delivery may begin; it lasts as long as the permit.
-    pub(crate) async fn delivery_turn(&self) -> Option<OwnedSemaphorePermit> {
-        let permits = Arc::clone(&locked(&self.deliveries).permits);
-        // Never closed.
-        permits.acquire_owned().await.ok()
+    /// Waits until an attempt of a delivery over the network may begin; it lasts as long as the turn.
+    pub(crate) async fn delivery_turn(&self) -> Turn {
+        self.deliveries.take(1).await
     }
 
     /// Attempts of deliveries at this moment.
     pub fn deliveries(&self) -> u64 {
-        let deliveries = locked(&self.deliveries);
-        match deliveries.max {
-            u64::MAX => 0,
-            max => max.saturating_sub(deliveries.permits.available_permits() as u64),
-        }
+        self.deliveries.used()
     }
 
     /// Whether a plugin file of so many bytes is taken.
@@ -391,7 +369,7 @@ impl TenantQuota {
 
     fn takes_another(&self, quota: Quota, limit: Option<u64>, there: u64) -> Result<(), QuotaRefusal> {
         match limit {
-            Some(limit) if there >= limit => Err(self.past(quota, limit, Past::Ever { asked: there + 1 })),
+            Some(limit) if there >= limit => Err(self.past(quota, limit, Past::Full { there })),
             _ => Ok(()),
         }
     }
@@ -412,7 +390,7 @@ impl TenantQuota {
         limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.dead_letter_bytes().saturating_sub(own)))
     }
 
-    /// Letters were not kept for want of room.
+    /// Letters were not kept for want of room within this quota.
     pub(crate) fn letters_are_full(&self) {
         if let Some(limit) = self.limits().dead_letter_bytes {
             self.past(Quota::DeadLetterBytes, limit, Past::Now { retry_after: SOON });
@@ -457,13 +435,26 @@ impl Drop for InFlight {
     }
 }
 
-/// What a request has taken; given back when it is dropped, unless it is kept.
+/// A plugin file that comes over HTTP, until nobody works on it any more.
+#[derive(Debug)]
+pub struct Uploading {
+    quota: Arc<TenantQuota>,
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        self.quota.uploads.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a request has taken; given back when it is dropped, unless it is used.
 #[derive(Debug)]
 pub struct Admission {
     quota: Arc<TenantQuota>,
     records: u64,
     bytes: u64,
     taken: bool,
+    used: bool,
 }
 
 impl Admission {
@@ -489,19 +480,30 @@ impl Admission {
         Ok(())
     }
 
-    /// It was used.
-    pub fn keep(mut self) {
-        if self.taken {
-            self.quota.admitted.fetch_sub(self.bytes, Ordering::Relaxed);
-            self.taken = false;
-        }
+    /// From now on it counts as used, also where nobody waits for what becomes of the request.
+    pub fn hand_over(&mut self) {
+        self.used = true;
+    }
+
+    /// Nothing was stored: everything is given back.
+    pub fn refused(mut self) {
+        self.used = false;
+    }
+
+    /// It was used, by a body of so many bytes that is of no use.
+    pub fn waste(mut self, bytes: u64) {
+        let more = bytes.saturating_sub(self.bytes);
+        locked(&self.quota.rate).charge(0, more, now());
+        self.used = true;
     }
 
     fn release(&mut self) {
         if self.taken {
             self.taken = false;
             self.quota.admitted.fetch_sub(self.bytes, Ordering::Relaxed);
-            self.quota.give_back(self.records, self.bytes);
+            if !self.used {
+                self.quota.give_back(self.records, self.bytes);
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Usage: what each tenant, stream and plugin has used, by time, for who writes bills.
 //!
-//! Every ten seconds, and at the stop, what was counted since the last time is appended to files (`store`). So each thing
-//! that is counted counts once; what a process that is killed has counted since the last time is not counted. The
-//! counters of `stats` are the one source: nothing is counted for usage alone.
+//! Every ten seconds, at the stop, and when somebody asks, what was counted since the last time is appended to files
+//! (`store`); a stream that ends is counted when it does. So each thing that is counted counts once (`counted`); what a
+//! process that is killed has counted since the last time is not counted. The counters of `stats` are the one source:
+//! nothing is counted for usage alone. One writes at a time, and no thread waits for that.
 
+mod counted;
 mod row;
 mod store;
 
@@ -15,15 +17,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use wasmill_buffer::{Disk as _, RealDisk, StreamKey};
-use wasmill_tenant::TenantName;
+use wasmill_buffer::{Disk as _, RealDisk};
 
+pub(super) use self::counted::Counted;
 pub use self::row::UsageBy;
 
+use self::counted::{count, since};
 use self::row::{Counts, Of, Row, Rows, shown};
 use self::store::Store;
 use super::quotas::TenantQuota;
-use super::stats::{StreamStats, TransformStats, wall_clock_ns};
+use super::stats::{StreamStats, wall_clock_ns};
 
 /// How often it is stored what was counted.
 pub(super) const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -43,29 +46,50 @@ pub struct UsageQuery {
     pub seconds: u64,
 }
 
-/// A stream as it was counted last.
-struct Seen {
-    stats: Arc<StreamStats>,
-    counts: Counts,
-    transforms: Vec<Counts>,
+/// Whole spans of an answer.
+#[derive(Debug)]
+pub struct UsagePage {
+    pub rows: Vec<Value>,
+    /// The beginning of the span behind them, if there is one.
+    pub next: Option<u64>,
 }
 
+/// What counts: streams, and tenants with what workers and compiler do for them.
+type Counting = (Vec<Arc<StreamStats>>, Vec<Arc<TenantQuota>>);
+
+/// What was counted and is not stored. Held for no longer than counting takes.
 #[derive(Default)]
-struct State {
-    streams: HashMap<StreamKey, Seen>,
-    /// CPU time of workers and compiler.
+struct Pending {
+    /// By tenant.
+    rows: BTreeMap<String, Rows>,
+    /// CPU time of workers and compiler that was counted already.
     tenants: HashMap<String, Counts>,
-    /// What was counted and is not stored, by tenant; its disk took nothing.
-    pending: BTreeMap<String, Rows>,
+}
+
+/// Who has it writes.
+#[derive(Default)]
+struct Writing {
     flushed_s: u64,
+    /// Tenants that were stored alone since then.
+    alone_s: HashMap<String, u64>,
     rolled_hour: u64,
     failing: bool,
+}
+
+impl Writing {
+    /// Whether what is stored of a tenant is old enough to be worth a flush before an answer.
+    fn is_stale(&self, tenant: Option<&str>, now: u64) -> bool {
+        let alone = tenant.and_then(|tenant| self.alone_s.get(tenant));
+        // Whichever way the clock went.
+        [Some(&self.flushed_s), alone].into_iter().flatten().all(|at| now.abs_diff(*at) >= FRESH_S)
+    }
 }
 
 /// See the head of this file.
 pub(super) struct Usage {
     dir: PathBuf,
-    state: Mutex<State>,
+    pending: Mutex<Pending>,
+    writing: Arc<tokio::sync::Mutex<Writing>>,
     /// So that each part has a number of its own.
     parts: AtomicU64,
 }
@@ -73,88 +97,22 @@ pub(super) struct Usage {
 /// Rows of a tenant that its disk does not take; more are dropped, and told.
 const PENDING_MAX: usize = 100_000;
 
-fn counts_of(stats: &StreamStats) -> Counts {
-    let outputs = &stats.outputs;
-    Counts {
-        records_in: stats.records_in.get(),
-        bytes_in: stats.bytes_in.get(),
-        records_out: outputs.iter().map(|output| output.delivered.get()).sum(),
-        bytes_out: outputs.iter().map(|output| output.bytes.get()).sum(),
-        dead_letters: stats.dead_letters.get(),
-        buffered_bytes_max: stats.buffered_bytes.get(),
-        ..Counts::default()
-    }
-}
-
-fn counts_of_transform(transform: &TransformStats) -> Counts {
-    Counts {
-        calls: transform.calls,
-        cpu_ns: transform.cpu_ns,
-        traps: transform.traps,
-        memory_bytes_max: transform.memory_bytes_peak,
-        ..Counts::default()
-    }
-}
-
-/// What was counted since `before`; what is no sum stands as it is.
-fn since(now: &Counts, before: &Counts) -> Counts {
-    Counts {
-        records_in: now.records_in.saturating_sub(before.records_in),
-        bytes_in: now.bytes_in.saturating_sub(before.bytes_in),
-        records_out: now.records_out.saturating_sub(before.records_out),
-        bytes_out: now.bytes_out.saturating_sub(before.bytes_out),
-        dead_letters: now.dead_letters.saturating_sub(before.dead_letters),
-        calls: now.calls.saturating_sub(before.calls),
-        cpu_ns: now.cpu_ns.saturating_sub(before.cpu_ns),
-        traps: now.traps.saturating_sub(before.traps),
-        worker_cpu_ns: now.worker_cpu_ns.saturating_sub(before.worker_cpu_ns),
-        compile_cpu_ns: now.compile_cpu_ns.saturating_sub(before.compile_cpu_ns),
-        memory_bytes_max: now.memory_bytes_max,
-        buffered_bytes_max: now.buffered_bytes_max,
-    }
-}
-
-impl Seen {
-    fn new(stats: Arc<StreamStats>) -> Seen {
-        Seen { stats, counts: Counts::default(), transforms: Vec::new() }
-    }
-
-    /// Adds what was counted since the last time.
-    fn count(&mut self, minute: u64, rows: &mut Rows) {
-        let of = Of { stream: self.stats.name.clone(), ..Of::default() };
-        let counts = counts_of(&self.stats);
-        let new = since(&counts, &self.counts);
-        // What waits is of interest where nothing else happens, too.
-        if new != Counts::default() {
-            rows.add(minute, of.clone(), &new);
-        }
-        self.counts = counts;
-        let transforms = self.stats.with_transforms(|transforms| transforms.clone());
-        self.transforms.resize(transforms.len(), Counts::default());
-        for (transform, before) in transforms.iter().zip(&mut self.transforms) {
-            let counts = counts_of_transform(transform);
-            let new = since(&counts, before);
-            if new.calls > 0 {
-                let of =
-                    Of { transform: transform.name.clone(), plugin: transform.plugin.clone(), ..of.clone() };
-                rows.add(minute, of, &new);
-            }
-            *before = counts;
-        }
-    }
-}
-
 fn now_s() -> u64 {
     u64::try_from(wall_clock_ns() / 1_000_000_000).unwrap_or(0)
 }
 
 impl Usage {
     pub(super) fn new(data_dir: &Path) -> Usage {
-        Usage { dir: data_dir.join("usage"), state: Mutex::default(), parts: AtomicU64::new(0) }
+        Usage {
+            dir: data_dir.join("usage"),
+            pending: Mutex::default(),
+            writing: Arc::default(),
+            parts: AtomicU64::new(0),
+        }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn store(&self, tenant: &str) -> Store {
@@ -173,30 +131,66 @@ impl Usage {
         }
     }
 
-    /// Stores what was counted since the last time, of the streams that run and of those that did. Blocks on the disk.
-    pub(super) fn flush(&self, streams: &[Arc<StreamStats>], tenants: &[Arc<TenantQuota>]) {
-        self.flush_at(streams, tenants, now_s());
+    /// Does something with the disk, once nobody else does.
+    async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Usage, &mut Writing) -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        let mut writing = Arc::clone(&self.writing).lock_owned().await;
+        let usage = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&usage, &mut writing)).await
     }
 
-    fn flush_at(&self, streams: &[Arc<StreamStats>], tenants: &[Arc<TenantQuota>], now: u64) {
-        let mut state = self.state();
-        let State { streams: seen, tenants: seen_tenants, pending, .. } = &mut *state;
+    /// Stores what was counted since the last time.
+    pub(super) async fn flush(self: &Arc<Self>, (streams, tenants): Counting) {
+        let done = self.write(move |usage, writing| usage.flush_at(writing, &streams, &tenants, now_s()));
+        if let Err(error) = done.await {
+            tracing::error!(%error, "storing usage ended early");
+        }
+    }
+
+    /// The same before an answer about all, unless that was done just now.
+    pub(super) async fn refresh_all(self: &Arc<Self>, (streams, tenants): Counting) {
+        let done = self.write(move |usage, writing| {
+            let now = now_s();
+            if writing.is_stale(None, now) {
+                usage.flush_at(writing, &streams, &tenants, now);
+            }
+        });
+        if let Err(error) = done.await {
+            tracing::error!(%error, "storing usage ended early");
+        }
+    }
+
+    /// The same of one tenant alone, however many there are.
+    pub(super) async fn refresh(self: &Arc<Self>, tenant: &str, (streams, tenants): Counting) {
+        let tenant = tenant.to_owned();
+        let done = self.write(move |usage, writing| {
+            let now = now_s();
+            if writing.is_stale(Some(&tenant), now) {
+                usage.count_at(&streams, &tenants, now);
+                usage.store_pending(writing, Some(&tenant));
+                writing.alone_s.insert(tenant, now);
+            }
+        });
+        if let Err(error) = done.await {
+            tracing::error!(%error, "storing usage ended early");
+        }
+    }
+
+    /// A stream has ended: what it has done since the last time counts.
+    pub(super) fn ended(&self, stream: &Arc<StreamStats>) {
+        self.count_at(std::slice::from_ref(stream), &[], now_s());
+    }
+
+    /// In memory.
+    fn count_at(&self, streams: &[Arc<StreamStats>], tenants: &[Arc<TenantQuota>], now: u64) {
+        let mut pending = self.pending();
+        let Pending { rows, tenants: before } = &mut *pending;
         // Most of what is counted now was done before this moment.
         let minute = now.saturating_sub(FLUSH_EVERY.as_secs() / 2) / 60 * 60;
-        let key = |stats: &StreamStats| StreamKey { tenant: stats.tenant.clone(), name: stats.name.clone() };
         for stats in streams {
-            let seen = seen.entry(key(stats)).or_insert_with(|| Seen::new(Arc::clone(stats)));
-            let rows = pending.entry(stats.tenant.clone()).or_default();
-            if !Arc::ptr_eq(&seen.stats, stats) {
-                // It was opened anew: what the one before has counted to its end.
-                seen.count(minute, rows);
-                *seen = Seen::new(Arc::clone(stats));
-            }
-            seen.count(minute, rows);
-        }
-        let runs: std::collections::HashSet<StreamKey> = streams.iter().map(|stats| key(stats)).collect();
-        for (gone, mut seen) in seen.extract_if(|key, _| !runs.contains(key)) {
-            seen.count(minute, pending.entry(gone.tenant).or_default());
+            count(stats, minute, rows.entry(stats.tenant.clone()).or_default());
         }
         for quota in tenants.iter().filter(|quota| !quota.tenant().is_empty()) {
             let counts = Counts {
@@ -204,42 +198,61 @@ impl Usage {
                 compile_cpu_ns: quota.compile_used(),
                 ..Counts::default()
             };
-            let before = seen_tenants.entry(quota.tenant().to_owned()).or_default();
+            let before = before.entry(quota.tenant().to_owned()).or_default();
             let new = since(&counts, before);
             if new != Counts::default() {
-                pending.entry(quota.tenant().to_owned()).or_default().add(minute, Of::default(), &new);
+                rows.entry(quota.tenant().to_owned()).or_default().add(minute, Of::default(), &new);
             }
             *before = counts;
         }
-        state.flushed_s = now;
-        self.store_pending(&mut state);
-        if state.rolled_hour != now / HOUR_S {
-            state.rolled_hour = now / HOUR_S;
+    }
+
+    fn flush_at(
+        &self,
+        writing: &mut Writing,
+        streams: &[Arc<StreamStats>],
+        tenants: &[Arc<TenantQuota>],
+        now: u64,
+    ) {
+        self.count_at(streams, tenants, now);
+        self.store_pending(writing, None);
+        writing.flushed_s = now;
+        writing.alone_s.clear();
+        if writing.rolled_hour != now / HOUR_S {
+            writing.rolled_hour = now / HOUR_S;
             self.roll(now);
         }
     }
 
-    fn store_pending(&self, state: &mut State) {
-        let mut failed: Option<io::Error> = None;
-        state.pending.retain(|tenant, rows| match self.append(tenant, rows) {
-            Ok(()) => false,
-            Err(error) => {
-                failed = Some(error);
-                if rows.0.len() > PENDING_MAX {
-                    tracing::error!(tenant, rows = rows.0.len(), "usage that cannot be stored is given up");
-                    return false;
-                }
-                true
+    /// Of a tenant, or of all. What the disk does not take stays for the next time.
+    fn store_pending(&self, writing: &mut Writing, tenant: Option<&str>) {
+        let taken: BTreeMap<String, Rows> = {
+            let mut pending = self.pending();
+            match tenant {
+                Some(tenant) => pending.rows.remove_entry(tenant).into_iter().collect(),
+                None => std::mem::take(&mut pending.rows),
             }
-        });
+        };
+        let mut failed: Option<io::Error> = None;
+        for (tenant, mut rows) in taken {
+            let Err(error) = self.append(&tenant, &mut rows) else { continue };
+            failed = Some(error);
+            if rows.0.len() > PENDING_MAX {
+                tracing::error!(tenant, rows = rows.0.len(), "usage that cannot be stored is given up");
+                continue;
+            }
+            let mut pending = self.pending();
+            let there = pending.rows.entry(tenant).or_default();
+            rows.into_rows().for_each(|row| there.add(row.from, row.of, &row.counts));
+        }
         match &failed {
-            Some(error) if !state.failing => {
+            Some(error) if !writing.failing => {
                 tracing::error!(%error, dir = %self.dir.display(), "usage cannot be stored, trying again");
             }
-            None if state.failing => tracing::info!("usage is stored again"),
+            None if writing.failing => tracing::info!("usage is stored again"),
             _ => {}
         }
-        state.failing = failed.is_some();
+        writing.failing = failed.is_some();
     }
 
     /// By hour; what is stored is taken out of `rows`.
@@ -268,41 +281,45 @@ impl Usage {
         }
     }
 
-    /// Whether what is stored is old enough to be worth a flush before an answer.
-    pub(super) fn is_stale(&self) -> bool {
-        now_s() >= self.state().flushed_s + FRESH_S
-    }
-
-    /// Of a tenant, or of all one after another.
-    pub(super) fn answer_of(
-        &self,
-        tenant: Option<&TenantName>,
-        query: &UsageQuery,
-        mut each: impl FnMut(Vec<Value>) -> bool,
-    ) -> io::Result<Option<u64>> {
-        if let Some(tenant) = tenant {
-            return self.answer(tenant.as_str(), query, each);
-        }
-        for tenant in store::tenants(&self.dir)? {
-            if let Some(stopped) = self.answer(&tenant, query, &mut each)? {
-                return Ok(Some(stopped));
-            }
-        }
-        Ok(None)
+    /// The tenants of whom something is stored, those that are gone among them. Blocks on the disk.
+    pub(super) fn tenants(&self) -> io::Result<Vec<String>> {
+        store::tenants(&self.dir)
     }
 
     /// Another tenant of this name begins with nothing; what the one before has used stays for who writes bills.
-    pub(super) fn put_aside(&self, tenant: &str) -> io::Result<()> {
-        let aside = self.dir.join(format!("{tenant}.removed-{}", now_s()));
-        match std::fs::rename(self.dir.join(tenant), aside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            renamed => renamed,
-        }
+    pub(super) async fn put_aside(self: &Arc<Self>, tenant: &str) -> io::Result<()> {
+        let tenant = tenant.to_owned();
+        let aside = self.write(move |usage, writing| {
+            usage.store_pending(writing, Some(&tenant));
+            if usage.pending().rows.remove(&tenant).is_some() {
+                tracing::error!(tenant, "usage of a tenant that is gone cannot be stored, and is given up");
+            }
+            writing.alone_s.remove(&tenant);
+            let aside = usage.dir.join(format!("{tenant}.removed-{}", now_s()));
+            match std::fs::rename(usage.dir.join(&tenant), aside) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                renamed => renamed,
+            }
+        });
+        aside.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// As many whole spans as have so many rows together, and at least one. Blocks on the disk.
+    pub(super) fn page(&self, tenant: &str, query: &UsageQuery, rows_max: usize) -> io::Result<UsagePage> {
+        let mut rows = Vec::new();
+        let next = self.answer(tenant, query, |of_span| {
+            let room = rows.is_empty() || rows.len() + of_span.len() <= rows_max;
+            if room {
+                rows.extend(of_span);
+            }
+            room
+        })?;
+        Ok(UsagePage { rows, next })
     }
 
     /// Calls `each` with rows as they are answered, all of one span after those of the one before, until it says false: then
-    /// the beginning of the span in which it was called last. Blocks on the disk.
-    pub(super) fn answer(
+    /// the beginning of the span in which it was called last.
+    fn answer(
         &self,
         tenant: &str,
         query: &UsageQuery,
@@ -358,11 +375,18 @@ pub(crate) fn spans(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stats::TransformStats;
     use super::*;
+    use wasmill_buffer::StreamKey;
 
     fn stats(tenant: &str, name: &str) -> Arc<StreamStats> {
         let key = StreamKey { tenant: tenant.to_owned(), name: name.to_owned() };
         Arc::new(StreamStats::new(&key, ["out".to_owned()]))
+    }
+
+    /// As `Usage::flush`, at a moment of one's own.
+    fn flush_at(usage: &Usage, streams: &[Arc<StreamStats>], tenants: &[Arc<TenantQuota>], now: u64) {
+        usage.flush_at(&mut usage.writing.try_lock().unwrap(), streams, tenants, now);
     }
 
     fn ask(usage: &Usage, tenant: &str, by: UsageBy, seconds: u64) -> Vec<Value> {
@@ -386,27 +410,87 @@ mod tests {
         let usage = Usage::new(dir.path());
         let stream = stats("team", "s");
         stream.records_in.add(5);
-        usage.flush_at(std::slice::from_ref(&stream), &[], 1000);
-        usage.flush_at(std::slice::from_ref(&stream), &[], 1010);
+        flush_at(&usage, std::slice::from_ref(&stream), &[], 1000);
+        flush_at(&usage, std::slice::from_ref(&stream), &[], 1010);
         stream.records_in.add(2);
-        // Counted after the last flush of the one before, and by the next one.
+        usage.count_at(std::slice::from_ref(&stream), &[], 1020);
         let anew = stats("team", "s");
         anew.records_in.add(10);
-        usage.flush_at(std::slice::from_ref(&anew), &[], 1020);
+        flush_at(&usage, std::slice::from_ref(&anew), &[], 1020);
         anew.records_in.add(100);
-        usage.flush_at(&[], &[], 1030);
-        anew.records_in.add(1000);
-        usage.flush_at(&[], &[], 1040);
+        flush_at(&usage, &[], &[], 1030);
+        // It has ended, and its last records came while it did.
+        usage.count_at(std::slice::from_ref(&anew), &[], 1030);
+        flush_at(&usage, &[], &[], 1040);
         let rows = ask(&usage, "team", UsageBy::Stream, 60);
         assert_eq!(sum(&rows, "records_in"), 117);
         assert_eq!((rows.len(), rows[0]["stream"].as_str()), (2, Some("s")));
         let again = Usage::new(dir.path());
         let stream = stats("team", "s");
         stream.records_in.add(3);
-        again.flush_at(std::slice::from_ref(&stream), &[], 3 * HOUR_S);
+        flush_at(&again, std::slice::from_ref(&stream), &[], 3 * HOUR_S);
         assert_eq!(sum(&ask(&again, "team", UsageBy::Stream, HOUR_S), "records_in"), 120);
         assert_eq!(sum(&ask(&again, "team", UsageBy::Tenant, DAY_S), "records_in"), 120);
         assert!(ask(&again, "other", UsageBy::Tenant, DAY_S).is_empty());
+    }
+
+    #[test]
+    fn stream_that_ends_between_two_flushes_counts_once_whoever_counts_it_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let usage = Usage::new(dir.path());
+        let stream = stats("team", "s");
+        stream.records_in.add(5);
+        flush_at(&usage, std::slice::from_ref(&stream), &[], 1000);
+        stream.records_in.add(7);
+        flush_at(&usage, &[], &[], 1010);
+        usage.ended(&stream);
+        // Three of a name come and go, and one flush comes late, with an older list.
+        for records in [10, 100, 1000] {
+            let short = stats("team", "s");
+            short.records_in.add(records);
+            short.with_transforms(|transforms| {
+                transforms.push(TransformStats {
+                    plugin: "p".to_owned(),
+                    calls: records,
+                    ..TransformStats::default()
+                });
+            });
+            usage.ended(&short);
+            flush_at(&usage, std::slice::from_ref(&short), &[], 1012);
+        }
+        flush_at(&usage, std::slice::from_ref(&stream), &[], 1014);
+        flush_at(&usage, &[], &[], 1020);
+        let day = ask(&usage, "team", UsageBy::Stream, DAY_S);
+        assert_eq!(
+            (sum(&day, "records_in"), sum(&ask(&usage, "team", UsageBy::Plugin, DAY_S), "calls")),
+            (1122, 1110)
+        );
+    }
+
+    #[tokio::test]
+    async fn who_asks_again_and_again_has_his_own_tenant_stored_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let usage = Arc::new(Usage::new(dir.path()));
+        let (own, other) = (stats("own", "s"), stats("other", "s"));
+        own.records_in.add(1);
+        other.records_in.add(1);
+        usage.ended(&other);
+        usage.refresh("own", (vec![Arc::clone(&own)], Vec::new())).await;
+        assert_eq!(usage.tenants().unwrap(), ["own"]);
+        {
+            let writing = usage.writing.lock().await;
+            let at = writing.alone_s["own"];
+            assert!(!writing.is_stale(Some("own"), at) && writing.is_stale(Some("other"), at));
+        }
+        usage.flush((vec![own, other], Vec::new())).await;
+        assert_eq!(usage.tenants().unwrap(), ["other", "own"]);
+        for tenant in ["own", "other"] {
+            assert_eq!(sum(&ask(&usage, tenant, UsageBy::Tenant, HOUR_S), "records_in"), 1, "{tenant}");
+        }
+        usage.put_aside("own").await.unwrap();
+        assert!(
+            ask(&usage, "own", UsageBy::Tenant, HOUR_S).is_empty() && usage.tenants().unwrap().len() == 2
+        );
     }
 
     #[test]
@@ -428,7 +512,7 @@ mod tests {
         }
         let quota = TenantQuota::without_limits();
         quota.charge_cpu(5, 0);
-        usage.flush_at(&streams, &[quota], 1000);
+        flush_at(&usage, &streams, &[quota], 1000);
         let rows = ask(&usage, "team", UsageBy::Plugin, HOUR_S);
         assert_eq!(rows.len(), 1);
         let row = &rows[0];
@@ -448,22 +532,16 @@ mod tests {
         let stream = stats("team", "s");
         for hour in 1..6 {
             stream.records_in.add(hour);
-            usage.flush_at(std::slice::from_ref(&stream), &[], hour * HOUR_S + 30);
+            flush_at(&usage, std::slice::from_ref(&stream), &[], hour * HOUR_S + 30);
         }
         let mut query = UsageQuery { from: 0, to: u64::MAX / 2, by: UsageBy::Stream, seconds: HOUR_S };
         let mut found = Vec::new();
         loop {
-            let mut left = 2;
-            let stopped = usage.answer("team", &query, |rows| {
-                if left == 0 {
-                    return false;
-                }
-                left -= 1;
-                found.push(sum(&rows, "records_in"));
-                true
-            });
-            let Some(stopped) = stopped.unwrap() else { break };
-            query.from = stopped;
+            let page = usage.page("team", &query, 2).unwrap();
+            assert!(page.rows.len() <= 2);
+            found.extend(page.rows.iter().map(|row| row["records_in"].as_u64().unwrap()));
+            let Some(next) = page.next else { break };
+            query.from = next;
         }
         assert_eq!(found, [1, 2, 3, 4, 5]);
     }
@@ -475,11 +553,11 @@ mod tests {
         std::fs::write(dir.path().join("usage"), "in the way").unwrap();
         let stream = stats("team", "s");
         stream.records_in.add(1);
-        usage.flush_at(std::slice::from_ref(&stream), &[], 1000);
+        flush_at(&usage, std::slice::from_ref(&stream), &[], 1000);
         stream.records_in.add(1);
-        usage.flush_at(std::slice::from_ref(&stream), &[], 1010);
+        flush_at(&usage, std::slice::from_ref(&stream), &[], 1010);
         std::fs::remove_file(dir.path().join("usage")).unwrap();
-        usage.flush_at(std::slice::from_ref(&stream), &[], 8000);
+        flush_at(&usage, std::slice::from_ref(&stream), &[], 8000);
         assert_eq!(sum(&ask(&usage, "team", UsageBy::Tenant, HOUR_S), "records_in"), 2);
     }
 }

@@ -28,6 +28,9 @@ const DAYS_KEPT: u64 = 400;
 /// Longest file that is read; a tenant with a thousand streams makes a tenth of it in an hour.
 const BYTES_MAX: u64 = 1 << 30;
 
+/// How often files are listed anew because one of them is gone; each time something was added up meanwhile.
+const LISTS_MAX: usize = 10;
+
 /// The first line of a file that is made of others.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Head {
@@ -230,6 +233,23 @@ impl Store {
 
     /// Calls `each` with the rows between two moments, a span of at least an hour at a time, in order; until it says false.
     pub(super) fn each(&self, from: u64, to: u64, mut each: impl FnMut(Vec<Row>) -> bool) -> io::Result<()> {
+        let mut from = from;
+        for _ in 0..LISTS_MAX {
+            let Some(gone) = self.each_listed(from, to, &mut each)? else { return Ok(()) };
+            // It is in another file now. Not so if all was put aside: that is not the end of what there is.
+            self.dir.metadata()?;
+            from = from.max(gone);
+        }
+        Err(io::Error::other("its files change faster than they are read"))
+    }
+
+    /// `Some`: the beginning of a span of which a file is gone, of which nothing was told.
+    fn each_listed(
+        &self,
+        from: u64,
+        to: u64,
+        each: &mut impl FnMut(Vec<Row>) -> bool,
+    ) -> io::Result<Option<u64>> {
         let names = self.names()?;
         // Of a day that is being made, its hours are there too; and so on.
         let days: Vec<Name> = names.iter().filter(|name| name.kind == Kind::Day).copied().collect();
@@ -244,14 +264,14 @@ impl Store {
             }
         }
         spans.sort();
-        for (_, together) in spans {
+        for (span, together) in spans {
             let mut made_of = BTreeSet::new();
             let mut rows = Vec::new();
             // Days before hours before parts: what one is made of is not read again.
             let mut together = together;
             together.sort_by_key(|name| (name.kind, name.from));
             for name in together {
-                let Some(read) = self.read(name)? else { continue };
+                let Some(read) = self.read(name)? else { return Ok(Some(span)) };
                 let known = read.part.map_or_else(|| name.text(), |part| format!("{part:016x}"));
                 if made_of.contains(&known) {
                     continue;
@@ -263,7 +283,7 @@ impl Store {
                 break;
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -357,6 +377,37 @@ mod tests {
         assert_eq!(sum(&store), 11 * 4 * 24);
         store.roll(402 * DAY_S).unwrap();
         assert!(store.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_added_up_while_it_is_read_is_told_once() {
+        for rolled_at in [3 * HOUR_S, 9 * DAY_S] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::new(dir.path().join("team"));
+            for hour in 0..30 {
+                store.append(hour * HOUR_S, &[row(hour * HOUR_S + 60, "s", 1 << hour)], || hour).unwrap();
+            }
+            let mut found = 0;
+            let mut calls = 0;
+            store
+                .each(0, u64::MAX, |rows| {
+                    found += rows.iter().map(|row| row.counts.records_in).sum::<u64>();
+                    calls += 1;
+                    if calls == 2 {
+                        store.roll(rolled_at).unwrap();
+                    }
+                    true
+                })
+                .unwrap();
+            assert_eq!(found, (1 << 30) - 1, "{found:b}");
+        }
+        // All is put aside, which is no end of it.
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().join("team"));
+        (0..3).for_each(|hour| store.append(hour * HOUR_S, &[row(hour * HOUR_S, "s", 1)], || hour).unwrap());
+        let moved =
+            store.each(0, u64::MAX, |_| fs::rename(dir.path().join("team"), dir.path().join("gone")).is_ok());
+        assert_eq!(moved.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     /// As the directory may be at any moment: the new file in place, and those that it is made of still there.

@@ -166,7 +166,7 @@ fn drop_runs_what_was_queued() {
 /// Of a tenant that may use half a core.
 fn half_a_core(queues: &Queues, of: &str) {
     let cpu = wasmill_tenant::Cores::new(0.5);
-    queues.quotas.set(of, wasmill_tenant::Quotas { cpu, ..Default::default() });
+    queues.quotas.set(of, &wasmill_tenant::Quotas { cpu, ..Default::default() });
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn what_is_queued_when_the_pool_ends_waits_for_no_quota() {
 fn thread_wakes_by_itself_when_the_debt_is_over() {
     let quotas = Arc::new(Quotas::default());
     let cpu = wasmill_tenant::Cores::new(0.5);
-    let quota = quotas.set("half", wasmill_tenant::Quotas { cpu, ..Default::default() });
+    let quota = quotas.set("half", &wasmill_tenant::Quotas { cpu, ..Default::default() });
     let workers = Workers::start(1, quotas, WarmBounds::default()).unwrap();
     // A second of burst, and a tenth more.
     quota.charge_cpu(600_000_000, quotas::now());

@@ -46,6 +46,7 @@ pub(super) const OPERATIONS: &[Said] = &[
             (409, "owned_by_file"),
             (409, "not_drained"),
             (409, "too_many_streams"),
+            (409, "quota_full"),
             (412, "stale"),
             (422, "bad_definition"),
             (422, "refused"),
