@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use serde_json::Value;
 use wasmill_tests::client::{self, Answer, get, push_as};
@@ -50,7 +49,7 @@ fn bearer(key: &str) -> String {
 }
 
 #[test]
-fn quota_that_is_set_counts_at_once_and_after_a_restart_and_not_for_another_of_the_name() {
+fn quota_that_is_set_counts_at_once_and_after_a_restart() {
     let Some(binary) = binary() else { return };
     let scratch = Scratch::new(TEAM);
     let operator = line(&wasmill(&binary, &scratch, "", &["key", "create", "--operator", "--name", "first"]));
@@ -118,6 +117,9 @@ fn quota_that_is_set_counts_at_once_and_after_a_restart_and_not_for_another_of_t
     for bad in ["{\"record_per_second\":1}", "{\"requests\":0}", "{\"cpu\":-1}", "[]"] {
         assert_eq!(put(&[], bad).status, if bad.contains("requests") { 409 } else { 400 }, "{bad}");
     }
+    let empty = put(&[], "");
+    assert!(empty.status == 400 && empty.body.contains("it is empty"), "{}", empty.body);
+    assert_eq!(of(&shown(&program), "records_per_second")["limit"], 10, "nothing was unset by that");
     assert_eq!(put(&[], "{\"streams\":0,\"records_per_second\":10}").status, 200);
 
     program = {
@@ -126,6 +128,51 @@ fn quota_that_is_set_counts_at_once_and_after_a_restart_and_not_for_another_of_t
     };
     assert_eq!(push(&program, 11).status, 413);
     assert_eq!(of(&shown(&program), "records_per_second")["limit"], 10);
+    program.stop();
+}
+
+#[test]
+fn another_tenant_of_a_name_has_none_of_the_quotas_that_were_set_for_the_one_before() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(TEAM);
+    let operator = line(&wasmill(&binary, &scratch, "", &["key", "create", "--operator", "--name", "first"]));
+    let mut program = Program::start(&binary, &scratch.config());
+    let ask = |program: &Program, key: &str, method: &str, path: &str, body: &str| {
+        let headers = [&*bearer(key), "content-type: application/json"];
+        client::request(program.address(), method, path, &headers, body.as_bytes()).unwrap()
+    };
+    let done = |program: &Program, method: &str, path: &str, body: &str| {
+        let answer = ask(program, &operator, method, path, body);
+        assert!((200..300).contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.body);
+        answer
+    };
+    let make = |program: &Program| {
+        done(program, "POST", "/v1/tenants", "{\"name\":\"short\"}");
+        let host = format!("http://{}", program.address());
+        let create =
+            ["key", "create", "--name", "k", "--scope", "read", "--tenant", "short", "--host", &host];
+        line(&wasmill(&binary, &scratch, &operator, &create))
+    };
+    let limit = |program: &Program, key: &str| {
+        let quotas = ask(program, key, "GET", "/v1/quotas", "").json();
+        let found =
+            quotas["quotas"].as_array().unwrap().iter().find(|quota| quota["quota"] == "streams").cloned();
+        let found = found.unwrap();
+        (found["limit"].clone(), found["set_by"].clone())
+    };
+    let first = make(&program);
+    done(&program, "PUT", "/v1/tenants/short/quotas", "{\"streams\":3}");
+    assert_eq!(limit(&program, &first), (3.into(), "operator".into()));
+    done(&program, "POST", "/v1/tenants/short/disable", "");
+    done(&program, "DELETE", "/v1/tenants/short", "");
+    let second = make(&program);
+    assert_eq!(limit(&program, &second), (Value::Null, Value::Null));
+    assert_eq!(done(&program, "GET", "/v1/tenants/short/quotas", "").json()["quotas"], serde_json::json!({}));
+    program = {
+        program.kill();
+        Program::start(&binary, &scratch.config())
+    };
+    assert_eq!(limit(&program, &second), (Value::Null, Value::Null));
     program.stop();
 }
 
@@ -185,18 +232,20 @@ fn instance_has_no_more_memory_than_the_quota_of_its_tenant() {
 }
 
 #[test]
-fn deliveries_of_a_tenant_are_bounded_at_a_time() {
+fn deliveries_of_a_tenant_over_the_network_are_bounded_at_a_time() {
     let Some(binary) = binary() else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (now, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (served_now, served_most) = (Arc::clone(&now), Arc::clone(&most));
+    let (answering, answers) = tokio::sync::watch::channel(false);
     let endpoint = serve::start(&runtime, move |request| {
-        let (now, most) = (Arc::clone(&served_now), Arc::clone(&served_most));
+        let (now, most, mut answers) = (Arc::clone(&served_now), Arc::clone(&served_most), answers.clone());
         async move {
+            serve::whole(request.into_body()).await?;
             let at_once = now.fetch_add(1, Ordering::Relaxed) + 1;
             most.fetch_max(at_once, Ordering::Relaxed);
-            serve::whole(request.into_body()).await?;
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // The sender outlives the server.
+            drop(answers.wait_for(|answering| *answering).await);
             now.fetch_sub(1, Ordering::Relaxed);
             Ok(answer(200, String::new()))
         }
@@ -210,17 +259,37 @@ fn deliveries_of_a_tenant_are_bounded_at_a_time() {
             )
         })
         .collect();
-    let scratch = Scratch::new(&format!("[quota]\ndeliveries = 2\n{streams}"));
+    let scratch = Scratch::new(&format!(
+        "[quota]\ndeliveries = 2\n{streams}[streams.d]\nsource = {{ type = \"http\" }}\n\
+         outputs = [{{ type = \"directory\", path = \"d\", interval = \"0s\" }}]\n"
+    ));
     let program = Program::start(&binary, &scratch.config());
-    for n in 0..60 {
-        assert_eq!(client::push(program.address(), &format!("s{}", n % 6), "{\"n\":1}").unwrap().status, 200);
-    }
-    wait_until("all are delivered", || {
+    let push = |stream: &str| {
+        assert_eq!(client::push(program.address(), stream, "{\"n\":1}").unwrap().status, 200);
+    };
+    let sum = |field: &str| -> u64 {
         let streams = get(program.address(), "/v1/streams").unwrap().json();
-        let delivered = |stream: &Value| stream["outputs"][0]["delivered"].as_u64().unwrap();
-        streams.as_array().unwrap().iter().map(delivered).sum::<u64>() == 60
-    });
-    let most = most.load(Ordering::Relaxed);
-    assert!((1..=2).contains(&most), "{most} at a time");
+        let of = |stream: &Value| stream["outputs"][0][field].as_u64().unwrap();
+        streams.as_array().unwrap().iter().map(of).sum()
+    };
+    let used = || {
+        let quotas = get(program.address(), "/v1/quotas").unwrap().json();
+        let of =
+            quotas["quotas"].as_array().unwrap().iter().find(|quota| quota["quota"] == "deliveries").cloned();
+        of.unwrap()["used"].as_u64().unwrap()
+    };
+    for n in 0..60 {
+        push(&format!("s{}", n % 6));
+    }
+    // Every output has something to deliver, two do, and no answer comes.
+    wait_until("two are asked", || now.load(Ordering::Relaxed) == 2 && sum("pending") == 60);
+    assert_eq!((used(), sum("delivered")), (2, 0));
+    // A directory waits for no turn.
+    push("d");
+    wait_until("the directory has its own", || sum("delivered") == 1);
+    assert_eq!((used(), now.load(Ordering::Relaxed), sum("pending")), (2, 2, 60));
+    answering.send_replace(true);
+    wait_until("all are delivered", || sum("delivered") == 61);
+    assert_eq!(most.load(Ordering::Relaxed), 2, "at a time");
     program.stop();
 }

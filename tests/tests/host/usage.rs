@@ -112,3 +112,38 @@ fn usage_is_exported_a_line_each_and_page_by_page() {
     }
     program.stop();
 }
+
+#[test]
+fn streams_that_come_and_go_between_two_flushes_are_counted_to_their_end() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new("[policy]\ndirectories = [\"out\"]\n");
+    let program = Program::start(&binary, &scratch.config());
+    let ask = |method: &str, path: &str, headers: &[&str], body: &str| {
+        let headers = [&["content-type: application/json"], headers].concat();
+        let answer = client::request(program.address(), method, path, &headers, body.as_bytes()).unwrap();
+        assert!((200..300).contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.body);
+    };
+    let to = |path: &str| {
+        serde_json::json!({
+            "source": {"type": "http"},
+            "outputs": [{"type": "directory", "path": path, "format": "ndjson", "interval": "0s"}],
+        })
+        .to_string()
+    };
+    for round in 0..5 {
+        ask("PUT", "/v1/streams/short", &["if-none-match: *"], &to("out/one"));
+        push(&program, "short", 100);
+        // It is opened anew, and removed.
+        ask("PUT", "/v1/streams/short", &["if-match: *"], &to("out/other"));
+        push(&program, "short", 10);
+        ask("DELETE", "/v1/streams/short", &[], "");
+        if round == 2 {
+            assert_eq!(sum(&usage(&program, "by=stream"), "records_in"), 330);
+        }
+    }
+    program.stop();
+    let program = Program::start(&binary, &scratch.config());
+    let rows = usage(&program, "by=stream&interval=day");
+    assert_eq!((sum(&rows, "records_in"), sum(&rows, "records_out")), (550, 550), "{rows:?}");
+    program.stop();
+}
