@@ -265,6 +265,27 @@ impl Catalog {
         self.handle.shared.known().running.remove(stream);
     }
 
+    /// A stream is removed: what it ran last is needed no more on its account, and the next one of its name has failed with
+    /// nothing. Durable when it returns. Blocks.
+    pub fn forget_stream(&self, stream: &str) -> Result<(), CatalogError> {
+        let shared = &self.handle.shared;
+        let _storing = shared.storing();
+        let controls: Vec<(String, Control)> = {
+            let known = shared.known();
+            let failed = |control: &&Control| control.demoted.iter().any(|of| of.stream == stream);
+            let failed = known.controls.iter().filter(|(_, control)| failed(control));
+            failed.map(|(name, control)| (name.clone(), control.clone())).collect()
+        };
+        for (name, mut control) in controls {
+            control.demoted.retain(|demotion| demotion.stream != stream);
+            shared.store.put_control(&name, &control).map_err(store_error)?;
+            shared.known().controls.insert(name, control);
+        }
+        shared.store.remove_ran(stream).map_err(store_error)?;
+        shared.known().forget_stream(stream);
+        Ok(())
+    }
+
     /// Which version of a plugin a stream ran last, in this process or one before: one that is good.
     pub fn last_run(&self, stream: &str, name: &str) -> Option<Digest> {
         self.handle.shared.known().ran.get(stream)?.get(name).copied()

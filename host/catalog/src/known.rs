@@ -391,6 +391,15 @@ impl Known {
             .map(|(_, known)| known.clone())
     }
 
+    /// Nothing is known of a stream any more.
+    pub(crate) fn forget_stream(&mut self, stream: &str) {
+        self.ran.remove(stream);
+        self.running.remove(stream);
+        for version in self.versions.values_mut() {
+            version.probe_failures.remove(stream);
+        }
+    }
+
     pub(crate) fn note_probe(&mut self, digest: Digest, stream: &str, result: Result<(), String>) {
         let Some(version) = self.versions.get_mut(&digest) else { return };
         let failures = &mut version.probe_failures;

@@ -1,8 +1,8 @@
 //! What the catalog shows of itself: for the API, for metrics, and for people.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use wasmill_transform::{Digest, Door};
 
 use crate::control::Demotion;
@@ -35,7 +35,8 @@ pub struct ProbeFailure {
 pub struct PluginState {
     /// The manifest's name, or the file's stem if it has no manifest that can be read.
     pub name: String,
-    /// In the plugin directory, or the kept copy.
+    /// In the plugin directory, or the kept copy. Where these are is the operator's: shown is the name.
+    #[serde(serialize_with = "name_alone")]
     pub file: PathBuf,
     /// Absent if the file could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,6 +79,10 @@ pub struct PluginState {
     /// Streams in which it failed too much, and which do not take it again by themselves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub demoted: Vec<Demotion>,
+}
+
+fn name_alone<S: Serializer>(file: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&file.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Counts since the catalog was opened.

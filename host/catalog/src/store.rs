@@ -183,6 +183,17 @@ impl Store {
         self.put_note(&path, ran)
     }
 
+    /// Forgets which versions a stream ran. Durable when it returns.
+    pub(crate) fn remove_ran(&self, stream: &str) -> Result<(), StoreError> {
+        let path = self.directory.join(format!("{RAN_PREFIX}{stream}.json"));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => removed.map_err(failed("remove", &path))?,
+        }
+        let directory = &self.directory;
+        File::open(directory).and_then(|file| file.sync_all()).map_err(failed("sync", directory))
+    }
+
     /// Notes what was decided about a plugin's versions. Durable when it returns.
     pub(crate) fn put_control(&self, name: &str, control: &Control) -> Result<(), StoreError> {
         self.put_note(&self.control_path(name), control)
@@ -336,6 +347,9 @@ mod tests {
         fs::write(directory.path().join("stream-two.json"), "{\"a\":\"sha256:1\"}").unwrap();
         assert_eq!(store.ran().unwrap(), BTreeMap::from([("one".to_owned(), ran)]));
         assert!(store.list().unwrap().is_empty());
+        store.remove_ran("one").unwrap();
+        store.remove_ran("one").unwrap();
+        assert!(store.ran().unwrap().is_empty());
     }
 
     #[test]

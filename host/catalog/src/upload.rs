@@ -69,8 +69,8 @@ impl Catalog {
             if let Some(Name { holder: Some(stem), plugin, .. }) = known.names.get(name)
                 && plugin.digest == digest
             {
-                let file = wasm_path(&shared.options.plugin_dir, stem);
-                return used(format!("{} is it, which is the operator's", file.display()));
+                let file = stem.to_string_lossy();
+                return used(format!("{file}.wasm in the plugin directory is it, which is the operator's"));
             }
             let control = known.controls.get(name).cloned().unwrap_or_default();
             if control.pinned == Some(digest) {

@@ -150,6 +150,11 @@ impl Settings {
         found.map(|tenant| tenant.plugin_dir.as_path())
     }
 
+    /// What was written.
+    pub fn text(&self) -> &str {
+        &self.text.0
+    }
+
     /// Reads, parses and checks a file.
     ///
     /// # Errors

@@ -24,8 +24,10 @@ pub use self::quotas::stored_quotas;
 
 const FORMAT: u64 = 1;
 const TENANTS_MAX: usize = 10_000;
-/// Of one tenant, ended ones too.
+/// Of one tenant, which have not ended.
 const KEYS_MAX: usize = 1000;
+/// Of one tenant, which have ended and stay in the list; past it the one goes that ended first.
+const ENDED_MAX: usize = 1000;
 /// How long a key that has ended stays in the list.
 const ENDED_KEPT_MS: Moment = 90 * 24 * 3600 * 1000;
 
@@ -353,8 +355,13 @@ impl Control {
         let _one = lock(&self.changing);
         let mut tenant = Tenant::clone(&*self.found(name)?);
         tenant.keys.retain(|key| key.ended_ms(now).is_none_or(|ended| ended + ENDED_KEPT_MS > now));
-        if tenant.keys.len() >= KEYS_MAX {
+        if tenant.keys.iter().filter(|key| key.ended_ms(now).is_none()).count() >= KEYS_MAX {
             return Err(ControlError::TooManyKeys { name: name.clone(), max: KEYS_MAX });
+        }
+        let mut ended: Vec<Moment> = tenant.keys.iter().filter_map(|key| key.ended_ms(now)).collect();
+        ended.sort_unstable_by(|a, b| b.cmp(a));
+        if let Some(first) = ended.get(ENDED_MAX) {
+            tenant.keys.retain(|key| key.ended_ms(now).is_none_or(|ended| ended > *first));
         }
         let key = Key::new(text.id().to_owned(), new, hash, now);
         let view = self.key_view(name, &key, now);

@@ -78,9 +78,12 @@ pub(super) async fn controlled<T: Send + 'static>(
 /// `90s`, `5m`, `24h`, `30d`.
 pub(super) fn span(name: &str, text: &str, max: Duration) -> Result<Duration, ApiError> {
     let expected = || {
-        let days = max.as_secs() / 86_400;
+        let units = [(86_400, "d"), (3600, "h"), (60, "m")];
+        let (seconds, unit) =
+            units.into_iter().find(|(seconds, _)| max.as_secs().is_multiple_of(*seconds)).unwrap_or((1, "s"));
+        let most = max.as_secs() / seconds;
         refuse(format!(
-            "{name} {text:?}: expected a number and a unit, such as 90s, 5m, 24h or 30d, at most {days}d"
+            "{name} {text:?}: expected a number and a unit, such as 90s, 5m, 24h or 30d, at most {most}{unit}"
         ))
     };
     let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
@@ -191,6 +194,10 @@ mod tests {
         for wrong in ["", "5", "h", "-1h", "31d", "1w", "99999999999999999999d", "1.5h"] {
             let error = span("grace", wrong, GRACE_MAX).unwrap_err().to_string();
             assert!(error.contains("grace") && error.contains("at most 30d"), "{error}");
+        }
+        for (max, most) in [(600, "at most 10m"), (90, "at most 90s"), (7200, "at most 2h")] {
+            let error = span("within", "1w", Duration::from_secs(max)).unwrap_err().to_string();
+            assert!(error.ends_with(most), "{error}");
         }
     }
 }

@@ -92,6 +92,8 @@ pub trait Host: Send + Sync + 'static {
     fn usage_tenants(&self) -> impl Future<Output = Result<Vec<String>, String>> + Send;
     /// A tenant is gone: another one of its name has used nothing.
     fn forget_usage(&self, tenant: &TenantName) -> impl Future<Output = ()> + Send;
+    /// Unless there is such a tenant: what is stored of the plugins of one that had the name is put aside. `Err` says why not.
+    fn forget_plugins(&self, tenant: &TenantName) -> impl Future<Output = Result<(), String>> + Send;
     /// The stream of this name, if records may be pushed to it.
     fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Self::Append>, Absence>;
     /// Whether a stream is being opened, changed or removed.

@@ -197,6 +197,7 @@ impl ApiError {
                 ) => ApiError::Unfit { message },
                 ChangeError::Control(error) => ApiError::Control(error),
                 ChangeError::Quota(refusal) => ApiError::Quota(refusal),
+                ChangeError::Descriptors(_) => ApiError::NotNow { code: "too_many_files", message },
                 ChangeError::Busy { .. } => ApiError::Changing { message },
                 ChangeError::Start(_)
                 | ChangeError::Interrupted { .. }

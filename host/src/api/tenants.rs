@@ -7,7 +7,7 @@
 //! | `POST …/{name}/disable`, `…/enable` | its keys are of no use, or of use again |
 //! | `DELETE …/{name}` | removes a disabled one that has no streams, with its keys |
 //!
-//! The audit log of one that was removed stays on disk, and is put aside before another gets the name.
+//! The audit log and the plugins of one that was removed stay on disk, and are put aside before another gets the name.
 
 use std::sync::Arc;
 
@@ -48,6 +48,7 @@ pub(super) async fn create<H: Host>(
     let Wanted { name } = shaped(&shared, &headers, body, "name").await?;
     let name = TenantName::new(&name).map_err(|error| ApiError::Query { message: error.to_string() })?;
     let touched = Touched(format!("/v1/tenants/{name}"));
+    shared.host.forget_plugins(&name).await.map_err(|message| ApiError::Failed { message })?;
     let audit = Arc::clone(&shared.access.audit);
     let tenant = controlled(control, move |control| control.create_tenant(&audit, &name, now_ms()));
     let tenant = tenant.await?;
@@ -101,5 +102,7 @@ pub(super) async fn delete<H: Host>(
     })
     .await?;
     shared.host.forget_usage(&name).await;
+    // Where that fails it is logged, and tried again before another one gets the name.
+    let _logged = shared.host.forget_plugins(&name).await;
     Ok(Json(json!({ "deleted": name })))
 }

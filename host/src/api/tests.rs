@@ -91,6 +91,10 @@ impl Host for Program {
         Ok(vec!["default".to_owned(), "team.removed-7".to_owned()])
     }
     async fn forget_usage(&self, _: &TenantName) {}
+
+    async fn forget_plugins(&self, _: &TenantName) -> Result<(), String> {
+        Ok(())
+    }
     fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Fake>, Absence> {
         match name {
             "access" if tenant.is_default() => Ok(Arc::clone(&self.0)),

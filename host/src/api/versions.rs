@@ -273,6 +273,7 @@ impl ApiError {
             VersionsError::NoShadow { .. } => ApiError::NotFound { code: "no_shadow", message },
             VersionsError::Unused { .. } => ApiError::Unfit { message },
             VersionsError::NotNow { code, .. } => ApiError::NotNow { code, message },
+            VersionsError::Changing => ApiError::Changing { message },
             VersionsError::Unfit { .. }
             | VersionsError::File(AddError::Refused { .. } | AddError::OtherName { .. }) => {
                 ApiError::Unfit { message }
@@ -280,6 +281,7 @@ impl ApiError {
             VersionsError::File(AddError::Store(_) | AddError::Compile { .. })
             | VersionsError::Remove(RemoveError::Store(_))
             | VersionsError::Catalog(_)
+            | VersionsError::Closed
             | VersionsError::Stopping => ApiError::Failed { message },
         }
     }

@@ -101,6 +101,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 async fn serve(settings: Settings, drain_timeout: Duration) -> Result<ExitCode> {
     let mut signalled = watch_signals()?;
+    // What is said to a host that starts is heard, too.
+    let hangup = signal(SignalKind::hangup()).context("listen for signals")?;
     let (file, data_dir) = (settings.file.clone(), settings.data_dir.clone());
     let streams = settings.streams.len();
     let started = tokio::select! {
@@ -122,12 +124,7 @@ async fn serve(settings: Settings, drain_timeout: Duration) -> Result<ExitCode> 
         config = %file.display(), data_dir = %data_dir.display(), streams,
         http = host.http_address().map(tracing::field::display), "wasmill is running"
     );
-    let followed = host.clone();
-    let following = tokio::spawn(async move {
-        if let Err(error) = followed.follow_file().await {
-            tracing::error!(%error, "the configuration file is not followed");
-        }
-    });
+    let following = tokio::spawn(host.clone().follow_file(hangup));
     let within_ms = u64::try_from(drain_timeout.as_millis()).unwrap_or(u64::MAX);
     let held_up = host.held_up(drain_timeout, |waiting_for| {
         tracing::warn!(

@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmill_buffer::{StreamKey, StreamOptions};
+use wasmill_catalog::CatalogError;
 use wasmill_config::{self as config, Defined, Flaw};
 use wasmill_control::{ControlError, Discarded};
 
+use super::descriptors::TooFew;
 use super::ending::waiting_of;
 use super::host::Host;
 use super::live::LiveStream;
@@ -52,6 +54,8 @@ pub enum ChangeError {
     /// The definition could not be made to last.
     #[error(transparent)]
     Control(ControlError),
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     #[error("another change of the tenant's streams has not ended within {after:?}; nothing was changed")]
     Busy { after: Duration },
     #[error(
@@ -109,6 +113,19 @@ async fn commit(commit: Option<Commit>, discarded: Discarded) -> Result<(), Chan
     let done = tokio::task::spawn_blocking(move || commit(discarded)).await;
     let done = done.map_err(|error| ChangeError::Interrupted { reason: error.to_string() })?;
     done.map_err(ChangeError::Control)
+}
+
+/// What a stream that is removed ran, and what failed in it, is nothing to the next one of its name.
+async fn forget_versions(tenant: &Tenant, key: &StreamKey) {
+    let forgotten = match tenant.reloader() {
+        Some(reloader) => reloader.forget(&key.name).await,
+        None => Err(CatalogError::Stopped),
+    };
+    if let Err(error) = forgotten {
+        let stream = label(&key.tenant, &key.name);
+        let error = with_causes(&error);
+        tracing::warn!(%stream, error, "which plugin versions a stream ran that was removed cannot be forgotten");
+    }
 }
 
 impl Host {
@@ -177,7 +194,9 @@ impl Host {
         let tenant = self.tenant(&stream.tenant).await?;
         let _one = tenant.changing.lock().await;
         let _change = self.inner.reports.change();
-        if self.inner.streams.get(&stream.tenant, &stream.name).is_some() {
+        // Somebody may have been quicker, over HTTP.
+        let there = self.inner.streams.get(&stream.tenant, &stream.name).is_some();
+        if there || self.is_defined_elsewhere(&stream) {
             return Err(ChangeError::Exists { stream: stream.name });
         }
         let there = self.inner.streams.of(&stream.tenant).len() as u64;
@@ -270,6 +289,7 @@ impl Host {
             return self.go_on(tenant, &before, error).await;
         }
         self.forget(key);
+        forget_versions(tenant, key).await;
         tracing::info!(stream = %label(&key.tenant, &key.name), "stream was removed");
         Ok(())
     }
@@ -278,6 +298,7 @@ impl Host {
     /// discarded.
     pub(super) async fn remove_idle(
         &self,
+        tenant: &Tenant,
         key: &StreamKey,
         discard: bool,
         lasting: Commit,
@@ -296,6 +317,7 @@ impl Host {
         self.discard_stored(key, &buffer).await.map_err(remains)?;
         commit(Some(lasting), Discarded { forced: discard, records, ..Discarded::default() }).await?;
         self.forget(key);
+        forget_versions(tenant, key).await;
         tracing::info!(stream = %label(&key.tenant, &key.name), "stream that did not run was removed");
         Ok(())
     }
@@ -410,7 +432,8 @@ impl Host {
         clean
     }
 
-    /// Opens a stream again as it was, and says why.
+    /// Opens a stream again as it was, and says why. Of a host that stops it is not opened; that is no failure where the
+    /// stream has nothing left to do.
     async fn go_on(
         &self,
         tenant: &Tenant,
@@ -423,6 +446,12 @@ impl Host {
         };
         match again {
             Ok(()) => Err(why),
+            Err(_stopping)
+                if self.inner.stops.intake.is_cancelled()
+                    && !matches!(why, ChangeError::NotDrained { .. } | ChangeError::Remains { .. }) =>
+            {
+                Err(why)
+            }
             Err(again) => {
                 let reason =
                     format!("{}; and opened as it was before: {}", with_causes(&why), with_causes(&again));

@@ -42,7 +42,8 @@ fn plugin_problems(draft: &Draft, options: &HostOptions) -> Result<Vec<Problem>,
         DataDir::temporary()?
     };
     let given = GivenPlugins::default();
-    let (engine, catalogs) = open_plugins(settings, &data_dir.path, options, &given, &Quotas::new(settings))?;
+    let quotas = Quotas::new(settings);
+    let (engine, catalogs, _apart) = open_plugins(settings, &data_dir.path, options, &given, &quotas)?;
     let ready = |transform: &wasmill_config::Transform| {
         let part = |part: &str| draft.sound(&format!("{}.{part}", transform.key));
         ["plugin", "config", "files", "secrets"].iter().all(|name| part(name))

@@ -23,7 +23,9 @@ use wasmill_control::{Actor, ControlError, Definition, Version};
 use wasmill_tenant::TenantName;
 
 use super::changes::{ChangeError, Wanted};
+use super::descriptors;
 use super::host::{Host, Inner};
+use super::opening::{counted_problems, key_of};
 use super::sources::with_causes;
 use super::stats::{label, wall_clock_ns};
 use crate::api::Host as _;
@@ -81,7 +83,7 @@ pub enum DefineError {
         match .version { Some(version) => format!("has version {version} now"), None => "is not there".to_owned() }
     )]
     Stale { stream: String, version: Option<u64> },
-    #[error("the definition has {} problems", .0.len())]
+    #[error("the definition has {}", counted_problems(.0.len()))]
     Flaws(Vec<Flaw>),
     #[error(transparent)]
     Change(ChangeError),
@@ -189,9 +191,13 @@ impl Host {
     }
 
     fn not_of_file(&self, tenant: &TenantName, name: &str) -> Result<(), DefineError> {
-        match self.of_file(tenant, name) {
-            None => Ok(()),
-            Some(_) => Err(DefineError::OfFile {
+        // One that runs and was not defined here is the file's, also before all of the file is applied.
+        let runs = || self.inner.streams.get(tenant.as_str(), name).is_some();
+        let of_file = self.of_file(tenant, name).is_some()
+            || (runs() && !self.inner.control.definitions().has(tenant, name));
+        match of_file {
+            false => Ok(()),
+            true => Err(DefineError::OfFile {
                 stream: name.to_owned(),
                 file: self.inner.filed.settings().file.clone(),
             }),
@@ -308,6 +314,8 @@ impl Host {
             let there = self.streams_of(tenant) as u64;
             let quota = self.inner.opening.quotas.of(tenant.as_str());
             quota.takes_another_stream(there).map_err(ChangeError::from)?;
+            let enough = tokio::task::spawn_blocking(descriptors::enough).await;
+            enough.map_err(|error| interrupted(&error))?.map_err(ChangeError::from)?;
         }
         let (control, of, stream) = (Arc::clone(&self.inner.control), tenant.clone(), name.to_owned());
         let commit = move |_nothing| {
@@ -350,7 +358,7 @@ impl Host {
         let runs = self.inner.streams.get(tenant.as_str(), name).is_some();
         let done = match runs {
             true => self.remove_held(&held, &key, within, force, Some(commit)).await,
-            false => self.remove_idle(&key, force, commit).await,
+            false => self.remove_idle(&held, &key, force, commit).await,
         };
         self.note(&key, done)?;
         Ok(DefineAnswer { version: None, created: false, body: json!({ "deleted": name, "forced": force }) })
@@ -368,7 +376,12 @@ impl Host {
         Ok(done?)
     }
 
-    fn set_idle(&self, key: &StreamKey, reason: String) {
+    /// A stream of the file that runs again, or is gone from it.
+    pub(super) fn forget_idle(&self, stream: &config::Stream) {
+        self.inner.idle.all().remove(&key_of(stream));
+    }
+
+    pub(super) fn set_idle(&self, key: &StreamKey, reason: String) {
         let tried = Tried { reason, at: Instant::now(), change: self.plugins_change(key) };
         self.inner.idle.all().insert(key.clone(), tried);
     }
@@ -460,8 +473,17 @@ async fn try_again(host: Weak<Inner>) {
         for key in due {
             // Names were valid when they became keys.
             let Ok(tenant) = TenantName::new(&key.tenant) else { continue };
+            if host.of_file(&tenant, &key.name).is_some() {
+                // With the file.
+                continue;
+            }
             if !host.inner.control.definitions().has(&tenant, &key.name) {
                 host.inner.idle.all().remove(&key);
+                continue;
+            }
+            let changing = host.inner.tenants.get(&key.tenant);
+            if changing.is_some_and(|tenant| tenant.changing.try_lock().is_err()) {
+                // Its turn comes; others do not wait for it.
                 continue;
             }
             host.start_one(&tenant, &key.name).await;

@@ -1,11 +1,14 @@
 //! What the HTTP routes see of a host.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wasmill_buffer::StreamKey;
 use wasmill_tenant::{Quotas, TenantName};
+use wasmill_transform::Digest;
 
 use super::define::{DefineAnswer, DefineError, DefineRequest};
 use super::history::HistoryError;
@@ -25,6 +28,8 @@ use crate::telemetry::metrics;
 
 /// How long the data disk has to answer who asks whether the host is ready.
 const DISK_ANSWERS: Duration = Duration::from_secs(1);
+/// How long the removal of a plugin's version waits for a change of the tenant's streams.
+const CHANGES_END: Duration = Duration::from_secs(30);
 
 impl api::Host for Host {
     type Append = Inlet;
@@ -89,6 +94,24 @@ impl api::Host for Host {
         }
     }
 
+    async fn forget_plugins(&self, tenant: &TenantName) -> Result<(), String> {
+        // Whoever opens a tenant waits for it.
+        let _opening = self.inner.tenants.opening.lock().await;
+        let (inner, name) = (Arc::clone(&self.inner), tenant.clone());
+        let aside = tokio::task::spawn_blocking(move || {
+            if inner.control.tenant_disabled(&name).is_some() {
+                return Ok(());
+            }
+            let now_ms = u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000;
+            inner.tenants.put_aside(&inner.opening.settings.data_dir, name.as_str(), now_ms)
+        });
+        let aside = aside.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        aside.map_err(|error| {
+            tracing::error!(%tenant, %error, "plugins of a tenant that is gone cannot be put aside");
+            format!("plugins of another tenant that was called {tenant} cannot be put aside: {error}")
+        })
+    }
+
     fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Inlet>, Absence> {
         let streams = &self.inner.streams;
         let find = || streams.get(tenant.as_str(), name);
@@ -101,7 +124,7 @@ impl api::Host for Host {
         // A change may have ended between the two looks.
         match find() {
             Some(live) => live.inlet.clone().ok_or(Absence::None),
-            None if self.inner.control.definitions().has(tenant, name) => Err(Absence::Idle),
+            None if self.is_idle(tenant, name) => Err(Absence::Idle),
             None => Err(Absence::None),
         }
     }
@@ -113,10 +136,7 @@ impl api::Host for Host {
     fn has_stream(&self, tenant: &TenantName, name: &str) -> bool {
         let streams = &self.inner.streams;
         let there = || streams.get(tenant.as_str(), name).is_some();
-        there()
-            || streams.is_changing(tenant.as_str(), name)
-            || there()
-            || self.inner.control.definitions().has(tenant, name)
+        there() || streams.is_changing(tenant.as_str(), name) || there() || self.is_idle(tenant, name)
     }
 
     fn has_plugin(&self, tenant: &TenantName, name: &str) -> bool {
@@ -151,9 +171,10 @@ impl api::Host for Host {
             told
         });
         let idle = self.inner.idle.of(tenant.as_str()).into_iter();
-        let idle = idle.map(
-            |(name, reason)| json!({ "name": name, "owner": "api", "state": "failed", "reason": reason }),
-        );
+        let idle = idle.map(|(name, reason)| {
+            let owner = if defined.has(tenant, &name) { "api" } else { "file" };
+            json!({ "name": name, "owner": owner, "state": "failed", "reason": reason })
+        });
         Value::Array(live.chain(idle).collect())
     }
 
@@ -243,7 +264,16 @@ impl api::Host for Host {
         plugin: String,
         request: VersionsRequest,
     ) -> Result<Value, VersionsError> {
-        self.desk(tenant.as_str(), &plugin)?.answer(plugin, request).await
+        let held = self.inner.tenants.get(tenant.as_str());
+        // A stream that names the version may be on its way.
+        let _unchanging = match &held {
+            Some(held) if matches!(request, VersionsRequest::Remove(_)) => {
+                let lock = tokio::time::timeout(CHANGES_END, held.changing.lock()).await;
+                Some(lock.map_err(|_elapsed| VersionsError::Changing)?)
+            }
+            _ => None,
+        };
+        self.desk(&tenant, &plugin)?.answer(plugin, request).await
     }
 
     async fn upload(
@@ -253,7 +283,12 @@ impl api::Host for Host {
         file: PluginFile,
         signature: Option<Vec<u8>>,
     ) -> Result<Value, VersionsError> {
-        let tenant = self.tenant(tenant.as_str()).await.map_err(|_stopping| VersionsError::Stopping)?;
+        let opened = self.tenant(tenant.as_str()).await;
+        let tenant = opened.map_err(|error| {
+            let error = with_causes(&error);
+            tracing::error!(%tenant, error, "plugins of a tenant cannot be opened");
+            VersionsError::Closed
+        })?;
         let quota = self.inner.opening.quotas.of(&tenant.name);
         versions::upload(&tenant.catalog, &quota, name, file, signature).await
     }
@@ -311,18 +346,44 @@ impl Host {
         self.inner.streams.all().iter().flat_map(of).collect()
     }
 
-    fn desk(&self, tenant: &str, plugin: &str) -> Result<VersionsDesk, VersionsError> {
+    /// Whether a stream of this name is defined, wherever, and does not run.
+    fn is_idle(&self, tenant: &TenantName, name: &str) -> bool {
+        let key = || StreamKey { tenant: tenant.as_str().to_owned(), name: name.to_owned() };
+        self.inner.control.definitions().has(tenant, name) || self.inner.idle.reason(&key()).is_some()
+    }
+
+    fn desk(&self, name: &TenantName, plugin: &str) -> Result<VersionsDesk, VersionsError> {
         let missing = || VersionsError::NoPlugin { name: plugin.to_owned(), nearest: None };
-        let tenant = self.inner.tenants.get(tenant).ok_or_else(missing)?;
+        let tenant = self.inner.tenants.get(name.as_str()).ok_or_else(missing)?;
         let reloader = tenant.reloader().ok_or(VersionsError::Stopping)?;
         let streams = self.inner.streams.of(&tenant.name);
         let shadows = streams.iter().map(|stream| Arc::clone(&stream.shadows)).collect();
-        let transforms = streams.iter().flat_map(|stream| &stream.settings.transforms);
-        let named = transforms.filter_map(|transform| transform.plugin.digest.as_ref()?.parse().ok());
-        let named = named.collect();
+        let named = self.named_by_streams(name);
         let quota = self.inner.opening.quotas.of(&tenant.name);
         Ok(VersionsDesk { catalog: tenant.catalog.clone(), quota, reloader, shadows, named })
     }
+
+    /// Versions of plugins that a tenant's streams name by their digests: those that run, those of the file, and those that
+    /// are defined over HTTP and may not run just now.
+    fn named_by_streams(&self, tenant: &TenantName) -> HashSet<Digest> {
+        let live = self.inner.streams.of(tenant.as_str());
+        let filed = self.inner.filed.settings();
+        let filed = filed.streams.iter().filter(|stream| stream.tenant == tenant.as_str());
+        let transforms = live.iter().map(|live| &live.settings).chain(filed).flat_map(|of| &of.transforms);
+        let named = transforms.filter_map(|transform| transform.plugin.digest.clone());
+        let definitions = self.inner.control.definitions();
+        let defined = definitions.all().into_iter().filter(|(of, _)| of == tenant);
+        let defined = defined.filter_map(|(of, name)| definitions.get(&of, &name));
+        let defined = defined.flat_map(|defined| digests_named(&defined.definition));
+        named.chain(defined).filter_map(|digest| digest.parse().ok()).collect()
+    }
+}
+
+/// What a definition's transforms have behind the `@` of `name@sha256:…`.
+fn digests_named(definition: &Value) -> Vec<String> {
+    let transforms = definition["transforms"].as_array().into_iter().flatten();
+    let digest = |transform: &Value| Some(transform["plugin"].as_str()?.split_once('@')?.1.to_owned());
+    transforms.filter_map(digest).collect()
 }
 
 fn describe(stream: &StreamStats, now: i64) -> Value {
@@ -387,4 +448,18 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
         "transforms": stream.with_transforms(|transforms| serde_json::to_value(transforms).unwrap_or_default()),
         "outputs": outputs,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_of_a_definition_are_those_behind_the_at() {
+        let definition = json!({"transforms": [
+            {"plugin": "follows"}, {"plugin": "mine@sha256:12"}, {"plugin": 7}, {}, {"plugin": "b@sha256:34"},
+        ]});
+        assert_eq!(digests_named(&definition), ["sha256:12", "sha256:34"]);
+        assert!(digests_named(&json!({"source": {}})).is_empty());
+    }
 }

@@ -33,8 +33,9 @@ use super::plan::GivenPlugins;
 use super::quotas::Quotas;
 use super::readiness::Looks;
 use super::shadow;
+use super::sources::with_causes;
 use super::stats::StreamStats;
-use super::tenants::{Tenant, Tenants};
+use super::tenants::{OpenedWith, Tenant, Tenants, has_plugins};
 use super::usage::{FLUSH_EVERY, Usage};
 use super::warm::WarmBounds;
 use super::workers::Workers;
@@ -96,9 +97,9 @@ impl Host {
         let (job_settings, job_options, job_given) = (settings.clone(), options.clone(), Arc::clone(&given));
         let quotas = Arc::new(Quotas::new(&settings));
         let job_quotas = Arc::clone(&quotas);
-        let (engine, catalogs, chains) = on_guest_thread(move || {
+        let (engine, catalogs, apart, chains) = on_guest_thread(move || {
             let data_dir = &job_settings.data_dir;
-            let (engine, catalogs) = {
+            let (engine, catalogs, apart) = {
                 // As the last run left them; once the directory is locked they are read again.
                 for (tenant, set) in wasmill_control::stored_quotas(data_dir) {
                     job_quotas.set(tenant.as_str(), &set);
@@ -106,7 +107,7 @@ impl Host {
                 open_plugins(&job_settings, data_dir, &job_options, &job_given, &job_quotas)?
             };
             let chains = first_chains(&job_settings, &engine, &catalogs, &job_given, &job_quotas);
-            Ok::<_, StartError>((engine, catalogs, chains))
+            Ok::<_, StartError>((engine, catalogs, apart, chains))
         })
         .await??;
         let chains = chains.unwrap_or_else(|found| {
@@ -140,6 +141,7 @@ impl Host {
             settings,
             options,
             engine,
+            apart,
             given,
             journal,
         };
@@ -170,7 +172,9 @@ impl Host {
         }
         let tenants = Tenants::default();
         for (name, catalog) in catalogs {
-            tenants.insert(Tenant::new(&name, &opening.engine, catalog).map_err(StartError::Thread)?);
+            let opened_with = OpenedWith::of(&opening.settings, &name);
+            let tenant = Tenant::new(&name, &opening.engine, catalog, opened_with);
+            tenants.insert(tenant.map_err(StartError::Thread)?);
         }
         let stops = Stops::default();
         let mut ready: Vec<(ReadyStream, Arc<Tenant>)> = Vec::with_capacity(streams.len());
@@ -221,6 +225,7 @@ impl Host {
         }
         let host = Host { inner: Arc::new(inner) };
         tokio::spawn(keep_usage(Arc::downgrade(&host.inner)));
+        host.open_uploads().await;
         host.start_defined();
         if let Some(listener) = listener {
             host.serve(listener, access);
@@ -284,12 +289,6 @@ impl Host {
 
     /// Opens what a tenant has of its own, if that was not done before.
     pub(super) async fn tenant(&self, name: &str) -> Result<Arc<Tenant>, StartError> {
-        let settings = self.inner.filed.settings();
-        self.tenant_of(&settings, name).await
-    }
-
-    /// The same where other settings say where its plugins are.
-    pub(super) async fn tenant_of(&self, settings: &Settings, name: &str) -> Result<Arc<Tenant>, StartError> {
         let inner = &self.inner;
         if let Some(tenant) = inner.tenants.get(name) {
             return Ok(tenant);
@@ -298,7 +297,15 @@ impl Host {
         if let Some(tenant) = inner.tenants.get(name) {
             return Ok(tenant);
         }
-        let Opening { engine, options, given, quotas, .. } = &inner.opening;
+        let settings = self.inner.filed.settings();
+        Ok(inner.tenants.insert(self.open_tenant(&settings, name).await?))
+    }
+
+    /// Opens what a tenant has of its own, as these settings say; whoever holds `opening` makes it known, or drops it.
+    pub(super) async fn open_tenant(&self, settings: &Settings, name: &str) -> Result<Tenant, StartError> {
+        let Opening { engine, apart, options, given, quotas, .. } = &self.inner.opening;
+        let opened_with = OpenedWith::of(settings, name);
+        apart.decide(name, opened_with.isolation);
         let quotas = Arc::clone(quotas);
         let watched = settings.plugin_dir_of(name).map(Path::to_owned);
         let (job_engine, settings, options, given) =
@@ -312,7 +319,22 @@ impl Host {
             Ok::<_, StartError>(catalog)
         })
         .await??;
-        Ok(inner.tenants.insert(Tenant::new(name, engine, catalog).map_err(StartError::Thread)?))
+        Tenant::new(name, engine, catalog, opened_with).map_err(StartError::Thread)
+    }
+
+    /// Opens the tenants that have plugins and that no configuration knows: they may have no stream that would do it.
+    async fn open_uploads(&self) {
+        let data_dir = &self.inner.opening.settings.data_dir;
+        for tenant in self.inner.control.tenants(0) {
+            let name = tenant.name.as_str();
+            if !has_plugins(data_dir, name) {
+                continue;
+            }
+            if let Err(error) = self.tenant(name).await {
+                let error = with_causes(&error);
+                tracing::error!(tenant = name, error, "plugins of a tenant cannot be opened");
+            }
+        }
     }
 
     /// Of the first tenant.

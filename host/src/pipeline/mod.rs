@@ -19,6 +19,7 @@ mod context;
 pub mod dead_letters;
 mod define;
 mod delivery;
+mod descriptors;
 mod ending;
 mod face;
 mod fate;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 use wasmill_buffer::{Journal, Retention, StreamKey, StreamOptions};
 use wasmill_catalog::{Catalog, CatalogError, CatalogOptions, PublicKey, SigningPolicy};
-use wasmill_config::{self as config, DEFAULT_TENANT, Isolation, Problem, Settings};
+use wasmill_config::{self as config, DEFAULT_TENANT, Problem, Settings};
 use wasmill_deliver::SyncCount;
 use wasmill_transform::{
     CompileLimits, Digest, Engine, EngineError, EngineOptions, ProcessOptions, WORKER_STACK_BYTES,
@@ -30,14 +30,14 @@ use super::recovery::{self, RecoveryError};
 use super::shadow::{self, StreamShadows};
 use super::stats::StreamStats;
 use super::stream::Standing;
-use super::tenants;
+use super::tenants::{self, Apart};
 use super::workers::Workers;
 
 /// Why a host does not start. Nothing was delivered, and nothing that is stored was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration is wrong; every problem that was found.
-    #[error("{} problems in the configuration", .0.len())]
+    #[error("{} in the configuration", counted_problems(.0.len()))]
     Invalid(Vec<Problem>),
     #[error("{action} {path}")]
     Directory {
@@ -85,6 +85,11 @@ pub enum StartError {
     Stopping,
 }
 
+/// As people say it.
+pub(super) fn counted_problems(count: usize) -> String {
+    format!("{count} problem{}", if count == 1 { "" } else { "s" })
+}
+
 /// What the journal says of a stream cannot be followed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -109,14 +114,14 @@ pub(crate) async fn on_guest_thread<T: Send + 'static>(
 /// Catalogs by tenant.
 pub(crate) type Catalogs = BTreeMap<String, Catalog>;
 
-/// Starts the engine and opens the plugin directories of all tenants. Blocks.
+/// Starts the engine and opens the plugin directories of all tenants; whose plugins run apart. Blocks.
 pub(crate) fn open_plugins(
     settings: &Settings,
     data_dir: &Path,
     options: &HostOptions,
     given: &GivenPlugins,
     quotas: &Quotas,
-) -> Result<(Engine, Catalogs), StartError> {
+) -> Result<(Engine, Catalogs, Apart), StartError> {
     let transforms: usize = settings.streams.iter().map(|stream| stream.transforms.len()).sum();
     // Warm ones per worker, as many again while versions change, and probes.
     let instances = (settings.workers + 2).saturating_mul(transforms).saturating_mul(2);
@@ -126,16 +131,16 @@ pub(crate) fn open_plugins(
         instances_max: u32::try_from(instances).unwrap_or(u32::MAX).clamp(least, 10_000),
         ..EngineOptions::default()
     })?;
-    let isolated = settings.clone();
-    engine.isolate(ProcessOptions::new(options.compiler.clone()), move |tenant| {
-        isolated.isolation_of(tenant) == Isolation::Process
-    });
+    let apart = Apart::default();
+    let decided = apart.clone();
+    engine.isolate(ProcessOptions::new(options.compiler.clone()), move |tenant| decided.is(tenant));
     let mut catalogs = Catalogs::new();
     for tenant in settings.tenants.iter().map(|tenant| tenant.name.as_str()).chain([DEFAULT_TENANT]) {
+        apart.decide(tenant, settings.isolation_of(tenant));
         let catalog = open_catalog(&engine, settings, data_dir, options, given, (tenant, quotas))?;
         catalogs.insert(tenant.to_owned(), catalog);
     }
-    Ok((engine, catalogs))
+    Ok((engine, catalogs, apart))
 }
 
 /// Opens the plugin directory of one tenant. Blocks.
@@ -242,6 +247,7 @@ pub(crate) fn stream_options(settings: &Settings, stream: &config::Stream) -> St
 pub(crate) struct Opening {
     pub(crate) settings: Settings,
     pub(crate) engine: Engine,
+    pub(crate) apart: Apart,
     pub(crate) options: HostOptions,
     pub(crate) given: GivenPlugins,
     pub(crate) journal: Journal,

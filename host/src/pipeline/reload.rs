@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use wasmill_catalog::Catalog;
+use wasmill_catalog::{Catalog, CatalogError};
 use wasmill_transform::{Digest, Engine, Plugin, WORKER_STACK_BYTES};
 
 use self::slot::Slot;
@@ -66,6 +66,11 @@ enum Request {
         plugin: String,
         decision: Decision,
         reply: oneshot::Sender<Result<String, VersionsError>>,
+    },
+    /// A stream of this name is removed.
+    Forget {
+        stream: String,
+        reply: oneshot::Sender<Result<(), CatalogError>>,
     },
     /// Chains are to be built anew of the plugins that they have: what they may use has changed.
     Rebuild,
@@ -146,6 +151,18 @@ impl Reloader {
         }
     }
 
+    /// A stream that has ended is removed: after everything that was said of it before, it is forgotten.
+    pub(crate) async fn forget(&self, stream: &str) -> Result<(), CatalogError> {
+        let (reply, done) = oneshot::channel();
+        let mut request = Request::Forget { stream: stream.to_owned(), reply };
+        while let Err(error) = self.requests.try_send(request) {
+            let TrySendError::Full(full) = error else { return Err(CatalogError::Stopped) };
+            request = full;
+            tokio::time::sleep(FULL_RETRY).await;
+        }
+        done.await.map_err(|_gone| CatalogError::Stopped)?
+    }
+
     /// What the tenant may use has changed.
     pub(crate) fn rebuild(&self) {
         if self.requests.try_send(Request::Rebuild).is_err() {
@@ -199,6 +216,11 @@ fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog) {
             }
             Request::Rebuild => slots.iter_mut().for_each(|slot| slot.rebuild(engine, catalog)),
             Request::Remove { lane } => slots.retain(|slot| slot.stream.lane != lane),
+            Request::Forget { stream, reply } => {
+                // Whoever asked may have gone; it is forgotten all the same.
+                drop(reply.send(catalog.forget_stream(&stream)));
+                expire(catalog, &slots);
+            }
             Request::Demote { lane, generation, blame } => {
                 if let Some(slot) = slots.iter_mut().find(|slot| slot.stream.lane == lane) {
                     slot.demote(engine, catalog, generation, &blame);

@@ -93,6 +93,10 @@ pub enum VersionsError {
     Remove(RemoveError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    #[error("the tenant's plugins cannot be opened; the log of the host says why")]
+    Closed,
+    #[error("the tenant's streams are being changed: try again")]
+    Changing,
     #[error("the host is stopping, or has too much to decide; try again")]
     Stopping,
 }
@@ -121,7 +125,7 @@ pub(crate) struct VersionsDesk {
     pub(crate) reloader: Arc<Reloader>,
     /// Of every stream.
     pub(crate) shadows: Vec<Arc<StreamShadows>>,
-    /// Versions that streams name by their digests.
+    /// Versions that streams name by their digests, whether or not they run.
     pub(crate) named: HashSet<Digest>,
 }
 

@@ -1,9 +1,11 @@
 //! Keys from the first one on: made before the host runs, asked for by the real binary, used by its commands.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use wasmill_tests::client;
+use wasmill_tests::guest::Guest;
 use wasmill_tests::objects;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
@@ -31,6 +33,54 @@ fn line(output: &Output) -> String {
         (String::from_utf8(output.stdout.clone()).unwrap(), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}{complained}");
     said.trim().to_owned()
+}
+
+#[test]
+fn plugins_of_a_tenant_are_there_after_a_restart_and_not_for_the_next_of_its_name() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(KEYS);
+    let create = &["key", "create", "--operator", "--name", "first"][..];
+    let bearer = format!("authorization: Bearer {}", line(&wasmill(&binary, &scratch, None, create)));
+    let ask = |at: SocketAddr, method: &str, path: &str, tenant: &str, body: &[u8]| {
+        let kind = if path == "/v1/plugins" {
+            "content-type: application/wasm"
+        } else {
+            "content-type: application/json"
+        };
+        let headers = [bearer.as_str(), kind, tenant];
+        let headers = if tenant.is_empty() { &headers[..2] } else { &headers[..] };
+        client::request(at, method, path, headers, body).unwrap()
+    };
+    let team = "wasmill-tenant: team";
+    let program = Program::start(&binary, &scratch.config());
+    let at = program.address();
+    assert_eq!(ask(at, "POST", "/v1/tenants", "", b"{\"name\":\"team\"}").status, 201);
+    let path = "/v1/plugins?name=mine";
+    let headers = [bearer.as_str(), "content-type: application/wasm", team];
+    let sent = client::request(at, "POST", path, &headers, &Guest::pass(1).wasm()).unwrap();
+    assert_eq!(sent.status, 201, "{sent:?}");
+    program.stop();
+
+    let program = Program::start(&binary, &scratch.config());
+    let at = program.address();
+    let listed = |at| ask(at, "GET", "/v1/plugins", team, b"");
+    let plugins = listed(at);
+    assert!(plugins.status == 200 && plugins.json()[0]["name"] == "mine", "{}", plugins.body);
+    // Where the host keeps it is not for the tenant to know.
+    assert!(!plugins.body.contains(scratch.dir().to_str().unwrap()), "{}", plugins.body);
+    assert_eq!(ask(at, "POST", "/v1/tenants/team/disable", "", b"").status, 200);
+    assert_eq!(ask(at, "DELETE", "/v1/tenants/team", "", b"").status, 200);
+    assert_eq!(ask(at, "POST", "/v1/tenants", "", b"{\"name\":\"team\"}").status, 201);
+    assert_eq!(listed(at).body, "[]");
+    assert_eq!(ask(at, "GET", "/v1/plugins/mine", team, b"").status, 404);
+    // Nothing is thrown away.
+    let kept = std::fs::read_dir(scratch.path("data/tenants")).unwrap();
+    let kept: Vec<_> = kept.map(|dir| dir.unwrap().path()).collect();
+    assert!(
+        kept.iter().any(|dir| dir.to_str().unwrap().contains("/team@") && dir.join("plugins").exists()),
+        "{kept:?}"
+    );
+    program.stop();
 }
 
 #[test]

@@ -69,6 +69,45 @@ fn streams_of_the_file_come_change_and_go_with_it_and_a_bad_file_changes_nothing
 }
 
 #[test]
+fn stream_that_could_not_go_on_says_so_and_comes_back_with_a_later_reload() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(&format!("{POLICY}{}", stream("events", "one")));
+    let program = Program::start(&binary, &scratch.config());
+    let at = program.address();
+    let state = || client::get(at, "/v1/config").unwrap().json();
+    let shown = || client::get(at, "/v1/streams/events").unwrap().json();
+    // Neither the new definition nor the one before finds a place for its dead letters.
+    let letters = scratch.path("data/dead-letters/default/events");
+    std::fs::rename(&letters, scratch.path("away")).unwrap();
+    std::fs::write(&letters, "").unwrap();
+    scratch.configure(&format!("{POLICY}{}", stream("events", "two")));
+    wait_until("it is said", || state()["pending"].to_string().contains("streams.events is to change"));
+    let told = shown();
+    assert_eq!((&told["state"], &told["owner"]), (&"failed".into(), &"file".into()), "{told}");
+    assert!(told["reason"].to_string().contains("dead letters"), "{told}");
+    let listed = client::get(at, "/v1/streams").unwrap().json();
+    assert_eq!((&listed[0]["state"], &listed[0]["owner"]), (&"failed".into(), &"file".into()), "{listed}");
+    assert_eq!(client::push(at, "events", "{}").unwrap().status, 503);
+    let body = br#"{"source":{"type":"http"},"outputs":[{"type":"directory","path":"out"}]}"#;
+    let put = client::request(at, "PUT", "/v1/streams/events", &["content-type: application/json"], body);
+    assert_eq!(put.unwrap().status, 409);
+    // As the file is, whatever it was: first as it was before, then changed once more.
+    for path in ["one", "three"] {
+        let reloads = state()["reloads"].as_u64().unwrap();
+        if path == "three" {
+            std::fs::remove_file(&letters).unwrap();
+        }
+        scratch.configure(&format!("{POLICY}{}", stream("events", path)));
+        wait_until("the file is read", || state()["reloads"].as_u64().unwrap() > reloads);
+        assert_eq!(state()["state"], if path == "three" { "applied" } else { "partly" }, "{}", state());
+    }
+    assert_eq!(shown()["state"], "running");
+    assert_eq!(client::push(at, "events", "{\"n\":1}").unwrap().status, 200);
+    wait_until("it is delivered", || objects::lines(&scratch.path("three")).len() == 1);
+    program.stop();
+}
+
+#[test]
 fn file_and_api_do_not_take_one_another_s_streams() {
     let Some(binary) = binary() else { return };
     let scratch = Scratch::new(&format!("{POLICY}{}", stream("filed", "filed")));

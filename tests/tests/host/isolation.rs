@@ -145,6 +145,41 @@ fn process_has_nothing_but_its_socket_and_its_end_costs_no_record() {
 }
 
 #[test]
+fn tenant_that_comes_with_the_file_runs_where_the_file_says_and_one_that_is_open_where_it_was_opened() {
+    let Some(binary) = binary() else { return };
+    let host = "#whole\n[http]\nlisten = \"127.0.0.1:0\"\n[buffer]\njournal_file = \"1MiB\"\n";
+    let tenant = |isolation: &str, plugin: &str| {
+        format!(
+            "[tenants.far]\nplugin_dir = \"plugins\"\nisolation = \"{isolation}\"\n[tenants.far.streams.events]\n\
+             source = {{ type = \"http\" }}\ntransforms = [{{ plugin = \"{plugin}\" }}]\n\
+             outputs = [{{ type = \"directory\", path = \"far\", interval = \"0s\" }}]\n"
+        )
+    };
+    let ours = "[streams.events]\nsource = { type = \"http\" }\ntransforms = [{ plugin = \"picky\" }]\n\
+        outputs = [{ type = \"directory\", path = \"out\", interval = \"0s\" }]\n";
+    let scratch = Scratch::new(&format!("{host}{ours}"));
+    scratch.deploy("picky", &Guest::picky());
+    let program = Program::start(&binary, &scratch.config());
+    let to = program.address();
+    let state = || client::get(to, "/v1/config").unwrap().json();
+    // Refused as a whole: the tenant that was opened to look at it is not open.
+    scratch.configure(&format!("{host}{ours}{}", tenant("thread", "missing")));
+    wait_until("the file is refused", || state()["state"] == "refused");
+    scratch.configure(&format!("{host}{ours}{}", tenant("process", "picky")));
+    wait_until("the file is applied", || state()["state"] == "applied");
+    assert!(!processes(&program).is_empty(), "the chain of a new tenant was built on the host's threads");
+    // Both are open by now.
+    let turned = format!("{host}{ours}{}", tenant("thread", "picky"))
+        .replace("[http]", "isolation = \"process\"\n[http]");
+    scratch.configure(&turned);
+    wait_until("the file is partly applied", || state()["state"] == "partly");
+    assert_eq!(state()["at_next_start"], serde_json::json!(["isolation", "tenants.far.isolation"]));
+    assert_eq!(push(to, "events", "{}").unwrap().status, 200);
+    wait_until("it is delivered", || objects::lines(&scratch.out()).len() == 1);
+    program.stop();
+}
+
+#[test]
 fn processes_end_with_the_host() {
     let Some(binary) = binary() else { return };
     let scratch = Scratch::new(STREAMS);

@@ -56,6 +56,32 @@ fn version_that_a_stream_ran_is_remembered_and_kept_after_a_restart() {
 }
 
 #[test]
+fn stream_that_is_removed_leaves_nothing_to_the_next_of_its_name() {
+    let version = plugin("a", "1.0.0");
+    let bench = Bench::new(&[("a.wasm", &version)]);
+    let digest = Digest::of(&version);
+    let ran = BTreeMap::from([("a".to_owned(), digest)]);
+    let catalog = bench.open();
+    for stream in ["events", "other"] {
+        catalog.note_running(stream, &ran).unwrap();
+        catalog.decide("a", |control| control.demote(digest, stream, "fails", 1)).unwrap();
+        catalog.note_probe(digest, stream, Err("fails".to_owned()));
+    }
+    catalog.forget_stream("events").unwrap();
+    catalog.forget_stream("never").unwrap();
+    let state = catalog.plugins().remove(0);
+    assert_eq!(
+        (state.streams, state.demoted.len(), state.probe_failures.len()),
+        (vec!["other".to_owned()], 1, 1)
+    );
+    drop(catalog);
+    let catalog = bench.open();
+    assert_eq!((catalog.last_run("events", "a"), catalog.last_run("other", "a")), (None, Some(digest)));
+    let control = catalog.control("a");
+    assert!(!control.is_demoted("events", digest) && control.is_demoted("other", digest));
+}
+
+#[test]
 fn open_loads_every_plugin_and_lists_the_bad_ones() {
     let (a, b) = (plugin("a", "1.0.0"), plugin("b", "2.0.0"));
     let bench =

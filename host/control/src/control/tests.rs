@@ -40,6 +40,33 @@ fn what_was_made_is_there_after_the_next_start() {
 }
 
 #[test]
+fn keys_that_have_ended_make_room_and_the_list_of_them_has_a_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = Control::open(dir.path()).unwrap();
+    let of = name("default");
+    let (text, _) = control.create_key(&of, new(&[Scope::Push]), 1).unwrap();
+    let hash = hash(&text).unwrap();
+    let mut tenant = Tenant::new(of.clone(), 1);
+    let keys = (0..KEYS_MAX - 1).map(|n| (format!("active{n}"), None));
+    let ended = (0..ENDED_MAX as u64 + 5).map(|n| (format!("ended{n}"), Some(n + 2)));
+    for (id, revoked_ms) in keys.chain(ended) {
+        let mut key = Key::new(id, new(&[Scope::Push]), hash.clone(), 1);
+        key.revoked_ms = revoked_ms;
+        tenant.keys.push(key);
+    }
+    control.put(tenant, 1).unwrap();
+    let (_, last) = control.create_key(&of, new(&[Scope::Push]), 5000).unwrap();
+    let listed = control.keys(&of, operator(), 5000).unwrap();
+    let ended: Vec<_> = listed.iter().filter_map(|key| key.revoked_ms).collect();
+    assert_eq!((listed.len(), ended.len(), ended.iter().min()), (KEYS_MAX + ENDED_MAX, ENDED_MAX, Some(&7)));
+    let full = control.create_key(&of, new(&[Scope::Push]), 5000);
+    assert!(matches!(full, Err(ControlError::TooManyKeys { max: KEYS_MAX, .. })));
+    // As the message says.
+    control.revoke_key(&of, &last.id, operator(), 5001).unwrap();
+    assert!(control.create_key(&of, new(&[Scope::Push]), 5002).is_ok());
+}
+
+#[test]
 fn change_is_in_effect_at_once_for_texts_that_were_verified_too() {
     let dir = tempfile::tempdir().unwrap();
     let control = Control::open(dir.path()).unwrap();

@@ -338,6 +338,7 @@ const DATA: &[Said] = &[
             (404, "no_plugin"),
             (404, "no_version"),
             (409, "in_use"),
+            (503, "changing"),
             (503, "failed"),
         ],
         ..Said::new(

@@ -71,7 +71,7 @@ impl Alone {
         let mut settings = settings;
         settings.streams = vec![found.clone()];
         let job_settings = settings.clone();
-        let (engine, mut catalogs) = on_guest_thread(move || {
+        let (engine, mut catalogs, _apart) = on_guest_thread(move || {
             let quotas = Quotas::new(&job_settings);
             open_plugins(&job_settings, &job_settings.data_dir, &options, &GivenPlugins::default(), &quotas)
         })

@@ -47,6 +47,7 @@ pub(super) const OPERATIONS: &[Said] = &[
             (409, "not_drained"),
             (409, "too_many_streams"),
             (409, "quota_full"),
+            (409, "too_many_files"),
             (412, "stale"),
             (422, "bad_definition"),
             (422, "refused"),
