@@ -91,7 +91,6 @@ impl Host for Program {
         Ok(vec!["default".to_owned(), "team.removed-7".to_owned()])
     }
     async fn forget_usage(&self, _: &TenantName) {}
-
     async fn forget_plugins(&self, _: &TenantName) -> Result<(), String> {
         Ok(())
     }

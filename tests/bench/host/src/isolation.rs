@@ -68,7 +68,7 @@ fn latency(scene: &Scene, way: &str) -> Result<f64> {
     ))?;
     std::fs::create_dir_all(place.out())?;
     let server = scene.product.serve(&config, &place.log(), port)?;
-    let arrivals = Arrivals::watch(&place.out())?;
+    let mut arrivals = Arrivals::watch(&place.out())?;
     let mut client = Client::connect(port)?;
     let kept = scene.log.lines().filter(|line| !line.windows(9).any(|word| word == b" /images/"));
     let mut samples = Samples::default();

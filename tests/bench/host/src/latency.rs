@@ -35,7 +35,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
         place.renew()?;
         std::fs::create_dir_all(place.out())?;
         let server = scene.product.serve(&config, &place.log(), port)?;
-        let arrivals = Arrivals::watch(&place.out())?;
+        let mut arrivals = Arrivals::watch(&place.out())?;
         let mut client = Client::connect(port)?;
         let mut probe = Probe::open(&place.dir.join("data"), PROBE_BYTES, PROBE_APPENDS)?;
         let (mut of_objects, mut of_probes, mut of_acks) =

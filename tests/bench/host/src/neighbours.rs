@@ -209,7 +209,7 @@ fn act(rival: Rival, server: &Server, key: &str, dir: &Path, wasm: &[u8], stop: 
 
 /// Pushes the victim's records for a while and waits for all of them; the latency of each.
 fn watched(server: &Server, place: &Place, key: &str, span: Duration) -> Result<Samples> {
-    let arrivals = Arrivals::watch(&place.out())?;
+    let mut arrivals = Arrivals::watch(&place.out())?;
     let ticks = usize::try_from(span.as_millis() / TICK.as_millis())?;
     std::thread::scope(|scope| {
         let pushing = scope.spawn(move || -> Result<()> {

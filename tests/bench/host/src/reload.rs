@@ -73,7 +73,7 @@ fn reload(scene: &Scene, replaced: &Replaced<'_>) -> Result<(Samples, usize)> {
     std::fs::create_dir_all(place.out())?;
     let request = push_request("access", record);
     let server = scene.product.serve(&config, &place.log(), port)?;
-    let arrivals = Arrivals::watch(&place.out())?;
+    let mut arrivals = Arrivals::watch(&place.out())?;
     let mut times = Samples::default();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
