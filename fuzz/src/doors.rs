@@ -59,6 +59,7 @@ fn spec(kind: Kind, plugin: &Arc<Plugin>, image: Image) -> TransformSpec {
         config: kind.config(&image.finish()),
         files: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        http: None,
         limits: Limits {
             // A busy machine must not be taken for a promise that is broken.
             deadline: Duration::from_secs(5),

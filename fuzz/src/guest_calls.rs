@@ -40,7 +40,7 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
     let mut module = wat::parse_str(text()).unwrap();
     let mut resolve = Resolve::default();
     resolve.push_str("plugin.wit", WIT).unwrap();
-    let world = "package fuzz:guest;\nworld guest { include wasmill:plugin/transformer@0.1.0; }";
+    let world = "package fuzz:guest;\nworld guest { include wasmill:plugin/transformer@0.1.1; }";
     let package = resolve.push_str("guest.wit", world).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
@@ -62,6 +62,7 @@ fn spec(guest: &Arc<Plugin>, index: usize, image: Vec<u8>) -> TransformSpec {
         config: String::new(),
         files: BTreeMap::from([("image".to_owned(), GrantedFile::from_bytes(image))]),
         secrets: BTreeMap::from([("name".to_owned(), "hush".to_owned())]),
+        http: None,
         limits: Limits {
             // A busy machine must not be taken for a promise that is broken.
             deadline: Duration::from_secs(5),

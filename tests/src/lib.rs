@@ -5,6 +5,7 @@
 
 pub mod access_log;
 pub mod again;
+mod asker;
 pub mod case;
 pub mod client;
 pub mod components;

@@ -154,6 +154,7 @@ pub fn spec(plugin: Arc<Plugin>, config: &str) -> TransformSpec {
         config: config.to_owned(),
         files: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        http: None,
         limits: Limits::default(),
     }
 }

@@ -29,6 +29,7 @@ struct Limits {
 struct Grants {
     files: Option<Vec<String>>,
     secrets: Option<Vec<String>>,
+    http: Option<Vec<String>>,
 }
 
 /// Why a sidecar was refused.
@@ -86,9 +87,12 @@ impl Sidecar {
         }
         let none = wasmill_transform::Grants::default();
         let asked = manifest.map_or(&none, |manifest| &manifest.grants);
-        for (kind, granted, asked) in
-            [("files", &self.grants.files, &asked.files), ("secrets", &self.grants.secrets, &asked.secrets)]
-        {
+        let Grants { files, secrets, http } = &self.grants;
+        for (kind, granted, asked) in [
+            ("files", files, &asked.files),
+            ("secrets", secrets, &asked.secrets),
+            ("http", http, &asked.http),
+        ] {
             let Some(granted) = granted else { continue };
             if manifest.is_none() {
                 return Err(SidecarError::NoManifest { kind });
@@ -117,6 +121,9 @@ impl Sidecar {
         if let Some(secrets) = &self.grants.secrets {
             manifest.grants.secrets.retain(|name| secrets.contains(name));
         }
+        if let Some(http) = &self.grants.http {
+            manifest.grants.http.retain(|host| http.contains(host));
+        }
         manifest
     }
 }
@@ -136,7 +143,11 @@ mod tests {
         Manifest {
             name: "parse".to_owned(),
             version: "1.0.0".to_owned(),
-            grants: Grants { files: vec!["table".to_owned()], secrets: vec!["key".to_owned()] },
+            grants: Grants {
+                files: vec!["table".to_owned()],
+                secrets: vec!["key".to_owned()],
+                http: vec!["a.example".to_owned()],
+            },
             limits: ManifestLimits { memory_bytes: Some(100), deadline_ms: None, output_bytes: Some(10) },
             ..Manifest::default()
         }
@@ -149,7 +160,7 @@ mod tests {
     #[test]
     fn narrow_takes_smaller_limits_and_fewer_grants() {
         let got = narrowed(
-            r#"{"limits": {"memory_bytes": 50, "deadline_ms": 7}, "grants": {"files": [], "secrets": ["key"]}}"#,
+            r#"{"limits": {"memory_bytes": 50, "deadline_ms": 7}, "grants": {"files": [], "secrets": ["key"], "http": []}}"#,
         )
         .unwrap();
         assert_eq!(got.limits.memory_bytes, Some(50));
@@ -157,6 +168,7 @@ mod tests {
         assert_eq!(got.limits.output_bytes, Some(10));
         assert!(got.grants.files.is_empty());
         assert_eq!(got.grants.secrets, ["key"]);
+        assert!(got.grants.http.is_empty());
         assert_eq!(narrowed("{}").unwrap(), manifest());
     }
 
@@ -167,6 +179,7 @@ mod tests {
             (r#"{"limits": {"output_bytes": 0}}"#, "at least 1"),
             (r#"{"grants": {"secrets": ["key", "other"]}}"#, "\"other\""),
             (r#"{"grants": {"files": ["key"]}}"#, "grants.files has \"key\""),
+            (r#"{"grants": {"http": ["b.example"]}}"#, "grants.http has \"b.example\""),
             (r#"{"name": "filter"}"#, "unknown field `name`"),
             (r#"{"limits": {"cpu": 1}}"#, "unknown field `cpu`"),
             (r#"{"limits": {"memory_bytes": -1}}"#, "not what a sidecar may hold"),

@@ -55,7 +55,7 @@ pub(crate) enum Authority<'a> {
 }
 
 impl HttpReach {
-    fn add(&mut self, written: &str) -> Option<()> {
+    pub(crate) fn add(&mut self, written: &str) -> Option<()> {
         if let Ok(address) = written.parse::<SocketAddr>() {
             self.networks.push((address.ip(), bits(address.ip()), Some(address.port())));
         } else if let Ok(address) = written.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -112,16 +112,7 @@ impl Resolver<'_> {
         for (index, written) in policy.directories.iter().enumerate() {
             directories.push(self.directory(&format!("{key}.directories[{index}]"), written));
         }
-        let mut http = HttpReach::default();
-        for (index, written) in policy.http.iter().enumerate() {
-            if http.add(written).is_none() {
-                let message = format!(
-                    "{written:?} is no host, expected a name, an address or a network, such as \"collector.example\", \
-                     \"10.1.2.3:8080\" or \"10.7.0.0/16\""
-                );
-                self.problem(&format!("{key}.http[{index}]"), message);
-            }
-        }
+        let http = self.reach(&format!("{key}.http"), &policy.http);
         let s3 = policy.s3.iter().flatten().map(|place| S3Place {
             bucket: place.bucket.clone(),
             prefix: closed(&place.prefix),
@@ -180,7 +171,8 @@ impl Resolver<'_> {
     }
 
     /// Notes everything of a stream that a policy does not allow, and binds what is judged later. Files and secrets are
-    /// not here: they are found by their names in the policy, and nowhere else.
+    /// not here: they are found by their names in the policy, and nowhere else; where plugins may send is judged host by
+    /// host as it is read.
     pub(crate) fn judge(&mut self, stream: &mut Stream) {
         let Authority::Bound(policy) = self.authority else { return };
         let Stream {

@@ -15,7 +15,9 @@ mod authority;
 mod defined;
 mod describe;
 mod draft;
+mod limits;
 mod names;
+mod network;
 mod outputs;
 mod place;
 mod policy;
@@ -38,9 +40,9 @@ pub use problem::{Invalid, LoadError, Problem};
 pub use secret::{Secret, masked_url};
 pub use settings::{
     Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Destination, Directory, Durability,
-    FileSource, Format, GrantPolicy, Http, HttpPost, Isolation, Jwks, Jwt, LettersOutput, Limits, Output,
-    PluginRef, Quota, Retention, Retry, S3, Settings, Signing, Source, SourceBuffer, Start, Stream,
-    TcpSource, Tenant, Transform,
+    FileSource, Format, GrantPolicy, HostHeaders, Http, HttpPost, Isolation, Jwks, Jwt, LettersOutput,
+    Limits, Output, PluginHttp, PluginRef, Quota, Retention, Retry, S3, Settings, Signing, Source,
+    SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

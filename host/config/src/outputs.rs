@@ -222,17 +222,11 @@ fn http_destination(resolver: &mut Resolver<'_>, key: &str, http: raw::HttpPlace
     let mut headers = Vec::with_capacity(http.headers.len());
     for (name, value) in http.headers {
         let key = format!("{key}.headers.{}", tree::segment(&name));
-        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        if name.is_empty() || !name.bytes().all(token) {
-            resolver.problem(&key, format!("{name:?} is no valid header name"));
-        }
         let value = match value {
             raw::HeaderValue::Plain(text) => Secret::new(text),
             raw::HeaderValue::Secret(source) => resolver.secret(&key, &source),
         };
-        if value.reveal().bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
-            resolver.problem(&key, format!("the value of header {name:?} contains a control character"));
-        }
+        resolver.header(&key, &name, &value);
         headers.push((name, value));
     }
     if http.timeout.0.is_zero() || http.timeout.0.as_secs() > 3600 {

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::authority::HttpReach;
 use crate::raw;
 use crate::resolve::Resolver;
 use crate::secret::Secret;
@@ -26,9 +27,20 @@ pub(crate) struct Policy {
     granted: GrantPolicy,
     files: BTreeMap<String, PathBuf>,
     secrets: BTreeMap<String, Secret>,
+    http: HttpReach,
 }
 
 impl Policy {
+    /// Where plugins may send.
+    pub(crate) fn http(&self) -> &HttpReach {
+        &self.http
+    }
+
+    /// In words, for a refusal.
+    pub(crate) fn has_http(&self) -> String {
+        self.has("http", &self.granted.http)
+    }
+
     /// What streams of the tenant keep of it.
     pub(crate) fn granted(&self) -> GrantPolicy {
         self.granted.clone()
@@ -97,12 +109,15 @@ impl Resolver<'_> {
             let secret = self.secret(&key, source);
             secrets.insert(name.clone(), secret);
         }
+        let written = grants.map(|grants| grants.http.clone()).unwrap_or_default();
+        let http = self.reach(&format!("{key}.http"), &written);
         let granted = GrantPolicy {
             root,
             files: files.keys().cloned().collect(),
             secrets: secrets.keys().cloned().collect(),
+            http: written,
         };
-        Policy { tenant: tenant.to_owned(), granted, files, secrets }
+        Policy { tenant: tenant.to_owned(), granted, files, secrets, http }
     }
 
     /// A file that a transform names: a path, or with a policy one of its names.

@@ -21,7 +21,7 @@ pub(crate) use self::output::{
     Codec, DirectoryPlace, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output, Packing,
     Pauses, Retry, S3Place, Then,
 };
-pub(crate) use self::policy::{Grants, Signing};
+pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
 use crate::units::{Size, Span};
 
@@ -80,6 +80,9 @@ mod default {
         seconds(1)
     }
     pub(super) fn configure_deadline() -> Span {
+        seconds(10)
+    }
+    pub(super) fn http_deadline() -> Span {
         seconds(10)
     }
     pub(super) fn output() -> Size {
@@ -456,6 +459,10 @@ pub(crate) struct Transform {
     /// Secrets that the plugin may read, by the name under which it asks for them; for tenants other than `default` as `{ granted = ".." }`.
     #[serde(default)]
     pub(crate) secrets: BTreeMap<String, SecretSource>,
+    /// Hosts to which the plugin may send requests: names, addresses or networks, each with a port or for all, as text or with headers that the host sets. A name stands for its public addresses; others must be listed, too. For tenants other than `default` only what `[tenants.NAME.grants]` has.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["scores.example", "10.1.2.3:8080"]]))]
+    pub(crate) http: Vec<HttpHost>,
     /// What one instance of the plugin may use.
     #[serde(default)]
     pub(crate) limits: Limits,
@@ -500,6 +507,9 @@ pub(crate) struct Limits {
     /// Log text of one call; more is cut.
     #[schemars(extend("default" = default::log()))]
     pub(crate) log: Size,
+    /// Time that one call may wait for answers to its requests, all together.
+    #[schemars(extend("default" = default::http_deadline()))]
+    pub(crate) http_deadline: Span,
 }
 
 impl Default for Limits {
@@ -510,6 +520,7 @@ impl Default for Limits {
             configure_deadline: default::configure_deadline(),
             output: default::output(),
             log: default::log(),
+            http_deadline: default::http_deadline(),
         }
     }
 }

@@ -21,8 +21,8 @@ use crate::policy::Policy;
 use crate::raw;
 use crate::secret::Secret;
 use crate::settings::{
-    Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Http, Isolation, Limits, Output, PluginRef,
-    Quota, Retention, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Http, Isolation, Output, PluginRef, Quota,
+    Retention, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 use crate::structure::Bad;
 use crate::tree::{self, Aliases, Found};
@@ -505,40 +505,12 @@ impl Resolver<'_> {
             let secret = self.transform_secret(&key, grant, source);
             secrets.insert(grant.clone(), secret);
         }
+        let http = self.plugin_http(&format!("{key}.http"), transform.http);
         let limits = self.limits(&format!("{key}.limits"), &transform.limits);
         let config = serde_json::Value::Object(transform.config).to_string();
         let policy = self.policy.as_ref().map(Policy::granted);
         let plugin = PluginRef { name: plugin, digest };
-        Transform { name, key, plugin, config, files, secrets, policy, limits }
-    }
-
-    fn limits(&mut self, key: &str, limits: &raw::Limits) -> Limits {
-        // Below 1 MiB no toolchain's start-up fits; 4 GiB is what 32-bit memory can have.
-        if !(1 << 20..=4 << 30).contains(&limits.memory.0) {
-            self.problem(&format!("{key}.memory"), "\"memory\" must be from 1MiB to 4GiB");
-        }
-        if !(64 << 10..=1 << 30).contains(&limits.output.0) {
-            self.problem(&format!("{key}.output"), "\"output\" must be from 64KiB to 1GiB");
-        }
-        if limits.log.0 > 1 << 20 {
-            self.problem(&format!("{key}.log"), "\"log\" must be at most 1MiB");
-        }
-        for (name, deadline) in
-            [("deadline", limits.deadline), ("configure_deadline", limits.configure_deadline)]
-        {
-            if deadline.0.as_millis() < 1 || deadline.0.as_secs() > 3600 {
-                self.problem(&format!("{key}.{name}"), format!("\"{name}\" must be from 1ms to 1h"));
-            }
-        }
-        // Plugins are tried with limits that they can work with.
-        let limits = if self.sound(key) { limits } else { &raw::Limits::default() };
-        Limits {
-            memory: limits.memory.0,
-            deadline: limits.deadline.0,
-            configure_deadline: limits.configure_deadline.0,
-            output: limits.output.0,
-            log: limits.log.0,
-        }
+        Transform { name, key, plugin, config, files, secrets, http, policy, limits }
     }
 
     /// Two listeners cannot share an address, and standard input has one reader.

@@ -124,6 +124,8 @@ pub struct GrantPolicy {
     pub root: PathBuf,
     pub files: Vec<String>,
     pub secrets: Vec<String>,
+    /// Hosts, as they are written.
+    pub http: Vec<String>,
 }
 
 impl Settings {
@@ -411,6 +413,8 @@ pub struct Transform {
     pub files: BTreeMap<String, PathBuf>,
     /// Granted secrets by name.
     pub secrets: BTreeMap<String, Secret>,
+    /// Where its plugin may send requests; `None`: nowhere.
+    pub http: Option<PluginHttp>,
     /// What the tenant could grant; `None`: the operator's own stream, which says itself.
     pub policy: Option<GrantPolicy>,
     pub limits: Limits,
@@ -429,6 +433,27 @@ pub struct Limits {
     pub output: u64,
     /// Bytes of log text per call.
     pub log: u64,
+    /// Time that one call may wait for answers.
+    pub http_deadline: Duration,
+}
+
+/// Where a plugin may send requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PluginHttp {
+    /// As they are written; never empty.
+    pub hosts: Vec<String>,
+    /// The same.
+    pub reach: HttpReach,
+    /// Addresses beside public ones that a name may stand for.
+    pub networks: Vec<(std::net::IpAddr, u8, Option<u16>)>,
+    pub headers: Vec<HostHeaders>,
+}
+
+/// Headers that every request to some hosts gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostHeaders {
+    pub reach: HttpReach,
+    pub headers: Vec<(String, Secret)>,
 }
 
 /// One destination of a stream with its batching.

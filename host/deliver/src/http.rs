@@ -5,6 +5,7 @@
 //! Redirects are not followed (they could carry headers and data elsewhere), and of an answer's body
 //! at most a few lines are read, for the operator.
 
+mod caller;
 mod reach;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::fault::{DeliverError, Fault, Retry};
 use crate::object::{Delivered, Object};
 use crate::retry_after::retry_after;
 
+pub use self::caller::{Call, Called, Caller, CallerConfig, Uncalled};
 use self::reach::Guide;
 pub use self::reach::Reach;
 

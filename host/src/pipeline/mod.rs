@@ -35,6 +35,7 @@ mod ledger;
 mod letters;
 mod letters_output;
 mod live;
+mod network;
 mod offline;
 mod opening;
 mod outcome;

@@ -14,6 +14,7 @@ use wasmill_transform::{
     TransformSpec,
 };
 
+use super::network;
 use super::quotas::TenantQuota;
 use super::sources::with_causes;
 use super::stats::TransformStats;
@@ -455,12 +456,15 @@ fn spec(transform: &config::Transform, plugin: &Arc<Plugin>) -> Result<Transform
         files.insert(name.clone(), file);
     }
     let secrets = transform.secrets.iter().map(|(name, secret)| (name.clone(), secret.reveal().to_owned()));
+    let http = transform.http.as_ref().map(network::grant).transpose();
+    let http = http.map_err(|message| (format!("{}.http", transform.key), message))?;
     Ok(TransformSpec {
         name: transform.name.clone(),
         plugin: Arc::clone(plugin),
         config: transform.config.clone(),
         files,
         secrets: secrets.collect(),
+        http,
         limits: plugin_limits(&transform.limits),
     })
 }
@@ -473,6 +477,7 @@ fn plugin_limits(limits: &wasmill_config::Limits) -> Limits {
         configure_deadline: limits.configure_deadline,
         output_bytes: limits.output,
         log_bytes: limits.log,
+        http_deadline: limits.http_deadline,
     }
 }
 

@@ -120,7 +120,7 @@ async fn run(
     let (reply, done) = oneshot::channel();
     let (job_context, job_version) = (context.clone(), version.clone());
     let lane = LANE | context.lane;
-    context.workers.submit(&context.tenant, lane, move |worker| {
+    context.workers.submit_slice(&context.tenant, lane, &version.chain, move |worker| {
         let ran = transform(&job_context, &job_version, &letters, stream_seed, worker);
         worker.forget(lane);
         // The host may have been stopped meanwhile; then nobody waits.

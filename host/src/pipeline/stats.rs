@@ -9,6 +9,7 @@ use serde::Serialize;
 use wasmill_buffer::StreamKey;
 use wasmill_config::DEFAULT_TENANT;
 use wasmill_ingest::SourceStats;
+use wasmill_transform::HttpUse;
 
 use super::dead_letters::Stage;
 use super::usage::Counted;
@@ -161,6 +162,9 @@ pub struct TransformStats {
     pub memory_bytes_peak: u64,
     pub traps: u64,
     pub instances: u64,
+    /// Requests that it sent.
+    #[serde(skip)]
+    pub http: HttpUse,
 }
 
 /// See the head of this file.

@@ -358,6 +358,7 @@ impl StreamTask {
                 stats.memory_bytes_peak = stats.memory_bytes_peak.max(report.memory_bytes_peak);
                 stats.traps += report.traps;
                 stats.instances += report.instances;
+                stats.http.add(report.http);
             }
         });
         for (transform, fault) in &done.faults {

@@ -6,7 +6,10 @@
 //! shares of a deficit round robin without its bursts), so that one busy tenant slows only itself. One that has used more
 //! than its quota of CPU time waits until it has not, although threads idle. A job is not
 //! interrupted, so tenants whose jobs take long never hold all threads: one stays free for the others. Lanes are
-//! bounded by their owners: a stream has at most `SLICES_IN_FLIGHT` slices and one commit queued.
+//! bounded by their owners: a stream has at most `SLICES_IN_FLIGHT` slices and one commit queued. Slices whose plugins may
+//! wait for others run on threads of their tenant's own ([`waiting`]).
+
+mod waiting;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,6 +22,7 @@ use wasmill_transform::{Chain, Slice, SliceReport, WORKER_STACK_BYTES};
 
 use super::quotas::{self, Quotas, TenantQuota};
 use super::warm::{LOOK_NS, WarmBounds, WarmChains};
+use waiting::Waiting;
 
 /// What guests need, and room for the encoder; untouched pages cost nothing.
 const STACK_BYTES: usize = WORKER_STACK_BYTES + (4 << 20);
@@ -78,6 +82,8 @@ impl WorkerState {
 #[derive(Default)]
 struct Lane {
     jobs: VecDeque<Job>,
+    /// Jobs on threads.
+    running: usize,
     /// Nanoseconds of CPU that this lane has used, moved up to the clock of its share when it wakes.
     spent_ns: u64,
 }
@@ -105,10 +111,14 @@ impl Share {
         self.longest_ns > LONG_JOB_NS
     }
 
-    fn next(&mut self) -> Option<(LaneId, Job)> {
-        let waiting = self.lanes.iter_mut().filter(|(_, lane)| !lane.jobs.is_empty());
+    fn next(&mut self, lane_max: usize) -> Option<(LaneId, Job)> {
+        // Alone, one more: but a thread is free for who comes next.
+        let lane_max = lane_max.saturating_add(usize::from(self.lanes.len() < 2));
+        let may_run = |lane: &Lane| !lane.jobs.is_empty() && lane.running < lane_max;
+        let waiting = self.lanes.iter_mut().filter(|(_, lane)| may_run(lane));
         let (id, lane) = waiting.min_by_key(|(_, lane)| lane.spent_ns)?;
         let job = lane.jobs.pop_front()?;
+        lane.running += 1;
         self.clock_ns = self.clock_ns.max(lane.spent_ns);
         self.queued -= 1;
         Some((*id, job))
@@ -144,6 +154,8 @@ struct Queues {
     /// Threads that tenants with long jobs may hold together.
     slow_max: usize,
     slow: usize,
+    /// Threads that one of several lanes may hold.
+    lane_max: usize,
     /// How many lanes have been retired.
     retired: u64,
     closed: bool,
@@ -159,6 +171,7 @@ impl Queues {
             owners: HashMap::new(),
             slow_max: threads.saturating_sub(1).max(1),
             slow: 0,
+            lane_max: usize::MAX,
             retired: 0,
             closed: false,
         }
@@ -201,7 +214,7 @@ impl Queues {
 
     fn take(&mut self, (spent_ns, tenant): (u64, TenantId)) -> Option<Taken> {
         let share = self.shares.get_mut(&tenant)?;
-        let (lane, job) = share.next()?;
+        let (lane, job) = share.next(self.lane_max)?;
         let slow = share.is_slow();
         let quota = Arc::clone(&share.quota);
         self.clock_ns = self.clock_ns.max(spent_ns);
@@ -218,6 +231,7 @@ impl Queues {
         let Some(share) = self.shares.get_mut(tenant) else { return slow };
         if let Some(lane) = share.lanes.get_mut(&lane) {
             lane.spent_ns += spent_ns;
+            lane.running = lane.running.saturating_sub(1);
         }
         share.longest_ns = spent_ns.max(share.longest_ns / 8 * 7);
         let before = share.spent_ns;
@@ -258,6 +272,8 @@ struct Shared {
     ready: Condvar,
     /// Of each thread.
     bounds: WarmBounds,
+    /// Time counts that a job held its thread, whether it computed or not.
+    by_time: bool,
     /// In place of threads, for a simulation.
     #[cfg(test)]
     stepped: Option<Mutex<WorkerState>>,
@@ -269,9 +285,27 @@ impl Shared {
             queues: Mutex::new(Queues::new(threads, quotas)),
             ready: Condvar::new(),
             bounds: bounds.shared_by(threads),
+            by_time: false,
             #[cfg(test)]
             stepped: None,
         }
+    }
+
+    /// For the threads of one tenant.
+    fn of_waiting(quotas: Arc<Quotas>, bounds: WarmBounds) -> Shared {
+        let shared = Shared::new(waiting::THREADS, quotas, bounds);
+        shared.lock().lane_max = waiting::THREADS_OF_LANE;
+        Shared { by_time: true, ..shared }
+    }
+
+    /// Ends the threads when they have done what they are at; what is queued is dropped.
+    fn close(&self) {
+        let lanes: Vec<LaneId> = self.lock().owners.keys().copied().collect();
+        let dropped: Vec<_> = lanes.into_iter().filter_map(|lane| self.lock().retire(lane)).collect();
+        self.lock().closed = true;
+        self.ready.notify_all();
+        // Behind the lock.
+        drop(dropped);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -282,12 +316,14 @@ impl Shared {
 /// The pool. Dropping it ends the threads after the jobs that are queued.
 pub(crate) struct Workers {
     shared: Arc<Shared>,
+    waiting: Waiting,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
     /// Starts `count` threads.
     pub(crate) fn start(count: usize, quotas: Arc<Quotas>, bounds: WarmBounds) -> std::io::Result<Workers> {
+        let waiting = Waiting::new(Arc::clone(&quotas), bounds);
         let shared = Arc::new(Shared::new(count, quotas, bounds));
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
@@ -299,7 +335,7 @@ impl Workers {
                     .spawn(move || work(&shared))?,
             );
         }
-        Ok(Workers { shared, threads })
+        Ok(Workers { shared, waiting, threads })
     }
 
     /// Without threads: jobs run when `step` is called.
@@ -309,7 +345,8 @@ impl Workers {
             stepped: Some(Mutex::default()),
             ..Shared::new(1, Arc::default(), WarmBounds::default())
         };
-        Workers { shared: Arc::new(shared), threads: Vec::new() }
+        let waiting = Waiting::new(Arc::default(), WarmBounds::default());
+        Workers { shared: Arc::new(shared), waiting, threads: Vec::new() }
     }
 
     #[cfg(test)]
@@ -337,11 +374,30 @@ impl Workers {
         self.shared.ready.notify_one();
     }
 
+    /// The same with a slice for this chain: where its plugins may wait for others, it does not run where others wait for
+    /// the thread.
+    pub(crate) fn submit_slice(
+        &self,
+        tenant: &TenantId,
+        lane: LaneId,
+        chain: &Chain,
+        job: impl FnOnce(&mut WorkerState) + Send + 'static,
+    ) {
+        if !chain.waits() {
+            return self.submit(tenant, lane, job);
+        }
+        if let Err((error, job)) = self.waiting.submit(tenant, lane, Box::new(job)) {
+            tracing::error!(tenant = &**tenant, %error, "threads for plugins that wait cannot be started, the shared ones wait");
+            self.submit(tenant, lane, job);
+        }
+    }
+
     /// Quotas have changed: who had to wait may run now.
     pub(crate) fn look_again(&self) {
         // Whoever has looked at them under the lock waits by then.
         drop(self.shared.lock());
         self.shared.ready.notify_all();
+        self.waiting.look_again();
     }
 
     /// Ends a lane: what is queued in it is dropped, and what the threads keep warm for it as each takes its next job.
@@ -349,6 +405,7 @@ impl Workers {
         let removed = self.shared.lock().retire(lane);
         // Behind the lock.
         drop(removed);
+        self.waiting.retire(lane);
     }
 }
 
@@ -403,6 +460,7 @@ fn work(shared: &Shared) {
         let spent = thread_cpu_ns().saturating_sub(before).saturating_add(elsewhere);
         let now_ns = quotas::now();
         quota.charge_cpu(spent, now_ns);
+        let spent = if shared.by_time { spent.max(nanos(began.elapsed())) } else { spent };
         state.warm.settle(lane, &quota, now_ns);
         if shared.lock().done(&tenant, lane, slow, spent) {
             // Another thread may have passed over a tenant that may run now.

@@ -14,6 +14,7 @@ use crate::clock::thread_cpu;
 use crate::engine::Engine;
 use crate::fault::PluginFault;
 use crate::grants::{GrantSet, GrantedFile};
+use crate::http::{HttpGrant, covers};
 use crate::instance::{Call, Instance};
 use crate::isolation::{BuildError, Isolation, Remote};
 use crate::limits::Limits;
@@ -34,6 +35,8 @@ pub struct TransformSpec {
     pub config: String,
     pub files: BTreeMap<String, GrantedFile>,
     pub secrets: BTreeMap<String, String>,
+    /// Without one nothing is sent for its plugin.
+    pub http: Option<HttpGrant>,
     /// Narrowed by the manifest's own limits.
     pub limits: Limits,
 }
@@ -197,6 +200,15 @@ impl Chain {
     ) -> Result<Arc<Chain>, ChainError> {
         let shared: Arc<[String]> = outputs.into();
         let steps: Vec<Step> = transforms.into_iter().map(|spec| step(engine, spec, &shared, &log)).collect();
+        // Also judged there; what is sent is sent from here.
+        let unasked = steps
+            .iter()
+            .enumerate()
+            .filter_map(|(index, step)| asked_for(step).err().map(|fault| failed(index, step, fault)));
+        let unasked: Vec<TransformError> = unasked.collect();
+        if !unasked.is_empty() {
+            return Err(ChainError::Transforms(unasked));
+        }
         let nothing =
             Layout::new(&[]).map(Arc::new).map_err(|error| ChainError::Layout(error.to_string()))?;
         let whole = |steps, elsewhere| {
@@ -235,6 +247,11 @@ impl Chain {
         self.elsewhere.is_some()
     }
 
+    /// Whether its guests may wait for others: it should not run where many wait for the thread.
+    pub fn waits(&self) -> bool {
+        self.steps.iter().any(|step| step.grants.http.is_some())
+    }
+
     /// Transform, name and digest of every granted file, for the outcome.
     pub fn files(&self) -> impl Iterator<Item = (&str, &str, Digest)> {
         self.steps.iter().flat_map(|step| {
@@ -271,7 +288,7 @@ fn declared(step: &Step) -> &Declared {
 }
 
 fn step(engine: &Engine, spec: TransformSpec, outputs: &Arc<[String]>, log: &Arc<dyn LogSink>) -> Step {
-    let TransformSpec { name, plugin, config, files, secrets, limits } = spec;
+    let TransformSpec { name, plugin, config, files, secrets, http, limits } = spec;
     Step {
         engine: engine.clone(),
         name_seed: seed::of_name(&name),
@@ -279,7 +296,7 @@ fn step(engine: &Engine, spec: TransformSpec, outputs: &Arc<[String]>, log: &Arc
         limits: limits.narrowed(&plugin.manifest.limits),
         plugin,
         config,
-        grants: Arc::new(GrantSet { files, secrets }),
+        grants: Arc::new(GrantSet { files, secrets, http }),
         outputs: Arc::clone(outputs),
         log: Arc::clone(log),
         declared: OnceLock::new(),
@@ -301,6 +318,11 @@ fn asked_for(step: &Step) -> Result<(), PluginFault> {
         }
         if let Some(name) = step.grants.secrets.keys().find(|name| !asked.secrets.contains(name)) {
             return Err(unasked("secret", name));
+        }
+        let hosts = step.grants.http.iter().flat_map(|grant| &grant.hosts);
+        let unasked_host = |host: &&String| !asked.http.iter().any(|asked| covers(asked, host));
+        if let Some(host) = hosts.into_iter().find(unasked_host) {
+            return Err(unasked("http host", host));
         }
     }
     Ok(())
@@ -325,7 +347,8 @@ fn probe(
     rows.begin(&input, input.rows()).map_err(|misuse| bad_output(misuse.to_string()))?;
     let seed = seed::of_call(0, 0, step.name_seed, 0);
     rows.enter(index, seed);
-    let call = Call { seed, now: 0, deadline: step.limits.deadline, cpu_start: thread_cpu() };
+    let deadline = step.limits.deadline;
+    let call = Call { seed, now: 0, deadline, cpu_start: thread_cpu(), probing: true };
     let (back, result) = instance.process(rows, call);
     let mut rows = back.ok_or_else(lost)?;
     let result = result.and_then(|()| {

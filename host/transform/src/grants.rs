@@ -1,4 +1,4 @@
-//! What a transform is handed at `configure`: files by content and secrets, both by name.
+//! What a transform is handed at `configure`, files by content and secrets, both by name; and the network.
 //!
 //! Owns nothing on disk: a granted file is read once, whole and bounded, and shared by all instances. Secrets never show
 //! in `Debug`.
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use crate::http::HttpGrant;
 use crate::plugin::Digest;
 
 /// A granted file, by content. Cheap to clone.
@@ -98,6 +99,8 @@ fn flags() -> OFlags {
 pub(crate) struct GrantSet {
     pub(crate) files: BTreeMap<String, GrantedFile>,
     pub(crate) secrets: BTreeMap<String, String>,
+    /// The network, as far as there is one for it.
+    pub(crate) http: Option<HttpGrant>,
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ use crate::clock::thread_cpu;
 use crate::door;
 use crate::fault::{Interrupted, PluginFault, fault_of};
 use crate::grants::GrantSet;
+use crate::http::{Answers, HttpCall, HttpRequest, HttpUse};
 use crate::limits::{HANDLES_MAX, Limiter, WALL_PER_CPU};
 use crate::log::{Level, LogGate};
-use crate::plugin::{Code, ComponentCode};
+use crate::plugin::{Code, ComponentCode, Plugin};
 use crate::step::{Declared, Step};
 use crate::wasi::Wasi;
 
@@ -41,6 +42,12 @@ pub(crate) struct Guest {
     pub(crate) declared: Declared,
     pub(crate) outputs: Arc<[String]>,
     pub(crate) grants: Arc<GrantSet>,
+    /// What its manifest asks for of the network.
+    http_asked: Arc<Plugin>,
+    /// Of the call.
+    http: HttpCall,
+    http_deadline: Duration,
+    output_bytes: usize,
     pub(crate) limiter: Limiter,
     /// The last line that this call logged as an error: SDKs log panics, and traps themselves say nothing.
     pub(crate) last_words: String,
@@ -60,11 +67,13 @@ struct Meter {
     cpu_start: Duration,
     cpu_limit: Duration,
     wall_start: Instant,
+    /// For others, by the host's leave: that has a deadline of its own.
+    waited: Duration,
 }
 
 impl Meter {
     fn start(cpu_start: Duration, cpu_limit: Duration) -> Meter {
-        Meter { cpu_start, cpu_limit, wall_start: Instant::now() }
+        Meter { cpu_start, cpu_limit, wall_start: Instant::now(), waited: Duration::ZERO }
     }
 
     /// Asked at every tick of the epoch.
@@ -73,7 +82,7 @@ impl Meter {
         if cpu >= self.cpu_limit {
             return Err(Interrupted::Cpu { limit: self.cpu_limit });
         }
-        let wall = self.wall_start.elapsed();
+        let wall = self.wall_start.elapsed().saturating_sub(self.waited);
         let limit = self.cpu_limit.saturating_mul(WALL_PER_CPU).max(Duration::from_secs(1));
         if wall >= limit { Err(Interrupted::Wall { limit }) } else { Ok(()) }
     }
@@ -86,6 +95,19 @@ impl Guest {
         self.wasi.get_or_insert_with(|| Box::new(Wasi::new(now, seed)))
     }
 
+    /// Sends requests; waiting for their answers is no time of the guest's own.
+    pub(crate) fn send_http(&mut self, requests: Vec<HttpRequest>) -> Answers {
+        if self.phase != Phase::Process {
+            let outside = || Err("http.send may be called inside process only".to_owned());
+            return requests.iter().map(|_| outside()).collect();
+        }
+        let before = self.http.used().waited;
+        let asked = &self.http_asked.manifest.grants.http;
+        let answers = self.http.send(self.grants.http.as_ref(), asked, requests, self.output_bytes);
+        self.meter.waited += self.http.used().waited.saturating_sub(before);
+        answers
+    }
+
     pub(crate) fn log(&mut self, level: Level, message: &str) {
         if level == Level::Error {
             self.last_words.clear();
@@ -95,11 +117,12 @@ impl Guest {
     }
 
     pub(crate) fn begin_call(&mut self, phase: Phase, call: Call) {
-        let Call { seed, now, deadline, cpu_start } = call;
+        let Call { seed, now, deadline, cpu_start, probing } = call;
         self.phase = phase;
         self.now = now;
         self.seed = seed;
         self.meter = Meter::start(cpu_start, deadline);
+        self.http = HttpCall::new(self.http_deadline, probing);
         self.limiter.refused = false;
         self.last_words.clear();
         self.log.begin_call();
@@ -151,6 +174,8 @@ pub(crate) struct Call {
     pub(crate) deadline: Duration,
     /// The thread's CPU time at its start.
     pub(crate) cpu_start: Duration,
+    /// Only to see whether it works: nothing may leave the host.
+    pub(crate) probing: bool,
 }
 
 type ProcessFunc = TypedFunc<(Resource<Rows>,), (Result<(), String>,)>;
@@ -221,6 +246,16 @@ impl Instance {
         }
     }
 
+    /// What the last call sent.
+    pub(crate) fn http_used(&self) -> HttpUse {
+        match self {
+            Instance::Component(component) => component.store.data().http.used(),
+            Instance::Door(_) => HttpUse::default(),
+            #[cfg(feature = "native")]
+            Instance::Native(_) => HttpUse::default(),
+        }
+    }
+
     pub(crate) fn calls(&self) -> u64 {
         match self {
             Instance::Component(component) => component.calls,
@@ -261,6 +296,10 @@ pub(crate) fn guest(step: &Step, door: Option<door::State>) -> Guest {
         declared: Declared::default(),
         outputs: Arc::clone(&step.outputs),
         grants: Arc::clone(&step.grants),
+        http_asked: Arc::clone(&step.plugin),
+        http: HttpCall::new(Duration::ZERO, true),
+        http_deadline: limits.http_deadline,
+        output_bytes: usize::try_from(limits.output_bytes).unwrap_or(usize::MAX),
         limiter: Limiter::new(limits.memory_bytes),
         last_words: String::new(),
         log: LogGate::new(Arc::clone(&step.log), Arc::clone(&step.name), limits.log_bytes),

@@ -5,7 +5,8 @@
 //! the host side of the plugin ABI over `wasmill-chunk`, warm instances, and chains of plugins with bisection
 //! of chunks that fail ([`Chain`], [`ChainWorker`]).
 //!
-//! Refuses: a plugin never gets a file, a socket, an environment variable, the real clock or real randomness;
+//! Refuses: a plugin never gets a file, a socket, an environment variable, the real clock or real randomness; what it
+//! asks of the network is asked for it by an [`Outbound`] that the program hands in, where the transform has one;
 //! a guest never runs without a CPU deadline, a memory cap and an output cap; nothing that a guest staged is
 //! applied unless its call returned ok.
 //!
@@ -23,6 +24,7 @@ mod door;
 mod engine;
 mod fault;
 mod grants;
+mod http;
 mod inspect;
 mod instance;
 mod isolation;
@@ -50,6 +52,7 @@ pub use door::{Door, SmartModule};
 pub use engine::{Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
 pub use fault::{Owner, PluginFault};
 pub use grants::{GrantError, GrantedFile};
+pub use http::{HttpBounds, HttpGrant, HttpRequest, HttpResponse, HttpUse, Outbound, Unanswered};
 pub use inspect::{Inspection, Item, Kind, inspect};
 pub use isolation::{Isolation, ProcessOptions, ProcessStats, Processes, plugin_process_main};
 pub use limits::Limits;

@@ -29,6 +29,11 @@ pub(crate) const FIELDS_MAX: usize = 4096;
 pub(crate) const PATH_STEPS_MAX: usize = 64;
 /// Bytes of all keys that one `configure` may declare: they are kept for as long as the chain is.
 pub(crate) const KEYS_BYTES_MAX: usize = 1 << 20;
+/// Requests of one `http.send`, and of all within one `process`: about one for each row of a chunk.
+pub(crate) const HTTP_PER_CALL_MAX: usize = 256;
+pub(crate) const HTTP_PER_PROCESS_MAX: usize = 4096;
+/// Methods, URLs and headers of one `http.send`.
+pub(crate) const HTTP_HEADS_BYTES_MAX: usize = 1 << 20;
 /// The wall-clock limit of a call is this many times its CPU deadline: a busy machine must not kill innocents.
 pub(crate) const WALL_PER_CPU: u32 = 10;
 
@@ -45,6 +50,8 @@ pub struct Limits {
     pub output_bytes: u64,
     /// Bytes of log lines per call; past it lines are dropped and counted.
     pub log_bytes: u64,
+    /// Time that one call of `process` may wait for answers to requests, all together.
+    pub http_deadline: Duration,
 }
 
 impl Default for Limits {
@@ -55,6 +62,7 @@ impl Default for Limits {
             configure_deadline: Duration::from_secs(10),
             output_bytes: 16 << 20,
             log_bytes: 16 << 10,
+            http_deadline: Duration::from_secs(10),
         }
     }
 }

@@ -15,6 +15,7 @@ pub const SECTION: &str = "wasmill:manifest";
 /// A larger manifest is refused.
 const MANIFEST_BYTES_MAX: usize = 1 << 20;
 const NAME_BYTES_MAX: usize = 64;
+const HOST_BYTES_MAX: usize = 300;
 
 /// What a plugin says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ pub struct Manifest {
     pub sample: Option<Sample>,
 }
 
-/// Names that the plugin may read through `setup.file` and `setup.secret`.
+/// Names that the plugin may read through `setup.file` and `setup.secret`, and hosts to which it may send.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grants {
@@ -49,6 +50,9 @@ pub struct Grants {
     pub files: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
+    /// Hosts, each with a port or for all, or `*`: whatever the transform lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<String>,
 }
 
 /// Limits that the plugin asks for; absent = the host's defaults.
@@ -96,6 +100,10 @@ pub enum ManifestError {
     Schema { reason: String },
     #[error("limits.{limit} is 0, with which nothing can run")]
     Zero { limit: &'static str },
+    #[error(
+        "grants.http has {host:?}, which is no host; expected such as \"scores.example\", \"scores.example:8443\" or \"*\""
+    )]
+    Host { host: String },
     #[error("more than one manifest section")]
     Twice,
 }
@@ -161,6 +169,9 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), ManifestError> {
     if let Some(schema) = &manifest.config_schema {
         schema::check(schema).map_err(|reason| ManifestError::Schema { reason })?;
     }
+    if let Some(host) = manifest.grants.http.iter().find(|host| !is_host(host)) {
+        return Err(ManifestError::Host { host: shown(host) });
+    }
     let ManifestLimits { memory_bytes, deadline_ms, output_bytes } = manifest.limits;
     let limits =
         [("memory_bytes", memory_bytes), ("deadline_ms", deadline_ms), ("output_bytes", output_bytes)];
@@ -168,6 +179,13 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), ManifestError> {
         Some((limit, _)) => Err(ManifestError::Zero { limit }),
         None => Ok(()),
     }
+}
+
+/// Whether it can be one: a name or an address, with a port or without, a network, or any.
+fn is_host(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]/".contains(&byte);
+    text == "*"
+        || (1..=HOST_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed) && !text.contains("//")
 }
 
 /// Versions of the ABI only grow: an older one of the same line runs here, a newer one may want what is not there.
@@ -293,13 +311,23 @@ mod tests {
             check_manifest(&manifest)
         };
         assert!(change(|m| m.wit = Some("0.1.0".to_owned())).is_ok());
-        for wit in ["0.1.1", "0.2.0", "1.1.0", "0.0.9", "x"] {
+        for wit in ["0.1.2", "0.2.0", "1.1.0", "0.0.9", "x"] {
             let manifest = Manifest { wit: Some(wit.to_owned()), ..manifest("parse") };
             assert!(matches!(check_manifest(&manifest), Err(ManifestError::Wit { .. })), "{wit}");
         }
         for version in ["", "1", "1.0", "v1.0.0", "x"] {
             let manifest = Manifest { version: version.to_owned(), ..manifest("parse") };
             assert!(matches!(check_manifest(&manifest), Err(ManifestError::Version { .. })), "{version}");
+        }
+        for host in ["*", "scores.example", "scores.example:8443", "[::1]:9", "10.0.0.0/8"] {
+            let mut manifest = manifest("parse");
+            manifest.grants.http.push(host.to_owned());
+            assert!(check_manifest(&manifest).is_ok(), "{host}");
+        }
+        for host in ["", "https://scores.example", "user@scores.example", "*.example", "a b"] {
+            let mut manifest = manifest("parse");
+            manifest.grants.http.push(host.to_owned());
+            assert!(matches!(check_manifest(&manifest), Err(ManifestError::Host { .. })), "{host}");
         }
         assert!(matches!(change(|m| m.config_schema = Some(5.into())), Err(ManifestError::Schema { .. })));
         assert!(matches!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use wasmill_chunk::Input;
 
 use crate::fault::PluginFault;
+use crate::http::HttpUse;
 use crate::plugin::Digest;
 
 /// Consecutive records of a stream, taken through the chain together.
@@ -49,6 +50,8 @@ pub struct TransformReport {
     pub traps: u64,
     /// Fresh instances made.
     pub instances: u64,
+    /// What it sent.
+    pub http: HttpUse,
 }
 
 /// What became of a slice. `passed + dropped + failures = records in`.
@@ -74,6 +77,11 @@ pub struct SliceReport {
 }
 
 impl SliceReport {
+    /// Time for which guests waited for answers.
+    pub(crate) fn waited(&self) -> Duration {
+        self.transforms.iter().map(|transform| transform.http.waited).sum()
+    }
+
     /// Keeps the first fault of each transform, for the log.
     pub(crate) fn note(&mut self, step: usize, fault: PluginFault) {
         if self.faults.iter().all(|(known, _)| *known != step) {

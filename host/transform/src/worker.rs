@@ -156,8 +156,10 @@ impl ChainWorker {
     /// The transform that took most of the slice's CPU time, if that is used up.
     fn over_time(&self, report: &SliceReport) -> Option<(usize, PluginFault)> {
         let max = self.chain.options.slice_cpu_max?;
-        let spent: Duration = report.transforms.iter().map(|transform| transform.cpu).sum();
-        let (most, _) = report.transforms.iter().enumerate().max_by_key(|(_, transform)| transform.cpu)?;
+        // Who waits holds the thread as who computes.
+        let spent = |transform: &TransformReport| transform.cpu + transform.http.waited;
+        let (most, _) = report.transforms.iter().enumerate().max_by_key(|(_, transform)| spent(transform))?;
+        let spent: Duration = report.transforms.iter().map(spent).sum();
         let message = format!("used more than {max:?} of CPU time for one slice");
         (spent > max).then_some((most, PluginFault::Deadline { message }))
     }
@@ -169,7 +171,7 @@ impl ChainWorker {
             return;
         }
         run.report.chunks_bisected += 1;
-        Bisection::new(&self.chain, &failed).run(self, run, parts, failed);
+        Bisection::new(&self.chain, &failed, run.report.waited()).run(self, run, parts, failed);
     }
 
     /// Takes rows through the whole chain, and into the sink if every transform agrees. `deadline_max` shortens the
@@ -215,7 +217,9 @@ impl ChainWorker {
             chunk.enter(index, seed);
             let deadline = deadline_max.map_or(step.limits.deadline, |max| max.min(step.limits.deadline));
             let fuel = step.engine.fuel().then(|| instance.fuel_left());
-            let (back, result) = instance.process(chunk, Call { seed, now, deadline, cpu_start: cpu });
+            let (back, result) =
+                instance.process(chunk, Call { seed, now, deadline, cpu_start: cpu, probing: false });
+            report.http.add(instance.http_used());
             report.fuel += fuel.map_or(0, |before| before.saturating_sub(instance.fuel_left()));
             let Some(back) = back else {
                 return Err(broken(index, "the chunk was lost in a call".to_owned()));

@@ -76,6 +76,7 @@ impl Host {
             config: program.to_string(),
             files: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            http: None,
             limits: Limits::default(),
         };
         let specs = programs.iter().enumerate().map(spec).collect();

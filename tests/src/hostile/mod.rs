@@ -3,6 +3,7 @@
 //! Owns the attacks and the answers; a test puts each into the stream of a host and compares. An attack that a host
 //! answers otherwise is a fault of the host, or of this table, never a reason to leave it out.
 
+mod asking;
 mod bombs;
 mod boundary;
 mod core;
@@ -43,6 +44,7 @@ pub const LIMITS: &str =
 /// The whole corpus. Takes a second or two, and tens of MiB.
 pub fn corpus() -> Vec<Case> {
     let mut all = inside::cases();
+    all.extend(asking::cases());
     all.extend(boundary::cases());
     all.extend(files::cases());
     all.extend(bombs::cases());

@@ -27,6 +27,7 @@ mod letters;
 mod letters_output;
 mod memory;
 mod partitions;
+mod plugin_http;
 mod plugins;
 mod producers;
 mod program;

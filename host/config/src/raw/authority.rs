@@ -21,7 +21,7 @@ pub(crate) struct Policy {
     /// Buckets, or what is below a prefix of one, to which they may write.
     #[schemars(with = "Vec<PolicyS3>")]
     pub(crate) s3: Vec<Option<PolicyS3>>,
-    /// Hosts to which they may post: names, addresses or networks, each with a port or for all. A name stands for its public addresses; others must be listed, too.
+    /// Hosts to which they may post, and their plugins send requests: names, addresses or networks, each with a port or for all. A name stands for its public addresses; others must be listed, too.
     #[schemars(extend("examples" = [["collector.example", "10.1.2.3:8080", "10.7.0.0/16"]]))]
     pub(crate) http: Vec<String>,
     /// Secrets that they may name as `{ secret = "NAME" }`, by that name.

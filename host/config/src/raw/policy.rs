@@ -38,4 +38,30 @@ pub(crate) struct Grants {
     /// Secrets by the name under which transforms ask for them.
     #[serde(default)]
     pub(crate) secrets: BTreeMap<String, SecretSource>,
+    /// Hosts to which plugins may send requests: names, addresses or networks, each with a port or for all. A name stands for its public addresses; others must be listed, too.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["scores.example", "10.1.2.3:8080", "10.7.0.0/16"]]))]
+    pub(crate) http: Vec<String>,
+}
+
+/// A host to which a plugin may send requests.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(crate) enum HttpHost {
+    /// Its name, address or network, with a port or for all.
+    Plain(String),
+    /// The same with headers that the host sets.
+    WithHeaders(HostWithHeaders),
+}
+
+/// A host and headers of requests to it.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline, title = "http host")]
+pub(crate) struct HostWithHeaders {
+    /// Its name, address or network, with a port or for all.
+    pub(crate) host: String,
+    /// Secrets that every request to it gets as headers, by the header's name; the plugin does not see them.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, SecretSource>,
 }

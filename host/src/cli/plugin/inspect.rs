@@ -160,10 +160,9 @@ impl Sheet {
             names => Some(format!("{what} {}", names.join(", "))),
         };
         let grants = &manifest.grants;
-        let asked: Vec<String> = [named("files", &grants.files), named("secrets", &grants.secrets)]
-            .into_iter()
-            .flatten()
-            .collect();
+        let asked =
+            [named("files", &grants.files), named("secrets", &grants.secrets), named("http", &grants.http)];
+        let asked: Vec<String> = asked.into_iter().flatten().collect();
         self.line("asks for", &if asked.is_empty() { "nothing".to_owned() } else { asked.join("; ") });
         if let Some(sample) = &manifest.sample {
             self.line("sample", &crate::cli::check::counted(sample.records.len(), "record"));

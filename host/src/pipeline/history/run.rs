@@ -158,7 +158,7 @@ impl Replay {
                 let Some(cut) = waiting.cut(slice_bytes) else { break };
                 let (reply, done) = oneshot::channel();
                 let route = self.route();
-                self.workers.submit(&self.tenant, self.lane, move |worker| {
+                self.workers.submit_slice(&self.tenant, self.lane, &self.version.chain, move |worker| {
                     // Nobody waits when the replay was cancelled.
                     drop(reply.send(cut.run(&route, worker)));
                 });

@@ -158,6 +158,7 @@ fn chain(disk: &FaultyDisk) -> ChainVersion {
         config: "{}".to_owned(),
         files: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        http: None,
         limits: Limits::default(),
     };
     let outputs = OUTPUTS.map(str::to_owned);

@@ -216,7 +216,18 @@ impl Families {
         self.set(TransformMemory, labels, transform.memory_bytes_peak);
         self.set(TransformTraps, labels, transform.traps);
         self.set(TransformInstances, labels, transform.instances);
+        let http = transform.http;
         let [_, _, transform, plugin] = *labels;
+        let results = [("answered", http.answered), ("failed", http.failed), ("refused", http.refused)];
+        if results.iter().any(|(_, count)| *count > 0) {
+            for (result, count) in results {
+                self.set(HttpRequests, &[tenant, stream, transform, plugin, ("result", result)], count);
+            }
+            for (direction, bytes) in [("out", http.bytes_out), ("in", http.bytes_in)] {
+                self.set(HttpBytes, &[tenant, stream, transform, plugin, ("direction", direction)], bytes);
+            }
+            self.set_float(HttpWaited, labels, http.waited.as_secs_f64());
+        }
         self.set(
             TransformInfo,
             &[tenant, stream, transform, plugin, ("version", version), ("digest", digest)],

@@ -105,6 +105,9 @@ table! {
     TransformMemory Gauge "wasmill_transform_memory_peak_bytes" "Largest linear memory of any instance so far."
     TransformTraps Counter "wasmill_transform_traps_total" "Calls that ended in a trap, in time or memory run out, or in nonsense."
     TransformInstances Counter "wasmill_transform_instances_total" "Instances that were made."
+    HttpRequests Counter "wasmill_plugin_http_requests_total" "Requests of the plugin; the result is a label: answered (whatever the status), failed (no answer) or refused (not sent)."
+    HttpBytes Counter "wasmill_plugin_http_bytes_total" "Bytes of URLs, headers and bodies of these requests (the direction out) and of their answers (in)."
+    HttpWaited Counter "wasmill_plugin_http_wait_seconds_total" "Time for which calls of the plugin waited for answers."
     TransformInfo Gauge "wasmill_transform_info" "Always 1; version and digest of the plugin in use are labels."
 
     // The plugin directory.

@@ -4,6 +4,7 @@
 //! Semantics live in `wasmill-chunk`; here is only the crossing. A guest that breaks the contract is trapped with a
 //! text that names the function and what was wrong.
 
+mod http;
 mod records;
 mod setup;
 mod shapes;
@@ -17,11 +18,11 @@ use crate::instance::{Guest, Phase};
 use crate::log::Level;
 
 /// Version of the WIT package that this host speaks.
-pub(crate) const VERSION: &str = "0.1.0";
+pub(crate) const VERSION: &str = "0.1.1";
 /// The interface that a plugin must export.
-pub(crate) const TRANSFORM: &str = "wasmill:plugin/transform@0.1.0";
+pub(crate) const TRANSFORM: &str = "wasmill:plugin/transform@0.1.1";
 /// Optional exports, looked up by name.
-pub(crate) const EVENT_TIME: &str = "wasmill:plugin/event-time@0.1.0";
+pub(crate) const EVENT_TIME: &str = "wasmill:plugin/event-time@0.1.1";
 
 /// Whether `name` is this interface in any version that goes with this host's. Versions of one line (the major one; the
 /// minor one while that is 0) differ only by what they add, so what a component was built for need not be ours.
@@ -46,6 +47,7 @@ pub(crate) const IMPORTS: &[(&str, &[&str])] = &[
     ("records", records::FUNCTIONS),
     ("setup", &["field", "output", "secret", "file"]),
     ("log", &["write"]),
+    ("http", http::FUNCTIONS),
     // Types only.
     ("transform", &[]),
 ];
@@ -73,6 +75,8 @@ pub(crate) enum AbiCause {
     TooManyFields { limit: usize },
     #[error("fields declared whose keys take more than {limit} bytes")]
     KeysTooLong { limit: usize },
+    #[error("{requests} requests at once; at most {limit} are allowed")]
+    TooManyRequests { requests: usize, limit: usize },
     #[error("a path of {steps} keys; 1 to {limit} are allowed")]
     Path { steps: usize, limit: usize },
     #[error("{0}")]
@@ -104,6 +108,7 @@ enum LevelIn {
 pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     records::add_to_linker(&mut linker.instance(&interface("records"))?)?;
     setup::add_to_linker(&mut linker.instance(&interface("setup"))?)?;
+    http::add_to_linker(&mut linker.instance(&interface("http"))?)?;
     linker.instance(&interface("log"))?.func_wrap(
         "write",
         |mut store: StoreContextMut<'_, Guest>, (level, message): (LevelIn, WasmStr)| {

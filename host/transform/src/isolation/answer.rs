@@ -283,7 +283,8 @@ pub(super) fn add(whole: &mut SliceReport, part: SliceReport) {
     whole.emitted += emitted;
     whole.failures.extend(failures);
     for (sum, transform) in whole.transforms.iter_mut().zip(transforms) {
-        let TransformReport { calls, cpu, fuel, memory_bytes_peak, traps, instances } = transform;
+        // What was sent is what the host sent: counted where it is.
+        let TransformReport { calls, cpu, fuel, memory_bytes_peak, traps, instances, http: _ } = transform;
         sum.calls = sum.calls.saturating_add(calls);
         sum.cpu = sum.cpu.saturating_add(cpu);
         sum.fuel = sum.fuel.saturating_add(fuel);

@@ -14,12 +14,14 @@ use super::messages::{
     Answer, InputHead, Letter, Load, PartitionValues, Refused, RefusedTransform, Report, Request, RowsHead,
     Run, Transform,
 };
+use super::requests::ThroughHost;
 use super::sandbox;
 use super::wire::{Body, Channel, put_i64s, put_u32s};
 use crate::chain::{Chain, ChainError, TransformSpec};
 use crate::engine::{Engine, EngineOptions, WORKER_STACK_BYTES};
 use crate::fault::PluginFault;
 use crate::grants::GrantedFile;
+use crate::http::HttpGrant;
 use crate::log::{Level, LogSink};
 use crate::plugin::{Digest, Plugin};
 use crate::report::{DeadLetter, Slice, SliceReport};
@@ -157,13 +159,16 @@ impl Inside {
                 self.say(&Answer::Gone)
             }
             Request::Run(run) => self.run(&run, &body),
+            // Only in a run that asked.
+            Request::Answers(_) => Err(unfit()),
         }
     }
 
     fn load(&mut self, load: Load, body: &[u8]) -> io::Result<()> {
         let Load { chain, transforms, outputs, options } = load;
         let mut body = Body(body);
-        let specs = transforms.into_iter().map(|transform| self.spec(transform, &mut body));
+        let specs =
+            transforms.into_iter().zip(0..).map(|(transform, step)| self.spec(transform, step, &mut body));
         let specs = specs.collect::<Option<Vec<_>>>().ok_or_else(unfit)?;
         let log = Arc::new(ToHost { channel: Arc::clone(&self.channel) });
         let position = Some(self.position.as_ref());
@@ -186,8 +191,8 @@ impl Inside {
         }
     }
 
-    fn spec(&self, transform: Transform, body: &mut Body<'_>) -> Option<TransformSpec> {
-        let Transform { name, plugin, config, files, secrets, limits } = transform;
+    fn spec(&self, transform: Transform, step: u32, body: &mut Body<'_>) -> Option<TransformSpec> {
+        let Transform { name, plugin, config, files, secrets, http, limits } = transform;
         let files = files.into_iter().map(|(name, length)| {
             let bytes = body.bytes(length as usize)?;
             Some((name, GrantedFile::from_bytes(bytes.to_vec())))
@@ -198,6 +203,10 @@ impl Inside {
             config,
             files: files.collect::<Option<_>>()?,
             secrets: secrets.into_iter().collect(),
+            http: http.map(|hosts| HttpGrant {
+                hosts,
+                outbound: Arc::new(ThroughHost { channel: Arc::clone(&self.channel), step }),
+            }),
             limits,
         })
     }

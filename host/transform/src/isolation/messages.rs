@@ -1,5 +1,7 @@
 //! What the host asks of a process that runs plugins, and what that answers.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::chain::ChainOptions;
@@ -26,6 +28,8 @@ pub(super) enum Request {
         chain: u64,
     },
     Run(Run),
+    /// To what a guest sent, in order; the body has the answers' bodies one after another.
+    Answers(Vec<Result<AnswerHead, String>>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,6 +48,8 @@ pub(super) struct Transform {
     /// Names and lengths.
     pub(super) files: Vec<(String, u32)>,
     pub(super) secrets: Vec<(String, String)>,
+    /// Hosts that it may send to; the host judges it.
+    pub(super) http: Option<Vec<String>>,
     pub(super) limits: Limits,
 }
 
@@ -96,8 +102,36 @@ pub(super) enum Answer {
         transform: String,
         lines: u64,
     },
+    /// A guest sends requests, and waits; the body has their bodies one after another.
+    Http(HttpAsk),
     /// The end of a run; the body has the letters.
     Done(Box<Report>),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct HttpAsk {
+    /// Place of its transform.
+    pub(super) step: u32,
+    /// How long it waits.
+    pub(super) wait: Duration,
+    pub(super) requests: Vec<RequestHead>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct RequestHead {
+    pub(super) method: String,
+    pub(super) url: String,
+    pub(super) headers: Vec<(String, String)>,
+    /// Of its body.
+    pub(super) bytes: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct AnswerHead {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    /// Of its body.
+    pub(super) bytes: u32,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -14,10 +14,11 @@ use super::answer::{self, Asked, Rows};
 use super::messages::{Answer, InputHead, Load, Refused, Request, Run, Transform, manifest_bytes};
 use super::process::{OWN_BYTES, Process};
 use super::wire::put_u32s;
-use super::{Isolation, LINES_MAX};
+use super::{Isolation, LINES_MAX, requests};
 use crate::bisect;
 use crate::chain::{Chain, ChainOptions};
 use crate::fault::{PluginFault, REASON_BYTES_MAX, cut_text};
+use crate::http::HttpUse;
 use crate::limits::{LOG_MESSAGE_BYTES_MAX, WALL_PER_CPU};
 use crate::plugin::{Code, Digest};
 use crate::report::{Slice, SliceReport, TransformReport};
@@ -110,6 +111,8 @@ impl Remote {
         let sum = |of: &dyn Fn(&Step) -> Duration| steps.iter().map(of).sum::<Duration>();
         let configure = sum(&|step| step.limits.configure_deadline);
         let call = sum(&|step| step.limits.deadline);
+        let may_wait = steps.iter().filter(|step| step.grants.http.is_some());
+        let wait = may_wait.map(|step| step.limits.http_deadline).sum::<Duration>();
         let memory: u64 = steps.iter().map(|step| step.limits.memory_bytes).sum();
         let files = steps.iter().flat_map(|step| step.grants.files.values());
         let files: u64 = files.map(|file| file.bytes.len() as u64).sum();
@@ -120,8 +123,10 @@ impl Remote {
             alive: Arc::new(()),
             memory_bytes: memory.saturating_add(files),
             build_max: PATIENCE + (configure + call * CALLS_PER_PROBE) * WALL_PER_CPU,
-            chunk_max: PATIENCE + (configure + call * (options.bisect_deadlines + 2)) * WALL_PER_CPU,
-            each_chunk: call * (options.bisect_deadlines + 2) * 2,
+            chunk_max: PATIENCE
+                + (configure + call * (options.bisect_deadlines + 2)) * WALL_PER_CPU
+                + wait * (options.bisect_deadlines + 2),
+            each_chunk: (call * 2 + wait) * (options.bisect_deadlines + 2),
             declared: OnceLock::new(),
         };
         let ready = remote.ready(steps, options, &mut Duration::default())?;
@@ -209,6 +214,7 @@ impl Remote {
             config: step.config.clone(),
             files: step.grants.files.iter().map(|(name, file)| (name.clone(), length(&file.bytes))).collect(),
             secrets: step.grants.secrets.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            http: step.grants.http.as_ref().map(|grant| grant.hosts.clone()),
             limits: step.limits.clone(),
         });
         let request = Request::Load(Box::new(Load {
@@ -287,8 +293,10 @@ impl Remote {
                 continue;
             }
             let mut spent = Duration::default();
-            let attempt = self.attempt(chain, slice, &some, options, &mut spent);
+            let mut sent = vec![HttpUse::default(); chain.steps.len()];
+            let attempt = self.attempt(chain, slice, &some, options, &mut spent, &mut sent);
             whole.cpu_elsewhere += spent;
+            whole.transforms.iter_mut().zip(sent).for_each(|(transform, sent)| transform.http.add(sent));
             match attempt {
                 Ok((report, rows)) => {
                     if report.unrunnable.is_none() {
@@ -320,6 +328,7 @@ impl Remote {
         parts: &[Part],
         options: &FinishOptions,
         spent: &mut Duration,
+        sent: &mut [HttpUse],
     ) -> Result<(SliceReport, Vec<Rows>), Unanswered> {
         let ready = self.ready(&chain.steps, &chain.options, spent).map_err(|error| match error {
             BuildError::Transforms(mut faults) => {
@@ -330,7 +339,7 @@ impl Remote {
         })?;
         let Ready { mut process, before } = ready;
         let asked = Asked { chain, slice, parts, outputs: self.outputs.len() };
-        match self.exchange(&mut process, &asked, options, before) {
+        match self.exchange(&mut process, &asked, options, before, sent) {
             Ok(done) => {
                 self.isolation.put(process);
                 Ok(done)
@@ -350,6 +359,7 @@ impl Remote {
         asked: &Asked<'_>,
         options: &FinishOptions,
         before: Duration,
+        sent: &mut [HttpUse],
     ) -> io::Result<(SliceReport, Vec<Rows>)> {
         let mut request = Run {
             chain: self.chain,
@@ -384,6 +394,10 @@ impl Remote {
                     room = room.checked_sub(some.bytes()).ok_or_else(impossible)?;
                     emitted += some.count();
                     rows.push(some);
+                }
+                Answer::Http(ask) => {
+                    let answered = requests::answer(process, &asked.chain.steps, ask, &body, sent, end);
+                    answered.ok_or_else(impossible)??;
                 }
                 Answer::Done(report) => {
                     let used = process.cpu().saturating_sub(before);

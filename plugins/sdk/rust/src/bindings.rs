@@ -8,6 +8,285 @@
 #[allow(dead_code, clippy::all)]
 pub mod wasmill {
     pub mod plugin {
+        /// Since 0.1.1. For a plugin that manifest (`grants.http`), transform (`http`) and the tenant's policy grant it together;
+        /// inside process only, and not while a plugin is only tried. What was answered is part of what becomes of the records:
+        /// once that is durable, nothing is asked again. Before, after a crash or for halves of a chunk that failed, it may be: use
+        /// requests that may be sent twice.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod http {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            /// Methods, headers and URLs as they are sent; http and https, no user and password in the URL. The host sets `host`,
+            /// lengths, connections, and what the transform's config has of headers.
+            #[derive(Clone)]
+            pub struct Request {
+                pub method: _rt::String,
+                pub url: _rt::String,
+                pub headers: _rt::Vec<(_rt::String, _rt::String)>,
+                pub body: _rt::Vec<u8>,
+            }
+            impl ::core::fmt::Debug for Request {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Request")
+                        .field("method", &self.method)
+                        .field("url", &self.url)
+                        .field("headers", &self.headers)
+                        .field("body", &self.body)
+                        .finish()
+                }
+            }
+            /// Whatever the status: redirects are not followed, bodies not decompressed. Names of headers in lower case.
+            #[derive(Clone)]
+            pub struct Response {
+                pub status: u16,
+                pub headers: _rt::Vec<(_rt::String, _rt::String)>,
+                pub body: _rt::Vec<u8>,
+            }
+            impl ::core::fmt::Debug for Response {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Response")
+                        .field("status", &self.status)
+                        .field("headers", &self.headers)
+                        .field("body", &self.body)
+                        .finish()
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Each on its own, some at a time; answers in the order of the requests. Err: no answer, and why. More than 256 trap.
+            #[allow(async_fn_in_trait)]
+            pub fn send(
+                requests: &[Request],
+            ) -> _rt::Vec<Result<Response, _rt::String>> {
+                unsafe {
+                    let mut cleanup_list = _rt::Vec::new();
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 2 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 2
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec8 = requests;
+                    let len8 = vec8.len();
+                    let layout8 = _rt::alloc::Layout::from_size_align(
+                            vec8.len() * (8 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result8, _cleanup8) = wit_bindgen::rt::Cleanup::new(layout8);
+                    for (i, e) in vec8.into_iter().enumerate() {
+                        let base = result8
+                            .add(i * (8 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let Request {
+                                method: method0,
+                                url: url0,
+                                headers: headers0,
+                                body: body0,
+                            } = e;
+                            let vec1 = method0;
+                            let ptr1 = vec1.as_ptr().cast::<u8>();
+                            let len1 = vec1.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len1;
+                            *base.add(0).cast::<*mut u8>() = ptr1.cast_mut();
+                            let vec2 = url0;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr2.cast_mut();
+                            let vec6 = headers0;
+                            let len6 = vec6.len();
+                            let layout6 = _rt::alloc::Layout::from_size_align(
+                                    vec6.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                )
+                                .unwrap();
+                            let (result6, _cleanup6) = wit_bindgen::rt::Cleanup::new(
+                                layout6,
+                            );
+                            cleanup_list.extend(_cleanup6);
+                            for (i, e) in vec6.into_iter().enumerate() {
+                                let base = result6
+                                    .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                {
+                                    let (t3_0, t3_1) = e;
+                                    let vec4 = t3_0;
+                                    let ptr4 = vec4.as_ptr().cast::<u8>();
+                                    let len4 = vec4.len();
+                                    *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len4;
+                                    *base.add(0).cast::<*mut u8>() = ptr4.cast_mut();
+                                    let vec5 = t3_1;
+                                    let ptr5 = vec5.as_ptr().cast::<u8>();
+                                    let len5 = vec5.len();
+                                    *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len5;
+                                    *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = ptr5.cast_mut();
+                                }
+                            }
+                            *base
+                                .add(5 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len6;
+                            *base
+                                .add(4 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = result6;
+                            let vec7 = body0;
+                            let ptr7 = vec7.as_ptr().cast::<u8>();
+                            let len7 = vec7.len();
+                            *base
+                                .add(7 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len7;
+                            *base
+                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr7.cast_mut();
+                        }
+                    }
+                    let ptr9 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/http@0.1.1")]
+                    unsafe extern "C" {
+                        #[link_name = "send"]
+                        fn wit_import10(_: *mut u8, _: usize, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import10(_: *mut u8, _: usize, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import10(result8, len8, ptr9);
+                    let l11 = *ptr9.add(0).cast::<*mut u8>();
+                    let l12 = *ptr9
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let base30 = l11;
+                    let len30 = l12;
+                    let mut result30 = _rt::Vec::with_capacity(len30);
+                    for i in 0..len30 {
+                        let base = base30
+                            .add(i * (6 * ::core::mem::size_of::<*const u8>()));
+                        let e30 = {
+                            let l13 = i32::from(*base.add(0).cast::<u8>());
+                            match l13 {
+                                0 => {
+                                    let e = {
+                                        let l14 = i32::from(
+                                            *base.add(::core::mem::size_of::<*const u8>()).cast::<u16>(),
+                                        );
+                                        let l15 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l16 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let base23 = l15;
+                                        let len23 = l16;
+                                        let mut result23 = _rt::Vec::with_capacity(len23);
+                                        for i in 0..len23 {
+                                            let base = base23
+                                                .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                            let e23 = {
+                                                let l17 = *base.add(0).cast::<*mut u8>();
+                                                let l18 = *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
+                                                );
+                                                let l20 = *base
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l21 = *base
+                                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len22 = l21;
+                                                let bytes22 = _rt::Vec::from_raw_parts(
+                                                    l20.cast(),
+                                                    len22,
+                                                    len22,
+                                                );
+                                                (_rt::string_lift(bytes19), _rt::string_lift(bytes22))
+                                            };
+                                            result23.push(e23);
+                                        }
+                                        _rt::cabi_dealloc(
+                                            base23,
+                                            len23 * (4 * ::core::mem::size_of::<*const u8>()),
+                                            ::core::mem::size_of::<*const u8>(),
+                                        );
+                                        let l24 = *base
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l25 = *base
+                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len26 = l25;
+                                        Response {
+                                            status: l14 as u16,
+                                            headers: result23,
+                                            body: <_ as From<
+                                                _rt::Vec<_>,
+                                            >>::from(_rt::Vec::from_raw_parts(l24.cast(), len26, len26)),
+                                        }
+                                    };
+                                    Ok(e)
+                                }
+                                1 => {
+                                    let e = {
+                                        let l27 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l28 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len29 = l28;
+                                        let bytes29 = _rt::Vec::from_raw_parts(
+                                            l27.cast(),
+                                            len29,
+                                            len29,
+                                        );
+                                        _rt::string_lift(bytes29)
+                                    };
+                                    Err(e)
+                                }
+                                _ => _rt::invalid_enum_discriminant(),
+                            }
+                        };
+                        result30.push(e30);
+                    }
+                    _rt::cabi_dealloc(
+                        base30,
+                        len30 * (6 * ::core::mem::size_of::<*const u8>()),
+                        ::core::mem::size_of::<*const u8>(),
+                    );
+                    let result31 = result30;
+                    result31
+                }
+            }
+        }
         /// Grows only by functions, methods and interfaces. No record, enum or signature below ever changes.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod records {
@@ -111,7 +390,7 @@ pub mod wasmill {
                 #[inline]
                 unsafe fn drop(_handle: u32) {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "[resource-drop]chunk"]
                         fn drop(_: i32);
@@ -131,7 +410,7 @@ pub mod wasmill {
                 pub fn len(&self) -> u32 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.len"]
                             fn wit_import0(_: i32) -> i32;
@@ -152,7 +431,7 @@ pub mod wasmill {
                 pub fn seed(&self) -> u64 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.seed"]
                             fn wit_import0(_: i32) -> i64;
@@ -185,7 +464,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.offsets"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -226,7 +505,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.arrival-times"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -266,7 +545,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.keys"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -333,7 +612,7 @@ pub mod wasmill {
                         let len0 = vec0.len();
                         let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.attributes"]
                             fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
@@ -402,7 +681,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.payloads"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -455,7 +734,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-text"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -520,7 +799,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-raw"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -584,7 +863,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-floats"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -637,7 +916,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-ints"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -690,7 +969,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-strings"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -765,7 +1044,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-payloads"]
                             fn wit_import5(
@@ -812,7 +1091,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.clear"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -843,7 +1122,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-text"]
                             fn wit_import5(
@@ -901,7 +1180,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-raw"]
                             fn wit_import5(
@@ -955,7 +1234,7 @@ pub mod wasmill {
                         let ptr2 = vec2.as_ptr().cast::<u8>();
                         let len2 = vec2.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-floats"]
                             fn wit_import3(
@@ -1002,7 +1281,7 @@ pub mod wasmill {
                         let ptr2 = vec2.as_ptr().cast::<u8>();
                         let len2 = vec2.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-ints"]
                             fn wit_import3(
@@ -1080,7 +1359,7 @@ pub mod wasmill {
                             }
                         }
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-strings"]
                             fn wit_import2(_: i32, _: i32, _: *mut u8, _: usize);
@@ -1120,7 +1399,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-keys"]
                             fn wit_import5(
@@ -1177,7 +1456,7 @@ pub mod wasmill {
                         let ptr5 = vec5.as_ptr().cast::<u8>();
                         let len5 = vec5.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-attributes"]
                             fn wit_import6(
@@ -1240,7 +1519,7 @@ pub mod wasmill {
                         let ptr5 = vec5.as_ptr().cast::<u8>();
                         let len5 = vec5.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.partition"]
                             fn wit_import6(
@@ -1293,7 +1572,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.route"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -1316,7 +1595,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.keep"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -1346,7 +1625,7 @@ pub mod wasmill {
                         let ptr3 = vec3.as_ptr().cast::<u8>();
                         let len3 = vec3.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.fail"]
                             fn wit_import4(
@@ -1394,7 +1673,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.derive"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize) -> i32;
@@ -1423,7 +1702,7 @@ pub mod wasmill {
                 pub fn fresh(rows: u32) -> Chunk {
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[static]chunk.fresh"]
                             fn wit_import0(_: i32) -> i32;
@@ -1443,7 +1722,7 @@ pub mod wasmill {
             pub fn emit(rows: Chunk) -> () {
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.0")]
+                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "emit"]
                         fn wit_import0(_: i32);
@@ -1490,7 +1769,7 @@ pub mod wasmill {
                         }
                     }
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.0")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "field"]
                         fn wit_import2(_: *mut u8, _: usize) -> i32;
@@ -1523,7 +1802,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.0")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "output"]
                         fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
@@ -1587,7 +1866,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.0")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "secret"]
                         fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
@@ -1665,7 +1944,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.0")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "file"]
                         fn wit_import2(_: *mut u8, _: usize, _: i64, _: i32, _: *mut u8);
@@ -1777,7 +2056,7 @@ pub mod wasmill {
                     let ptr0 = vec0.as_ptr().cast::<u8>();
                     let len0 = vec0.len();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/log@0.1.0")]
+                    #[link(wasm_import_module = "wasmill:plugin/log@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "write"]
                         fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -1926,28 +2205,28 @@ pub mod exports {
                 }
                 #[doc(hidden)]
                 #[macro_export]
-                macro_rules! __export_wasmill_plugin_transform_0_1_0_cabi {
+                macro_rules! __export_wasmill_plugin_transform_0_1_1_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "wasmill:plugin/transform@0.1.0#configure")] unsafe extern "C" fn
+                        "wasmill:plugin/transform@0.1.1#configure")] unsafe extern "C" fn
                         export_configure(arg0 : * mut u8, arg1 : usize,) -> * mut u8 {
                         unsafe { $($path_to_types)*:: _export_configure_cabi::<$ty >
                         (arg0, arg1) } } #[unsafe (export_name =
-                        "cabi_post_wasmill:plugin/transform@0.1.0#configure")] unsafe
+                        "cabi_post_wasmill:plugin/transform@0.1.1#configure")] unsafe
                         extern "C" fn _post_return_configure(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_configure::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "wasmill:plugin/transform@0.1.0#process")] unsafe extern "C" fn
+                        "wasmill:plugin/transform@0.1.1#process")] unsafe extern "C" fn
                         export_process(arg0 : i32,) -> * mut u8 { unsafe {
                         $($path_to_types)*:: _export_process_cabi::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "cabi_post_wasmill:plugin/transform@0.1.0#process")] unsafe
+                        "cabi_post_wasmill:plugin/transform@0.1.1#process")] unsafe
                         extern "C" fn _post_return_process(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_process::<$ty > (arg0) } } };
                     };
                 }
                 #[doc(hidden)]
-                pub use __export_wasmill_plugin_transform_0_1_0_cabi;
+                pub use __export_wasmill_plugin_transform_0_1_1_cabi;
                 #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                 #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
                 struct _RetArea(
@@ -1966,7 +2245,32 @@ pub mod exports {
 #[rustfmt::skip]
 mod _rt {
     #![allow(dead_code, unused_imports, clippy::all)]
+    pub use alloc_crate::string::String;
     pub use alloc_crate::vec::Vec;
+    pub use alloc_crate::alloc;
+    pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
+        if cfg!(debug_assertions) {
+            String::from_utf8(bytes).unwrap()
+        } else {
+            unsafe { String::from_utf8_unchecked(bytes) }
+        }
+    }
+    pub unsafe fn cabi_dealloc(ptr: *mut u8, size: usize, align: usize) {
+        if size == 0 {
+            return;
+        }
+        unsafe {
+            let layout = alloc::Layout::from_size_align_unchecked(size, align);
+            alloc::dealloc(ptr, layout);
+        }
+    }
+    pub unsafe fn invalid_enum_discriminant<T>() -> T {
+        if cfg!(debug_assertions) {
+            panic!("invalid enum discriminant")
+        } else {
+            unsafe { core::hint::unreachable_unchecked() }
+        }
+    }
     use core::fmt;
     use core::marker;
     use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -2100,31 +2404,6 @@ mod _rt {
             self as i32
         }
     }
-    pub use alloc_crate::string::String;
-    pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
-        if cfg!(debug_assertions) {
-            String::from_utf8(bytes).unwrap()
-        } else {
-            unsafe { String::from_utf8_unchecked(bytes) }
-        }
-    }
-    pub unsafe fn invalid_enum_discriminant<T>() -> T {
-        if cfg!(debug_assertions) {
-            panic!("invalid enum discriminant")
-        } else {
-            unsafe { core::hint::unreachable_unchecked() }
-        }
-    }
-    pub unsafe fn cabi_dealloc(ptr: *mut u8, size: usize, align: usize) {
-        if size == 0 {
-            return;
-        }
-        unsafe {
-            let layout = alloc::Layout::from_size_align_unchecked(size, align);
-            alloc::dealloc(ptr, layout);
-        }
-    }
-    pub use alloc_crate::alloc;
     pub fn as_i64<T: AsI64>(t: T) -> i64 {
         t.as_i64()
     }
@@ -2173,113 +2452,121 @@ mod _rt {
 #[allow(unused_macros)]
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __export_transformer_impl {
+macro_rules! __export_requester_impl {
     ($ty:ident) => {
         wasmill_sdk::bindings::export!($ty with_types_in wasmill_sdk::bindings);
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::wasmill::plugin::transform::__export_wasmill_plugin_transform_0_1_0_cabi!($ty
+        exports::wasmill::plugin::transform::__export_wasmill_plugin_transform_0_1_1_cabi!($ty
         with_types_in $($path_to_types_root)*:: exports::wasmill::plugin::transform);
         const _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe
         (link_section =
-        "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.0:transformer:imports and exports")]
+        "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.1:requester:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1854] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2014] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xbc\x0d\x01A\x02\x01\
-A\x09\x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\
-\x01r\x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05st\
-ate\0\x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06value\
-s\x09\x04\0\x04ints\x03\0\x0a\x04\0\x05chunk\x03\x01\x01h\x0c\x01@\x01\x04self\x0d\
-\0y\x04\0\x11[method]chunk.len\x01\x0e\x01@\x01\x04self\x0d\0w\x04\0\x12[method]\
-chunk.seed\x01\x0f\x01@\x01\x04self\x0d\0\x09\x04\0\x15[method]chunk.offsets\x01\
-\x10\x04\0\x1b[method]chunk.arrival-times\x01\x10\x01@\x01\x04self\x0d\0\x05\x04\
-\0\x12[method]chunk.keys\x01\x11\x01@\x02\x04self\x0d\x04names\0\x05\x04\0\x18[m\
-ethod]chunk.attributes\x01\x12\x01@\x01\x04self\x0d\0\x03\x04\0\x16[method]chunk\
-.payloads\x01\x13\x01@\x02\x04self\x0d\x04sloty\0\x05\x04\0\x16[method]chunk.get\
--text\x01\x14\x04\0\x15[method]chunk.get-raw\x01\x14\x01@\x02\x04self\x0d\x04slo\
-ty\0\x08\x04\0\x18[method]chunk.get-floats\x01\x15\x01@\x02\x04self\x0d\x04sloty\
-\0\x0b\x04\0\x16[method]chunk.get-ints\x01\x16\x01ks\x01p\x17\x01@\x02\x04self\x0d\
-\x04sloty\0\x18\x04\0\x19[method]chunk.get-strings\x01\x19\x01@\x02\x04self\x0d\x06\
-values\x05\x01\0\x04\0\x1a[method]chunk.set-payloads\x01\x1a\x01@\x02\x04self\x0d\
-\x04rows\0\x01\0\x04\0\x13[method]chunk.clear\x01\x1b\x01@\x03\x04self\x0d\x04sl\
-oty\x06values\x05\x01\0\x04\0\x16[method]chunk.set-text\x01\x1c\x04\0\x15[method\
-]chunk.set-raw\x01\x1c\x01@\x03\x04self\x0d\x04sloty\x06values\x08\x01\0\x04\0\x18\
-[method]chunk.set-floats\x01\x1d\x01@\x03\x04self\x0d\x04sloty\x06values\x0b\x01\
-\0\x04\0\x16[method]chunk.set-ints\x01\x1e\x01@\x03\x04self\x0d\x04sloty\x06valu\
-es\x18\x01\0\x04\0\x19[method]chunk.set-strings\x01\x1f\x04\0\x16[method]chunk.s\
-et-keys\x01\x1a\x01@\x03\x04self\x0d\x04names\x06values\x05\x01\0\x04\0\x1c[meth\
-od]chunk.set-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\
-\x04self\x0d\x07outputs\x01\x01\0\x04\0\x13[method]chunk.route\x01!\x04\0\x12[me\
-thod]chunk.keep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\
-\0\x12[method]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\
-\0\x14[method]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fres\
-h\x01%\x01@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/record\
-s@0.1.0\x05\0\x01B\x0d\x01ps\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01\
-y\x01s\x01@\x01\x04names\0\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04\
-names\0\x04\x04\0\x06secret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06\
-offsetw\x03leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.0\x05\
-\x01\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01\
-@\x02\x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plu\
-gin/log@0.1.0\x05\x02\x02\x03\0\0\x05chunk\x01B\x08\x02\x03\x02\x01\x03\x04\0\x05\
-chunk\x03\0\0\x01j\0\x01s\x01@\x01\x06configs\0\x02\x04\0\x09configure\x01\x03\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xde\x0e\x01A\x02\x01\
+A\x0b\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
+\x04body\x02\x04\0\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04bo\
+dy\x02\x04\0\x08response\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08\
+requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.1\x05\0\
+\x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\x01r\
+\x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05state\0\
+\x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06values\x09\
+\x04\0\x04ints\x03\0\x0a\x04\0\x05chunk\x03\x01\x01h\x0c\x01@\x01\x04self\x0d\0y\
+\x04\0\x11[method]chunk.len\x01\x0e\x01@\x01\x04self\x0d\0w\x04\0\x12[method]chu\
+nk.seed\x01\x0f\x01@\x01\x04self\x0d\0\x09\x04\0\x15[method]chunk.offsets\x01\x10\
+\x04\0\x1b[method]chunk.arrival-times\x01\x10\x01@\x01\x04self\x0d\0\x05\x04\0\x12\
+[method]chunk.keys\x01\x11\x01@\x02\x04self\x0d\x04names\0\x05\x04\0\x18[method]\
+chunk.attributes\x01\x12\x01@\x01\x04self\x0d\0\x03\x04\0\x16[method]chunk.paylo\
+ads\x01\x13\x01@\x02\x04self\x0d\x04sloty\0\x05\x04\0\x16[method]chunk.get-text\x01\
+\x14\x04\0\x15[method]chunk.get-raw\x01\x14\x01@\x02\x04self\x0d\x04sloty\0\x08\x04\
+\0\x18[method]chunk.get-floats\x01\x15\x01@\x02\x04self\x0d\x04sloty\0\x0b\x04\0\
+\x16[method]chunk.get-ints\x01\x16\x01ks\x01p\x17\x01@\x02\x04self\x0d\x04sloty\0\
+\x18\x04\0\x19[method]chunk.get-strings\x01\x19\x01@\x02\x04self\x0d\x06values\x05\
+\x01\0\x04\0\x1a[method]chunk.set-payloads\x01\x1a\x01@\x02\x04self\x0d\x04rows\0\
+\x01\0\x04\0\x13[method]chunk.clear\x01\x1b\x01@\x03\x04self\x0d\x04sloty\x06val\
+ues\x05\x01\0\x04\0\x16[method]chunk.set-text\x01\x1c\x04\0\x15[method]chunk.set\
+-raw\x01\x1c\x01@\x03\x04self\x0d\x04sloty\x06values\x08\x01\0\x04\0\x18[method]\
+chunk.set-floats\x01\x1d\x01@\x03\x04self\x0d\x04sloty\x06values\x0b\x01\0\x04\0\
+\x16[method]chunk.set-ints\x01\x1e\x01@\x03\x04self\x0d\x04sloty\x06values\x18\x01\
+\0\x04\0\x19[method]chunk.set-strings\x01\x1f\x04\0\x16[method]chunk.set-keys\x01\
+\x1a\x01@\x03\x04self\x0d\x04names\x06values\x05\x01\0\x04\0\x1c[method]chunk.se\
+t-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\x04self\x0d\
+\x07outputs\x01\x01\0\x04\0\x13[method]chunk.route\x01!\x04\0\x12[method]chunk.k\
+eep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\0\x12[meth\
+od]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\0\x14[me\
+thod]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fresh\x01%\x01\
+@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.1\x05\
+\x01\x01B\x0d\x01ps\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01y\x01s\x01\
+@\x01\x04names\0\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04names\0\x04\
+\x04\0\x06secret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06offsetw\x03\
+leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.1\x05\x02\x01\
+B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\
+\x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/l\
+og@0.1.1\x05\x03\x02\x03\0\x01\x05chunk\x01B\x08\x02\x03\x02\x01\x04\x04\0\x05ch\
+unk\x03\0\0\x01j\0\x01s\x01@\x01\x06configs\0\x02\x04\0\x09configure\x01\x03\x01\
 h\x01\x01@\x01\x04rows\x04\0\x02\x04\0\x07process\x01\x05\x04\0\x1ewasmill:plugi\
-n/transform@0.1.0\x05\x04\x04\0\x20wasmill:plugin/transformer@0.1.0\x04\0\x0b\x11\
-\x01\0\x0btransformer\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-com\
-ponent\x070.251.0\x10wit-bindgen-rust\x060.58.0";
+n/transform@0.1.1\x05\x05\x04\0\x1ewasmill:plugin/requester@0.1.1\x04\0\x0b\x0f\x01\
+\0\x09requester\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\
+\x070.251.0\x10wit-bindgen-rust\x060.58.0";
         };
     };
 }
 #[doc(inline)]
-pub use __export_transformer_impl as export;
+pub use __export_requester_impl as export;
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.0:transformer-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.1:requester-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1796] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe2\x0c\x01A\x02\x01\
-A\x06\x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\
-\x01r\x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05st\
-ate\0\x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06value\
-s\x09\x04\0\x04ints\x03\0\x0a\x04\0\x05chunk\x03\x01\x01h\x0c\x01@\x01\x04self\x0d\
-\0y\x04\0\x11[method]chunk.len\x01\x0e\x01@\x01\x04self\x0d\0w\x04\0\x12[method]\
-chunk.seed\x01\x0f\x01@\x01\x04self\x0d\0\x09\x04\0\x15[method]chunk.offsets\x01\
-\x10\x04\0\x1b[method]chunk.arrival-times\x01\x10\x01@\x01\x04self\x0d\0\x05\x04\
-\0\x12[method]chunk.keys\x01\x11\x01@\x02\x04self\x0d\x04names\0\x05\x04\0\x18[m\
-ethod]chunk.attributes\x01\x12\x01@\x01\x04self\x0d\0\x03\x04\0\x16[method]chunk\
-.payloads\x01\x13\x01@\x02\x04self\x0d\x04sloty\0\x05\x04\0\x16[method]chunk.get\
--text\x01\x14\x04\0\x15[method]chunk.get-raw\x01\x14\x01@\x02\x04self\x0d\x04slo\
-ty\0\x08\x04\0\x18[method]chunk.get-floats\x01\x15\x01@\x02\x04self\x0d\x04sloty\
-\0\x0b\x04\0\x16[method]chunk.get-ints\x01\x16\x01ks\x01p\x17\x01@\x02\x04self\x0d\
-\x04sloty\0\x18\x04\0\x19[method]chunk.get-strings\x01\x19\x01@\x02\x04self\x0d\x06\
-values\x05\x01\0\x04\0\x1a[method]chunk.set-payloads\x01\x1a\x01@\x02\x04self\x0d\
-\x04rows\0\x01\0\x04\0\x13[method]chunk.clear\x01\x1b\x01@\x03\x04self\x0d\x04sl\
-oty\x06values\x05\x01\0\x04\0\x16[method]chunk.set-text\x01\x1c\x04\0\x15[method\
-]chunk.set-raw\x01\x1c\x01@\x03\x04self\x0d\x04sloty\x06values\x08\x01\0\x04\0\x18\
-[method]chunk.set-floats\x01\x1d\x01@\x03\x04self\x0d\x04sloty\x06values\x0b\x01\
-\0\x04\0\x16[method]chunk.set-ints\x01\x1e\x01@\x03\x04self\x0d\x04sloty\x06valu\
-es\x18\x01\0\x04\0\x19[method]chunk.set-strings\x01\x1f\x04\0\x16[method]chunk.s\
-et-keys\x01\x1a\x01@\x03\x04self\x0d\x04names\x06values\x05\x01\0\x04\0\x1c[meth\
-od]chunk.set-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\
-\x04self\x0d\x07outputs\x01\x01\0\x04\0\x13[method]chunk.route\x01!\x04\0\x12[me\
-thod]chunk.keep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\
-\0\x12[method]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\
-\0\x14[method]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fres\
-h\x01%\x01@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/record\
-s@0.1.0\x05\0\x01B\x0d\x01ps\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01\
-y\x01s\x01@\x01\x04names\0\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04\
-names\0\x04\x04\0\x06secret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06\
-offsetw\x03leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.0\x05\
-\x01\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01\
-@\x02\x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plu\
-gin/log@0.1.0\x05\x02\x04\0@wasmill:plugin/transformer-with-all-of-its-exports-r\
-emoved@0.1.0\x04\0\x0b1\x01\0+transformer-with-all-of-its-exports-removed\x03\0\0\
-\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.251.0\x10wit-bind\
-gen-rust\x060.58.0";
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1956] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x84\x0e\x01A\x02\x01\
+A\x08\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
+\x04body\x02\x04\0\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04bo\
+dy\x02\x04\0\x08response\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08\
+requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.1\x05\0\
+\x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\x01r\
+\x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05state\0\
+\x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06values\x09\
+\x04\0\x04ints\x03\0\x0a\x04\0\x05chunk\x03\x01\x01h\x0c\x01@\x01\x04self\x0d\0y\
+\x04\0\x11[method]chunk.len\x01\x0e\x01@\x01\x04self\x0d\0w\x04\0\x12[method]chu\
+nk.seed\x01\x0f\x01@\x01\x04self\x0d\0\x09\x04\0\x15[method]chunk.offsets\x01\x10\
+\x04\0\x1b[method]chunk.arrival-times\x01\x10\x01@\x01\x04self\x0d\0\x05\x04\0\x12\
+[method]chunk.keys\x01\x11\x01@\x02\x04self\x0d\x04names\0\x05\x04\0\x18[method]\
+chunk.attributes\x01\x12\x01@\x01\x04self\x0d\0\x03\x04\0\x16[method]chunk.paylo\
+ads\x01\x13\x01@\x02\x04self\x0d\x04sloty\0\x05\x04\0\x16[method]chunk.get-text\x01\
+\x14\x04\0\x15[method]chunk.get-raw\x01\x14\x01@\x02\x04self\x0d\x04sloty\0\x08\x04\
+\0\x18[method]chunk.get-floats\x01\x15\x01@\x02\x04self\x0d\x04sloty\0\x0b\x04\0\
+\x16[method]chunk.get-ints\x01\x16\x01ks\x01p\x17\x01@\x02\x04self\x0d\x04sloty\0\
+\x18\x04\0\x19[method]chunk.get-strings\x01\x19\x01@\x02\x04self\x0d\x06values\x05\
+\x01\0\x04\0\x1a[method]chunk.set-payloads\x01\x1a\x01@\x02\x04self\x0d\x04rows\0\
+\x01\0\x04\0\x13[method]chunk.clear\x01\x1b\x01@\x03\x04self\x0d\x04sloty\x06val\
+ues\x05\x01\0\x04\0\x16[method]chunk.set-text\x01\x1c\x04\0\x15[method]chunk.set\
+-raw\x01\x1c\x01@\x03\x04self\x0d\x04sloty\x06values\x08\x01\0\x04\0\x18[method]\
+chunk.set-floats\x01\x1d\x01@\x03\x04self\x0d\x04sloty\x06values\x0b\x01\0\x04\0\
+\x16[method]chunk.set-ints\x01\x1e\x01@\x03\x04self\x0d\x04sloty\x06values\x18\x01\
+\0\x04\0\x19[method]chunk.set-strings\x01\x1f\x04\0\x16[method]chunk.set-keys\x01\
+\x1a\x01@\x03\x04self\x0d\x04names\x06values\x05\x01\0\x04\0\x1c[method]chunk.se\
+t-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\x04self\x0d\
+\x07outputs\x01\x01\0\x04\0\x13[method]chunk.route\x01!\x04\0\x12[method]chunk.k\
+eep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\0\x12[meth\
+od]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\0\x14[me\
+thod]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fresh\x01%\x01\
+@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.1\x05\
+\x01\x01B\x0d\x01ps\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01y\x01s\x01\
+@\x01\x04names\0\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04names\0\x04\
+\x04\0\x06secret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06offsetw\x03\
+leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.1\x05\x02\x01\
+B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\
+\x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/l\
+og@0.1.1\x05\x03\x04\0>wasmill:plugin/requester-with-all-of-its-exports-removed@\
+0.1.1\x04\0\x0b/\x01\0)requester-with-all-of-its-exports-removed\x03\0\0\0G\x09p\
+roducers\x01\x0cprocessed-by\x02\x0dwit-component\x070.251.0\x10wit-bindgen-rust\
+\x060.58.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

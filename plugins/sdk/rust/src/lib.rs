@@ -11,6 +11,7 @@
 
 pub mod column;
 pub mod config;
+pub mod http;
 pub mod log;
 pub mod path;
 mod record;
