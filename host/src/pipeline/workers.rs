@@ -5,10 +5,12 @@
 //! that has used the least CPU time, and of its lanes of the one that has (fair queueing by measured cost, which gives the
 //! shares of a deficit round robin without its bursts), so that one busy tenant slows only itself. One that has used more
 //! than its quota of CPU time waits until it has not, although threads idle. A job is not
-//! interrupted, so tenants whose jobs take long never hold all threads: one stays free for the others. Lanes are
-//! bounded by their owners: a stream has at most `SLICES_IN_FLIGHT` slices and one commit queued. Slices whose plugins may
-//! wait for others run on threads of their tenant's own ([`waiting`]).
+//! interrupted, so tenants whose jobs take long never hold all threads: one stays free for the others, a tenant of which
+//! nothing is known yet holds one at most, and where every thread is held for long all the same, one that [stands by](spare)
+//! takes its place. Lanes are bounded by their owners: a stream has at most `SLICES_IN_FLIGHT` slices and one commit queued.
+//! Slices whose plugins may wait for others run on threads of their tenant's own ([`waiting`]).
 
+mod spare;
 mod waiting;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -29,6 +31,8 @@ const STACK_BYTES: usize = WORKER_STACK_BYTES + (4 << 20);
 
 /// CPU time from which a job is a long one: a slice that is full takes about 30 ms.
 const LONG_JOB_NS: u64 = 100_000_000;
+/// A job that holds its thread for longer is one too many while others wait.
+const HELD_NS: u64 = 20_000_000;
 
 /// Identifies a lane: one per stream.
 pub(crate) type LaneId = u64;
@@ -98,17 +102,32 @@ struct Share {
     spent_ns: u64,
     /// What the lane had used whose job was taken last: where one that wakes begins.
     clock_ns: u64,
-    /// CPU time of its longest job of late.
-    longest_ns: u64,
+    /// CPU time of its longest job of late; nothing while none has come back.
+    longest_ns: Option<u64>,
+    /// Jobs on threads.
+    running: usize,
 }
 
 impl Share {
     fn new(quota: Arc<TenantQuota>) -> Share {
-        Share { quota, lanes: HashMap::new(), queued: 0, spent_ns: 0, clock_ns: 0, longest_ns: 0 }
+        Share {
+            quota,
+            lanes: HashMap::new(),
+            queued: 0,
+            spent_ns: 0,
+            clock_ns: 0,
+            longest_ns: None,
+            running: 0,
+        }
     }
 
     fn is_slow(&self) -> bool {
-        self.longest_ns > LONG_JOB_NS
+        self.longest_ns.is_some_and(|longest_ns| longest_ns > LONG_JOB_NS)
+    }
+
+    /// So long was its longest job, at least.
+    fn was_held(&mut self, ns: u64) {
+        self.longest_ns = Some(self.longest_ns.map_or(ns, |longest_ns| longest_ns.max(ns)));
     }
 
     fn next(&mut self, lane_max: usize) -> Option<(LaneId, Job)> {
@@ -121,7 +140,28 @@ impl Share {
         lane.running += 1;
         self.clock_ns = self.clock_ns.max(lane.spent_ns);
         self.queued -= 1;
+        self.running += 1;
         Some((*id, job))
+    }
+}
+
+/// A thread is at it.
+struct Running {
+    /// Which job it is.
+    ticket: u64,
+    tenant: TenantId,
+    since_ns: u64,
+    /// Its tenant's jobs took long when it was taken.
+    slow: bool,
+}
+
+impl Running {
+    fn is_past(&self, ns: u64, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.since_ns) >= ns
+    }
+
+    fn is_slow(&self, now_ns: u64) -> bool {
+        self.slow || self.is_past(LONG_JOB_NS, now_ns)
     }
 }
 
@@ -130,8 +170,7 @@ struct Taken {
     tenant: TenantId,
     quota: Arc<TenantQuota>,
     lane: LaneId,
-    /// Its tenant's jobs take long.
-    slow: bool,
+    ticket: u64,
     job: Job,
 }
 
@@ -151,9 +190,15 @@ struct Queues {
     clock_ns: u64,
     /// Whose each lane is.
     owners: HashMap<LaneId, TenantId>,
-    /// Threads that tenants with long jobs may hold together.
-    slow_max: usize,
-    slow: usize,
+    /// Jobs that may run at a time, without those that have held their threads for long.
+    threads: usize,
+    running: Vec<Running>,
+    /// Jobs that were taken.
+    tickets: u64,
+    /// Threads that wait for a job.
+    idle: usize,
+    /// A thread that stands by looks now and then whether it is needed.
+    watched: bool,
     /// Threads that one of several lanes may hold.
     lane_max: usize,
     /// How many lanes have been retired.
@@ -169,8 +214,11 @@ impl Queues {
             ready: BTreeSet::new(),
             clock_ns: 0,
             owners: HashMap::new(),
-            slow_max: threads.saturating_sub(1).max(1),
-            slow: 0,
+            threads,
+            running: Vec::new(),
+            tickets: 0,
+            idle: 0,
+            watched: false,
             lane_max: usize::MAX,
             retired: 0,
             closed: false,
@@ -194,13 +242,30 @@ impl Queues {
         share.queued += 1;
     }
 
+    /// Jobs are queued, and no thread waits for one.
+    fn is_waited_for(&self) -> bool {
+        self.idle == 0 && !self.ready.is_empty()
+    }
+
     fn next(&mut self, now_ns: u64) -> Next {
+        let short = self.running.iter().filter(|job| !job.is_past(HELD_NS, now_ns)).count();
+        if short >= self.threads {
+            // Some of them may turn out to be long.
+            return Next::Wait(Some(Duration::from_nanos(HELD_NS)));
+        }
         // To whom else would it be left?
-        let room = self.slow < self.slow_max || self.shares.len() < 2;
+        let alone = self.shares.len() < 2;
+        let slow = self.running.iter().filter(|job| job.is_slow(now_ns)).count();
+        let slow_max = self.threads.saturating_sub(1).max(1);
+        let running = &self.running;
+        let is_slow = |share: &Share, tenant: &TenantId| {
+            share.is_slow() || running.iter().any(|job| job.tenant == *tenant && job.is_slow(now_ns))
+        };
         let mut soonest: Option<Duration> = None;
         let mut may_run = |tenant: &TenantId| {
             let Some(share) = self.shares.get(tenant) else { return false };
-            if !room && share.is_slow() {
+            let unknown = share.longest_ns.is_none() && share.running > 0;
+            if !alone && (unknown || (slow >= slow_max && is_slow(share, tenant))) {
                 return false;
             }
             // What is queued at the end is done at once.
@@ -209,44 +274,50 @@ impl Queues {
             false
         };
         let found = self.ready.iter().find(|(_, tenant)| may_run(tenant)).cloned();
-        found.and_then(|found| self.take(found)).map_or(Next::Wait(soonest), Next::Run)
+        found.and_then(|found| self.take(found, now_ns)).map_or(Next::Wait(soonest), Next::Run)
     }
 
-    fn take(&mut self, (spent_ns, tenant): (u64, TenantId)) -> Option<Taken> {
+    fn take(&mut self, (spent_ns, tenant): (u64, TenantId), now_ns: u64) -> Option<Taken> {
         let share = self.shares.get_mut(&tenant)?;
         let (lane, job) = share.next(self.lane_max)?;
         let slow = share.is_slow();
         let quota = Arc::clone(&share.quota);
         self.clock_ns = self.clock_ns.max(spent_ns);
-        self.slow += usize::from(slow);
         if share.queued == 0 {
             self.ready.remove(&(spent_ns, tenant.clone()));
         }
-        Some(Taken { tenant, quota, lane, slow, job })
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.running.push(Running { ticket, tenant: tenant.clone(), since_ns: now_ns, slow });
+        Some(Taken { tenant, quota, lane, ticket, job })
     }
 
     /// Counts what a job has used. Whether another thread may find something now that it was to leave.
-    fn done(&mut self, tenant: &TenantId, lane: LaneId, slow: bool, spent_ns: u64) -> bool {
-        self.slow -= usize::from(slow);
+    fn done(&mut self, tenant: &TenantId, lane: LaneId, ticket: u64, spent_ns: u64) -> bool {
+        let place = self.running.iter().position(|job| job.ticket == ticket);
+        let slow = place.map(|place| self.running.swap_remove(place)).is_some_and(|job| job.slow);
         let Some(share) = self.shares.get_mut(tenant) else { return slow };
+        share.running = share.running.saturating_sub(1);
         if let Some(lane) = share.lanes.get_mut(&lane) {
             lane.spent_ns += spent_ns;
             lane.running = lane.running.saturating_sub(1);
         }
-        share.longest_ns = spent_ns.max(share.longest_ns / 8 * 7);
+        let was_unknown = share.longest_ns.is_none();
+        share.longest_ns = share.longest_ns.map(|longest_ns| longest_ns / 8 * 7);
+        share.was_held(spent_ns);
         let before = share.spent_ns;
         share.spent_ns += spent_ns;
         if share.queued > 0 {
             self.ready.remove(&(before, tenant.clone()));
             self.ready.insert((share.spent_ns, tenant.clone()));
         }
-        slow
+        slow || was_unknown
     }
 
     /// So long did a job hold its thread.
     fn held(&mut self, tenant: &TenantId, held_ns: u64) {
         if let Some(share) = self.shares.get_mut(tenant) {
-            share.longest_ns = share.longest_ns.max(held_ns);
+            share.was_held(held_ns);
         }
     }
 
@@ -270,6 +341,8 @@ impl Queues {
 struct Shared {
     queues: Mutex<Queues>,
     ready: Condvar,
+    /// For the threads that stand by.
+    needed: Condvar,
     /// Of each thread.
     bounds: WarmBounds,
     /// Time counts that a job held its thread, whether it computed or not.
@@ -284,6 +357,7 @@ impl Shared {
         Shared {
             queues: Mutex::new(Queues::new(threads, quotas)),
             ready: Condvar::new(),
+            needed: Condvar::new(),
             bounds: bounds.shared_by(threads),
             by_time: false,
             #[cfg(test)]
@@ -325,15 +399,13 @@ impl Workers {
     pub(crate) fn start(count: usize, quotas: Arc<Quotas>, bounds: WarmBounds) -> std::io::Result<Workers> {
         let waiting = Waiting::new(Arc::clone(&quotas), bounds);
         let shared = Arc::new(Shared::new(count, quotas, bounds));
-        let mut threads = Vec::with_capacity(count);
-        for index in 0..count {
-            let shared = shared.clone();
-            threads.push(
-                std::thread::Builder::new()
-                    .name(format!("worker-{index}"))
-                    .stack_size(STACK_BYTES)
-                    .spawn(move || work(&shared))?,
-            );
+        let mut threads = Vec::with_capacity(2 * count);
+        for (kind, work) in [("worker", work as fn(&Shared)), ("spare", spare::stand_by)] {
+            for index in 0..count {
+                let shared = shared.clone();
+                let thread = std::thread::Builder::new().name(format!("{kind}-{index}"));
+                threads.push(thread.stack_size(STACK_BYTES).spawn(move || work(&shared))?);
+            }
         }
         Ok(Workers { shared, waiting, threads })
     }
@@ -360,6 +432,7 @@ impl Workers {
         let Some(state) = &self.shared.stepped else { return false };
         let Next::Run(taken) = self.shared.lock().next(quotas::now()) else { return false };
         (taken.job)(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.lock().done(&taken.tenant, taken.lane, taken.ticket, 0);
         true
     }
 
@@ -370,8 +443,14 @@ impl Workers {
         lane: LaneId,
         job: impl FnOnce(&mut WorkerState) + Send + 'static,
     ) {
-        self.shared.lock().push(tenant, lane, Box::new(job));
+        let mut queues = self.shared.lock();
+        queues.push(tenant, lane, Box::new(job));
+        let unwatched = queues.is_waited_for() && !queues.watched;
+        drop(queues);
         self.shared.ready.notify_one();
+        if unwatched {
+            self.shared.needed.notify_one();
+        }
     }
 
     /// The same with a slice for this chain: where its plugins may wait for others, it does not run where others wait for
@@ -413,6 +492,7 @@ impl Drop for Workers {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.ready.notify_all();
+        self.shared.needed.notify_all();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a worker thread panicked");
@@ -445,39 +525,48 @@ fn work(shared: &Shared) {
         };
         drop(cold);
         state.warm.expire(quotas::now());
-        let Some(Taken { tenant, quota, lane, slow, job }) = taken else { continue };
-        let (before, began) = (thread_cpu_ns(), Instant::now());
-        // A panic in a job is a bug of the host: it costs that job (whose owner sees its reply dropped and
-        // stops its stream), never the thread that all streams share.
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut state))).is_err() {
-            state = WorkerState::new(shared.bounds);
-        }
-        if std::mem::take(&mut state.waited) {
-            // Who makes the thread wait holds it as much as who computes on it.
-            shared.lock().held(&tenant, nanos(began.elapsed()));
-        }
-        let elsewhere = nanos(std::mem::take(&mut state.elsewhere));
-        let spent = thread_cpu_ns().saturating_sub(before).saturating_add(elsewhere);
-        let now_ns = quotas::now();
-        quota.charge_cpu(spent, now_ns);
-        let spent = if shared.by_time { spent.max(nanos(began.elapsed())) } else { spent };
-        state.warm.settle(lane, &quota, now_ns);
-        if shared.lock().done(&tenant, lane, slow, spent) {
-            // Another thread may have passed over a tenant that may run now.
-            shared.ready.notify_one();
+        if let Some(taken) = taken {
+            run(shared, &mut state, taken);
         }
     }
 }
 
+/// Takes a job to its end, and counts what it used.
+fn run(shared: &Shared, state: &mut WorkerState, taken: Taken) {
+    let Taken { tenant, quota, lane, ticket, job } = taken;
+    let (before, began) = (thread_cpu_ns(), Instant::now());
+    // A panic in a job is a bug of the host: it costs that job (whose owner sees its reply dropped and
+    // stops its stream), never the thread that all streams share.
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(state))).is_err() {
+        *state = WorkerState::new(shared.bounds);
+    }
+    if std::mem::take(&mut state.waited) {
+        // Who makes the thread wait holds it as much as who computes on it.
+        shared.lock().held(&tenant, nanos(began.elapsed()));
+    }
+    let elsewhere = nanos(std::mem::take(&mut state.elsewhere));
+    let spent = thread_cpu_ns().saturating_sub(before).saturating_add(elsewhere);
+    let now_ns = quotas::now();
+    quota.charge_cpu(spent, now_ns);
+    let spent = if shared.by_time { spent.max(nanos(began.elapsed())) } else { spent };
+    state.warm.settle(lane, &quota, now_ns);
+    if shared.lock().done(&tenant, lane, ticket, spent) {
+        // Another thread may have passed over a tenant that may run now.
+        shared.ready.notify_one();
+    }
+}
+
 /// Waits for jobs, and at most so long.
-fn wait(shared: &Shared, queues: MutexGuard<'_, Queues>, at_most: Option<Duration>) {
-    match at_most {
+fn wait(shared: &Shared, mut queues: MutexGuard<'_, Queues>, at_most: Option<Duration>) {
+    queues.idle += 1;
+    let mut queues = match at_most {
         Some(at_most) => {
             let waited = shared.ready.wait_timeout(queues, at_most);
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            waited.unwrap_or_else(PoisonError::into_inner).0
         }
-        None => drop(shared.ready.wait(queues).unwrap_or_else(PoisonError::into_inner)),
-    }
+        None => shared.ready.wait(queues).unwrap_or_else(PoisonError::into_inner),
+    };
+    queues.idle -= 1;
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -30,8 +30,8 @@ fn start(threads: usize) -> std::io::Result<Workers> {
 
 /// Takes the next job, which uses so many milliseconds of CPU.
 fn run(queues: &mut Queues, ms: u64) -> Option<(String, LaneId)> {
-    let Taken { tenant, lane, slow, .. } = taken(queues)?;
-    queues.done(&tenant, lane, slow, ms * 1_000_000);
+    let Taken { tenant, lane, ticket, .. } = taken(queues)?;
+    queues.done(&tenant, lane, ticket, ms * 1_000_000);
     Some((tenant.to_string(), lane))
 }
 
@@ -43,8 +43,8 @@ fn lanes_of_a_tenant_take_turns_by_what_they_used() {
     }
     let cost = |lane| [0, 5, 1, 2][lane as usize];
     let mut order = Vec::new();
-    while let Some(Taken { tenant, lane, slow, .. }) = taken(&mut queues) {
-        queues.done(&tenant, lane, slow, cost(lane));
+    while let Some(Taken { tenant, lane, ticket, .. }) = taken(&mut queues) {
+        queues.done(&tenant, lane, ticket, cost(lane));
         order.push(lane);
     }
     assert_eq!(order[3..], [2, 3, 1], "{order:?}");
@@ -79,7 +79,7 @@ fn tenant_that_slept_makes_up_for_nothing_either_while_every_job_of_the_others_i
     let on_its_way = taken(&mut queues).unwrap();
     queued(&mut queues, "woken", 2, 30);
     queued(&mut queues, "busy", 1, 30);
-    queues.done(&on_its_way.tenant, on_its_way.lane, on_its_way.slow, 10_000_000);
+    queues.done(&on_its_way.tenant, on_its_way.lane, on_its_way.ticket, 10_000_000);
     let ran: Vec<String> = (0..20).map_while(|_| Some(run(&mut queues, 10)?.0)).collect();
     let of_busy = ran.iter().filter(|tenant| *tenant == "busy").count();
     assert!((9..=11).contains(&of_busy), "{ran:?}");
@@ -93,10 +93,10 @@ fn tenants_with_long_jobs_leave_a_thread_to_the_others() {
     run(&mut queues, 500).unwrap();
     run(&mut queues, 900).unwrap();
     let first = taken(&mut queues).unwrap();
-    assert!(first.slow && taken(&mut queues).is_none(), "one thread of two is not for them");
+    assert!(taken(&mut queues).is_none(), "one thread of two is not for them");
     queued(&mut queues, "quick", 3, 1);
     assert_eq!(run(&mut queues, 1).unwrap().0, "quick");
-    assert!(queues.done(&first.tenant, first.lane, first.slow, 1_000_000));
+    assert!(queues.done(&first.tenant, first.lane, first.ticket, 1_000_000));
     assert!(taken(&mut queues).is_some());
 }
 
@@ -105,8 +105,7 @@ fn tenant_that_is_alone_holds_all_threads() {
     let mut queues = Queues::new(2, Arc::default());
     queued(&mut queues, "a", 1, 5);
     run(&mut queues, 500).unwrap();
-    let first = taken(&mut queues).unwrap();
-    assert!(first.slow && taken(&mut queues).is_some());
+    assert!(taken(&mut queues).is_some() && taken(&mut queues).is_some());
 }
 
 #[test]
@@ -114,8 +113,72 @@ fn tenant_whose_jobs_became_short_is_slow_no_more() {
     let mut queues = Queues::new(2, Arc::default());
     queued(&mut queues, "a", 1, 40);
     run(&mut queues, 1_000).unwrap();
+    assert!(queues.shares.values().all(Share::is_slow));
     (0..30).for_each(|_| drop(run(&mut queues, 1)));
-    assert!(!taken(&mut queues).unwrap().slow);
+    assert!(!queues.shares.values().any(Share::is_slow));
+}
+
+#[test]
+fn tenant_of_which_nothing_is_known_holds_one_thread() {
+    let mut queues = Queues::new(2, Arc::default());
+    queued(&mut queues, "new", 1, 3);
+    queued(&mut queues, "other", 2, 1);
+    run(&mut queues, 1).unwrap();
+    run(&mut queues, 1).unwrap();
+    queued(&mut queues, "newer", 3, 3);
+    queued(&mut queues, "other", 2, 1);
+    let first = (0..2).map(|_| taken(&mut queues).unwrap()).find(|taken| &*taken.tenant == "newer").unwrap();
+    assert!(queues.running.iter().filter(|job| &*job.tenant == "newer").count() == 1);
+    assert!(queues.done(&first.tenant, first.lane, first.ticket, 1), "others may take its jobs now");
+    assert!(taken(&mut queues).is_some());
+}
+
+#[test]
+fn job_that_holds_its_thread_for_long_is_one_too_many() {
+    let mut queues = Queues::new(1, Arc::default());
+    queued(&mut queues, "long", 1, 1);
+    let _long = taken_at(&mut queues, 0).unwrap();
+    queued(&mut queues, "short", 2, 2);
+    assert!(taken_at(&mut queues, HELD_NS - 1).is_none());
+    assert_eq!(&*taken_at(&mut queues, HELD_NS).unwrap().tenant, "short");
+    assert!(taken_at(&mut queues, HELD_NS).is_none(), "as many at a time as there are threads, but for it");
+}
+
+#[test]
+fn tenant_whose_job_turns_out_to_be_long_is_slow_before_it_is_done() {
+    let mut queues = Queues::new(2, Arc::default());
+    queued(&mut queues, "quick", 1, 1);
+    queued(&mut queues, "turned", 2, 3);
+    (0..2).for_each(|_| drop(run(&mut queues, 1)));
+    let long = taken_at(&mut queues, 0).unwrap();
+    assert_eq!(&*long.tenant, "turned");
+    queued(&mut queues, "quick", 1, 1);
+    assert_eq!(&*taken_at(&mut queues, LONG_JOB_NS).unwrap().tenant, "quick");
+    assert!(taken_at(&mut queues, LONG_JOB_NS + HELD_NS).is_none(), "what turned waits for itself");
+}
+
+#[test]
+fn jobs_of_others_run_while_every_thread_is_held() {
+    let workers = start(2).unwrap();
+    let (go, wait) = sync_channel::<()>(0);
+    let wait = Arc::new(Mutex::new(wait));
+    let (began, begun) = sync_channel(2);
+    for tenant_name in ["one", "two"] {
+        let (wait, began) = (Arc::clone(&wait), began.clone());
+        workers.submit(&tenant(tenant_name), 1 + u64::from(tenant_name == "two"), move |_| {
+            began.send(()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+        });
+        begun.recv().unwrap();
+    }
+    let (tx, rx) = sync_channel(8);
+    for job in 0..8 {
+        let tx = tx.clone();
+        workers.submit(&tenant("three"), 3, move |_| tx.send(job).unwrap());
+    }
+    assert_eq!(rx.iter().take(8).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+    go.send(()).unwrap();
+    go.send(()).unwrap();
 }
 
 #[test]
@@ -183,7 +246,7 @@ fn tenant_past_its_cpu_waits_although_threads_idle_and_others_do_not() {
             Next::Run(taken) => {
                 now += 100_000_000;
                 taken.quota.charge_cpu(100_000_000, now);
-                queues.done(&taken.tenant, taken.lane, taken.slow, 100_000_000);
+                queues.done(&taken.tenant, taken.lane, taken.ticket, 100_000_000);
                 ran += 1;
             }
             Next::Wait(wait) => {
@@ -192,7 +255,7 @@ fn tenant_past_its_cpu_waits_although_threads_idle_and_others_do_not() {
                 queued(&mut queues, "free", 2, 1);
                 let other = taken_at(&mut queues, now).expect("the other tenant's job");
                 assert_eq!(&*other.tenant, "free");
-                queues.done(&other.tenant, other.lane, other.slow, 0);
+                queues.done(&other.tenant, other.lane, other.ticket, 0);
                 now += u64::try_from(wait.as_nanos()).unwrap();
             }
         }
