@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     /// An access log to repeat in place of a generated one [environment: WASMILL_ACCESS_LOG]
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// Only these of the whole-host measurements (job, push, latency, reload, start, isolation, and those that take long and only run when they are named: neighbours, tenants), and not the transform stage
+    /// Only these of the whole-host measurements (job, push, latency, reload, start, isolation, and those that take long and only run when they are named: neighbours, also one alone, such as neighbours.cpu_burner, and tenants), and not the transform stage
     #[arg(long, value_name = "NAMES")]
     only: Option<String>,
     /// How many tenants there are in `tenants`

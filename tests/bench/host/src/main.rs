@@ -1,8 +1,8 @@
 //! What a whole host costs: prints one JSON object.
 //!
 //! `wasmill-bench-host measure --wasmill PROGRAM --plugins DIR --guests DIR --work DIR [--log FILE] [--runs N] [--quick] [--only
-//! NAMES]`. Everything is measured from outside, on real programs: CPU time and memory as the system counts them, times as
-//! a client sees them. `run CONFIG` and `run-native CONFIG` are the hosts that it starts beside the product. Refuses to say
+//! NAMES]`; of the neighbours one alone is `neighbours.NAME`. Everything is measured from outside, on real programs: CPU
+//! time and memory as the system counts them, times as a client sees them. `run CONFIG` and `run-native CONFIG` are the hosts that it starts beside the product. Refuses to say
 //! anything of a debug build.
 
 mod arrivals;
@@ -82,10 +82,11 @@ fn measure(options: &[&str]) -> Result<Value> {
     if cfg!(debug_assertions) {
         bail!("built without optimisation: `cargo xtask bench` builds it right");
     }
-    let (scene, only) = scene(options)?;
+    let scene = scene(options)?;
     let mut report = Report::default();
     for (place, (name, measurement)) in MEASUREMENTS.into_iter().enumerate() {
-        if (only.is_empty() && place < USUAL) || only.iter().any(|wanted| wanted == name) {
+        let only = &scene.only;
+        if (only.is_empty() && place < USUAL) || only.iter().any(|wanted| measurement_of(wanted) == name) {
             say(&format!("measuring {name}"));
             measurement(&scene, &mut report).with_context(|| format!("measure {name}"))?;
         }
@@ -93,8 +94,13 @@ fn measure(options: &[&str]) -> Result<Value> {
     Ok(report.into_value())
 }
 
+/// What is in front of the dot where only a part of a measurement is asked for.
+fn measurement_of(wanted: &str) -> &str {
+    wanted.split_once('.').map_or(wanted, |(name, _part)| name)
+}
+
 /// What to measure, and on what.
-fn scene(options: &[&str]) -> Result<(Scene, Vec<String>)> {
+fn scene(options: &[&str]) -> Result<Scene> {
     let own = std::env::current_exe()?;
     let inside = Program { path: own.clone(), verb: "run" };
     let (mut product, mut plugins, mut guests) = (None, None, None);
@@ -121,7 +127,9 @@ fn scene(options: &[&str]) -> Result<(Scene, Vec<String>)> {
             ),
         }
     }
-    if let Some(unknown) = only.iter().find(|name| !MEASUREMENTS.iter().any(|(known, _)| known == name)) {
+    if let Some(unknown) =
+        only.iter().find(|name| !MEASUREMENTS.iter().any(|(known, _)| *known == measurement_of(name)))
+    {
         bail!("no measurement is called {unknown:?}; there are {:?}", MEASUREMENTS.map(|(name, _)| name));
     }
     let dir: PathBuf = dir.context("--work DIR: where to work, on the disk to measure")?;
@@ -143,8 +151,9 @@ fn scene(options: &[&str]) -> Result<(Scene, Vec<String>)> {
         runs,
         quick,
         tenants,
+        only,
     };
-    Ok((scene, only))
+    Ok(scene)
 }
 
 /// What is going on, for people.

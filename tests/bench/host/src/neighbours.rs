@@ -54,18 +54,39 @@ const RIVALS: [(&str, Rival); 7] = [
 
 pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     let span = Duration::from_secs(if scene.quick { 5 } else { 60 });
-    for (name, rival) in RIVALS {
+    let parts: Vec<&str> = scene.only.iter().filter_map(|name| name.strip_prefix("neighbours.")).collect();
+    if let Some(unknown) = parts.iter().find(|part| !RIVALS.iter().any(|(name, _)| name == *part)) {
+        bail!("no neighbour is called {unknown:?}; there are {:?}", RIVALS.map(|(name, _)| name));
+    }
+    for (name, rival) in RIVALS.into_iter().filter(|(name, _)| parts.is_empty() || parts.contains(name)) {
         let (alone, beside) = one(scene, name, rival, span)?;
-        let [alone_p99, beside_p99] = [&alone, &beside].map(|samples| samples.percentile(99) * 1e3);
-        report.note(&format!("{name}_alone_p99_ms"), alone_p99);
-        report.note(&format!("{name}_beside_p99_ms"), beside_p99);
-        report.figure(&format!("neighbour_{name}"), &Samples(vec![beside_p99 / alone_p99]));
+        for (when, found) in [("alone", &alone), ("beside", &beside)] {
+            report.note(&format!("{name}_{when}_p99_ms"), found.objects.percentile(99) * 1e3);
+            report.note(&format!("{name}_{when}_p50_ms"), found.objects.median() * 1e3);
+            report.note(&format!("{name}_{when}_ack_p99_ms"), found.acks.percentile(99) * 1e3);
+        }
+        let ratio = beside.objects.percentile(99) / alone.objects.percentile(99);
+        report.figure(&format!("neighbour_{name}"), &Samples(vec![ratio]));
     }
     Ok(())
 }
 
+/// Seconds until records of the victim were visible, and until their pushes were acknowledged.
+#[derive(Default)]
+struct Latencies {
+    objects: Samples,
+    acks: Samples,
+}
+
+impl Latencies {
+    fn add(&mut self, more: Latencies) {
+        self.objects.0.extend(more.objects.0);
+        self.acks.0.extend(more.acks.0);
+    }
+}
+
 /// Latencies of the victim without and with this neighbour.
-fn one(scene: &Scene, name: &str, rival: Rival, span: Duration) -> Result<(Samples, Samples)> {
+fn one(scene: &Scene, name: &str, rival: Rival, span: Duration) -> Result<(Latencies, Latencies)> {
     let place = scene.place(&format!("neighbour-{name}"))?;
     let port = http::free_port()?;
     let plugins = place.dir.join("plugins");
@@ -104,10 +125,10 @@ fn one(scene: &Scene, name: &str, rival: Rival, span: Duration) -> Result<(Sampl
     let (victim, own) = (victim?, own?);
     // Keys, instances, files: what is slow only once.
     watched(&server, &place, &victim, Duration::from_secs(2))?;
-    let (mut alone, mut beside) = (Samples::default(), Samples::default());
+    let (mut alone, mut beside) = (Latencies::default(), Latencies::default());
     // Halves, so that what the machine does otherwise meets both.
     for _ in 0..2 {
-        alone.0.extend(watched(&server, &place, &victim, span / 2)?.0);
+        alone.add(watched(&server, &place, &victim, span / 2)?);
         let stop = AtomicBool::new(false);
         let found = std::thread::scope(|scope| {
             let acting = scope.spawn(|| act(rival, &server, &own, &plugins.join("rival"), &evil, &stop));
@@ -118,7 +139,7 @@ fn one(scene: &Scene, name: &str, rival: Rival, span: Duration) -> Result<(Sampl
             acting.join().map_err(|_panic| anyhow::anyhow!("the neighbour panicked"))??;
             found
         })?;
-        beside.0.extend(found.0);
+        beside.add(found);
         // What it left is worked off, or waits for ever.
         crate::pause(Duration::from_secs(3));
     }
@@ -207,12 +228,13 @@ fn act(rival: Rival, server: &Server, key: &str, dir: &Path, wasm: &[u8], stop: 
     }
 }
 
-/// Pushes the victim's records for a while and waits for all of them; the latency of each.
-fn watched(server: &Server, place: &Place, key: &str, span: Duration) -> Result<Samples> {
+/// Pushes the victim's records for a while and waits for all of them.
+fn watched(server: &Server, place: &Place, key: &str, span: Duration) -> Result<Latencies> {
     let mut arrivals = Arrivals::watch(&place.out())?;
     let ticks = usize::try_from(span.as_millis() / TICK.as_millis())?;
     std::thread::scope(|scope| {
-        let pushing = scope.spawn(move || -> Result<()> {
+        let pushing = scope.spawn(move || -> Result<Samples> {
+            let mut acks = Samples::default();
             let mut client = Client::connect(server.port)?;
             let started = Instant::now();
             for tick in 0..ticks {
@@ -222,8 +244,9 @@ fn watched(server: &Server, place: &Place, key: &str, span: Duration) -> Result<
                 let now = wall()? - started.elapsed().saturating_sub(due).as_nanos();
                 let line = format!("{{\"level\":\"info\",\"t\":{now}}}\n");
                 client.call(&http::push_as(key, "events", line.repeat(PER_TICK).as_bytes()))?;
+                acks.push(started.elapsed().saturating_sub(due).as_secs_f64());
             }
-            Ok(())
+            Ok(acks)
         });
         let mut samples = Samples::default();
         while samples.0.len() < ticks * PER_TICK {
@@ -240,8 +263,8 @@ fn watched(server: &Server, place: &Place, key: &str, span: Duration) -> Result<
             }
             std::fs::remove_file(path)?;
         }
-        pushing.join().map_err(|_panic| anyhow::anyhow!("the victim panicked"))??;
-        Ok(samples)
+        let acks = pushing.join().map_err(|_panic| anyhow::anyhow!("the victim panicked"))??;
+        Ok(Latencies { objects: samples, acks })
     })
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Scene {
     pub(crate) quick: bool,
     /// How many there are where there are many.
     pub(crate) tenants: usize,
+    /// What was asked for by name, such as `latency` or `neighbours.cpu_burner`; everything usual if nothing was.
+    pub(crate) only: Vec<String>,
 }
 
 /// An access log as it is repeated to make a large one.
