@@ -1,20 +1,33 @@
 //! What waits for the writer: bounded by bytes, and by count through a least price per item.
 //!
+//! While several tenants append, a group is short and takes from each in its turn ([`fair`]), and one may fill no more than
+//! half of the queue: however much one of them appends, another waits for two short groups. A tenant alone gets groups as
+//! long as what waits, which cost least.
+//!
 //! Checkpoints that nobody waits for do not wake the writer; the latest of each stream rides along with the
 //! next group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
+use self::fair::Turns;
 use crate::error::AppendError;
 use crate::format::Header;
 use crate::frame::Body;
 use crate::limits;
 use crate::records::{Receipt, Records};
 use crate::state::{Shared, StreamCore, lock};
+
+mod fair;
+
+/// Bytes from which on a group is long enough while several tenants append.
+const GROUP_BYTES: u64 = 1 << 20;
+/// Tenants whose appends are so close to each other append at the same time.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 pub(crate) type Reply = oneshot::Sender<Result<Receipt, AppendError>>;
 
@@ -38,7 +51,20 @@ pub(crate) struct Item {
     pub(crate) work: Work,
     pub(crate) reply: Option<Reply>,
     pub(crate) charge: Option<Charge>,
-    pub(crate) room: Option<OwnedSemaphorePermit>,
+    pub(crate) room: Option<Room>,
+}
+
+impl Item {
+    /// Empty for the journal's own.
+    fn tenant(&self) -> &str {
+        self.stream.as_ref().map_or("", |stream| &stream.key.tenant)
+    }
+}
+
+/// What an item takes of the queue: of its tenant's part, and of all.
+pub(crate) struct Room {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
 }
 
 /// Bytes counted against a stream; given back on drop unless kept.
@@ -73,6 +99,17 @@ struct Inner {
     kicked: bool,
     asked: bool,
     closed: bool,
+    turns: Turns,
+    /// Whose item came last.
+    last: Option<Arc<StreamCore>>,
+    /// When items of two tenants came one after the other.
+    together: Option<Instant>,
+}
+
+impl Inner {
+    fn is_shared(&self) -> bool {
+        self.together.is_some_and(|together| together.elapsed() < TOGETHER)
+    }
 }
 
 /// What the writer has to do next.
@@ -88,6 +125,8 @@ pub(crate) struct Queue {
     filled: Condvar,
     room: Arc<Semaphore>,
     room_bytes: u32,
+    /// By tenant.
+    parts: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl Queue {
@@ -98,7 +137,25 @@ impl Queue {
             filled: Condvar::new(),
             room: Arc::new(Semaphore::new(room_bytes as usize)),
             room_bytes,
+            parts: Mutex::default(),
         }
+    }
+
+    /// Of the queue, what one tenant may fill.
+    fn part_bytes(&self) -> u32 {
+        (self.room_bytes / 2).max(1)
+    }
+
+    fn part(&self, tenant: &str) -> Arc<Semaphore> {
+        let mut parts = lock(&self.parts);
+        if let Some(part) = parts.get(tenant) {
+            return Arc::clone(part);
+        }
+        // Nobody waits for, or has, one that only the map holds.
+        parts.retain(|_, part| Arc::strong_count(part) > 1);
+        let part = Arc::new(Semaphore::new(self.part_bytes() as usize));
+        parts.insert(tenant.to_owned(), Arc::clone(&part));
+        part
     }
 
     /// What an item of `bytes` takes of the queue; one that is larger than the queue takes all of it.
@@ -107,16 +164,24 @@ impl Queue {
         u32::try_from(bytes).unwrap_or(u32::MAX).clamp(least, self.room_bytes)
     }
 
-    pub(crate) async fn room(&self, bytes: u64) -> Result<OwnedSemaphorePermit, AppendError> {
-        let room = Arc::clone(&self.room).acquire_many_owned(self.price(bytes)).await;
-        room.map_err(|_closed| AppendError::Closed)
+    /// For an item of this tenant; waits behind its own first.
+    pub(crate) async fn room(&self, tenant: &str, bytes: u64) -> Result<Room, AppendError> {
+        let price = self.price(bytes);
+        let own = self.part(tenant).acquire_many_owned(price.min(self.part_bytes())).await;
+        let own = own.map_err(|_closed| AppendError::Closed)?;
+        let all = Arc::clone(&self.room).acquire_many_owned(price).await;
+        Ok(Room { _own: own, _all: all.map_err(|_closed| AppendError::Closed)? })
     }
 
-    pub(crate) fn try_room(&self, bytes: u64) -> Result<OwnedSemaphorePermit, AppendError> {
-        Arc::clone(&self.room).try_acquire_many_owned(self.price(bytes)).map_err(|error| match error {
+    pub(crate) fn try_room(&self, tenant: &str, bytes: u64) -> Result<Room, AppendError> {
+        let refusal = |error| match error {
             TryAcquireError::Closed => AppendError::Closed,
             TryAcquireError::NoPermits => AppendError::Busy,
-        })
+        };
+        let price = self.price(bytes);
+        let own = self.part(tenant).try_acquire_many_owned(price.min(self.part_bytes())).map_err(refusal)?;
+        let all = Arc::clone(&self.room).try_acquire_many_owned(price).map_err(refusal)?;
+        Ok(Room { _own: own, _all: all })
     }
 
     /// Hands an item to the writer. A checkpoint replaces the stream's waiting rider, which is older.
@@ -130,6 +195,12 @@ impl Queue {
         }
         // Nothing may follow the mark of an orderly end.
         inner.closed = matches!(item.work, Work::Close);
+        if let Some(stream) = &item.stream {
+            if inner.last.as_ref().is_some_and(|last| last.key.tenant != stream.key.tenant) {
+                inner.together = Some(Instant::now());
+            }
+            inner.last = Some(Arc::clone(stream));
+        }
         inner.items.push(item);
         // The writer waits only while the list is empty.
         let wake = inner.items.len() == 1;
@@ -183,7 +254,8 @@ impl Queue {
         Queue::drain(&mut lock(&self.inner), into);
     }
 
-    /// Everything that waits (nothing after `poke`); false once the queue is closed and empty.
+    /// What waits (nothing after `poke`), or a part of it while several tenants append; false once the queue is closed and
+    /// empty.
     pub(crate) fn take(&self, into: &mut Taken) -> bool {
         let mut inner = lock(&self.inner);
         while inner.items.is_empty() && !inner.kicked && !inner.asked {
@@ -198,7 +270,11 @@ impl Queue {
 
     fn drain(inner: &mut Inner, into: &mut Taken) {
         let close = inner.items.pop_if(|item| matches!(item.work, Work::Close));
-        into.items.append(&mut inner.items);
+        if inner.is_shared() && close.is_none() {
+            inner.turns.take(&mut inner.items, GROUP_BYTES, &mut into.items);
+        } else {
+            into.items.append(&mut inner.items);
+        }
         into.items.extend(std::mem::take(&mut inner.riders).into_values());
         into.items.extend(close);
         into.asked = std::mem::take(&mut inner.asked);
@@ -213,6 +289,7 @@ impl Queue {
         drop(inner);
         drop(dropped);
         self.room.close();
+        lock(&self.parts).values().for_each(|part| part.close());
         self.filled.notify_all();
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::disk::read_full;
 use crate::error::{AppendError, ReadError};
@@ -16,7 +16,7 @@ use crate::format::{Header, Kind};
 use crate::frame::{Body, Frame, content};
 use crate::limits;
 use crate::producers::Judgement;
-use crate::queue::{Charge, Item, Work};
+use crate::queue::{Charge, Item, Room, Work};
 use crate::records::{Receipt, Records};
 use crate::retention::Retention;
 use crate::state::{FrameRef, Shared, StreamCore, charge_of};
@@ -100,7 +100,7 @@ pub(crate) async fn send(
     if content.len() as u64 > limits::BODY_BYTES_MAX - 8 {
         return Err(AppendError::Invalid { what: "content too long" });
     }
-    let room = shared.queue.room(content.len() as u64).await?;
+    let room = shared.queue.room(core.map_or("", |core| &core.key.tenant), content.len() as u64).await?;
     let (reply, answer) = oneshot::channel();
     let mut item = item(shared, core, kind, (base, until), content, work);
     item.reply = Some(reply);
@@ -221,18 +221,18 @@ impl Stream {
     /// Waits for room in the queue only: several appends in flight, in this order.
     pub async fn enqueue(&self, records: Records) -> Result<Pending, AppendError> {
         records.check()?;
-        let room = self.shared.queue.room(records.payload.len() as u64).await?;
+        let room = self.shared.queue.room(&self.core.key.tenant, records.payload.len() as u64).await?;
         self.push(records, room)
     }
 
     /// Waits for nothing: `AppendError::Busy` if the queue is full.
     pub fn submit(&self, records: Records) -> Result<Pending, AppendError> {
         records.check()?;
-        let room = self.shared.queue.try_room(records.payload.len() as u64)?;
+        let room = self.shared.queue.try_room(&self.core.key.tenant, records.payload.len() as u64)?;
         self.push(records, room)
     }
 
-    fn push(&self, records: Records, room: OwnedSemaphorePermit) -> Result<Pending, AppendError> {
+    fn push(&self, records: Records, room: Room) -> Result<Pending, AppendError> {
         self.alive()?;
         if let Some(source) = &records.source {
             let state = self.shared.state();

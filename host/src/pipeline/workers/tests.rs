@@ -273,6 +273,7 @@ fn what_is_queued_when_the_pool_ends_waits_for_no_quota() {
     let now = quotas::now();
     let first = taken_at(&mut queues, now).unwrap();
     first.quota.charge_cpu(10_000_000_000, now);
+    queues.done(&first.tenant, first.lane, first.ticket, 10_000_000_000);
     assert!(taken_at(&mut queues, now).is_none());
     queues.closed = true;
     assert!(taken_at(&mut queues, now).is_some());

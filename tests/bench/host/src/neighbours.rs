@@ -1,7 +1,8 @@
 //! A victim at a steady rate, beside one tenant after another that does what it likes: how much later its records arrive.
 //!
-//! The victim pushes 10 records every 10 ms to a stream with interval 0 and a filter. A record's latency is from before its
-//! push is sent until its object is visible. Phases with and without the neighbour alternate.
+//! The victim pushes 10 records every 10 ms, over 8 connections in turn, to a stream with interval 0 and a filter. A
+//! record's latency is from when its push was due until its object is visible. Phases with and without the neighbour
+//! alternate.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use crate::scene::{Place, Scene};
 
 const TICK: Duration = Duration::from_millis(10);
 const PER_TICK: usize = 10;
+/// Of the victim.
+const CONNECTIONS: usize = 8;
 /// After the last push of a phase.
 const SETTLE: Duration = Duration::from_secs(20);
 
@@ -233,21 +236,25 @@ fn watched(server: &Server, place: &Place, key: &str, span: Duration) -> Result<
     let mut arrivals = Arrivals::watch(&place.out())?;
     let ticks = usize::try_from(span.as_millis() / TICK.as_millis())?;
     std::thread::scope(|scope| {
-        let pushing = scope.spawn(move || -> Result<Samples> {
-            let mut acks = Samples::default();
-            let mut client = Client::connect(server.port)?;
-            let started = Instant::now();
-            for tick in 0..ticks {
-                // At its time, whether or not the last one was late: what waits is part of the latency.
-                let due = TICK * u32::try_from(tick)?;
-                crate::pause(due.saturating_sub(started.elapsed()));
-                let now = wall()? - started.elapsed().saturating_sub(due).as_nanos();
-                let line = format!("{{\"level\":\"info\",\"t\":{now}}}\n");
-                client.call(&http::push_as(key, "events", line.repeat(PER_TICK).as_bytes()))?;
-                acks.push(started.elapsed().saturating_sub(due).as_secs_f64());
+        // Connections take turns, so that a push that is late holds up none behind it: the rate is steady.
+        let started = Instant::now();
+        let pushing = |connection: usize| {
+            move || -> Result<Samples> {
+                let mut acks = Samples::default();
+                let mut client = Client::connect(server.port)?;
+                for tick in (connection..ticks).step_by(CONNECTIONS) {
+                    let due = TICK * u32::try_from(tick)?;
+                    crate::pause(due.saturating_sub(started.elapsed()));
+                    // From when it was due: what waits is part of the latency.
+                    let now = wall()? - started.elapsed().saturating_sub(due).as_nanos();
+                    let line = format!("{{\"level\":\"info\",\"t\":{now}}}\n");
+                    client.call(&http::push_as(key, "events", line.repeat(PER_TICK).as_bytes()))?;
+                    acks.push(started.elapsed().saturating_sub(due).as_secs_f64());
+                }
+                Ok(acks)
             }
-            Ok(acks)
-        });
+        };
+        let pushers: Vec<_> = (0..CONNECTIONS).map(|connection| scope.spawn(pushing(connection))).collect();
         let mut samples = Samples::default();
         while samples.0.len() < ticks * PER_TICK {
             let name = arrivals.next(SETTLE).context("the victim's records")?;
@@ -263,7 +270,10 @@ fn watched(server: &Server, place: &Place, key: &str, span: Duration) -> Result<
             }
             std::fs::remove_file(path)?;
         }
-        let acks = pushing.join().map_err(|_panic| anyhow::anyhow!("the victim panicked"))??;
+        let mut acks = Samples::default();
+        for pusher in pushers {
+            acks.0.extend(pusher.join().map_err(|_panic| anyhow::anyhow!("the victim panicked"))??.0);
+        }
         Ok(Latencies { objects: samples, acks })
     })
 }
