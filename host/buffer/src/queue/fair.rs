@@ -73,7 +73,7 @@ mod tests {
     /// Of a tenant, so long, recognised by its number.
     fn item(tenant: &str, bytes: usize, number: u64) -> Item {
         let key = StreamKey { tenant: tenant.to_owned(), name: "events".to_owned() };
-        let mut header = Header { base: number, ..Header::new(Kind::Entry) };
+        let mut header = Header { base: number, ..Header::new(Kind::Outcome) };
         let body = Body::of_content(&mut header, Bytes::from(vec![0; bytes]));
         let stream = Some(Arc::new(StreamCore::new(1, key, [0; 16], 0)));
         Item { stream, header, body, work: Work::Entry, reply: None, charge: None, room: None }
