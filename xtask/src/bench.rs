@@ -94,6 +94,7 @@ const FIGURES: [(&str, Bar); 29] = [
     ("neighbour_log_flooder", Bar::AtMost(2.0)),
     ("neighbour_compile_bomb", Bar::AtMost(2.0)),
     ("neighbour_push_flood", Bar::AtMost(2.0)),
+    ("neighbour_unbounded_flood", Bar::Report),
     ("neighbour_hanging_destination", Bar::AtMost(2.0)),
     ("neighbour_reload_storm", Bar::AtMost(2.0)),
     ("tenants_over_one", Bar::AtLeast(0.8)),

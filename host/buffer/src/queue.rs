@@ -1,8 +1,8 @@
 //! What waits for the writer: bounded by bytes, and by count through a least price per item.
 //!
 //! While several tenants append, a group is short and takes from each in its turn ([`fair`]), and one may fill no more than
-//! half of the queue: however much one of them appends, another waits for two short groups. A tenant alone gets groups as
-//! long as what waits, which cost least.
+//! half of the queue (by items that are no longer than that): however much one of them appends, another waits for two short
+//! groups. A tenant alone gets groups as long as what waits, which cost least.
 //!
 //! Checkpoints that nobody waits for do not wake the writer; the latest of each stream rides along with the
 //! next group.

@@ -31,8 +31,8 @@ const STACK_BYTES: usize = WORKER_STACK_BYTES + (4 << 20);
 
 /// CPU time from which a job is a long one: a slice that is full takes about 30 ms.
 const LONG_JOB_NS: u64 = 100_000_000;
-/// A job that holds its thread for longer is one too many while others wait.
-const HELD_NS: u64 = 20_000_000;
+/// A job that holds its thread for longer than a full slice takes is one too many while others wait.
+const HELD_NS: u64 = 50_000_000;
 
 /// Identifies a lane: one per stream.
 pub(crate) type LaneId = u64;
@@ -153,6 +153,8 @@ struct Running {
     since_ns: u64,
     /// Its tenant's jobs took long when it was taken.
     slow: bool,
+    /// None of its tenant's had come back then.
+    first: bool,
 }
 
 impl Running {
@@ -247,14 +249,20 @@ impl Queues {
         self.idle == 0 && !self.ready.is_empty()
     }
 
-    fn next(&mut self, now_ns: u64) -> Next {
+    /// And none that stands by looks after them.
+    fn is_unwatched(&self) -> bool {
+        self.is_waited_for() && !self.watched
+    }
+
+    /// For a thread of the pool, or for one that stands by: that is there for those of whom nothing runs.
+    fn next(&mut self, now_ns: u64, stands_by: bool) -> Next {
         let short = self.running.iter().filter(|job| !job.is_past(HELD_NS, now_ns)).count();
-        if short >= self.threads {
+        if short >= self.threads && !self.closed {
             // Some of them may turn out to be long.
             return Next::Wait(Some(Duration::from_nanos(HELD_NS)));
         }
-        // To whom else would it be left?
-        let alone = self.shares.len() < 2;
+        // To whom else would it be left? What is queued at the end is done at once.
+        let alone = self.shares.len() < 2 || self.closed;
         let slow = self.running.iter().filter(|job| job.is_slow(now_ns)).count();
         let slow_max = self.threads.saturating_sub(1).max(1);
         let running = &self.running;
@@ -264,11 +272,13 @@ impl Queues {
         let mut soonest: Option<Duration> = None;
         let mut may_run = |tenant: &TenantId| {
             let Some(share) = self.shares.get(tenant) else { return false };
+            if stands_by && share.running > 0 {
+                return false;
+            }
             let unknown = share.longest_ns.is_none() && share.running > 0;
             if !alone && (unknown || (slow >= slow_max && is_slow(share, tenant))) {
                 return false;
             }
-            // What is queued at the end is done at once.
             let Some(wait) = share.quota.cpu_debt(now_ns).filter(|_| !self.closed) else { return true };
             soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
             false
@@ -280,7 +290,7 @@ impl Queues {
     fn take(&mut self, (spent_ns, tenant): (u64, TenantId), now_ns: u64) -> Option<Taken> {
         let share = self.shares.get_mut(&tenant)?;
         let (lane, job) = share.next(self.lane_max)?;
-        let slow = share.is_slow();
+        let (slow, first) = (share.is_slow(), share.longest_ns.is_none());
         let quota = Arc::clone(&share.quota);
         self.clock_ns = self.clock_ns.max(spent_ns);
         if share.queued == 0 {
@@ -288,21 +298,21 @@ impl Queues {
         }
         self.tickets += 1;
         let ticket = self.tickets;
-        self.running.push(Running { ticket, tenant: tenant.clone(), since_ns: now_ns, slow });
+        self.running.push(Running { ticket, tenant: tenant.clone(), since_ns: now_ns, slow, first });
         Some(Taken { tenant, quota, lane, ticket, job })
     }
 
     /// Counts what a job has used. Whether another thread may find something now that it was to leave.
     fn done(&mut self, tenant: &TenantId, lane: LaneId, ticket: u64, spent_ns: u64) -> bool {
         let place = self.running.iter().position(|job| job.ticket == ticket);
-        let slow = place.map(|place| self.running.swap_remove(place)).is_some_and(|job| job.slow);
-        let Some(share) = self.shares.get_mut(tenant) else { return slow };
+        let left =
+            place.map(|place| self.running.swap_remove(place)).is_some_and(|job| job.slow || job.first);
+        let Some(share) = self.shares.get_mut(tenant) else { return left };
         share.running = share.running.saturating_sub(1);
         if let Some(lane) = share.lanes.get_mut(&lane) {
             lane.spent_ns += spent_ns;
             lane.running = lane.running.saturating_sub(1);
         }
-        let was_unknown = share.longest_ns.is_none();
         share.longest_ns = share.longest_ns.map(|longest_ns| longest_ns / 8 * 7);
         share.was_held(spent_ns);
         let before = share.spent_ns;
@@ -311,7 +321,7 @@ impl Queues {
             self.ready.remove(&(before, tenant.clone()));
             self.ready.insert((share.spent_ns, tenant.clone()));
         }
-        slow || was_unknown
+        left
     }
 
     /// So long did a job hold its thread.
@@ -430,7 +440,7 @@ impl Workers {
     #[cfg(test)]
     pub(crate) fn step(&self) -> bool {
         let Some(state) = &self.shared.stepped else { return false };
-        let Next::Run(taken) = self.shared.lock().next(quotas::now()) else { return false };
+        let Next::Run(taken) = self.shared.lock().next(quotas::now(), false) else { return false };
         (taken.job)(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.lock().done(&taken.tenant, taken.lane, taken.ticket, 0);
         true
@@ -445,7 +455,7 @@ impl Workers {
     ) {
         let mut queues = self.shared.lock();
         queues.push(tenant, lane, Box::new(job));
-        let unwatched = queues.is_waited_for() && !queues.watched;
+        let unwatched = queues.is_unwatched();
         drop(queues);
         self.shared.ready.notify_one();
         if unwatched {
@@ -506,6 +516,7 @@ fn work(shared: &Shared) {
     loop {
         // Let go of behind the lock.
         let mut cold = Vec::new();
+        let mut unwatched = false;
         let taken = {
             let mut queues = shared.lock();
             if state.retired < queues.retired {
@@ -513,8 +524,12 @@ fn work(shared: &Shared) {
                 cold = state.warm.retain(|lane| owners.contains_key(&lane));
                 state.retired = queues.retired;
             }
-            match queues.next(quotas::now()) {
-                Next::Run(taken) => Some(taken),
+            match queues.next(quotas::now(), false) {
+                Next::Run(taken) => {
+                    // It may be the last thread that waited, and more is queued.
+                    unwatched = queues.is_unwatched();
+                    Some(taken)
+                }
                 Next::Wait(_) if queues.closed => return,
                 Next::Wait(soonest) => {
                     let look = (!state.warm.is_empty()).then_some(Duration::from_nanos(LOOK_NS));
@@ -524,6 +539,9 @@ fn work(shared: &Shared) {
             }
         };
         drop(cold);
+        if unwatched {
+            shared.needed.notify_one();
+        }
         state.warm.expire(quotas::now());
         if let Some(taken) = taken {
             run(shared, &mut state, taken);
@@ -551,8 +569,8 @@ fn run(shared: &Shared, state: &mut WorkerState, taken: Taken) {
     let spent = if shared.by_time { spent.max(nanos(began.elapsed())) } else { spent };
     state.warm.settle(lane, &quota, now_ns);
     if shared.lock().done(&tenant, lane, ticket, spent) {
-        // Another thread may have passed over a tenant that may run now.
-        shared.ready.notify_one();
+        // Other threads may have passed over tenants that may run now.
+        shared.ready.notify_all();
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Items of one tenant keep their order. A tenant that appended nothing for a while begins where the others are.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use super::Item;
 
@@ -35,20 +36,25 @@ impl Turns {
                 queue.push_back(index);
             }
         }
+        // By where they begin; of several that begin at the same place, the one whose item is oldest.
+        let mut waiting: BinaryHeap<Reverse<(u64, usize, usize)>> = BinaryHeap::with_capacity(queues.len());
+        for (place, (tenant, queue)) in queues.iter_mut().enumerate() {
+            let start = self.spent.get(*tenant).copied().unwrap_or(0).max(self.clock);
+            waiting.extend(queue.pop_front().map(|index| Reverse((start, index, place))));
+        }
         let mut taken = vec![false; items.len()];
         let mut sum = 0;
-        while sum < bytes {
-            let start = |tenant: &str| self.spent.get(tenant).copied().unwrap_or(0).max(self.clock);
-            let waiting = queues.iter_mut().filter(|(_, queue)| !queue.is_empty());
-            // Of several that had the same, the one whose item is oldest.
-            let next = waiting.min_by_key(|(tenant, queue)| (start(tenant), queue.front().copied()));
-            let Some((tenant, queue)) = next else { break };
-            let Some(index) = queue.pop_front() else { break };
+        while sum < bytes
+            && let Some(Reverse((start, index, place))) = waiting.pop()
+        {
             let length = lengths.get(index).copied().unwrap_or(0);
-            self.clock = start(tenant);
-            self.spent.insert((*tenant).to_owned(), self.clock + length);
             taken.iter_mut().skip(index).take(1).for_each(|taken| *taken = true);
             sum += length;
+            self.clock = start;
+            if let Some((tenant, queue)) = queues.get_mut(place) {
+                self.spent.insert((*tenant).to_owned(), start + length);
+                waiting.extend(queue.pop_front().map(|index| Reverse((start + length, index, place))));
+            }
         }
         self.spent.retain(|_, spent| *spent > self.clock);
         for (item, taken) in std::mem::take(items).into_iter().zip(taken) {

@@ -1,5 +1,6 @@
 //! Threads that stand by: what a plugin does is not interrupted, so jobs may hold every thread of the pool for as long as
-//! deadlines let them. Then the jobs of the others run here, and the system shares the cores out.
+//! deadlines let them. Then the jobs of tenants of whom nothing runs run here, one of each at a time, and the system shares
+//! the cores out.
 //!
 //! They keep nothing warm: what runs here is the exception.
 
@@ -27,7 +28,7 @@ fn needed(shared: &Shared) -> Option<Taken> {
             queues = shared.needed.wait(queues).unwrap_or_else(PoisonError::into_inner);
             continue;
         }
-        if let Next::Run(taken) = queues.next(quotas::now()) {
+        if let Next::Run(taken) = queues.next(quotas::now(), true) {
             // There may be more, which another one looks after.
             shared.needed.notify_one();
             return Some(taken);

@@ -18,7 +18,7 @@ fn taken(queues: &mut Queues) -> Option<Taken> {
 }
 
 fn taken_at(queues: &mut Queues, now_ns: u64) -> Option<Taken> {
-    match queues.next(now_ns) {
+    match queues.next(now_ns, false) {
         Next::Run(taken) => Some(taken),
         Next::Wait(_) => None,
     }
@@ -158,27 +158,35 @@ fn tenant_whose_job_turns_out_to_be_long_is_slow_before_it_is_done() {
 }
 
 #[test]
+fn job_of_a_tenant_that_runs_already_is_none_for_a_thread_that_stands_by() {
+    let mut queues = Queues::new(1, Arc::default());
+    queued(&mut queues, "busy", 1, 3);
+    run(&mut queues, 1).unwrap();
+    let _long = taken_at(&mut queues, 0).unwrap();
+    assert!(matches!(queues.next(HELD_NS, true), Next::Wait(_)));
+    queued(&mut queues, "other", 2, 1);
+    assert!(matches!(queues.next(HELD_NS, true), Next::Run(taken) if &*taken.tenant == "other"));
+}
+
+#[test]
 fn jobs_of_others_run_while_every_thread_is_held() {
     let workers = start(2).unwrap();
     let (go, wait) = sync_channel::<()>(0);
     let wait = Arc::new(Mutex::new(wait));
-    let (began, begun) = sync_channel(2);
-    for tenant_name in ["one", "two"] {
-        let (wait, began) = (Arc::clone(&wait), began.clone());
-        workers.submit(&tenant(tenant_name), 1 + u64::from(tenant_name == "two"), move |_| {
-            began.send(()).unwrap();
-            wait.lock().unwrap().recv().unwrap();
-        });
-        begun.recv().unwrap();
+    // All at once, while the threads wait: nobody knows yet that they will be held.
+    for (lane, tenant_name) in [(1, "one"), (2, "two")] {
+        let wait = Arc::clone(&wait);
+        workers.submit(&tenant(tenant_name), lane, move |_| wait.lock().unwrap().recv().unwrap());
     }
     let (tx, rx) = sync_channel(8);
     for job in 0..8 {
         let tx = tx.clone();
         workers.submit(&tenant("three"), 3, move |_| tx.send(job).unwrap());
     }
-    assert_eq!(rx.iter().take(8).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+    let ran: Vec<i32> = (0..8).map_while(|_| rx.recv_timeout(Duration::from_secs(60)).ok()).collect();
     go.send(()).unwrap();
     go.send(()).unwrap();
+    assert_eq!(ran, (0..8).collect::<Vec<_>>());
 }
 
 #[test]
@@ -242,7 +250,7 @@ fn tenant_past_its_cpu_waits_although_threads_idle_and_others_do_not() {
     // A job takes 100 ms of CPU, and runs as soon as it may.
     let mut ran = 0u64;
     while ran < 20 {
-        match queues.next(now) {
+        match queues.next(now, false) {
             Next::Run(taken) => {
                 now += 100_000_000;
                 taken.quota.charge_cpu(100_000_000, now);

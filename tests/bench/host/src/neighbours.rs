@@ -37,20 +37,23 @@ enum Rival {
     LogFlooder,
     /// Puts plugins into its directory whose compilation takes long.
     CompileBomb,
-    /// Pushes bodies of 1 MiB over 8 connections, each as soon as the last is answered.
+    /// Pushes bodies of 1 MB over 8 connections, each as soon as the last is answered, past its quota of 8 MB a second.
     PushFlood,
+    /// The same without a quota: it may use what the machine has.
+    UnboundedFlood,
     /// Its destination takes connections and never answers.
     HangingDestination,
     /// Replaces its plugin ten times a second.
     ReloadStorm,
 }
 
-const RIVALS: [(&str, Rival); 7] = [
+const RIVALS: [(&str, Rival); 8] = [
     ("cpu_burner", Rival::CpuBurner),
     ("memory_bomb", Rival::MemoryBomb),
     ("log_flooder", Rival::LogFlooder),
     ("compile_bomb", Rival::CompileBomb),
     ("push_flood", Rival::PushFlood),
+    ("unbounded_flood", Rival::UnboundedFlood),
     ("hanging_destination", Rival::HangingDestination),
     ("reload_storm", Rival::ReloadStorm),
 ];
@@ -111,13 +114,17 @@ fn one(scene: &Scene, name: &str, rival: Rival, span: Duration) -> Result<(Laten
         }
         _ => "type = \"directory\", path = \"rival\", interval = \"1s\", format = \"raw\"".to_owned(),
     };
+    let quota = match rival {
+        Rival::PushFlood => "[tenants.rival.quota]\nbytes_per_second = \"8MB\"\n",
+        _ => "",
+    };
     let config = place.config(&format!(
         "{}[http.auth]\nmode = \"keys\"\n\
          [tenants.victim.streams.events]\nsource = {{ type = \"http\" }}\n\
          transforms = [{{ plugin = \"filter\", config = {{ drop = 'level == \"debug\"' }} }}]\n\
          outputs = [{{ type = \"directory\", path = \"out\", interval = \"0s\", compression = \"none\", object = \"{{batch}}{{extension}}\" }}]\n\
          [tenants.rival.streams.events]\nsource = {{ type = \"http\" }}\nmax_failed_percent = 100\n\
-         dead_letters = {{ max_bytes = \"4GiB\" }}\ntransforms = [{{ plugin = \"step\" }}]\noutputs = [{{ {output} }}]\n",
+         dead_letters = {{ max_bytes = \"4GiB\" }}\ntransforms = [{{ plugin = \"step\" }}]\noutputs = [{{ {output} }}]\n{quota}",
         scene.head(Some(port), &plugins)
     ))?;
     std::fs::create_dir_all(place.out())?;
@@ -159,7 +166,9 @@ fn plugin(rival: Rival) -> Result<Vec<u8>> {
         Rival::MemoryBomb => "memory-page-by-page",
         Rival::LogFlooder => "log-of-many-lines",
         Rival::CompileBomb => "functions-by-the-thousand",
-        Rival::PushFlood | Rival::HangingDestination | Rival::ReloadStorm => "tables-a-few",
+        Rival::PushFlood | Rival::UnboundedFlood | Rival::HangingDestination | Rival::ReloadStorm => {
+            "tables-a-few"
+        }
     };
     let case = hostile::corpus().into_iter().find(|case| case.name == name);
     Ok(case.with_context(|| format!("no hostile plugin is called {name}"))?.wasm)
@@ -186,11 +195,14 @@ fn act(rival: Rival, server: &Server, key: &str, dir: &Path, wasm: &[u8], stop: 
                         let request = http::push_as(key, "events", body);
                         let mut client = Client::connect(server.port)?;
                         while !stop.load(Ordering::Relaxed) {
-                            client.send(&request)?;
-                            // Refusals are as good as anything.
-                            let answer = client.answer()?;
-                            if answer.status != 200 || !pause.is_zero() {
-                                crate::pause(pause.max(Duration::from_millis(5)));
+                            // Refusals are as good as anything; one whose body is not read ends the connection.
+                            match client.send(&request).and_then(|()| client.answer()) {
+                                Ok(answer) if answer.status == 200 => crate::pause(pause),
+                                Ok(_refused) => crate::pause(pause.max(Duration::from_millis(5))),
+                                Err(_closed) => {
+                                    crate::pause(Duration::from_millis(5));
+                                    client = Client::connect(server.port)?;
+                                }
                             }
                         }
                         Ok(())
@@ -208,7 +220,7 @@ fn act(rival: Rival, server: &Server, key: &str, dir: &Path, wasm: &[u8], stop: 
         Rival::CpuBurner => pushing(b"loop\n", 2, TICK),
         Rival::MemoryBomb => pushing(b"more\n", 2, TICK),
         Rival::LogFlooder => pushing("say something\n".repeat(100).as_bytes(), 2, TICK),
-        Rival::PushFlood => {
+        Rival::PushFlood | Rival::UnboundedFlood => {
             pushing(&b"0123456789012345678901234567890123456789\n".repeat(25_000), 8, Duration::ZERO)
         }
         Rival::HangingDestination => pushing("nobody answers\n".repeat(100).as_bytes(), 2, TICK),
