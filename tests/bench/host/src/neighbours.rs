@@ -41,7 +41,7 @@ enum Rival {
     PushFlood,
     /// The same without a quota: it may use what the machine has.
     UnboundedFlood,
-    /// Its destination takes connections and never answers.
+    /// Pushes as much as the victim does; its destination takes connections and never answers.
     HangingDestination,
     /// Replaces its plugin ten times a second.
     ReloadStorm,
@@ -223,7 +223,7 @@ fn act(rival: Rival, server: &Server, key: &str, dir: &Path, wasm: &[u8], stop: 
         Rival::PushFlood | Rival::UnboundedFlood => {
             pushing(&b"0123456789012345678901234567890123456789\n".repeat(25_000), 8, Duration::ZERO)
         }
-        Rival::HangingDestination => pushing("nobody answers\n".repeat(100).as_bytes(), 2, TICK),
+        Rival::HangingDestination => pushing("nobody answers\n".repeat(PER_TICK).as_bytes(), 1, TICK),
         Rival::CompileBomb => {
             while !stop.load(Ordering::Relaxed) {
                 deploy(dir, salt, wasm)?;
