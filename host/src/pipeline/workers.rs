@@ -32,8 +32,10 @@ const STACK_BYTES: usize = WORKER_STACK_BYTES + (4 << 20);
 
 /// CPU time from which a job is a long one: a slice that is full takes about 30 ms.
 const LONG_JOB_NS: u64 = 100_000_000;
-/// A job that holds its thread for longer than a full slice takes is one too many while others wait.
-const HELD_NS: u64 = 50_000_000;
+/// A job that has held its thread for so long may be one too many.
+const HELD_NS: u64 = 2_000_000;
+/// How long the first job of a tenant may take, as far as anybody knows.
+const UNKNOWN_NS: u64 = 50_000_000;
 
 /// Identifies a lane: one per stream.
 pub(crate) type LaneId = u64;

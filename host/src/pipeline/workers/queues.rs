@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{HELD_NS, Job, LONG_JOB_NS, LaneId, TenantId};
+use super::{HELD_NS, Job, LONG_JOB_NS, LaneId, TenantId, UNKNOWN_NS};
 use crate::pipeline::quotas::{Quotas, TenantQuota};
 
 #[derive(Default)]
@@ -178,7 +178,8 @@ impl Queues {
         self.is_waited_for() && !self.watched
     }
 
-    /// For a thread of the pool, or for one that stands by: that is there for those of whom nothing runs.
+    /// For a thread of the pool, or for one that stands by: that is there for tenants of whom nothing runs and whose jobs
+    /// take less than all that run have taken already.
     pub(super) fn next(&mut self, now_ns: u64, stands_by: bool) -> Next {
         let short = self.running.iter().filter(|job| !job.is_past(HELD_NS, now_ns)).count();
         if short >= self.threads && !self.closed {
@@ -189,6 +190,7 @@ impl Queues {
         let alone = self.shares.len() < 2 || self.closed;
         let slow = self.running.iter().filter(|job| job.is_slow(now_ns)).count();
         let slow_max = self.threads.saturating_sub(1).max(1);
+        let held_ns = self.running.iter().map(|job| now_ns.saturating_sub(job.since_ns)).min().unwrap_or(0);
         let running = &self.running;
         let is_slow = |share: &Share, tenant: &TenantId| {
             share.is_slow() || running.iter().any(|job| job.tenant == *tenant && job.is_slow(now_ns))
@@ -196,7 +198,7 @@ impl Queues {
         let mut soonest: Option<Duration> = None;
         let mut may_run = |tenant: &TenantId| {
             let Some(share) = self.shares.get(tenant) else { return false };
-            if stands_by && share.running > 0 {
+            if stands_by && (share.running > 0 || share.longest_ns.unwrap_or(UNKNOWN_NS) > held_ns) {
                 return false;
             }
             let unknown = share.longest_ns.is_none() && share.running > 0;

@@ -1,6 +1,6 @@
 //! Threads that stand by: what a plugin does is not interrupted, so jobs may hold every thread of the pool for as long as
-//! deadlines let them. Then the jobs of tenants of whom nothing runs run here, one of each at a time, and the system shares
-//! the cores out.
+//! deadlines let them. Then the jobs of tenants of whom nothing runs run here, one of each at a time, where they take less
+//! than what holds the threads has taken already; the system shares the cores out.
 //!
 //! They keep nothing warm: what runs here is the exception.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Next, Shared, Taken, WorkerState, quotas, run};
 
 /// How often one of them looks while jobs wait and all threads are held.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(1);
 
 pub(super) fn stand_by(shared: &Shared) {
     while let Some(taken) = needed(shared) {
