@@ -22,9 +22,9 @@ use wasmill_chunk::{FinishOptions, RowSink};
 use wasmill_encode::Encoder;
 use wasmill_transform::{Chain, Slice, SliceReport, WORKER_STACK_BYTES};
 
-use self::queues::{Lane, Next, Queues, Taken};
+use self::queues::{Next, Queues, Taken};
 use self::waiting::Waiting;
-use super::quotas::{self, Quotas, TenantQuota};
+use super::quotas::{self, Quotas};
 use super::warm::{LOOK_NS, WarmBounds, WarmChains};
 
 /// What guests need, and room for the encoder; untouched pages cost nothing.

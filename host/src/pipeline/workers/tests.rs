@@ -1,5 +1,6 @@
 //! Of the queues alone, and of threads whose jobs are no guests.
 
+use super::queues::Share;
 use super::*;
 use std::sync::mpsc::sync_channel;
 
