@@ -65,7 +65,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     load(&server, &requests, phase)?;
     let (mut ratio, mut rates) = (Samples::default(), Samples::default());
     let (mut acks, mut acks_alone) = (Samples::default(), Samples::default());
-    let syncs = rivals::metric(&mut client, &operator, "wasmill_journal_syncs_total")?;
+    let syncs = rivals::metric(port, &operator, "wasmill_journal_syncs_total")?;
     let mut pushes = 0;
     for _ in 0..PHASES {
         let all = load(&server, &requests, phase)?;
@@ -76,7 +76,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
         acks.0.extend(all.iter().map(|seconds| seconds * 1e3));
         acks_alone.0.extend(one.iter().map(|seconds| seconds * 1e3));
     }
-    let syncs = rivals::metric(&mut client, &operator, "wasmill_journal_syncs_total")? - syncs;
+    let syncs = rivals::metric(port, &operator, "wasmill_journal_syncs_total")? - syncs;
     report.figure("tenants_over_one", &ratio);
     report.figure("tenants_records_per_s", &rates);
     for (name, samples) in [("tenants", &acks), ("tenants_one", &acks_alone)] {
