@@ -238,6 +238,18 @@ impl Journal {
         Ok(Stream::new(Arc::clone(&self.shared), core))
     }
 
+    /// The streams of a tenant that there are, by name, each as it was opened last or found.
+    pub fn streams_of(&self, tenant: &str) -> Vec<Stream> {
+        let state = self.shared.state();
+        let of_tenant = state.names.iter().filter(|(key, _)| key.tenant == tenant);
+        let mut cores: Vec<Arc<StreamCore>> = of_tenant
+            .filter_map(|(_, id)| state.streams.get(id).map(|stream| Arc::clone(&stream.core)))
+            .collect();
+        drop(state);
+        cores.sort_by(|a, b| a.key.name.cmp(&b.key.name));
+        cores.into_iter().map(|core| Stream::new(Arc::clone(&self.shared), core)).collect()
+    }
+
     /// Writes what waits and the mark of an orderly end. Later appends are refused; reading still works.
     pub async fn close(&self) -> Result<(), AppendError> {
         stream::send(&self.shared, None, Kind::Closed, (0, 0), Bytes::new(), Work::Close).await?;

@@ -1,4 +1,4 @@
-//! The routes by which streams are defined and plugins uploaded, over a real connection.
+//! The routes by which streams are defined, plugins uploaded and their versions decided about, over a real connection.
 
 use std::sync::Arc;
 
@@ -78,4 +78,49 @@ async fn plugin_file_is_taken_within_the_quota_and_a_few_at_a_time() {
     assert!(full.contains("retry-after: 1"), "{full}");
     drop(turns);
     assert!(post("content-length: 3", b"god").await.starts_with("http/1.1 201"));
+}
+
+#[tokio::test]
+async fn versions_are_shown_and_decided_about() {
+    let fake = Arc::default();
+    let ask = async |head: &str, body: &str| {
+        let length = body.len();
+        request(&fake, &format!("{head}\r\ncontent-length: {length}"), body.as_bytes()).await
+    };
+    let json = "HTTP/1.1\r\ncontent-type: application/json";
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let named = format!("{{\"digest\":\"{digest}\"}}");
+    assert!(ask("GET /v1/plugins/parse HTTP/1.1", "").await.contains("Show"));
+    assert!(ask(&format!("POST /v1/plugins/parse/pin {json}"), "").await.contains("Pin(None)"));
+    let pinned = ask(&format!("POST /v1/plugins/parse/pin {json}"), &named).await;
+    assert!(pinned.contains(&format!("Pin(Some({digest}))")), "{pinned}");
+    assert!(ask("DELETE /v1/plugins/parse/pin HTTP/1.1", "").await.contains("Unpin"));
+    assert!(ask(&format!("POST /v1/plugins/parse/promote {json}"), &named).await.contains("Promote(Some("));
+    let wasm = "HTTP/1.1\r\ncontent-type: application/wasm";
+    let uploaded = ask(&format!("POST /v1/plugins/parse/shadow {wasm}"), &"x".repeat(2000)).await;
+    assert!(uploaded.contains("ShadowFile") && uploaded.contains("sample_percent: 10"), "{uploaded}");
+    let sampled = format!("{{\"digest\":\"{digest}\",\"sample_percent\":100}}");
+    let shadowed = ask(&format!("POST /v1/plugins/parse/shadow {json}"), &sampled).await;
+    assert!(shadowed.contains("sample_percent: 100"), "{shadowed}");
+    assert!(ask("GET /v1/plugins/parse/shadow HTTP/1.1", "").await.contains("ShadowReport"));
+    assert!(ask("DELETE /v1/plugins/parse/shadow HTTP/1.1", "").await.contains("ShadowStop"));
+    for (head, body, status, code) in [
+        ("GET /v1/plugins/pars HTTP/1.1", "", "404", "no_plugin"),
+        ("POST /v1/plugins/parse/pin HTTP/1.1", "", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/pin {json}"), "{\"digest\":\"sha256:1\"}", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/pin {json}"), "{\"version\":\"1\"}", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/pin {json}"), "[]", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/promote {json}"), "{}", "409", "already_live"),
+        (&*format!("POST /v1/plugins/parse/rollback {json}"), &*named, "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/rollback {json}"), "", "422", "refused"),
+        ("POST /v1/plugins/parse HTTP/1.1", "", "405", "method_not_allowed"),
+        (&*format!("POST /v1/plugins/parse/shadow {json}"), "{}", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/shadow?sample_percent=101 {wasm}"), "x", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/shadow?sample=1 {wasm}"), "x", "400", "bad_query"),
+        (&*format!("POST /v1/plugins/parse/shadow {wasm}"), &*"x".repeat(2001), "413", "body_too_large"),
+    ] {
+        let answer = ask(head, body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{head}: {answer}");
+        assert!(answer.contains(code), "{head}: {answer}");
+    }
 }

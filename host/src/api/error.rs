@@ -68,6 +68,8 @@ pub enum ApiError {
         "as many plugin files of this tenant are on their way as may be at a time, or wait for the compiler: try again in a moment"
     )]
     TooManyUploads,
+    #[error("as many of this tenant's requests read usage as may at a time: try again in a moment")]
+    TooManyReads,
     #[error(
         "plugin files are not taken over HTTP, as \"plugin_uploads\" in [http] of the configuration says; put the file into the plugin directory and name its digest"
     )]
@@ -177,6 +179,7 @@ impl ApiError {
             ApiError::Stale { .. } => (StatusCode::PRECONDITION_FAILED, "stale"),
             ApiError::Definition { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad_definition"),
             ApiError::TooManyUploads => (StatusCode::TOO_MANY_REQUESTS, "too_many_uploads"),
+            ApiError::TooManyReads => (StatusCode::TOO_MANY_REQUESTS, "too_many_reads"),
             ApiError::UploadsOff => (StatusCode::FORBIDDEN, "uploads_off"),
             ApiError::Unfit { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             ApiError::Failed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
@@ -229,7 +232,7 @@ impl IntoResponse for ApiError {
         let seconds = match &self {
             ApiError::Append(error) => error.retry_after_seconds(),
             ApiError::Quota(refusal) => refusal.retry_after_seconds(),
-            ApiError::Changing { .. } | ApiError::TooManyUploads => Some(1),
+            ApiError::Changing { .. } | ApiError::TooManyUploads | ApiError::TooManyReads => Some(1),
             ApiError::Idle { .. } => Some(10),
             ApiError::TooManyKeys { after } => Some(after.as_secs() + u64::from(after.subsec_nanos() > 0)),
             _ => None,

@@ -54,8 +54,9 @@ use self::bodies::Bodies;
 use self::routes::Route;
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{
-    DefineAnswer, DefineError, DefineRequest, HistoryError, LettersError, PluginFile, SampleError,
-    SampledSlice, TenantQuota, UsagePage, UsageQuery, VersionsError, VersionsRequest,
+    DefineAnswer, DefineError, DefineRequest, HistoryError, LeftError, LettersError, PluginFile, SampleError,
+    SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader, VersionsError,
+    VersionsRequest,
 };
 
 pub use access::{Access, KeySetPlace, TokenRules, Tokens};
@@ -81,19 +82,25 @@ pub trait Host: Send + Sync + 'static {
     /// How much of its quotas a tenant uses, by the name of the quota, as far as that is a number at a moment.
     fn quotas_used(&self, tenant: &TenantName) -> serde_json::Value;
     /// What a tenant has used, also one that is gone: as many whole spans as have so many rows together, and at least one.
-    /// `Err` says why it cannot be read.
     fn usage(
         &self,
         tenant: String,
         query: UsageQuery,
         rows: usize,
-    ) -> impl Future<Output = Result<UsagePage, String>> + Send;
+        reader: UsageReader,
+    ) -> impl Future<Output = Result<UsagePage, UsageError>> + Send;
     /// The tenants that have used something, those that are gone among them.
-    fn usage_tenants(&self) -> impl Future<Output = Result<Vec<String>, String>> + Send;
-    /// A tenant is gone: another one of its name has used nothing.
-    fn forget_usage(&self, tenant: &TenantName) -> impl Future<Output = ()> + Send;
-    /// Unless there is such a tenant: what is stored of the plugins of one that had the name is put aside. `Err` says why not.
-    fn forget_plugins(&self, tenant: &TenantName) -> impl Future<Output = Result<(), String>> + Send;
+    fn usage_tenants(&self) -> impl Future<Output = Result<Vec<String>, UsageError>> + Send;
+    /// Unless the tenant is in use: what is stored of its former streams is removed, and their dead letters are put aside.
+    fn forget_streams(
+        &self,
+        tenant: &TenantName,
+        force: bool,
+    ) -> impl Future<Output = Result<(), LeftError>> + Send;
+    /// Unless there is such a tenant: another one of its name has used nothing.
+    fn forget_usage(&self, tenant: &TenantName) -> impl Future<Output = Result<(), LeftError>> + Send;
+    /// Unless there is such a tenant: what is stored of the plugins of one that had the name is put aside.
+    fn forget_plugins(&self, tenant: &TenantName) -> impl Future<Output = Result<(), LeftError>> + Send;
     /// The stream of this name, if records may be pushed to it.
     fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Self::Append>, Absence>;
     /// Whether a stream is being opened, changed or removed.

@@ -39,16 +39,16 @@ fn refuse(message: String) -> ApiError {
 
 /// What a query says.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Query {
+pub(super) struct Query {
     dry_run: bool,
-    force: bool,
+    pub(super) force: bool,
     within: Option<Duration>,
     version: Option<u64>,
 }
 
 impl Query {
     /// `known`: what this route takes.
-    fn parse(raw: Option<&str>, known: &[&str]) -> Result<Query, ApiError> {
+    pub(super) fn parse(raw: Option<&str>, known: &[&str]) -> Result<Query, ApiError> {
         let mut query = Query::default();
         let flag = |name: &str, text: &str| match text {
             "true" => Ok(true),

@@ -5,14 +5,15 @@
 //! | `POST /v1/tenants` | makes one |
 //! | `GET /v1/tenants`, `…/{name}` | shows them |
 //! | `POST …/{name}/disable`, `…/enable` | its keys are of no use, or of use again |
-//! | `DELETE …/{name}` | removes a disabled one that has no streams, with its keys |
+//! | `DELETE …/{name}` | removes a disabled one that has no streams, with its keys and what is left of former streams |
 //!
-//! The audit log and the plugins of one that was removed stay on disk, and are put aside before another gets the name.
+//! The audit log, plugins, usage and dead letters of one that was removed stay on disk, and are put aside before another gets
+//! the name.
 
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -23,7 +24,9 @@ use wasmill_tenant::{Quotas, TenantName};
 use super::access::Touched;
 use super::error::ApiError;
 use super::keys::{controlled, shaped};
+use super::streams::Query;
 use super::{Host, Shared, now_ms};
+use crate::pipeline::LeftError;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,16 +42,38 @@ pub(super) fn named(text: &str) -> Result<TenantName, ApiError> {
     })
 }
 
+/// Whether what is left of a tenant's streams is discarded with what was not delivered.
+fn forced(query: Option<&str>) -> Result<bool, ApiError> {
+    Ok(Query::parse(query, &["force"])?.force)
+}
+
+impl ApiError {
+    fn left(error: LeftError) -> ApiError {
+        let message = error.to_string();
+        match error {
+            LeftError::Changing { .. } => ApiError::Changing { message },
+            LeftError::Undelivered { .. } => ApiError::NotNow { code: "not_drained", message },
+            LeftError::Failed { .. } => ApiError::Failed { message },
+        }
+    }
+}
+
 pub(super) async fn create<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let control = shared.access.managed()?;
+    let (control, force) = (shared.access.managed()?, forced(query.as_deref())?);
     let Wanted { name } = shaped(&shared, &headers, body, "name").await?;
     let name = TenantName::new(&name).map_err(|error| ApiError::Query { message: error.to_string() })?;
     let touched = Touched(format!("/v1/tenants/{name}"));
-    shared.host.forget_plugins(&name).await.map_err(|message| ApiError::Failed { message })?;
+    if control.tenant_disabled(&name).is_none() {
+        // What the removal of another one of the name has left.
+        shared.host.forget_streams(&name, force).await.map_err(ApiError::left)?;
+        shared.host.forget_plugins(&name).await.map_err(ApiError::left)?;
+        shared.host.forget_usage(&name).await.map_err(ApiError::left)?;
+    }
     let audit = Arc::clone(&shared.access.audit);
     let tenant = controlled(control, move |control| control.create_tenant(&audit, &name, now_ms()));
     let tenant = tenant.await?;
@@ -91,8 +116,13 @@ async fn set_disabled<H>(shared: &Shared<H>, name: &str, disabled: bool) -> Resu
 pub(super) async fn delete<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
     Path(name): Path<String>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let (control, name) = (shared.access.managed()?, named(&name)?);
+    let force = forced(query.as_deref())?;
+    control.tenant(&name, now_ms()).map_err(ApiError::Control)?;
+    // Before it goes: records that were not delivered are a reason to keep it.
+    shared.host.forget_streams(&name, force).await.map_err(ApiError::left)?;
     let streams = shared.host.streams_of(&name);
     let deleted = name.clone();
     let host = Arc::clone(&shared.host);
@@ -101,8 +131,8 @@ pub(super) async fn delete<H: Host>(
         control.delete_tenant(&deleted, streams, || host.set_quotas(&deleted, &Quotas::default()))
     })
     .await?;
-    shared.host.forget_usage(&name).await;
     // Where that fails it is logged, and tried again before another one gets the name.
+    let _logged = shared.host.forget_usage(&name).await;
     let _logged = shared.host.forget_plugins(&name).await;
     Ok(Json(json!({ "deleted": name })))
 }

@@ -21,7 +21,9 @@ use super::dead_letters::decoded;
 use super::error::ApiError;
 use super::{Host, Shared};
 use crate::pipeline::stats::wall_clock_ns;
-use crate::pipeline::{UsageBy, UsagePage, UsageQuery, moment_text, parse_moment, usage_span};
+use crate::pipeline::{
+    UsageBy, UsageError, UsagePage, UsageQuery, UsageReader, moment_text, parse_moment, usage_span,
+};
 
 /// Rows of a page unless the client asks for another number.
 const PAGE_ROWS: usize = 1000;
@@ -137,28 +139,45 @@ pub(super) async fn usage<H: Host>(
     asked.ndjson |=
         accepts.split(',').any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == NDJSON));
     match of(&caller, shared.access.keys, &asked)? {
-        Some(tenant) if !asked.ndjson => page(&shared, tenant.to_string(), asked).await,
-        tenant => Ok(lines(&shared, tenant.map(|tenant| tenant.to_string()), asked.query)),
+        Some(tenant) if !asked.ndjson => page(&shared, &caller, tenant.to_string(), asked).await,
+        tenant => Ok(lines(&shared, &caller, tenant.map(|tenant| tenant.to_string()), asked.query)),
     }
 }
 
-async fn page<H: Host>(shared: &Shared<H>, tenant: String, asked: Asked) -> Result<Response, ApiError> {
-    let page = shared.host.usage(tenant, asked.query, asked.limit).await;
-    let UsagePage { rows, next } = page.map_err(|message| ApiError::Failed { message })?;
+fn reader(caller: &Caller, waits: bool) -> UsageReader {
+    UsageReader { tenant: caller.tenant.to_string(), waits }
+}
+
+async fn page<H: Host>(
+    shared: &Shared<H>,
+    caller: &Caller,
+    tenant: String,
+    asked: Asked,
+) -> Result<Response, ApiError> {
+    let page = shared.host.usage(tenant, asked.query, asked.limit, reader(caller, false)).await;
+    let UsagePage { rows, next } = page.map_err(|error| match error {
+        UsageError::TooMany => ApiError::TooManyReads,
+        error @ UsageError::Failed { .. } => ApiError::Failed { message: error.to_string() },
+    })?;
     let next =
         next.map(|seconds| moment_text(i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000)));
     Ok(Json(json!({ "usage": rows, "next": next })).into_response())
 }
 
 /// Page by page, so that nothing but memory is held while the client reads. `None`: of all tenants.
-fn lines<H: Host>(shared: &Arc<Shared<H>>, tenant: Option<String>, query: UsageQuery) -> Response {
+fn lines<H: Host>(
+    shared: &Arc<Shared<H>>,
+    caller: &Caller,
+    tenant: Option<String>,
+    query: UsageQuery,
+) -> Response {
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
-    let host = Arc::clone(&shared.host);
+    let (host, reader) = (Arc::clone(&shared.host), reader(caller, true));
     tokio::spawn(async move {
-        if let Err(message) = send_lines(&*host, tenant, query, &sender).await {
-            tracing::warn!(error = message, "usage cannot be read");
-            // The answer breaks off, so that it is not taken for the whole.
-            drop(sender.send(Err(std::io::Error::other(message))).await);
+        if let Err(error) = send_lines(&*host, &reader, tenant, query, &sender).await {
+            tracing::warn!(%error, "an export of usage breaks off");
+            // The answer does, too, so that it is not taken for the whole.
+            drop(sender.send(Err(std::io::Error::other(error))).await);
         }
     });
     let stream = futures::stream::unfold(receiver, |mut receiver| async move {
@@ -169,10 +188,11 @@ fn lines<H: Host>(shared: &Arc<Shared<H>>, tenant: Option<String>, query: UsageQ
 
 async fn send_lines<H: Host>(
     host: &H,
+    reader: &UsageReader,
     tenant: Option<String>,
     query: UsageQuery,
     sender: &mpsc::Sender<Result<Bytes, std::io::Error>>,
-) -> Result<(), String> {
+) -> Result<(), UsageError> {
     let tenants = match tenant {
         Some(tenant) => vec![tenant],
         None => host.usage_tenants().await?,
@@ -180,7 +200,8 @@ async fn send_lines<H: Host>(
     for tenant in tenants {
         let mut next = Some(query.from);
         while let Some(from) = next {
-            let page = host.usage(tenant.clone(), UsageQuery { from, ..query.clone() }, LINES_ROWS).await?;
+            let query = UsageQuery { from, ..query.clone() };
+            let page = host.usage(tenant.clone(), query, LINES_ROWS, reader.clone()).await?;
             next = page.next;
             let text: String = page.rows.iter().map(|row| format!("{row}\n")).collect();
             drop(page.rows);
@@ -246,6 +267,10 @@ mod tests {
                 assert_eq!(all.matches(&line).count(), 1, "{all}");
             }
         }
+        let full = Arc::new(super::super::tests::Fake { holds: true, ..Default::default() });
+        let refused = super::super::tests::request(&full, "GET /v1/usage HTTP/1.1", b"").await.to_lowercase();
+        assert!(refused.starts_with("http/1.1 429") && refused.contains("too_many_reads"), "{refused}");
+        assert!(refused.contains("retry-after: 1"), "{refused}");
         let page = get("").await;
         assert!(page.contains("\"next\":\"1970-01-01T00:00:05Z\"") && !page.contains("\"n\":2"), "{page}");
     }

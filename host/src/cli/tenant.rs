@@ -19,6 +19,9 @@ pub(super) enum Command {
     Create {
         /// 1 to 64 letters, digits, - and _
         name: String,
+        /// Discard records of former streams of this name that were not delivered
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         at: AtHost,
     },
@@ -45,6 +48,9 @@ pub(super) enum Command {
     /// Remove a tenant with its keys; one that has streams is refused, and its keys stay disabled
     Delete {
         name: String,
+        /// With records of former streams that were not delivered
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         at: AtHost,
     },
@@ -52,10 +58,11 @@ pub(super) enum Command {
 
 pub(super) fn run(command: &Command) -> Result<ExitCode> {
     match command {
-        Command::Create { name, at } => {
+        Command::Create { name, force, at } => {
             let body = json!({ "name": name });
+            let path = if *force { "/v1/tenants?force=true" } else { "/v1/tenants" };
             at.with(
-                async |client: &HostClient| client.post("/v1/tenants", &body).await,
+                async |client: &HostClient| client.post(path, &body).await,
                 |answer| Ok(line(&answer["tenant"])),
             )
         }
@@ -78,17 +85,19 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
             };
             at.with(ask, |answer| Ok(quotas(answer)))
         }
-        Command::Delete { name, at } => {
+        Command::Delete { name, force, at } => {
             let path = format!("/v1/tenants/{}", encoded(name));
+            let pairs: Vec<(&str, String)> =
+                force.then(|| ("force", "true".to_owned())).into_iter().collect();
             let ask = async |client: &HostClient| {
                 // One that may not be removed is not cut off either.
-                match client.ask(Method::DELETE, &path, &[]).await {
+                match client.ask(Method::DELETE, &path, &pairs).await {
                     Err(error)
                         if error.downcast_ref::<Refused>().is_some_and(|why| why.code == "not_disabled") =>
                     {
                         let _disabled: Value =
                             client.ask(Method::POST, &format!("{path}/disable"), &[]).await?;
-                        client.ask(Method::DELETE, &path, &[]).await
+                        client.ask(Method::DELETE, &path, &pairs).await
                     }
                     answer => answer,
                 }

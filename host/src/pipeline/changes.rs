@@ -199,8 +199,6 @@ impl Host {
         if there || self.is_defined_elsewhere(&stream) {
             return Err(ChangeError::Exists { stream: stream.name });
         }
-        let there = self.inner.streams.of(&stream.tenant).len() as u64;
-        self.inner.opening.quotas.of(&stream.tenant).takes_another_stream(there)?;
         self.add_held(&tenant, Wanted::of(&stream)).await
     }
 
@@ -332,7 +330,7 @@ impl Host {
         }
     }
 
-    fn forget(&self, key: &StreamKey) {
+    pub(super) fn forget(&self, key: &StreamKey) {
         self.inner.replays.forget(key);
         self.inner.reports.forget(key);
     }

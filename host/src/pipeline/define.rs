@@ -10,12 +10,13 @@
 //! its definition was durable. A replaced one: the old one had delivered everything, and whatever was opened for the new
 //! one is only places, which the next start finds as they are. A removed one: see `changes`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use wasmill_buffer::StreamKey;
 use wasmill_config::{self as config, Defined, Flaw};
@@ -458,11 +459,16 @@ impl Host {
     }
 }
 
-/// Tries streams that do not run, for as long as the host is there.
+/// Tries streams that do not run, for as long as the host is there: those of a tenant one after another, and none waits for
+/// those of another one.
 async fn try_again(host: Weak<Inner>) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
+    let mut tries: JoinSet<()> = JoinSet::new();
+    let mut of_tenants: HashMap<TenantName, AbortHandle> = HashMap::new();
     loop {
         tick.tick().await;
+        while tries.try_join_next().is_some() {}
+        of_tenants.retain(|_, tried| !tried.is_finished());
         let Some(inner) = host.upgrade() else { return };
         let host = Host { inner };
         let due = |(key, tried): (&StreamKey, &Tried)| {
@@ -470,23 +476,28 @@ async fn try_again(host: Weak<Inner>) {
             due.then(|| key.clone())
         };
         let due: Vec<StreamKey> = host.inner.idle.all().iter().filter_map(due).collect();
+        let mut round: BTreeMap<TenantName, Vec<String>> = BTreeMap::new();
         for key in due {
             // Names were valid when they became keys.
             let Ok(tenant) = TenantName::new(&key.tenant) else { continue };
-            if host.of_file(&tenant, &key.name).is_some() {
-                // With the file.
+            if host.of_file(&tenant, &key.name).is_some() || of_tenants.contains_key(&tenant) {
+                // With the file, or in a later round.
                 continue;
             }
             if !host.inner.control.definitions().has(&tenant, &key.name) {
                 host.inner.idle.all().remove(&key);
                 continue;
             }
-            let changing = host.inner.tenants.get(&key.tenant);
-            if changing.is_some_and(|tenant| tenant.changing.try_lock().is_err()) {
-                // Its turn comes; others do not wait for it.
-                continue;
-            }
-            host.start_one(&tenant, &key.name).await;
+            round.entry(tenant).or_default().push(key.name);
+        }
+        for (tenant, names) in round {
+            let (host, of) = (host.clone(), tenant.clone());
+            let tried = tries.spawn(async move {
+                for name in names {
+                    host.start_one(&of, &name).await;
+                }
+            });
+            of_tenants.insert(tenant, tried);
         }
     }
 }

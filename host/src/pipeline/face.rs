@@ -14,6 +14,7 @@ use super::define::{DefineAnswer, DefineError, DefineRequest};
 use super::history::HistoryError;
 use super::host::Host;
 use super::inlet::Inlet;
+use super::leftovers::LeftError;
 use super::letters::LettersError;
 use super::live::LiveStream;
 use super::quotas::TenantQuota;
@@ -21,7 +22,7 @@ use super::samples::{SampleError, SampledSlice};
 use super::shadow::ShadowReport;
 use super::sources::with_causes;
 use super::stats::{StreamStats, wall_clock_ns};
-use super::usage::{UsagePage, UsageQuery};
+use super::usage::{UsageError, UsagePage, UsageQuery, UsageReader};
 use super::versions::{self, PluginFile, VersionsDesk, VersionsError, VersionsRequest};
 use crate::api::{self, Absence, LettersRequest, ReplaysRequest};
 use crate::telemetry::metrics;
@@ -68,48 +69,34 @@ impl api::Host for Host {
         })
     }
 
-    async fn usage(&self, tenant: String, query: UsageQuery, rows: usize) -> Result<UsagePage, String> {
+    async fn usage(
+        &self,
+        tenant: String,
+        query: UsageQuery,
+        rows: usize,
+        reader: UsageReader,
+    ) -> Result<UsagePage, UsageError> {
         let inner = &self.inner;
+        let turn = inner.usage.turn(&reader).await?;
         let streams = inner.streams.of(&tenant).iter().map(|stream| Arc::clone(&stream.stats)).collect();
         let quotas = inner.opening.quotas.all().into_iter().filter(|quota| quota.tenant() == tenant);
-        inner.usage.refresh(&tenant, (streams, quotas.collect())).await;
-        let usage = Arc::clone(&inner.usage);
-        let page = tokio::task::spawn_blocking(move || usage.page(&tenant, &query, rows)).await;
-        let page = page.map_err(|error| error.to_string())?;
-        page.map_err(|error| format!("usage cannot be read: {error}"))
+        inner.usage.read(&tenant, (streams, quotas.collect()), query, rows, turn).await
     }
 
-    async fn usage_tenants(&self) -> Result<Vec<String>, String> {
-        self.inner.usage.refresh_all((self.stats(), self.inner.opening.quotas.all())).await;
-        let usage = Arc::clone(&self.inner.usage);
-        let tenants = tokio::task::spawn_blocking(move || usage.tenants()).await;
-        let tenants = tenants.map_err(|error| error.to_string())?;
-        tenants.map_err(|error| format!("usage cannot be read: {error}"))
+    async fn usage_tenants(&self) -> Result<Vec<String>, UsageError> {
+        self.inner.usage.read_tenants((self.stats(), self.inner.opening.quotas.all())).await
     }
 
-    async fn forget_usage(&self, tenant: &TenantName) {
-        self.flush_usage().await;
-        if let Err(error) = self.inner.usage.put_aside(tenant.as_str()).await {
-            tracing::warn!(%tenant, %error, "usage of a tenant that is gone cannot be put aside");
-        }
+    async fn forget_streams(&self, tenant: &TenantName, force: bool) -> Result<(), LeftError> {
+        self.remove_left(tenant, force).await
     }
 
-    async fn forget_plugins(&self, tenant: &TenantName) -> Result<(), String> {
-        // Whoever opens a tenant waits for it.
-        let _opening = self.inner.tenants.opening.lock().await;
-        let (inner, name) = (Arc::clone(&self.inner), tenant.clone());
-        let aside = tokio::task::spawn_blocking(move || {
-            if inner.control.tenant_disabled(&name).is_some() {
-                return Ok(());
-            }
-            let now_ms = u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000;
-            inner.tenants.put_aside(&inner.opening.settings.data_dir, name.as_str(), now_ms)
-        });
-        let aside = aside.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        aside.map_err(|error| {
-            tracing::error!(%tenant, %error, "plugins of a tenant that is gone cannot be put aside");
-            format!("plugins of another tenant that was called {tenant} cannot be put aside: {error}")
-        })
+    async fn forget_usage(&self, tenant: &TenantName) -> Result<(), LeftError> {
+        self.put_usage_aside(tenant).await
+    }
+
+    async fn forget_plugins(&self, tenant: &TenantName) -> Result<(), LeftError> {
+        self.put_plugins_aside(tenant).await
     }
 
     fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Inlet>, Absence> {
@@ -145,10 +132,13 @@ impl api::Host for Host {
     }
 
     fn streams_of(&self, tenant: &TenantName) -> usize {
-        // With those that are defined over HTTP, whether or not they run.
+        // Whether or not they run: those that are defined over HTTP, and those of the file.
         let defined = self.inner.control.definitions();
-        let live = self.inner.streams.of(tenant.as_str());
-        live.iter().filter(|stream| !defined.has(tenant, &stream.key.name)).count() + defined.count(tenant)
+        let (live, filed) = (self.inner.streams.of(tenant.as_str()), self.inner.filed.settings());
+        let filed = filed.streams.iter().filter(|stream| stream.tenant == tenant.as_str());
+        let names = live.iter().map(|stream| &stream.key.name).chain(filed.map(|stream| &stream.name));
+        let others: HashSet<&String> = names.filter(|name| !defined.has(tenant, name)).collect();
+        others.len() + defined.count(tenant)
     }
 
     async fn define(

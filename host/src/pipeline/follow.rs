@@ -275,6 +275,8 @@ impl Host {
             match self.retire_stream(&stream.tenant, &stream.name, WITHIN).await {
                 Ok(()) | Err(ChangeError::NoStream { .. }) => {
                     self.forget_idle(stream);
+                    // One that was lost ended with an error that is nobody's now.
+                    self.inner.reports.forget(&key_of(stream));
                     replace(&mut streams, stream, None);
                 }
                 Err(error) => pending.push(self.pending(stream, "go", &error)),

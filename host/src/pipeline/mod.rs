@@ -32,6 +32,7 @@ mod journal;
 mod judge;
 mod launch;
 mod ledger;
+mod leftovers;
 mod letters;
 mod letters_output;
 mod live;
@@ -79,6 +80,7 @@ pub use history::{
 };
 pub use host::{Host, HostOptions};
 pub use inlet::Inlet;
+pub use leftovers::LeftError;
 pub use letters::{LettersError, PAGE_LETTERS_MAX, Page, Wanted, page};
 pub use offline::{OfflineError, OfflineLetters, open_offline};
 pub use opening::StartError;
@@ -90,7 +92,7 @@ pub use samples::{SampleError, SampledRecord, SampledSlice};
 pub use shadow::{Cost, Difference, Sample, ShadowReport, Slices};
 pub(crate) use sources::with_causes;
 pub(crate) use usage::spans as usage_span;
-pub use usage::{UsageBy, UsagePage, UsageQuery};
+pub use usage::{UsageBy, UsageError, UsagePage, UsageQuery, UsageReader};
 pub use versions::{PluginFile, VersionsError, VersionsRequest};
 pub use wasmill_config::Flaw;
 // What requests about versions are made of.

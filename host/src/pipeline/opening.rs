@@ -191,7 +191,12 @@ pub(crate) fn letters_dir(data_dir: &Path, stream: &config::Stream) -> PathBuf {
 
 /// The same, of whatever defines the stream.
 pub(crate) fn letters_place(data_dir: &Path, stream: &StreamKey) -> PathBuf {
-    data_dir.join("dead-letters").join(&stream.tenant).join(&stream.name)
+    letters_of(data_dir, &stream.tenant).join(&stream.name)
+}
+
+/// The same of all streams of a tenant.
+pub(crate) fn letters_of(data_dir: &Path, tenant: &str) -> PathBuf {
+    data_dir.join("dead-letters").join(tenant)
 }
 
 /// What the journal calls a stream.

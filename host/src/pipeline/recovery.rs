@@ -17,8 +17,10 @@ use super::commit::{Ready, dead_letter};
 use super::context::{Output, StreamContext};
 use super::dead_letters::{Changes, Store};
 use super::ledger::{CheckpointBody, Mark};
-use super::outcome::{self, OutcomeError, OutputThen};
+use super::outcome::{self, BatchKey, OutcomeError, OutputThen};
 use super::stream::Standing;
+
+type Partition = Vec<(String, String)>;
 
 /// Why a stream cannot go on from what its journal says.
 #[derive(Debug, thiserror::Error)]
@@ -59,14 +61,7 @@ pub(crate) fn recover(
     buffer: &wasmill_buffer::Stream,
     outputs: &[Output],
 ) -> Result<Recovered, RecoveryError> {
-    let mut processed = match buffer.latest_checkpoint() {
-        Some(body) if !body.is_empty() => {
-            let body: CheckpointBody = serde_json::from_slice(&body)
-                .map_err(|error| RecoveryError::Body { what: "checkpoint", error })?;
-            body.processed
-        }
-        _ => 0,
-    };
+    let mut processed = processed(buffer)?;
     let mut open = OpenBatches::new(outputs.iter().map(|output| output.seal).collect());
     let mut undelivered: BTreeMap<(Position, String), Ready> = BTreeMap::new();
     let mut delivered: HashSet<String> = HashSet::new();
@@ -124,6 +119,54 @@ pub(crate) fn recover(
     lost.extend(covered.filter(|end| *end < processed).map(|end| end..processed));
     let standing = Standing { open, undelivered, processed, letters, replayed };
     Ok(Recovered { standing, lost })
+}
+
+/// How many records of a stream that does not run are not delivered, as far as its journal tells: a batch of which nobody
+/// has noted yet that it was delivered counts.
+pub(crate) fn undelivered(buffer: &wasmill_buffer::Stream) -> Result<u64, RecoveryError> {
+    let mut processed = processed(buffer)?;
+    // By output and partition, with the offset of the first record.
+    let mut open: Vec<((String, Partition), u64, u64)> = Vec::new();
+    let mut sealed: BTreeMap<String, u64> = BTreeMap::new();
+    let mut delivered: HashSet<String> = HashSet::new();
+    for entry in buffer.entries() {
+        let position = entry.position;
+        let body = buffer.read_entry(position).map_err(|error| RecoveryError::Read { position, error })?;
+        if entry.kind == EntryKind::Mark {
+            let mark = Mark::read(&body).map_err(|error| RecoveryError::Body { what: "mark", error })?;
+            delivered.extend(mark.delivered);
+            continue;
+        }
+        let (outcome, _) =
+            outcome::read(&body).map_err(|error| RecoveryError::Outcome { position, error })?;
+        if outcome.replay.is_none() {
+            processed = processed.max(outcome.to);
+        }
+        let place = |key: BatchKey| {
+            let output = outcome.outputs.get(key.output as usize).map(|output| output.name.clone());
+            (output.unwrap_or_default(), key.partition)
+        };
+        for batch in outcome.sealed {
+            let place = place(batch.key);
+            if !batch.replayed {
+                open.retain(|(of, first_offset, _)| *of != place || *first_offset > batch.last_offset);
+            }
+            sealed.insert(batch.batch_id, batch.records);
+        }
+        open.extend(outcome.open.into_iter().map(|rows| (place(rows.key), rows.first_offset, rows.records)));
+    }
+    let waiting = sealed.into_iter().filter(|(batch, _)| !delivered.contains(batch));
+    let waiting = waiting.map(|(_, records)| records).sum::<u64>();
+    let open = open.into_iter().map(|(_, _, records)| records).sum::<u64>();
+    Ok(buffer.next_offset().saturating_sub(processed) + waiting + open)
+}
+
+/// Outcomes cover every offset below, as the checkpoint says.
+fn processed(buffer: &wasmill_buffer::Stream) -> Result<u64, RecoveryError> {
+    let Some(body) = buffer.latest_checkpoint().filter(|body| !body.is_empty()) else { return Ok(0) };
+    let body: CheckpointBody =
+        serde_json::from_slice(&body).map_err(|error| RecoveryError::Body { what: "checkpoint", error })?;
+    Ok(body.processed)
 }
 
 /// Today's number of an output that had another when the outcome was written. Rows that are framed already need the

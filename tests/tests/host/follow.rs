@@ -132,3 +132,33 @@ fn file_and_api_do_not_take_one_another_s_streams() {
     assert_eq!(put("another"), 422);
     program.stop();
 }
+
+#[test]
+fn stream_that_was_lost_and_is_taken_out_is_no_reason_not_to_be_ready() {
+    let Some(binary) = binary() else { return };
+    let (policy, quota) = (POLICY, "[quota]\nstreams = 1\n");
+    let scratch = Scratch::new(&format!("{policy}{quota}{}", stream("events", "one")));
+    let program = Program::start(&binary, &scratch.config());
+    let at = program.address();
+    let state = || client::get(at, "/v1/config").unwrap().json();
+    let ready = || client::get(at, "/readyz").unwrap().status;
+    let letters = scratch.path("data/dead-letters/default/events");
+    std::fs::rename(&letters, scratch.path("away")).unwrap();
+    std::fs::write(&letters, "").unwrap();
+    scratch.configure(&format!("{policy}{quota}{}", stream("events", "two")));
+    wait_until("it is said", || state()["pending"].to_string().contains("streams.events is to change"));
+    assert_eq!(ready(), 503);
+    scratch.configure(&format!("{policy}{quota}"));
+    wait_until("the file is applied", || state()["state"] == "applied");
+    assert_eq!(ready(), 200);
+    // The quota is of those that are made over HTTP: those of the file all run.
+    scratch.configure(&format!("{policy}{quota}{}{}", stream("one", "one"), stream("two", "two")));
+    for name in ["one", "two"] {
+        wait_until(name, || client::push(at, name, "{\"n\":1}").unwrap().status == 200);
+    }
+    assert_eq!(state()["state"], "applied", "{}", state());
+    let body = br#"{"source":{"type":"http"},"outputs":[{"type":"directory","path":"out"}]}"#;
+    let put = client::request(at, "PUT", "/v1/streams/third", &["content-type: application/json"], body);
+    assert_eq!(put.unwrap().status, 409);
+    program.stop();
+}

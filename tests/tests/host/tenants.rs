@@ -93,3 +93,116 @@ fn key_reaches_the_streams_of_its_tenant_and_no_others_also_after_a_kill() {
     assert_eq!((read("ours"), read("theirs"), read("own")), (vec![1, 2], vec![3], vec![4]));
     program.stop();
 }
+
+const TEAM: &str = r#"#whole
+    [http]
+    listen = "127.0.0.1:0"
+    auth = { mode = "keys" }
+    [buffer]
+    journal_file = "1MiB"
+    [streams.idle]
+    source = { type = "http" }
+    outputs = [{ type = "directory", path = "idle" }]
+    [tenants.team.policy]
+    directories = ["out"]
+"#;
+/// Delivers, and keeps both history and what does not fit.
+const SECRET: &str = r#"
+    [tenants.team.streams.s]
+    source = { type = "http" }
+    max_failed_percent = 100
+    retention = { age = "1h", size = "1MiB" }
+    outputs = [{ type = "directory", path = "secret", interval = "0s" }]
+"#;
+/// Nobody listens there.
+const STUCK: &str = r#"
+    [tenants.team.streams.stuck]
+    source = { type = "http" }
+    outputs = [{ type = "http", url = "http://127.0.0.1:9/", interval = "0s" }]
+"#;
+
+#[test]
+fn next_tenant_of_a_name_has_nothing_of_the_streams_that_another_one_had_in_the_file() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(&format!("{TEAM}{SECRET}{STUCK}"));
+    let operator = said(
+        Command::new(&binary)
+            .args(["key", "create", "--operator", "--name", "first", "--config"])
+            .arg(scratch.config()),
+    );
+    let operator = format!("authorization: Bearer {operator}");
+    let ask = |program: &Program, method: &str, path: &str, kind: &str, body: &str| {
+        let (kind, acting) = (format!("content-type: {kind}"), "wasmill-tenant: team");
+        let headers = match path.starts_with("/v1/streams") {
+            true => vec![operator.as_str(), &kind, acting],
+            false => vec![operator.as_str(), &kind],
+        };
+        client::request(program.address(), method, path, &headers, body.as_bytes()).unwrap()
+    };
+    let json = "application/json";
+    let push = |program: &Program, stream: &str, body: &str| {
+        let path = format!("/v1/streams/{stream}/records");
+        let answer = ask(program, "POST", &path, "application/x-ndjson", body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()
+    };
+    let streams = |program: &Program| ask(program, "GET", "/v1/streams", json, "").json();
+    let letters = |program: &Program| {
+        let letters = ask(program, "GET", "/v1/streams/s/dead-letters", json, "");
+        assert_eq!(letters.status, 200, "{}", letters.body);
+        letters.json()
+    };
+    let retained = |program: &Program| {
+        let told = streams(program);
+        let told = told.as_array().unwrap().iter().find(|told| told["name"] == "s").unwrap();
+        told["retained_bytes"].as_u64().unwrap()
+    };
+    let program = Program::start(&binary, &scratch.config());
+    push(&program, "s", "{\"n\":1}\nmy password\n{\"n\":2}");
+    push(&program, "stuck", "{\"n\":3}");
+    wait_until("one is a letter, and the others are history", || {
+        letters(&program)["count"] == 1 && retained(&program) > 0
+    });
+    assert!(letters(&program).to_string().contains("my password"));
+
+    // `s` goes while the host runs, the other one while it does not, with a record that was not delivered.
+    scratch.configure(&format!("{TEAM}{STUCK}"));
+    wait_until("the file is applied", || ask(&program, "GET", "/v1/config", json, "").json()["reloads"] == 1);
+    program.kill();
+    scratch.configure(TEAM);
+    let program = Program::start(&binary, &scratch.config());
+    assert_eq!(streams(&program).as_array().unwrap().len(), 0);
+    assert_eq!(ask(&program, "POST", "/v1/tenants/team/disable", json, "").status, 200);
+    let refused = ask(&program, "DELETE", "/v1/tenants/team", json, "");
+    assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (409, Some("not_drained")));
+    assert!(refused.body.contains("\\\"stuck\\\": 1 records"), "{}", refused.body);
+    assert!(!refused.body.contains("\\\"s\\\""), "everything of it was delivered: {}", refused.body);
+    assert!(scratch.path("data/dead-letters/team").exists(), "nothing is changed by a refusal");
+    let wrong = ask(&program, "DELETE", "/v1/tenants/team?force=yes", json, "");
+    assert_eq!(wrong.status, 400, "{}", wrong.body);
+    let deleted = ask(&program, "DELETE", "/v1/tenants/team?force=true", json, "");
+    assert_eq!(deleted.status, 200, "{}", deleted.body);
+    // For whoever keeps it.
+    let aside = std::fs::read_dir(scratch.path("data/dead-letters")).unwrap();
+    let mut aside = aside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(aside.any(|name| name.starts_with("team@")));
+
+    assert_eq!(ask(&program, "POST", "/v1/tenants", json, "{\"name\":\"team\"}").status, 201);
+    for (name, path) in [("s", "out/s"), ("stuck", "out/stuck")] {
+        let definition = serde_json::json!({
+            "source": {"type": "http"}, "retention": {"age": "1h", "size": "1MiB"},
+            "outputs": [{"type": "directory", "path": path, "interval": "0s"}],
+        });
+        let made = ask(&program, "PUT", &format!("/v1/streams/{name}"), json, &definition.to_string());
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
+    assert_eq!((letters(&program)["count"].as_u64(), retained(&program)), (Some(0), 0));
+    for name in ["s", "stuck"] {
+        assert_eq!(push(&program, name, "{\"n\":9}")["first_offset"], 0, "its journal begins anew");
+    }
+    wait_until("what is new is delivered", || {
+        objects::numbers(&scratch.path("out/s"), "n") == [9]
+            && objects::numbers(&scratch.path("out/stuck"), "n") == [9]
+    });
+    program.stop();
+}

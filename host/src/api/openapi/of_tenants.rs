@@ -76,7 +76,7 @@ pub(super) const OPERATIONS: &[Said] = &[
             ("limit", Number, "rows of a page, 1 to 10000; a span is on one page however many it has"),
             ("tenant", Text, "of an operator: another tenant, or * for all as NDJSON"),
         ],
-        refusals: &[(400, "bad_query"), (503, "failed")],
+        refusals: &[(400, "bad_query"), (429, "too_many_reads"), (503, "failed")],
         ..Said::new(
             "GET",
             "/v1/usage",

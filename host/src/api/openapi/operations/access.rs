@@ -1,12 +1,18 @@
 //! Of tenants, keys and the audit log.
 
 use super::{ACCESS, Body, JSON, Said};
-use crate::api::openapi::shapes::Shape::{self, List, Named, Number, Object, Perhaps, Text};
+use crate::api::openapi::shapes::Shape::{self, Flag, List, Named, Number, Object, Perhaps, Text};
 
 const OF_KEY: &[(u16, &str)] =
     &[(403, "auth_off"), (404, "no_key"), (404, "no_tenant"), (409, "key_ended"), (503, "failed")];
 const OF_TENANT: &[(u16, &str)] =
     &[(403, "auth_off"), (404, "no_tenant"), (409, "default_tenant"), (503, "failed")];
+
+const FORCE: (&str, Shape, &str) = (
+    "force",
+    Flag,
+    "true: also where records of former streams of this name were not delivered, which are discarded",
+);
 
 const KEY: Shape = Object(&[("key", Named("Key"), "")]);
 const TENANT: Shape = Object(&[("tenant", Named("Tenant"), "")]);
@@ -107,7 +113,16 @@ pub(super) const OPERATIONS: &[Said] = &[
             )]),
         }],
         answer: (201, JSON, TENANT, "it is made"),
-        refusals: &[(403, "auth_off"), (409, "tenant_exists"), (409, "too_many_tenants"), (503, "failed")],
+        query: &[FORCE],
+        refusals: &[
+            (400, "bad_query"),
+            (403, "auth_off"),
+            (409, "tenant_exists"),
+            (409, "too_many_tenants"),
+            (409, "not_drained"),
+            (503, "changing"),
+            (503, "failed"),
+        ],
         ..Said::new("POST", "/v1/tenants", ("createTenant", ACCESS), "Make a tenant", TENANT)
     },
     Said {
@@ -115,12 +130,18 @@ pub(super) const OPERATIONS: &[Said] = &[
         ..Said::new("GET", "/v1/tenants/{name}", ("getTenant", ACCESS), "One tenant", TENANT)
     },
     Said {
+        text: "What is left of streams that were taken out of the configuration goes with it; their dead letters are put \
+               aside.",
+        query: &[FORCE],
         refusals: &[
+            (400, "bad_query"),
             (403, "auth_off"),
             (404, "no_tenant"),
             (409, "default_tenant"),
             (409, "not_disabled"),
             (409, "has_streams"),
+            (409, "not_drained"),
+            (503, "changing"),
             (503, "failed"),
         ],
         ..Said::new(

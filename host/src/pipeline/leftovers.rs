@@ -1,0 +1,157 @@
+//! What a tenant leaves behind that is gone, or is about to go: nothing of it is the next one's of its name.
+//!
+//! Streams that were taken out of the configuration file stay in the journal, with their history and whatever was not
+//! delivered. They are removed before their tenant is, and looked for again before another one gets the name. Dead letters,
+//! plugins and usage are put aside under names that no tenant can have. All of it happens while no tenant is opened.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmill_buffer::Stream;
+use wasmill_tenant::TenantName;
+
+use super::host::Host;
+use super::opening::letters_of;
+use super::recovery;
+use super::sources::with_causes;
+use super::stats::{label, wall_clock_ns};
+use crate::api::Host as _;
+
+/// Why what is left of a tenant stays. The message is for operators.
+#[derive(Debug, thiserror::Error)]
+pub enum LeftError {
+    #[error("a stream of tenant {tenant:?} is being changed: try again")]
+    Changing { tenant: TenantName },
+    #[error(
+        "records are stored that were not delivered, of streams that were taken out of the configuration ({streams}): put them back until they are delivered, or say force=true to discard them"
+    )]
+    Undelivered { streams: String },
+    #[error("what is left of tenant {tenant:?} cannot be {what}: {reason}")]
+    Failed { tenant: TenantName, what: &'static str, reason: String },
+}
+
+impl Host {
+    /// Removes what streams of a tenant have left that is gone, or disabled and without streams; of any other nothing.
+    pub(super) async fn remove_left(&self, tenant: &TenantName, force: bool) -> Result<(), LeftError> {
+        let inner = &self.inner;
+        // Whoever opens a tenant waits for it: no stream comes meanwhile.
+        let _opening = inner.tenants.opening.lock().await;
+        let open = inner.tenants.get(tenant.as_str());
+        let changing = || LeftError::Changing { tenant: tenant.clone() };
+        let one = open.as_ref().map(|open| open.changing.try_lock()).transpose();
+        let _one = one.map_err(|_held| changing())?;
+        let in_use = inner.control.tenant_disabled(tenant) == Some(false);
+        if tenant.is_default() || in_use || self.streams_of(tenant) > 0 {
+            return Ok(());
+        }
+        let failed = |what| {
+            let tenant = tenant.clone();
+            move |reason: String| LeftError::Failed { tenant, what, reason }
+        };
+        let left = inner.opening.journal.streams_of(tenant.as_str());
+        let asked = left.clone();
+        let waiting = tokio::task::spawn_blocking(move || waiting(&asked)).await;
+        let waiting = waiting.map_err(|error| failed("read")(error.to_string()))?;
+        if !waiting.is_empty() {
+            let streams = waiting.join(", ");
+            if !force {
+                return Err(LeftError::Undelivered { streams });
+            }
+            tracing::warn!(%tenant, streams, "records that were not delivered are discarded with their tenant");
+        }
+        let letters = letters_of(&inner.opening.settings.data_dir, tenant.as_str());
+        let aside = tokio::task::spawn_blocking(move || put_aside(&letters, now_ms())).await;
+        let aside = aside.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        aside.map_err(|error| failed("put aside")(format!("dead letters: {error}")))?;
+        for stream in left {
+            let key = stream.key().clone();
+            let removed = stream.delete().await;
+            removed.map_err(|error| {
+                failed("removed")(format!("stream {:?}: {}", key.name, with_causes(&error)))
+            })?;
+            self.forget(&key);
+            tracing::info!(stream = %label(&key.tenant, &key.name), "what was left of a stream was removed with its tenant");
+        }
+        Ok(())
+    }
+
+    /// Puts aside the usage of a tenant that is gone; of one that is there, nothing.
+    pub(super) async fn put_usage_aside(&self, tenant: &TenantName) -> Result<(), LeftError> {
+        self.flush_usage().await;
+        let _opening = self.inner.tenants.opening.lock().await;
+        if self.inner.control.tenant_disabled(tenant).is_some() {
+            return Ok(());
+        }
+        self.inner.usage.put_aside(tenant.as_str(), now_ms()).await.map_err(|error| {
+            tracing::error!(%tenant, %error, "usage of a tenant that is gone cannot be put aside");
+            LeftError::Failed { tenant: tenant.clone(), what: "put aside", reason: format!("usage: {error}") }
+        })
+    }
+
+    /// The same of its plugins.
+    pub(super) async fn put_plugins_aside(&self, tenant: &TenantName) -> Result<(), LeftError> {
+        let _opening = self.inner.tenants.opening.lock().await;
+        let (inner, name) = (Arc::clone(&self.inner), tenant.clone());
+        let aside = tokio::task::spawn_blocking(move || {
+            if inner.control.tenant_disabled(&name).is_some() {
+                return Ok(());
+            }
+            inner.tenants.put_aside(&inner.opening.settings.data_dir, name.as_str(), now_ms())
+        });
+        let aside = aside.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        aside.map_err(|error| {
+            tracing::error!(%tenant, %error, "plugins of a tenant that is gone cannot be put aside");
+            LeftError::Failed {
+                tenant: tenant.clone(),
+                what: "put aside",
+                reason: format!("plugins: {error}"),
+            }
+        })
+    }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000
+}
+
+/// Of each stream that has records which were not delivered, or of which that cannot be told: a text. Blocks on the disk.
+fn waiting(streams: &[Stream]) -> Vec<String> {
+    let text = |stream: &Stream| {
+        let name = &stream.key().name;
+        match recovery::undelivered(stream) {
+            Ok(0) => None,
+            Ok(records) => Some(format!("{name:?}: {records} records")),
+            Err(error) => Some(format!("{name:?}: {}", with_causes(&error))),
+        }
+    };
+    streams.iter().filter_map(text).collect()
+}
+
+/// Renames a tenant's directory to `TENANT@MILLISECONDS`, durably. Blocks.
+fn put_aside(dir: &Path, now_ms: u64) -> std::io::Result<()> {
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // No tenant can be called so.
+    match std::fs::rename(dir, dir.with_file_name(format!("{name}@{now_ms}"))) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        renamed => {
+            renamed?;
+            dir.parent().map_or(Ok(()), |above| std::fs::File::open(above)?.sync_all())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_is_put_aside_whole_and_only_where_there_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let letters = letters_of(dir.path(), "team");
+        put_aside(&letters, 7).unwrap();
+        std::fs::create_dir_all(letters.join("s")).unwrap();
+        std::fs::write(letters.join("s/letters.ndjson"), "{}\n").unwrap();
+        put_aside(&letters, 8).unwrap();
+        assert!(!letters.exists() && dir.path().join("dead-letters/team@8/s/letters.ndjson").exists());
+    }
+}
