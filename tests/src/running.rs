@@ -52,6 +52,11 @@ impl Running {
         self.runtime.as_ref().expect("a host that has not crashed")
     }
 
+    /// On the threads of the host.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime().block_on(future)
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.host.http_address().expect("a listener")
     }

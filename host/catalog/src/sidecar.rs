@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use wasmill_transform::Manifest;
+use wasmill_transform::{Manifest, http_covers};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,7 +97,12 @@ impl Sidecar {
             if manifest.is_none() {
                 return Err(SidecarError::NoManifest { kind });
             }
-            if let Some(name) = granted.iter().find(|name| !asked.contains(name)) {
+            // A host may be one of several that the manifest asks for.
+            let is_asked = |name: &&String| match kind {
+                "http" => asked.iter().any(|asked| http_covers(asked, name)),
+                _ => asked.contains(name),
+            };
+            if let Some(name) = granted.iter().find(|name| !is_asked(name)) {
                 return Err(SidecarError::NotAsked { kind, name: name.clone() });
             }
         }
@@ -122,7 +127,11 @@ impl Sidecar {
             manifest.grants.secrets.retain(|name| secrets.contains(name));
         }
         if let Some(http) = &self.grants.http {
-            manifest.grants.http.retain(|host| http.contains(host));
+            let asked = std::mem::take(&mut manifest.grants.http);
+            let has = |list: &[String], host: &str| list.iter().any(|entry| http_covers(entry, host));
+            let mut both: Vec<String> = asked.iter().filter(|host| has(http, host)).cloned().collect();
+            both.extend(http.iter().filter(|host| has(&asked, host) && !asked.contains(host)).cloned());
+            manifest.grants.http = both;
         }
         manifest
     }
@@ -169,6 +178,17 @@ mod tests {
         assert!(got.grants.files.is_empty());
         assert_eq!(got.grants.secrets, ["key"]);
         assert!(got.grants.http.is_empty());
+        let hosts = |has: &[&str], sidecar: &str| {
+            let mut manifest = manifest();
+            manifest.grants.http = has.iter().map(|host| (*host).to_owned()).collect();
+            let sidecar =
+                Sidecar::parse(format!(r#"{{"grants": {{"http": {sidecar}}}}}"#).as_bytes()).unwrap();
+            sidecar.narrow(Some(&manifest)).map(|narrow| narrow.grants.http)
+        };
+        assert_eq!(hosts(&["*"], r#"["a.example", "10.0.0.0/8"]"#).unwrap(), ["a.example", "10.0.0.0/8"]);
+        assert_eq!(hosts(&["a.example", "b.example"], r#"["a.example:8443"]"#).unwrap(), ["a.example:8443"]);
+        assert_eq!(hosts(&["a.example"], r#"["a.example"]"#).unwrap(), ["a.example"]);
+        assert!(hosts(&["a.example:8443"], r#"["a.example"]"#).is_err());
         assert_eq!(narrowed("{}").unwrap(), manifest());
     }
 

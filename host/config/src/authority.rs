@@ -57,13 +57,16 @@ pub(crate) enum Authority<'a> {
 impl HttpReach {
     pub(crate) fn add(&mut self, written: &str) -> Option<()> {
         if let Ok(address) = written.parse::<SocketAddr>() {
-            self.networks.push((address.ip(), bits(address.ip()), Some(address.port())));
+            let (network, length) = canonical(address.ip(), bits(address.ip()))?;
+            self.networks.push((network, length, Some(address.port())));
         } else if let Ok(address) = written.trim_matches(['[', ']']).parse::<IpAddr>() {
-            self.networks.push((address, bits(address), None));
+            let (network, length) = canonical(address, bits(address))?;
+            self.networks.push((network, length, None));
         } else if let Some((address, length)) = written.split_once('/') {
             let address: IpAddr = address.parse().ok()?;
             let length: u8 = length.parse().ok().filter(|length| *length <= bits(address))?;
-            self.networks.push((address, length, None));
+            let (network, length) = canonical(address, length)?;
+            self.networks.push((network, length, None));
         } else {
             let (name, port) = match written.split_once(':') {
                 Some((name, port)) => (name, Some(port.parse().ok()?)),
@@ -84,6 +87,18 @@ impl HttpReach {
             self.names.push((name.to_ascii_lowercase(), port));
         }
         Some(())
+    }
+}
+
+/// A network of addresses of version 4 that are written as such of version 6 is one of version 4, as it is compared wherever
+/// somebody connects. `None`: it has others, too.
+fn canonical(address: IpAddr, length: u8) -> Option<(IpAddr, u8)> {
+    match address {
+        IpAddr::V6(mapped) => match mapped.to_ipv4_mapped() {
+            Some(within) => Some((IpAddr::V4(within), length.checked_sub(96)?)),
+            None => Some((address, length)),
+        },
+        IpAddr::V4(_) => Some((address, length)),
     }
 }
 

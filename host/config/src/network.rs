@@ -179,6 +179,13 @@ mod tests {
             assert!(!policy.covers(&reach(&[host])), "{host}");
         }
         assert!(reach(&["0.0.0.0/0"]).covers(&reach(&["1.2.3.4"])));
+        // Addresses of version 4 in the writing of version 6 are what they are.
+        for host in ["::ffff:10.0.0.1", "[::ffff:10.0.0.1]:80", "::ffff:10.0.0.0/104"] {
+            assert!(!reach(&["::/0"]).covers(&reach(&[host])), "{host}");
+            assert!(policy.covers(&reach(&[host])), "{host}");
+        }
+        assert!(reach(&["::ffff:0:0/96"]).covers(&reach(&["10.0.0.1"])));
+        assert_eq!(HttpReach::default().add("::ffff:10.0.0.0/95"), None);
     }
 
     const STREAM: &str = "source = { type = \"http\" }\noutputs = [{ type = \"stdout\" }]\n[[";

@@ -7,6 +7,7 @@
 
 mod caller;
 mod reach;
+mod share;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::retry_after::retry_after;
 pub use self::caller::{Call, Called, Caller, CallerConfig, Uncalled};
 use self::reach::Guide;
 pub use self::reach::Reach;
+pub use self::share::CallerShare;
 
 /// Time to connect; the request's own timeout holds for the whole.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -132,7 +134,7 @@ impl Http {
         if let Some(reach) = config.reach.clone() {
             // A proxy would look names up by itself.
             let port = url.port_or_known_default().unwrap_or(0);
-            client = client.no_proxy().dns_resolver(Arc::new(Guide { reach, port }));
+            client = client.no_proxy().dns_resolver(Arc::new(Guide { reach, port, look_ups: None }));
         }
         let client = client
             .redirect(redirect::Policy::none())

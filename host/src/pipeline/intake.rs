@@ -161,7 +161,8 @@ impl Intake {
         };
         let (reply, done) = oneshot::channel();
         let (beside, samples) = (Arc::clone(&context.shadows), Arc::clone(&context.samples));
-        context.workers.submit_slice(&context.tenant, context.lane, &version.chain, move |worker| {
+        let (lane, over) = (context.lane, &context.over);
+        context.workers.submit_slice(&context.tenant, lane, &version.chain, over, move |worker| {
             let mut done = cut.run(&route, worker);
             samples.answer(&cut, &done);
             let offer = beside.offer(shadows, cut, &route, &mut done);

@@ -110,15 +110,18 @@ impl LiveStream {
         let clean = drained && requests_over && delivered && self.stats.unprocessed.get() == 0;
         let (workers, lane) = (Arc::clone(&self.letters.context.workers), self.lane);
         let context: Weak<StreamContext> = Arc::downgrade(&self.letters.context);
+        // Whatever plugins wait for ends with that.
         self.letters.context.over.cancel();
         drop(self);
+        let retire = || [lane, replay::LANE | lane].into_iter().for_each(|lane| workers.retire(lane));
+        // What is queued holds it, too.
+        retire();
         // The store of its letters has one owner, and a commit on its way may become durable: whoever opens the stream again
         // waits for those that are still at it, which only a disk that does not answer holds up.
         while context.strong_count() > 0 {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        workers.retire(lane);
-        workers.retire(replay::LANE | lane);
+        retire();
         clean
     }
 }

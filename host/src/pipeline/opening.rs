@@ -16,7 +16,8 @@ use wasmill_catalog::{Catalog, CatalogError, CatalogOptions, PublicKey, SigningP
 use wasmill_config::{self as config, DEFAULT_TENANT, Problem, Settings};
 use wasmill_deliver::SyncCount;
 use wasmill_transform::{
-    CompileLimits, Digest, Engine, EngineError, EngineOptions, ProcessOptions, WORKER_STACK_BYTES,
+    CompileLimits, Digest, Engine, EngineError, EngineOptions, ProcessOptions, WAITING_CHAIN_MAX,
+    WORKER_STACK_BYTES,
 };
 
 use super::context::{Output, StreamContext};
@@ -32,6 +33,7 @@ use super::stats::StreamStats;
 use super::stream::Standing;
 use super::tenants::{self, Apart};
 use super::workers::Workers;
+use super::workers::waiting::ALL_THREADS;
 
 /// Why a host does not start. Nothing was delivered, and nothing that is stored was changed.
 #[derive(Debug, thiserror::Error)]
@@ -123,12 +125,16 @@ pub(crate) fn open_plugins(
     quotas: &Quotas,
 ) -> Result<(Engine, Catalogs, Apart), StartError> {
     let transforms: usize = settings.streams.iter().map(|stream| stream.transforms.len()).sum();
+    // What the threads run on which slices wait, whosever they are: nobody else must be without for them.
+    let waiting = u32::try_from(ALL_THREADS * WAITING_CHAIN_MAX).unwrap_or(u32::MAX);
     // Warm ones per worker, as many again while versions change, and probes.
     let instances = (settings.workers + 2).saturating_mul(transforms).saturating_mul(2);
+    let instances = u32::try_from(instances).unwrap_or(u32::MAX).saturating_add(waiting);
     // What is kept warm, and as many as run at a time besides.
-    let least = EngineOptions::default().instances_max.max(settings.warm_instances + 512);
+    let least = settings.warm_instances.saturating_add(512).saturating_add(waiting);
+    let least = EngineOptions::default().instances_max.max(least);
     let engine = Engine::new(EngineOptions {
-        instances_max: u32::try_from(instances).unwrap_or(u32::MAX).clamp(least, 10_000),
+        instances_max: instances.clamp(least, least.max(10_000)),
         ..EngineOptions::default()
     })?;
     let apart = Apart::default();

@@ -227,7 +227,7 @@ impl ChainPlan {
         let mut problems = Vec::new();
         for (index, plugin) in plugins {
             let Some(transform) = self.transforms.get(index) else { continue };
-            match spec(transform, plugin) {
+            match spec(&self.tenant, transform, plugin) {
                 Ok(mut spec) => {
                     if let Some(quota) = &self.quota {
                         spec.limits.memory_bytes = quota.plugin_memory(spec.limits.memory_bytes);
@@ -440,7 +440,11 @@ fn all(found: Vec<Result<Arc<Plugin>, ChainProblem>>) -> Result<Vec<Arc<Plugin>>
 }
 
 /// An error has its key.
-fn spec(transform: &config::Transform, plugin: &Arc<Plugin>) -> Result<TransformSpec, (String, String)> {
+fn spec(
+    tenant: &str,
+    transform: &config::Transform,
+    plugin: &Arc<Plugin>,
+) -> Result<TransformSpec, (String, String)> {
     let mut files = BTreeMap::new();
     for (name, path) in &transform.files {
         let file = match &transform.policy {
@@ -456,7 +460,7 @@ fn spec(transform: &config::Transform, plugin: &Arc<Plugin>) -> Result<Transform
         files.insert(name.clone(), file);
     }
     let secrets = transform.secrets.iter().map(|(name, secret)| (name.clone(), secret.reveal().to_owned()));
-    let http = transform.http.as_ref().map(network::grant).transpose();
+    let http = transform.http.as_ref().map(|http| network::grant(tenant, http)).transpose();
     let http = http.map_err(|message| (format!("{}.http", transform.key), message))?;
     Ok(TransformSpec {
         name: transform.name.clone(),

@@ -120,13 +120,20 @@ async fn run(
     let (reply, done) = oneshot::channel();
     let (job_context, job_version) = (context.clone(), version.clone());
     let lane = LANE | context.lane;
-    context.workers.submit_slice(&context.tenant, lane, &version.chain, move |worker| {
+    context.workers.submit_slice(&context.tenant, lane, &version.chain, &context.over, move |worker| {
         let ran = transform(&job_context, &job_version, &letters, stream_seed, worker);
         worker.forget(lane);
         // The host may have been stopped meanwhile; then nobody waits.
         drop(reply.send(ran));
     });
-    let ran = done.await.map_err(|_gone| ReplayError::Worker)??;
+    let ran = done.await;
+    // Of the threads on which slices wait, the stream's own have its part.
+    context.workers.retire(lane);
+    // What its plugins waited for was cut off.
+    if context.over.is_cancelled() {
+        return Err(ReplayError::Ended);
+    }
+    let ran = ran.map_err(|_gone| ReplayError::Worker)??;
     let now = Instant::now();
     let mut rows = vec![0; context.outputs.len()];
     for (key, piece) in &ran.pieces {
@@ -190,6 +197,10 @@ fn transform(
     let mut sink = SliceSink::new(formats, id, 0);
     let slice = Slice { id, stream_seed, inputs: &inputs };
     let report = worker.run(LANE | context.lane, &version.chain, &slice, &options, &mut sink);
+    context.stats.with_transforms(|transforms| {
+        let sent = report.transforms.iter().map(|transform| transform.http);
+        transforms.iter_mut().zip(sent).for_each(|(stats, sent)| stats.http.add(sent));
+    });
     if let Some((transform, fault)) = report.unrunnable {
         return Err(ReplayError::Unrunnable { transform: version.transform(transform).to_owned(), fault });
     }

@@ -1,11 +1,13 @@
 //! The chains that a thread of the workers keeps warm from one slice to the next: of each lane the one that it ran last.
 //!
 //! However many lanes there are, a thread keeps its part of what the host may keep, in instances and in their memory, and
-//! of a tenant no more than its quota lets all threads keep together; those that were not needed for longest go first. What
-//! was not needed for a minute goes too. A chain that goes costs its lane fresh instances, and nothing else.
+//! of a tenant no more than its quota lets all threads keep together; those that were not needed for longest go first. Threads
+//! on which slices wait, however many there are, keep half of it at most, and the others so much less. What was not needed for
+//! a minute goes too. A chain that goes costs its lane fresh instances, and nothing else.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmill_transform::{Chain, ChainWorker};
 
@@ -38,6 +40,70 @@ impl WarmBounds {
     }
 }
 
+/// What is kept warm by threads on which slices wait, all together.
+#[derive(Default)]
+pub(crate) struct WarmAside {
+    most: WarmBounds,
+    instances: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl WarmAside {
+    /// A part of what the host may keep.
+    pub(crate) fn of(host: WarmBounds) -> WarmAside {
+        let most = WarmBounds { instances: host.instances / 2, bytes: host.bytes / 2 };
+        WarmAside { most, ..WarmAside::default() }
+    }
+
+    fn kept(&self) -> (u64, u64) {
+        (self.instances.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    fn changed(&self, before: (u64, u64), after: (u64, u64)) {
+        // Wraps, and comes out right.
+        self.instances.fetch_add(after.0.wrapping_sub(before.0), Ordering::Relaxed);
+        self.bytes.fetch_add(after.1.wrapping_sub(before.1), Ordering::Relaxed);
+    }
+}
+
+/// What one thread may keep.
+#[derive(Clone)]
+pub(crate) enum WarmShare {
+    /// So much, without its part of what is kept aside.
+    Pool { own: WarmBounds, threads: u64, aside: Arc<WarmAside> },
+    /// What the other threads on which slices wait have left.
+    Aside(Arc<WarmAside>),
+}
+
+impl WarmShare {
+    /// Of each of so many threads that all share.
+    pub(crate) fn of_pool(host: WarmBounds, threads: usize, aside: Arc<WarmAside>) -> WarmShare {
+        WarmShare::Pool { own: host.shared_by(threads), threads: threads.max(1) as u64, aside }
+    }
+
+    /// Whether so much is too much.
+    fn is_past(&self, instances: u64, bytes: u64) -> bool {
+        let (own, (instances, bytes)) = match self {
+            WarmShare::Aside(aside) => (aside.most, aside.kept()),
+            WarmShare::Pool { own, threads, aside } => {
+                let (aside_instances, aside_bytes) = aside.kept();
+                let own = WarmBounds {
+                    instances: own.instances.saturating_sub(aside_instances.div_ceil(*threads)).max(1),
+                    bytes: own.bytes.saturating_sub(aside_bytes.div_ceil(*threads)),
+                };
+                (own, (instances, bytes))
+            }
+        };
+        instances > own.instances || bytes > own.bytes
+    }
+}
+
+impl Default for WarmShare {
+    fn default() -> WarmShare {
+        WarmShare::of_pool(WarmBounds::default(), 1, Arc::default())
+    }
+}
+
 struct Warm {
     worker: ChainWorker,
     /// Whose it is; known when its first job is done.
@@ -53,7 +119,7 @@ struct Warm {
 #[derive(Default)]
 pub(crate) struct WarmChains {
     chains: HashMap<LaneId, Warm>,
-    bounds: WarmBounds,
+    share: WarmShare,
     turn: u64,
     instances: u64,
     bytes: u64,
@@ -61,8 +127,8 @@ pub(crate) struct WarmChains {
 }
 
 impl WarmChains {
-    pub(crate) fn new(bounds: WarmBounds) -> WarmChains {
-        WarmChains { chains: HashMap::new(), bounds, turn: 0, instances: 0, bytes: 0, looked_ns: 0 }
+    pub(crate) fn new(share: WarmShare) -> WarmChains {
+        WarmChains { chains: HashMap::new(), share, turn: 0, instances: 0, bytes: 0, looked_ns: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -98,8 +164,11 @@ impl WarmChains {
             warm.quota = Some(Arc::clone(quota));
         }
         quota.warm_changed((warm.instances, warm.bytes), (instances, bytes));
+        if let WarmShare::Aside(aside) = &self.share {
+            aside.changed((warm.instances, warm.bytes), (instances, bytes));
+        }
         (warm.instances, warm.bytes, warm.used_ns) = (instances, bytes, now_ns);
-        while self.instances > self.bounds.instances || self.bytes > self.bounds.bytes {
+        while self.share.is_past(self.instances, self.bytes) {
             let Some(coldest) = self.coldest(|_| true) else { break };
             self.forget(coldest);
         }
@@ -127,6 +196,9 @@ impl WarmChains {
     fn gone(&mut self, warm: &Warm) {
         self.instances -= warm.instances;
         self.bytes -= warm.bytes;
+        if let WarmShare::Aside(aside) = &self.share {
+            aside.changed((warm.instances, warm.bytes), (0, 0));
+        }
         if let Some(quota) = &warm.quota {
             quota.warm_changed((warm.instances, warm.bytes), (0, 0));
         }
@@ -157,5 +229,28 @@ impl WarmChains {
 impl Drop for WarmChains {
     fn drop(&mut self) {
         drop(self.take(|_, _| true));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_wait_keep_half_together_and_the_others_so_much_less() {
+        let host = WarmBounds { instances: 100, bytes: 1000 };
+        let aside = Arc::new(WarmAside::of(host));
+        let waiting = WarmShare::Aside(Arc::clone(&aside));
+        let pool = WarmShare::of_pool(host, 2, Arc::clone(&aside));
+        assert!(!pool.is_past(50, 500) && pool.is_past(51, 0) && pool.is_past(0, 501));
+        // However little it keeps itself.
+        aside.changed((0, 0), (50, 500));
+        assert!(!waiting.is_past(0, 0));
+        aside.changed((0, 0), (1, 0));
+        assert!(waiting.is_past(0, 0));
+        aside.changed((11, 100), (0, 0));
+        assert!(!waiting.is_past(0, 0));
+        assert_eq!(aside.kept(), (40, 400));
+        assert!(!pool.is_past(30, 300) && pool.is_past(31, 0) && pool.is_past(0, 301));
     }
 }

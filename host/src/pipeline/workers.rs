@@ -12,20 +12,22 @@
 
 mod queues;
 mod spare;
-mod waiting;
+pub(super) mod waiting;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
 use wasmill_chunk::{FinishOptions, RowSink};
 use wasmill_encode::Encoder;
 use wasmill_transform::{Chain, Slice, SliceReport, WORKER_STACK_BYTES};
 
 use self::queues::{Next, Queues, Taken};
 use self::waiting::Waiting;
+use super::network;
 use super::quotas::{self, Quotas};
-use super::warm::{LOOK_NS, WarmBounds, WarmChains};
+use super::warm::{LOOK_NS, WarmAside, WarmBounds, WarmChains, WarmShare};
 
 /// What guests need, and room for the encoder; untouched pages cost nothing.
 const STACK_BYTES: usize = WORKER_STACK_BYTES + (4 << 20);
@@ -60,8 +62,8 @@ pub(crate) struct WorkerState {
 }
 
 impl WorkerState {
-    fn new(bounds: WarmBounds) -> WorkerState {
-        WorkerState { warm: WarmChains::new(bounds), ..WorkerState::default() }
+    fn new(share: WarmShare) -> WorkerState {
+        WorkerState { warm: WarmChains::new(share), ..WorkerState::default() }
     }
 
     /// Takes a slice through this thread's warm instances of `chain`, for the lane whose chain it is. What another process
@@ -92,7 +94,7 @@ struct Shared {
     /// For the threads that stand by.
     needed: Condvar,
     /// Of each thread.
-    bounds: WarmBounds,
+    warm: WarmShare,
     /// Time counts that a job held its thread, whether it computed or not.
     by_time: bool,
     /// In place of threads, for a simulation.
@@ -101,12 +103,12 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(threads: usize, quotas: Arc<Quotas>, bounds: WarmBounds) -> Shared {
+    fn new(threads: usize, quotas: Arc<Quotas>, warm: WarmShare) -> Shared {
         Shared {
             queues: Mutex::new(Queues::new(threads, quotas)),
             ready: Condvar::new(),
             needed: Condvar::new(),
-            bounds: bounds.shared_by(threads),
+            warm,
             by_time: false,
             #[cfg(test)]
             stepped: None,
@@ -114,8 +116,8 @@ impl Shared {
     }
 
     /// For the threads of one tenant.
-    fn of_waiting(quotas: Arc<Quotas>, bounds: WarmBounds) -> Shared {
-        let shared = Shared::new(waiting::THREADS, quotas, bounds);
+    fn of_waiting(quotas: Arc<Quotas>, aside: Arc<WarmAside>) -> Shared {
+        let shared = Shared::new(waiting::THREADS, quotas, WarmShare::Aside(aside));
         shared.lock().lane_max = waiting::THREADS_OF_LANE;
         Shared { by_time: true, ..shared }
     }
@@ -145,8 +147,10 @@ pub(crate) struct Workers {
 impl Workers {
     /// Starts `count` threads.
     pub(crate) fn start(count: usize, quotas: Arc<Quotas>, bounds: WarmBounds) -> std::io::Result<Workers> {
-        let waiting = Waiting::new(Arc::clone(&quotas), bounds);
-        let shared = Arc::new(Shared::new(count, quotas, bounds));
+        let aside = Arc::new(WarmAside::of(bounds));
+        let waiting = Waiting::new(Arc::clone(&quotas), Arc::clone(&aside));
+        let warm = WarmShare::of_pool(bounds, count, aside);
+        let shared = Arc::new(Shared::new(count, quotas, warm));
         let mut threads = Vec::with_capacity(2 * count);
         for (kind, work) in [("worker", work as fn(&Shared)), ("spare", spare::stand_by)] {
             for index in 0..count {
@@ -163,9 +167,9 @@ impl Workers {
     pub(crate) fn stepped() -> Workers {
         let shared = Shared {
             stepped: Some(Mutex::default()),
-            ..Shared::new(1, Arc::default(), WarmBounds::default())
+            ..Shared::new(1, Arc::default(), WarmShare::default())
         };
-        let waiting = Waiting::new(Arc::default(), WarmBounds::default());
+        let waiting = Waiting::new(Arc::default(), Arc::default());
         Workers { shared: Arc::new(shared), waiting, threads: Vec::new() }
     }
 
@@ -202,17 +206,20 @@ impl Workers {
     }
 
     /// The same with a slice for this chain: where its plugins may wait for others, it does not run where others wait for
-    /// the thread.
+    /// the thread, and they wait no longer than until it is over.
     pub(crate) fn submit_slice(
         &self,
         tenant: &TenantId,
         lane: LaneId,
         chain: &Chain,
+        over: &CancellationToken,
         job: impl FnOnce(&mut WorkerState) + Send + 'static,
     ) {
         if !chain.waits() {
             return self.submit(tenant, lane, job);
         }
+        let over = over.clone();
+        let job = move |worker: &mut WorkerState| network::until(over, || job(worker));
         if let Err((error, job)) = self.waiting.submit(tenant, lane, Box::new(job)) {
             tracing::error!(tenant = &**tenant, %error, "threads for plugins that wait cannot be started, the shared ones wait");
             self.submit(tenant, lane, job);
@@ -250,7 +257,7 @@ impl Drop for Workers {
 }
 
 fn work(shared: &Shared) {
-    let mut state = WorkerState::new(shared.bounds);
+    let mut state = WorkerState::new(shared.warm.clone());
     loop {
         // Let go of behind the lock.
         let mut cold = Vec::new();
@@ -294,7 +301,7 @@ fn run(shared: &Shared, state: &mut WorkerState, taken: Taken) {
     // A panic in a job is a bug of the host: it costs that job (whose owner sees its reply dropped and
     // stops its stream), never the thread that all streams share.
     if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(state))).is_err() {
-        *state = WorkerState::new(shared.bounds);
+        *state = WorkerState::new(shared.warm.clone());
     }
     if std::mem::take(&mut state.waited) {
         // Who makes the thread wait holds it as much as who computes on it.

@@ -20,9 +20,6 @@ const DEADLINE_MIN: Duration = Duration::from_millis(20);
 pub(crate) struct Bisection {
     budget: Duration,
     started: Duration,
-    /// The same for waiting, where guests may wait.
-    wait_budget: Option<Duration>,
-    waited_before: Duration,
     /// The failing transform's own deadline.
     deadline: Duration,
     slow: bool,
@@ -40,13 +37,10 @@ struct Pending {
 }
 
 impl Bisection {
-    pub(crate) fn new(chain: &Chain, failed: &Failed, waited_before: Duration) -> Bisection {
+    pub(crate) fn new(chain: &Chain, failed: &Failed) -> Bisection {
         let deadline =
             chain.steps.get(failed.step).map_or(Duration::from_secs(1), |step| step.limits.deadline);
-        let longest = chain.steps.iter().map(|step| step.limits.http_deadline).max().unwrap_or_default();
         Bisection {
-            wait_budget: chain.waits().then(|| longest.saturating_mul(chain.options.bisect_deadlines.max(1))),
-            waited_before,
             budget: deadline.saturating_mul(chain.options.bisect_deadlines.max(1)),
             started: thread_cpu(),
             deadline,
@@ -70,7 +64,7 @@ impl Bisection {
         let mut some = Vec::new();
         while let Some(pending) = stack.pop() {
             let spent = thread_cpu().saturating_sub(self.started);
-            if spent >= self.budget || self.waited_out(&run.report) || run.report.unrunnable.is_some() {
+            if spent >= self.budget || run.report.unrunnable.is_some() {
                 self.give_up(worker, run, parts, &pending);
                 continue;
             }
@@ -116,11 +110,6 @@ impl Bisection {
         }
     }
 
-    fn waited_out(&self, report: &SliceReport) -> bool {
-        let waited = report.waited().saturating_sub(self.waited_before);
-        self.wait_budget.is_some_and(|budget| waited >= budget)
-    }
-
     /// Twice the part's share of the deadline, and never past the budget.
     fn deadline_of(&self, rows: usize, total: usize, spent: Duration) -> Option<Duration> {
         if !self.slow {
@@ -136,14 +125,11 @@ impl Bisection {
         }
         let mut some = Vec::new();
         pick(parts, &pending.rows, &mut some);
-        let spent = match self.wait_budget.filter(|_| self.waited_out(&run.report)) {
-            Some(waited) => format!("{}ms of waiting", waited.as_millis()),
-            None => format!("{}ms of CPU time", self.budget.as_millis()),
-        };
         let reason = format!(
-            "{} (in a part of {} records; {spent} were not enough to find which)",
+            "{} (in a part of {} records; {}ms of CPU time were not enough to find which)",
             pending.reason,
             pending.rows.len(),
+            self.budget.as_millis(),
         );
         fail(worker.chain(), run.slice, &mut run.report, &some, pending.step, &reason);
     }

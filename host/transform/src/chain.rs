@@ -14,10 +14,10 @@ use crate::clock::thread_cpu;
 use crate::engine::Engine;
 use crate::fault::PluginFault;
 use crate::grants::{GrantSet, GrantedFile};
-use crate::http::{HttpGrant, covers};
+use crate::http::{HttpGrant, Sending, covers};
 use crate::instance::{Call, Instance};
 use crate::isolation::{BuildError, Isolation, Remote};
-use crate::limits::Limits;
+use crate::limits::{Limits, WAITING_CHAIN_MAX};
 use crate::log::LogSink;
 use crate::manifest::Sample;
 use crate::plugin::{Digest, Plugin};
@@ -56,6 +56,8 @@ pub struct ChainOptions {
     pub bisect_deadlines: u32,
     /// CPU time of a slice past which no further chunk of it is begun: it has no outcome then.
     pub slice_cpu_max: Option<Duration>,
+    /// Whether its guests' requests are sent; else each is told that they are not.
+    pub sends: bool,
 }
 
 impl Default for ChainOptions {
@@ -67,6 +69,7 @@ impl Default for ChainOptions {
             memory_watermark_percent: 75,
             bisect_deadlines: 4,
             slice_cpu_max: None,
+            sends: true,
         }
     }
 }
@@ -135,9 +138,10 @@ impl Chain {
         let mut steps = Vec::with_capacity(transforms.len());
         let mut probes = Vec::with_capacity(transforms.len());
         let mut errors = Vec::new();
+        let length = transforms.len();
         for (index, spec) in transforms.into_iter().enumerate() {
             let step = step(engine, spec, &outputs, &log);
-            if let Err(fault) = asked_for(&step) {
+            if let Err(fault) = asked_for(&step, length) {
                 errors.push(failed(index, &step, fault));
                 continue;
             }
@@ -201,10 +205,9 @@ impl Chain {
         let shared: Arc<[String]> = outputs.into();
         let steps: Vec<Step> = transforms.into_iter().map(|spec| step(engine, spec, &shared, &log)).collect();
         // Also judged there; what is sent is sent from here.
-        let unasked = steps
-            .iter()
-            .enumerate()
-            .filter_map(|(index, step)| asked_for(step).err().map(|fault| failed(index, step, fault)));
+        let unasked = steps.iter().enumerate().filter_map(|(index, step)| {
+            asked_for(step, steps.len()).err().map(|fault| failed(index, step, fault))
+        });
         let unasked: Vec<TransformError> = unasked.collect();
         if !unasked.is_empty() {
             return Err(ChainError::Transforms(unasked));
@@ -249,7 +252,7 @@ impl Chain {
 
     /// Whether its guests may wait for others: it should not run where many wait for the thread.
     pub fn waits(&self) -> bool {
-        self.steps.iter().any(|step| step.grants.http.is_some())
+        self.options.sends && self.steps.iter().any(|step| step.grants.http.is_some())
     }
 
     /// Transform, name and digest of every granted file, for the outcome.
@@ -303,11 +306,26 @@ fn step(engine: &Engine, spec: TransformSpec, outputs: &Arc<[String]>, log: &Arc
     }
 }
 
-/// Whether the config grants nothing that the plugin does not ask for.
-fn asked_for(step: &Step) -> Result<(), PluginFault> {
+/// Whether the config grants nothing that the plugin does not ask for, in a chain of so many transforms.
+fn asked_for(step: &Step, length: usize) -> Result<(), PluginFault> {
     let asked = &step.plugin.manifest.grants;
-    // A file without a manifest asks for nothing by name and gets what the operator hands it.
-    if !step.plugin.manifest.name.is_empty() {
+    if step.grants.http.is_some() && length > WAITING_CHAIN_MAX {
+        let message = format!(
+            "it may ask servers, and a chain with such a transform has at most {WAITING_CHAIN_MAX} transforms, this one has \
+             {length}"
+        );
+        return Err(PluginFault::Refused { message });
+    }
+    // A file without a manifest asks for nothing by name and gets what the operator hands it, but nothing that leaves the host.
+    if step.plugin.manifest.name.is_empty() {
+        if let Some(host) = step.grants.http.iter().flat_map(|grant| &grant.hosts).next() {
+            let message = format!(
+                "the config grants the http host {host:?} to a file without a manifest; who may ask hosts names them in a \
+                 manifest's \"grants.http\""
+            );
+            return Err(PluginFault::Refused { message });
+        }
+    } else {
         let unasked = |kind: &str, name: &str| PluginFault::Refused {
             message: format!(
                 "the config grants the {kind} {name:?}, which the plugin's manifest does not ask for"
@@ -348,7 +366,7 @@ fn probe(
     let seed = seed::of_call(0, 0, step.name_seed, 0);
     rows.enter(index, seed);
     let deadline = step.limits.deadline;
-    let call = Call { seed, now: 0, deadline, cpu_start: thread_cpu(), probing: true };
+    let call = Call { seed, now: 0, deadline, cpu_start: thread_cpu(), sending: Sending::PROBE };
     let (back, result) = instance.process(rows, call);
     let mut rows = back.ok_or_else(lost)?;
     let result = result.and_then(|()| {

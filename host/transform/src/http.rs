@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::{ComponentType, Lift, Lower};
 
+use crate::chain::ChainOptions;
 use crate::fault::cut_text;
-use crate::limits::{HTTP_HEADS_BYTES_MAX, HTTP_PER_CALL_MAX, HTTP_PER_PROCESS_MAX};
+use crate::limits::{HTTP_HEADS_BYTES_MAX, HTTP_PER_CALL_MAX, HTTP_PER_PROCESS_MAX, HTTP_WAITS_PER_SLICE};
+use crate::step::Step;
 
 /// Longest text of why there is no answer.
 const REASON_BYTES_MAX: usize = 512;
@@ -101,6 +103,11 @@ pub struct HttpUse {
 }
 
 impl HttpUse {
+    /// Whatever became of them.
+    pub(crate) fn requests(&self) -> u64 {
+        self.answered.saturating_add(self.failed).saturating_add(self.refused)
+    }
+
     /// Counts more.
     pub fn add(&mut self, more: HttpUse) {
         let HttpUse { answered, failed, refused, bytes_out, bytes_in, waited } = more;
@@ -115,32 +122,78 @@ impl HttpUse {
 
 pub(crate) type Answers = Vec<Result<HttpResponse, String>>;
 
+/// What a call may send.
+#[derive(Clone, Copy)]
+pub(crate) enum Sending {
+    /// Nothing, and why.
+    Nothing(&'static str),
+    /// What its slice has left of waiting, and of requests of its transform.
+    Slice { wait: Duration, requests: u64 },
+}
+
+impl Sending {
+    /// Of a version before it is used.
+    pub(crate) const PROBE: Sending = Sending::Nothing("nothing is sent while a plugin is only tried");
+    /// Of one whose rows are thrown away.
+    pub(crate) const BESIDE: Sending =
+        Sending::Nothing("nothing is sent while a version is tried beside the live one");
+}
+
+/// How long the guests of a chain may wait in one slice, all together.
+pub(crate) fn wait_max(steps: &[Step]) -> Duration {
+    let may_wait = steps.iter().filter(|step| step.grants.http.is_some());
+    let longest = may_wait.map(|step| step.limits.http_deadline).max().unwrap_or_default();
+    longest.saturating_mul(HTTP_WAITS_PER_SLICE)
+}
+
+/// Requests of one transform in so many chunks of a slice, with those that run again in parts.
+pub(crate) fn requests_max(options: &ChainOptions, chunks: u64) -> u64 {
+    let runs = u64::from(options.bisect_deadlines).saturating_add(2);
+    chunks.saturating_mul(runs).saturating_mul(HTTP_PER_PROCESS_MAX as u64)
+}
+
 /// What one call of `process` has left of what it may send, and what it sent.
 pub(crate) struct HttpCall {
     /// Time for waiting.
     left: Duration,
-    requests: usize,
-    /// The chain is only tried: nothing is sent.
-    probing: bool,
+    /// That is all that is left of the slice's.
+    last_of_slice: bool,
+    requests: u64,
+    requests_max: u64,
+    /// Of answers.
+    bytes_left: usize,
+    silent: Option<&'static str>,
     used: HttpUse,
 }
 
 impl HttpCall {
-    pub(crate) fn new(deadline: Duration, probing: bool) -> HttpCall {
-        HttpCall { left: deadline, requests: 0, probing, used: HttpUse::default() }
+    /// It may wait for so long and get so many bytes, and no more than `sending` has.
+    pub(crate) fn new(deadline: Duration, answer_bytes: usize, sending: Sending) -> HttpCall {
+        let (wait, requests, silent) = match sending {
+            Sending::Nothing(why) => (Duration::ZERO, 0, Some(why)),
+            Sending::Slice { wait, requests } => (wait, requests, None),
+        };
+        HttpCall {
+            left: deadline.min(wait),
+            last_of_slice: wait < deadline,
+            requests: 0,
+            requests_max: requests.min(HTTP_PER_PROCESS_MAX as u64),
+            bytes_left: answer_bytes,
+            silent,
+            used: HttpUse::default(),
+        }
     }
 
     pub(crate) fn used(&self) -> HttpUse {
         self.used
     }
 
-    /// Sends what may be sent. `asked` is what the manifest asks for; the answers take at most so many bytes together.
+    /// Sends what may be sent. `asked` is what the manifest asks for.
     pub(crate) fn send(
         &mut self,
         grant: Option<&HttpGrant>,
         asked: &[String],
         requests: Vec<HttpRequest>,
-        answer_bytes: usize,
     ) -> Answers {
         let count = requests.len();
         let refuse = |used: &mut HttpUse, reason: &dyn Fn() -> String| {
@@ -152,22 +205,30 @@ impl HttpCall {
             let reasons = requests.iter().map(|request| not_granted(&place(&request.url), asked, &[]));
             return reasons.map(Err).collect();
         };
-        if self.probing {
-            return refuse(&mut self.used, &|| "nothing is sent while a plugin is only tried".to_owned());
-        }
-        self.requests = self.requests.saturating_add(count);
-        if self.requests > HTTP_PER_PROCESS_MAX {
-            return refuse(&mut self.used, &|| {
-                format!("not sent: more than {HTTP_PER_PROCESS_MAX} requests in one call of process")
-            });
-        }
-        if self.left.is_zero() {
-            return refuse(&mut self.used, &|| {
-                "not sent: the time for requests of this call is used up".to_owned()
-            });
+        if let Some(silent) = self.silent {
+            return refuse(&mut self.used, &|| silent.to_owned());
         }
         if count == 0 {
             return Vec::new();
+        }
+        self.requests = self.requests.saturating_add(count as u64);
+        if self.requests > self.requests_max {
+            let most = self.requests_max;
+            let of = match most < HTTP_PER_PROCESS_MAX as u64 {
+                true => "that are left of this slice",
+                false => "in one call of process",
+            };
+            return refuse(&mut self.used, &|| format!("not sent: more than {most} requests {of}"));
+        }
+        if self.left.is_zero() {
+            let text = match self.last_of_slice {
+                true => format!(
+                    "not sent: the time for requests of this slice is used up: {HTTP_WAITS_PER_SLICE} times the \
+                     http_deadline for all of its calls"
+                ),
+                false => "not sent: the time for requests of this call is used up".to_owned(),
+            };
+            return refuse(&mut self.used, &|| text.clone());
         }
         let heads: usize = requests.iter().map(HttpRequest::head_bytes).sum();
         if heads > HTTP_HEADS_BYTES_MAX {
@@ -178,7 +239,8 @@ impl HttpCall {
         let bodies: usize = requests.iter().map(|request| request.body.len()).sum();
         self.used.bytes_out += (heads + bodies) as u64;
         let began = Instant::now();
-        let answers = grant.outbound.send(requests, HttpBounds { until: began + self.left, answer_bytes });
+        let bounds = HttpBounds { until: began + self.left, answer_bytes: self.bytes_left };
+        let answers = grant.outbound.send(requests, bounds);
         let waited = began.elapsed();
         self.left = self.left.saturating_sub(waited);
         self.used.waited += waited;
@@ -198,6 +260,7 @@ impl HttpCall {
             Ok(answer) => {
                 self.used.answered += 1;
                 self.used.bytes_in += answer.bytes() as u64;
+                self.bytes_left = self.bytes_left.saturating_sub(answer.bytes());
                 return Ok(answer);
             }
             Err(Unanswered::NotListed { place }) => {
@@ -254,7 +317,7 @@ fn named(hosts: &[String]) -> String {
 }
 
 /// Whether what a manifest asks for has this host of a transform: anything, the same, or the same with a port.
-pub(crate) fn covers(asked: &str, host: &str) -> bool {
+pub fn covers(asked: &str, host: &str) -> bool {
     let with_port = |rest: &str| {
         rest.strip_prefix(':')
             .is_some_and(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
@@ -338,16 +401,31 @@ mod tests {
             headers: Vec::new(),
             body: vec![0; 7],
         };
-        let mut call = HttpCall::new(Duration::from_millis(20), false);
-        let answers = call.send(Some(&grant), &[], vec![request.clone(), request.clone()], 100);
+        let slice = |wait, requests| Sending::Slice { wait, requests };
+        let long = Duration::from_secs(9);
+        let mut call = HttpCall::new(Duration::from_millis(20), 100, slice(long, 100));
+        let answers = call.send(Some(&grant), &[], vec![request.clone(), request.clone()]);
         assert!(answers.len() == 2 && answers[0].is_ok() && answers[1].is_err());
-        let late = call.send(Some(&grant), &[], vec![request.clone()], 100);
-        assert!(late[0].as_ref().is_err_and(|text| text.contains("used up")));
+        let late = call.send(Some(&grant), &[], vec![request.clone()]);
+        assert!(late[0].as_ref().is_err_and(|text| text.contains("of this call is used up")));
+        assert_eq!(call.bytes_left, 97);
         let HttpUse { answered, failed, refused, bytes_out, bytes_in, waited } = call.used();
         assert_eq!((answered, failed, refused, bytes_out, bytes_in), (1, 1, 1, 20, 3));
         assert!(waited >= Duration::from_millis(20));
-        let mut probe = HttpCall::new(Duration::from_millis(20), true);
-        let answers = probe.send(Some(&grant), &[], vec![request], 100);
-        assert!(answers[0].as_ref().is_err_and(|text| text.contains("tried")));
+        for (sending, part) in [
+            (Sending::PROBE, "only tried"),
+            (Sending::BESIDE, "beside the live one"),
+            (slice(Duration::ZERO, 9), "of this slice is used up"),
+            (slice(long, 0), "more than 0 requests that are left of this slice"),
+        ] {
+            let mut call = HttpCall::new(long, 100, sending);
+            let answers = call.send(Some(&grant), &[], vec![request.clone()]);
+            assert!(
+                answers[0].as_ref().is_err_and(|text| text.contains(part)),
+                "{part}: {:?}",
+                answers.len()
+            );
+            assert_eq!((call.used().refused, call.used().waited), (1, Duration::ZERO), "{part}");
+        }
     }
 }

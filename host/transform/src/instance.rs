@@ -15,7 +15,7 @@ use crate::clock::thread_cpu;
 use crate::door;
 use crate::fault::{Interrupted, PluginFault, fault_of};
 use crate::grants::GrantSet;
-use crate::http::{Answers, HttpCall, HttpRequest, HttpUse};
+use crate::http::{Answers, HttpCall, HttpRequest, HttpUse, Sending};
 use crate::limits::{HANDLES_MAX, Limiter, WALL_PER_CPU};
 use crate::log::{Level, LogGate};
 use crate::plugin::{Code, ComponentCode, Plugin};
@@ -103,7 +103,7 @@ impl Guest {
         }
         let before = self.http.used().waited;
         let asked = &self.http_asked.manifest.grants.http;
-        let answers = self.http.send(self.grants.http.as_ref(), asked, requests, self.output_bytes);
+        let answers = self.http.send(self.grants.http.as_ref(), asked, requests);
         self.meter.waited += self.http.used().waited.saturating_sub(before);
         answers
     }
@@ -117,12 +117,12 @@ impl Guest {
     }
 
     pub(crate) fn begin_call(&mut self, phase: Phase, call: Call) {
-        let Call { seed, now, deadline, cpu_start, probing } = call;
+        let Call { seed, now, deadline, cpu_start, sending } = call;
         self.phase = phase;
         self.now = now;
         self.seed = seed;
         self.meter = Meter::start(cpu_start, deadline);
-        self.http = HttpCall::new(self.http_deadline, probing);
+        self.http = HttpCall::new(self.http_deadline, self.output_bytes, sending);
         self.limiter.refused = false;
         self.last_words.clear();
         self.log.begin_call();
@@ -174,8 +174,7 @@ pub(crate) struct Call {
     pub(crate) deadline: Duration,
     /// The thread's CPU time at its start.
     pub(crate) cpu_start: Duration,
-    /// Only to see whether it works: nothing may leave the host.
-    pub(crate) probing: bool,
+    pub(crate) sending: Sending,
 }
 
 type ProcessFunc = TypedFunc<(Resource<Rows>,), (Result<(), String>,)>;
@@ -297,7 +296,7 @@ pub(crate) fn guest(step: &Step, door: Option<door::State>) -> Guest {
         outputs: Arc::clone(&step.outputs),
         grants: Arc::clone(&step.grants),
         http_asked: Arc::clone(&step.plugin),
-        http: HttpCall::new(Duration::ZERO, true),
+        http: HttpCall::new(Duration::ZERO, 0, Sending::PROBE),
         http_deadline: limits.http_deadline,
         output_bytes: usize::try_from(limits.output_bytes).unwrap_or(usize::MAX),
         limiter: Limiter::new(limits.memory_bytes),

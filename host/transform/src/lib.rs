@@ -52,10 +52,12 @@ pub use door::{Door, SmartModule};
 pub use engine::{Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
 pub use fault::{Owner, PluginFault};
 pub use grants::{GrantError, GrantedFile};
-pub use http::{HttpBounds, HttpGrant, HttpRequest, HttpResponse, HttpUse, Outbound, Unanswered};
+pub use http::{
+    HttpBounds, HttpGrant, HttpRequest, HttpResponse, HttpUse, Outbound, Unanswered, covers as http_covers,
+};
 pub use inspect::{Inspection, Item, Kind, inspect};
 pub use isolation::{Isolation, ProcessOptions, ProcessStats, Processes, plugin_process_main};
-pub use limits::Limits;
+pub use limits::{Limits, WAITING_CHAIN_MAX};
 pub use log::{Level, LogSink, NullLog};
 pub use manifest::{
     Grants, Manifest, ManifestError, ManifestLimits, SECTION as MANIFEST_SECTION, Sample, check_manifest,

@@ -32,8 +32,13 @@ pub(crate) const KEYS_BYTES_MAX: usize = 1 << 20;
 /// Requests of one `http.send`, and of all within one `process`: about one for each row of a chunk.
 pub(crate) const HTTP_PER_CALL_MAX: usize = 256;
 pub(crate) const HTTP_PER_PROCESS_MAX: usize = 4096;
+/// The guests of a chain wait in one slice at most this many times the longest `http_deadline`, all together: a slice has many
+/// chunks, and a thread is held for all of them.
+pub(crate) const HTTP_WAITS_PER_SLICE: u32 = 4;
 /// Methods, URLs and headers of one `http.send`.
 pub(crate) const HTTP_HEADS_BYTES_MAX: usize = 1 << 20;
+/// Transforms of a chain that may wait for answers: the host sets instances aside for threads that wait.
+pub const WAITING_CHAIN_MAX: usize = 8;
 /// The wall-clock limit of a call is this many times its CPU deadline: a busy machine must not kill innocents.
 pub(crate) const WALL_PER_CPU: u32 = 10;
 

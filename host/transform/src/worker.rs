@@ -16,9 +16,11 @@ use crate::bisect::Bisection;
 use crate::chain::Chain;
 use crate::clock::thread_cpu;
 use crate::fault::PluginFault;
+use crate::http::{Sending, requests_max, wait_max};
 use crate::instance::{Call, Instance};
 use crate::report::{DeadLetter, Slice, SliceReport, TransformReport};
 use crate::seed::{self, Generator};
+use crate::step::Step;
 
 /// Runs slices through a chain on one thread; keeps warm instances and buffers.
 pub struct ChainWorker {
@@ -30,6 +32,8 @@ pub struct ChainWorker {
     verdicts: Verdicts,
     parts: Vec<Part>,
     position: Option<Arc<Position>>,
+    /// For answers, elsewhere, in the slice that it is about to run a part of.
+    waited: Duration,
 }
 
 /// Where a process says which transform it is about to call: whoever finds it dead reads it there.
@@ -100,12 +104,18 @@ impl ChainWorker {
             verdicts: Verdicts::default(),
             parts: Vec::new(),
             position: None,
+            waited: Duration::ZERO,
         }
     }
 
     /// With marks of where it is.
     pub(crate) fn marking(self, position: Arc<Position>) -> ChainWorker {
         ChainWorker { position: Some(position), ..self }
+    }
+
+    /// So long was waited for answers already in the slice that comes next.
+    pub(crate) fn has_waited(&mut self, waited: Duration) {
+        self.waited = waited;
     }
 
     /// The chain that it runs.
@@ -156,10 +166,8 @@ impl ChainWorker {
     /// The transform that took most of the slice's CPU time, if that is used up.
     fn over_time(&self, report: &SliceReport) -> Option<(usize, PluginFault)> {
         let max = self.chain.options.slice_cpu_max?;
-        // Who waits holds the thread as who computes.
-        let spent = |transform: &TransformReport| transform.cpu + transform.http.waited;
-        let (most, _) = report.transforms.iter().enumerate().max_by_key(|(_, transform)| spent(transform))?;
-        let spent: Duration = report.transforms.iter().map(spent).sum();
+        let (most, _) = report.transforms.iter().enumerate().max_by_key(|(_, transform)| transform.cpu)?;
+        let spent: Duration = report.transforms.iter().map(|transform| transform.cpu).sum();
         let message = format!("used more than {max:?} of CPU time for one slice");
         (spent > max).then_some((most, PluginFault::Deadline { message }))
     }
@@ -171,7 +179,7 @@ impl ChainWorker {
             return;
         }
         run.report.chunks_bisected += 1;
-        Bisection::new(&self.chain, &failed, run.report.waited()).run(self, run, parts, failed);
+        Bisection::new(&self.chain, &failed).run(self, run, parts, failed);
     }
 
     /// Takes rows through the whole chain, and into the sink if every transform agrees. `deadline_max` shortens the
@@ -205,6 +213,7 @@ impl ChainWorker {
             if let Some(position) = &self.position {
                 position.mark(index);
             }
+            let sending = self.sending(step, index, &run.report);
             let report = &mut run.report.transforms[index];
             let instance = match self.instance(index, report) {
                 Ok(instance) => instance,
@@ -218,7 +227,7 @@ impl ChainWorker {
             let deadline = deadline_max.map_or(step.limits.deadline, |max| max.min(step.limits.deadline));
             let fuel = step.engine.fuel().then(|| instance.fuel_left());
             let (back, result) =
-                instance.process(chunk, Call { seed, now, deadline, cpu_start: cpu, probing: false });
+                instance.process(chunk, Call { seed, now, deadline, cpu_start: cpu, sending });
             report.http.add(instance.http_used());
             report.fuel += fuel.map_or(0, |before| before.saturating_sub(instance.fuel_left()));
             let Some(back) = back else {
@@ -257,6 +266,22 @@ impl ChainWorker {
             run.report.failures.push(dead_letter(&chain, parts, failure));
         }
         Ok(())
+    }
+
+    /// What the next call of a transform may send.
+    fn sending(&self, step: &Step, index: usize, report: &SliceReport) -> Sending {
+        let Chain { steps, options, .. } = &*self.chain;
+        if !options.sends {
+            return Sending::BESIDE;
+        }
+        if step.grants.http.is_none() {
+            return Sending::Slice { wait: Duration::ZERO, requests: 0 };
+        }
+        let sent = report.transforms.get(index).map_or(0, |transform| transform.http.requests());
+        Sending::Slice {
+            wait: wait_max(steps).saturating_sub(self.waited).saturating_sub(report.waited()),
+            requests: requests_max(options, report.chunks).saturating_sub(sent),
+        }
     }
 
     /// The warm instance of a transform; a fresh one if there is none or its time has come.

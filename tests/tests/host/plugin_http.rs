@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::future::pending;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hyper::HeaderMap;
 use tokio::runtime::Runtime;
@@ -44,7 +45,7 @@ impl Server {
                 let path = request.uri().to_string();
                 noted.lock().unwrap().push((path.clone(), request.headers().clone()));
                 match path.as_str() {
-                    "/hang" => pending().await,
+                    path if path.starts_with("/hang") => pending().await,
                     "/large" => Ok(serve::answer(200, "1".repeat(8 << 20))),
                     "/away" => {
                         let mut answer = serve::answer(307, "{\"moved\":true}".to_owned());
@@ -276,34 +277,123 @@ fn redirect_is_an_answer_and_what_is_too_large_is_none() {
     host.drain();
 }
 
-#[test]
-fn server_that_hangs_costs_its_own_stream_and_holds_up_no_other() {
+fn hangs(isolation: &str) {
+    let Some(binary) = binary() else { return };
     let server = Server::start();
     let asks =
-        format!("plugin = \"asker\", http = [\"{}\"], limits = {{ http_deadline = \"4s\" }}", server.address);
+        format!("plugin = \"asker\", http = [\"{}\"], limits = {{ http_deadline = \"6s\" }}", server.address);
+    // The pool that all share has one thread.
     let scratch = Scratch::new(&format!(
-        "{}{}{}",
+        "#whole\nworkers = 1\nisolation = \"{isolation}\"\n[http]\nlisten = \"127.0.0.1:0\"\n[buffer]\njournal_file = \"1MiB\"\n\
+         [tenants.acme.grants]\nhttp = [\"127.0.0.1\"]\n{}{}{}{}",
         stream("hangs", &format!("{{ {asks} }}")),
         stream("asks", &format!("{{ {asks} }}")),
         stream("plain", "{ plugin = \"pass\" }"),
+        // Hangs from the start on, at the same server.
+        stream("hangs", &format!("{{ {asks} }}"))
+            .replace("[streams", "[tenants.acme.streams")
+            .replace("type = \"http\"", "type = \"file\", paths = [\"in.ndjson\"]")
+            .replace("out/", "acme/"),
     ));
-    // The pool that all share has one thread.
-    let text = fs::read_to_string(scratch.config()).unwrap();
-    fs::write(scratch.config(), format!("workers = 1\n{text}")).unwrap();
     scratch.deploy_bytes("asker", &asker(&["*"]));
     scratch.deploy("pass", &Guest::pass(1));
-    let host = Running::start(&scratch.config(), COMPILER);
+    fs::create_dir(scratch.plugins().join("acme")).unwrap();
+    fs::write(scratch.plugins().join("acme/asker.wasm"), asker(&["*"])).unwrap();
+    fs::write(scratch.path("in.ndjson"), format!("{}\n", server.url("/hang?acme"))).unwrap();
+    let program = Program::start(&binary, &scratch.config());
+    let to = program.address();
     for _ in 0..6 {
-        host.push("hangs", &server.url("/hang"));
+        assert_eq!(push(to, "hangs", &server.url("/hang")).unwrap().status, 200);
     }
-    wait_until("the server hangs", || !server.asked().is_empty());
-    host.push("plain", "{\"n\":1}");
-    host.push("asks", &server.url("/fine"));
-    wait_until("both neighbours are delivered", || {
+    wait_until("the server hangs for both tenants", || {
+        let asked = server.asked();
+        ["/hang", "/hang?acme"].iter().all(|path| asked.iter().any(|(asked, _)| asked == path))
+    });
+    for (stream, body) in [("plain", "{\"n\":1}".to_owned()), ("asks", server.url("/fine"))] {
+        assert_eq!(push(to, stream, &body).unwrap().status, 200);
+    }
+    wait_until("the neighbours are delivered", || {
         ["plain", "asks"].iter().all(|name| objects::lines(&scratch.out().join(name)).len() == 1)
     });
     assert_eq!(scratch.letters("hangs").len(), 0, "the neighbours have waited for it");
     let reasons = reasons(&scratch, "hangs", 6);
     assert!(reasons.iter().all(|reason| reason.contains("no answer in time")), "{reasons:?}");
+    program.stop();
+}
+
+#[test]
+fn server_that_hangs_costs_its_own_stream_and_holds_up_no_other_of_any_tenant() {
+    hangs("thread");
+}
+
+#[test]
+fn server_that_hangs_holds_up_nobody_else_where_plugins_run_in_processes() {
+    hangs("process");
+}
+
+#[test]
+fn candidate_beside_the_live_version_asks_nobody() {
+    let server = Server::start();
+    let transform = format!("{{ plugin = \"asker\", http = [\"{}\"] }}", server.address);
+    let scratch = Scratch::new(&stream("events", &transform));
+    scratch.deploy_bytes("asker", &asker(&["*"]));
+    let host = Running::start(&scratch.config(), COMPILER);
+    let to = host.address();
+    let path = "/v1/plugins/asker/shadow?sample_percent=100";
+    let candidate = asker(&["127.0.0.1"]);
+    let started = client::request(to, "POST", path, &["content-type: application/wasm"], &candidate).unwrap();
+    assert_eq!(started.status, 200, "{}", started.body);
+    host.push("events", &[server.url("/a"), server.url("/b")].join("\n"));
+    let report = wait_for("the records are compared", || {
+        let report = client::get(to, "/v1/plugins/asker/shadow").unwrap().json()["reports"][0].clone();
+        (report["records"] == 2).then_some(report)
+    });
+    assert_eq!(report["differences"]["failed"], 2, "{report}");
+    assert!(report.to_string().contains("nothing is sent while a version is tried beside"), "{report}");
+    wait_until("the live version's answers are delivered", || {
+        objects::lines(&scratch.out().join("events")).len() == 2
+    });
+    assert_eq!(server.asked().len(), 2);
+    host.drain();
+}
+
+#[test]
+fn file_without_a_manifest_asks_nobody() {
+    let scratch = Scratch::new(&stream("events", "{ plugin = \"asker\", http = [\"127.0.0.1\"] }"));
+    scratch.deploy("asker", &Guest::asker());
+    match Running::try_start(&scratch.config(), COMPILER) {
+        Err(StartError::Invalid(problems)) => {
+            assert!(problems[0].message.contains("to a file without a manifest"), "{problems:#?}");
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it started"),
+    }
+}
+
+#[test]
+fn stream_ends_without_what_its_plugin_waits_for() {
+    // Nobody is there at first, and then somebody who says nothing.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let transform =
+        format!("{{ plugin = \"asker\", http = [\"{address}\"], limits = {{ http_deadline = \"1h\" }} }}");
+    let scratch = Scratch::new(&stream("events", &transform));
+    scratch.deploy_bytes("asker", &asker(&["*"]));
+    let host = Running::start(&scratch.config(), COMPILER);
+    host.push("events", &format!("\"http://{address}/\""));
+    assert!(reasons(&scratch, "events", 1)[0].contains("cannot be reached"));
+    let server = TcpListener::bind(address).unwrap();
+    let to = host.address();
+    let replay = std::thread::spawn(move || {
+        let path = "/v1/streams/events/dead-letters/replay";
+        client::request(to, "POST", path, &["content-type: application/json"], b"{}")
+    });
+    let _asked = server.accept().unwrap();
+    let within = Duration::from_millis(200);
+    let removed = host.block_on(async {
+        let removed = host.host.remove_stream("default", "events", within, true);
+        tokio::time::timeout(Duration::from_secs(30), removed).await
+    });
+    removed.expect("it waits for the server").unwrap();
+    assert!(replay.join().unwrap().is_ok_and(|answer| answer.status != 200));
     host.drain();
 }

@@ -1,14 +1,15 @@
 //! Requests that somebody else made up: each is judged by its URL and headers, and by every address that its host stands
 //! for as it is connected to.
 //!
-//! Owns what such a request may be, how many are on their way at a time, and how much of the answers is kept. It follows
-//! no redirect, uses no proxy, decompresses nothing, and says nothing of headers that it adds.
+//! Owns what such a request may be, how many of one call are on their way at a time, and how much of the answers is kept. It
+//! follows no redirect, uses no proxy, decompresses nothing, says nothing of headers that it adds, and sends them to nobody who
+//! was not asked for who he is.
 
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -16,6 +17,7 @@ use reqwest::{Client, Method, Response, Url, redirect};
 
 use super::CONNECT_TIMEOUT;
 use super::reach::{Guide, Reach};
+use super::share::{self, CallerShare};
 
 /// Requests of one call that are on their way at a time.
 const AT_ONCE: usize = 16;
@@ -28,8 +30,11 @@ const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// A client for each port, as the looking up of names is: past it they are made anew.
 const CLIENTS_MAX: usize = 8;
-/// Connections that are kept for the next call, of one host and port.
+/// Connections that are kept for the next call, of one host and port, and of all hosts of one port together.
 const IDLE_MAX: usize = AT_ONCE;
+const IDLE_OF_ALL_MAX: usize = 64;
+/// For so long.
+const IDLE_FOR: Duration = Duration::from_secs(5);
 /// Headers that belong to the connection, or are set here.
 const RESERVED: [&str; 13] = [
     "host",
@@ -55,6 +60,8 @@ pub struct CallerConfig {
     pub behind: Reach,
     /// Headers that every request to such hosts gets; values may be secrets and are never logged.
     pub headers: Vec<(Reach, Vec<(String, String)>)>,
+    /// With the other callers of the tenant.
+    pub share: CallerShare,
 }
 
 /// A request as it was made up.
@@ -89,6 +96,8 @@ pub struct Caller {
     reach: Reach,
     behind: Reach,
     headers: Vec<(Reach, HeaderMap)>,
+    share: CallerShare,
+    tls: rustls::ClientConfig,
     clients: Mutex<HashMap<u16, Client>>,
 }
 
@@ -99,12 +108,12 @@ impl std::fmt::Debug for Caller {
 }
 
 impl Caller {
-    /// Touches no network.
+    /// Touches no network; the first one reads the certificates of the machine.
     ///
     /// # Errors
     /// A header that requests may not have, by its name.
     pub fn new(config: CallerConfig) -> Result<Caller, String> {
-        let CallerConfig { reach, behind, headers } = config;
+        let CallerConfig { reach, behind, headers, share } = config;
         let headers = headers.into_iter().map(|(reach, headers)| {
             let pairs = headers.iter().map(|(name, value)| {
                 let (name, mut value) = header(name, value)?;
@@ -114,7 +123,7 @@ impl Caller {
             Ok((reach, pairs.collect::<Result<HeaderMap, String>>()?))
         });
         let headers = headers.collect::<Result<_, String>>()?;
-        Ok(Caller { reach, behind, headers, clients: Mutex::default() })
+        Ok(Caller { reach, behind, headers, share, tls: share::tls()?, clients: Mutex::default() })
     }
 
     /// Sends all of them, some at a time. One answer for each, in their order, at the latest at `until`; bodies and headers
@@ -125,13 +134,28 @@ impl Caller {
         until: Instant,
         answer_bytes: usize,
     ) -> Vec<Result<Called, Uncalled>> {
-        let room = Room(AtomicUsize::new(answer_bytes));
-        let sent = calls.into_iter().map(|call| self.one(call, until, &room));
-        futures::stream::iter(sent).buffered(AT_ONCE).collect().await
+        let room = &Room(AtomicUsize::new(answer_bytes));
+        let sent = calls.into_iter().enumerate().map(|(place, call)| async move {
+            let answer = match Instant::now() < until {
+                true => self.one(call, until, room).await,
+                false => Err(Uncalled::Refused(
+                    "not sent: others of the same call took all of its time".to_owned(),
+                )),
+            };
+            (place, answer)
+        });
+        // One that hangs must not hold back those behind it.
+        let mut answers: Vec<_> = futures::stream::iter(sent).buffer_unordered(AT_ONCE).collect().await;
+        answers.sort_unstable_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
     async fn one(&self, call: Call, until: Instant, room: &Room) -> Result<Called, Uncalled> {
         let Ready { client, method, url, headers, body } = self.ready(call)?;
+        let placed = tokio::time::timeout_at(until.into(), self.share.place()).await;
+        let Ok(Ok(_places)) = placed else {
+            return Err(Uncalled::Refused("not sent: too many requests are on their way".to_owned()));
+        };
         let exchange = async {
             let sent = client.request(method, url).headers(headers).body(body).send().await;
             read(sent.map_err(|error| failed(&error))?, room).await
@@ -168,7 +192,7 @@ impl Caller {
         }
         let method = match Method::from_bytes(method.as_bytes()) {
             // Both make something else of the connection.
-            Ok(method) if method == Method::CONNECT || method == Method::TRACE => {
+            Ok(method) if ["CONNECT", "TRACE"].iter().any(|no| method.as_str().eq_ignore_ascii_case(no)) => {
                 return refused(format!("the method {method}"));
             }
             Ok(method) => method,
@@ -183,7 +207,12 @@ impl Caller {
         }
         let added = self.headers.iter().filter(|(reach, _)| reach.refuses(&url).is_none());
         for (name, value) in added.flat_map(|(_, headers)| headers) {
-            if wanted.iter().any(|(wanted, _)| name.as_str().eq_ignore_ascii_case(wanted)) {
+            if !is_sure(&url) {
+                return refused(format!(
+                    "the transform's config sets the header {name}, which goes over https alone, or to an address that is listed"
+                ));
+            }
+            if wanted.iter().any(|(wanted, _)| plain(wanted) == plain(name.as_str())) {
                 return refused(format!("the transform's config sets the header {name}"));
             }
             headers.insert(name.clone(), value.clone());
@@ -194,28 +223,44 @@ impl Caller {
 
     fn client(&self, url: &Url) -> Result<Client, Uncalled> {
         let port = url.port_or_known_default().unwrap_or(0);
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&port) {
+        let clients = || self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients().get(&port) {
             return Ok(client.clone());
         }
-        let guide = Guide { reach: self.behind.clone(), port };
+        let look_ups = Some(Arc::clone(&self.share.look_ups));
+        let guide = Guide { reach: self.behind.clone(), port, look_ups };
         let client = Client::builder()
             .no_proxy()
             .dns_resolver(Arc::new(guide))
             .redirect(redirect::Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_MAX)
+            .use_preconfigured_tls(self.tls.clone())
+            .pool_idle_timeout(IDLE_FOR)
+            .pool_max_idle_per_host(self.idle_max())
             .user_agent(concat!("wasmill/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| {
                 Uncalled::Refused(format!("not sent: no HTTP client: {}", error.without_url()))
             })?;
-        if clients.len() >= CLIENTS_MAX {
-            clients.clear();
+        let mut clients = clients();
+        if clients.len() >= CLIENTS_MAX
+            && let Some(one) = clients.keys().next().copied()
+        {
+            clients.remove(&one);
         }
         clients.insert(port, client.clone());
         Ok(client)
+    }
+
+    /// Idle connections that are kept of each host: none where there may be any number of hosts.
+    fn idle_max(&self) -> usize {
+        let Reach { names, networks } = &self.reach;
+        let whole = |network: &(std::net::IpAddr, u8, Option<u16>)| {
+            network.1 == if network.0.is_ipv4() { 32 } else { 128 }
+        };
+        let hosts = names.len() + networks.len();
+        if networks.iter().all(whole) { (IDLE_OF_ALL_MAX / hosts.max(1)).clamp(1, IDLE_MAX) } else { 0 }
     }
 }
 
@@ -228,13 +273,26 @@ struct Ready {
     body: Vec<u8>,
 }
 
+/// Whether what is sent gets to who is meant: by TLS, by an address, or on this machine.
+fn is_sure(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    url.scheme() == "https"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+        || host.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+}
+
+/// A header's name as servers that know no other characters than letters and one more have it.
+fn plain(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
+}
+
 /// A header that requests may have.
 fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
     let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
         let shown: String = name.chars().take(60).collect();
         return Err(format!("{shown:?} is not a header name"));
     };
-    if RESERVED.contains(&header.as_str()) {
+    if RESERVED.contains(&plain(header.as_str()).as_str()) {
         return Err(format!("the header {header} is set by the host"));
     }
     match HeaderValue::from_str(value) {
@@ -347,7 +405,8 @@ mod tests {
         let config = CallerConfig {
             reach: reach(&[at], names),
             behind: reach(behind, &[]),
-            headers: vec![(reach(&[at], &[]), headers)],
+            headers: vec![(reach(&[at], &["named.example"]), headers)],
+            share: CallerShare::default(),
         };
         Caller::new(config).unwrap()
     }
@@ -390,7 +449,7 @@ mod tests {
     #[tokio::test]
     async fn what_may_not_be_sent_is_not_and_the_reason_says_why() {
         let at = server().await;
-        let caller = caller(at, &["localhost"], &[]);
+        let caller = caller(at, &["localhost", "named.example"], &[]);
         for url in [
             "http://[::ffff:169.254.169.254]/",
             "http://169.254.169.254/latest",
@@ -407,6 +466,9 @@ mod tests {
             ("GET", format!("http://user:pass@{at}/"), None, "user"),
             ("GET", format!("http://@{at}/{}", "x".repeat(HEAD_BYTES_MAX)), None, "at most"),
             ("CONNECT", format!("http://{at}/"), None, "CONNECT"),
+            ("trace", format!("http://{at}/"), None, "trace"),
+            ("GET", "http://named.example/".to_owned(), None, "https alone"),
+            ("GET", format!("http://{at}/"), Some(("content_length", "1")), "set by the host"),
             ("GET / HTTP/1.1\r\nx: y", format!("http://{at}/"), None, "method"),
             ("GET", format!("http://{at}/"), Some(("host", "other")), "set by the host"),
             ("GET", format!("http://{at}/"), Some(("Transfer-Encoding", "chunked")), "set by the host"),
@@ -460,5 +522,45 @@ mod tests {
                 .filter(|answer| answer.is_err())
                 .all(|answer| reason(answer).contains("larger"))
         );
+    }
+
+    #[tokio::test]
+    async fn request_that_hangs_keeps_none_behind_it_from_being_answered() {
+        let at = server().await;
+        let caller = caller(at, &[], &[]);
+        let get = |path: &str| call("GET", format!("http://{at}/{path}"));
+        let mut calls = vec![get("hang")];
+        calls.extend((0..40).map(|_| get("half")));
+        let answers = caller.call(calls, Instant::now() + Duration::from_secs(3), 1 << 20).await;
+        assert!(answers[0].is_err());
+        assert!(answers[1..].iter().all(Result::is_ok), "{answers:?}");
+
+        // All places are held by such as hang: the others are not sent.
+        let calls = (0..AT_ONCE).map(|_| get("hang")).chain([get("half")]).collect();
+        let answers = caller.call(calls, Instant::now() + Duration::from_millis(300), 1 << 20).await;
+        assert!(
+            answers[..AT_ONCE].iter().all(|answer| matches!(answer, Err(Uncalled::Failed(_)))),
+            "{answers:?}"
+        );
+        let Err(Uncalled::Refused(reason)) = &answers[AT_ONCE] else { panic!("{answers:?}") };
+        assert!(reason.contains("all of its time"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn caller_of_a_tenant_whose_places_are_taken_sends_nothing() {
+        let at = server().await;
+        let caller = caller(at, &[], &[]);
+        let mut places = Vec::new();
+        while let Ok(place) = tokio::time::timeout(Duration::from_millis(100), caller.share.place()).await {
+            places.push(place.unwrap());
+        }
+        let soon = Instant::now() + Duration::from_millis(200);
+        let answers = caller.call(vec![call("GET", format!("http://{at}/half"))], soon, 1 << 20).await;
+        assert!(
+            matches!(&answers[0], Err(Uncalled::Refused(reason)) if reason.contains("on their way")),
+            "{answers:?}"
+        );
+        drop(places);
+        assert!(one(&caller, call("GET", format!("http://{at}/half"))).await.is_ok());
     }
 }

@@ -3,10 +3,12 @@
 //! resolves to something else the second time, gets anywhere.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 
 /// Allowed hosts. A name stands for its public addresses; any other address must be in a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +97,8 @@ pub(super) struct Guide {
     pub(super) reach: Reach,
     /// Of the URL, to which every connection goes.
     pub(super) port: u16,
+    /// Look-ups that may be on their way, together with others.
+    pub(super) look_ups: Option<Arc<Semaphore>>,
 }
 
 impl Guide {
@@ -105,10 +109,21 @@ impl Guide {
 
 impl Resolve for Guide {
     fn resolve(&self, name: Name) -> Resolving {
-        let guide = Guide { reach: self.reach.clone(), port: self.port };
+        let look_ups = self.look_ups.clone();
+        let guide = Guide { reach: self.reach.clone(), port: self.port, look_ups: None };
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed = guide.allowed(found);
+            let place = match look_ups {
+                Some(look_ups) => Some(look_ups.acquire_owned().await.map_err(io::Error::other)?),
+                None => None,
+            };
+            let looked_up = tokio::task::spawn_blocking(move || {
+                // It goes on after whoever asked has gone.
+                let _place = place;
+                let found = (name.as_str(), 0).to_socket_addrs()?;
+                io::Result::Ok(found.collect::<Vec<_>>())
+            });
+            let found = looked_up.await.map_err(io::Error::other)??;
+            let allowed = guide.allowed(found.into_iter());
             if allowed.is_empty() {
                 return Err(io::Error::other(
                     "the name stands for no address that the tenant's policy allows: public ones, or of a network in \"http\"",
@@ -198,7 +213,8 @@ mod tests {
 
     #[test]
     fn name_stands_for_its_public_addresses_and_for_those_of_listed_networks() {
-        let guide = |networks| Guide { reach: Reach { names: Vec::new(), networks }, port: 80 };
+        let guide =
+            |networks| Guide { reach: Reach { names: Vec::new(), networks }, port: 80, look_ups: None };
         let found =
             ["1.1.1.1:0", "127.0.0.1:0", "10.7.0.1:0"].map(|text| text.parse::<SocketAddr>().unwrap());
         assert_eq!(guide(vec![]).allowed(found.into_iter()), found[..1]);
@@ -211,12 +227,23 @@ mod tests {
     #[tokio::test]
     async fn name_of_this_machine_is_not_resolved() {
         let resolve = |networks| {
-            let guide = Guide { reach: Reach { names: Vec::new(), networks }, port: 80 };
+            let guide = Guide { reach: Reach { names: Vec::new(), networks }, port: 80, look_ups: None };
             guide.resolve("localhost".parse().unwrap())
         };
         let error = resolve(vec![]).await.err().unwrap().to_string();
         assert!(error.contains("policy") && !error.contains("127"), "{error}");
         let here = vec![(address("127.0.0.0"), 8, None), (address("::1"), 128, None)];
-        assert!(resolve(here).await.unwrap().count() > 0);
+        assert!(resolve(here.clone()).await.unwrap().count() > 0);
+
+        // One place alone, which somebody has.
+        let look_ups = Arc::new(Semaphore::new(1));
+        let reach = Reach { names: Vec::new(), networks: here };
+        let guide = Guide { reach, port: 80, look_ups: Some(Arc::clone(&look_ups)) };
+        let place = look_ups.acquire().await.unwrap();
+        let mut waiting = guide.resolve("localhost".parse().unwrap());
+        let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut waiting).await;
+        assert!(early.is_err(), "it has not waited for a place");
+        drop(place);
+        assert!(waiting.await.unwrap().count() > 0);
     }
 }

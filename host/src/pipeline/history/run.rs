@@ -158,7 +158,8 @@ impl Replay {
                 let Some(cut) = waiting.cut(slice_bytes) else { break };
                 let (reply, done) = oneshot::channel();
                 let route = self.route();
-                self.workers.submit_slice(&self.tenant, self.lane, &self.version.chain, move |worker| {
+                let (chain, over) = (&self.version.chain, &self.cancel);
+                self.workers.submit_slice(&self.tenant, self.lane, chain, over, move |worker| {
                     // Nobody waits when the replay was cancelled.
                     drop(reply.send(cut.run(&route, worker)));
                 });
@@ -168,8 +169,10 @@ impl Replay {
                 break;
             }
             let done: Option<Result<Done, _>> = tokio::select! {
-                done = in_flight.next() => done,
+                // First: what plugins waited for then was cut off.
+                biased;
                 () = self.cancel.cancelled() => return Err(RunError::Cancelled),
+                done = in_flight.next() => done,
             };
             gathering.gather(done.and_then(Result::ok).ok_or(RunError::Worker)?).await?;
         }

@@ -3,8 +3,8 @@
 //!
 //! All shadows of a host share one thread with a low priority and a short queue. It takes a slice when the live outcome is
 //! made, from whoever made it, and never makes anybody wait: with a full queue the slice is skipped and counted. What the
-//! candidate makes goes nowhere but into a bounded report, neither do its dead letters and log lines; a candidate that
-//! cannot finish its slices is stopped and says so.
+//! candidate makes goes nowhere but into a bounded report, neither do its dead letters and log lines, and none of its requests
+//! is sent; a candidate that cannot finish its slices is stopped and says so.
 
 mod compare;
 mod report;
@@ -111,9 +111,10 @@ pub(crate) fn start() -> std::io::Result<SyncSender<Task>> {
     Ok(queue)
 }
 
-/// How a candidate's chain runs.
+/// How a candidate's chain runs. It asks no servers: one thread would wait for all shadows, and what it is told would be
+/// asked for twice.
 pub(crate) fn candidate_options() -> ChainOptions {
-    ChainOptions { slice_cpu_max: Some(SLICE_CPU_MAX), ..ChainOptions::default() }
+    ChainOptions { slice_cpu_max: Some(SLICE_CPU_MAX), sends: false, ..ChainOptions::default() }
 }
 
 impl Candidate {

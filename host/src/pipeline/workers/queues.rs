@@ -16,6 +16,12 @@ pub(super) struct Lane {
     pub(super) spent_ns: u64,
 }
 
+impl Lane {
+    fn may_run(&self, most: usize) -> bool {
+        !self.jobs.is_empty() && self.running < most
+    }
+}
+
 /// What a tenant has queued and used.
 pub(super) struct Share {
     pub(super) quota: Arc<TenantQuota>,
@@ -54,11 +60,19 @@ impl Share {
         self.longest_ns = Some(self.longest_ns.map_or(ns, |longest_ns| longest_ns.max(ns)));
     }
 
+    /// Jobs of one lane that may run at a time. Alone, one more: but a thread is free for who comes next.
+    fn of_lane(&self, lane_max: usize) -> usize {
+        lane_max.saturating_add(usize::from(self.lanes.len() < 2))
+    }
+
+    pub(super) fn has_next(&self, lane_max: usize) -> bool {
+        let lane_max = self.of_lane(lane_max);
+        self.lanes.values().any(|lane| lane.may_run(lane_max))
+    }
+
     pub(super) fn next(&mut self, lane_max: usize) -> Option<(LaneId, Job)> {
-        // Alone, one more: but a thread is free for who comes next.
-        let lane_max = lane_max.saturating_add(usize::from(self.lanes.len() < 2));
-        let may_run = |lane: &Lane| !lane.jobs.is_empty() && lane.running < lane_max;
-        let waiting = self.lanes.iter_mut().filter(|(_, lane)| may_run(lane));
+        let lane_max = self.of_lane(lane_max);
+        let waiting = self.lanes.iter_mut().filter(|(_, lane)| lane.may_run(lane_max));
         let (id, lane) = waiting.min_by_key(|(_, lane)| lane.spent_ns)?;
         let job = lane.jobs.pop_front()?;
         lane.running += 1;
@@ -195,10 +209,15 @@ impl Queues {
         let is_slow = |share: &Share, tenant: &TenantId| {
             share.is_slow() || running.iter().any(|job| job.tenant == *tenant && job.is_slow(now_ns))
         };
+        let lane_max = self.lane_max;
         let mut soonest: Option<Duration> = None;
         let mut may_run = |tenant: &TenantId| {
             let Some(share) = self.shares.get(tenant) else { return false };
             if stands_by && (share.running > 0 || share.longest_ns.unwrap_or(UNKNOWN_NS) > held_ns) {
+                return false;
+            }
+            // Its lanes hold all that they may: it is others' turn.
+            if lane_max < usize::MAX && !share.has_next(lane_max) {
                 return false;
             }
             let unknown = share.longest_ns.is_none() && share.running > 0;

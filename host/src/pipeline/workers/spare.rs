@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(1);
 
 pub(super) fn stand_by(shared: &Shared) {
     while let Some(taken) = needed(shared) {
-        run(shared, &mut WorkerState::new(shared.bounds), taken);
+        run(shared, &mut WorkerState::new(shared.warm.clone()), taken);
         // A thread of the pool may have left a job to this one while it was busy.
         shared.ready.notify_one();
     }

@@ -3,7 +3,8 @@
 //!
 //! A tenant's threads start with the first such slice and end when none of its streams that had one is left. Turns are as
 //! in the shared pool, but time counts that a slice held its thread, and of several streams none holds more than half of the
-//! threads and one alone not all, so that one whose server hangs leaves the others theirs.
+//! threads and one alone not all, so that one whose server hangs leaves the others theirs. Past a number of tenants, further
+//! ones have one such pool together, until others have ended.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,23 +12,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Job, LaneId, STACK_BYTES, Shared, TenantId, work};
 use crate::pipeline::quotas::Quotas;
-use crate::pipeline::warm::WarmBounds;
+use crate::pipeline::warm::WarmAside;
 
 /// Threads of one tenant.
 pub(super) const THREADS: usize = 4;
+/// Tenants that have their own.
+const TENANTS_MAX: usize = 31;
+/// The others', whose name no tenant has.
+const OTHERS: &str = "";
+/// Of all.
+pub(crate) const ALL_THREADS: usize = (TENANTS_MAX + 1) * THREADS;
 /// Of which one stream has at most so many, where there are others.
 pub(super) const THREADS_OF_LANE: usize = THREADS / 2;
 
 /// See the head of this file.
 pub(super) struct Waiting {
     quotas: Arc<Quotas>,
-    bounds: WarmBounds,
+    aside: Arc<WarmAside>,
     of_tenants: Mutex<HashMap<TenantId, Arc<Shared>>>,
 }
 
 impl Waiting {
-    pub(super) fn new(quotas: Arc<Quotas>, bounds: WarmBounds) -> Waiting {
-        Waiting { quotas, bounds, of_tenants: Mutex::default() }
+    pub(super) fn new(quotas: Arc<Quotas>, aside: Arc<WarmAside>) -> Waiting {
+        Waiting { quotas, aside, of_tenants: Mutex::default() }
     }
 
     fn all(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, Arc<Shared>>> {
@@ -37,11 +44,14 @@ impl Waiting {
     /// Queues a job; gives it back where the threads do not start.
     pub(super) fn submit(&self, tenant: &TenantId, lane: LaneId, job: Job) -> Result<(), (io::Error, Job)> {
         let mut all = self.all();
-        let shared = match all.get(tenant) {
+        let tenants = all.len() - usize::from(all.contains_key(OTHERS));
+        let own = all.contains_key(tenant) || tenants < TENANTS_MAX;
+        let whose = if own { tenant.clone() } else { TenantId::from(OTHERS) };
+        let shared = match all.get(&whose) {
             Some(shared) => Arc::clone(shared),
-            None => match self.start(tenant) {
+            None => match self.start(&whose) {
                 Ok(shared) => {
-                    all.insert(tenant.clone(), Arc::clone(&shared));
+                    all.insert(whose, Arc::clone(&shared));
                     shared
                 }
                 Err(error) => return Err((error, job)),
@@ -55,11 +65,7 @@ impl Waiting {
     }
 
     fn start(&self, tenant: &TenantId) -> io::Result<Arc<Shared>> {
-        // Half of what the shared pool may keep warm is plenty for all of them together in practice; the tenant's own
-        // quota bounds it, too.
-        let WarmBounds { instances, bytes } = self.bounds;
-        let bounds = WarmBounds { instances: instances / 2, bytes: bytes / 2 };
-        let shared = Arc::new(Shared::of_waiting(Arc::clone(&self.quotas), bounds));
+        let shared = Arc::new(Shared::of_waiting(Arc::clone(&self.quotas), Arc::clone(&self.aside)));
         for index in 0..THREADS {
             let job = Arc::clone(&shared);
             let spawned = std::thread::Builder::new()
@@ -116,13 +122,14 @@ mod tests {
     use std::sync::mpsc::sync_channel;
     use std::time::Duration;
 
+    use super::super::queues::{Next, Queues};
     use super::*;
 
     const SOON: Duration = Duration::from_secs(20);
 
     #[test]
     fn lane_whose_jobs_wait_leaves_threads_to_others_and_threads_end_with_the_last_lane() {
-        let waiting = Waiting::new(Arc::default(), WarmBounds::default());
+        let waiting = Waiting::new(Arc::default(), Arc::default());
         let tenant: TenantId = "a".into();
         let gate = Arc::new((Mutex::new(false), Condvar::new()));
         let (started, starts) = sync_channel(16);
@@ -153,5 +160,46 @@ mod tests {
         assert_eq!(waiting.all().len(), 0);
         *gate.0.lock().unwrap() = true;
         gate.1.notify_all();
+    }
+
+    #[test]
+    fn tenants_past_a_number_share_threads_and_those_are_the_last() {
+        let waiting = Waiting::new(Arc::default(), Arc::default());
+        let (done, dones) = sync_channel(16);
+        let run = |number: u64| {
+            let done = done.clone();
+            let tenant: TenantId = format!("tenant-{number}").into();
+            let job: Job = Box::new(move |_| done.send(number).unwrap());
+            assert!(waiting.submit(&tenant, number, job).is_ok());
+            assert_eq!(dones.recv_timeout(SOON).unwrap(), number);
+        };
+        let most = TENANTS_MAX as u64;
+        (0..most + 20).for_each(run);
+        assert_eq!(waiting.all().len() * THREADS, ALL_THREADS);
+        assert_eq!(waiting.all()[OTHERS].lock().owners.len(), 20);
+        // One has ended: the next has its own.
+        waiting.retire(0);
+        run(most + 20);
+        assert!(waiting.all().contains_key(&*format!("tenant-{}", most + 20)));
+        (most..most + 20).for_each(|lane| waiting.retire(lane));
+        assert!(!waiting.all().contains_key(OTHERS));
+    }
+
+    #[test]
+    fn tenant_that_holds_all_it_may_of_shared_threads_leaves_one_to_the_next() {
+        let mut queues = Queues::new(THREADS, Arc::default());
+        queues.lane_max = THREADS_OF_LANE;
+        let (hangs, other): (TenantId, TenantId) = ("hangs".into(), "other".into());
+        (0..8).for_each(|_| queues.push(&hangs, 1, Box::new(|_| {})));
+        let take = |queues: &mut Queues| match queues.next(0, false) {
+            Next::Run(taken) => Some(taken.tenant),
+            Next::Wait(_) => None,
+        };
+        for _ in 0..=THREADS_OF_LANE {
+            assert_eq!(take(&mut queues).as_ref(), Some(&hangs));
+        }
+        assert_eq!(take(&mut queues), None, "one lane holds all threads");
+        queues.push(&other, 2, Box::new(|_| {}));
+        assert_eq!(take(&mut queues), Some(other));
     }
 }

@@ -223,6 +223,7 @@ impl Inside {
         let options = FinishOptions { require_json: run.require_json, byte_routes: run.byte_routes };
         let worker = self.chains.get_mut(&run.chain).ok_or_else(unfit)?;
         let mut sink = ToRows { channel: &self.channel, rows: Gathered::default(), failed: None };
+        worker.has_waited(run.waited);
         let report = worker.run(&slice, &options, &mut sink);
         sink.flush();
         if let Some(error) = sink.failed {

@@ -61,6 +61,8 @@ pub(super) struct Run {
     pub(super) stream_seed: u64,
     pub(super) require_json: bool,
     pub(super) byte_routes: u64,
+    /// For answers, in other parts of the slice.
+    pub(super) waited: Duration,
     pub(super) inputs: Vec<InputHead>,
 }
 
@@ -114,6 +116,8 @@ pub(super) struct HttpAsk {
     pub(super) step: u32,
     /// How long it waits.
     pub(super) wait: Duration,
+    /// So many bytes of answers it can still get.
+    pub(super) answer_bytes: u64,
     pub(super) requests: Vec<RequestHead>,
 }
 

@@ -13,12 +13,13 @@ use wasmill_chunk::{CellsRef, ColumnRef, FinishOptions, Input, RowSink};
 use super::answer::{self, Asked, Rows};
 use super::messages::{Answer, InputHead, Load, Refused, Request, Run, Transform, manifest_bytes};
 use super::process::{OWN_BYTES, Process};
+use super::requests::{self, Sent};
 use super::wire::put_u32s;
-use super::{Isolation, LINES_MAX, requests};
+use super::{Isolation, LINES_MAX};
 use crate::bisect;
 use crate::chain::{Chain, ChainOptions};
 use crate::fault::{PluginFault, REASON_BYTES_MAX, cut_text};
-use crate::http::HttpUse;
+use crate::http::wait_max;
 use crate::limits::{LOG_MESSAGE_BYTES_MAX, WALL_PER_CPU};
 use crate::plugin::{Code, Digest};
 use crate::report::{Slice, SliceReport, TransformReport};
@@ -47,8 +48,10 @@ pub(crate) struct Remote {
     memory_bytes: u64,
     /// For building the chain.
     build_max: Duration,
-    /// Between two signs of life while a slice runs.
+    /// Between two signs of life while a slice runs, without what guests wait.
     chunk_max: Duration,
+    /// So long they may wait in one slice.
+    wait_max: Duration,
     /// More for each chunk of a slice, over all: CPU time twice.
     each_chunk: Duration,
     /// What the transforms declared when the chain was built first.
@@ -111,8 +114,6 @@ impl Remote {
         let sum = |of: &dyn Fn(&Step) -> Duration| steps.iter().map(of).sum::<Duration>();
         let configure = sum(&|step| step.limits.configure_deadline);
         let call = sum(&|step| step.limits.deadline);
-        let may_wait = steps.iter().filter(|step| step.grants.http.is_some());
-        let wait = may_wait.map(|step| step.limits.http_deadline).sum::<Duration>();
         let memory: u64 = steps.iter().map(|step| step.limits.memory_bytes).sum();
         let files = steps.iter().flat_map(|step| step.grants.files.values());
         let files: u64 = files.map(|file| file.bytes.len() as u64).sum();
@@ -123,10 +124,9 @@ impl Remote {
             alive: Arc::new(()),
             memory_bytes: memory.saturating_add(files),
             build_max: PATIENCE + (configure + call * CALLS_PER_PROBE) * WALL_PER_CPU,
-            chunk_max: PATIENCE
-                + (configure + call * (options.bisect_deadlines + 2)) * WALL_PER_CPU
-                + wait * (options.bisect_deadlines + 2),
-            each_chunk: (call * 2 + wait) * (options.bisect_deadlines + 2),
+            chunk_max: PATIENCE + (configure + call * (options.bisect_deadlines + 2)) * WALL_PER_CPU,
+            wait_max: wait_max(steps),
+            each_chunk: call * 2 * (options.bisect_deadlines + 2),
             declared: OnceLock::new(),
         };
         let ready = remote.ready(steps, options, &mut Duration::default())?;
@@ -266,6 +266,7 @@ impl Remote {
         }
         let total = parts.iter().map(|part| part.rows.len()).sum();
         let (mut lost, mut some) = (0, Vec::new());
+        let mut sent = Sent::new(chain.steps.len());
         let mut waiting = vec![Waiting::new(0..total)];
         while let Some(Waiting { rows, ends, lost: lost_here }) = waiting.pop() {
             if whole.unrunnable.is_some() {
@@ -293,10 +294,8 @@ impl Remote {
                 continue;
             }
             let mut spent = Duration::default();
-            let mut sent = vec![HttpUse::default(); chain.steps.len()];
             let attempt = self.attempt(chain, slice, &some, options, &mut spent, &mut sent);
             whole.cpu_elsewhere += spent;
-            whole.transforms.iter_mut().zip(sent).for_each(|(transform, sent)| transform.http.add(sent));
             match attempt {
                 Ok((report, rows)) => {
                     if report.unrunnable.is_none() {
@@ -317,6 +316,8 @@ impl Remote {
                 }
             }
         }
+        let sent = sent.of_steps.into_iter();
+        whole.transforms.iter_mut().zip(sent).for_each(|(transform, sent)| transform.http.add(sent));
         whole
     }
 
@@ -328,7 +329,7 @@ impl Remote {
         parts: &[Part],
         options: &FinishOptions,
         spent: &mut Duration,
-        sent: &mut [HttpUse],
+        sent: &mut Sent,
     ) -> Result<(SliceReport, Vec<Rows>), Unanswered> {
         let ready = self.ready(&chain.steps, &chain.options, spent).map_err(|error| match error {
             BuildError::Transforms(mut faults) => {
@@ -359,7 +360,7 @@ impl Remote {
         asked: &Asked<'_>,
         options: &FinishOptions,
         before: Duration,
-        sent: &mut [HttpUse],
+        sent: &mut Sent,
     ) -> io::Result<(SliceReport, Vec<Rows>)> {
         let mut request = Run {
             chain: self.chain,
@@ -367,6 +368,7 @@ impl Remote {
             stream_seed: asked.slice.stream_seed,
             require_json: options.require_json,
             byte_routes: options.byte_routes,
+            waited: sent.waited(),
             inputs: Vec::with_capacity(asked.parts.len()),
         };
         // Payloads go as they are; everything else is copied into one buffer behind each.
@@ -382,12 +384,15 @@ impl Remote {
         let body: Vec<&[u8]> =
             payloads.iter().zip(&rest).flat_map(|(payload, rest)| [*payload, rest.as_slice()]).collect();
         let chunks = u32::try_from(asked.chunks()).unwrap_or(u32::MAX);
-        let end = Instant::now() + self.chunk_max + self.each_chunk.saturating_mul(chunks);
+        let of_chunks = self.each_chunk.saturating_mul(chunks);
+        let end = Instant::now() + self.chunk_max + of_chunks + self.wait_max;
+        sent.begin();
         process.send(&Request::Run(request), &body, end)?;
         let (mut rows, mut emitted, mut lines) = (Vec::new(), 0, 0);
         let mut room = asked.rows_max();
+        let mut alive = Instant::now() + self.chunk_max;
         loop {
-            let (answer, body) = process.receive(end.min(Instant::now() + self.chunk_max))?;
+            let (answer, body) = process.receive(end.min(alive))?;
             match answer {
                 Answer::Rows(head) => {
                     let some = Rows::read(head, body, asked).ok_or_else(impossible)?;
@@ -396,8 +401,11 @@ impl Remote {
                     rows.push(some);
                 }
                 Answer::Http(ask) => {
-                    let answered = requests::answer(process, &asked.chain.steps, ask, &body, sent, end);
-                    answered.ok_or_else(impossible)??;
+                    let waited = sent.waited();
+                    requests::answer(process, asked, ask, &body, sent, end).ok_or_else(impossible)??;
+                    // To ask is no sign that anything is done.
+                    alive += sent.waited().saturating_sub(waited);
+                    continue;
                 }
                 Answer::Done(report) => {
                     let used = process.cpu().saturating_sub(before);
@@ -407,6 +415,7 @@ impl Remote {
                 said if log(&asked.chain.steps, &said, &mut lines) => {}
                 _ => return Err(impossible()),
             }
+            alive = Instant::now() + self.chunk_max;
         }
     }
 }
