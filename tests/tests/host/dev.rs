@@ -110,7 +110,8 @@ fn host_that_takes_nothing_is_waited_for_aloud_and_a_newer_save_wins() {
     command.arg("--config").arg(elsewhere.config()).arg("--host").arg(format!("http://{}", host.address()));
     let dev = Program::spawn(&mut command);
     dev.wait_for_log("waiting for the host to take sha256:");
-    dev.wait_for_log(scratch.plugins().join("step.wasm").to_str().unwrap());
+    dev.wait_for_log(elsewhere.plugins().join("step.wasm").to_str().unwrap());
+    dev.wait_for_log("is that its plugin directory?");
     save(&Guest::stamp('3').wasm());
     dev.wait_for_log("there is a newer change");
     dev.wait_for_log("changed: ");

@@ -315,7 +315,7 @@ fn waits_for(versions: &[Value], digest: &str, stream: &str) -> String {
     let file = |version: &Value| Some(output::plain(version["file"].as_str()?));
     let looks = versions.iter().find(|version| version["state"] == "current").and_then(file);
     let looks = looks.map_or_else(String::new, |file| format!("; what it has is {file}"));
-    format!("it has not seen the version, or is compiling it{looks}")
+    format!("it has not seen the version (is that its plugin directory?), or is compiling it{looks}")
 }
 
 /// A record before and after, in two columns if the terminal has room.
