@@ -224,7 +224,7 @@ impl Queue {
     /// Makes the writer take the riders now: space depends on them.
     pub(crate) fn kick(&self) {
         let mut inner = lock(&self.inner);
-        inner.kicked = !inner.riders.is_empty();
+        inner.kicked |= !inner.riders.is_empty();
         drop(inner);
         self.filled.notify_one();
     }

@@ -198,10 +198,21 @@ impl Resolver<'_> {
                 quotas.insert(name.clone(), quota);
             }
             if name == DEFAULT_TENANT {
-                if !tenant.streams.is_empty() || tenant.plugin_dir.is_some() || tenant.policy.is_some() {
+                let elsewhere = !tenant.streams.is_empty()
+                    || tenant.plugin_dir.is_some()
+                    || tenant.policy.is_some()
+                    || tenant.signing.is_some()
+                    || tenant.isolation.is_some();
+                if elsewhere {
                     self.problem(
                         &key,
-                        "tenant \"default\" is the one of [streams.NAME], [policy] and \"plugin_dir\": its streams are written there",
+                        "tenant \"default\" is the one of [streams.NAME], [policy], [signing], \"isolation\" and \"plugin_dir\": they are written there",
+                    );
+                }
+                if tenant.grants.is_some() {
+                    self.problem(
+                        &format!("{key}.grants"),
+                        "the streams of tenant \"default\" are written by who owns the host: what its transforms name is granted",
                     );
                 }
                 continue;

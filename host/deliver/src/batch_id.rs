@@ -35,10 +35,11 @@ pub fn batch_id<N: AsRef<str>, V: AsRef<[u8]>>(
     format!("{incarnation:032x}-{epoch:08x}-{output:08x}-{first_offset:020}-{partition:020x}")
 }
 
-/// Recognises names that carry a batch id of one output of one stream.
+/// Recognises names that carry a batch id of one output of one stream, or of any of its outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchOwner {
     incarnation: String,
+    /// Empty: any.
     output: String,
 }
 
@@ -48,6 +49,11 @@ impl BatchOwner {
             incarnation: format!("{:032x}-", u128::from_be_bytes(incarnation)),
             output: format!("-{:08x}-", output_tag(output)),
         }
+    }
+
+    /// Of whatever output the stream has or had.
+    pub fn of_stream(incarnation: [u8; 16]) -> BatchOwner {
+        BatchOwner { output: String::new(), ..BatchOwner::new(incarnation, "") }
     }
 
     /// What a probe of this output's destination writes: no other output, stream or host writes there.
@@ -131,6 +137,9 @@ mod tests {
         assert!(owner.owns(&format!("access/2026/{mine}.ndjson.zst")));
         assert!(owner.owns(&mine));
         assert!(!owner.owns(&batch_id([2; 16], 9, "default", 5, NONE)));
+        let any = BatchOwner::of_stream([1; 16]);
+        assert!(any.owns(&mine) && any.owns(&batch_id([1; 16], 9, "other", 5, NONE)));
+        assert!(!any.owns(&batch_id([2; 16], 9, "default", 5, NONE)));
         assert!(!owner.owns(&batch_id([1; 16], 9, "other", 5, NONE)));
         assert!(!owner.owns("access/2026/something-else"));
         assert_eq!(owner.probe_name(), format!(".wasmill-probe-{}-37a8eec1", "01".repeat(16)));

@@ -27,6 +27,7 @@ use super::output_problems::problems_of;
 use super::plan::{ChainPlan, FirstChain};
 use super::quotas::QuotaRefusal;
 use super::sources::with_causes;
+use super::staging::remove_spooled;
 use super::stats::label;
 use super::tenants::Tenant;
 
@@ -320,14 +321,28 @@ impl Host {
         Ok(())
     }
 
-    async fn discard_stored(&self, key: &StreamKey, buffer: &wasmill_buffer::Stream) -> Result<(), String> {
-        let letters = letters_place(&self.inner.opening.settings.data_dir, key);
+    /// Letters, journal, and what waits for destinations in the spool: for good.
+    pub(super) async fn discard_stored(
+        &self,
+        key: &StreamKey,
+        buffer: &wasmill_buffer::Stream,
+    ) -> Result<(), String> {
+        let data_dir = self.inner.opening.settings.data_dir.clone();
+        let letters = letters_place(&data_dir, key);
         let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(letters)).await;
         match removed {
             Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
-            Ok(_) => buffer.delete().await.map_err(|error| with_causes(&error)),
+            Ok(_) => buffer.delete().await.map_err(|error| with_causes(&error))?,
         }
+        // Last: a stream that could not be deleted goes on, and needs them.
+        let (incarnation, stream) = (buffer.incarnation(), label(&key.tenant, &key.name));
+        let removed = tokio::task::spawn_blocking(move || {
+            remove_spooled(&data_dir, incarnation, |path, error| {
+                tracing::warn!(stream, path = %path.display(), %error, "staged objects of a removed stream stay");
+            });
+        });
+        removed.await.map_err(|error| error.to_string())
     }
 
     pub(super) fn forget(&self, key: &StreamKey) {

@@ -60,15 +60,14 @@ impl Host {
             tracing::warn!(%tenant, streams, "records that were not delivered are discarded with their tenant");
         }
         let letters = letters_of(&inner.opening.settings.data_dir, tenant.as_str());
-        let aside = tokio::task::spawn_blocking(move || put_aside(&letters, now_ms())).await;
+        let aside = name_aside(tenant.as_str(), now_ms());
+        let aside = tokio::task::spawn_blocking(move || put_aside(&letters, aside)).await;
         let aside = aside.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         aside.map_err(|error| failed("put aside")(format!("dead letters: {error}")))?;
         for stream in left {
             let key = stream.key().clone();
-            let removed = stream.delete().await;
-            removed.map_err(|error| {
-                failed("removed")(format!("stream {:?}: {}", key.name, with_causes(&error)))
-            })?;
+            let removed = self.discard_stored(&key, &stream).await;
+            removed.map_err(|reason| failed("removed")(format!("stream {:?}: {reason}", key.name)))?;
             self.forget(&key);
             tracing::info!(stream = %label(&key.tenant, &key.name), "what was left of a stream was removed with its tenant");
         }
@@ -127,17 +126,20 @@ fn waiting(streams: &[Stream]) -> Vec<String> {
     streams.iter().filter_map(text).collect()
 }
 
-/// Renames a tenant's directory to `TENANT@MILLISECONDS`, durably. Blocks.
-fn put_aside(dir: &Path, now_ms: u64) -> std::io::Result<()> {
-    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    // No tenant can be called so.
-    match std::fs::rename(dir, dir.with_file_name(format!("{name}@{now_ms}"))) {
+/// Gives a directory of a tenant that is gone another name, durably, where there is one. Blocks.
+pub(super) fn put_aside(dir: &Path, name: String) -> std::io::Result<()> {
+    match std::fs::rename(dir, dir.with_file_name(name)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         renamed => {
             renamed?;
             dir.parent().map_or(Ok(()), |above| std::fs::File::open(above)?.sync_all())
         }
     }
+}
+
+/// Which no tenant can have.
+pub(super) fn name_aside(tenant: &str, now_ms: u64) -> String {
+    format!("{tenant}@{now_ms}")
 }
 
 #[cfg(test)]
@@ -148,10 +150,10 @@ mod tests {
     fn directory_is_put_aside_whole_and_only_where_there_is_one() {
         let dir = tempfile::tempdir().unwrap();
         let letters = letters_of(dir.path(), "team");
-        put_aside(&letters, 7).unwrap();
+        put_aside(&letters, name_aside("team", 7)).unwrap();
         std::fs::create_dir_all(letters.join("s")).unwrap();
         std::fs::write(letters.join("s/letters.ndjson"), "{}\n").unwrap();
-        put_aside(&letters, 8).unwrap();
+        put_aside(&letters, name_aside("team", 8)).unwrap();
         assert!(!letters.exists() && dir.path().join("dead-letters/team@8/s/letters.ndjson").exists());
     }
 }

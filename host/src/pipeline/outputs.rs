@@ -16,13 +16,10 @@ use wasmill_encode::{Compression, Format};
 
 use super::batch::{INLINE_BYTES_MAX, SealAt};
 use super::context::Output;
-use super::staging::Staging;
+use super::staging::{SPOOL_NAME, Staging};
 
 /// Name of what is sent where objects have no name of their own; seen in dead letters and logs.
 const REQUEST_TEMPLATE: &str = "{stream}/{output}/{batch}{extension}";
-
-/// Where objects wait below the data directory.
-const SPOOL_NAME: &str = "spool";
 
 /// Why an output cannot be opened.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use wasmill_buffer::{EntryKind, Position};
 use wasmill_deliver::BatchOwner;
@@ -17,10 +18,21 @@ use super::commit::{Ready, dead_letter};
 use super::context::{Output, StreamContext};
 use super::dead_letters::{Changes, Store};
 use super::ledger::{CheckpointBody, Mark};
-use super::outcome::{self, BatchKey, OutcomeError, OutputThen};
+use super::outcome::{self, BatchKey, Outcome, OutcomeError, OutputThen};
 use super::stream::Standing;
 
 type Partition = Vec<(String, String)>;
+
+/// What a stream has noted of its batches.
+enum Entry {
+    Mark(Mark),
+    /// Blobs begin at this byte of the body.
+    Outcome {
+        outcome: Outcome,
+        blobs_at: usize,
+        body: Bytes,
+    },
+}
 
 /// Why a stream cannot go on from what its journal says.
 #[derive(Debug, thiserror::Error)]
@@ -70,16 +82,15 @@ pub(crate) fn recover(
     let mut lost = Vec::new();
     let mut covered: Option<u64> = None;
     let now = Instant::now();
-    for entry in buffer.entries() {
-        let position = entry.position;
-        let body = buffer.read_entry(position).map_err(|error| RecoveryError::Read { position, error })?;
-        if entry.kind == EntryKind::Mark {
-            let mark = Mark::read(&body).map_err(|error| RecoveryError::Body { what: "mark", error })?;
-            delivered.extend(mark.delivered);
-            continue;
-        }
-        let (outcome, blobs_at) =
-            outcome::read(&body).map_err(|error| RecoveryError::Outcome { position, error })?;
+    for entry in entries(buffer) {
+        let (position, entry) = entry?;
+        let (outcome, blobs_at, body) = match entry {
+            Entry::Mark(mark) => {
+                delivered.extend(mark.delivered);
+                continue;
+            }
+            Entry::Outcome { outcome, blobs_at, body } => (outcome, blobs_at, body),
+        };
         if let Some(changes) = outcome.replay {
             replayed.extend(changes);
         } else {
@@ -129,16 +140,14 @@ pub(crate) fn undelivered(buffer: &wasmill_buffer::Stream) -> Result<u64, Recove
     let mut open: Vec<((String, Partition), u64, u64)> = Vec::new();
     let mut sealed: BTreeMap<String, u64> = BTreeMap::new();
     let mut delivered: HashSet<String> = HashSet::new();
-    for entry in buffer.entries() {
-        let position = entry.position;
-        let body = buffer.read_entry(position).map_err(|error| RecoveryError::Read { position, error })?;
-        if entry.kind == EntryKind::Mark {
-            let mark = Mark::read(&body).map_err(|error| RecoveryError::Body { what: "mark", error })?;
-            delivered.extend(mark.delivered);
-            continue;
-        }
-        let (outcome, _) =
-            outcome::read(&body).map_err(|error| RecoveryError::Outcome { position, error })?;
+    for entry in entries(buffer) {
+        let outcome = match entry?.1 {
+            Entry::Mark(mark) => {
+                delivered.extend(mark.delivered);
+                continue;
+            }
+            Entry::Outcome { outcome, .. } => outcome,
+        };
         if outcome.replay.is_none() {
             processed = processed.max(outcome.to);
         }
@@ -159,6 +168,23 @@ pub(crate) fn undelivered(buffer: &wasmill_buffer::Stream) -> Result<u64, Recove
     let waiting = waiting.map(|(_, records)| records).sum::<u64>();
     let open = open.into_iter().map(|(_, _, records)| records).sum::<u64>();
     Ok(buffer.next_offset().saturating_sub(processed) + waiting + open)
+}
+
+fn entries(
+    buffer: &wasmill_buffer::Stream,
+) -> impl Iterator<Item = Result<(Position, Entry), RecoveryError>> {
+    buffer.entries().into_iter().map(|entry| {
+        let position = entry.position;
+        let body = buffer.read_entry(position).map_err(|error| RecoveryError::Read { position, error })?;
+        let entry = if entry.kind == EntryKind::Mark {
+            Entry::Mark(Mark::read(&body).map_err(|error| RecoveryError::Body { what: "mark", error })?)
+        } else {
+            let read = outcome::read(&body).map_err(|error| RecoveryError::Outcome { position, error });
+            let (outcome, blobs_at) = read?;
+            Entry::Outcome { outcome, blobs_at, body }
+        };
+        Ok((position, entry))
+    })
 }
 
 /// Outcomes cover every offset below, as the checkpoint says.

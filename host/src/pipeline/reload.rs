@@ -135,9 +135,18 @@ impl Reloader {
 
     /// A stream that runs from now on. Waits while the thread has too much to do.
     pub(crate) async fn add(&self, stream: Reloading) {
-        let mut request = Request::Add(Box::new(stream));
-        while let Err(TrySendError::Full(full)) = self.requests.try_send(request) {
-            request = full;
+        // A thread that has ended has nothing to do with it.
+        let _heard = self.offer(Request::Add(Box::new(stream))).await;
+    }
+
+    /// Waits while the thread has too much to do; false once it has ended.
+    async fn offer(&self, mut request: Request) -> bool {
+        loop {
+            match self.requests.try_send(request) {
+                Ok(()) => return true,
+                Err(TrySendError::Disconnected(_)) => return false,
+                Err(TrySendError::Full(full)) => request = full,
+            }
             tokio::time::sleep(FULL_RETRY).await;
         }
     }
@@ -154,11 +163,8 @@ impl Reloader {
     /// A stream that has ended is removed: after everything that was said of it before, it is forgotten.
     pub(crate) async fn forget(&self, stream: &str) -> Result<(), CatalogError> {
         let (reply, done) = oneshot::channel();
-        let mut request = Request::Forget { stream: stream.to_owned(), reply };
-        while let Err(error) = self.requests.try_send(request) {
-            let TrySendError::Full(full) = error else { return Err(CatalogError::Stopped) };
-            request = full;
-            tokio::time::sleep(FULL_RETRY).await;
+        if !self.offer(Request::Forget { stream: stream.to_owned(), reply }).await {
+            return Err(CatalogError::Stopped);
         }
         done.await.map_err(|_gone| CatalogError::Stopped)?
     }

@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use wasmill_buffer::{Disk, DiskFile};
+use wasmill_buffer::{Disk, DiskFile, RealDisk};
 use wasmill_deliver::{BatchOwner, DeliverError, Fault, Retry, SyncCount};
 
 use super::outcome::Sealed;
 
+/// Directory below the data directory; see the head of this file.
+pub(crate) const SPOOL_NAME: &str = "spool";
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 256 << 10;
 
@@ -200,25 +202,7 @@ impl Staging {
         mut failed: impl FnMut(&Path, io::Error),
     ) {
         for directory in self.directories() {
-            let names = match self.disk.list(directory) {
-                Ok(names) => names,
-                Err(error) => {
-                    failed(directory, error);
-                    continue;
-                }
-            };
-            for path in names
-                .iter()
-                .filter(|name| owners.iter().any(|owner| owner.owns(name)))
-                .map(|name| directory.join(name))
-                .filter(|path| !needed.contains(path))
-            {
-                if let Err(error) = self.disk.remove(&path)
-                    && error.kind() != io::ErrorKind::NotFound
-                {
-                    failed(&path, error);
-                }
-            }
+            clean(&*self.disk, directory, owners, needed, &mut failed);
         }
     }
 
@@ -246,6 +230,42 @@ impl Staging {
             drop(self.disk.remove(path));
         }
         written
+    }
+}
+
+/// Removes whatever the spool has of a stream that is gone, and calls `failed` for what stays. Blocks.
+pub(crate) fn remove_spooled(data_dir: &Path, incarnation: [u8; 16], failed: impl FnMut(&Path, io::Error)) {
+    let owners = [BatchOwner::of_stream(incarnation)];
+    let spool = data_dir.join(SPOOL_NAME);
+    // There is none where no output was ever opened.
+    if spool.exists() {
+        clean(&RealDisk, &spool, &owners, &HashSet::new(), failed);
+    }
+}
+
+/// Removes files that belong to `owners` and are not `needed`; the rest goes to `failed`.
+fn clean(
+    disk: &dyn Disk,
+    directory: &Path,
+    owners: &[BatchOwner],
+    needed: &HashSet<PathBuf>,
+    mut failed: impl FnMut(&Path, io::Error),
+) {
+    let names = match disk.list(directory) {
+        Ok(names) => names,
+        Err(error) => return failed(directory, error),
+    };
+    for path in names
+        .iter()
+        .filter(|name| owners.iter().any(|owner| owner.owns(name)))
+        .map(|name| directory.join(name))
+        .filter(|path| !needed.contains(path))
+    {
+        if let Err(error) = disk.remove(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            failed(&path, error);
+        }
     }
 }
 

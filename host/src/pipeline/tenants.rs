@@ -10,6 +10,7 @@ use wasmill_catalog::Catalog;
 use wasmill_config::{DEFAULT_TENANT, Isolation, Settings, Signing};
 use wasmill_transform::Engine;
 
+use super::leftovers::{name_aside, put_aside};
 use super::reload::Reloader;
 
 /// Of the configuration, what a tenant is opened with: it stays so until the next start.
@@ -120,13 +121,10 @@ impl Tenants {
         if let Some(gone) = gone {
             gone.stop();
         }
-        let dir = plugins_data(data_dir, tenant);
-        if tenant == DEFAULT_TENANT || !dir.exists() {
+        if tenant == DEFAULT_TENANT {
             return Ok(());
         }
-        // No tenant can be called so.
-        std::fs::rename(&dir, dir.with_file_name(format!("{tenant}@{now_ms}")))?;
-        dir.parent().map_or(Ok(()), |tenants| std::fs::File::open(tenants)?.sync_all())
+        put_aside(&plugins_data(data_dir, tenant), name_aside(tenant, now_ms))
     }
 }
 

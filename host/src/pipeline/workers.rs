@@ -239,6 +239,8 @@ impl Workers {
         let removed = self.shared.lock().retire(lane);
         // Behind the lock.
         drop(removed);
+        // Who is left alone may have all threads.
+        self.shared.ready.notify_all();
         self.waiting.retire(lane);
     }
 }

@@ -145,7 +145,7 @@ impl Scene {
         for state in self.ask("GET", "/v1/plugins", "").json().as_array().unwrap() {
             // A file that is refused has whatever name it claims.
             let file = Path::new(state["file"].as_str().unwrap());
-            let in_directory = file.starts_with(self.scratch.plugins());
+            let in_directory = self.scratch.plugins().join("mallory").join(file).exists();
             let stem = file.file_stem().unwrap().to_str().unwrap();
             let name = if in_directory { stem } else { state["name"].as_str().unwrap() };
             found.entry(name.to_owned()).or_default().push(state.clone());
@@ -280,6 +280,15 @@ fn push_from(
     (next, longest)
 }
 
+/// Also where something panics: the scope waits for who is to be stopped.
+struct StopAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn hostile_plugins_get_their_answers_and_cost_their_neighbour_nothing() {
     let Some(binary) = binary() else { return };
@@ -296,6 +305,7 @@ fn hostile_plugins_get_their_answers_and_cost_their_neighbour_nothing() {
     let before = anonymous(&scene.program);
     let stop = AtomicBool::new(false);
     let (problems, (sent, longest)) = std::thread::scope(|scope| {
+        let at_the_end = StopAtTheEnd(&stop);
         let (key, stopped) = (&neighbour, &stop);
         let pushing =
             scope.spawn(move || push_from(first, address, key, |_| !stopped.load(Ordering::Relaxed)));
@@ -313,7 +323,7 @@ fn hostile_plugins_get_their_answers_and_cost_their_neighbour_nothing() {
         }
         // The good version is back everywhere.
         scene.everywhere(&cases, &scene.good);
-        stop.store(true, Ordering::Relaxed);
+        drop(at_the_end);
         (problems, pushing.join().unwrap())
     });
     assert!(problems.is_empty(), "{} answers are wrong:\n{}", problems.len(), problems.join("\n"));

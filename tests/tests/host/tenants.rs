@@ -180,8 +180,11 @@ fn next_tenant_of_a_name_has_nothing_of_the_streams_that_another_one_had_in_the_
     assert!(scratch.path("data/dead-letters/team").exists(), "nothing is changed by a refusal");
     let wrong = ask(&program, "DELETE", "/v1/tenants/team?force=yes", json, "");
     assert_eq!(wrong.status, 400, "{}", wrong.body);
+    let spooled = || std::fs::read_dir(scratch.path("data/spool")).unwrap().count();
+    assert_eq!(spooled(), 1, "what waits for nobody");
     let deleted = ask(&program, "DELETE", "/v1/tenants/team?force=true", json, "");
     assert_eq!(deleted.status, 200, "{}", deleted.body);
+    assert_eq!(spooled(), 0, "it goes with its stream");
     // For whoever keeps it.
     let aside = std::fs::read_dir(scratch.path("data/dead-letters")).unwrap();
     let mut aside = aside.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -19,8 +19,8 @@ use super::CONNECT_TIMEOUT;
 use super::reach::{Guide, Reach};
 use super::share::{self, CallerShare};
 
-/// Requests of one call that are on their way at a time.
-const AT_ONCE: usize = 16;
+/// Requests of one call that are on their way at a time: as many calls as a tenant has threads for find room.
+const AT_ONCE: usize = 8;
 /// Of one request.
 const HEADERS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -253,14 +253,14 @@ impl Caller {
         Ok(client)
     }
 
-    /// Idle connections that are kept of each host: none where there may be any number of hosts.
+    /// Idle connections that are kept of each host: none where there are more hosts than connections may be kept.
     fn idle_max(&self) -> usize {
         let Reach { names, networks } = &self.reach;
         let whole = |network: &(std::net::IpAddr, u8, Option<u16>)| {
             network.1 == if network.0.is_ipv4() { 32 } else { 128 }
         };
         let hosts = names.len() + networks.len();
-        if networks.iter().all(whole) { (IDLE_OF_ALL_MAX / hosts.max(1)).clamp(1, IDLE_MAX) } else { 0 }
+        if networks.iter().all(whole) { (IDLE_OF_ALL_MAX / hosts.max(1)).min(IDLE_MAX) } else { 0 }
     }
 }
 

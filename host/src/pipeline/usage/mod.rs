@@ -29,6 +29,7 @@ use self::counted::{count, since};
 use self::readers::{ReadTurn, Readers};
 use self::row::{Counts, Of, Row, Rows, shown};
 use self::store::Store;
+use super::leftovers::put_aside;
 use super::quotas::TenantQuota;
 use super::stats::{StreamStats, wall_clock_ns};
 
@@ -318,11 +319,7 @@ impl Usage {
             if usage.pending().rows.remove(&tenant).is_some() {
                 tracing::error!(tenant, "usage of a tenant that is gone cannot be stored, and is given up");
             }
-            let aside = usage.dir.join(format!("{tenant}.removed-{now_ms}"));
-            match std::fs::rename(usage.dir.join(&tenant), aside) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                renamed => renamed,
-            }
+            put_aside(&usage.dir.join(&tenant), format!("{tenant}.removed-{now_ms}"))
         });
         aside.await.unwrap_or_else(|error| Err(io::Error::other(error)))
     }

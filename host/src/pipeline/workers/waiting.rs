@@ -1,7 +1,8 @@
 //! Threads of one tenant each for slices whose plugins wait for others: whatever they wait for, the pool that all share
 //! goes on, and so do the other tenants.
 //!
-//! A tenant's threads start with the first such slice and end when none of its streams that had one is left. Turns are as
+//! A tenant's threads start with the first such slice and end when none of its streams that had one is left, nor a slice on
+//! its way: who comes back meanwhile gets the same threads, and no more. Turns are as
 //! in the shared pool, but time counts that a slice held its thread, and of several streams none holds more than half of the
 //! threads and one alone not all, so that one whose server hangs leaves the others theirs. Past a number of tenants, further
 //! ones have one such pool together, until others have ended.
@@ -44,6 +45,7 @@ impl Waiting {
     /// Queues a job; gives it back where the threads do not start.
     pub(super) fn submit(&self, tenant: &TenantId, lane: LaneId, job: Job) -> Result<(), (io::Error, Job)> {
         let mut all = self.all();
+        all.retain(|_, shared| end_if_over(shared));
         let tenants = all.len() - usize::from(all.contains_key(OTHERS));
         let own = all.contains_key(tenant) || tenants < TENANTS_MAX;
         let whose = if own { tenant.clone() } else { TenantId::from(OTHERS) };
@@ -93,20 +95,25 @@ impl Waiting {
     pub(super) fn retire(&self, lane: LaneId) {
         let mut removed = Vec::new();
         self.all().retain(|_, shared| {
-            let mut queues = shared.lock();
-            removed.extend(queues.retire(lane));
-            let needed = !queues.owners.is_empty();
-            drop(queues);
-            match needed {
-                // The one that is left may have all threads.
-                true => shared.ready.notify_all(),
-                false => shared.close(),
-            }
-            needed
+            removed.extend(shared.lock().retire(lane));
+            // The one that is left may have all threads.
+            shared.ready.notify_all();
+            end_if_over(shared)
         });
         // Behind the locks.
         drop(removed);
     }
+}
+
+/// Ends threads that no lane needs and that are at nothing; whether they go on.
+fn end_if_over(shared: &Shared) -> bool {
+    let queues = shared.lock();
+    let needed = !queues.owners.is_empty() || !queues.running.is_empty();
+    drop(queues);
+    if !needed {
+        shared.close();
+    }
+    needed
 }
 
 impl Drop for Waiting {
@@ -120,7 +127,7 @@ impl Drop for Waiting {
 mod tests {
     use std::sync::Condvar;
     use std::sync::mpsc::sync_channel;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::super::queues::{Next, Queues};
     use super::*;
@@ -157,9 +164,19 @@ mod tests {
         [1, 2].into_iter().for_each(|lane| waiting.retire(lane));
         assert_eq!(waiting.all().len(), 1, "a lane is left");
         waiting.retire(3);
-        assert_eq!(waiting.all().len(), 0);
+        assert_eq!(waiting.all().len(), 1, "its jobs hold the threads");
+        assert!(waiting.submit(&tenant, 4, Box::new(move |_| done.send(4).unwrap())).is_ok());
+        assert_eq!(dones.recv_timeout(SOON).unwrap(), 4);
+        assert_eq!(waiting.all().len(), 1, "who comes back gets no others");
         *gate.0.lock().unwrap() = true;
         gate.1.notify_all();
+        waiting.retire(4);
+        let deadline = Instant::now() + SOON;
+        while !waiting.all().is_empty() {
+            assert!(Instant::now() < deadline, "threads that nobody needs go on");
+            std::thread::yield_now();
+            waiting.retire(4);
+        }
     }
 
     #[test]
