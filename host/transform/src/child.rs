@@ -26,6 +26,8 @@ const CODE_PER_WASM: u64 = 16;
 const CODE_BYTES: Range<u64> = 16 << 20..256 << 20;
 /// Of what the child says about a refusal.
 const REASON_BYTES_MAX: u64 = 16 << 10;
+/// What runs goes before what is to run.
+const NICE: i32 = 10;
 /// The compiler recurses deeply on deeply nested input.
 const COMPILE_STACK_BYTES: usize = 32 << 20;
 const REFUSED: u8 = 1;
@@ -225,6 +227,8 @@ pub fn compile_child_main(args: &[String]) -> u8 {
         say(&format!("limit the compile process: {error}"));
         return REFUSED;
     }
+    // Where that is not allowed it competes with streams as an equal.
+    let _as_before = rustix::process::nice(NICE);
     let worker =
         std::thread::Builder::new().stack_size(COMPILE_STACK_BYTES).spawn(move || compile_here(wasm_bytes));
     match worker.map(std::thread::JoinHandle::join) {
