@@ -331,8 +331,8 @@ impl Host {
         let letters = letters_place(&data_dir, key);
         let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(letters)).await;
         match removed {
-            Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
+            Err(error) => return Err(error.to_string()),
             Ok(_) => buffer.delete().await.map_err(|error| with_causes(&error))?,
         }
         // Last: a stream that could not be deleted goes on, and needs them.

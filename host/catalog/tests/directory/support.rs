@@ -55,7 +55,11 @@ pub(crate) fn manifest(name: &str, version: &str) -> Manifest {
     Manifest {
         name: name.to_owned(),
         version: version.to_owned(),
-        grants: Grants { files: vec!["table".to_owned()], secrets: vec!["key".to_owned()], ..Grants::default() },
+        grants: Grants {
+            files: vec!["table".to_owned()],
+            secrets: vec!["key".to_owned()],
+            ..Grants::default()
+        },
         limits: ManifestLimits { memory_bytes: Some(64 << 20), ..ManifestLimits::default() },
         ..Manifest::default()
     }

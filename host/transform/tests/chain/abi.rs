@@ -211,7 +211,8 @@ fn manifest_does_not_ask_for_a_grant_is_refused() {
     let error = Bench::try_new(vec![spec("t0", plugin)], ChainOptions::default()).err().unwrap();
     let text = text_of(&error);
     assert!(text.contains("grants the file \"table\""), "{text}");
-    let grants = Grants { files: vec!["table".to_owned()], secrets: vec!["key".to_owned()], ..Grants::default() };
+    let grants =
+        Grants { files: vec!["table".to_owned()], secrets: vec!["key".to_owned()], ..Grants::default() };
     let plugin = picky().load(Manifest { grants, ..manifest }).unwrap();
     assert!(Bench::try_new(vec![spec("t0", plugin)], ChainOptions::default()).is_ok());
 }
