@@ -1,6 +1,7 @@
 //! Tenants and keys of a running host: changed one after another, read at any time.
 
 mod quotas;
+mod signing;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use crate::file;
 use crate::last_used::LastUsed;
 
 pub use self::quotas::stored_quotas;
+pub use self::signing::SigningPair;
 
 const FORMAT: u64 = 1;
 const TENANTS_MAX: usize = 10_000;
@@ -38,6 +40,8 @@ pub struct KeyView {
     pub name: String,
     pub tenant: TenantName,
     pub scopes: Scopes,
+    /// Whether requests may be signed with it.
+    pub signs: bool,
     /// `active`, `expired` or `revoked`.
     pub state: &'static str,
     pub created_ms: Moment,
@@ -69,6 +73,7 @@ pub struct Control {
     failures: Mutex<Failures>,
     used: LastUsed,
     definitions: Definitions,
+    root: signing::Root,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,15 +109,18 @@ impl Control {
             directory.put(tenant);
         }
         let draw = |error: &dyn std::fmt::Display| ControlError::Draw { reason: error.to_string() };
-        Ok(Control {
+        let control = Control {
             directory: RwLock::new(directory),
             changing: Mutex::new(()),
             verified: Mutex::new(Verified::new(KNOWN_MAX).map_err(|error| draw(&error))?),
             failures: Mutex::new(Failures::default()),
             used: LastUsed::open(data_dir.join("control").join("last-used.json")),
             definitions: Definitions::open(data_dir.join("control").join("streams"))?,
+            root: signing::Root::default(),
             dir,
-        })
+        };
+        control.read_root()?;
+        Ok(control)
     }
 
     fn directory(&self) -> RwLockReadGuard<'_, Directory> {
@@ -300,6 +308,21 @@ impl Control {
         self.definitions.put(tenant, stream, definition)
     }
 
+    /// Changes what the definition of a stream was made from, if its version is the one that holds. Durable when it returns.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn amend(
+        &self,
+        tenant: &TenantName,
+        stream: &str,
+        version: u64,
+        origin: serde_json::Value,
+    ) -> Result<(), ControlError> {
+        let _one = lock(&self.changing);
+        self.definitions.amend(tenant, stream, version, origin)
+    }
+
     /// Ends a stream, and notes what was discarded with it. Durable when it returns.
     ///
     /// # Errors
@@ -353,6 +376,9 @@ impl Control {
         let text = KeyText::draw().map_err(|error| ControlError::Draw { reason: error.to_string() })?;
         let hash = hash(&text)?;
         let _one = lock(&self.changing);
+        if new.signs {
+            self.draw_root()?;
+        }
         let mut tenant = Tenant::clone(&*self.found(name)?);
         tenant.keys.retain(|key| key.ended_ms(now).is_none_or(|ended| ended + ENDED_KEPT_MS > now));
         if tenant.keys.iter().filter(|key| key.ended_ms(now).is_none()).count() >= KEYS_MAX {
@@ -439,6 +465,7 @@ impl Control {
             name: key.name.clone(),
             tenant: tenant.clone(),
             scopes: key.scopes,
+            signs: key.signs,
             state: key.state(now),
             created_ms: key.created_ms,
             expires_ms: key.expires_ms,

@@ -20,7 +20,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wasmill_control::{Control, ControlError, KeyView};
+use wasmill_control::{Control, ControlError, KeyView, SigningPair};
 use wasmill_tenant::{KeyText, NewKey, Scope, Scopes};
 
 use super::access::{Caller, Touched};
@@ -40,6 +40,8 @@ struct Wanted {
     scopes: Vec<String>,
     #[serde(default)]
     expires_in: Option<String>,
+    #[serde(default)]
+    signs: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -98,11 +100,28 @@ pub(super) fn span(name: &str, text: &str, max: Duration) -> Result<Duration, Ap
     seconds.map(Duration::from_secs).filter(|span| *span <= max).ok_or_else(expected)
 }
 
-/// The answer that has the text of a key in it.
-fn with_secret(status: StatusCode, (text, key): (KeyText, KeyView)) -> Response {
-    let touched = Touched(format!("/v1/keys/{}", key.id));
-    let body = Json(json!({ "key": key, "secret": text.reveal() }));
-    (status, Extension(touched), [(header::CACHE_CONTROL, "no-store")], body).into_response()
+/// A key whose text is to be shown, and what it signs with.
+struct Made {
+    text: KeyText,
+    key: KeyView,
+    signing: Option<SigningPair>,
+}
+
+impl Made {
+    fn of(control: &Control, (text, key): (KeyText, KeyView)) -> Result<Made, ControlError> {
+        let signing = control.signing_pair(&key.tenant, &key.id)?;
+        Ok(Made { text, key, signing })
+    }
+
+    /// The answer that has the secrets of a key in it.
+    fn into_response(self, status: StatusCode) -> Response {
+        let touched = Touched(format!("/v1/keys/{}", self.key.id));
+        let mut body = json!({ "key": self.key, "secret": self.text.reveal() });
+        if let Some(signing) = self.signing {
+            body["signing"] = json!(signing);
+        }
+        (status, Extension(touched), [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+    }
 }
 
 pub(super) async fn create<H: Host>(
@@ -112,7 +131,8 @@ pub(super) async fn create<H: Host>(
     body: Body,
 ) -> Result<Response, ApiError> {
     let control = shared.access.managed()?;
-    let wanted: Wanted = shaped(&shared, &headers, body, "name, scopes, and perhaps expires_in").await?;
+    let wanted: Wanted =
+        shaped(&shared, &headers, body, "name, scopes, and perhaps expires_in and signs").await?;
     let scopes = wanted.scopes.iter().map(|scope| scope.parse::<Scope>());
     let scopes: Scopes = scopes.collect::<Result<_, _>>().map_err(|error| refuse(error.to_string()))?;
     if !caller.scopes.cover(scopes) {
@@ -125,9 +145,10 @@ pub(super) async fn create<H: Host>(
     let expires_in =
         wanted.expires_in.as_deref().map(|text| span("expires_in", text, EXPIRY_MAX)).transpose()?;
     let expires_ms = expires_in.map(|span| now + span.as_secs() * 1000);
-    let new = NewKey { name: wanted.name, scopes, expires_ms };
-    let made = controlled(control, move |control| control.create_key(&caller.tenant, new, now)).await?;
-    Ok(with_secret(StatusCode::CREATED, made))
+    let new = NewKey { name: wanted.name, scopes, expires_ms, signs: wanted.signs };
+    let made =
+        controlled(control, move |control| Made::of(control, control.create_key(&caller.tenant, new, now)?));
+    Ok(made.await?.into_response(StatusCode::CREATED))
 }
 
 pub(super) async fn list<H: Host>(
@@ -160,9 +181,9 @@ pub(super) async fn rotate<H: Host>(
     let Rotation { grace } = shaped(&shared, &headers, body, "nothing, or grace").await?;
     let grace = grace.map_or(Ok(GRACE), |text| span("grace", &text, GRACE_MAX))?;
     let rotated = controlled(control, move |control| {
-        control.rotate_key(&caller.tenant, &id, grace, caller.scopes, now_ms())
+        Made::of(control, control.rotate_key(&caller.tenant, &id, grace, caller.scopes, now_ms())?)
     });
-    Ok(with_secret(StatusCode::OK, rotated.await?))
+    Ok(rotated.await?.into_response(StatusCode::OK))
 }
 
 pub(super) async fn revoke<H: Host>(

@@ -61,7 +61,7 @@ impl Server {
         let scopes: Scopes = scopes.iter().copied().collect();
         // Made when it had not expired yet.
         let made = expires_ms.map_or_else(now_ms, |expires| expires - 1);
-        let new = NewKey { name: "test".to_owned(), scopes, expires_ms };
+        let new = NewKey { name: "test".to_owned(), scopes, expires_ms, signs: false };
         self.control.create_key(tenant, new, made).unwrap().0
     }
 

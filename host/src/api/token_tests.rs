@@ -272,6 +272,7 @@ async fn keys_that_are_new_are_asked_for_and_a_place_that_hangs_holds_up_no_othe
         name: "k".to_owned(),
         scopes: [wasmill_tenant::Scope::Read].into_iter().collect(),
         expires_ms: None,
+        signs: false,
     };
     let (key, _) = server.control.create_key(&TenantName::default_tenant(), new, now_ms()).unwrap();
     let begun = tokio::time::Instant::now();

@@ -69,6 +69,10 @@ pub(super) struct Create {
     /// When it ends: 12h, 90d; without, it does not
     #[arg(long, value_name = "TIME", value_parser = lifetime)]
     expires: Option<Duration>,
+    /// Requests may be signed with it, as AWS's SDKs do: prints lines of an environment, AWS_ACCESS_KEY_ID and
+    /// AWS_SECRET_ACCESS_KEY among them
+    #[arg(long)]
+    signs: bool,
     /// Make it in this data directory, on which no host runs
     #[arg(long, value_name = "DIR", conflicts_with = "host")]
     data_dir: Option<PathBuf>,
@@ -139,7 +143,7 @@ impl Create {
             }
         }
         let expires_in = self.expires.map(|expires| format!("{}s", expires.as_secs()));
-        let body = json!({ "name": self.name, "scopes": self.scopes(), "expires_in": expires_in });
+        let body = json!({ "name": self.name, "scopes": self.scopes(), "expires_in": expires_in, "signs": self.signs });
         self.at.with(
             async |client: &HostClient| client.post("/v1/keys", &body).await,
             |answer| {
@@ -160,18 +164,22 @@ impl Create {
         }
         let now = u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000;
         let expires_ms = self.expires.map(|expires| now + expires.as_secs() * 1000);
-        let new = NewKey { name: self.name.clone(), scopes: self.scopes(), expires_ms };
-        let (text, key) = match create_key_offline(data_dir, &tenant, new) {
+        let new = NewKey { name: self.name.clone(), scopes: self.scopes(), expires_ms, signs: self.signs };
+        let (text, key, signing) = match create_key_offline(data_dir, &tenant, new) {
             Ok(made) => made,
             Err(running @ OfflineKeyError::Running { .. }) => return Ok(Err(running)),
             Err(error) => return Err(error).with_context(|| data_dir.display().to_string()),
         };
         let key = serde_json::to_value(key).context("write JSON")?;
         let code = if self.at.json() {
-            output::print_json(&json!({ "key": key, "secret": text.reveal() }))
+            let mut answer = json!({ "key": key, "secret": text.reveal() });
+            if let Some(signing) = signing {
+                answer["signing"] = json!(signing);
+            }
+            output::print_json(&answer)
         } else {
             told(&key);
-            output::print(&format!("{}\n", text.reveal()))
+            output::print(&secret(&json!({ "secret": text.reveal(), "signing": signing }))?)
         };
         code.map(Ok)
     }
@@ -196,7 +204,16 @@ fn told(key: &Value) {
 
 fn secret(answer: &Value) -> Result<String> {
     let secret = answer["secret"].as_str().context("read the host's answer")?;
-    Ok(format!("{}\n", output::plain(secret)))
+    let signing = &answer["signing"];
+    let Some(id) = signing["access_key_id"].as_str() else {
+        return Ok(format!("{}\n", output::plain(secret)));
+    };
+    Ok(format!(
+        "WASMILL_KEY={}\nAWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n",
+        output::plain(secret),
+        output::plain(id),
+        text(&signing["secret_access_key"])
+    ))
 }
 
 fn text(value: &Value) -> String {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use wasmill_buffer::{Disk, RealDisk};
 use wasmill_config::{Jwks, Settings};
-use wasmill_control::{Actor, AuditLog, Control, ControlError, KeyView, NewEntry};
+use wasmill_control::{Actor, AuditLog, Control, ControlError, KeyView, NewEntry, SigningPair};
 use wasmill_tenant::{KeyText, NewKey, Quotas, Scope, TenantName};
 
 use super::opening::StartError;
@@ -171,7 +171,7 @@ pub fn create_key_offline(
     data_dir: &Path,
     tenant: &TenantName,
     new: NewKey,
-) -> Result<(KeyText, KeyView), OfflineKeyError> {
+) -> Result<(KeyText, KeyView, Option<SigningPair>), OfflineKeyError> {
     let journal = data_dir.join("journal");
     std::fs::create_dir_all(&journal).map_err(OfflineKeyError::Lock)?;
     let lock = RealDisk.lock(&journal.join("lock")).map_err(OfflineKeyError::Lock)?;
@@ -179,6 +179,7 @@ pub fn create_key_offline(
     let now = u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000;
     let control = Control::open(data_dir)?;
     let (text, key) = control.create_key(tenant, new, now)?;
+    let pair = control.signing_pair(tenant, &key.id)?;
     let entry = NewEntry {
         at_ms: now,
         who: Actor { address: "command line".to_owned(), ..Actor::default() },
@@ -190,7 +191,7 @@ pub fn create_key_offline(
         reason: None,
     };
     AuditLog::new(data_dir).changed(tenant, entry).map_err(ControlError::Store)?;
-    Ok((text, key))
+    Ok((text, key, pair))
 }
 
 #[cfg(test)]
@@ -206,8 +207,10 @@ mod tests {
             name: "first".to_owned(),
             scopes: [Scope::Operator].into_iter().collect(),
             expires_ms: None,
+            signs: true,
         };
-        let (text, key) = create_key_offline(&data, &tenant, new.clone()).unwrap();
+        let (text, key, pair) = create_key_offline(&data, &tenant, new.clone()).unwrap();
+        assert_eq!(pair.unwrap().access_key_id, key.id);
         let who = Control::open(&data).unwrap().verify(&text, 1).unwrap();
         assert!(who.scopes.is_operator() && who.key == key.id);
         let log = AuditLog::new(&data).page(&tenant, 0, 9).unwrap();

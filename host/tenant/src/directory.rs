@@ -180,6 +180,7 @@ mod tests {
                 name: "n".to_owned(),
                 scopes: [Scope::Push].into_iter().collect(),
                 expires_ms: None,
+                signs: false,
             };
             tenant.keys.push(Key::new(text.id().to_owned(), new, SecretHash::of(text).unwrap(), 1));
         }

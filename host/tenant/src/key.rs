@@ -26,6 +26,8 @@ pub struct NewKey {
     pub name: String,
     pub scopes: Scopes,
     pub expires_ms: Option<Moment>,
+    /// Whether requests may be signed with it (Signature Version 4), besides carrying it.
+    pub signs: bool,
 }
 
 /// One key, as it is stored.
@@ -41,6 +43,9 @@ pub struct Key {
     pub expires_ms: Option<Moment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_ms: Option<Moment>,
+    /// Whether requests may be signed with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub signs: bool,
     /// The newest first.
     pub secrets: Vec<KeySecret>,
 }
@@ -68,6 +73,7 @@ impl Key {
             created_ms: now,
             expires_ms: new.expires_ms,
             revoked_ms: None,
+            signs: new.signs,
             secrets: vec![secret],
         }
     }
@@ -130,8 +136,12 @@ mod tests {
     fn rotated_secret_is_good_for_its_grace_time_and_no_third_is_kept() {
         let text = KeyText::draw().unwrap();
         let hash = || SecretHash::of(&text).unwrap();
-        let new =
-            NewKey { name: "edge".to_owned(), scopes: [Scope::Push].into_iter().collect(), expires_ms: None };
+        let new = NewKey {
+            name: "edge".to_owned(),
+            scopes: [Scope::Push].into_iter().collect(),
+            expires_ms: None,
+            signs: false,
+        };
         let mut key = Key::new("k".to_owned(), new, hash(), 100);
         key.rotate(hash(), 200, 300);
         assert_eq!((key.valid(1, 299), key.valid(1, 300)), (Ok(()), Err(Refused::Replaced)));
@@ -153,7 +163,7 @@ mod tests {
     #[test]
     fn key_expires_at_its_moment() {
         let hash = SecretHash::of(&KeyText::draw().unwrap()).unwrap();
-        let new = NewKey { name: "x".to_owned(), scopes: Scopes::NONE, expires_ms: Some(50) };
+        let new = NewKey { name: "x".to_owned(), scopes: Scopes::NONE, expires_ms: Some(50), signs: false };
         let key = Key::new("k".to_owned(), new, hash, 1);
         assert_eq!((key.valid(1, 49), key.valid(1, 50)), (Ok(()), Err(Refused::Expired)));
         assert_eq!((key.ended_ms(49), key.ended_ms(50)), (None, Some(50)));

@@ -11,7 +11,12 @@ fn name(text: &str) -> TenantName {
 }
 
 fn new(scopes: &[Scope]) -> NewKey {
-    NewKey { name: "test".to_owned(), scopes: scopes.iter().copied().collect(), expires_ms: None }
+    NewKey {
+        name: "test".to_owned(),
+        scopes: scopes.iter().copied().collect(),
+        expires_ms: None,
+        signs: false,
+    }
 }
 
 const ALL: &[Scope] = &[Scope::Operator];

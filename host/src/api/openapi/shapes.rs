@@ -66,6 +66,7 @@ pub(super) const NAMED: &[(&str, Shape)] = &[
             ("name", Text, "for people"),
             ("tenant", Text, "whose it is"),
             ("scopes", SCOPES, "what it may do"),
+            ("signs", Flag, "whether requests may be signed with it, as AWS's SDKs do"),
             ("state", OneOf(&["active", "expired", "revoked"]), ""),
             ("created_ms", Number, "milliseconds since 1970, as all moments"),
             ("expires_ms", Perhaps(&Number), "from when on it is of no use; null: never"),
@@ -80,6 +81,11 @@ pub(super) const NAMED: &[(&str, Shape)] = &[
         Object(&[
             ("key", Named("Key"), ""),
             ("secret", Text, "the text of the key, wm_<id>_<secret>: it is shown here and never again"),
+            (
+                "signing?",
+                Object(&[("access_key_id", Text, "the id of the key"), ("secret_access_key", Text, "")]),
+                "of a key that signs: what an AWS SDK is configured with",
+            ),
         ]),
     ),
     (

@@ -53,6 +53,7 @@ pub(super) const OPERATIONS: &[Said] = &[
                 ("name", Text, "for people: 1 to 64 characters"),
                 ("scopes", List(&Text), "none that the key that asks has not"),
                 ("expires_in?", Perhaps(&Text), "such as 12h or 90d; without, it does not expire"),
+                ("signs?", Flag, "true: requests may be signed with it, as AWS's SDKs do"),
             ]),
         }],
         answer: (201, JSON, Named("KeyWithSecret"), "it is made"),
