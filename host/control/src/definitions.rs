@@ -28,6 +28,8 @@ const TOMBSTONES_MAX: usize = 1000;
 #[derive(Clone, Debug)]
 pub struct Definition {
     pub value: Value,
+    /// What it was made from, where it was told in the words of another interface.
+    pub origin: Option<Value>,
     pub by: Actor,
     pub at_ms: Moment,
 }
@@ -42,6 +44,8 @@ pub struct Version {
     /// `None`: it was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Value>,
     /// Of a removal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discarded: Option<Discarded>,
@@ -66,6 +70,7 @@ pub struct Defined {
     pub at_ms: Moment,
     pub by: Actor,
     pub definition: Arc<Value>,
+    pub origin: Option<Arc<Value>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -141,7 +146,13 @@ impl Definitions {
     }
 
     pub fn count(&self, tenant: &TenantName) -> usize {
-        self.of(tenant, |known| matches!(known, Known::Live(_))).len()
+        self.names_of(tenant).len()
+    }
+
+    /// Of the streams of a tenant that are defined.
+    pub fn names_of(&self, tenant: &TenantName) -> Vec<String> {
+        let live = self.of(tenant, |known| matches!(known, Known::Live(_)));
+        live.into_iter().map(|(_, name)| name).collect()
     }
 
     fn of(&self, tenant: &TenantName, which: impl Fn(&Known) -> bool) -> Vec<(Moment, String)> {
@@ -182,8 +193,8 @@ impl Definitions {
         if !self.has(tenant, stream) && self.count(tenant) >= STREAMS_MAX {
             return Err(ControlError::TooManyStreams { name: tenant.clone(), max: STREAMS_MAX });
         }
-        let Definition { value, by, at_ms } = definition;
-        let version = Version { version: 0, at_ms, by, definition: Some(value), discarded: None };
+        let Definition { value, origin, by, at_ms } = definition;
+        let version = Version { version: 0, at_ms, by, definition: Some(value), origin, discarded: None };
         let stored = self.write(tenant, stream, version)?;
         match stored {
             Known::Live(defined) => Ok(defined),
@@ -202,7 +213,14 @@ impl Definitions {
         if !self.has(tenant, stream) {
             return Err(ControlError::NoStream { name: stream.to_owned() });
         }
-        let version = Version { version: 0, at_ms: now, by, definition: None, discarded: Some(discarded) };
+        let version = Version {
+            version: 0,
+            at_ms: now,
+            by,
+            definition: None,
+            origin: None,
+            discarded: Some(discarded),
+        };
         self.write(tenant, stream, version)?;
         let mut tombstones = self.of(tenant, |known| matches!(known, Known::Removed { .. }));
         if tombstones.len() > TOMBSTONES_MAX {
@@ -222,13 +240,34 @@ impl Definitions {
         let last = versions.first().map_or(0, |last| last.version);
         versions.insert(0, Version { version: last + 1, ..newest });
         versions.truncate(VERSIONS_KEPT);
-        let stored = Stored { tenant: tenant.clone(), stream: stream.to_owned(), versions };
+        self.store(Stored { tenant: tenant.clone(), stream: stream.to_owned(), versions })
+    }
+
+    /// Puts another origin in the place of that of the version which holds, if that is this one.
+    pub(crate) fn amend(
+        &self,
+        tenant: &TenantName,
+        stream: &str,
+        version: u64,
+        origin: Value,
+    ) -> Result<(), ControlError> {
+        let stored = self.read(tenant, stream)?.filter(|_| self.has(tenant, stream));
+        let mut stored = stored.ok_or_else(|| ControlError::NoStream { name: stream.to_owned() })?;
+        match stored.versions.first_mut() {
+            Some(holds) if holds.version == version => holds.origin = Some(origin),
+            _ => return Err(ControlError::Changed { what: format!("stream {stream:?}") }),
+        }
+        self.store(stored)?;
+        Ok(())
+    }
+
+    fn store(&self, stored: Stored) -> Result<Known, StoreError> {
+        let (tenant, stream) = (&stored.tenant, &stored.stream);
         file::make_directory(&self.dir.join(tenant.as_str()))?;
         file::write(&place(&self.dir, tenant, stream), FORMAT, &stored)?;
-        let mut versions = stored.versions;
+        let Stored { tenant, stream, mut versions } = stored;
         let known = Known::of(versions.swap_remove(0));
-        let mut all = self.known_mut();
-        all.insert((tenant.clone(), stream.to_owned()), known.clone());
+        self.known_mut().insert((tenant, stream), known.clone());
         Ok(known)
     }
 
@@ -244,9 +283,15 @@ impl Definitions {
 
 impl Known {
     fn of(newest: Version) -> Known {
-        let Version { version, at_ms, by, definition, discarded: _ } = newest;
+        let Version { version, at_ms, by, definition, origin, discarded: _ } = newest;
         match definition {
-            Some(definition) => Known::Live(Defined { version, at_ms, by, definition: Arc::new(definition) }),
+            Some(definition) => Known::Live(Defined {
+                version,
+                at_ms,
+                by,
+                definition: Arc::new(definition),
+                origin: origin.map(Arc::new),
+            }),
             None => Known::Removed { at_ms },
         }
     }
@@ -264,7 +309,7 @@ mod tests {
     use crate::Control;
 
     fn definition(n: u64) -> Definition {
-        Definition { value: json!({ "n": n }), by: Actor::default(), at_ms: n }
+        Definition { value: json!({ "n": n }), origin: None, by: Actor::default(), at_ms: n }
     }
 
     fn team() -> TenantName {
@@ -302,6 +347,24 @@ mod tests {
         let control = Control::open(dir.path()).unwrap();
         assert_eq!(control.definitions().count(&team()), 0);
         assert_eq!(control.define(&team(), "events", definition(3)).unwrap().version, 3);
+    }
+
+    #[test]
+    fn origin_is_kept_with_its_version_and_amended_only_while_that_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(dir.path()).unwrap();
+        let told = Definition { origin: Some(json!({ "told": 1 })), ..definition(1) };
+        control.define(&team(), "events", told).unwrap();
+        control.amend(&team(), "events", 1, json!({ "told": 2 })).unwrap();
+        let control = Control::open(dir.path()).unwrap();
+        let held = control.definitions().get(&team(), "events").unwrap();
+        assert_eq!((held.version, held.origin.as_deref()), (1, Some(&json!({ "told": 2 }))));
+        control.define(&team(), "events", definition(2)).unwrap();
+        assert_eq!(control.definitions().get(&team(), "events").unwrap().origin, None);
+        let stale = control.amend(&team(), "events", 1, json!({}));
+        assert!(matches!(stale, Err(ControlError::Changed { .. })));
+        let nobody = control.amend(&team(), "nothing", 1, json!({}));
+        assert!(matches!(nobody, Err(ControlError::NoStream { .. })));
     }
 
     #[test]

@@ -120,7 +120,8 @@ pub(super) async fn put<H: Host>(
     let when = when(&headers)?;
     let definition = json(&shared, &headers, body).await?;
     let (dry_run, within) = (query.dry_run, query.within.unwrap_or(WITHIN));
-    let request = DefineRequest::Put { definition, when, dry_run, within, by: actor(&caller, peer) };
+    let by = actor(&caller, peer);
+    let request = DefineRequest::Put { definition, origin: None, when, dry_run, within, by };
     let target = format!("/v1/streams/{name}?dry_run=true");
     let done = shared.host.define(caller.tenant, name, request).await;
     let mut response = match done.map_err(ApiError::define) {
@@ -180,7 +181,9 @@ impl ApiError {
         match error {
             DefineError::NoStream { .. } => ApiError::NotFound { code: "no_stream", message },
             DefineError::NoVersion { .. } => ApiError::NotFound { code: "no_version", message },
-            DefineError::OfFile { .. } => ApiError::NotNow { code: "owned_by_file", message },
+            DefineError::OfFile { .. } | DefineError::Leaving { .. } => {
+                ApiError::NotNow { code: "owned_by_file", message }
+            }
             DefineError::Unsaid { .. } => ApiError::NoCondition { message },
             DefineError::Stale { .. } => ApiError::Stale { message },
             DefineError::Flaws(flaws) => ApiError::Definition { message, flaws },

@@ -138,13 +138,15 @@ impl Host for Program {
                 Err(DefineError::Stale { stream, version: Some(3) })
             }
             DefineRequest::Put { .. } => {
-                Ok(DefineAnswer { version: Some(4), created: !there, body: serde_json::json!({}) })
+                let body = serde_json::json!({});
+                Ok(DefineAnswer { version: Some(4), created: !there, body, origin: None })
             }
             _ if !there => Err(DefineError::NoStream { stream }),
             request => Ok(DefineAnswer {
                 version: Some(3),
                 created: false,
                 body: serde_json::json!(format!("{request:?}")),
+                origin: None,
             }),
         }
     }

@@ -20,7 +20,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use wasmill_buffer::StreamKey;
 use wasmill_config::{self as config, Defined, Flaw};
-use wasmill_control::{Actor, ControlError, Definition, Version};
+use wasmill_control::{Actor, ControlError, Definition, Discarded, Version};
 use wasmill_tenant::TenantName;
 
 use super::changes::{ChangeError, Wanted};
@@ -51,19 +51,40 @@ pub enum When {
 /// What a client asks of the definition of a stream.
 #[derive(Debug)]
 pub enum DefineRequest {
-    Show { version: Option<u64> },
+    Show {
+        version: Option<u64>,
+    },
     Versions,
-    Put { definition: Value, when: When, dry_run: bool, within: Duration, by: Actor },
-    Delete { when: When, force: bool, within: Duration, by: Actor },
+    Put {
+        definition: Value,
+        origin: Option<Value>,
+        when: When,
+        dry_run: bool,
+        within: Duration,
+        by: Actor,
+    },
+    /// What the version that holds was made from is this now; nothing of the stream changes.
+    Amend {
+        version: u64,
+        origin: Value,
+    },
+    Delete {
+        when: When,
+        force: bool,
+        within: Duration,
+        by: Actor,
+    },
 }
 
 /// What is answered.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DefineAnswer {
     /// That holds now.
     pub version: Option<u64>,
     pub created: bool,
     pub body: Value,
+    /// What it was made from, where another interface has told it.
+    pub origin: Option<Arc<Value>>,
 }
 
 /// Why it is not done.
@@ -75,6 +96,11 @@ pub enum DefineError {
     NoVersion { stream: String, version: u64 },
     #[error("stream {stream:?} is defined in {}: change it there", file.display())]
     OfFile { stream: String, file: PathBuf },
+    #[error(
+        "stream {stream:?} was taken out of {} and goes once it has delivered what it has stored; `--force` (`?force=true`) discards that",
+        file.display()
+    )]
+    Leaving { stream: String, file: PathBuf },
     #[error(
         "stream {stream:?} is there, in version {version}: say which version is to be replaced by If-Match: \"{version}\""
     )]
@@ -164,18 +190,26 @@ impl Host {
                 let versions = self.versions_of(tenant, name.clone()).await?;
                 let of = versions.into_iter().find(|known| known.version == version);
                 let of = of.ok_or(DefineError::NoVersion { stream: name, version })?;
-                Ok(DefineAnswer { version: None, created: false, body: told(&of) })
+                Ok(DefineAnswer { body: told(&of), ..DefineAnswer::default() })
             }
             DefineRequest::Versions => {
                 let versions = self.versions_of(tenant, name).await?;
                 let body = json!({ "versions": versions.iter().map(told).collect::<Vec<_>>() });
-                Ok(DefineAnswer { version: None, created: false, body })
+                Ok(DefineAnswer { body, ..DefineAnswer::default() })
             }
-            DefineRequest::Put { definition, when, dry_run: true, within: _, by: _ } => {
+            DefineRequest::Put { definition, origin: _, when, dry_run: true, within: _, by: _ } => {
                 self.try_definition(&tenant, &name, definition, when).await
             }
-            DefineRequest::Put { definition, when, dry_run: false, within, by } => {
-                self.put_definition(&tenant, &name, definition, when, within, by).await
+            DefineRequest::Put { definition: value, origin, when, dry_run: false, within, by } => {
+                let definition = Definition { value, origin, by, at_ms: now_ms() };
+                self.put_definition(&tenant, &name, definition, when, within).await
+            }
+            DefineRequest::Amend { version, origin } => {
+                let (control, of, stream) = (Arc::clone(&self.inner.control), tenant.clone(), name.clone());
+                let amend = move || control.amend(&of, &stream, version, origin);
+                let amended = tokio::task::spawn_blocking(amend).await;
+                amended.map_err(|error| interrupted(&error))??;
+                self.shown(&tenant, &name)
             }
             DefineRequest::Delete { when, force, within, by } => {
                 self.delete_definition(&tenant, &name, when, force, within, by).await
@@ -196,12 +230,13 @@ impl Host {
         let runs = || self.inner.streams.get(tenant.as_str(), name).is_some();
         let of_file = self.of_file(tenant, name).is_some()
             || (runs() && !self.inner.control.definitions().has(tenant, name));
+        let (stream, file) = (name.to_owned(), self.inner.filed.settings().file.clone());
         match of_file {
             false => Ok(()),
-            true => Err(DefineError::OfFile {
-                stream: name.to_owned(),
-                file: self.inner.filed.settings().file.clone(),
-            }),
+            true if self.inner.filed.is_leaving(&key(tenant, name)) => {
+                Err(DefineError::Leaving { stream, file })
+            }
+            true => Err(DefineError::OfFile { stream, file }),
         }
     }
 
@@ -241,7 +276,8 @@ impl Host {
                 "name": name, "owner": "api", "state": state, "reason": reason, "version": defined.version,
                 "changed_ms": defined.at_ms, "definition": config::masked(&defined.definition),
             });
-            return Ok(DefineAnswer { version: Some(defined.version), created: false, body });
+            let (version, origin) = (Some(defined.version), defined.origin);
+            return Ok(DefineAnswer { version, body, origin, ..DefineAnswer::default() });
         }
         let Some(stream) = self.of_file(tenant, name) else {
             return Err(DefineError::NoStream { stream: name.to_owned() });
@@ -250,7 +286,7 @@ impl Host {
             "name": name, "owner": "file", "state": state, "reason": reason, "version": null, "changed_ms": null,
             "definition": self.inner.filed.settings().written(&stream),
         });
-        Ok(DefineAnswer { version: None, created: false, body })
+        Ok(DefineAnswer { body, ..DefineAnswer::default() })
     }
 
     /// Everything that can be said of it without a change.
@@ -286,20 +322,19 @@ impl Host {
             Some(_) => "replace",
         };
         let body = json!({ "dry_run": true, "would": would });
-        Ok(DefineAnswer { version: before.map(|before| before.version), created: false, body })
+        Ok(DefineAnswer { version: before.map(|before| before.version), body, ..DefineAnswer::default() })
     }
 
     async fn put_definition(
         &self,
         tenant: &TenantName,
         name: &str,
-        definition: Value,
+        definition: Definition,
         when: When,
         within: Duration,
-        by: Actor,
     ) -> Result<DefineAnswer, DefineError> {
         self.not_of_file(tenant, name)?;
-        let defined = self.checked(tenant, name, &definition).await?;
+        let defined = self.checked(tenant, name, &definition.value).await?;
         let held = self.tenant(tenant.as_str()).await.map_err(ChangeError::from)?;
         let busy = ChangeError::Busy { after: within };
         let _one = tokio::time::timeout(within, held.changing.lock()).await.map_err(|_elapsed| busy)?;
@@ -308,7 +343,9 @@ impl Host {
         when.holds(name, before.as_ref().map(|before| before.version))?;
         self.not_of_file(tenant, name)?;
         let (key, runs) = (key(tenant, name), self.inner.streams.get(tenant.as_str(), name).is_some());
-        if runs && before.as_ref().is_some_and(|before| *before.definition == definition) {
+        let same = |before: &wasmill_control::Defined| *before.definition == definition.value;
+        let same = runs && before.as_ref().is_some_and(same);
+        if same && definition.origin.is_none() {
             return self.shown(tenant, name);
         }
         if before.is_none() {
@@ -319,9 +356,14 @@ impl Host {
             enough.map_err(|error| interrupted(&error))?.map_err(ChangeError::from)?;
         }
         let (control, of, stream) = (Arc::clone(&self.inner.control), tenant.clone(), name.to_owned());
-        let commit = move |_nothing| {
-            control.define(&of, &stream, Definition { value: definition, by, at_ms: now_ms() }).map(drop)
-        };
+        let commit = move |_nothing| control.define(&of, &stream, definition).map(drop);
+        if same {
+            // What runs stays; how it was told is another version of it.
+            let done = tokio::task::spawn_blocking(move || commit(())).await;
+            done.map_err(|error| interrupted(&error))??;
+            return self.shown(tenant, name);
+        }
+        let commit = move |_nothing: Discarded| commit(());
         let wanted =
             Wanted { stream: &defined.stream, defined: Some(&defined), commit: Some(Box::new(commit)) };
         let done = match runs {
@@ -341,6 +383,15 @@ impl Host {
         within: Duration,
         by: Actor,
     ) -> Result<DefineAnswer, DefineError> {
+        let key = key(tenant, name);
+        let deleted = || json!({ "deleted": name, "forced": force });
+        if force && when == When::Unsaid && self.inner.filed.is_leaving(&key) {
+            // The file has it no more, and it cannot deliver what it has stored.
+            self.inner.filed.hurry(&key);
+            self.remove_stream(tenant.as_str(), name, within, true).await?;
+            self.inner.filed.left(&key);
+            return Ok(DefineAnswer { body: deleted(), ..DefineAnswer::default() });
+        }
         self.not_of_file(tenant, name)?;
         let held = self.tenant(tenant.as_str()).await.map_err(ChangeError::from)?;
         let busy = ChangeError::Busy { after: within };
@@ -354,7 +405,6 @@ impl Host {
         }
         let (control, of, stream) = (Arc::clone(&self.inner.control), tenant.clone(), name.to_owned());
         let commit = Box::new(move |discarded| control.undefine(&of, &stream, by, discarded, now_ms()));
-        let key = key(tenant, name);
         // Nobody may hold the stream while it ends.
         let runs = self.inner.streams.get(tenant.as_str(), name).is_some();
         let done = match runs {
@@ -362,7 +412,7 @@ impl Host {
             false => self.remove_idle(&held, &key, force, commit).await,
         };
         self.note(&key, done)?;
-        Ok(DefineAnswer { version: None, created: false, body: json!({ "deleted": name, "forced": force }) })
+        Ok(DefineAnswer { body: deleted(), ..DefineAnswer::default() })
     }
 
     /// What became of a change, for those who ask how the stream is.
@@ -504,7 +554,7 @@ async fn try_again(host: Weak<Inner>) {
 
 /// A version, as it may be shown.
 fn told(version: &Version) -> Value {
-    let Version { version, at_ms, by, definition, discarded } = version;
+    let Version { version, at_ms, by, definition, origin: _, discarded } = version;
     json!({
         "version": version, "at_ms": at_ms, "by": by,
         "definition": definition.as_ref().map(config::masked), "discarded": discarded,
