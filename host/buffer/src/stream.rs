@@ -435,6 +435,11 @@ impl Stream {
         entries.unwrap_or_default()
     }
 
+    /// Whether the journal keeps an entry of the stream: one that no checkpoint has said is needed no more.
+    pub fn has_entries(&self) -> bool {
+        self.shared.state().streams.get(&self.core.id).is_some_and(|stream| !stream.entries.is_empty())
+    }
+
     /// States what is needed no more, and replaces the checkpoint before. Without `durable` it returns at once
     /// and rides along with the next group; a later one of the stream replaces it there.
     pub async fn checkpoint(

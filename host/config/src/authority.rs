@@ -55,21 +55,37 @@ pub(crate) enum Authority<'a> {
 }
 
 impl HttpReach {
-    pub(crate) fn add(&mut self, written: &str) -> Option<()> {
+    /// Adds a host as it is written.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn add(&mut self, written: &str) -> Result<(), String> {
         if let Ok(address) = written.parse::<SocketAddr>() {
-            let (network, length) = canonical(address.ip(), bits(address.ip()))?;
-            self.networks.push((network, length, Some(address.port())));
-        } else if let Ok(address) = written.trim_matches(['[', ']']).parse::<IpAddr>() {
-            let (network, length) = canonical(address, bits(address))?;
+            let (network, length) =
+                canonical(address.ip(), bits(address.ip())).ok_or_else(|| no_host(written))?;
+            self.networks.push((network, length, Some(some_port(written, address.port())?)));
+        } else if let Ok(address) = without_brackets(written).parse::<IpAddr>() {
+            let (network, length) = canonical(address, bits(address)).ok_or_else(|| no_host(written))?;
             self.networks.push((network, length, None));
         } else if let Some((address, length)) = written.split_once('/') {
-            let address: IpAddr = address.parse().ok()?;
-            let length: u8 = length.parse().ok().filter(|length| *length <= bits(address))?;
-            let (network, length) = canonical(address, length)?;
+            let address: IpAddr = address.parse().map_err(|_no_address| no_host(written))?;
+            let length: u8 = length.parse().map_err(|_no_number| no_host(written))?;
+            let most = bits(address);
+            if length > most {
+                return Err(format!("{written:?}: a network of such addresses has /0 to /{most}"));
+            }
+            let network = first_of(address, length);
+            if network != address {
+                return Err(format!(
+                    "{written:?} has bits set behind its first {length}: write \"{network}/{length}\", or \
+                     \"{address}/{most}\" for the one address"
+                ));
+            }
+            let (network, length) = canonical(address, length).ok_or_else(|| no_host(written))?;
             self.networks.push((network, length, None));
         } else {
             let (name, port) = match written.split_once(':') {
-                Some((name, port)) => (name, Some(port.parse().ok()?)),
+                Some((name, port)) => (name, Some(written_port(written, port)?)),
                 None => (written, None),
             };
             let part = |part: &str| {
@@ -82,11 +98,50 @@ impl HttpReach {
                 || !name.split('.').all(part)
                 || last.bytes().all(|byte| byte.is_ascii_digit())
             {
-                return None;
+                return Err(no_host(written));
             }
             self.names.push((name.to_ascii_lowercase(), port));
         }
-        Some(())
+        Ok(())
+    }
+}
+
+fn no_host(written: &str) -> String {
+    format!(
+        "{written:?} is no host, expected a name, an address or a network, such as \"collector.example\", \
+         \"10.1.2.3:8080\" or \"10.7.0.0/16\""
+    )
+}
+
+fn some_port(written: &str, port: u16) -> Result<u16, String> {
+    if port == 0 { Err(format!("{written:?}: a port is 1 to 65535")) } else { Ok(port) }
+}
+
+/// Digits alone: a sign is none.
+fn written_port(written: &str, port: &str) -> Result<u16, String> {
+    match port.bytes().all(|byte| byte.is_ascii_digit()) {
+        false => Err(no_host(written)),
+        true => some_port(written, port.parse().unwrap_or(0)),
+    }
+}
+
+/// An address of version 6 may stand in brackets, as in front of a port.
+fn without_brackets(written: &str) -> &str {
+    let inner = written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inner.filter(|inner| inner.contains(':')).unwrap_or(written)
+}
+
+/// The first address of the network that has this one.
+fn first_of(address: IpAddr, length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            IpAddr::V4((u32::from(address) & mask).into())
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            IpAddr::V6((u128::from(address) & mask).into())
+        }
     }
 }
 
@@ -308,14 +363,33 @@ mod tests {
         for written in
             ["Collector.example", "a.b:80", "10.1.2.3", "10.1.2.3:8080", "10.7.0.0/16", "::1", "[::1]:9"]
         {
-            assert_eq!(reach.add(written), Some(()), "{written}");
+            assert_eq!(reach.add(written), Ok(()), "{written}");
         }
         assert_eq!(reach.names, [("collector.example".to_owned(), None), ("a.b".to_owned(), Some(80))]);
         assert_eq!(reach.networks.len(), 5);
-        for wrong in
-            ["", "http://a", "a/b", "10.0.0.0/33", "a:b", "*", "a..b", "user@a", "127.1", "0x7f.1", "1"]
-        {
-            assert_eq!(reach.add(wrong), None, "{wrong}");
+        for wrong in ["", "http://a", "a/b", "a:b", "*", "a..b", "user@a", "127.1", "0x7f.1", "1"] {
+            assert!(reach.add(wrong).is_err_and(|told| told.contains("is no host")), "{wrong}");
+        }
+        for (wrong, part) in [
+            ("[::1", "is no host"),
+            ("::1]", "is no host"),
+            ("[10.0.0.1]", "is no host"),
+            ("a:+80", "is no host"),
+            ("10.0.0.0/33", "/0 to /32"),
+            ("a:", "1 to 65535"),
+            ("a:0", "1 to 65535"),
+            ("a:65536", "1 to 65535"),
+            ("10.0.0.1:0", "1 to 65535"),
+            ("10.1.2.3/16", "write \"10.1.0.0/16\", or \"10.1.2.3/32\""),
+            ("fd00::1/8", "write \"fd00::/8\""),
+            ("1.2.3.4/0", "write \"0.0.0.0/0\""),
+            ("::ffff:0:0/95", "bits set"),
+            ("::/95", ""),
+        ] {
+            match reach.add(wrong) {
+                Ok(()) => assert!(part.is_empty(), "{wrong}"),
+                Err(told) => assert!(!part.is_empty() && told.contains(part), "{wrong}: {told}"),
+            }
         }
     }
 

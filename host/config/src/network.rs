@@ -60,15 +60,13 @@ impl Resolver<'_> {
 
     fn host(&mut self, key: &str, written: &str) -> Option<HttpReach> {
         let mut reach = HttpReach::default();
-        if reach.add(written).is_some() {
-            return Some(reach);
+        match reach.add(written) {
+            Ok(()) => Some(reach),
+            Err(message) => {
+                self.problem(key, message);
+                None
+            }
         }
-        let message = format!(
-            "{written:?} is no host, expected a name, an address or a network, such as \"collector.example\", \
-             \"10.1.2.3:8080\" or \"10.7.0.0/16\""
-        );
-        self.problem(key, message);
-        None
     }
 
     /// Where the plugin of a transform may send requests.
@@ -85,6 +83,11 @@ impl Resolver<'_> {
             };
             let host_key = if headers.is_some() { format!("{key}.host") } else { key.clone() };
             let Some(reach) = self.host(&host_key, &host) else { continue };
+            if let Some(before) = http.hosts.iter().position(|known| known.eq_ignore_ascii_case(&host)) {
+                let message = format!("{host:?} is listed already, as number {} of the list", before + 1);
+                self.problem(&host_key, message);
+                continue;
+            }
             self.permitted(&host_key, &host, &reach);
             if let Some(headers) = headers {
                 let headers: Vec<(String, Secret)> = headers
@@ -185,7 +188,7 @@ mod tests {
             assert!(policy.covers(&reach(&[host])), "{host}");
         }
         assert!(reach(&["::ffff:0:0/96"]).covers(&reach(&["10.0.0.1"])));
-        assert_eq!(HttpReach::default().add("::ffff:10.0.0.0/95"), None);
+        assert!(HttpReach::default().add("::ffff:0:0/95").is_err());
     }
 
     const STREAM: &str = "source = { type = \"http\" }\noutputs = [{ type = \"stdout\" }]\n[[";

@@ -40,7 +40,10 @@ pub enum ControlError {
     DefaultTenant { name: TenantName },
     #[error("tenant {name:?} is not disabled: disable it first, so that nothing of it is used any more")]
     NotDisabled { name: TenantName },
-    #[error("tenant {name:?} has {streams} streams: remove them first")]
+    #[error(
+        "tenant {name:?} has {}",
+        match .streams { 1 => "a stream: remove it first".to_owned(), more => format!("{more} streams: remove them first") }
+    )]
     HasStreams { name: TenantName, streams: usize },
     #[error("there are {max} tenants, and no more are taken")]
     TooManyTenants { max: usize },

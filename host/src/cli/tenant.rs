@@ -1,4 +1,4 @@
-//! `wasmill tenant create|list|quota|delete`: the tenants of a running host, for operators.
+//! `wasmill tenant create|list|quota|disable|enable|delete`: the tenants of a running host, for operators.
 
 use std::process::ExitCode;
 
@@ -45,7 +45,19 @@ pub(super) enum Command {
         #[command(flatten)]
         at: AtHost,
     },
-    /// Remove a tenant with its keys; one that has streams is refused, and its keys stay disabled
+    /// Let a tenant's keys be of no use until it is enabled again; its streams go on
+    Disable {
+        name: String,
+        #[command(flatten)]
+        at: AtHost,
+    },
+    /// Let the keys of a disabled tenant be of use again
+    Enable {
+        name: String,
+        #[command(flatten)]
+        at: AtHost,
+    },
+    /// Remove a tenant with its keys; one that has streams is refused, and stays as it was
     Delete {
         name: String,
         /// With records of former streams that were not delivered
@@ -85,6 +97,14 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
             };
             at.with(ask, |answer| Ok(quotas(answer)))
         }
+        Command::Disable { name, at } => at.with(
+            async |client: &HostClient| set_disabled(client, name, true).await,
+            |answer| Ok(line(&answer["tenant"])),
+        ),
+        Command::Enable { name, at } => at.with(
+            async |client: &HostClient| set_disabled(client, name, false).await,
+            |answer| Ok(line(&answer["tenant"])),
+        ),
         Command::Delete { name, force, at } => {
             let path = format!("/v1/tenants/{}", encoded(name));
             let pairs: Vec<(&str, String)> =
@@ -95,9 +115,13 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
                     Err(error)
                         if error.downcast_ref::<Refused>().is_some_and(|why| why.code == "not_disabled") =>
                     {
-                        let _disabled: Value =
-                            client.ask(Method::POST, &format!("{path}/disable"), &[]).await?;
-                        client.ask(Method::DELETE, &path, &pairs).await
+                        let _disabled = set_disabled(client, name, true).await?;
+                        let deleted = client.ask(Method::DELETE, &path, &pairs).await;
+                        if deleted.is_err() {
+                            // The reason for the refusal is what is to be told.
+                            let _enabled = set_disabled(client, name, false).await;
+                        }
+                        deleted
                     }
                     answer => answer,
                 }
@@ -105,6 +129,11 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
             at.with(ask, |_deleted: &Value| Ok(format!("tenant {} is removed\n", output::plain(name))))
         }
     }
+}
+
+async fn set_disabled(client: &HostClient, name: &str, disabled: bool) -> Result<Value> {
+    let what = if disabled { "disable" } else { "enable" };
+    client.ask(Method::POST, &format!("/v1/tenants/{}/{what}", encoded(name)), &[]).await
 }
 
 /// `cpu=0.5`.

@@ -123,7 +123,7 @@ impl Host {
         let streams = inner.streams.all();
         for stream in &streams {
             // They have ended, or are cut off.
-            join_until(&stream.tasks.run, end).await;
+            join_until(&stream.tasks.run, end, &stream.stops.hurry).await;
         }
         // They wait in the store: their destination must not hold up the stop.
         let now = tokio::time::Instant::now();
@@ -155,7 +155,7 @@ impl Host {
         let inner = &self.inner;
         inner.stops.letters.cancel();
         for stream in inner.streams.all() {
-            join_until(&stream.tasks.letters, end).await;
+            join_until(&stream.tasks.letters, end, &stream.stops.hurry).await;
         }
     }
 

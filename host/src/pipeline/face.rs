@@ -1,6 +1,6 @@
 //! What the HTTP routes see of a host.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -160,12 +160,24 @@ impl api::Host for Host {
             told["state"] = self.state(&stream.key).0.into();
             told
         });
-        let idle = self.inner.idle.of(tenant.as_str()).into_iter();
-        let idle = idle.map(|(name, reason)| {
-            let owner = if defined.has(tenant, &name) { "api" } else { "file" };
-            json!({ "name": name, "owner": owner, "state": "failed", "reason": reason })
+        let owner = |name: &str| if defined.has(tenant, name) { "api" } else { "file" };
+        let idle = self.inner.idle.of(tenant.as_str());
+        // Neither runs what is just being ended or opened.
+        let filed = self.inner.filed.settings();
+        let filed = filed.streams.iter().filter(|stream| stream.tenant == tenant.as_str());
+        let mut changing: BTreeSet<String> = filed.map(|stream| stream.name.clone()).collect();
+        changing.extend(defined.names_of(tenant));
+        for name in streams.iter().map(|live| &live.key.name).chain(idle.iter().map(|(name, _)| name)) {
+            changing.remove(name);
+        }
+        let changing = changing.into_iter().map(|name| {
+            let key = StreamKey { tenant: tenant.as_str().to_owned(), name };
+            json!({ "name": key.name, "owner": owner(&key.name), "state": self.state(&key).0 })
         });
-        Value::Array(live.chain(idle).collect())
+        let failed = idle.iter().map(|(name, reason)| {
+            json!({ "name": name, "owner": owner(name), "state": "failed", "reason": reason })
+        });
+        Value::Array(live.chain(failed).chain(changing).collect())
     }
 
     fn plugins(&self, tenant: &TenantName) -> Value {

@@ -4,16 +4,20 @@
 //! through the same changes as everything else; what could not be applied (a stream that does not drain) goes on as it was,
 //! is said, and is tried again. What cannot change while the host runs is said, too. It owns what of the file holds.
 
+mod differences;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use notify::{EventKind, RecursiveMode, Watcher};
 use serde::Serialize;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
-use wasmill_config::{self as config, DEFAULT_TENANT, Draft, LoadError, Problem, Settings};
+use tokio_util::sync::CancellationToken;
+use wasmill_buffer::StreamKey;
+use wasmill_config::{self as config, Draft, LoadError, Problem, Settings};
 use wasmill_tenant::TenantName;
 
 use super::access;
@@ -24,7 +28,8 @@ use super::output_problems::problems_of;
 use super::plan::ChainPlan;
 use super::sources::with_causes;
 use super::stats::{label, wall_clock_ns};
-use super::tenants::{OpenedWith, Tenant};
+use super::tenants::Tenant;
+use differences::{Plan, at_next_start, same_name, with_held};
 
 /// How long a stream that changes or goes may take to deliver what it has stored.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -67,6 +72,9 @@ pub struct FileProblem {
 pub(super) struct Filed {
     settings: RwLock<Arc<Settings>>,
     report: Mutex<FileReport>,
+    /// Streams that are gone from the file and run still: they could not deliver what they have stored. Of each, what cuts
+    /// short that they are waited for.
+    leaving: Mutex<BTreeMap<StreamKey, CancellationToken>>,
     /// Held while it is applied.
     one: tokio::sync::Mutex<()>,
 }
@@ -84,6 +92,7 @@ impl Filed {
         Filed {
             settings: RwLock::new(Arc::new(settings)),
             report: Mutex::new(report),
+            leaving: Mutex::default(),
             one: tokio::sync::Mutex::default(),
         }
     }
@@ -97,6 +106,36 @@ impl Filed {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn leaving(&self) -> MutexGuard<'_, BTreeMap<StreamKey, CancellationToken>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a stream runs that the file has no more.
+    pub(super) fn is_leaving(&self, key: &StreamKey) -> bool {
+        self.leaving().contains_key(key)
+    }
+
+    /// Of a tenant, the streams that run and that the file has no more.
+    pub(super) fn leaving_of(&self, tenant: &str) -> Vec<StreamKey> {
+        self.leaving().keys().filter(|key| key.tenant == tenant).cloned().collect()
+    }
+
+    /// Nobody waits any longer for such a stream to deliver what it has stored.
+    pub(super) fn hurry(&self, key: &StreamKey) {
+        if let Some(hurry) = self.leaving().get(key) {
+            hurry.cancel();
+        }
+    }
+
+    /// A stream that the file has no more was removed with what it had stored.
+    pub(super) fn left(&self, key: &StreamKey) {
+        self.leaving().remove(key);
+        let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        let mut without = Settings::clone(&settings);
+        without.streams.retain(|stream| key_of(stream) != *key);
+        *settings = Arc::new(without);
+    }
+
     fn note(&self, note: impl FnOnce(&mut FileReport)) {
         note(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -104,94 +143,6 @@ impl Filed {
 
 fn now_ms() -> u64 {
     u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000
-}
-
-/// What is to be done about the streams of a file.
-#[derive(Default)]
-struct Plan {
-    new: Vec<config::Stream>,
-    changed: Vec<config::Stream>,
-    gone: Vec<config::Stream>,
-    /// As before.
-    same: Vec<config::Stream>,
-    /// As before, and to be started again: they were lost.
-    lost: Vec<config::Stream>,
-}
-
-impl Plan {
-    /// `lives`: whether there is a stream of this name, be it of another definition.
-    fn of(
-        before: &[config::Stream],
-        now: &[config::Stream],
-        lives: &dyn Fn(&config::Stream) -> bool,
-    ) -> Plan {
-        let mut plan = Plan::default();
-        for stream in now {
-            match before.iter().find(|known| same_name(known, stream)) {
-                Some(known) if known == stream && lives(stream) => plan.same.push(stream.clone()),
-                Some(known) if known == stream => plan.lost.push(stream.clone()),
-                Some(_) if lives(stream) => plan.changed.push(stream.clone()),
-                _ => plan.new.push(stream.clone()),
-            }
-        }
-        let gone = before.iter().filter(|known| !now.iter().any(|stream| same_name(stream, known)));
-        plan.gone = gone.cloned().collect();
-        plan
-    }
-}
-
-fn same_name(a: &config::Stream, b: &config::Stream) -> bool {
-    (&a.tenant, &a.name) == (&b.tenant, &b.name)
-}
-
-/// Keys whose new value the running host does not take. Tenants are what they were `opened` with, whatever the file said
-/// since then; one that is not open will be what the file says now.
-fn at_next_start(held: &Settings, opened: &BTreeMap<String, OpenedWith>, file: &Settings) -> Vec<String> {
-    let mut keys = Vec::new();
-    let mut differs = |key: &str, differs: bool| {
-        if differs {
-            keys.push(key.to_owned());
-        }
-    };
-    let ours = opened.get(DEFAULT_TENANT).cloned().unwrap_or_else(|| OpenedWith::of(file, DEFAULT_TENANT));
-    differs("data_dir", held.data_dir != file.data_dir);
-    differs("plugin_dir", ours.plugin_dir.as_ref() != Some(&file.plugin_dir));
-    differs("workers", held.workers != file.workers);
-    differs("http", held.http != file.http);
-    differs("buffer", held.buffer != file.buffer);
-    differs("signing", ours.signing != file.signing);
-    // Of every tenant that is open and has none of its own, too.
-    let of_no_table = opened.iter().filter(|(name, _)| file.tenants.iter().all(|known| known.name != **name));
-    let mut isolated = of_no_table.map(|(_, opened)| opened.isolation);
-    differs("isolation", isolated.any(|isolation| isolation != file.isolation));
-    differs("warm_instances", held.warm_instances != file.warm_instances);
-    differs("warm_memory", held.warm_memory != file.warm_memory);
-    differs("quota", held.quota != file.quota);
-    let with_quota: BTreeSet<&String> = held.quotas.keys().chain(file.quotas.keys()).collect();
-    for tenant in with_quota {
-        differs(&format!("tenants.{tenant}.quota"), held.quotas.get(tenant) != file.quotas.get(tenant));
-    }
-    for (name, opened) in opened.iter().filter(|(name, _)| *name != DEFAULT_TENANT) {
-        let wanted = OpenedWith::of(file, name);
-        differs(&format!("tenants.{name}.plugin_dir"), opened.plugin_dir != wanted.plugin_dir);
-        differs(&format!("tenants.{name}.signing"), opened.signing != wanted.signing);
-        let in_table = file.tenants.iter().any(|known| known.name == *name);
-        differs(&format!("tenants.{name}.isolation"), in_table && opened.isolation != wanted.isolation);
-    }
-    keys
-}
-
-/// The file, with what cannot change as it is. What tenants are opened with stays as it is written: of those that are open
-/// nobody looks at it again.
-fn with_held(held: &Settings, mut file: Settings) -> Settings {
-    file.data_dir.clone_from(&held.data_dir);
-    file.workers = held.workers;
-    file.http.clone_from(&held.http);
-    file.buffer.clone_from(&held.buffer);
-    (file.warm_instances, file.warm_memory) = (held.warm_instances, held.warm_memory);
-    file.quota.clone_from(&held.quota);
-    file.quotas.clone_from(&held.quotas);
-    file
 }
 
 impl Host {
@@ -271,20 +222,25 @@ impl Host {
             self.inner.tenants.insert(tenant);
         }
         drop(opening);
+        let hurry = |stream: &config::Stream| {
+            let live = self.inner.streams.get(&stream.tenant, &stream.name);
+            (key_of(stream), live.map(|live| live.stops.hurry.clone()).unwrap_or_default())
+        };
+        *self.inner.filed.leaving() = plan.gone.iter().map(hurry).collect();
         for stream in &plan.gone {
             match self.retire_stream(&stream.tenant, &stream.name, WITHIN).await {
                 Ok(()) | Err(ChangeError::NoStream { .. }) => {
                     self.forget_idle(stream);
                     // One that was lost ended with an error that is nobody's now.
                     self.inner.reports.forget(&key_of(stream));
-                    replace(&mut streams, stream, None);
+                    self.inner.filed.leaving().remove(&key_of(stream));
                 }
                 Err(error) => pending.push(self.pending(stream, "go", &error)),
             }
         }
         for stream in &plan.changed {
             match self.replace_stream(stream.clone(), WITHIN).await {
-                Ok(()) => replace(&mut streams, stream, Some(stream)),
+                Ok(()) => replace(&mut streams, stream),
                 Err(error) => pending.push(self.pending(stream, "change", &error)),
             }
         }
@@ -292,11 +248,16 @@ impl Host {
             match self.add_stream(stream.clone()).await {
                 Ok(()) => {
                     self.forget_idle(stream);
-                    replace(&mut streams, stream, Some(stream));
+                    replace(&mut streams, stream);
                 }
                 Err(error) => pending.push(self.pending(stream, "come", &error)),
             }
         }
+        // Some may have been removed by hand meanwhile.
+        let leaving = self.inner.filed.leaving().clone();
+        streams.retain(|known| {
+            !plan.gone.iter().any(|gone| same_name(gone, known)) || leaving.contains_key(&key_of(known))
+        });
         self.hold(&settings, streams);
         for key in &at_next_start {
             tracing::warn!(
@@ -449,9 +410,9 @@ pub(super) fn taken_text(stream: &config::Stream) -> String {
     )
 }
 
-fn replace(streams: &mut Vec<config::Stream>, old: &config::Stream, new: Option<&config::Stream>) {
-    streams.retain(|known| !same_name(known, old));
-    streams.extend(new.cloned());
+fn replace(streams: &mut Vec<config::Stream>, new: &config::Stream) {
+    streams.retain(|known| !same_name(known, new));
+    streams.push(new.clone());
 }
 
 fn whole(settings: &Settings, message: String) -> Problem {
@@ -492,72 +453,6 @@ fn concerns(event: &notify::Event, files: &BTreeSet<PathBuf>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn settings(text: &str) -> Settings {
-        Settings::from_toml(text, Path::new("/nowhere/wasmill.toml")).unwrap()
-    }
-
-    fn stream(name: &str, path: &str) -> String {
-        format!(
-            "[streams.{name}]\nsource = {{ type = \"http\" }}\noutputs = [{{ type = \"directory\", path = \"{path}\" }}]\n"
-        )
-    }
-
-    #[test]
-    fn streams_that_came_changed_and_went_are_told_apart() {
-        let before = settings(&[stream("a", "1"), stream("b", "1"), stream("c", "1")].concat());
-        let now = settings(&[stream("a", "1"), stream("b", "2"), stream("d", "1")].concat());
-        let plan = Plan::of(&before.streams, &now.streams, &|_| true);
-        let names =
-            |streams: &[config::Stream]| -> Vec<String> { streams.iter().map(|s| s.name.clone()).collect() };
-        assert_eq!(names(&plan.same), ["a"]);
-        assert_eq!(names(&plan.changed), ["b"]);
-        assert_eq!(names(&plan.gone), ["c"]);
-        assert_eq!(names(&plan.new), ["d"]);
-        // One that was lost is started again, be it changed or not.
-        let plan = Plan::of(&before.streams, &now.streams, &|stream| stream.name == "c");
-        assert_eq!(
-            (names(&plan.lost), names(&plan.new)),
-            (vec!["a".to_owned()], vec!["b".into(), "d".into()])
-        );
-        assert!(plan.same.is_empty() && plan.changed.is_empty() && names(&plan.gone) == ["c"]);
-    }
-
-    fn opened(settings: &Settings, tenants: &[&str]) -> BTreeMap<String, OpenedWith> {
-        tenants.iter().map(|name| ((*name).to_owned(), OpenedWith::of(settings, name))).collect()
-    }
-
-    #[test]
-    fn what_cannot_change_is_named_and_stays() {
-        let held = settings(&format!("data_dir = \"a\"\nworkers = 1\n{}", stream("a", "1")));
-        let file = settings(&format!(
-            "data_dir = \"b\"\nworkers = 2\n[http]\nmax_records = 7\n[buffer]\ndurability = \"os\"\n{}",
-            stream("a", "1")
-        ));
-        let opened = opened(&held, &[DEFAULT_TENANT]);
-        assert_eq!(at_next_start(&held, &opened, &file), ["data_dir", "workers", "http", "buffer"]);
-        let merged = with_held(&held, file);
-        assert_eq!((merged.workers, &merged.data_dir), (1, &held.data_dir));
-        assert!(at_next_start(&held, &opened, &held).is_empty());
-    }
-
-    #[test]
-    fn tenant_that_is_open_stays_what_it_was_opened_with_whatever_was_in_a_file_since() {
-        let held = settings(&format!("{}[tenants.old]\n", stream("a", "1")));
-        // Made over HTTP and open, no file knew `made`; `closed` is not open.
-        let opened = opened(&held, &[DEFAULT_TENANT, "old", "made"]);
-        let tables =
-            ["old", "made", "closed"].map(|name| format!("[tenants.{name}]\nisolation = \"process\"\n"));
-        let file = settings(&format!("{}{}", stream("a", "1"), tables.concat()));
-        let expected = ["tenants.made.plugin_dir", "tenants.made.isolation", "tenants.old.isolation"];
-        assert_eq!(at_next_start(&held, &opened, &file), expected);
-        // It holds, and is still not in effect.
-        let holds = with_held(&held, file.clone());
-        assert_eq!(at_next_start(&holds, &opened, &file), expected);
-        assert_eq!(OpenedWith::of(&holds, "closed").isolation, config::Isolation::Process);
-        let file = settings(&format!("isolation = \"process\"\n{}[tenants.old]\n", stream("a", "1")));
-        assert_eq!(at_next_start(&held, &opened, &file), ["isolation", "tenants.old.isolation"]);
-    }
 
     #[test]
     fn event_of_another_file_does_not_concern_the_configuration() {

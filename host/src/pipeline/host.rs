@@ -110,10 +110,14 @@ impl Host {
             Ok::<_, StartError>((engine, catalogs, apart, chains))
         })
         .await??;
-        let chains = chains.unwrap_or_else(|found| {
-            problems.extend(found);
-            Vec::new()
-        });
+        let chains = match chains {
+            Ok(chains) => chains,
+            Err(StartError::Invalid(found)) => {
+                problems.extend(found);
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
         if !problems.is_empty() {
             return Err(StartError::Invalid(in_order(problems)));
         }

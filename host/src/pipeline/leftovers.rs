@@ -6,10 +6,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use wasmill_buffer::Stream;
+use wasmill_buffer::{Stream, StreamKey};
 use wasmill_tenant::TenantName;
 
+use super::changes::ChangeError;
+use super::ending::waiting_of;
 use super::host::Host;
 use super::opening::letters_of;
 use super::recovery;
@@ -17,13 +20,16 @@ use super::sources::with_causes;
 use super::stats::{label, wall_clock_ns};
 use crate::api::Host as _;
 
+/// How long a stream that is discarded may still deliver.
+const WITHIN_FORCED: Duration = Duration::from_secs(2);
+
 /// Why what is left of a tenant stays. The message is for operators.
 #[derive(Debug, thiserror::Error)]
 pub enum LeftError {
     #[error("a stream of tenant {tenant:?} is being changed: try again")]
     Changing { tenant: TenantName },
     #[error(
-        "records are stored that were not delivered, of streams that were taken out of the configuration ({streams}): put them back until they are delivered, or say force=true to discard them"
+        "records are stored that were not delivered, of streams that were taken out of the configuration ({streams}): put them back until they are delivered, or discard them by force (`--force`, `?force=true`)"
     )]
     Undelivered { streams: String },
     #[error("what is left of tenant {tenant:?} cannot be {what}: {reason}")]
@@ -34,14 +40,17 @@ impl Host {
     /// Removes what streams of a tenant have left that is gone, or disabled and without streams; of any other nothing.
     pub(super) async fn remove_left(&self, tenant: &TenantName, force: bool) -> Result<(), LeftError> {
         let inner = &self.inner;
+        let in_use = || inner.control.tenant_disabled(tenant) == Some(false);
+        if !tenant.is_default() && !in_use() {
+            self.remove_leaving(tenant, force).await?;
+        }
         // Whoever opens a tenant waits for it: no stream comes meanwhile.
         let _opening = inner.tenants.opening.lock().await;
         let open = inner.tenants.get(tenant.as_str());
         let changing = || LeftError::Changing { tenant: tenant.clone() };
         let one = open.as_ref().map(|open| open.changing.try_lock()).transpose();
         let _one = one.map_err(|_held| changing())?;
-        let in_use = inner.control.tenant_disabled(tenant) == Some(false);
-        if tenant.is_default() || in_use || self.streams_of(tenant) > 0 {
+        if tenant.is_default() || in_use() || self.streams_of(tenant) > 0 {
             return Ok(());
         }
         let failed = |what| {
@@ -70,6 +79,35 @@ impl Host {
             removed.map_err(|reason| failed("removed")(format!("stream {:?}: {reason}", key.name)))?;
             self.forget(&key);
             tracing::info!(stream = %label(&key.tenant, &key.name), "what was left of a stream was removed with its tenant");
+        }
+        Ok(())
+    }
+
+    /// The same of those that run still because they cannot deliver: by force alone.
+    async fn remove_leaving(&self, tenant: &TenantName, force: bool) -> Result<(), LeftError> {
+        let leaving = self.inner.filed.leaving_of(tenant.as_str());
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        if !force {
+            let text = |key: &StreamKey| {
+                let live = self.inner.streams.get(&key.tenant, &key.name);
+                let waiting =
+                    live.map_or_else(|| "it is being ended".to_owned(), |live| waiting_of(&live.stats));
+                format!("{:?}: {waiting}", key.name)
+            };
+            let streams = leaving.iter().map(text).collect::<Vec<_>>().join(", ");
+            return Err(LeftError::Undelivered { streams });
+        }
+        for key in leaving {
+            self.inner.filed.hurry(&key);
+            match self.remove_stream(&key.tenant, &key.name, WITHIN_FORCED, true).await {
+                Ok(()) | Err(ChangeError::NoStream { .. }) => self.inner.filed.left(&key),
+                Err(error) => {
+                    let reason = format!("stream {:?}: {}", key.name, with_causes(&error));
+                    return Err(LeftError::Failed { tenant: tenant.clone(), what: "removed", reason });
+                }
+            }
         }
         Ok(())
     }
@@ -119,6 +157,7 @@ fn waiting(streams: &[Stream]) -> Vec<String> {
         let name = &stream.key().name;
         match recovery::undelivered(stream) {
             Ok(0) => None,
+            Ok(1) => Some(format!("{name:?}: 1 record")),
             Ok(records) => Some(format!("{name:?}: {records} records")),
             Err(error) => Some(format!("{name:?}: {}", with_causes(&error))),
         }

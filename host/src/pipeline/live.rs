@@ -36,6 +36,8 @@ pub(super) struct Stops {
     pub(super) deliveries: CancellationToken,
     /// Deliveries of dead letters.
     pub(super) letters: CancellationToken,
+    /// Whoever waits for what is not delivered waits no longer.
+    pub(super) hurry: CancellationToken,
 }
 
 impl Stops {
@@ -46,6 +48,7 @@ impl Stops {
             pushes: self.pushes.child_token(),
             deliveries: self.deliveries.child_token(),
             letters: self.letters.child_token(),
+            hurry: self.hurry.child_token(),
         }
     }
 }
@@ -73,10 +76,19 @@ pub(super) struct Tasks {
     pub(super) letters: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Waits for a task until `end`, then cuts it off. `false`: it was.
-pub(super) async fn join_until(task: &Mutex<Option<JoinHandle<()>>>, end: Instant) -> bool {
+/// Waits for a task until `end` or until there is no time any more, then cuts it off. `false`: it was.
+pub(super) async fn join_until(
+    task: &Mutex<Option<JoinHandle<()>>>,
+    end: Instant,
+    hurry: &CancellationToken,
+) -> bool {
     let Some(mut task) = task.lock().unwrap_or_else(PoisonError::into_inner).take() else { return true };
-    let joined = tokio::time::timeout_at(end, &mut task).await.is_ok();
+    let joined = tokio::select! {
+        biased;
+        _ended = &mut task => true,
+        () = tokio::time::sleep_until(end) => false,
+        () = hurry.cancelled() => false,
+    };
     if !joined {
         task.abort();
         // What it panicked with was logged.
@@ -102,10 +114,10 @@ impl LiveStream {
             requests_over = !begun();
         }
         self.stops.pushes.cancel();
-        let drained = join_until(&self.tasks.run, end).await;
+        let drained = join_until(&self.tasks.run, end, &self.stops.hurry).await;
         self.stops.deliveries.cancel();
         self.stops.letters.cancel();
-        join_until(&self.tasks.letters, end).await;
+        join_until(&self.tasks.letters, end, &self.stops.hurry).await;
         let delivered = self.stats.outputs.iter().all(|output| output.pending.get() == 0);
         let clean = drained && requests_over && delivered && self.stats.unprocessed.get() == 0;
         let (workers, lane) = (Arc::clone(&self.letters.context.workers), self.lane);

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
@@ -113,6 +114,44 @@ pub(crate) async fn on_guest_thread<T: Send + 'static>(
     done.await.map_err(|_panicked| StartError::Thread(std::io::Error::other("the probing thread panicked")))
 }
 
+/// What `work` makes of each, in their order: on as many threads as there are processors, each with the stack that guests
+/// need, as the calling thread has it. Blocks.
+fn on_guest_threads<I: Sync, T: Send>(
+    items: &[I],
+    work: impl Fn(&I) -> T + Sync,
+) -> Result<Vec<T>, StartError> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(items.len());
+    if threads < 2 {
+        return Ok(items.iter().map(work).collect());
+    }
+    let next = AtomicUsize::new(0);
+    let turns = || {
+        let mut made = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else { return made };
+            made.push((index, work(item)));
+        }
+    };
+    let mut made = std::thread::scope(|scope| {
+        let start = || {
+            let builder = std::thread::Builder::new().name("probe".to_owned());
+            builder.stack_size(WORKER_STACK_BYTES + (1 << 20)).spawn_scoped(scope, turns)
+        };
+        let started: Vec<_> = (0..threads).map(|_| start()).collect();
+        let mut made = Vec::with_capacity(items.len());
+        for thread in started {
+            let done = thread.map_err(StartError::Thread)?.join();
+            made.extend(done.map_err(|_panicked| {
+                StartError::Thread(std::io::Error::other("a probing thread panicked"))
+            })?);
+        }
+        Ok::<_, StartError>(made)
+    })?;
+    made.sort_unstable_by_key(|(index, _)| *index);
+    Ok(made.into_iter().map(|(_, made)| made).collect())
+}
+
 /// Catalogs by tenant.
 pub(crate) type Catalogs = BTreeMap<String, Catalog>;
 
@@ -140,11 +179,17 @@ pub(crate) fn open_plugins(
     let apart = Apart::default();
     let decided = apart.clone();
     engine.isolate(ProcessOptions::new(options.compiler.clone()), move |tenant| decided.is(tenant));
-    let mut catalogs = Catalogs::new();
-    for tenant in settings.tenants.iter().map(|tenant| tenant.name.as_str()).chain([DEFAULT_TENANT]) {
+    let tenants = settings.tenants.iter().map(|tenant| tenant.name.as_str()).chain([DEFAULT_TENANT]);
+    let tenants: Vec<&str> = tenants.collect();
+    for tenant in &tenants {
         apart.decide(tenant, settings.isolation_of(tenant));
-        let catalog = open_catalog(&engine, settings, data_dir, options, given, (tenant, quotas))?;
-        catalogs.insert(tenant.to_owned(), catalog);
+    }
+    let opened = on_guest_threads(&tenants, |tenant| {
+        open_catalog(&engine, settings, data_dir, options, given, (tenant, quotas))
+    })?;
+    let mut catalogs = Catalogs::new();
+    for (tenant, catalog) in tenants.into_iter().zip(opened) {
+        catalogs.insert(tenant.to_owned(), catalog?);
     }
     Ok((engine, catalogs, apart))
 }
@@ -218,19 +263,22 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), StartError> {
     })
 }
 
-/// The chain of every stream, or every problem. Runs guests on this thread.
+/// The chain of every stream, or every problem ([`StartError::Invalid`]). Blocks.
 pub(crate) fn first_chains(
     settings: &Settings,
     engine: &Engine,
     catalogs: &Catalogs,
     given: &GivenPlugins,
     quotas: &Quotas,
-) -> Result<Vec<FirstChain>, Vec<Problem>> {
+) -> Result<Vec<FirstChain>, StartError> {
     let mut chains = Vec::with_capacity(settings.streams.len());
     let mut problems = Vec::new();
-    for stream in &settings.streams {
+    let first = on_guest_threads(&settings.streams, |stream| {
         let plan = ChainPlan::of(stream, given).within(quotas.of(&stream.tenant));
-        match plan.first(engine, &catalogs[&stream.tenant]) {
+        plan.first(engine, &catalogs[&stream.tenant])
+    });
+    for first in first? {
+        match first {
             Ok(chain) => chains.push(chain),
             Err(found) => {
                 problems
@@ -238,7 +286,7 @@ pub(crate) fn first_chains(
             }
         }
     }
-    if problems.is_empty() { Ok(chains) } else { Err(problems) }
+    if problems.is_empty() { Ok(chains) } else { Err(StartError::Invalid(problems)) }
 }
 
 /// Plugins of which a stream takes whatever version is live, each once.

@@ -6,7 +6,7 @@ use wasmill_tests::client::{self, push_as};
 use wasmill_tests::objects;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
-use wasmill_tests::wait::wait_until;
+use wasmill_tests::wait::{wait_for, wait_until};
 
 const STREAMS: &str = r#"#whole
     [http]
@@ -175,7 +175,7 @@ fn next_tenant_of_a_name_has_nothing_of_the_streams_that_another_one_had_in_the_
     assert_eq!(ask(&program, "POST", "/v1/tenants/team/disable", json, "").status, 200);
     let refused = ask(&program, "DELETE", "/v1/tenants/team", json, "");
     assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (409, Some("not_drained")));
-    assert!(refused.body.contains("\\\"stuck\\\": 1 records"), "{}", refused.body);
+    assert!(refused.body.contains("\\\"stuck\\\": 1 record"), "{}", refused.body);
     assert!(!refused.body.contains("\\\"s\\\""), "everything of it was delivered: {}", refused.body);
     assert!(scratch.path("data/dead-letters/team").exists(), "nothing is changed by a refusal");
     let wrong = ask(&program, "DELETE", "/v1/tenants/team?force=yes", json, "");
@@ -207,5 +207,63 @@ fn next_tenant_of_a_name_has_nothing_of_the_streams_that_another_one_had_in_the_
         objects::numbers(&scratch.path("out/s"), "n") == [9]
             && objects::numbers(&scratch.path("out/stuck"), "n") == [9]
     });
+    program.stop();
+}
+
+#[test]
+fn stream_that_was_taken_out_of_the_file_and_cannot_deliver_goes_by_force_while_the_host_runs() {
+    let Some(binary) = binary() else { return };
+    let other = STUCK.replace("stuck", "other");
+    let scratch = Scratch::new(&format!("{TEAM}{STUCK}{other}"));
+    let operator = said(
+        Command::new(&binary)
+            .args(["key", "create", "--operator", "--name", "first", "--config"])
+            .arg(scratch.config()),
+    );
+    let bearer = format!("authorization: Bearer {operator}");
+    let program = Program::start(&binary, &scratch.config());
+    let ask = |method: &str, path: &str| {
+        let headers = [bearer.as_str(), "content-type: application/x-ndjson", "wasmill-tenant: team"];
+        let headers = if path.starts_with("/v1/streams") { &headers[..] } else { &headers[..2] };
+        client::request(program.address(), method, path, headers, b"{\"n\":1}").unwrap()
+    };
+    for name in ["stuck", "other"] {
+        assert_eq!(ask("POST", &format!("/v1/streams/{name}/records")).status, 200);
+    }
+    let names = || {
+        let told = ask("GET", "/v1/streams").json();
+        let told = told.as_array().unwrap().iter();
+        told.map(|told| told["name"].as_str().unwrap().to_owned()).collect::<Vec<String>>()
+    };
+    scratch.configure(TEAM);
+    // It ends one after the other, for half a minute each, and neither is lost sight of meanwhile.
+    let refused = wait_for("the first is being ended", || {
+        let refused = ask("DELETE", "/v1/streams/other");
+        refused.body.contains("was taken out of").then_some(refused)
+    });
+    assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (409, Some("owned_by_file")));
+    assert_eq!(names().len(), 2, "{:?}", names());
+    let deleted = ask("DELETE", "/v1/streams/other?force=true");
+    assert_eq!((deleted.status, names()), (200, vec!["stuck".to_owned()]), "{}", deleted.body);
+
+    let tenant = |words: &[&str]| {
+        let host = format!("http://{}", program.address());
+        let mut command = Command::new(&binary);
+        command.arg("tenant").args(words).args(["--host", &host]).env("WASMILL_KEY", &operator);
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (deleted, why) = tenant(&["delete", "team"]);
+    assert!(!deleted && why.contains("\"stuck\"") && why.contains("--force"), "{why}");
+    let (_, list) = tenant(&["list"]);
+    assert!(list.contains("team") && !list.contains("disabled"), "a refusal leaves it as it was: {list}");
+    let (disabled, line) = tenant(&["disable", "team"]);
+    assert!(disabled && line.contains("disabled"), "{line}");
+    let (enabled, line) = tenant(&["enable", "team"]);
+    assert!(enabled && !line.contains("disabled"), "{line}");
+    let (deleted, why) = tenant(&["delete", "team", "--force"]);
+    assert!(deleted, "{why}");
+    let (_, list) = tenant(&["list"]);
+    assert!(!list.contains("team"), "{list}");
     program.stop();
 }

@@ -22,7 +22,11 @@ impl StreamTask {
         }
         let replay = self.replay.as_ref().map(|running| running.needs_from);
         let needed = [commit, replay, undelivered, self.open.oldest_outcome()];
-        needed.into_iter().flatten().min().unwrap_or_else(|| self.context.buffer.journal_end())
+        // Where nothing is kept, nothing has to be said again because others have written meanwhile.
+        needed.into_iter().flatten().min().unwrap_or_else(|| match self.context.buffer.has_entries() {
+            true => self.context.buffer.journal_end(),
+            false => self.checkpoint.1,
+        })
     }
 
     /// Now and then: counters that others read, and what the buffer need not keep. What fails is tried again.
