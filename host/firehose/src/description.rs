@@ -35,7 +35,7 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub enum Destination {
     /// The deprecated one.
-    S3(S3),
+    S3(Box<S3>),
     ExtendedS3(Box<ExtendedS3>),
     HttpEndpoint(Box<HttpEndpoint>),
 }

@@ -28,7 +28,7 @@ impl Definition {
             None => EncryptionState::default(),
         };
         let mut destination = match (request.s3, request.extended_s3, request.http_endpoint) {
-            (Some(s3), _, _) => Destination::S3(s3),
+            (Some(s3), _, _) => Destination::S3(Box::new(s3)),
             (_, Some(extended), _) => {
                 // A member of updates, which a configuration does not know.
                 Destination::ExtendedS3(Box::new(ExtendedS3 { backup_update: None, ..extended }))

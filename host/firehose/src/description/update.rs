@@ -49,7 +49,7 @@ impl Definition {
 impl Destination {
     fn with_s3(&self, update: S3) -> Result<Destination, Refusal> {
         match self {
-            Destination::S3(stored) => Ok(Destination::S3(merged_s3(stored.clone(), update))),
+            Destination::S3(stored) => Ok(Destination::S3(Box::new(merged_s3((**stored).clone(), update)))),
             Destination::ExtendedS3(stored) => {
                 let mut merged = stored.clone();
                 merged.overlay(ExtendedS3::from(merged_s3(stored.plain(), update)));
@@ -57,7 +57,7 @@ impl Destination {
             }
             Destination::HttpEndpoint(_) => {
                 whole(update.role_arn.is_some() && update.bucket_arn.is_some(), "RoleARN and BucketARN")?;
-                Ok(Destination::S3(update))
+                Ok(Destination::S3(Box::new(update)))
             }
         }
     }
@@ -66,7 +66,7 @@ impl Destination {
         // A member of configurations, which an update does not know.
         update.backup = update.backup_update.take();
         let stored = match self {
-            Destination::S3(stored) => ExtendedS3::from(stored.clone()),
+            Destination::S3(stored) => ExtendedS3::from((**stored).clone()),
             Destination::ExtendedS3(stored) => (**stored).clone(),
             Destination::HttpEndpoint(_) => {
                 whole(update.role_arn.is_some() && update.bucket_arn.is_some(), "RoleARN and BucketARN")?;

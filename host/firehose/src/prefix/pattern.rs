@@ -1,7 +1,5 @@
 //! Patterns of time, as Java's `DateTimeFormatter` has them in the locale of the United States.
 
-use std::fmt::Write as _;
-
 use jiff::Zoned;
 use jiff::civil::{Date, Weekday};
 
@@ -206,8 +204,7 @@ fn format_field(letter: char, count: usize, moment: &Zoned, out: &mut String) {
 }
 
 fn padded(value: i64, width: usize, before: &str, out: &mut String) {
-    // Writing into a string does not fail.
-    let _ = write!(out, "{before}{value:0width$}");
+    out.push_str(&format!("{before}{value:0width$}"));
 }
 
 fn era_year(year: i16) -> i64 {
