@@ -12,6 +12,7 @@ mod create;
 mod describe;
 mod encryption;
 mod list;
+mod naming;
 mod tags;
 mod update;
 
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use describe::{Seen, Status, arn};
 pub use encryption::{EncryptionState, EncryptionStatus};
 pub use list::list;
+pub use naming::Naming;
 
 use crate::wire::{ExtendedS3, HttpEndpoint, S3};
 
@@ -54,6 +56,8 @@ pub struct Definition {
     /// Of the last update, if there was one.
     pub updated_at: Option<u64>,
     pub destination: Destination,
+    /// Mebibytes a second that the client expects to send; nothing follows from it.
+    pub throughput_hint: Option<i64>,
     /// Labels; a value may be absent.
     #[serde(default)]
     pub tags: BTreeMap<String, Option<String>>,

@@ -51,6 +51,7 @@ impl Definition {
             created_at: now,
             updated_at: None,
             destination,
+            throughput_hint: request.direct_put.and_then(|source| source.throughput_hint_in_mbs),
             tags: std::collections::BTreeMap::new(),
             encryption,
         };

@@ -49,6 +49,9 @@ impl Definition {
         if let Some(updated_at) = self.updated_at {
             description["LastUpdateTimestamp"] = seconds(updated_at);
         }
+        if let Some(hint) = self.throughput_hint {
+            description["Source"] = json!({"DirectPutSourceDescription": {"ThroughputHintInMBs": hint}});
+        }
         if let Some((failure, details)) = seen.failure {
             description["FailureDescription"] = json!({"Type": failure, "Details": details});
         }

@@ -1,7 +1,7 @@
 //! What the two prefixes of a destination may be beside each other, and with partitioning.
 
 use super::{NotATemplate, Part, Place, Template};
-use crate::wire::Refusal;
+use crate::wire::{ExtendedS3, Refusal};
 
 /// What of a destination has a say in which prefixes are good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,18 @@ pub struct Partitioning {
     pub has_query: bool,
     /// A processor may give keys.
     pub has_lambda: bool,
+}
+
+impl Partitioning {
+    /// Of a destination.
+    pub fn of(extended: &ExtendedS3) -> Partitioning {
+        let has = |name: &str| extended.processing.as_ref().is_some_and(|processing| processing.has(name));
+        Partitioning {
+            is_enabled: extended.is_partitioned(),
+            has_query: has("MetadataExtraction"),
+            has_lambda: has("Lambda"),
+        }
+    }
 }
 
 /// Parses both prefixes and holds them to the rules. Absent and empty are the same.

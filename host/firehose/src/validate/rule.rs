@@ -27,13 +27,11 @@ pub fn extended_s3(extended: &ExtendedS3) -> Result<(), Refusal> {
     if let Some(processing) = &extended.processing {
         processing::rules(processing)?;
     }
-    let has = |name: &str| extended.processing.as_ref().is_some_and(|processing| processing.has(name));
-    let partitioning = Partitioning {
-        is_enabled: extended.is_partitioned(),
-        has_query: has("MetadataExtraction"),
-        has_lambda: has("Lambda"),
-    };
-    prefix::check(extended.prefix.as_deref(), extended.error_output_prefix.as_deref(), partitioning)?;
+    prefix::check(
+        extended.prefix.as_deref(),
+        extended.error_output_prefix.as_deref(),
+        Partitioning::of(extended),
+    )?;
     if extended.is_partitioned() {
         partitioned_buffer(extended.buffering_hints.as_ref())?;
     }
