@@ -20,7 +20,7 @@ impl Definition {
     /// A stream as it begins, in version 1. `now` in milliseconds since the Unix epoch.
     ///
     /// # Errors
-    /// `ValidationException` or `InvalidArgumentException`: see [`validate`](crate::validate).
+    /// `ValidationException` or `InvalidArgumentException`: see [`validate`].
     pub fn create(request: CreateDeliveryStream, now: u64) -> Result<Definition, Refusal> {
         validate::create(&request)?;
         let encryption = match &request.encryption {

@@ -413,4 +413,22 @@ proptest! {
         let signed = Signer::new().sign(sent);
         prop_assert_eq!(signed.verify().map_err(|refusal| refusal.to_string()), Ok(body));
     }
+
+    #[test]
+    fn nothing_that_is_presented_makes_it_panic(
+        authorization in "(AWS4-HMAC-SHA256 |Credential=|SignedHeaders=|Signature=|[a-f0-9]{64}|[ -~]|/|,|ä){0,12}",
+        date in "([0-9]{8}T[0-9]{6}Z|[ -~ä]{0,16})",
+        query in "(X-Amz-[A-Za-z]{4,9}=|%[0-9A-F]{2}|&|[ -~]){0,20}",
+        body in "([0-9a-f]{1,4}|;chunk-signature=|\r\n|[a-f0-9]{64}|:|ä){0,20}",
+    ) {
+        for headers in [vec![("authorization", authorization.as_bytes()), ("x-amz-date", date.as_bytes())], vec![]] {
+            let request = Request { method: "POST", path: &query, query: Some(&query), headers };
+            if let Ok(presented) = Presented::parse(&request) {
+                prop_assert!(presented.verify(&presented.derive(SECRET), &request, body.as_bytes(), NOW).is_err());
+            }
+        }
+        let mut sent = chunked(true);
+        sent.body = body.into_bytes();
+        prop_assert!(sent.verify().is_err());
+    }
 }

@@ -199,6 +199,8 @@ fn what_is_wrong(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::wire::parse;
 
@@ -320,5 +322,25 @@ mod tests {
         assert_eq!(decode(&body).unwrap().records.bytes.len(), BATCH_BYTES_MAX);
         let refusal = decode(&batch(&[&fits, &fits, &fits, &fits, &rest, "YQ=="])).unwrap_err();
         assert_eq!((refusal.kind, refusal.message.as_str()), (Kind::InvalidArgument, TOO_MUCH));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_is_what_was_sent_and_nothing_else_panics(
+            records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..20),
+            cut in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let texts: Vec<String> =
+                records.iter().map(|record| base64_simd::STANDARD.encode_to_string(record)).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let mut body = batch(&texts);
+            let put = decode(&body).unwrap();
+            prop_assert_eq!(put.records.iter().map(<[u8]>::to_vec).collect::<Vec<_>>(), records);
+            let position = cut.index(body.len());
+            prop_assert!(position == 0 || decode(&body[..position]).is_err());
+            body[position] = byte;
+            let _result = decode(&body);
+        }
     }
 }
