@@ -1,0 +1,174 @@
+//! A definition out of a create request, and the defaults that the service fills in.
+
+use super::{Definition, Destination, EncryptionState, FORMAT};
+use crate::validate;
+use crate::wire::{
+    BufferingHints, CloudWatchLoggingOptions, CreateDeliveryStream, DynamicPartitioning, Encryption,
+    ExtendedS3, HttpEndpoint, HttpRequest, Overlay, Processing, ProcessorParameter, Refusal, RetryOptions,
+    S3,
+};
+
+/// Mebibytes and seconds of buffers of buckets.
+const BUCKET: (i64, i64) = (5, 300);
+/// With dynamic partitioning or conversion.
+const LARGE: (i64, i64) = (128, 300);
+/// Of an HTTP endpoint; the guide has 60 seconds and the API 300.
+const HTTP: (i64, i64) = (5, 300);
+const RETRY_SECONDS: i64 = 300;
+
+impl Definition {
+    /// A stream as it begins, in version 1. `now` in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// `ValidationException` or `InvalidArgumentException`: see [`validate`].
+    pub fn create(request: CreateDeliveryStream, now: u64) -> Result<Definition, Refusal> {
+        validate::create(&request)?;
+        let encryption = match &request.encryption {
+            Some(input) => EncryptionState::at_creation(input)?,
+            None => EncryptionState::default(),
+        };
+        let mut destination = match (request.s3, request.extended_s3, request.http_endpoint) {
+            (Some(s3), _, _) => Destination::S3(Box::new(s3)),
+            (_, Some(extended), _) => {
+                // A member of updates, which a configuration does not know.
+                Destination::ExtendedS3(Box::new(ExtendedS3 { backup_update: None, ..extended }))
+            }
+            (_, _, Some(http)) => {
+                Destination::HttpEndpoint(Box::new(HttpEndpoint { s3_update: None, ..http }))
+            }
+            // `validate` lets nothing else through.
+            _ => {
+                return Err(Refusal::invalid(
+                    "Exactly one destination configuration is supported for a Firehose",
+                ));
+            }
+        };
+        destination.settle()?;
+        let mut definition = Definition {
+            format: FORMAT,
+            name: request.name.unwrap_or_default(),
+            version: 1,
+            created_at: now,
+            updated_at: None,
+            destination,
+            throughput_hint: request.direct_put.and_then(|source| source.throughput_hint_in_mbs),
+            tags: std::collections::BTreeMap::new(),
+            encryption,
+        };
+        definition.tag(request.tags.unwrap_or_default())?;
+        Ok(definition)
+    }
+}
+
+impl Destination {
+    /// Holds to the rules, and fills in what was left out. Doing so twice changes nothing.
+    pub(super) fn settle(&mut self) -> Result<(), Refusal> {
+        match self {
+            Destination::S3(s3) => {
+                validate::s3(s3)?;
+                settle_s3(s3, BUCKET);
+            }
+            Destination::ExtendedS3(extended) => {
+                validate::extended_s3(extended)?;
+                settle_extended_s3(extended);
+            }
+            Destination::HttpEndpoint(http) => {
+                validate::http_endpoint(http)?;
+                settle_http_endpoint(http);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn settle_s3(s3: &mut S3, buffer: (i64, i64)) {
+    hints(&mut s3.buffering_hints, buffer);
+    s3.compression_format.get_or_insert_with(|| "UNCOMPRESSED".to_owned());
+    s3.encryption.get_or_insert_with(no_encryption);
+    s3.logging.get_or_insert_with(no_logging);
+}
+
+fn settle_extended_s3(extended: &mut ExtendedS3) {
+    if let Some(conversion) = &mut extended.conversion {
+        conversion.enabled.get_or_insert(true);
+    }
+    let is_large = extended.is_partitioned() || extended.is_converted();
+    let mut plain = extended.plain();
+    settle_s3(&mut plain, if is_large { LARGE } else { BUCKET });
+    extended.overlay(ExtendedS3::from(plain));
+    extended.backup_mode.get_or_insert_with(|| "Disabled".to_owned());
+    if let Some(backup) = &mut extended.backup {
+        settle_s3(backup, BUCKET);
+    }
+    if let Some(processing) = &mut extended.processing {
+        settle_processing(processing, extended.role_arn.as_deref());
+    }
+    if let Some(partitioning) = &mut extended.partitioning {
+        settle_partitioning(partitioning);
+    }
+}
+
+fn settle_http_endpoint(http: &mut HttpEndpoint) {
+    hints(&mut http.buffering_hints, HTTP);
+    http.logging.get_or_insert_with(no_logging);
+    let request = http.request.get_or_insert_with(HttpRequest::default);
+    request.content_encoding.get_or_insert_with(|| "NONE".to_owned());
+    retry(&mut http.retry);
+    http.backup_mode.get_or_insert_with(|| "FailedDataOnly".to_owned());
+    if let Some(s3) = &mut http.s3 {
+        settle_s3(s3, BUCKET);
+    }
+    if let Some(processing) = &mut http.processing {
+        settle_processing(processing, http.role_arn.as_deref());
+    }
+}
+
+fn settle_partitioning(partitioning: &mut DynamicPartitioning) {
+    partitioning.enabled.get_or_insert(false);
+    if partitioning.enabled == Some(true) {
+        retry(&mut partitioning.retry);
+    }
+}
+
+/// Omitted means disabled; a Lambda processor is shown with the parameters that it was not given.
+fn settle_processing(processing: &mut Processing, role: Option<&str>) {
+    processing.enabled.get_or_insert(false);
+    for processor in processing.processors.iter_mut().flatten() {
+        if processor.processor_type.as_deref() != Some("Lambda") {
+            continue;
+        }
+        let defaults = [
+            ("NumberOfRetries", Some("3")),
+            ("RoleArn", role),
+            ("BufferSizeInMBs", Some("1")),
+            ("BufferIntervalInSeconds", Some("60")),
+        ];
+        for (name, value) in defaults {
+            if let Some(value) = value
+                && processor.parameter(name).is_none()
+            {
+                let parameter =
+                    ProcessorParameter { name: Some(name.to_owned()), value: Some(value.to_owned()) };
+                processor.parameters.get_or_insert_default().push(parameter);
+            }
+        }
+    }
+}
+
+fn hints(hints: &mut Option<BufferingHints>, (size, interval): (i64, i64)) {
+    let hints = hints.get_or_insert_default();
+    hints.size_in_mbs.get_or_insert(size);
+    hints.interval_in_seconds.get_or_insert(interval);
+}
+
+fn retry(retry: &mut Option<RetryOptions>) {
+    retry.get_or_insert_default().duration_in_seconds.get_or_insert(RETRY_SECONDS);
+}
+
+fn no_encryption() -> Encryption {
+    Encryption { none: Some("NoEncryption".to_owned()), kms: None }
+}
+
+fn no_logging() -> CloudWatchLoggingOptions {
+    CloudWatchLoggingOptions { enabled: Some(false), ..CloudWatchLoggingOptions::default() }
+}

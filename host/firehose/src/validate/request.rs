@@ -1,0 +1,333 @@
+//! Constraints of whole requests.
+
+use super::member::{self, optional_name, stream_name, tag_key, tags};
+use super::{At, Given, Violations, destination};
+use crate::wire::{
+    CreateDeliveryStream, DeleteDeliveryStream, DescribeDeliveryStream, ListDeliveryStreams,
+    ListTagsForDeliveryStream, Refusal, StartDeliveryStreamEncryption, StopDeliveryStreamEncryption,
+    TagDeliveryStream, UntagDeliveryStream, UpdateDestination,
+};
+
+const STREAM_TYPES: &[&str] = &["DirectPut", "KinesisStreamAsSource", "MSKAsSource", "DatabaseAsSource"];
+
+/// # Errors
+/// `ValidationException`: constraints. `InvalidArgumentException`: a source that is not `DirectPut`, or not exactly one
+/// destination of those that are supported.
+pub fn create(request: &CreateDeliveryStream) -> Result<(), Refusal> {
+    let mut violations = Violations::default();
+    let at = At::Root;
+    stream_name(&mut violations, at, request.name.as_deref());
+    if let Some(stream_type) = &request.stream_type {
+        violations.one_of(at.member("DeliveryStreamType"), stream_type, STREAM_TYPES);
+    }
+    if let Some(hint) = request.direct_put.as_ref().and_then(|source| source.throughput_hint_in_mbs) {
+        violations.range(
+            at.member("DirectPutSourceConfiguration").member("ThroughputHintInMBs"),
+            hint,
+            1,
+            100,
+        );
+    }
+    if let Some(input) = &request.encryption {
+        member::encryption(&mut violations, at.member("DeliveryStreamEncryptionConfigurationInput"), input);
+    }
+    if let Some(given) = &request.tags {
+        tags(&mut violations, at.member("Tags"), given);
+    }
+    if let Some(s3) = &request.s3 {
+        destination::s3(&mut violations, at.member("S3DestinationConfiguration"), s3, Given::Whole);
+    }
+    if let Some(s3) = &request.extended_s3 {
+        destination::extended_s3(
+            &mut violations,
+            at.member("ExtendedS3DestinationConfiguration"),
+            s3,
+            Given::Whole,
+        );
+    }
+    if let Some(http) = &request.http_endpoint {
+        destination::http_endpoint(
+            &mut violations,
+            at.member("HttpEndpointDestinationConfiguration"),
+            http,
+            Given::Whole,
+        );
+    }
+    violations.finish()?;
+    let is_direct = request.stream_type.as_deref().is_none_or(|stream_type| stream_type == "DirectPut");
+    let has_other_source = request.kinesis_source.is_some()
+        || request.kafka_source.is_some()
+        || request.database_source.is_some();
+    if !is_direct || has_other_source {
+        return Err(Refusal::invalid(
+            "only streams of type DirectPut, without another source, are supported here",
+        ));
+    }
+    let is_known = request.s3.is_some() || request.extended_s3.is_some() || request.http_endpoint.is_some();
+    one_destination(&request.destinations(), is_known, "Configuration")
+}
+
+/// Only constraints; rules look at what comes of the merge.
+///
+/// # Errors
+/// As [`create`].
+pub fn update(request: &UpdateDestination) -> Result<(), Refusal> {
+    let mut violations = Violations::default();
+    let at = At::Root;
+    stream_name(&mut violations, at, request.name.as_deref());
+    member::version(&mut violations, at.member("CurrentDeliveryStreamVersionId"), request.version.as_deref());
+    let id_at = at.member("DestinationId");
+    violations.required(id_at, request.destination.is_some());
+    if let Some(id) = &request.destination {
+        member::destination_id(&mut violations, id_at, id);
+    }
+    if let Some(s3) = &request.s3 {
+        destination::s3(&mut violations, at.member("S3DestinationUpdate"), s3, Given::Part);
+    }
+    if let Some(s3) = &request.extended_s3 {
+        destination::extended_s3(&mut violations, at.member("ExtendedS3DestinationUpdate"), s3, Given::Part);
+    }
+    if let Some(http) = &request.http_endpoint {
+        destination::http_endpoint(
+            &mut violations,
+            at.member("HttpEndpointDestinationUpdate"),
+            http,
+            Given::Part,
+        );
+    }
+    violations.finish()?;
+    let is_known = request.s3.is_some() || request.extended_s3.is_some() || request.http_endpoint.is_some();
+    one_destination(&request.destinations(), is_known, "Update")
+}
+
+fn one_destination(given: &[&str], is_known: bool, what: &str) -> Result<(), Refusal> {
+    match given {
+        [_] if is_known => Ok(()),
+        [other] => Err(Refusal::invalid(format!(
+            "{other} is not supported here, expected S3Destination{what}, ExtendedS3Destination{what} or \
+             HttpEndpointDestination{what}"
+        ))),
+        _ => Err(Refusal::invalid("Exactly one destination configuration is supported for a Firehose")),
+    }
+}
+
+/// # Errors
+/// `ValidationException`.
+pub fn describe(request: &DescribeDeliveryStream) -> Result<(), Refusal> {
+    let mut violations = Violations::default();
+    let at = At::Root;
+    stream_name(&mut violations, at, request.name.as_deref());
+    limit(&mut violations, request.limit, 10_000);
+    if let Some(id) = &request.exclusive_start {
+        member::destination_id(&mut violations, at.member("ExclusiveStartDestinationId"), id);
+    }
+    violations.finish()
+}
+
+/// # Errors
+/// `ValidationException`.
+pub fn list(request: &ListDeliveryStreams) -> Result<(), Refusal> {
+    let mut violations = Violations::default();
+    let at = At::Root;
+    limit(&mut violations, request.limit, 10_000);
+    if let Some(stream_type) = &request.stream_type {
+        violations.one_of(at.member("DeliveryStreamType"), stream_type, STREAM_TYPES);
+    }
+    if let Some(name) = &request.exclusive_start {
+        optional_name(&mut violations, at.member("ExclusiveStartDeliveryStreamName"), name);
+    }
+    violations.finish()
+}
+
+/// # Errors
+/// `ValidationException`.
+pub fn delete(request: &DeleteDeliveryStream) -> Result<(), Refusal> {
+    let mut violations = Violations::default();
+    stream_name(&mut violations, At::Root, request.name.as_deref());
+    violations.finish()
+}
+
+/// # Errors
+/// `ValidationException`.
+pub fn tag(request: &TagDeliveryStream) -> Result<(), Refusal> {
+    let mut violations = Violations::default();
+    let at = At::Root;
+    stream_name(&mut violations, at, request.name.as_deref());
+    violations.required(at.member("Tags"), request.tags.is_some());
+    if let Some(given) = &request.tags {
+        tags(&mut violations, at.member("Tags"), given);
+    }
+    violations.finish()
+}
+
+/// # Errors
+/// `ValidationException`.
+pub fn untag(request: &UntagDeliveryStream) -> Result<(), Refusal> {
+    let mut violations = Violations::default();
+    let at = At::Root;
+    stream_name(&mut violations, at, request.name.as_deref());
+    let list = at.member("TagKeys");
+    violations.required(list, request.keys.is_some());
+    if let Some(keys) = &request.keys {
+        violations.count(list, keys.len(), 1, member::TAGS_MAX);
+        for (index, key) in keys.iter().enumerate().take(member::TAGS_MAX) {
+            tag_key(&mut violations, At::Item(&list, index), key);
+        }
+    }
+    violations.finish()
+}
+
+/// # Errors
+/// `ValidationException`.
+pub fn list_tags(request: &ListTagsForDeliveryStream) -> Result<(), Refusal> {
+    let mut violations = Violations::default();
+    let at = At::Root;
+    stream_name(&mut violations, at, request.name.as_deref());
+    limit(&mut violations, request.limit, 50);
+    if let Some(key) = &request.exclusive_start {
+        tag_key(&mut violations, at.member("ExclusiveStartTagKey"), key);
+    }
+    violations.finish()
+}
+
+/// # Errors
+/// `ValidationException`.
+pub fn start_encryption(request: &StartDeliveryStreamEncryption) -> Result<(), Refusal> {
+    let mut violations = Violations::default();
+    let at = At::Root;
+    stream_name(&mut violations, at, request.name.as_deref());
+    if let Some(input) = &request.encryption {
+        member::encryption(&mut violations, at.member("DeliveryStreamEncryptionConfigurationInput"), input);
+    }
+    violations.finish()
+}
+
+/// # Errors
+/// `ValidationException`.
+pub fn stop_encryption(request: &StopDeliveryStreamEncryption) -> Result<(), Refusal> {
+    let mut violations = Violations::default();
+    stream_name(&mut violations, At::Root, request.name.as_deref());
+    violations.finish()
+}
+
+fn limit(violations: &mut Violations, limit: Option<i64>, max: i64) {
+    if let Some(limit) = limit {
+        violations.range(At::Root.member("Limit"), limit, 1, max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Kind, parse};
+
+    const PLACE: &str = r#""RoleARN":"arn:aws:iam::1:role/r","BucketARN":"arn:aws:s3:::b""#;
+
+    fn created(members: &str) -> Result<(), Refusal> {
+        create(&parse(format!(r#"{{"DeliveryStreamName":"clicks",{members}}}"#).as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_stream_has_exactly_one_destination() {
+        let s3 = format!(r#""ExtendedS3DestinationConfiguration":{{{PLACE}}}"#);
+        assert_eq!(created(&s3), Ok(()));
+        for members in [
+            r#""Tags":[{"Key":"a"}]"#.to_owned(),
+            format!(r#"{s3},"S3DestinationConfiguration":{{{PLACE}}}"#),
+            format!(r#"{s3},"SplunkDestinationConfiguration":{{}}"#),
+        ] {
+            let refusal = created(&members).unwrap_err();
+            assert_eq!(
+                refusal.message, "Exactly one destination configuration is supported for a Firehose",
+                "{members}"
+            );
+        }
+        let refusal = created(r#""IcebergDestinationConfiguration":{"RoleARN":"arn:x"}"#).unwrap_err();
+        assert_eq!(refusal.kind, Kind::InvalidArgument);
+        assert!(
+            refusal.message.starts_with("IcebergDestinationConfiguration is not supported here, expected S3"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn other_sources_are_refused() {
+        let s3 = format!(r#""S3DestinationConfiguration":{{{PLACE}}}"#);
+        assert_eq!(created(&format!(r#"{s3},"DeliveryStreamType":"DirectPut""#)), Ok(()));
+        for members in [r#""DeliveryStreamType":"MSKAsSource""#, r#""KinesisStreamSourceConfiguration":{}"#] {
+            let refusal = created(&format!("{s3},{members}")).unwrap_err();
+            assert!(refusal.message.contains("DirectPut"), "{refusal}");
+        }
+        assert_eq!(
+            created(&format!(r#"{s3},"DeliveryStreamType":"Put""#)).unwrap_err().kind,
+            Kind::Validation
+        );
+    }
+
+    #[test]
+    fn constraints_of_a_request_are_told_together_and_before_rules() {
+        let refusal = created(
+            r#""Tags":[],"DeliveryStreamEncryptionConfigurationInput":{"KeyType":"X","KeyARN":"y"},
+               "DirectPutSourceConfiguration":{"ThroughputHintInMBs":0},"HttpEndpointDestinationConfiguration":{}"#,
+        )
+        .unwrap_err();
+        assert_eq!(refusal.kind, Kind::Validation);
+        for at in [
+            "'tags'",
+            "'deliveryStreamEncryptionConfigurationInput.keyType'",
+            "'deliveryStreamEncryptionConfigurationInput.keyARN'",
+            "'directPutSourceConfiguration.throughputHintInMBs'",
+            "'httpEndpointDestinationConfiguration.endpointConfiguration'",
+        ] {
+            assert!(refusal.message.contains(at), "{at}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn an_update_names_stream_version_and_destination() {
+        let refusal = update(&UpdateDestination::default()).unwrap_err();
+        assert!(refusal.message.starts_with("3 validation errors"), "{refusal}");
+        let named = r#""DeliveryStreamName":"a","CurrentDeliveryStreamVersionId":"1","DestinationId":"destinationId-000000000001""#;
+        let ask = |members: &str| update(&parse(format!("{{{named}{members}}}").as_bytes()).unwrap());
+        assert_eq!(ask(r#","ExtendedS3DestinationUpdate":{}"#), Ok(()));
+        assert!(ask("").unwrap_err().message.starts_with("Exactly one"));
+        assert!(
+            ask(r#","SplunkDestinationUpdate":{}"#).unwrap_err().message.contains("is not supported here")
+        );
+        let version = UpdateDestination { version: Some("v1".to_owned()), ..UpdateDestination::default() };
+        assert!(update(&version).unwrap_err().message.contains("pattern: [0-9]+"));
+    }
+
+    #[test]
+    fn pages_have_a_size() {
+        for (limit, fits) in [(0, false), (1, true), (10_000, true), (10_001, false)] {
+            let request = ListDeliveryStreams { limit: Some(limit), ..ListDeliveryStreams::default() };
+            assert_eq!(list(&request).is_ok(), fits, "{limit}");
+        }
+        let name = Some("a".to_owned());
+        for (limit, fits) in [(0, false), (50, true), (51, false)] {
+            let request =
+                ListTagsForDeliveryStream { name: name.clone(), limit: Some(limit), exclusive_start: None };
+            assert_eq!(list_tags(&request).is_ok(), fits, "{limit}");
+        }
+        let request =
+            DescribeDeliveryStream { name, limit: Some(0), exclusive_start: Some("a b".to_owned()) };
+        assert!(describe(&request).unwrap_err().message.starts_with("2 validation errors"));
+    }
+
+    #[test]
+    fn every_request_about_a_stream_names_it() {
+        let refusals = [
+            delete(&DeleteDeliveryStream::default()),
+            tag(&TagDeliveryStream::default()),
+            untag(&UntagDeliveryStream::default()),
+            list_tags(&ListTagsForDeliveryStream::default()),
+            start_encryption(&StartDeliveryStreamEncryption::default()),
+            stop_encryption(&StopDeliveryStreamEncryption::default()),
+            describe(&DescribeDeliveryStream::default()),
+        ];
+        for refusal in refusals {
+            assert!(refusal.unwrap_err().message.contains("Value null at 'deliveryStreamName'"));
+        }
+    }
+}
