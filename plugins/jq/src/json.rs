@@ -40,12 +40,18 @@ fn depth(json: &[u8]) -> usize {
     deepest
 }
 
-/// Appends a value. The error says why it is no JSON.
+/// Appends a value. The error says what is no JSON.
 pub(crate) fn write(value: &Val, out: &mut Vec<u8>) -> Result<(), String> {
     let start = out.len();
     write::write(out, &write::Pp::default(), 0, value).map_err(|error| error.to_string())?;
     let text = std::str::from_utf8(&out[start..]).map_err(|_| "it is not UTF-8")?;
-    serde_json::from_str::<IgnoredAny>(text).map(|IgnoredAny| ()).map_err(|error| error.to_string())
+    serde_json::from_str::<IgnoredAny>(text).map(|IgnoredAny| ()).map_err(|error| {
+        // It is one line; a column counts its bytes.
+        let at = start + error.column().saturating_sub(1);
+        let there: String =
+            String::from_utf8_lossy(out.get(at..).unwrap_or_default()).chars().take(20).collect();
+        format!("`{there}` is none")
+    })
 }
 
 #[cfg(test)]

@@ -77,7 +77,8 @@ impl Program {
 
 fn defs() -> impl Iterator<Item = parse::Def<&'static str>> {
     let all = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-    all.filter(|def| !DEFS_WITHOUT.contains(&def.name))
+    let own = load::parse(include_str!("prelude.jq"), |parser| parser.defs()).unwrap_or_default();
+    all.filter(|def| !DEFS_WITHOUT.contains(&def.name)).chain(own)
 }
 
 fn funs() -> impl Iterator<Item = Fun<Kind>> {

@@ -1,5 +1,7 @@
 //! Records that are no text: gzip, aggregates of the Kinesis Producer Library, and what stands behind their fields.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Write;
 use std::sync::Arc;
 
