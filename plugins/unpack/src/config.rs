@@ -159,20 +159,23 @@ impl Config {
         }
         let limits =
             Limits { max_bytes: self.max_bytes, max_ratio: self.max_ratio, max_records: self.max_records };
-        let steps = self.steps.into_iter().map(StepConfig::step).collect::<Result<Vec<Step>, String>>()?;
+        let steps =
+            self.steps.into_iter().map(|step| step.step(&limits)).collect::<Result<Vec<Step>, String>>()?;
         Ok((steps, limits))
     }
 }
 
 impl StepConfig {
-    fn step(self) -> Result<Step, String> {
+    fn step(self, limits: &Limits) -> Result<Step, String> {
         Ok(match self {
             StepConfig::Decompress(Compression::Gzip) => Step::Decompress(Decompress),
             StepConfig::CloudwatchLogs(config) => Step::CloudwatchLogs(CloudwatchLogs::new(config.messages)),
             StepConfig::Kpl(Nothing {}) => Step::Kpl,
-            StepConfig::Json(config) => Step::Json(Json::new(whole_beyond(config.leave_whole_beyond)?)),
+            StepConfig::Json(config) => {
+                Step::Json(Json::new(whole_beyond(config.leave_whole_beyond, limits)?))
+            }
             StepConfig::Delimited(config) => {
-                let whole_beyond = whole_beyond(config.leave_whole_beyond)?;
+                let whole_beyond = whole_beyond(config.leave_whole_beyond, limits)?;
                 let delimited = Delimited::new(text("delimiter", config.delimiter)?, whole_beyond);
                 Step::Delimited(Box::new(delimited))
             }
@@ -182,9 +185,12 @@ impl StepConfig {
 }
 
 /// Pieces beyond which a record passes whole.
-fn whole_beyond(count: Option<usize>) -> Result<usize, String> {
+fn whole_beyond(count: Option<usize>, limits: &Limits) -> Result<usize, String> {
+    let most = limits.max_records;
     match count {
-        Some(0) => Err("config: `leave_whole_beyond` is 0, it needs at least 1".to_owned()),
+        Some(count) if count == 0 || count > most => {
+            Err(format!("config: `leave_whole_beyond` is {count}, it goes from 1 to `max_records`, {most}"))
+        }
         Some(count) => Ok(count),
         None => Ok(usize::MAX),
     }
