@@ -36,8 +36,10 @@ pub fn plugin(name: &str) -> Option<Arc<Plugin>> {
         "enrich" => Plugin::native(name, Arc::new(configure::<wasmill_enrich::Enrich>)),
         "features" => Plugin::native(name, Arc::new(configure::<wasmill_features::Features>)),
         "filter" => Plugin::native(name, Arc::new(configure::<wasmill_filter::Filter>)),
+        "jq" => Plugin::native(name, Arc::new(configure::<wasmill_jq::Jq>)),
         "parse" => Plugin::native(name, Arc::new(configure::<wasmill_parse::Parse>)),
         "redact" => Plugin::native(name, Arc::new(configure::<wasmill_redact::Redact>)),
+        "unpack" => Plugin::native(name, Arc::new(configure::<wasmill_unpack::Unpack>)),
         _ => return None,
     })
 }

@@ -26,7 +26,7 @@ fn components() -> Option<Components> {
 #[test]
 fn components_every_case_folder_agrees_warm_fresh_and_cut_differently() {
     let plugins = case::plugins().unwrap();
-    for known in ["derive", "enrich", "features", "filter", "parse", "redact"] {
+    for known in ["derive", "enrich", "features", "filter", "jq", "parse", "redact", "unpack"] {
         assert!(plugins.iter().any(|directory| case::name(directory) == known), "plugins/{known} is missing");
     }
     let mut faults = Vec::new();

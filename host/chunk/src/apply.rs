@@ -13,7 +13,7 @@ use crate::edit::{Change, edit};
 use crate::error::OverLimit;
 use crate::merge::Picked;
 use crate::scan::one_value;
-use crate::staged::{Base, Staged};
+use crate::staged::{Base, Group, Staged};
 use crate::store::{Fault, Kind, Store, Value, bit};
 use crate::table::{EMPTY_END, EMPTY_SCAN, PartitionChange, UNSCANNED};
 use crate::verdict::{Failure, NO_INPUT};
@@ -63,12 +63,16 @@ impl Chunk {
         total += self.table.rows.iter().map(|row| (row.end - row.start) as usize).sum::<usize>();
         total += self.overlays().map(Store::bytes).sum::<usize>();
         for &group in &self.turn.emitted {
-            let roots = &self.turn.groups[group].roots;
+            let Group { roots, staged, .. } = &self.turn.groups[group];
             rows += roots.len();
-            for &root in roots.iter().filter(|&&root| root != NO_INPUT) {
+            for (number, &root) in roots.iter().enumerate().filter(|(_, root)| **root != NO_INPUT) {
                 let row = &self.table.rows[root as usize];
-                total += (row.end - row.start) as usize;
-                for store in self.overlays().chain(self.table.sides()) {
+                // A row that gets a text of its own, which is staged and counted, takes nothing of its source's: else
+                // no large record could be taken apart into many small ones.
+                let same = staged.base(number) == Base::Same;
+                let overlays = self.overlays().filter(|_| same);
+                total += if same { (row.end - row.start) as usize } else { 0 };
+                for store in overlays.chain(self.table.sides()) {
                     if let Some(at) = self.table.mapped(store.epoch, root as usize) {
                         total +=
                             if store.values.is_empty() { 8 } else { store.values.as_ref().range(at).len() };

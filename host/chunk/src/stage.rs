@@ -353,6 +353,30 @@ mod tests {
     }
 
     #[test]
+    fn a_large_record_is_taken_apart_into_small_rows_and_copies_of_it_are_bounded() {
+        let limits = ChunkLimits { output_bytes: 4096, ..ChunkLimits::default() };
+        let mut chunk = Chunk::new(Arc::new(Layout::new(&[vec![]]).unwrap()), limits);
+        let mut payloads = Column::default();
+        payloads.push("x".repeat(1000).as_bytes());
+        let input = Input::of_payloads(0, payloads.as_ref());
+        // How many of the derived rows get a text of their own: the others are copies of the whole record.
+        for (own, fits) in [(100, true), (98, true), (96, false), (0, false)] {
+            chunk.begin(&input, 0..1).unwrap();
+            chunk.enter(0, 0);
+            let rows = chunk.derive(RowsId::MAIN, &[0; 100]).unwrap();
+            let mut texts = Cells::default();
+            for row in 0..100 {
+                texts.state.push(if row < own { 3 } else { 0 });
+                texts.values.push(if row < own { b"ten bytes." } else { b"" });
+            }
+            chunk.set_payloads(rows, texts.as_ref()).unwrap();
+            chunk.emit(rows).unwrap();
+            assert_eq!(chunk.apply().is_ok(), fits, "{own} rows of their own");
+            chunk.discard();
+        }
+    }
+
+    #[test]
     fn partitions_are_kept_once_and_are_bounded_for_rows_derived_many_times() {
         let limits = ChunkLimits { output_bytes: 4096, ..ChunkLimits::default() };
         let mut chunk = Chunk::new(Arc::new(Layout::new(&[vec![], vec![]]).unwrap()), limits);
