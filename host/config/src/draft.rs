@@ -95,6 +95,7 @@ impl Draft {
                 quotas: resolved.quotas,
                 policy: resolved.policy,
                 isolation: resolved.isolation,
+                firehose: resolved.firehose,
             },
             problems: invalid(found),
             bad: [bad, judged],

@@ -15,6 +15,7 @@ mod authority;
 mod defined;
 mod describe;
 mod draft;
+mod firehose;
 mod limits;
 mod names;
 mod network;
@@ -40,9 +41,9 @@ pub use problem::{Invalid, LoadError, Problem};
 pub use secret::{Secret, masked_url};
 pub use settings::{
     Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Destination, Directory, Durability,
-    FileSource, Format, GrantPolicy, HostHeaders, Http, HttpPost, Isolation, Jwks, Jwt, LettersOutput,
-    Limits, Output, PluginHttp, PluginRef, Quota, Retention, Retry, S3, Settings, Signing, Source,
-    SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    FileSource, Firehose, FirehoseNames, Format, GrantPolicy, HostHeaders, Http, HttpPost, Isolation, Jwks,
+    Jwt, LettersOutput, Limits, ObjectName, Output, PluginHttp, PluginRef, Quota, Retention, Retry, S3,
+    Settings, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

@@ -10,7 +10,8 @@ use crate::raw;
 use crate::resolve::Resolver;
 use crate::secret::Secret;
 use crate::settings::{
-    Codec, Compression, Destination, Directory, Format, HttpPost, LettersOutput, Output, Retry, S3,
+    Codec, Compression, Destination, Directory, FirehoseNames, Format, HttpPost, LettersOutput, ObjectName,
+    Output, Retry, S3,
 };
 use crate::tree;
 use crate::units::Span;
@@ -25,9 +26,13 @@ const PLACEHOLDERS: [&str; 9] =
 pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, output: raw::Output) -> Output {
     let (destination, batching) = match output {
         raw::Output::Directory(of) => {
-            (directory_destination(resolver, &key, &of.place, of.object, true), of.batching)
+            let object = object(resolver, &key, of.object, of.firehose, true);
+            (directory_destination(resolver, &key, &of.place, object), of.batching)
         }
-        raw::Output::S3(of) => (s3_destination(resolver, &key, of.place, of.object, true), of.batching),
+        raw::Output::S3(of) => {
+            let object = object(resolver, &key, of.object, of.firehose, true);
+            (s3_destination(resolver, &key, of.place, object), of.batching)
+        }
         raw::Output::Http(of) => (http_destination(resolver, &key, of.place), of.batching),
         raw::Output::Stdout(of) => (Destination::Stdout, of.batching),
     };
@@ -64,11 +69,13 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
 /// Resolves where the dead letters of a stream go.
 pub(crate) fn letters(resolver: &mut Resolver<'_>, key: String, output: raw::LettersOutput) -> LettersOutput {
     let (destination, batching) = match output {
-        raw::LettersOutput::Directory { place, object, batching } => {
-            (directory_destination(resolver, &key, &place, object, false), batching)
+        raw::LettersOutput::Directory { place, object: written, firehose, batching } => {
+            let object = object(resolver, &key, written, firehose, false);
+            (directory_destination(resolver, &key, &place, object), batching)
         }
-        raw::LettersOutput::S3 { place, object, batching } => {
-            (s3_destination(resolver, &key, place, object, false), batching)
+        raw::LettersOutput::S3 { place, object: written, firehose, batching } => {
+            let object = object(resolver, &key, written, firehose, false);
+            (s3_destination(resolver, &key, place, object), batching)
         }
         raw::LettersOutput::Http { place, batching } => (http_destination(resolver, &key, place), batching),
     };
@@ -120,6 +127,13 @@ pub(crate) fn stand_in(resolver: &Resolver<'_>, key: String, index: usize) -> Ou
 /// Two outputs that write under the same names would meet.
 pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
     fn place(output: &Output) -> Option<(String, &str)> {
+        let (Destination::Directory(Directory { object, .. }) | Destination::S3(S3 { object, .. })) =
+            &output.destination
+        else {
+            return None;
+        };
+        // Names of the other kind have something of their own each.
+        let ObjectName::Template(object) = object else { return None };
         match &output.destination {
             Destination::Directory(directory) => {
                 let normal: std::path::PathBuf = directory
@@ -127,11 +141,11 @@ pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
                     .components()
                     .filter(|component| !matches!(component, std::path::Component::CurDir))
                     .collect();
-                Some((normal.display().to_string(), &directory.object))
+                Some((normal.display().to_string(), object))
             }
             Destination::S3(s3) => {
                 let endpoint = s3.endpoint.as_deref().unwrap_or_default();
-                Some((format!("{endpoint} {} {}", s3.bucket, s3.prefix), &s3.object))
+                Some((format!("{endpoint} {} {}", s3.bucket, s3.prefix), object))
             }
             Destination::Http(_) | Destination::Stdout => None,
         }
@@ -158,15 +172,52 @@ pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
     }
 }
 
+/// One of the two ways to name objects.
+fn object(
+    resolver: &mut Resolver<'_>,
+    key: &str,
+    written: String,
+    firehose: Option<raw::FirehoseNames>,
+    partitions: bool,
+) -> ObjectName {
+    let object_key = format!("{key}.object");
+    let Some(firehose) = firehose else {
+        template(resolver, &object_key, &written, partitions);
+        return ObjectName::Template(written);
+    };
+    if tree::value(resolver.root, &object_key, resolver.aliases).is_some() {
+        resolver
+            .problem(&object_key, "\"object\" has no effect beside \"firehose\": take one of the two away");
+    }
+    let raw::FirehoseNames { prefix, time_zone, extension, version } = firehose;
+    let extension_key = format!("{key}.firehose.extension");
+    if let Some(extension) = extension.as_deref().filter(|extension| !extension.is_empty()) {
+        let allowed =
+            |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase() || b"!-_.*'()".contains(&byte);
+        let is_one =
+            extension.strip_prefix('.').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(allowed));
+        if !is_one || extension.len() > 128 {
+            resolver.problem(
+                &extension_key,
+                format!(
+                    "extension {extension:?} is not valid, expected a dot and up to 127 lower-case letters, digits and !-_.*'()"
+                ),
+            );
+        }
+    }
+    if prefix.starts_with('/') {
+        resolver.problem(&format!("{key}.firehose.prefix"), "\"prefix\" must not begin with /");
+    }
+    ObjectName::Firehose(FirehoseNames { prefix, time_zone, extension, version })
+}
+
 fn directory_destination(
     resolver: &mut Resolver<'_>,
     key: &str,
     place: &raw::DirectoryPlace,
-    object: String,
-    partitions: bool,
+    object: ObjectName,
 ) -> Destination {
     let path = resolver.directory(&format!("{key}.path"), &place.path);
-    template(resolver, &format!("{key}.object"), &object, partitions);
     Destination::Directory(Directory { path, object })
 }
 
@@ -174,10 +225,8 @@ fn s3_destination(
     resolver: &mut Resolver<'_>,
     key: &str,
     s3: raw::S3Place,
-    object: String,
-    partitions: bool,
+    object: ObjectName,
 ) -> Destination {
-    template(resolver, &format!("{key}.object"), &object, partitions);
     let bucket_characters =
         s3.bucket.bytes().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_'));
     if !(3..=255).contains(&s3.bucket.len()) || !bucket_characters {

@@ -6,6 +6,7 @@
 
 mod access;
 mod authority;
+mod firehose;
 mod output;
 mod policy;
 mod quota;
@@ -17,9 +18,10 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::access::{Auth, AuthMode, ClientScope, Jwt, MetricsAccess, Tls, TlsClient};
 pub(crate) use self::authority::Policy;
+pub(crate) use self::firehose::Firehose;
 pub(crate) use self::output::{
-    Codec, DirectoryPlace, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output, Packing,
-    Pauses, Retry, S3Place, Then,
+    Codec, DirectoryPlace, FirehoseNames, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output,
+    Packing, Pauses, Retry, S3Place, Then,
 };
 pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
@@ -115,6 +117,9 @@ mod default {
     pub(super) fn retry_for() -> Span {
         seconds(24 * 3600)
     }
+    pub(super) fn one() -> u64 {
+        1
+    }
     pub(super) fn multipart_threshold() -> Size {
         mib(16)
     }
@@ -162,6 +167,9 @@ pub(crate) struct Config {
     /// The durable buffer in front of the transforms.
     #[serde(default)]
     pub(crate) buffer: Buffer,
+    /// The API of Amazon Data Firehose, at `POST /` of the listener.
+    #[serde(default)]
+    pub(crate) firehose: Firehose,
     /// Who must have signed the plugins in `plugin_dir`. By default signatures are not looked at.
     pub(crate) signing: Option<Signing>,
     /// What streams of the tenant `default` that are made over HTTP may use.

@@ -21,8 +21,8 @@ use crate::policy::Policy;
 use crate::raw;
 use crate::secret::Secret;
 use crate::settings::{
-    Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Http, Isolation, Output, PluginRef, Quota,
-    Retention, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Firehose, Http, Isolation, Output,
+    PluginRef, Quota, Retention, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 use crate::structure::Bad;
 use crate::tree::{self, Aliases, Found};
@@ -51,6 +51,7 @@ pub(crate) struct Resolved {
     pub(crate) quotas: BTreeMap<String, Quota>,
     pub(crate) policy: authority::Policy,
     pub(crate) isolation: Isolation,
+    pub(crate) firehose: Firehose,
 }
 
 /// What the checks of one file share.
@@ -181,6 +182,7 @@ impl Resolver<'_> {
                 .map(|policy| self.api_policy("policy", policy))
                 .unwrap_or_default(),
             isolation: config.isolation.into(),
+            firehose: self.firehose(config.firehose),
         };
         let mut policies = config.policy.is_some();
         let mut streams = Vec::with_capacity(config.streams.len());

@@ -4,6 +4,8 @@
 //! (no longer to the file). It refuses to hold anything that was not checked: values of these types
 //! come out of a [`Draft`] without problems, or are built by tests.
 
+mod firehose;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,6 +18,8 @@ use crate::draft::Draft;
 use crate::problem::{Invalid, LoadError, Problem};
 use crate::secret::{Secret, masked_url};
 use crate::tree::{self, Aliases, Found};
+
+pub use firehose::{Firehose, FirehoseNames, ObjectName};
 
 /// The text of a configuration; not shown by `Debug`, because it is long.
 #[derive(Clone)]
@@ -63,6 +67,7 @@ pub struct Settings {
     pub policy: Policy,
     /// Where plugins of tenants run that are not among these.
     pub isolation: Isolation,
+    pub firehose: Firehose,
 }
 
 /// Where plugins run.
@@ -521,8 +526,7 @@ pub enum Destination {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     pub path: PathBuf,
-    /// Template of the object's name below `path`.
-    pub object: String,
+    pub object: ObjectName,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -530,7 +534,7 @@ pub struct S3 {
     pub bucket: String,
     /// Prepended to `object`; empty or ending in `/`.
     pub prefix: String,
-    pub object: String,
+    pub object: ObjectName,
     /// `None`: AWS itself.
     pub endpoint: Option<String>,
     /// `None`: from the environment.

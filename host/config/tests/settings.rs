@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use wasmill_config::{Codec, Destination, Durability, Format, Settings, Source, Start};
+use wasmill_config::{Codec, Destination, Durability, Format, ObjectName, Settings, Source, Start};
 
 const FULL: &str = r#"
 data_dir = "data"
@@ -81,10 +81,8 @@ fn full_configuration_resolves_defaults_and_paths() {
     assert_eq!((letters.output.format, letters.output.compression.codec), (Format::Ndjson, Codec::Zstd));
     assert_eq!((letters.output.size, letters.output.interval), (5 << 20, Duration::from_secs(60)));
     let Destination::S3(s3) = &letters.output.destination else { panic!() };
-    assert_eq!(
-        (s3.prefix.as_str(), s3.object.as_str()),
-        ("x/", "{stream}/dead-letters/{year}/{month}/{day}/{batch}{extension}")
-    );
+    let object = "{stream}/dead-letters/{year}/{month}/{day}/{batch}{extension}";
+    assert_eq!((s3.prefix.as_str(), &s3.object), ("x/", &ObjectName::Template(object.to_owned())));
     let Source::File(file) = &access.source else { panic!("{:?}", access.source) };
     assert_eq!(file.paths, ["/etc/wasmill/logs/*.log"]);
     assert_eq!(file.from, Start::End);

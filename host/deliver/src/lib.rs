@@ -30,7 +30,7 @@ pub use destination::{Capabilities, Config, Destination, Setting, Wrong};
 pub use directory::{Directory, DirectoryConfig, STAGING_NAME, SyncCount};
 pub use fault::{DeliverError, Fault, Retry};
 pub use http::{Call, Called, Caller, CallerConfig, CallerShare, Http, HttpConfig, Reach, Uncalled};
-pub use name::{NameContext, NameTemplate, TemplateError, sanitise};
+pub use name::{ErrorOutputType, FirehoseNames, NameContext, NameTemplate, TemplateError, sanitise};
 pub use object::{Delivered, Object, ObjectMeta};
 pub use retry::{Backoff, GaveUp, RetryPolicy, Retrying, Step, with_retry};
 pub use s3::{Credentials, S3, S3Config};

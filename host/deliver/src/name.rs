@@ -4,7 +4,10 @@
 //! name unique. Dates come from the batch's arrival time, in UTC. Values that come from data
 //! (partitions) and from config (stream, output) pass `sanitise`, so they can never add a step to
 //! the path, leave it, or name a hidden file. A template whose names could grow longer than a file
-//! system takes is refused when it is parsed, so rendering cannot fail.
+//! system takes is refused when it is parsed, so rendering cannot fail. Names as Amazon Data Firehose gives them have a
+//! grammar of their own ([`NameTemplate::firehose`]).
+
+mod firehose;
 
 use std::fmt::Write;
 
@@ -13,6 +16,9 @@ use jiff::{Timestamp, Zoned};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::batch_id::BATCH_ID_LENGTH;
+
+pub use firehose::FirehoseNames;
+pub use wasmill_firehose::prefix::ErrorOutputType;
 
 /// Longest sanitised value, in bytes.
 const VALUE_BYTES_MAX: usize = 96;
@@ -31,9 +37,12 @@ const NAMES: [&str; 9] = ["stream", "output", "batch", "extension", "year", "mon
 
 /// A checked template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NameTemplate {
-    parts: Vec<Part>,
-    partitions: Vec<String>,
+pub struct NameTemplate(Kind);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Parts { parts: Vec<Part>, partitions: Vec<String> },
+    Firehose(Box<firehose::Names>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +81,9 @@ pub enum TemplateError {
     StepTooLong { bytes: usize },
     #[error("names could have {bytes} bytes, more than {NAME_BYTES_MAX}")]
     NameTooLong { bytes: usize },
+    /// Of names as Firehose gives them.
+    #[error("{message}")]
+    Expression { message: String },
 }
 
 fn hint(nearest: &Option<&'static str>) -> String {
@@ -89,10 +101,14 @@ pub struct NameContext<'a> {
     pub batch_id: &'a str,
     /// With its dot, such as `.ndjson.zst`.
     pub extension: &'a str,
+    /// What of it is of the codec, such as `.zst`, or nothing.
+    pub codec_extension: &'a str,
     /// Of the batch's first record, in nanoseconds since 1970.
     pub arrival: i64,
     /// Names and values; a name that the template wants and that is missing here gives `_`.
     pub partition: &'a [(&'a str, &'a [u8])],
+    /// Of an object of what failed.
+    pub error: Option<ErrorOutputType>,
 }
 
 impl NameTemplate {
@@ -130,27 +146,45 @@ impl NameTemplate {
         }
         check_steps(template)?;
         check_lengths(&parts)?;
-        Ok(NameTemplate { parts, partitions })
+        Ok(NameTemplate(Kind::Parts { parts, partitions }))
+    }
+
+    /// Names as Amazon Data Firehose gives them: this prefix, evaluated, and a suffix with stream, version, time and a UUID.
+    ///
+    /// # Errors
+    /// [`TemplateError::Expression`]: the prefix or what stands beside it is not as Firehose has it.
+    pub fn firehose(prefix: &str, names: &FirehoseNames) -> Result<NameTemplate, TemplateError> {
+        Ok(NameTemplate(Kind::Firehose(Box::new(firehose::Names::parse(prefix, names)?))))
     }
 
     /// Names of the partitions that the template uses, each once.
     pub fn partitions(&self) -> &[String] {
-        &self.partitions
+        match &self.0 {
+            Kind::Parts { partitions, .. } => partitions,
+            Kind::Firehose(names) => names.partitions(),
+        }
     }
 
     /// Literal text before the first placeholder: the prefix that all objects share.
     pub fn literal_prefix(&self) -> &str {
-        match self.parts.first() {
-            Some(Part::Literal(literal)) => literal,
-            _ => "",
+        match &self.0 {
+            Kind::Parts { parts, .. } => match parts.first() {
+                Some(Part::Literal(literal)) => literal,
+                _ => "",
+            },
+            Kind::Firehose(names) => names.literal_prefix(),
         }
     }
 
     /// The name of one object.
     pub fn render(&self, context: &NameContext<'_>) -> String {
+        let parts = match &self.0 {
+            Kind::Parts { parts, .. } => parts,
+            Kind::Firehose(names) => return names.render(context),
+        };
         let time = utc(context.arrival);
         let mut name = String::with_capacity(256);
-        for part in &self.parts {
+        for part in parts {
             let written = match part {
                 Part::Literal(literal) => name.write_str(literal),
                 Part::Stream => name.write_str(&sanitise(context.stream.as_bytes())),

@@ -321,6 +321,8 @@ pub(crate) fn name(stream: &str, output: &Output, key: &BatchKey, arrival: i64, 
         partition: &partition,
         batch_id: id,
         extension: &extension(output.format, output.compression),
+        codec_extension: output.compression.extension(),
+        error: None,
     })
 }
 

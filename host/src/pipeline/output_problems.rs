@@ -77,8 +77,10 @@ fn misplaced(
         output: &output.name,
         batch_id: &batch,
         extension: &extension(outputs::format(output.format), outputs::compression(output.compression)),
+        codec_extension: outputs::compression(output.compression).extension(),
         arrival: wall_clock_ns(),
         partition: &[],
+        error: None,
     });
     let made = [root.join(object), root.join(STAGING_NAME).join(&batch)];
     let reads = source.paths.iter().find(|pattern| {

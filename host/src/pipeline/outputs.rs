@@ -9,8 +9,8 @@ use wasmill_buffer::RealDisk;
 use wasmill_config as config;
 use wasmill_config::{Problem, Settings};
 use wasmill_deliver::{
-    Credentials, Destination, DirectoryConfig, HttpConfig, NameTemplate, Reach, RetryPolicy, S3Config,
-    Setting, SyncCount,
+    Credentials, Destination, DirectoryConfig, FirehoseNames, HttpConfig, NameTemplate, Reach, RetryPolicy,
+    S3Config, Setting, SyncCount,
 };
 use wasmill_encode::{Compression, Format};
 
@@ -32,10 +32,23 @@ pub(crate) enum OpenError {
 
 /// The template of an output's object names.
 pub(crate) fn template(settings: &Settings, output: &config::Output) -> Result<NameTemplate, Problem> {
-    let written = match &output.destination {
-        config::Destination::Directory(directory) => &directory.object,
-        config::Destination::S3(s3) => &s3.object,
-        config::Destination::Http(_) | config::Destination::Stdout => REQUEST_TEMPLATE,
+    let object = match &output.destination {
+        config::Destination::Directory(directory) => Some(&directory.object),
+        config::Destination::S3(s3) => Some(&s3.object),
+        config::Destination::Http(_) | config::Destination::Stdout => None,
+    };
+    let written = match object {
+        Some(config::ObjectName::Template(written)) => written,
+        None => REQUEST_TEMPLATE,
+        Some(config::ObjectName::Firehose(names)) => {
+            let config::FirehoseNames { prefix, time_zone, extension, version } = names;
+            let errors = output.name == config::LettersOutput::NAME;
+            let extension = if errors { Some(String::new()) } else { extension.clone() };
+            let names = FirehoseNames { time_zone: time_zone.clone(), extension, version: *version, errors };
+            return NameTemplate::firehose(prefix, &names).map_err(|error| {
+                settings.problem(&format!("{}.firehose", output.key), format!("prefix {prefix:?}: {error}"))
+            });
+        }
     };
     NameTemplate::parse(written).map_err(|error| {
         settings.problem(&format!("{}.object", output.key), format!("object name {written:?}: {error}"))

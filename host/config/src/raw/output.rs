@@ -38,8 +38,30 @@ pub(crate) struct DirectoryOutput {
     /// Name of an object below `path`. Must contain `{batch}`. Also: `{stream}`, `{output}`, `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}` (arrival time, UTC), `{partition.NAME}` (set by a plugin), `{extension}`.
     #[serde(default = "default::object")]
     pub(crate) object: String,
+    /// Names of objects as Amazon Data Firehose gives them, in the place of `object`.
+    #[serde(default)]
+    pub(crate) firehose: Option<FirehoseNames>,
     #[serde(flatten)]
     pub(crate) batching: Batching,
+}
+
+/// Names of objects as Amazon Data Firehose gives them: the evaluated prefix, then `<stream>-<version>-<time>-<uuid>`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub(crate) struct FirehoseNames {
+    /// Text and expressions of Firehose: `!{timestamp:PATTERN}`, `!{firehose:random-string}`, `!{partitionKeyFromQuery:NAME}` and `!{partitionKeyFromLambda:NAME}` (partitions that plugins set), of dead letters `!{firehose:error-output-type}`. Without any, `yyyy/MM/dd/HH/` follows.
+    #[serde(default)]
+    pub(crate) prefix: String,
+    /// Zone of the times, by its name in the IANA database. By default UTC.
+    #[schemars(extend("examples" = ["Europe/Berlin"]))]
+    pub(crate) time_zone: Option<String>,
+    /// What names end with. By default the extension of the compression.
+    #[schemars(extend("examples" = [".json"]))]
+    pub(crate) extension: Option<String>,
+    /// Version of the stream in the names.
+    #[serde(default = "default::one")]
+    pub(crate) version: u64,
 }
 
 /// Which directory.
@@ -58,6 +80,9 @@ pub(crate) struct S3Output {
     /// Name of an object; the same names as in a directory output.
     #[serde(default = "default::object")]
     pub(crate) object: String,
+    /// Names of objects as Amazon Data Firehose gives them, in the place of `object`.
+    #[serde(default)]
+    pub(crate) firehose: Option<FirehoseNames>,
     #[serde(flatten)]
     pub(crate) batching: Batching,
 }
@@ -253,6 +278,9 @@ pub(crate) enum LettersOutput {
         /// Name of an object below `path`. Must contain `{batch}`. Also: `{stream}`, `{output}` (`dead-letters`), `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}` (when the first letter was kept, UTC), `{extension}`.
         #[serde(default = "default::letters_object")]
         object: String,
+        /// Names of objects as Amazon Data Firehose gives those of records that failed, in the place of `object`.
+        #[serde(default)]
+        firehose: Option<FirehoseNames>,
         #[serde(flatten)]
         batching: LettersBatching,
     },
@@ -264,6 +292,9 @@ pub(crate) enum LettersOutput {
         /// Name of an object; the same names as in a directory output.
         #[serde(default = "default::letters_object")]
         object: String,
+        /// Names of objects as Amazon Data Firehose gives those of records that failed, in the place of `object`.
+        #[serde(default)]
+        firehose: Option<FirehoseNames>,
         #[serde(flatten)]
         batching: LettersBatching,
     },

@@ -11,8 +11,10 @@ fn context<'a>(partition: &'a [(&'a str, &'a [u8])]) -> NameContext<'a> {
         output: "default",
         batch_id: "BATCH",
         extension: ".ndjson.zst",
+        codec_extension: ".zst",
         arrival: 1_772_582_645_000_000_000,
         partition,
+        error: None,
     }
 }
 

@@ -112,6 +112,14 @@ impl Template {
         })
     }
 
+    /// Literal text before the first expression.
+    pub fn literal_prefix(&self) -> &str {
+        match self.parts.first() {
+            Some(Part::Literal(literal)) => literal,
+            _ => "",
+        }
+    }
+
     /// Whether two objects may have the same evaluated prefix although nothing of them differs.
     pub fn is_random(&self) -> bool {
         self.parts.contains(&Part::RandomString)

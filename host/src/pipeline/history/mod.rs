@@ -380,7 +380,9 @@ impl To<'_> {
         let named = match &output.destination {
             config::Destination::Directory(directory) => directory.object.clone(),
             config::Destination::S3(s3) => s3.object.clone(),
-            config::Destination::Http(_) | config::Destination::Stdout => OBJECT.to_owned(),
+            config::Destination::Http(_) | config::Destination::Stdout => {
+                config::ObjectName::Template(OBJECT.to_owned())
+            }
         };
         let directory =
             |path| config::Destination::Directory(config::Directory { path, object: named.clone() });

@@ -132,8 +132,10 @@ fn name(context: &StreamContext, output: &Output, id: &str, failed: i64, extensi
         output: &output.name,
         batch_id: id,
         extension,
+        codec_extension: output.compression.extension(),
         arrival: failed,
         partition: &[],
+        error: None,
     })
 }
 

@@ -1,0 +1,52 @@
+//! From raw keys to what the Firehose API is told.
+
+use crate::raw;
+use crate::resolve::Resolver;
+use crate::settings::Firehose;
+
+const ACCOUNT_DIGITS: usize = 12;
+
+impl Resolver<'_> {
+    pub(crate) fn firehose(&mut self, written: raw::Firehose) -> Firehose {
+        let raw::Firehose { region, account, endpoint, path_style } = written;
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if !(1..=64).contains(&region.len()) || !region.bytes().all(allowed) {
+            let message = format!("region {region:?} is not valid, expected a name such as eu-central-1");
+            self.problem("firehose.region", message);
+        }
+        if account.len() != ACCOUNT_DIGITS || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            let message = format!("account {account:?} is not valid, expected {ACCOUNT_DIGITS} digits");
+            self.problem("firehose.account", message);
+        }
+        Firehose { region, account, endpoint, path_style }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::Settings;
+
+    #[test]
+    fn region_and_account_are_what_arns_can_have() {
+        let read = |text: &str| {
+            let stream = "[streams.s]\nsource = { type = \"http\" }\noutputs = [{ type = \"stdout\" }]\n";
+            Settings::from_toml(&format!("{text}{stream}"), Path::new("wasmill.toml"))
+        };
+        let firehose = read("").unwrap().firehose;
+        assert_eq!((firehose.region.as_str(), firehose.account.as_str()), ("us-east-1", "000000000000"));
+        let firehose =
+            read("[firehose]\nendpoint = \"http://127.0.0.1:9000\"\npath_style = true\n").unwrap().firehose;
+        assert_eq!(
+            (firehose.endpoint.as_deref(), firehose.path_style),
+            (Some("http://127.0.0.1:9000"), true)
+        );
+        for (wrong, part) in
+            [("region = \"a b\"", "eu-central-1"), ("account = \"12\"", "12 digits"), ("zone = 1", "zone")]
+        {
+            let told = read(&format!("[firehose]\n{wrong}\n")).unwrap_err().to_string();
+            assert!(told.contains(part), "{wrong}: {told}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The keys of the API of Amazon Data Firehose.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+mod default {
+    pub(super) fn region() -> String {
+        "us-east-1".to_owned()
+    }
+    pub(super) fn account() -> String {
+        "000000000000".to_owned()
+    }
+}
+
+/// The API of Amazon Data Firehose, at `POST /` of the listener: what it says of streams, and where the buckets are that they name.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "firehose")]
+pub(crate) struct Firehose {
+    /// Region in the ARNs of streams, and of the buckets.
+    #[schemars(extend("default" = default::region()))]
+    pub(crate) region: String,
+    /// Account in the ARNs of streams: 12 digits.
+    #[schemars(extend("default" = default::account()))]
+    pub(crate) account: String,
+    /// URL of a store other than AWS, in which the buckets are. A tenant's `policy` lists them with the same one.
+    #[schemars(extend("format" = "url", "examples" = ["http://127.0.0.1:9000"]))]
+    pub(crate) endpoint: Option<String>,
+    /// Put the bucket into the path instead of the host name; most stores other than AWS want it.
+    pub(crate) path_style: bool,
+}
+
+impl Default for Firehose {
+    fn default() -> Firehose {
+        Firehose { region: default::region(), account: default::account(), endpoint: None, path_style: false }
+    }
+}
