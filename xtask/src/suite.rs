@@ -3,10 +3,12 @@
 //! Tests find what was built for them through the environment:
 //! - `WASMILL_PLUGINS`: directory with the first-party plugins as components;
 //! - `WASMILL_GUESTS`: directory with the components that only tests use;
-//! - `WASMILL_BIN`: the `wasmill` binary, for the black-box tests.
+//! - `WASMILL_BIN`: the `wasmill` binary, for the black-box tests;
+//! - `WASMILL_READERS`: packages of Python that read what the host writes, for `PYTHONPATH`.
 //!
 //! It decides no test's outcome: what `cargo` answers is the answer.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,12 @@ use anyhow::{Result, bail};
 use crate::project::Project;
 use crate::{conformance, plugins};
 use wasmill_author::process::{self, Watched};
+use wasmill_author::python_packages;
 use wasmill_author::rust::toolchain;
+
+/// Others' readers of what `encode` and `columnar` write.
+const READERS: [&str; 5] =
+    ["cramjam==2.14.0", "duckdb==2.0.1", "kafka-python==3.0.12", "pyarrow==26.0.1", "python-snappy==0.7.3"];
 
 /// Runs every test, or those whose name contains `filter`; `fast` leaves out all but the unit tests.
 pub(crate) fn test(project: &Project, filter: Option<&str>, fast: bool) -> Result<()> {
@@ -60,7 +67,15 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
         }
     }
     let nextest = process::output_of(cargo(project).args(["nextest", "--version"])).is_some();
-    steps.run("tests", || run_tests(project, filter, fast, nextest));
+    let mut found = None;
+    if !fast {
+        steps.run("readers", || {
+            found = readers(all)?;
+            Ok(None)
+        });
+    }
+    let readers = found.as_deref();
+    steps.run("tests", || run_tests(project, filter, fast, nextest, readers));
     // `cargo test` runs them among the rest.
     if !fast && nextest {
         steps.run("doc tests", || run_doc_tests(project, filter));
@@ -73,7 +88,25 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
     }
 }
 
-fn run_tests(project: &Project, filter: Option<&str>, fast: bool, nextest: bool) -> Result<Option<String>> {
+/// Where they are; nothing where they cannot be had and need not be.
+fn readers(all: bool) -> Result<Option<PathBuf>> {
+    match python_packages("readers", &READERS.map(str::to_owned), "about 80 MB") {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if all => Err(error),
+        Err(error) => {
+            eprintln!("readers: left out: {error:#}");
+            Ok(None)
+        }
+    }
+}
+
+fn run_tests(
+    project: &Project,
+    filter: Option<&str>,
+    fast: bool,
+    nextest: bool,
+    readers: Option<&Path>,
+) -> Result<Option<String>> {
     let mut command = cargo(project);
     command.args(if nextest { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] });
     command.arg("--workspace");
@@ -87,6 +120,7 @@ fn run_tests(project: &Project, filter: Option<&str>, fast: bool, nextest: bool)
         command.arg(filter);
     }
     with_environment(project, &mut command);
+    command.envs(readers.map(|dir| ("WASMILL_READERS", dir)));
     let mut tally = Tally::default();
     let watched = if nextest { Watched::Stderr } else { Watched::Stdout };
     let status = process::run_watching(&mut command, watched, |line| tally.look(line))?;

@@ -23,6 +23,7 @@ mod tools;
 
 pub use language::{Language, Need};
 pub use project::{BuildOptions, Built, Project};
+pub use python::python_packages;
 pub use scaffold::{NameError, check_name, create};
 
 /// The plugin ABI, as toolchains read it.

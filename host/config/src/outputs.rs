@@ -53,6 +53,7 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
         name,
         destination,
         format: match batching.format {
+            raw::Format::Verbatim => Format::Verbatim,
             raw::Format::Raw => Format::Raw,
             raw::Format::Ndjson => Format::Ndjson,
             raw::Format::JsonArray => Format::JsonArray,
@@ -304,6 +305,9 @@ fn compression(
     let (codec, default, levels, name) = match codec {
         raw::Codec::None => (Codec::None, 0, None, "none"),
         raw::Codec::Snappy => (Codec::Snappy, 0, None, "snappy"),
+        raw::Codec::SnappyJava => (Codec::SnappyJava, 0, None, "snappy-java"),
+        raw::Codec::HadoopSnappy => (Codec::HadoopSnappy, 0, None, "hadoop-snappy"),
+        raw::Codec::Zip => (Codec::Zip, 0, None, "zip"),
         raw::Codec::Gzip => (Codec::Gzip, 6, Some(1..=9), "gzip"),
         raw::Codec::Zstd => (Codec::Zstd, 3, Some(1..=19), "zstd"),
     };

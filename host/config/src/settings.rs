@@ -482,6 +482,8 @@ pub struct Output {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// Records one after another.
+    Verbatim,
     /// Records one after another, each followed by a line feed.
     Raw,
     Ndjson,
@@ -494,6 +496,9 @@ pub enum Codec {
     Gzip,
     Zstd,
     Snappy,
+    SnappyJava,
+    HadoopSnappy,
+    Zip,
 }
 
 /// How an object is compressed.

@@ -106,6 +106,23 @@ fn full_configuration_resolves_defaults_and_paths() {
 }
 
 #[test]
+fn output_as_firehose_writes_it_is_understood() {
+    for (written, codec) in
+        [("zip", Codec::Zip), ("snappy-java", Codec::SnappyJava), ("hadoop-snappy", Codec::HadoopSnappy)]
+    {
+        let settings = load(&format!(
+            "[streams.a]\nsource = {{ type = \"http\" }}\n\
+             outputs = [{{ type = \"stdout\", format = \"verbatim\", compression = \"{written}\" }}]\n"
+        ));
+        let output = &settings.streams[0].outputs[0];
+        assert_eq!(
+            (output.format, output.compression.codec, output.compression.level),
+            (Format::Verbatim, codec, 0)
+        );
+    }
+}
+
+#[test]
 fn what_is_not_written_has_its_default() {
     let settings = load("[streams.a]\nsource = { type = \"http\" }\noutputs = [{ type = \"stdout\" }]\n");
     assert!(settings.workers >= 1);

@@ -26,6 +26,13 @@ pub enum Compression {
     Zstd { level: i32 },
     /// The snappy framing format.
     Snappy,
+    /// The stream of snappy-java, in blocks of 32 KiB.
+    SnappyJava,
+    /// Hadoop's framing of snappy blocks, of 32 KiB each.
+    HadoopSnappy,
+    /// A ZIP archive of one deflated entry. Its name is a UUID made of the first 64 KiB of the
+    /// uncompressed object, so that equal objects are equal and others can be unpacked beside each other.
+    Zip,
 }
 
 /// A level that the codec does not have.
@@ -42,7 +49,11 @@ impl Compression {
     /// Refuses a level that the codec does not have.
     pub fn check(self) -> Result<(), LevelOutOfRange> {
         let (codec, level, min, max) = match self {
-            Compression::None | Compression::Snappy => return Ok(()),
+            Compression::None
+            | Compression::Snappy
+            | Compression::SnappyJava
+            | Compression::HadoopSnappy
+            | Compression::Zip => return Ok(()),
             Compression::Gzip { level } => {
                 ("gzip", i64::from(level), i64::from(*GZIP_LEVELS.start()), i64::from(*GZIP_LEVELS.end()))
             }
@@ -56,23 +67,29 @@ impl Compression {
         Err(LevelOutOfRange { codec, level, min, max })
     }
 
-    /// Value of `Content-Encoding`, if the codec has a registered one. Snappy has none: its objects
-    /// carry the format's content type and tell by their extension.
+    /// Value of `Content-Encoding`: a registered one, or the one that Amazon Data Firehose gives to the
+    /// two framings of the JVM. Snappy's own framing and ZIP have none: their objects carry the format's
+    /// content type and tell by their extension.
     pub fn content_encoding(self) -> Option<&'static str> {
         match self {
-            Compression::None | Compression::Snappy => None,
+            Compression::None | Compression::Snappy | Compression::Zip => None,
             Compression::Gzip { .. } => Some("gzip"),
             Compression::Zstd { .. } => Some("zstd"),
+            Compression::SnappyJava => Some("snappy-java"),
+            Compression::HadoopSnappy => Some("hadoop-snappy"),
         }
     }
 
-    /// Extension with its dot, or nothing.
+    /// Extension with its dot, or nothing. Both framings of the JVM have Amazon Data Firehose's: its
+    /// guide speaks of `.hsnappy` for Hadoop's, but the service was seen to write `.snappy`.
     pub fn extension(self) -> &'static str {
         match self {
             Compression::None => "",
             Compression::Gzip { .. } => ".gz",
             Compression::Zstd { .. } => ".zst",
             Compression::Snappy => ".sz",
+            Compression::SnappyJava | Compression::HadoopSnappy => ".snappy",
+            Compression::Zip => ".zip",
         }
     }
 }
@@ -101,5 +118,7 @@ mod tests {
         assert_eq!(extension(Format::Ndjson, Compression::Zstd { level: 3 }), ".ndjson.zst");
         assert_eq!(extension(Format::Raw, Compression::None), ".log");
         assert_eq!(extension(Format::JsonArray, Compression::Snappy), ".json.sz");
+        assert_eq!(extension(Format::Verbatim, Compression::None), "");
+        assert_eq!(extension(Format::Verbatim, Compression::HadoopSnappy), ".snappy");
     }
 }

@@ -8,7 +8,9 @@ use std::io::{self, Write};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::gzip::GzipContext;
+use crate::deflate::{DeflateContext, Wrapper};
+use crate::snappy_blocks::{Framing, SnappyBlocks};
+use crate::zip::ZipContext;
 use crate::zstandard::ZstdContext;
 use crate::{Compression, Format};
 
@@ -34,8 +36,10 @@ pub struct Encoded {
 pub struct Encoder {
     buffer: Vec<u8>,
     workers: u32,
-    gzip: Option<GzipContext>,
+    gzip: Option<DeflateContext>,
     zstd: Option<ZstdContext>,
+    snappy_blocks: Option<SnappyBlocks>,
+    zip: Option<ZipContext>,
     raw_digest: Xxh3,
     body_digest: Xxh3,
 }
@@ -60,6 +64,8 @@ impl Encoder {
             workers,
             gzip: None,
             zstd: None,
+            snappy_blocks: None,
+            zip: None,
             raw_digest: Xxh3::new(),
             body_digest: Xxh3::new(),
         }
@@ -67,9 +73,10 @@ impl Encoder {
 
     /// Writes one object to `out`.
     ///
-    /// Every non-empty piece holds whole rows, each followed by `format.separator()`.
+    /// Every non-empty piece holds whole rows, each followed by `format.separator()` if there is one.
     /// `framed_bytes`, where known, is the sum of the pieces' lengths: it goes into the zstd frame
-    /// header and sizes the compressor's tables; pieces that add up to something else are an error.
+    /// header, sizes the compressor's tables and saves a small ZIP archive the structures of large
+    /// ones; pieces that add up to something else are an error.
     pub fn encode<P, W>(
         &mut self,
         format: Format,
@@ -85,12 +92,12 @@ impl Encoder {
         self.buffer.resize(BUFFER_BYTES, 0);
         self.raw_digest.reset();
         self.body_digest.reset();
-        let out = Counted { out, digest: &mut self.body_digest, bytes: 0 };
+        let mut out = Counted { out, digest: &mut self.body_digest, bytes: 0 };
         let raw_bytes = framed_bytes.map(|framed| format.object_bytes(framed));
         let codec = match compression {
             Compression::None => Codec::Plain(out),
             Compression::Gzip { level } => {
-                let context = GzipContext::ready(&mut self.gzip, level);
+                let context = DeflateContext::ready(&mut self.gzip, Wrapper::Gzip, level);
                 Codec::Gzip { context, buffer: &mut self.buffer, out }
             }
             Compression::Zstd { level } => {
@@ -100,6 +107,16 @@ impl Encoder {
                 Codec::Zstd { context, buffer: &mut self.buffer, out }
             }
             Compression::Snappy => Codec::Snappy(Box::new(snap::write::FrameEncoder::new(out))),
+            Compression::SnappyJava | Compression::HadoopSnappy => {
+                let java = compression == Compression::SnappyJava;
+                let framing = if java { Framing::SnappyJava } else { Framing::Hadoop };
+                let context = SnappyBlocks::start(&mut self.snappy_blocks, framing, &mut out)?;
+                Codec::SnappyBlocks { context, out }
+            }
+            Compression::Zip => {
+                let context = ZipContext::ready(&mut self.zip, raw_bytes);
+                Codec::Zip { context, buffer: &mut self.buffer, out }
+            }
         };
         let mut body = Body { codec, digest: &mut self.raw_digest, raw_bytes: 0 };
         body.write(format.prefix())?;
@@ -126,15 +143,15 @@ fn write_rows<P: AsRef<[u8]>, W: Write + ?Sized>(
     for piece in pieces {
         let piece = piece?;
         let Some((&last, rows)) = piece.as_ref().split_last() else { continue };
-        if last != separator {
+        if separator.is_some_and(|separator| last != separator) {
             return Err(invalid("a piece does not end with the format's separator"));
         }
-        if format.ends_with_separator() {
+        if format.keeps_last_separator() {
             body.write(piece.as_ref())?;
             continue;
         }
         if held {
-            body.write(&[separator])?;
+            body.write(separator.as_slice())?;
         }
         body.write(rows)?;
         held = true;
@@ -166,9 +183,11 @@ impl<W: Write + ?Sized> Body<'_, '_, W> {
 
 enum Codec<'a, W: Write + ?Sized> {
     Plain(Counted<'a, W>),
-    Gzip { context: &'a mut GzipContext, buffer: &'a mut [u8], out: Counted<'a, W> },
+    Gzip { context: &'a mut DeflateContext, buffer: &'a mut [u8], out: Counted<'a, W> },
     Zstd { context: &'a mut ZstdContext, buffer: &'a mut [u8], out: Counted<'a, W> },
     Snappy(Box<snap::write::FrameEncoder<Counted<'a, W>>>),
+    SnappyBlocks { context: &'a mut SnappyBlocks, out: Counted<'a, W> },
+    Zip { context: &'a mut ZipContext, buffer: &'a mut [u8], out: Counted<'a, W> },
 }
 
 impl<W: Write + ?Sized> Codec<'_, W> {
@@ -178,6 +197,8 @@ impl<W: Write + ?Sized> Codec<'_, W> {
             Codec::Gzip { context, buffer, out } => context.write(bytes, buffer, out),
             Codec::Zstd { context, buffer, out } => context.write(bytes, buffer, out),
             Codec::Snappy(encoder) => encoder.write_all(bytes),
+            Codec::SnappyBlocks { context, out } => context.write(bytes, out),
+            Codec::Zip { context, buffer, out } => context.write(bytes, buffer, out),
         }
     }
 
@@ -190,6 +211,14 @@ impl<W: Write + ?Sized> Codec<'_, W> {
                 Ok(out.ended())
             }
             Codec::Zstd { context, buffer, mut out } => {
+                context.finish(buffer, &mut out)?;
+                Ok(out.ended())
+            }
+            Codec::SnappyBlocks { context, mut out } => {
+                context.finish(&mut out)?;
+                Ok(out.ended())
+            }
+            Codec::Zip { context, buffer, mut out } => {
                 context.finish(buffer, &mut out)?;
                 Ok(out.ended())
             }

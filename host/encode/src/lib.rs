@@ -1,7 +1,7 @@
 //! Formats, compression and capped decompression.
 //!
-//! `Encoder` turns framed rows into one object: one zstd frame, one gzip member or one snappy
-//! stream, because readers stumble over several. Compressor contexts live as long as the encoder
+//! `Encoder` turns framed rows into one object: one zstd frame, one gzip member, one snappy
+//! stream or one archive of one entry, because readers stumble over several. Compressor contexts live as long as the encoder
 //! and are reused between objects. `decompress` opens request bodies under a cap that holds for
 //! the output, for the zstd window and for the number of bytes that may follow the last frame (none).
 //!
@@ -10,9 +10,11 @@
 
 mod compression;
 mod decompress;
+mod deflate;
 mod encoder;
 mod format;
-mod gzip;
+mod snappy_blocks;
+mod zip;
 mod zstandard;
 
 pub use compression::{

@@ -3,18 +3,29 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use proptest::prelude::*;
 use wasmill_encode::{Compression, Encoded, Encoder, Format, PARALLEL_BYTES_MIN};
 use xxhash_rust::xxh3::xxh3_128;
 
-const ALL: [Compression; 4] =
-    [Compression::None, Compression::Gzip { level: 6 }, Compression::Zstd { level: 3 }, Compression::Snappy];
+mod decode;
+
+use decode::decode;
+
+const ALL: [Compression; 7] = [
+    Compression::None,
+    Compression::Gzip { level: 6 },
+    Compression::Zstd { level: 3 },
+    Compression::Snappy,
+    Compression::SnappyJava,
+    Compression::HadoopSnappy,
+    Compression::Zip,
+];
 
 fn framed(format: Format, rows: &[Vec<u8>]) -> Vec<u8> {
-    rows.iter().flat_map(|row| row.iter().copied().chain([format.separator()])).collect()
+    rows.iter().flat_map(|row| row.iter().copied().chain(format.separator())).collect()
 }
 
 fn encode(
@@ -29,28 +40,6 @@ fn encode(
     assert_eq!(encoded.bytes, out.len() as u64);
     assert_eq!(encoded.body_digest, xxh3_128(&out));
     (out, encoded)
-}
-
-fn decode(compression: Compression, body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    match compression {
-        Compression::None => out.extend_from_slice(body),
-        Compression::Gzip { .. } => {
-            // One member only: what follows it would stay unread.
-            let mut rest = body;
-            flate2::bufread::GzDecoder::new(&mut rest).read_to_end(&mut out).unwrap();
-            assert!(rest.is_empty(), "more than one member");
-        }
-        Compression::Zstd { .. } => {
-            let mut decoder = zstd::stream::read::Decoder::new(body).unwrap().single_frame();
-            decoder.read_to_end(&mut out).unwrap();
-            assert!(decoder.finish().buffer().is_empty(), "more than one frame");
-        }
-        Compression::Snappy => {
-            snap::read::FrameDecoder::new(body).read_to_end(&mut out).unwrap();
-        }
-    }
-    out
 }
 
 /// Output of a command-line tool, or nothing where it is not installed.
@@ -78,6 +67,7 @@ fn encode_every_format_and_codec_reads_back() {
     let rows = log_lines(3000);
     for compression in ALL {
         for (format, expected) in [
+            (Format::Verbatim, rows.concat()),
             (Format::Raw, framed(Format::Raw, &rows)),
             (Format::Ndjson, framed(Format::Ndjson, &rows)),
             (Format::JsonArray, [b"[".as_slice(), &rows.join(&b','), b"]"].concat()),
@@ -95,7 +85,9 @@ fn encode_every_format_and_codec_reads_back() {
 fn encode_no_rows_is_a_valid_empty_object() {
     let mut encoder = Encoder::new();
     for compression in ALL {
-        for (format, expected) in [(Format::Ndjson, b"".as_slice()), (Format::JsonArray, b"[]")] {
+        for (format, expected) in
+            [(Format::Verbatim, b"".as_slice()), (Format::Ndjson, b""), (Format::JsonArray, b"[]")]
+        {
             for pieces in [vec![], vec![vec![]]] {
                 let (body, _) = encode(&mut encoder, format, compression, &pieces);
                 assert_eq!(decode(compression, &body), expected, "{compression:?}");
@@ -186,10 +178,10 @@ proptest! {
     fn encode_any_rows_cut_anywhere_reads_back(
         rows in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..60),
         cut in 1..20_usize,
-        codec in 0..4_usize,
+        codec in 0..ALL.len(),
     ) {
         let mut encoder = Encoder::new();
-        for format in [Format::Raw, Format::JsonArray] {
+        for format in [Format::Verbatim, Format::Raw, Format::JsonArray] {
             let pieces: Vec<_> = rows.chunks(cut).map(|rows| framed(format, rows)).collect();
             let (body, encoded) = encode(&mut encoder, format, ALL[codec], &pieces);
             let expected = match format {

@@ -149,6 +149,7 @@ pub(super) fn described(settings: &Settings) -> String {
 fn described_output(output: &Output) -> String {
     let (kind, to) = (output.destination.kind(), output.destination.shown());
     let format = match output.format {
+        Format::Verbatim => "verbatim",
         Format::Raw => "raw",
         Format::Ndjson => "ndjson",
         Format::JsonArray => "json-array",
@@ -158,6 +159,9 @@ fn described_output(output: &Output) -> String {
         Codec::Gzip => ", gzip",
         Codec::Zstd => ", zstd",
         Codec::Snappy => ", snappy",
+        Codec::SnappyJava => ", snappy-java",
+        Codec::HadoopSnappy => ", hadoop-snappy",
+        Codec::Zip => ", zip",
     };
     let space = if to.is_empty() { "" } else { " " };
     format!("{kind}{space}{to} ({format}{codec})")

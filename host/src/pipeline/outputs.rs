@@ -75,6 +75,7 @@ pub(crate) fn wrong_settings(
 
 pub(crate) fn format(format: config::Format) -> Format {
     match format {
+        config::Format::Verbatim => Format::Verbatim,
         config::Format::Raw => Format::Raw,
         config::Format::Ndjson => Format::Ndjson,
         config::Format::JsonArray => Format::JsonArray,
@@ -87,6 +88,9 @@ pub(crate) fn compression(compression: config::Compression) -> Compression {
         config::Codec::Gzip => Compression::Gzip { level: u32::try_from(compression.level).unwrap_or(0) },
         config::Codec::Zstd => Compression::Zstd { level: compression.level },
         config::Codec::Snappy => Compression::Snappy,
+        config::Codec::SnappyJava => Compression::SnappyJava,
+        config::Codec::HadoopSnappy => Compression::HadoopSnappy,
+        config::Codec::Zip => Compression::Zip,
     }
 }
 

@@ -181,7 +181,7 @@ impl RowSink for SliceSink {
             let (start, end) = (self.start, gathering.rows.len());
             rows.push(Row { offset: row.offset, piece: self.current, start, end });
         }
-        gathering.rows.push(self.formats[row.route as usize].separator());
+        gathering.rows.extend(self.formats[row.route as usize].separator());
         gathering.records += 1;
         gathering.first_arrival = gathering.first_arrival.min(row.arrival);
     }

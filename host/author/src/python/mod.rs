@@ -55,6 +55,26 @@ fn python() -> Option<PathBuf> {
     ["python3", "python"].into_iter().find_map(process::on_path)
 }
 
+/// The directory with these packages, each `NAME==VERSION`, for `PYTHONPATH`: for those who test what others read with
+/// them. Nothing that they depend on comes along. `name` tells them from others; `size` is said while they are installed.
+pub fn python_packages(name: &str, packages: &[String], size: &str) -> Result<PathBuf> {
+    installed(name, &packages.join("+"), packages, size)
+}
+
+/// The directory of a tool that is made of packages, installed if it is not there.
+fn installed(tool: &str, version: &str, packages: &[String], size: &str) -> Result<PathBuf> {
+    tools::installed(tool, version, |dir| {
+        let Some(python) = python() else {
+            bail!("there is no python3 on PATH; {tool} needs Python {PYTHON_MIN} or newer with pip");
+        };
+        eprintln!("installing {} from PyPI, {size}", packages.join(" "));
+        let mut pip = Command::new(python);
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]);
+        pip.args(["--root-user-action=ignore", "--target"]).arg(dir).args(packages);
+        process::run_tool(&mut pip)
+    })
+}
+
 /// componentize-py, and where its package is if Python would not find it by itself.
 struct Componentize {
     program: PathBuf,
@@ -85,17 +105,8 @@ impl Componentize {
         if let Some(tool) = Componentize::present() {
             return Ok(tool);
         }
-        let Some(python) = python() else {
-            bail!("there is no python3 on PATH; {TOOL} needs Python {PYTHON_MIN} or newer with pip");
-        };
-        let dir = tools::installed(TOOL, VERSION, |dir| {
-            eprintln!("installing {TOOL} {VERSION} from PyPI, about 50 MB");
-            let mut pip = Command::new(&python);
-            pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]);
-            pip.args(["--root-user-action=ignore", "--target"]).arg(dir).arg(format!("{TOOL}=={VERSION}"));
-            process::run_tool(&mut pip)
-        })?;
-        Ok(Componentize::in_dir(dir))
+        let packages = [format!("{TOOL}=={VERSION}")];
+        Ok(Componentize::in_dir(installed(TOOL, VERSION, &packages, "about 50 MB")?))
     }
 
     fn command(&self) -> Command {

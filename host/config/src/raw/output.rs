@@ -189,6 +189,8 @@ pub(crate) struct Packing {
 #[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Format {
+    /// Any bytes, one record after another with nothing between them, as Amazon Data Firehose does by default.
+    Verbatim,
     /// Any bytes, each record followed by a line feed.
     Raw,
     /// One JSON value per line.
@@ -210,6 +212,12 @@ pub(crate) enum Codec {
     Zstd,
     /// Snappy's framing format, `.sz`.
     Snappy,
+    /// The stream of snappy-java, `.snappy`: what Amazon Data Firehose calls Snappy.
+    SnappyJava,
+    /// Hadoop's framing of snappy, `.snappy`: Firehose's HADOOP_SNAPPY.
+    HadoopSnappy,
+    /// A ZIP archive of one deflated entry, `.zip`.
+    Zip,
 }
 
 /// How a failing delivery is tried again: after `initial`, then twice as long each time up to `max`, with jitter.

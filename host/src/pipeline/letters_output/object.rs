@@ -149,20 +149,22 @@ fn beside(name: &str) -> String {
 
 /// Of an object whose output may be another one by now.
 fn extension_of(meta: &ObjectMeta) -> String {
-    let format = [Format::Raw, Format::Ndjson, Format::JsonArray]
+    let format = [Format::Verbatim, Format::Raw, Format::Ndjson, Format::JsonArray]
         .into_iter()
         .find(|format| format.content_type() == meta.content_type);
     let codecs = [
         Compression::None,
         Compression::Gzip { level: DEFAULT_GZIP_LEVEL },
         Compression::Zstd { level: DEFAULT_ZSTD_LEVEL },
-        Compression::Snappy,
+        Compression::SnappyJava,
+        Compression::HadoopSnappy,
     ];
-    // Snappy has no content encoding: its objects tell by their name.
-    let snappy = meta.content_encoding.is_none() && meta.name.ends_with(Compression::Snappy.extension());
-    let codec = codecs.into_iter().find(|codec| match snappy {
-        true => *codec == Compression::Snappy,
-        false => codec.content_encoding() == meta.content_encoding.as_deref(),
+    // These have no content encoding: their objects tell by their name.
+    let unencoded = [Compression::Snappy, Compression::Zip]
+        .into_iter()
+        .find(|codec| meta.content_encoding.is_none() && meta.name.ends_with(codec.extension()));
+    let codec = unencoded.or_else(|| {
+        codecs.into_iter().find(|codec| codec.content_encoding() == meta.content_encoding.as_deref())
     });
     let format = format.map_or("", Format::extension);
     format!("{format}{}", codec.map_or("", Compression::extension))
@@ -195,6 +197,10 @@ mod tests {
             ("a", "application/json", Some("gzip"), ".json.gz"),
             ("a.log.sz", "text/plain; charset=utf-8", None, ".log.sz"),
             ("a", "text/plain; charset=utf-8", None, ".log"),
+            ("a.ndjson.zip", "application/x-ndjson", None, ".ndjson.zip"),
+            ("a", "application/octet-stream", Some("hadoop-snappy"), ".snappy"),
+            ("a", "application/x-ndjson", Some("snappy-java"), ".ndjson.snappy"),
+            ("a", "application/octet-stream", None, ""),
             ("a", "image/png", Some("br"), ""),
         ] {
             assert_eq!(extension_of(&meta(name, content_type, encoding)), expected, "{name} {content_type}");

@@ -1,6 +1,6 @@
-//! One gzip member from a context that is reset, not rebuilt, between objects.
+//! Deflate, bare or as one gzip member, from a context that is reset, not rebuilt, between objects.
 //!
-//! The member's header holds no time and no name, so that equal input gives equal bytes.
+//! A member's header holds no time and no name, so that equal input gives equal bytes.
 
 use std::io::{self, Write};
 
@@ -11,24 +11,45 @@ use crate::compression::GZIP_LEVELS;
 /// Window of 32 KiB, the largest that the format has.
 const WINDOW_BITS: u8 = 15;
 
-pub(crate) struct GzipContext {
-    compress: Compress,
-    level: u32,
+/// What stands around the deflated bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrapper {
+    /// A gzip header and trailer.
+    Gzip,
+    Nothing,
 }
 
-impl GzipContext {
-    /// The slot's context, reset for a new member.
-    pub(crate) fn ready(slot: &mut Option<GzipContext>, level: u32) -> &mut GzipContext {
-        let level = level.clamp(*GZIP_LEVELS.start(), *GZIP_LEVELS.end());
-        if slot.as_ref().is_some_and(|context| context.level != level) {
+pub(crate) struct DeflateContext {
+    compress: Compress,
+    made_of: (Wrapper, u32),
+}
+
+impl DeflateContext {
+    /// The slot's context, reset for new content.
+    pub(crate) fn ready(
+        slot: &mut Option<DeflateContext>,
+        wrapper: Wrapper,
+        level: u32,
+    ) -> &mut DeflateContext {
+        let made_of = (wrapper, level.clamp(*GZIP_LEVELS.start(), *GZIP_LEVELS.end()));
+        if slot.as_ref().is_some_and(|context| context.made_of != made_of) {
             *slot = None;
         }
-        let context = slot.get_or_insert_with(|| GzipContext {
-            compress: Compress::new_gzip(flate2::Compression::new(level), WINDOW_BITS),
-            level,
+        let context = slot.get_or_insert_with(|| {
+            let level = flate2::Compression::new(made_of.1);
+            let compress = match wrapper {
+                Wrapper::Gzip => Compress::new_gzip(level, WINDOW_BITS),
+                Wrapper::Nothing => Compress::new(level, false),
+            };
+            DeflateContext { compress, made_of }
         });
         context.compress.reset();
         context
+    }
+
+    /// Bytes taken and written since the context was reset.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.compress.total_in(), self.compress.total_out())
     }
 
     pub(crate) fn write(
@@ -62,7 +83,7 @@ impl GzipContext {
         let read = to_length(self.compress.total_in() - read_before);
         let written = to_length(self.compress.total_out() - written_before);
         if status == Status::BufError && read == 0 && written == 0 {
-            return Err(io::Error::other("gzip made no progress"));
+            return Err(io::Error::other("deflate made no progress"));
         }
         out.write_all(buffer.get(..written).unwrap_or_default())?;
         Ok((read, status))
