@@ -8,7 +8,7 @@ const ACCOUNT_DIGITS: usize = 12;
 
 impl Resolver<'_> {
     pub(crate) fn firehose(&mut self, written: raw::Firehose) -> Firehose {
-        let raw::Firehose { region, account, endpoint, path_style } = written;
+        let raw::Firehose { region, account, endpoint, path_style, encrypted_disk } = written;
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if !(1..=64).contains(&region.len()) || !region.bytes().all(allowed) {
             let message = format!("region {region:?} is not valid, expected a name such as eu-central-1");
@@ -18,7 +18,7 @@ impl Resolver<'_> {
             let message = format!("account {account:?} is not valid, expected {ACCOUNT_DIGITS} digits");
             self.problem("firehose.account", message);
         }
-        Firehose { region, account, endpoint, path_style }
+        Firehose { region, account, endpoint, path_style, encrypted_disk }
     }
 }
 

@@ -136,6 +136,10 @@ fn operations(document: &Value) -> Vec<Operation> {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let needed = operation["security"].as_array().expect("every operation says what it needs");
+            if needed.first().is_some_and(|needed| needed.get("signature").is_some()) {
+                // It has a matrix of its own, of the operations of its API.
+                continue;
+            }
             let scopes = needed.first().map(|needed| {
                 let scopes = needed["key"].as_array().unwrap();
                 scopes.iter().map(|scope| scope.as_str().unwrap().parse().unwrap()).collect()
@@ -207,7 +211,7 @@ async fn every_route_is_open_to_whom_the_document_says_and_to_nobody_else() {
 
     let document = server.ask("GET", "/v1/openapi.json", &[], "").await;
     let operations = operations(&serde_json::from_str(&document.body).unwrap());
-    assert_eq!(operations.len(), heads().len());
+    assert_eq!(operations.len(), heads().len() - 1, "all but that of the Firehose API");
 
     let revoked = server.key(&default, &Scope::ALL, None);
     server.control.verify(&revoked, now_ms()).unwrap();

@@ -19,6 +19,7 @@ mod bodies;
 mod control_tests;
 mod dead_letters;
 mod error;
+mod firehose;
 mod keys;
 mod listen;
 #[cfg(test)]
@@ -103,6 +104,10 @@ pub trait Host: Send + Sync + 'static {
     fn forget_plugins(&self, tenant: &TenantName) -> impl Future<Output = Result<(), LeftError>> + Send;
     /// The stream of this name, if records may be pushed to it.
     fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Self::Append>, Absence>;
+    /// What the Firehose API says of streams.
+    fn firehose(&self) -> wasmill_config::Firehose;
+    /// What the definition of a stream was made from, where another interface has told it.
+    fn origin(&self, tenant: &TenantName, name: &str) -> Option<Arc<serde_json::Value>>;
     /// Whether a stream is being opened, changed or removed.
     fn is_changing(&self, tenant: &TenantName, name: &str) -> bool;
     /// The definition of a stream, for `/v1/streams/{name}`.
@@ -203,6 +208,7 @@ struct Shared<H> {
     /// Whose bodies of settings are: they are small.
     others: Arc<TenantQuota>,
     access: Access,
+    signatures: firehose::Signatures,
     /// The OpenAPI document.
     document: Bytes,
 }
@@ -214,8 +220,8 @@ pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits, access: Access) -> Route
     let routes = routes::routes::<H>();
     let heads: Vec<_> = routes.iter().map(|route| route.head).collect();
     let document = openapi::document(&heads).into();
-    let shared =
-        Arc::new(Shared { host, limits, bodies, others: TenantQuota::without_limits(), access, document });
+    let (others, signatures) = (TenantQuota::without_limits(), firehose::Signatures::default());
+    let shared = Arc::new(Shared { host, limits, bodies, others, access, signatures, document });
     let mut router = Router::new();
     for Route { head, handler } in routes {
         let gate = axum::middleware::from_fn_with_state((Arc::clone(&shared), head), access::gate::<H>);

@@ -13,8 +13,8 @@ use wasmill_tenant::Scope;
 
 use super::access::{Caller, RouteHead, Wants};
 use super::{
-    Host, Shared, audit, dead_letters, keys, push, quotas, replays, samples, streams, tenants, usage,
-    versions,
+    Host, Shared, audit, dead_letters, firehose, keys, push, quotas, replays, samples, streams, tenants,
+    usage, versions,
 };
 
 /// A route and what answers it.
@@ -133,6 +133,7 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
     routes.post("/v1/tenants/{name}/disable", OPERATOR, tenants::disable::<H>);
     routes.post("/v1/tenants/{name}/enable", OPERATOR, tenants::enable::<H>);
 
+    routes.post("/", Wants::Signature, firehose::answer::<H>);
     routes.get("/v1/config", OPERATOR, file::<H>);
     routes.get("/metrics", Wants::Metrics, metrics::<H>);
     routes.get("/healthz", Wants::Nothing, async || "ok\n");

@@ -116,6 +116,14 @@ impl api::Host for Host {
         }
     }
 
+    fn firehose(&self) -> wasmill_config::Firehose {
+        self.inner.filed.settings().firehose.clone()
+    }
+
+    fn origin(&self, tenant: &TenantName, name: &str) -> Option<Arc<Value>> {
+        self.inner.control.definitions().get(tenant, name)?.origin
+    }
+
     fn is_changing(&self, tenant: &TenantName, name: &str) -> bool {
         self.inner.streams.is_changing(tenant.as_str(), name)
     }

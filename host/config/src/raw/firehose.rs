@@ -28,10 +28,18 @@ pub(crate) struct Firehose {
     pub(crate) endpoint: Option<String>,
     /// Put the bucket into the path instead of the host name; most stores other than AWS want it.
     pub(crate) path_style: bool,
+    /// Whether `data_dir` is on an encrypted disk. Only then is a stream taken that is to be encrypted at rest: the host itself encrypts nothing.
+    pub(crate) encrypted_disk: bool,
 }
 
 impl Default for Firehose {
     fn default() -> Firehose {
-        Firehose { region: default::region(), account: default::account(), endpoint: None, path_style: false }
+        Firehose {
+            region: default::region(),
+            account: default::account(),
+            endpoint: None,
+            path_style: false,
+            encrypted_disk: false,
+        }
     }
 }

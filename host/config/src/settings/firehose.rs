@@ -30,4 +30,6 @@ pub struct Firehose {
     /// Of a store other than AWS.
     pub endpoint: Option<String>,
     pub path_style: bool,
+    /// What is stored is on an encrypted disk.
+    pub encrypted_disk: bool,
 }

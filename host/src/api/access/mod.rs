@@ -33,7 +33,7 @@ use super::{Host, Shared};
 
 pub use key_set::KeySetPlace;
 pub use tokens::{TokenRules, Tokens};
-pub(super) use trail::Touched;
+pub(super) use trail::{Touched, note};
 
 /// Keys that are verified at a time: each takes a core for a millisecond or so.
 const VERIFIED_AT_A_TIME: usize = 2;
@@ -50,6 +50,8 @@ pub(super) enum Wants {
     Scope(Scope),
     /// The scope `operator`, unless the configuration opens metrics.
     Metrics,
+    /// A signature over the request, which its handler verifies.
+    Signature,
 }
 
 /// A route, as far as access goes.
@@ -63,7 +65,7 @@ pub(super) struct RouteHead {
 impl RouteHead {
     /// Whether it changes something, and is written down. Pushes are not, one by one.
     fn changes(&self) -> bool {
-        self.method != "GET" && self.wants != Wants::Scope(Scope::Push)
+        self.method != "GET" && !matches!(self.wants, Wants::Scope(Scope::Push) | Wants::Signature)
     }
 }
 
@@ -82,7 +84,7 @@ pub(super) struct Caller {
 
 impl Caller {
     /// Where no key is needed: everything within the tenant that is always there.
-    fn anybody() -> Caller {
+    pub(super) fn anybody() -> Caller {
         let tenant = TenantName::default_tenant();
         Caller {
             home: tenant.clone(),
@@ -157,7 +159,7 @@ impl Access {
 
     async fn admit(&self, head: RouteHead, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Box<Refusal>> {
         let wanted = match head.wants {
-            Wants::Nothing => return Ok(Caller::anybody()),
+            Wants::Nothing | Wants::Signature => return Ok(Caller::anybody()),
             Wants::Metrics if self.metrics_open || !self.keys => return Ok(Caller::anybody()),
             Wants::Key => None,
             Wants::Metrics => Some(Scope::Operator),

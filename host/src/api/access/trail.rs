@@ -50,6 +50,27 @@ fn shortened(path: &str) -> String {
     path.split('/').map(step).collect::<Vec<_>>().join("/")
 }
 
+/// Of an operation of the Firehose API, by its name and the stream's.
+pub(in crate::api) fn note(
+    access: &super::Access,
+    tenant: TenantName,
+    (operation, stream): (&str, String),
+    who: Actor,
+    reason: Option<String>,
+    answer: &Response,
+    is_change: bool,
+) -> impl Future<Output = ()> + Send + use<> {
+    let head = RouteHead { method: "POST", path: "/", wants: super::Wants::Signature };
+    let target = if stream.is_empty() { format!("/{operation}") } else { format!("/{operation}/{stream}") };
+    let (entry, audit) = (entry(head, target, who, reason, answer), Arc::clone(&access.audit));
+    async move {
+        match is_change {
+            true => changed(audit, tenant, entry).await,
+            false => refused(audit, tenant, entry).await,
+        }
+    }
+}
+
 pub(super) async fn changed(audit: Arc<AuditLog>, tenant: TenantName, entry: NewEntry) {
     write(tenant, entry, move |tenant, entry| audit.changed(tenant, entry)).await;
 }

@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem,
@@ -25,6 +27,8 @@ use super::access::{RouteHead, Wants};
 
 /// Name of the one way to say who one is.
 const KEY: &str = "key";
+/// Of the other one, for the Firehose API.
+const SIGNATURE: &str = "signature";
 
 /// Refusals that every route with a gate has.
 const GATED: [(u16, &str); 5] = [
@@ -68,7 +72,15 @@ fn open_api(heads: &[RouteHead]) -> OpenApi {
              admin has push, read and plugins within it, operator has all.",
         ))
         .build();
-    let mut components = ComponentsBuilder::new().security_scheme(KEY, SecurityScheme::Http(key));
+    let signature = ApiKeyValue::with_description(
+        "Authorization",
+        "AWS Signature Version 4 over the whole request, for the service firehose in any region, with the pair of a key that \
+         signs; needed where [http.auth] mode is \"keys\".",
+    );
+    let signature = SecurityScheme::ApiKey(ApiKey::Header(signature));
+    let mut components = ComponentsBuilder::new()
+        .security_scheme(KEY, SecurityScheme::Http(key))
+        .security_scheme(SIGNATURE, signature);
     for (name, known) in shapes::NAMED {
         components = components.schema(*name, shape(known));
     }
@@ -101,6 +113,7 @@ fn operation(head: &RouteHead, said: &Said) -> Operation {
     operation = match head.wants {
         // An empty list: nothing is needed.
         Wants::Nothing => operation.securities(Some(Vec::<SecurityRequirement>::new())),
+        Wants::Signature => operation.security(SecurityRequirement::new(SIGNATURE, Vec::<String>::new())),
         Wants::Key => operation.security(SecurityRequirement::new(KEY, Vec::<String>::new())),
         Wants::Metrics => operation.security(SecurityRequirement::new(KEY, ["operator"])),
         Wants::Scope(scope) => operation.security(SecurityRequirement::new(KEY, [scope.as_str()])),
@@ -116,7 +129,7 @@ fn operation(head: &RouteHead, said: &Said) -> Operation {
     for (name, text) in said.headers {
         operation = operation.parameter(parameter(name, ParameterIn::Header, &Shape::Text, text));
     }
-    if head.wants != Wants::Nothing {
+    if !matches!(head.wants, Wants::Nothing | Wants::Signature) {
         let text =
             "Of an operator: the tenant that the request is about. Of others: their own tenant, or nothing.";
         operation = operation.parameter(parameter("Wasmill-Tenant", ParameterIn::Header, &Shape::Text, text));
@@ -155,7 +168,10 @@ fn parameter(name: &str, place: ParameterIn, kind: &Shape, text: &str) -> utoipa
 /// Codes by status.
 fn refusals(head: &RouteHead, said: &Said) -> BTreeMap<u16, Vec<&'static str>> {
     let mut found: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
-    let gated = if head.wants == Wants::Nothing { &[][..] } else { &GATED[..] };
+    let gated = match head.wants {
+        Wants::Nothing | Wants::Signature => &[][..],
+        _ => &GATED[..],
+    };
     let needs_json = said.bodies.iter().any(|body| body.kind == "application/json");
     let of_json: &[(u16, &str)] = match needs_json {
         true => &[(400, "bad_query"), (400, "broken_body"), (408, "slow_body"), (413, "body_too_large")],

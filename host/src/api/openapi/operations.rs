@@ -1,6 +1,7 @@
 //! What the OpenAPI document says of each route.
 
 mod access;
+mod firehose;
 mod streams;
 
 use super::shapes::Shape::{self, Any, Bytes, Flag, List, Named, Number, Object, Open, Perhaps, Text};
@@ -71,6 +72,7 @@ pub(super) const TAGS: &[(&str, &str)] = &[
     (PLUGINS, "Which version of a plugin is live."),
     (ACCESS, "Tenants, keys and the audit log."),
     (HOST, "The host as a whole."),
+    (firehose::TAG, "The API of Amazon Data Firehose, for whatever speaks it."),
 ];
 
 type Query = &'static [(&'static str, Shape, &'static str)];
@@ -132,7 +134,8 @@ const OF_PLUGIN: &[(u16, &str)] = &[
 const WHICH: &[Body] = &[Body { kind: JSON, shape: Named("Which") }];
 
 /// All of them, by noun.
-pub(super) const OPERATIONS: [&[Said]; 3] = [DATA, streams::OPERATIONS, access::OPERATIONS];
+pub(super) const OPERATIONS: [&[Said]; 4] =
+    [DATA, streams::OPERATIONS, access::OPERATIONS, firehose::OPERATIONS];
 
 const DATA: &[Said] = &[
     Said {

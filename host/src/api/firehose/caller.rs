@@ -1,0 +1,202 @@
+//! Who signed a request, and the body that was signed.
+//!
+//! A signature covers the body, so that the body is read first: for the tenant of the key that is named, within its bounds.
+//! Who names a key and does not have it is a guess and counted as one, before anything is read; an address that has shown a
+//! key to be its own is not counted again for a while.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::header;
+use axum::http::request::Parts;
+use wasmill_firehose::signature::{self, Presented, SigningKey};
+use wasmill_firehose::wire::{BODY_BYTES_MAX, Kind, Refusal};
+use wasmill_tenant::{Moment, TenantName};
+
+use super::Refused;
+use crate::api::access::{Access, Caller, Peer};
+use crate::api::error::ApiError;
+use crate::api::{Host, Shared, now_ms};
+use crate::pipeline::TenantQuota;
+
+/// Bodies from this size on are hashed off the async threads.
+const BLOCKING_BYTES_MIN: usize = 64 << 10;
+/// How long an address is believed to have a key that it has signed with.
+const KNOWN_MS: Moment = 3_600_000;
+/// Addresses with their keys, and keys with their days, of which something is remembered; past it all is forgotten.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// What is remembered of signatures that were good.
+#[derive(Default)]
+pub(in crate::api) struct Signatures {
+    known: Mutex<HashMap<(IpAddr, String), Moment>>,
+    keys: Mutex<HashMap<Derived, SigningKey>>,
+}
+
+/// What a key that signs is derived from: key, number of its secret, day, region.
+type Derived = (String, u64, String, String);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Signatures {
+    fn is_known(&self, from: IpAddr, key: &str, now: Moment) -> bool {
+        locked(&self.known).get(&(from, key.to_owned())).is_some_and(|until| *until > now)
+    }
+
+    fn know(&self, from: IpAddr, key: &str, now: Moment) {
+        let mut known = locked(&self.known);
+        if known.len() >= REMEMBERED_MAX {
+            known.clear();
+        }
+        known.insert((from, key.to_owned()), now + KNOWN_MS);
+    }
+
+    fn forget(&self, from: IpAddr, key: &str) {
+        locked(&self.known).remove(&(from, key.to_owned()));
+    }
+
+    fn key(&self, presented: &Presented, number: u64, secret: &str) -> SigningKey {
+        let of = |text: &str| text.to_owned();
+        let derived = (of(presented.access_key()), number, of(presented.date()), of(presented.region()));
+        if let Some(key) = locked(&self.keys).get(&derived) {
+            return key.clone();
+        }
+        let key = presented.derive(secret);
+        let mut keys = locked(&self.keys);
+        if keys.len() >= REMEMBERED_MAX {
+            keys.clear();
+        }
+        keys.insert(derived, key.clone());
+        key
+    }
+}
+
+/// The caller, and the body without whatever framing its signature has.
+pub(super) async fn identify<H: Host>(
+    shared: &Shared<H>,
+    peer: &Peer,
+    request: Request,
+) -> Result<(Caller, Bytes), Refused> {
+    let (parts, body) = request.into_parts();
+    if !shared.access.keys {
+        let caller = Caller::anybody();
+        let body = read(shared, &shared.host.quota(&caller.tenant), body).await;
+        return body.map(|body| (caller, body)).map_err(|error| unread(&error));
+    }
+    let presented = Presented::parse(&presented_request(&parts))
+        .map_err(|refusal| Refused::new(refusal, "no signature that could be read"))?;
+    let access = &shared.access;
+    let id = presented.access_key().to_owned();
+    let tenant = access.control.owner(&id);
+    let refused = |refusal: Refusal, reason: String| Refused {
+        refusal,
+        tenant: tenant.clone().unwrap_or_else(TenantName::default_tenant),
+        key: Some(id.chars().take(64).collect()),
+        reason: Some(reason),
+    };
+    let is_known = shared.signatures.is_known(peer.address, &id, now_ms());
+    if !is_known {
+        attempt(access, peer).map_err(|refusal| refused(refusal, "too many failures".to_owned()))?;
+    }
+    let secrets = access.control.signing_secrets(&id);
+    let Some(owner) = tenant.as_ref().filter(|_| !secrets.is_empty()) else {
+        shared.signatures.forget(peer.address, &id);
+        return Err(refused(Refusal::unrecognized_client(), "key that signs nothing here".to_owned()));
+    };
+    let body = read(shared, &shared.host.quota(owner), body).await;
+    let body = body.map_err(|error| Refused { reason: Some(error.to_string()), ..unread(&error) })?;
+    let keys =
+        secrets.iter().map(|(number, secret)| (*number, shared.signatures.key(&presented, *number, secret)));
+    let keys: Vec<(u64, SigningKey)> = keys.collect();
+    let is_large = body.len() >= BLOCKING_BYTES_MIN;
+    let verify = move || {
+        let request = presented_request(&parts);
+        let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
+        let mut why = Refusal::unrecognized_client();
+        for (number, key) in keys {
+            match presented.verify(&key, &request, &body, now) {
+                Ok(std::borrow::Cow::Borrowed(_whole)) => return Ok((number, body.clone())),
+                Ok(std::borrow::Cow::Owned(unframed)) => return Ok((number, Bytes::from(unframed))),
+                Err(refusal) => why = refusal,
+            }
+        }
+        Err(why)
+    };
+    let verified = if is_large { off_runtime(verify).await } else { verify() };
+    let (number, body) = verified.map_err(|refusal| {
+        shared.signatures.forget(peer.address, &id);
+        refused(refusal, "wrong signature".to_owned())
+    })?;
+    let who = access.control.signed(&id, number, now_ms());
+    let who = who.map_err(|why| {
+        shared.signatures.forget(peer.address, &id);
+        refused(Refusal::unrecognized_client(), why.to_string())
+    })?;
+    if !is_known {
+        access.control.succeeded(peer.address);
+        shared.signatures.know(peer.address, &id, now_ms());
+    }
+    let caller = Caller {
+        tenant: who.tenant.clone(),
+        home: who.tenant,
+        scopes: who.scopes,
+        key: Some(who.key),
+        name: Some(who.name),
+        subject: None,
+    };
+    Ok((caller, body))
+}
+
+/// Hashing a large body takes milliseconds of a processor.
+async fn off_runtime(
+    verify: impl FnOnce() -> Result<(u64, Bytes), Refusal> + Send + 'static,
+) -> Result<(u64, Bytes), Refusal> {
+    let done = tokio::task::spawn_blocking(verify).await;
+    done.unwrap_or_else(|error| Err(Refusal::new(Kind::InternalFailure, error.to_string())))
+}
+
+fn attempt(access: &Access, peer: &Peer) -> Result<(), Refusal> {
+    access.control.attempt(peer.address, now_ms()).map_err(|_after| {
+        Refusal::new(
+            Kind::Throttling,
+            "Rate exceeded: too many requests from this address had no valid signature",
+        )
+    })
+}
+
+async fn read<H: Host>(shared: &Shared<H>, quota: &Arc<TenantQuota>, body: Body) -> Result<Bytes, ApiError> {
+    let max = BODY_BYTES_MAX as u64;
+    // What is decoded of it is no larger.
+    let read = shared.bodies.read(quota, body, max, true, shared.limits.read_timeout).await;
+    read.map(|(body, _held)| body)
+}
+
+fn unread(error: &ApiError) -> Refused {
+    let refusal = match error {
+        ApiError::BodyTooLarge { .. } => Refusal::body_too_large(),
+        ApiError::Quota(refusal) => Refusal::new(Kind::ServiceUnavailable, format!("Slow down. {refusal}")),
+        error => Refusal::new(Kind::Serialization, error.to_string()),
+    };
+    Refused::new(refusal, error)
+}
+
+fn presented_request(parts: &Parts) -> signature::Request<'_> {
+    let mut headers: Vec<(&str, &[u8])> =
+        parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    if !parts.headers.contains_key(header::HOST)
+        && let Some(authority) = parts.uri.authority()
+    {
+        headers.push(("host", authority.as_str().as_bytes()));
+    }
+    signature::Request {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers,
+    }
+}

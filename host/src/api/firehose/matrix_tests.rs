@@ -1,0 +1,186 @@
+//! Every operation of the Firehose API, asked with every kind of key; signed by the signer of AWS's own SDK.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use serde_json::{Value, json};
+use wasmill_control::{AuditLog, Control, SigningPair};
+use wasmill_firehose::wire::Operation;
+use wasmill_tenant::{NewKey, Scope, Scopes, TenantName};
+
+use super::scope;
+use crate::api::tests::{Fake, LIMITS, Program};
+use crate::api::{Access, ListenLimits, now_ms, router, serve};
+
+struct Server {
+    url: String,
+    control: Arc<Control>,
+    audit: Arc<AuditLog>,
+    fake: Arc<Fake>,
+    client: reqwest::Client,
+    task: tokio::task::JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    async fn start() -> Server {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Arc::new(Control::open(dir.path()).unwrap());
+        let audit = Arc::new(AuditLog::new(dir.path()));
+        let access = Access::new(Arc::clone(&control), Arc::clone(&audit), true, false);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let fake: Arc<Fake> = Arc::default();
+        let routes = router(Arc::new(Program(Arc::clone(&fake))), LIMITS, access);
+        let listen = ListenLimits { max_connections: 64, head_timeout: Duration::from_secs(5) };
+        let task = tokio::spawn(serve(listener, listen, routes, None, std::future::pending()));
+        Server { url, control, audit, fake, client: reqwest::Client::new(), task, _dir: dir }
+    }
+
+    fn pair(&self, tenant: &TenantName, scopes: &[Scope], expires_ms: Option<u64>) -> SigningPair {
+        let made = expires_ms.map_or_else(now_ms, |expires| expires - 1);
+        let scopes: Scopes = scopes.iter().copied().collect();
+        let new = NewKey { name: "test".to_owned(), scopes, expires_ms, signs: true };
+        let (_, key) = self.control.create_key(tenant, new, made).unwrap();
+        self.control.signing_pair(tenant, &key.id).unwrap().unwrap()
+    }
+
+    /// Status, and the name of the exception.
+    async fn ask(&self, pair: Option<&SigningPair>, operation: Operation, body: &Value) -> (u16, String) {
+        let target = format!("Firehose_20150804.{}", operation.name());
+        let body = body.to_string();
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
+        let mut request = self.client.post(&self.url).body(body.clone());
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        if let Some(pair) = pair {
+            let (id, secret) = (pair.access_key_id.as_str(), pair.secret_access_key.as_str());
+            let identity = Credentials::new(id, secret, None, None, "test").into();
+            let params = v4::SigningParams::builder()
+                .identity(&identity)
+                .region("eu-west-1")
+                .name("firehose")
+                .time(SystemTime::now())
+                .settings(SigningSettings::default())
+                .build()
+                .unwrap()
+                .into();
+            let signed = SignableBody::Bytes(body.as_bytes());
+            let signable = SignableRequest::new("POST", &self.url, headers.into_iter(), signed).unwrap();
+            let (instructions, _) = sign(signable, &params).unwrap().into_parts();
+            for (name, value) in instructions.headers() {
+                request = request.header(name, value);
+            }
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        assert!(answer.headers().contains_key("x-amzn-requestid"));
+        let body: Value = answer.json().await.unwrap();
+        (status, body["__type"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A request that the operation understands, about a stream.
+fn body(operation: Operation, stream: &str) -> Value {
+    let mut body = json!({ "DeliveryStreamName": stream });
+    let bucket = json!({ "RoleARN": "arn:aws:iam::123456789012:role/r", "BucketARN": "arn:aws:s3:::lake" });
+    match operation {
+        Operation::PutRecord => body["Record"] = json!({ "Data": "e30=" }),
+        Operation::PutRecordBatch => body["Records"] = json!([{ "Data": "e30=" }]),
+        Operation::CreateDeliveryStream => body["ExtendedS3DestinationConfiguration"] = bucket,
+        Operation::UpdateDestination => {
+            body["CurrentDeliveryStreamVersionId"] = "1".into();
+            body["DestinationId"] = "destinationId-000000000001".into();
+            body["ExtendedS3DestinationUpdate"] = bucket;
+        }
+        Operation::TagDeliveryStream => body["Tags"] = json!([{ "Key": "a" }]),
+        Operation::UntagDeliveryStream => body["TagKeys"] = json!(["a"]),
+        Operation::ListDeliveryStreams => body = json!({}),
+        _ => {}
+    }
+    body
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_is_for_keys_that_sign_and_have_its_scope() {
+    let server = Server::start().await;
+    let default = TenantName::default_tenant();
+    let other = TenantName::new("other").unwrap();
+    server.control.create_tenant(&server.audit, &other, now_ms()).unwrap();
+    let good = server.pair(&default, &Scope::ALL, None);
+    let stranger = SigningPair { access_key_id: "nobodyhas1it".to_owned(), ..good.clone() };
+    let wrong = SigningPair { secret_access_key: "x".repeat(40), ..good.clone() };
+    let expired = server.pair(&default, &Scope::ALL, Some(1000));
+    let revoked = server.pair(&default, &Scope::ALL, None);
+    let operator: Scopes = [Scope::Operator].into_iter().collect();
+    server.control.revoke_key(&default, &revoked.access_key_id, operator, now_ms()).unwrap();
+    let nobody = [
+        (None, "MissingAuthenticationTokenException"),
+        (Some(&stranger), "UnrecognizedClientException"),
+        (Some(&wrong), "InvalidSignatureException"),
+        (Some(&expired), "UnrecognizedClientException"),
+        (Some(&revoked), "UnrecognizedClientException"),
+    ];
+    // One kind of key after the other: an address is put off that shows too many wrong ones.
+    for (pair, expected) in nobody {
+        let mut exceptions: Vec<String> = Vec::new();
+        for operation in Operation::ALL {
+            let (status, exception) = server.ask(pair, *operation, &body(*operation, "access")).await;
+            assert!(status == 400, "{} {exception}", operation.name());
+            exceptions.push(exception);
+        }
+        let put_off = exceptions.iter().filter(|exception| *exception == "ThrottlingException").count();
+        assert!(
+            exceptions.iter().all(|told| told == expected || told == "ThrottlingException"),
+            "{exceptions:?}"
+        );
+        assert!(pair.is_some() || put_off == 0, "without a signature nobody guesses");
+    }
+    assert_eq!(server.fake.count(), 0, "records were stored");
+    let logged = server.audit.page(&default, 0, 1000).unwrap().entries;
+    assert!(logged.iter().all(|entry| entry.status == 400) && !logged.is_empty(), "{logged:?}");
+    assert!(logged.iter().any(|entry| entry.target == "/PutRecord"), "{logged:?}");
+
+    // Its own address is believed from the first good signature on; until then it waits like all.
+    let scopes = [Scope::Push, Scope::Read, Scope::Plugins, Scope::Admin];
+    for wanted in scopes {
+        let pair = server.pair(&default, &[wanted], None);
+        let allowed: Scopes = [wanted].into_iter().collect();
+        for operation in Operation::ALL {
+            let (status, exception) = loop {
+                let answer = server.ask(Some(&pair), *operation, &body(*operation, "access")).await;
+                if answer.1 != "ThrottlingException" {
+                    break answer;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            };
+            match allowed.allow(scope(*operation)) {
+                false => assert_eq!((status, exception.as_str()), (400, "AccessDeniedException"), "{wanted}"),
+                true => assert_ne!(exception, "AccessDeniedException", "{wanted} {}", operation.name()),
+            }
+        }
+    }
+    let stored = server.fake.count();
+    assert!(stored > 0);
+
+    // What is another tenant's is not there.
+    let elsewhere = server.pair(&other, &Scope::ALL, None);
+    for operation in Operation::ALL {
+        let (status, exception) = server.ask(Some(&elsewhere), *operation, &body(*operation, "access")).await;
+        match operation {
+            Operation::ListDeliveryStreams | Operation::CreateDeliveryStream => assert_eq!(status, 200),
+            _ => assert_eq!(exception, "ResourceNotFoundException", "{}", operation.name()),
+        }
+    }
+    assert_eq!(server.fake.count(), stored, "records of another tenant were stored");
+}

@@ -1,0 +1,352 @@
+//! A delivery stream as the definition of a stream of this host.
+//!
+//! What a definition cannot say is refused with the reason, so that nobody believes in what is not done: sources and
+//! destinations that are not there yet, keys of a service that only AWS has. What only AWS's own machinery needs (roles, log
+//! groups) is kept as it was told, and has no effect.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use wasmill_config::Firehose;
+use wasmill_firehose::description::{Definition, Destination};
+use wasmill_firehose::prefix::{Place, Template};
+use wasmill_firehose::wire::{BufferingHints, ExtendedS3, Processing, Processor, Refusal};
+
+const BUCKET_ARN: &str = "arn:aws:s3:::";
+/// Sub-records of one record; one with more is left whole.
+const SUB_RECORDS_MAX: u64 = 500;
+/// Deliveries to a bucket are tried again for as long.
+const RETRY_FOR: &str = "24h";
+
+/// See the head of this file.
+pub(super) fn stream(definition: &Definition, firehose: &Firehose) -> Result<Value, Refusal> {
+    let s3 = match &definition.destination {
+        Destination::S3(s3) => ExtendedS3::from((**s3).clone()),
+        Destination::ExtendedS3(extended) => (**extended).clone(),
+        Destination::HttpEndpoint(_) => {
+            return Err(not_here("HttpEndpointDestinationConfiguration", "deliver to a bucket instead"));
+        }
+    };
+    if s3.backup_mode.as_deref() == Some("Enabled") {
+        return Err(not_here("S3BackupMode Enabled", "records that failed are kept whole as dead letters"));
+    }
+    if s3.is_converted() {
+        return Err(not_here("DataFormatConversionConfiguration", "deliver JSON"));
+    }
+    if s3.encryption.as_ref().is_some_and(|encryption| encryption.kms.is_some()) {
+        return Err(not_here("KMSEncryptionConfig", "set the encryption of the bucket"));
+    }
+    let bucket = bucket(s3.bucket_arn.as_deref().unwrap_or_default())?;
+    let (transforms, is_delimited) = transforms(s3.processing.as_ref())?;
+    let Names { prefix, names, errors } = names(&s3, definition.version);
+    let place = |prefix: &str| {
+        let mut place = Map::new();
+        place.insert("type".to_owned(), "s3".into());
+        place.insert("bucket".to_owned(), bucket.into());
+        place.insert("prefix".to_owned(), prefix.into());
+        place.insert("region".to_owned(), firehose.region.clone().into());
+        place.insert("path_style".to_owned(), firehose.path_style.into());
+        if let Some(endpoint) = &firehose.endpoint {
+            place.insert("endpoint".to_owned(), endpoint.clone().into());
+        }
+        place
+    };
+    let mut output = place(&prefix);
+    output.insert("firehose".to_owned(), names);
+    output.insert("format".to_owned(), if is_delimited { "raw" } else { "verbatim" }.into());
+    output.insert("compression".to_owned(), compression(s3.compression_format.as_deref()).into());
+    let hints = s3.buffering_hints.clone().unwrap_or_default();
+    buffer(&mut output, &hints);
+    output.insert("retry".to_owned(), json!({ "for": RETRY_FOR }));
+    let (error_prefix, error_names) = errors;
+    let mut letters = place(&error_prefix);
+    letters.insert("firehose".to_owned(), error_names);
+    letters.insert("compression".to_owned(), "none".into());
+    letters.insert("interval".to_owned(), output["interval"].clone());
+    Ok(json!({
+        "source": { "type": "http" },
+        "transforms": transforms,
+        "outputs": [output],
+        // Firehose goes on, however many records fail.
+        "max_failed_percent": 100,
+        "dead_letters": { "output": letters },
+    }))
+}
+
+fn not_here(what: &str, instead: &str) -> Refusal {
+    Refusal::invalid(format!("{what} is not available on this host; {instead}"))
+}
+
+fn bucket(arn: &str) -> Result<&str, Refusal> {
+    let bucket = arn.strip_prefix(BUCKET_ARN).filter(|name| !name.is_empty() && !name.contains('/'));
+    bucket.ok_or_else(|| {
+        Refusal::invalid(format!("BucketARN {arn:?} names no bucket, expected {BUCKET_ARN}NAME"))
+    })
+}
+
+/// Sizes are of records before compression, as Firehose has it.
+fn buffer(output: &mut Map<String, Value>, hints: &BufferingHints) {
+    let size = hints.size_in_mbs.unwrap_or(5);
+    let interval = hints.interval_in_seconds.unwrap_or(300);
+    output.insert("size".to_owned(), format!("{size}MiB").into());
+    output.insert("interval".to_owned(), format!("{interval}s").into());
+}
+
+fn compression(format: Option<&str>) -> &'static str {
+    match format {
+        Some("GZIP") => "gzip",
+        Some("ZIP") => "zip",
+        Some("Snappy") => "snappy-java",
+        Some("HADOOP_SNAPPY") => "hadoop-snappy",
+        _ => "none",
+    }
+}
+
+struct Names {
+    /// Whole steps in front of everything evaluated: what a policy can be compared with.
+    prefix: String,
+    names: Value,
+    /// The same of records that failed.
+    errors: (String, Value),
+}
+
+fn names(s3: &ExtendedS3, version: u64) -> Names {
+    let written = s3.prefix.as_deref().unwrap_or_default();
+    let literal = literal(written, Place::Prefix);
+    let (prefix, rest) = steps(written, literal);
+    let mut names = json!({ "prefix": rest, "version": version });
+    if let Some(zone) = s3.custom_time_zone.as_deref().filter(|zone| !zone.is_empty()) {
+        names["time_zone"] = zone.into();
+    }
+    let mut error_names = names.clone();
+    if let Some(extension) = s3.file_extension.as_deref().filter(|extension| !extension.is_empty()) {
+        names["extension"] = extension.into();
+    }
+    // Errors without a prefix of their own are below that of records, which has no expressions then.
+    let errors = s3.error_output_prefix.as_deref().filter(|prefix| !prefix.is_empty()).unwrap_or(literal);
+    let (error_prefix, rest) = steps(errors, self::literal(errors, Place::ErrorOutputPrefix));
+    error_names["prefix"] = rest.into();
+    Names { prefix: prefix.to_owned(), names, errors: (error_prefix.to_owned(), error_names) }
+}
+
+/// What of a prefix is in front of its first expression.
+fn literal(prefix: &str, place: Place) -> &str {
+    let length = Template::parse(prefix, place).map_or(0, |template| template.literal_prefix().len());
+    prefix.get(..length).unwrap_or_default()
+}
+
+/// The whole steps at the beginning, and what follows.
+fn steps<'a>(prefix: &'a str, literal: &str) -> (&'a str, &'a str) {
+    let end = literal.rfind('/').map_or(0, |at| at + 1);
+    prefix.split_at_checked(end).unwrap_or(("", prefix))
+}
+
+/// Transforms in the order in which Firehose has them, and whether a delimiter follows each record.
+fn transforms(processing: Option<&Processing>) -> Result<(Vec<Value>, bool), Refusal> {
+    let (mut unpack, mut lambda, mut query, mut is_delimited) = (Vec::new(), Vec::new(), Vec::new(), false);
+    let active: Vec<&Processor> = processing.into_iter().flat_map(Processing::active).collect();
+    let kind = |processor: &&&Processor| order(processor.processor_type.as_deref().unwrap_or_default());
+    let mut sorted: Vec<&&Processor> = active.iter().collect();
+    sorted.sort_by_key(kind);
+    for processor in sorted {
+        match processor.processor_type.as_deref().unwrap_or_default() {
+            "Decompression" => unpack.push(json!({ "decompress": "gzip" })),
+            "CloudWatchLogProcessing" => {
+                let messages = processor.parameter("DataMessageExtraction") != Some("false");
+                unpack.push(json!({ "cloudwatch_logs": { "messages": messages } }));
+            }
+            "RecordDeAggregation" => unpack.push(de_aggregation(processor)?),
+            "Lambda" => lambda.push(json!({ "plugin": plugin(processor)? })),
+            "MetadataExtraction" => {
+                let query_text = processor.parameter("MetadataExtractionQuery").unwrap_or_default();
+                query.push(
+                    json!({ "plugin": "jq", "name": "partition", "config": { "partition": query_text } }),
+                );
+            }
+            "AppendDelimiterToRecord" => is_delimited = true,
+            other => return Err(not_here(&format!("processor {other:?}"), "use a plugin")),
+        }
+    }
+    let mut transforms = Vec::new();
+    if !unpack.is_empty() {
+        transforms.push(json!({ "plugin": "unpack", "config": { "steps": unpack } }));
+    }
+    transforms.append(&mut lambda);
+    transforms.append(&mut query);
+    Ok((transforms, is_delimited))
+}
+
+fn order(processor: &str) -> u8 {
+    match processor {
+        "Decompression" => 0,
+        "CloudWatchLogProcessing" => 1,
+        "RecordDeAggregation" => 2,
+        "Lambda" => 3,
+        "MetadataExtraction" => 4,
+        _ => 5,
+    }
+}
+
+fn de_aggregation(processor: &Processor) -> Result<Value, Refusal> {
+    if processor.parameter("SubRecordType") != Some("DELIMITED") {
+        return Ok(json!({ "json": { "leave_whole_beyond": SUB_RECORDS_MAX } }));
+    }
+    let written = processor.parameter("Delimiter").unwrap_or_default();
+    let delimiter = STANDARD.decode(written).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty()).ok_or_else(|| {
+        Refusal::invalid(format!("Delimiter {written:?} of RecordDeAggregation is no text in base64"))
+    })?;
+    Ok(json!({ "delimited": { "delimiter": delimiter, "leave_whole_beyond": SUB_RECORDS_MAX } }))
+}
+
+/// `arn:aws:lambda:REGION:ACCOUNT:function:NAME`, perhaps with `:$LATEST`, or with the digest of a version of the plugin
+/// NAME as the alias: `:sha256-<64 digits>`.
+fn plugin(processor: &Processor) -> Result<String, Refusal> {
+    let arn = processor.parameter("LambdaArn").unwrap_or_default();
+    let refused = || {
+        Refusal::invalid(format!(
+            "LambdaArn {arn:?}: expected arn:aws:lambda:REGION:ACCOUNT:function:NAME, where NAME is a plugin of this host, \
+             with nothing, $LATEST or sha256-<64 hex digits of the plugin> behind it"
+        ))
+    };
+    let parts: Vec<&str> = arn.split(':').collect();
+    let (name, alias) = match parts[..] {
+        ["arn", _, "lambda", _, _, "function", name] => (name, None),
+        ["arn", _, "lambda", _, _, "function", name, alias] => (name, Some(alias)),
+        _ => return Err(refused()),
+    };
+    if name.is_empty() {
+        return Err(refused());
+    }
+    match alias {
+        None | Some("$LATEST") => Ok(name.to_owned()),
+        Some(alias) => match alias.strip_prefix("sha256-") {
+            Some(digits) if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                Ok(format!("{name}@sha256:{digits}"))
+            }
+            _ => Err(refused()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmill_firehose::wire;
+
+    use super::*;
+
+    fn planned(extended: Value) -> Result<Value, Refusal> {
+        let mut bucket = json!({ "RoleARN": "arn:aws:iam::1:role/r", "BucketARN": "arn:aws:s3:::lake" });
+        for (name, value) in extended.as_object().unwrap() {
+            bucket[name] = value.clone();
+        }
+        let request = json!({ "DeliveryStreamName": "clicks", "ExtendedS3DestinationConfiguration": bucket });
+        let request = wire::parse(request.to_string().as_bytes())?;
+        let firehose = Firehose {
+            region: "eu-west-1".to_owned(),
+            account: "123456789012".to_owned(),
+            endpoint: Some("http://127.0.0.1:9000".to_owned()),
+            path_style: true,
+            encrypted_disk: false,
+        };
+        stream(&Definition::create(request, 1)?, &firehose)
+    }
+
+    #[test]
+    fn plain_stream_is_a_bucket_with_firehose_names_and_its_errors_below() {
+        let planned = planned(json!({ "Prefix": "raw/clicks-" })).unwrap();
+        assert_eq!(planned["transforms"], json!([]));
+        let output = &planned["outputs"][0];
+        assert_eq!(
+            output,
+            &json!({
+                "type": "s3", "bucket": "lake", "prefix": "raw/", "region": "eu-west-1", "path_style": true,
+                "endpoint": "http://127.0.0.1:9000", "firehose": { "prefix": "clicks-", "version": 1 },
+                "format": "verbatim", "compression": "none", "size": "5MiB", "interval": "300s",
+                "retry": { "for": "24h" },
+            })
+        );
+        let letters = &planned["dead_letters"]["output"];
+        assert_eq!((letters["prefix"].as_str(), letters["bucket"].as_str()), (Some("raw/"), Some("lake")));
+        assert_eq!(letters["firehose"]["prefix"], "clicks-");
+    }
+
+    #[test]
+    fn processors_run_in_the_order_of_firehose_whatever_theirs_is() {
+        let processor = |kind: &str, parameters: Value| {
+            let parameters: Vec<Value> = parameters
+                .as_object()
+                .unwrap()
+                .iter()
+                .map(|(name, value)| json!({ "ParameterName": name, "ParameterValue": value }))
+                .collect();
+            json!({ "Type": kind, "Parameters": parameters })
+        };
+        let digest = "ab".repeat(32);
+        let lambda = format!("arn:aws:lambda:eu-west-1:1:function:enrich-it:sha256-{digest}");
+        let planned = planned(json!({
+            "Prefix": "c=!{partitionKeyFromQuery:c}/!{timestamp:yyyy}/",
+            "ErrorOutputPrefix": "bad/!{firehose:error-output-type}/",
+            "BufferingHints": { "SizeInMBs": 64, "IntervalInSeconds": 60 },
+            "CompressionFormat": "HADOOP_SNAPPY",
+            "CustomTimeZone": "Europe/Berlin",
+            "FileExtension": ".txt",
+            "DynamicPartitioningConfiguration": { "Enabled": true },
+            "ProcessingConfiguration": { "Enabled": true, "Processors": [
+                processor("MetadataExtraction", json!({ "MetadataExtractionQuery": "{c:.c}", "JsonParsingEngine": "JQ-1.6" })),
+                processor("Lambda", json!({ "LambdaArn": lambda })),
+                processor("AppendDelimiterToRecord", json!({})),
+                processor("RecordDeAggregation", json!({ "SubRecordType": "DELIMITED", "Delimiter": "fHw=" })),
+            ] },
+        }))
+        .unwrap();
+        assert_eq!(
+            planned["transforms"],
+            json!([
+                { "plugin": "unpack", "config": { "steps": [
+                    { "delimited": { "delimiter": "||", "leave_whole_beyond": 500 } },
+                ] } },
+                { "plugin": format!("enrich-it@sha256:{digest}") },
+                { "plugin": "jq", "name": "partition", "config": { "partition": "{c:.c}" } },
+            ])
+        );
+        let output = &planned["outputs"][0];
+        assert_eq!(
+            (output["format"].as_str(), output["compression"].as_str()),
+            (Some("raw"), Some("hadoop-snappy"))
+        );
+        assert_eq!(
+            output["firehose"],
+            json!({
+                "prefix": "c=!{partitionKeyFromQuery:c}/!{timestamp:yyyy}/", "version": 1,
+                "time_zone": "Europe/Berlin", "extension": ".txt",
+            })
+        );
+        assert_eq!((output["prefix"].as_str(), output["size"].as_str()), (Some(""), Some("64MiB")));
+        let letters = &planned["dead_letters"]["output"];
+        assert_eq!(letters["prefix"], "bad/");
+        assert_eq!(letters["firehose"]["prefix"], "!{firehose:error-output-type}/");
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_its_name() {
+        let lambda = |arn: &str| {
+            json!({ "ProcessingConfiguration": { "Enabled": true, "Processors": [
+                { "Type": "Lambda", "Parameters": [{ "ParameterName": "LambdaArn", "ParameterValue": arn }] },
+            ] } })
+        };
+        for (wrong, part) in [
+            (json!({ "BucketARN": "arn:aws:s3:::" }), "BucketARN"),
+            (
+                json!({ "EncryptionConfiguration": { "KMSEncryptionConfig": { "AWSKMSKeyARN": "arn:aws:kms:eu-west-1:1:key/k" } } }),
+                "KMSEncryptionConfig",
+            ),
+            (lambda("arn:aws:lambda:eu-west-1:123456789012:function:f:prod"), "sha256-<64 hex digits"),
+        ] {
+            let refusal = planned(wrong.clone()).unwrap_err();
+            assert!(refusal.message.contains(part), "{wrong}: {refusal}");
+        }
+        let latest = planned(lambda("arn:aws:lambda:eu-west-1:123456789012:function:f:$LATEST")).unwrap();
+        assert_eq!(latest["transforms"], json!([{ "plugin": "f" }]));
+    }
+}

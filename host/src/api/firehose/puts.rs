@@ -1,0 +1,174 @@
+//! `PutRecord` and `PutRecordBatch`: records become one append.
+//!
+//! A batch is taken as far as the tenant's quota reaches, and the records behind are told to come again, as clients of
+//! Firehose expect it; of one append all is stored or nothing.
+
+use axum::body::Bytes;
+use wasmill_firehose::wire::{
+    self, EntryError, Kind, Put, PutRecord, PutRecordBatch, PutRecordBatchReply, PutRecordReply, PutResult,
+    RecordId, Refusal,
+};
+use wasmill_ingest::{Append, AppendError, RecordBatch};
+
+use crate::api::access::Caller;
+use crate::api::{Absence, Host, Shared};
+use crate::pipeline::stats::wall_clock_ns;
+use crate::pipeline::{Admission, QuotaRefusal};
+
+/// Bodies from this size on are decoded off the async threads.
+const BLOCKING_BYTES_MIN: usize = 64 << 10;
+/// As the service says it to those who are too fast.
+const SLOW_DOWN: &str = "Slow down.";
+
+/// What is to be stored.
+struct Decoded {
+    name: String,
+    payload: Bytes,
+    ends: Vec<u32>,
+}
+
+impl From<Put<'_>> for Decoded {
+    fn from(put: Put<'_>) -> Decoded {
+        Decoded { name: put.name.into_owned(), payload: put.records.bytes.into(), ends: put.records.ends }
+    }
+}
+
+async fn decoded(
+    body: Bytes,
+    decode: impl FnOnce(&[u8]) -> Result<Decoded, Refusal> + Send + 'static,
+) -> Result<Decoded, Refusal> {
+    if body.len() < BLOCKING_BYTES_MIN {
+        return decode(&body);
+    }
+    let done = tokio::task::spawn_blocking(move || decode(&body)).await;
+    done.unwrap_or_else(|error| Err(Refusal::new(Kind::InternalFailure, error.to_string())))
+}
+
+fn slow_down(refusal: &QuotaRefusal) -> Refusal {
+    Refusal::new(Kind::ServiceUnavailable, format!("{SLOW_DOWN} {refusal}"))
+}
+
+pub(super) async fn record<H: Host>(
+    shared: &Shared<H>,
+    caller: &Caller,
+    body: Bytes,
+) -> Result<Vec<u8>, Refusal> {
+    let put = decoded(body, |body| Ok(wire::parse::<PutRecord<'_>>(body)?.decode()?.into())).await?;
+    let (bytes, encrypted) = (put.payload.len() as u64, encrypted(shared, caller, &put.name));
+    let quota = shared.host.quota(&caller.tenant);
+    let _on_its_way = quota.enter().map_err(|refusal| slow_down(&refusal))?;
+    let mut admission = quota.admit(0).map_err(|refusal| slow_down(&refusal))?;
+    admission.settle(1, bytes).map_err(|refusal| slow_down(&refusal))?;
+    match append(shared, caller, put, admission).await? {
+        Ok(append) => {
+            let record_id = RecordId { append, index: 0 };
+            Ok(wire::json(&PutRecordReply { record_id, encrypted }))
+        }
+        Err((EntryError::InternalFailure, message)) => Err(Refusal::new(Kind::InternalFailure, message)),
+        Err((EntryError::ServiceUnavailable, message)) => {
+            Err(Refusal::new(Kind::ServiceUnavailable, message))
+        }
+    }
+}
+
+pub(super) async fn batch<H: Host>(
+    shared: &Shared<H>,
+    caller: &Caller,
+    body: Bytes,
+) -> Result<Vec<u8>, Refusal> {
+    let mut put = decoded(body, |body| Ok(wire::parse::<PutRecordBatch<'_>>(body)?.decode()?.into())).await?;
+    let encrypted = encrypted(shared, caller, &put.name);
+    let quota = shared.host.quota(&caller.tenant);
+    let _on_its_way = quota.enter().map_err(|refusal| slow_down(&refusal))?;
+    let mut admission = quota.admit(0).map_err(|refusal| slow_down(&refusal))?;
+    let all = put.ends.len();
+    let (taken, why) = as_many_as_fit(&mut admission, &put.ends);
+    let mut reply = PutRecordBatchReply { encrypted, results: Vec::with_capacity(all) };
+    if taken > 0 {
+        put.ends.truncate(taken);
+        put.payload.truncate(put.ends.last().map_or(0, |end| *end as usize));
+        let count = u32::try_from(taken).unwrap_or(u32::MAX);
+        reply = match append(shared, caller, put, admission).await? {
+            Ok(append) => PutRecordBatchReply::stored(encrypted, append, count),
+            Err((code, message)) => {
+                let failed = || PutResult::Failed { code, message: message.clone() };
+                PutRecordBatchReply { encrypted, results: (0..taken).map(|_| failed()).collect() }
+            }
+        };
+    } else {
+        // A stream that is not there is said before that it is too much.
+        found(shared, caller, &put.name)?;
+    }
+    let code = EntryError::ServiceUnavailable;
+    let message = why.map_or_else(String::new, |why| format!("{SLOW_DOWN} {why}"));
+    reply.results.extend((taken..all).map(|_| PutResult::Failed { code, message: message.clone() }));
+    Ok(wire::json(&reply))
+}
+
+/// How many of the records, from the first on, the quota lets through: all, or a half, a quarter and so on of them.
+fn as_many_as_fit(admission: &mut Admission, ends: &[u32]) -> (usize, Option<QuotaRefusal>) {
+    let mut count = ends.len();
+    let mut why = None;
+    while count > 0 {
+        let bytes = ends.get(count - 1).map_or(0, |end| u64::from(*end));
+        match admission.settle(count as u64, bytes) {
+            Ok(()) => break,
+            Err(refusal) => why = why.or(Some(refusal)),
+        }
+        count /= 2;
+    }
+    (count, why)
+}
+
+fn found<H: Host>(
+    shared: &Shared<H>,
+    caller: &Caller,
+    name: &str,
+) -> Result<std::sync::Arc<H::Append>, Refusal> {
+    shared.host.stream(&caller.tenant, name).map_err(|absence| match absence {
+        Absence::None if shared.host.has_stream(&caller.tenant, name) => Refusal::invalid(format!(
+            "Firehose {name} takes no records from clients: its source is another one"
+        )),
+        Absence::None => Refusal::not_found(name, &shared.host.firehose().account),
+        Absence::Changing => {
+            Refusal::new(Kind::ServiceUnavailable, format!("Firehose {name} is being changed: try again"))
+        }
+        Absence::Idle => {
+            Refusal::new(Kind::ServiceUnavailable, format!("Firehose {name} does not run at the moment"))
+        }
+    })
+}
+
+/// The outer error: nothing of the request is meant for this stream. The inner one: what each record of it is told.
+async fn append<H: Host>(
+    shared: &Shared<H>,
+    caller: &Caller,
+    put: Decoded,
+    mut admission: Admission,
+) -> Result<Result<u64, (EntryError, String)>, Refusal> {
+    let stream = found(shared, caller, &put.name)?;
+    let batch = RecordBatch {
+        payload: put.payload,
+        ends: put.ends,
+        arrival: wall_clock_ns(),
+        source: None,
+        numbered: None,
+    };
+    // Once queued it is stored, also if this request is given up meanwhile.
+    admission.hand_over();
+    Ok(match stream.append(batch).await {
+        Ok(receipt) => Ok(receipt.first_offset),
+        // What has become of it nobody knows.
+        Err(error @ AppendError::Unknown) => Err((EntryError::InternalFailure, error.to_string())),
+        Err(error) => {
+            admission.refused();
+            Err((EntryError::ServiceUnavailable, format!("{SLOW_DOWN} {error}")))
+        }
+    })
+}
+
+/// Whether the stream was told to encrypt what it stores.
+fn encrypted<H: Host>(shared: &Shared<H>, caller: &Caller, name: &str) -> bool {
+    let origin = shared.host.origin(&caller.tenant, name);
+    origin.is_some_and(|origin| origin["firehose"]["encryption"]["status"] == "ENABLED")
+}
