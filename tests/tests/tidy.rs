@@ -22,7 +22,7 @@ const STAGES: [(&str, &[&str]); 13] = [
     ("chunk", &[]),
     ("config", &[]),
     ("control", &["wasmill-tenant"]),
-    ("deliver", &[]),
+    ("deliver", &["wasmill-firehose"]),
     ("encode", &[]),
     ("firehose", &[]),
     ("ingest", &[]),
@@ -32,7 +32,7 @@ const STAGES: [(&str, &[&str]); 13] = [
 
 /// What a module of the program may know of the stages; `pipeline` may know all.
 const MODULES: [(&str, &[&str]); 3] = [
-    ("api", &["wasmill_control", "wasmill_encode", "wasmill_ingest", "wasmill_tenant"]),
+    ("api", &["wasmill_control", "wasmill_encode", "wasmill_firehose", "wasmill_ingest", "wasmill_tenant"]),
     (
         "cli",
         &[

@@ -4,7 +4,7 @@
 //! - `WASMILL_PLUGINS`: directory with the first-party plugins as components;
 //! - `WASMILL_GUESTS`: directory with the components that only tests use;
 //! - `WASMILL_BIN`: the `wasmill` binary, for the black-box tests;
-//! - `WASMILL_READERS`: packages of Python that read what the host writes, for `PYTHONPATH`.
+//! - `WASMILL_READERS`: packages of Python that read what the host writes or speak to it, for `PYTHONPATH`.
 //!
 //! It decides no test's outcome: what `cargo` answers is the answer.
 
@@ -20,9 +20,27 @@ use wasmill_author::process::{self, Watched};
 use wasmill_author::python_packages;
 use wasmill_author::rust::toolchain;
 
-/// Others' readers of what `encode` and `columnar` write.
-const READERS: [&str; 5] =
-    ["cramjam==2.14.0", "duckdb==2.0.1", "kafka-python==3.0.12", "pyarrow==26.0.1", "python-snappy==0.7.3"];
+/// Others' readers of what `encode` and `columnar` write, and others' clients of the Firehose API, with all that they need.
+const READERS: [&str; 18] = [
+    "awscli==1.46.3",
+    "boto3==1.44.8",
+    "botocore==1.44.8",
+    "colorama==0.4.6",
+    "cramjam==2.14.0",
+    "docutils==0.19",
+    "duckdb==2.0.1",
+    "jmespath==1.1.0",
+    "kafka-python==3.0.12",
+    "pyarrow==26.0.1",
+    "pyasn1==0.6.5",
+    "python-dateutil==2.9.0.post0",
+    "python-snappy==0.7.3",
+    "pyyaml==6.0.4",
+    "rsa==4.7.2",
+    "s3transfer==0.19.3",
+    "six==1.17.0",
+    "urllib3==2.8.0",
+];
 
 /// Runs every test, or those whose name contains `filter`; `fast` leaves out all but the unit tests.
 pub(crate) fn test(project: &Project, filter: Option<&str>, fast: bool) -> Result<()> {

@@ -55,9 +55,9 @@ use self::bodies::Bodies;
 use self::routes::Route;
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{
-    DefineAnswer, DefineError, DefineRequest, HistoryError, LeftError, LettersError, PluginFile, SampleError,
-    SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader, VersionsError,
-    VersionsRequest,
+    DefineAnswer, DefineError, DefineRequest, FirehoseSettings, HistoryError, LeftError, LettersError,
+    PluginFile, SampleError, SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader,
+    VersionsError, VersionsRequest,
 };
 
 pub use access::{Access, KeySetPlace, TokenRules, Tokens};
@@ -105,7 +105,7 @@ pub trait Host: Send + Sync + 'static {
     /// The stream of this name, if records may be pushed to it.
     fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Self::Append>, Absence>;
     /// What the Firehose API says of streams.
-    fn firehose(&self) -> wasmill_config::Firehose;
+    fn firehose(&self) -> FirehoseSettings;
     /// What the definition of a stream was made from, where another interface has told it.
     fn origin(&self, tenant: &TenantName, name: &str) -> Option<Arc<serde_json::Value>>;
     /// Whether a stream is being opened, changed or removed.

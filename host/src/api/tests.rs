@@ -11,9 +11,9 @@ use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 use wasmill_tenant::{Quotas, TenantName};
 
 use crate::pipeline::{
-    DefineAnswer, DefineError, DefineRequest, Flaw, HistoryError, LeftError, LettersError, PluginFile,
-    SampleError, SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader, VersionsError,
-    VersionsRequest, When,
+    DefineAnswer, DefineError, DefineRequest, FirehoseSettings, Flaw, HistoryError, LeftError, LettersError,
+    PluginFile, SampleError, SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader,
+    VersionsError, VersionsRequest, When,
 };
 
 use super::access::RouteHead;
@@ -150,8 +150,8 @@ impl Host for Program {
             }),
         }
     }
-    fn firehose(&self) -> wasmill_config::Firehose {
-        wasmill_config::Firehose {
+    fn firehose(&self) -> FirehoseSettings {
+        FirehoseSettings {
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
             endpoint: None,

@@ -4,10 +4,10 @@
 //! destinations that are not there yet, keys of a service that only AWS has. What only AWS's own machinery needs (roles, log
 //! groups) is kept as it was told, and has no effect.
 
+use crate::pipeline::FirehoseSettings;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
-use wasmill_config::Firehose;
 use wasmill_firehose::description::{Definition, Destination};
 use wasmill_firehose::prefix::{Place, Template};
 use wasmill_firehose::wire::{BufferingHints, ExtendedS3, Processing, Processor, Refusal};
@@ -19,7 +19,7 @@ const SUB_RECORDS_MAX: u64 = 500;
 const RETRY_FOR: &str = "24h";
 
 /// See the head of this file.
-pub(super) fn stream(definition: &Definition, firehose: &Firehose) -> Result<Value, Refusal> {
+pub(super) fn stream(definition: &Definition, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
     let s3 = match &definition.destination {
         Destination::S3(s3) => ExtendedS3::from((**s3).clone()),
         Destination::ExtendedS3(extended) => (**extended).clone(),
@@ -242,7 +242,7 @@ mod tests {
         }
         let request = json!({ "DeliveryStreamName": "clicks", "ExtendedS3DestinationConfiguration": bucket });
         let request = wire::parse(request.to_string().as_bytes())?;
-        let firehose = Firehose {
+        let firehose = FirehoseSettings {
             region: "eu-west-1".to_owned(),
             account: "123456789012".to_owned(),
             endpoint: Some("http://127.0.0.1:9000".to_owned()),

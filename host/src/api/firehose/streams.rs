@@ -21,7 +21,7 @@ use wasmill_tenant::TenantName;
 use super::{foreign, plan};
 use crate::api::access::Caller;
 use crate::api::{Host, Shared, now_ms};
-use crate::pipeline::{ChangeError, DefineAnswer, DefineError, DefineRequest, When};
+use crate::pipeline::{ChangeError, DefineAnswer, DefineError, DefineRequest, FirehoseSettings, When};
 
 /// How long an update waits for what is stored to be delivered: clients wait for a minute.
 const WITHIN: Duration = Duration::from_secs(45);
@@ -34,7 +34,7 @@ const TRIES: usize = 3;
 struct Desk<'a, H> {
     shared: &'a Shared<H>,
     tenant: &'a TenantName,
-    firehose: wasmill_config::Firehose,
+    firehose: FirehoseSettings,
 }
 
 /// A stream that was told in the words of this API.

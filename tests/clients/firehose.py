@@ -1,0 +1,174 @@
+"""Amazon Data Firehose's own client against a Wasmill host, and the AWS CLI beside it.
+
+What a host is started with comes from the environment: ENDPOINT, OTHER (another tenant's pair), and AWS's own variables.
+Each check says what it is about; the first that fails ends the program with its text.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+ENDPOINT = os.environ["ENDPOINT"]
+REGION = "eu-west-1"
+
+
+def client(**keys):
+    config = Config(retries={"max_attempts": 1}, read_timeout=90)
+    return boto3.client("firehose", endpoint_url=ENDPOINT, region_name=REGION, config=config, **keys)
+
+
+def bucket(**more):
+    return {"RoleARN": "arn:aws:iam::123456789012:role/any", "BucketARN": "arn:aws:s3:::lake", **more}
+
+
+def refused(code, call, **arguments):
+    try:
+        call(**arguments)
+    except ClientError as error:
+        found = error.response["Error"]["Code"]
+        assert found == code, f"expected {code}: {error}"
+        return error.response["Error"]["Message"]
+    raise AssertionError(f"expected {code} of {call.__name__}({arguments})")
+
+
+def described(firehose, name):
+    return firehose.describe_delivery_stream(DeliveryStreamName=name)["DeliveryStreamDescription"]
+
+
+def main():
+    firehose = client()
+    hints = {"SizeInMBs": 1, "IntervalInSeconds": 1}
+
+    # Create, describe, list.
+    made = firehose.create_delivery_stream(
+        DeliveryStreamName="clicks",
+        ExtendedS3DestinationConfiguration=bucket(
+            Prefix="clicks/!{timestamp:yyyy}/",
+            ErrorOutputPrefix="bad/!{firehose:error-output-type}/",
+            BufferingHints=hints,
+            CompressionFormat="GZIP",
+        ),
+        Tags=[{"Key": "team", "Value": "web"}],
+    )
+    assert made["DeliveryStreamARN"] == f"arn:aws:firehose:{REGION}:123456789012:deliverystream/clicks", made
+    seen = described(firehose, "clicks")
+    assert (seen["DeliveryStreamStatus"], seen["VersionId"]) == ("ACTIVE", "1"), seen
+    shown = seen["Destinations"][0]["ExtendedS3DestinationDescription"]
+    assert shown["Prefix"] == "clicks/!{timestamp:yyyy}/" and shown["BufferingHints"] == hints, shown
+    refused(
+        "ResourceInUseException",
+        firehose.create_delivery_stream,
+        DeliveryStreamName="clicks",
+        S3DestinationConfiguration=bucket(),
+    )
+    firehose.create_delivery_stream(DeliveryStreamName="plain", S3DestinationConfiguration=bucket(BufferingHints=hints))
+    page = firehose.list_delivery_streams(Limit=1)
+    assert (page["DeliveryStreamNames"], page["HasMoreDeliveryStreams"]) == (["clicks"], True), page
+    page = firehose.list_delivery_streams(ExclusiveStartDeliveryStreamName="clicks")
+    assert (page["DeliveryStreamNames"], page["HasMoreDeliveryStreams"]) == (["filed", "plain"], False), page
+    assert described(firehose, "filed")["Destinations"] == [], "one of the file, into a directory"
+
+    # Puts.
+    stored = firehose.put_record(DeliveryStreamName="clicks", Record={"Data": b'{"n":0}\n'})
+    assert stored["RecordId"] and stored["Encrypted"] is False, stored
+    records = [{"Data": b'{"n":%d}\n' % n} for n in range(1, 500)]
+    stored = firehose.put_record_batch(DeliveryStreamName="clicks", Records=records)
+    assert stored["FailedPutCount"] == 0 and len(stored["RequestResponses"]) == 499, stored
+    firehose.put_record_batch(DeliveryStreamName="plain", Records=[{"Data": b"a"}, {"Data": b""}, {"Data": b"b"}])
+    firehose.put_record(DeliveryStreamName="filed", Record={"Data": b'{"n":1}'})
+    message = refused(
+        "ResourceNotFoundException", firehose.put_record, DeliveryStreamName="nowhere", Record={"Data": b"x"}
+    )
+    assert message == "Firehose nowhere under account 123456789012 not found.", message
+    refused(
+        "InvalidArgumentException",
+        firehose.put_record_batch,
+        DeliveryStreamName="clicks",
+        Records=[{"Data": b"x" * 1_000_000}] * 5,
+    )
+    refused(
+        "ValidationException",
+        firehose.put_record_batch,
+        DeliveryStreamName="clicks",
+        Records=[{"Data": b"x"}] * 501,
+    )
+
+    # A batch over the quota is stored in part; the rest is told to come again.
+    limited = client(**json.loads(os.environ["LIMITED"]))
+    limited.create_delivery_stream(DeliveryStreamName="slow", S3DestinationConfiguration=bucket(BufferingHints=hints))
+    stored = limited.put_record_batch(DeliveryStreamName="slow", Records=[{"Data": b"%d" % n} for n in range(100)])
+    failed = [entry for entry in stored["RequestResponses"] if "ErrorCode" in entry]
+    assert stored["FailedPutCount"] == len(failed) and 0 < len(failed) < 100, stored["FailedPutCount"]
+    assert {entry["ErrorCode"] for entry in failed} == {"ServiceUnavailableException"}, failed[0]
+    assert "RecordId" in stored["RequestResponses"][0] and "ErrorCode" in stored["RequestResponses"][-1]
+
+    # Update: by version, merged, and refused when it is stale.
+    update = dict(
+        DeliveryStreamName="clicks",
+        CurrentDeliveryStreamVersionId="1",
+        DestinationId=seen["Destinations"][0]["DestinationId"],
+        ExtendedS3DestinationUpdate={"FileExtension": ".json.gz"},
+    )
+    firehose.update_destination(**update)
+    refused("ConcurrentModificationException", firehose.update_destination, **update)
+    seen = described(firehose, "clicks")
+    shown = seen["Destinations"][0]["ExtendedS3DestinationDescription"]
+    assert (seen["VersionId"], shown["FileExtension"], shown["CompressionFormat"]) == ("2", ".json.gz", "GZIP"), seen
+    firehose.put_record(DeliveryStreamName="clicks", Record={"Data": b'{"n":500}\n'})
+
+    # Tags, and what the host does not do.
+    firehose.tag_delivery_stream(DeliveryStreamName="clicks", Tags=[{"Key": "env", "Value": "prod"}])
+    firehose.untag_delivery_stream(DeliveryStreamName="clicks", TagKeys=["team", "none"])
+    tags = firehose.list_tags_for_delivery_stream(DeliveryStreamName="clicks")
+    assert tags["Tags"] == [{"Key": "env", "Value": "prod"}] and not tags["HasMoreTags"], tags
+    assert described(firehose, "clicks")["VersionId"] == "2"
+    message = refused(
+        "InvalidArgumentException", firehose.start_delivery_stream_encryption, DeliveryStreamName="clicks"
+    )
+    assert "does not encrypt" in message, message
+    refused("InvalidArgumentException", firehose.tag_delivery_stream, DeliveryStreamName="filed", Tags=[{"Key": "a"}])
+    for wrong, part in [
+        ({"BucketARN": "arn:aws:s3:::elsewhere"}, "policy"),
+        ({"Prefix": "!{timestamp:yyyy}/"}, "ErrorOutputPrefix"),
+        ({"S3BackupMode": "Enabled", "S3BackupConfiguration": bucket()}, "S3BackupMode"),
+    ]:
+        message = refused(
+            "InvalidArgumentException",
+            firehose.create_delivery_stream,
+            DeliveryStreamName="wrong",
+            ExtendedS3DestinationConfiguration=bucket(**wrong),
+        )
+        assert part in message, message
+
+    # Others, and pairs that are none.
+    other = client(**json.loads(os.environ["OTHER"]))
+    refused("ResourceNotFoundException", other.describe_delivery_stream, DeliveryStreamName="clicks")
+    assert other.list_delivery_streams()["DeliveryStreamNames"] == []
+    wrong = client(aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"], aws_secret_access_key="x" * 40)
+    refused("InvalidSignatureException", wrong.list_delivery_streams)
+    nobody = client(aws_access_key_id="nobody", aws_secret_access_key="x" * 40)
+    refused("UnrecognizedClientException", nobody.list_delivery_streams)
+
+    # The same by the AWS CLI.
+    def aws(*words):
+        program = "import sys; from awscli.clidriver import main; sys.exit(main())"
+        arguments = [sys.executable, "-c", program, "firehose", *words]
+        arguments += ["--endpoint-url", ENDPOINT, "--region", REGION, "--output", "json"]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout.strip() else {}
+
+    assert aws("list-delivery-streams")["DeliveryStreamNames"] == ["clicks", "filed", "plain"]
+    stored = aws("put-record", "--delivery-stream-name", "plain", "--record", '{"Data":"YwBk"}')
+    assert stored["RecordId"], stored
+    aws("delete-delivery-stream", "--delivery-stream-name", "plain")
+    assert firehose.list_delivery_streams()["DeliveryStreamNames"] == ["clicks", "filed"]
+    print("all is as expected")
+
+
+main()

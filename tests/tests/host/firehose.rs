@@ -1,0 +1,162 @@
+//! The API of Amazon Data Firehose, asked by clients that nobody here wrote, with S3 behind it.
+
+use std::io::Read as _;
+use std::process::Command;
+
+use serde_json::Value;
+use wasmill_tests::program::{Program, binary};
+use wasmill_tests::scratch::Scratch;
+use wasmill_tests::servers::S3Server;
+use wasmill_tests::wait::wait_until;
+
+use crate::s3::keys;
+
+/// A pair of a tenant's, out of the lines that the command prints.
+fn pair(command: &mut Command) -> (String, String) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
+    };
+    (value("AWS_ACCESS_KEY_ID"), value("AWS_SECRET_ACCESS_KEY"))
+}
+
+#[test]
+fn clients_of_aws_make_fill_change_and_remove_delivery_streams() {
+    let Some(binary) = binary() else { return };
+    let Some(packages) = std::env::var_os("WASMILL_READERS") else {
+        println!("skipped: WASMILL_READERS is not set; `cargo xtask test` sets it");
+        return;
+    };
+    let lake = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(lake.path().join("lake")).unwrap();
+    let server = S3Server::start(lake.path());
+    let endpoint = server.endpoint();
+    let scratch = Scratch::new(&format!(
+        r#"
+        [http]
+        listen = "127.0.0.1:0"
+        auth = {{ mode = "keys" }}
+        [firehose]
+        region = "eu-west-1"
+        account = "123456789012"
+        endpoint = "{endpoint}"
+        path_style = true
+        [policy]
+        s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
+        [streams.filed]
+        source = {{ type = "http" }}
+        outputs = [{{ type = "directory", path = "filed", interval = "0s" }}]
+        [tenants.other]
+        [tenants.limited.quota]
+        records_per_second = 30
+        [tenants.limited.policy]
+        s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
+        "#
+    ));
+    let make = |tenant: &str| {
+        let mut command = Command::new(&binary);
+        command.args([
+            "key",
+            "create",
+            "--signs",
+            "--scope",
+            "push,read,admin",
+            "--tenant",
+            tenant,
+            "--config",
+        ]);
+        pair(command.arg(scratch.config()))
+    };
+    let program = |pairs: &dyn Fn() -> Vec<(String, String)>| {
+        let made = pairs();
+        let mut command = Command::new(&binary);
+        command.arg("run").arg("--config").arg(scratch.config());
+        command.env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY);
+        command.env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY);
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        (made, Program::spawn(&mut command))
+    };
+    // Before a host runs on the directory tenants of the file are not known: their keys are made through it.
+    let operator = {
+        let output = Command::new(&binary)
+            .args(["key", "create", "--operator", "--config"])
+            .arg(scratch.config())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let (own, program) = program(&|| vec![make("default")]);
+    let (id, secret) = own[0].clone();
+    let host = format!("http://{}", program.address());
+    let through = |tenant: &str| {
+        let mut command = Command::new(&binary);
+        command.args([
+            "key",
+            "create",
+            "--signs",
+            "--scope",
+            "push,read,admin",
+            "--tenant",
+            tenant,
+            "--host",
+            &host,
+        ]);
+        let (id, secret) = pair(command.env("WASMILL_KEY", &operator));
+        serde_json::json!({ "aws_access_key_id": id, "aws_secret_access_key": secret }).to_string()
+    };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/firehose.py");
+    let output = Command::new("python3")
+        .arg(script)
+        .env("PYTHONPATH", &packages)
+        .env("ENDPOINT", &host)
+        .env("AWS_ACCESS_KEY_ID", &id)
+        .env("AWS_SECRET_ACCESS_KEY", &secret)
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("OTHER", through("other"))
+        .env("LIMITED", through("limited"))
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("all is as expected"), "{out}{err}{:#?}", program.log());
+
+    // What was put is in the bucket once, under the names of Firehose.
+    let bucket = lake.path().join("lake");
+    let numbers = || {
+        let mut found: Vec<u64> = Vec::new();
+        for file in keys(&bucket.join("clicks")) {
+            let mut text = String::new();
+            let body = std::fs::read(&file).unwrap();
+            let Ok(_read) = flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text) else {
+                continue;
+            };
+            found.extend(text.lines().map(|line| {
+                let value: Value = serde_json::from_str(line).unwrap();
+                value["n"].as_u64().unwrap()
+            }));
+        }
+        found.sort_unstable();
+        found
+    };
+    wait_until("everything is delivered", || numbers() == (0..=500).collect::<Vec<u64>>());
+    let names: Vec<String> = keys(&bucket.join("clicks"))
+        .iter()
+        .map(|path| path.strip_prefix(&bucket).unwrap().to_string_lossy().into_owned())
+        .collect();
+    for (version, extension) in [("1", ".gz"), ("2", ".json.gz")] {
+        let of =
+            |name: &&String| name.contains(&format!("/clicks-{version}-20")) && name.ends_with(extension);
+        assert!(names.iter().filter(of).count() >= 1, "{version}: {names:?}");
+    }
+    assert!(names.iter().all(|name| name.starts_with("clicks/20")), "{names:?}");
+    let plain: Vec<String> = keys(&bucket)
+        .iter()
+        .filter(|path| path.to_string_lossy().contains("/plain-1-"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let together = plain.concat();
+    assert!(["abYwBk", "YwBkab"].contains(&together.as_str()), "verbatim, with nothing between: {plain:?}");
+    program.stop();
+}
