@@ -20,6 +20,7 @@ const STAGES: [(&str, &[&str]); 13] = [
     ("cases", &["wasmill-chunk", "wasmill-transform"]),
     ("catalog", &["wasmill-transform"]),
     ("chunk", &[]),
+    ("columnar", &[]),
     ("config", &[]),
     ("control", &["wasmill-tenant"]),
     ("deliver", &["wasmill-firehose"]),
