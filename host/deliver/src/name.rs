@@ -157,6 +157,10 @@ impl NameTemplate {
         Ok(NameTemplate(Kind::Firehose(Box::new(firehose::Names::parse(prefix, names)?))))
     }
 
+    pub fn is_firehose(&self) -> bool {
+        matches!(self.0, Kind::Firehose(_))
+    }
+
     /// Names of the partitions that the template uses, each once.
     pub fn partitions(&self) -> &[String] {
         match &self.0 {

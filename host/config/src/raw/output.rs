@@ -286,7 +286,7 @@ pub(crate) enum LettersOutput {
         /// Name of an object below `path`. Must contain `{batch}`. Also: `{stream}`, `{output}` (`dead-letters`), `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}` (when the first letter was kept, UTC), `{extension}`.
         #[serde(default = "default::letters_object")]
         object: String,
-        /// Names of objects as Amazon Data Firehose gives those of records that failed, in the place of `object`.
+        /// Names of objects as Amazon Data Firehose gives those of records that failed, in the place of `object`; the lines are Firehose's, too.
         #[serde(default)]
         firehose: Option<FirehoseNames>,
         #[serde(flatten)]

@@ -13,6 +13,7 @@
 //! A crash before the end of 1 leaves nothing; after it the next start goes on with 2, with the same bytes. It refuses to
 //! know outcomes and plugins, and touches no journal.
 
+mod firehose;
 mod object;
 
 use std::path::Path;

@@ -4,13 +4,14 @@
 //! single letter may be larger than an object is meant to be. Lines leave as they stand in the file. What could not be
 //! delivered leaves beside them, where objects have names; nobody could tell it from letters elsewhere. Everything here blocks.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::PoisonError;
 
-use wasmill_deliver::{NameContext, ObjectMeta, batch_id};
+use wasmill_deliver::{ErrorOutputType, NameContext, ObjectMeta, batch_id};
 use wasmill_encode::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Encoder, Format, extension};
 
-use super::{LettersOutput, OWNER};
+use super::{LettersOutput, OWNER, firehose};
 use crate::pipeline::context::{Output, StreamContext};
 use crate::pipeline::dead_letters::{KeptObject, StoreError, Underway};
 
@@ -24,6 +25,8 @@ pub(super) struct Gathered {
     /// When the first became a letter.
     pub(super) failed: i64,
     letters: u64,
+    /// Of all of them, where that is in the object's name.
+    error: Option<ErrorOutputType>,
     lines: Vec<u8>,
     kept: Vec<Kept>,
     /// No others will join them.
@@ -40,28 +43,32 @@ struct Kept {
 /// The first letters that have not been delivered.
 pub(super) fn gather(context: &StreamContext, own: &LettersOutput) -> Result<Option<Gathered>, StoreError> {
     let mut after = own.delivered_to();
+    let as_firehose = own.output.template.is_firehose();
     loop {
         let found = context.letters.lock().unwrap_or_else(PoisonError::into_inner).snapshot(after)?;
         let Some(file) = found else { return Ok(None) };
         let mut gathered: Option<Gathered> = None;
         file.each(after, |line, letter| {
+            let error = as_firehose.then(|| firehose::error_type(&letter));
+            let line = if as_firehose { Cow::Owned(firehose::line(&letter)) } else { Cow::Borrowed(line) };
             let gathered = gathered.get_or_insert_with(|| Gathered {
                 first: letter.number,
                 last: letter.number,
                 failed: letter.failed,
                 letters: 0,
+                error,
                 lines: Vec::new(),
                 kept: Vec::new(),
                 full: false,
             });
             let bytes = (gathered.lines.len() + line.len()) as u64;
-            if gathered.letters > 0 && bytes > own.output.seal.size {
+            if gathered.letters > 0 && (bytes > own.output.seal.size || gathered.error != error) {
                 gathered.full = true;
                 return false;
             }
             gathered.last = letter.number;
             gathered.letters += 1;
-            gathered.lines.extend_from_slice(line);
+            gathered.lines.extend_from_slice(&line);
             if let Some(object) = letter.object.filter(|_| own.takes_objects()) {
                 gathered.kept.push(Kept { number: letter.number, failed: letter.failed, object });
             }
@@ -90,7 +97,8 @@ pub(super) fn decide(
         let encoded = Encoder::new().encode(output.format, output.compression, framed, pieces, file)?;
         // Other letters under the same number (an older copy of the directory was put back) make another object.
         let id = identity(context, gathered.first, ("\0digest", format!("{:032x}", encoded.digest)));
-        let name = name(context, output, &id, gathered.failed, &extension(output.format, output.compression));
+        let when = (gathered.failed, gathered.error);
+        let name = name(context, output, &id, when, &extension(output.format, output.compression));
         Ok(Underway {
             first: gathered.first,
             last: gathered.last,
@@ -108,16 +116,25 @@ pub(super) fn decide(
                 stream: context.name.clone(),
                 output: output.name.clone(),
             },
-            objects: gathered.kept.iter().map(|kept| leaving(context, output, kept)).collect(),
+            objects: gathered
+                .kept
+                .iter()
+                .map(|kept| leaving(context, output, kept, gathered.error))
+                .collect(),
         })
     })
 }
 
 /// The object of a letter as it leaves: the same bytes under a name of their own.
-fn leaving(context: &StreamContext, output: &Output, kept: &Kept) -> KeptObject {
+fn leaving(
+    context: &StreamContext,
+    output: &Output,
+    kept: &Kept,
+    error: Option<ErrorOutputType>,
+) -> KeptObject {
     let KeptObject { file, meta } = kept.object.clone();
     let id = identity(context, kept.number, ("\0object", meta.batch_id.clone()));
-    let name = beside(&name(context, output, &id, kept.failed, &extension_of(&meta)));
+    let name = beside(&name(context, output, &id, (kept.failed, error), &extension_of(&meta)));
     KeptObject { file, meta: ObjectMeta { name, batch_id: id, output: output.name.clone(), ..meta } }
 }
 
@@ -126,7 +143,13 @@ fn identity(context: &StreamContext, number: u64, own: (&str, String)) -> String
     batch_id(context.buffer.incarnation(), context.buffer.epoch(), OWNER, number, &[own])
 }
 
-fn name(context: &StreamContext, output: &Output, id: &str, failed: i64, extension: &str) -> String {
+fn name(
+    context: &StreamContext,
+    output: &Output,
+    id: &str,
+    (failed, error): (i64, Option<ErrorOutputType>),
+    extension: &str,
+) -> String {
     output.template.render(&NameContext {
         stream: &context.name,
         output: &output.name,
@@ -135,7 +158,7 @@ fn name(context: &StreamContext, output: &Output, id: &str, failed: i64, extensi
         codec_extension: output.compression.extension(),
         arrival: failed,
         partition: &[],
-        error: None,
+        error,
     })
 }
 
