@@ -8,6 +8,7 @@ import "./node.js";
 import { decodeBase64, encodeBase64 } from "./base64.js";
 import { readConfig } from "./config.js";
 import { BadRecord, described } from "./fault.js";
+import { Stuck, waited } from "./promise.js";
 
 /** What Firehose lets a function run at most. There is no clock: it never becomes less. */
 const REMAINING_MS = 300_000;
@@ -56,7 +57,12 @@ function process(call, rows, settings) {
     failed(error);
   }
   if (typeof answer?.then !== "function") return apply(rows, ids, answer);
-  return answer.then((answer) => apply(rows, ids, answer), failed);
+  try {
+    return waited(answer.then((answer) => apply(rows, ids, answer), failed));
+  } catch (error) {
+    if (error instanceof Stuck) failed(error);
+    throw error;
+  }
 }
 
 const hex = (number) => BigInt.asUintN(64, number).toString(16).padStart(16, "0");

@@ -77,7 +77,7 @@ export class Buffer extends Uint8Array {
 const view = (bytes) => new Buffer(bytes.buffer, bytes.byteOffset, bytes.length);
 
 function fromLatin1(text) {
-  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+  return Uint8Array.from({ length: text.length }, (_, at) => text.charCodeAt(at));
 }
 
 /** As far as it is hexadecimal. */

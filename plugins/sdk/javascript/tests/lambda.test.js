@@ -12,6 +12,7 @@ import { decodeBase64, decodeLeniently, encodeBase64 } from "../src/base64.js";
 import { guest } from "../src/guest.js";
 import { lambda } from "../src/lambda.js";
 import { Buffer as Shim } from "../src/node.js";
+import { Promises } from "../src/promise.js";
 import { Chain } from "../src/testing/chunk.js";
 import { Refusal, cases, refusal, run } from "../src/testing/index.js";
 
@@ -190,3 +191,62 @@ test("base64 is the same by whatever an engine has", () => {
   }
   assert.deepEqual(results[0], results[1]);
 });
+
+// What a program does is written down as it happens; on both kinds of promises it must be the same.
+const PROGRAMS = {
+  order: (P, say) => {
+    say("a");
+    P.resolve(1).then((value) => say(value)).then(() => say("c"));
+    new P((resolve) => resolve(P.resolve(2))).then(say);
+    P.resolve(3).then(say).finally(() => say("f"));
+    say("b");
+  },
+  failing: (P, say) => {
+    const error = new Error("no");
+    P.reject(error).catch((came) => say(came === error)).then(say);
+    new P(() => { throw error; }).finally(() => 7).then(say, (came) => say(came.message));
+    P.resolve(1).then(() => { throw error; }).then(say).catch((came) => say(came.message));
+    P.resolve(1).finally(() => { throw error; }).catch((came) => say(`finally ${came.message}`));
+    P.reject(1).finally(5).then(undefined, say);
+  },
+  once: (P, say) => {
+    new P((resolve, reject) => { resolve(1); reject(2); resolve(3); throw 4; }).then(say, say);
+    new P((resolve) => resolve({ then(resolve, reject) { resolve("thenable"); reject("x"); throw 1; } })).then(say);
+    P.resolve({ get then() { throw "bad then"; } }).catch(say);
+    let self;
+    (self = new P((resolve) => P.resolve().then(() => resolve(self)))).catch((error) => say(error.constructor.name));
+  },
+  many: (P, say) => {
+    const shown = (value) => say(JSON.stringify(value));
+    P.all([1, P.resolve(2), { then: (resolve) => resolve(3) }]).then(shown);
+    P.all([]).then(shown);
+    P.all([P.reject("r"), 2]).catch(say);
+    P.allSettled([1, P.reject("r")]).then(shown);
+    P.any([P.reject("r"), 5]).then(say);
+    P.any([P.reject("r"), P.reject("s")]).catch((error) => shown(error.errors));
+    P.race([new P(() => {}), 6, 7]).then(say);
+    P.all(7).catch((error) => say(error.constructor.name));
+  },
+};
+
+test("promises of the SDK's own are as those of the language", async () => {
+  for (const [name, program] of Object.entries(PROGRAMS)) {
+    const [theirs, ours] = [[], []];
+    program(Promise, (value) => void theirs.push(value));
+    program(Promises, (value) => void ours.push(value));
+    await tick();
+    Promises.ended(undefined);
+    assert.ok(theirs.length > 3);
+    assert.deepEqual(ours, theirs, name);
+  }
+  assert.throws(() => new Promises(7), TypeError);
+  assert.equal(Promises.ended(Promises.try((value) => value + 1, 1).then((value) => value * 2)), 4);
+  const { promise, resolve } = Promises.withResolvers();
+  assert.throws(() => Promises.ended(promise), /never comes/);
+  resolve(P(5));
+  assert.equal(Promises.ended(promise), 5);
+  assert.throws(() => Promises.ended(Promises.reject(new RangeError("x"))), RangeError);
+  assert.equal(String(promise), "[object Promise]");
+});
+
+const P = (value) => Promises.resolve(value);
