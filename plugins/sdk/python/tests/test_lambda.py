@@ -113,7 +113,7 @@ class FunctionTest(unittest.TestCase):
             self.assertEqual(len(plugin.exported), len(before) + 1)
         finally:
             plugin.exported[:] = before
-        self.assertRaisesRegex(TypeError, "lambda_handler", wasmill.export_lambda, 7)  # type: ignore[type-var]
+        self.assertRaisesRegex(TypeError, "lambda_handler", wasmill.export_lambda, 7)
 
     def test_config_is_read_strictly(self) -> None:
         refusal = testing.refusal(wasmill.lambda_plugin(lambda_handler), {"stream_anr": "x"})
