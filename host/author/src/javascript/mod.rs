@@ -30,6 +30,11 @@ const SDK_DIR: &str = "vendor/wasmill";
 /// Stands in the entry for the table of lines, which is not known before the bundle is.
 const PLACES: &str = "@wasmill-places@";
 
+/// Async functions as functions over promises, for an engine that runs no jobs while a call lasts: the SDK's promises take
+/// the place of its own (`promise.js`).
+const OVER_PROMISES: [&str; 3] =
+    ["--supported:async-await=false", "--supported:async-generator=false", "--supported:for-await=false"];
+
 pub(crate) fn needs() -> Vec<Need> {
     vec![
         Need { what: "node", found: npm::node().ok(), how: npm::how_to_get_node(), installs: false },
@@ -149,6 +154,9 @@ fn bundle(project: &Project, package: &Package, work: &Path, install: bool) -> R
     let entry = work.join("entry.js");
     write(&entry, &entry_of(&package.main, &guest))?;
     let mut esbuild = ESBUILD.command(&project.dir, install)?;
+    if package.engine == Engine::QuickJs {
+        esbuild.args(OVER_PROMISES);
+    }
     esbuild.arg(&entry).args([
         "--bundle",
         "--format=esm",

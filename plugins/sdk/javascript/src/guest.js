@@ -24,50 +24,70 @@ export function guest(plugin, host, table) {
       }
     },
     process(raw) {
-      told(() => run(plugin, raw, host.records, state));
+      return told(() => run(plugin, raw, host.records, state));
     },
   };
 }
 
-/** One call over the rows of `raw`; the reasons of failed rows are handed on at its end. Also what tests run. */
+/**
+ * One call over the rows of `raw`; the reasons of failed rows are handed on at its end. Also what tests run. Of a plugin
+ * that `waits` it may be a promise, which the engine sees to its end before the call returns.
+ */
 export function run(plugin, raw, records, state) {
   const call = new Call(records);
   const rows = new Chunk(raw, call);
   const random = Math.random;
   Math.random = generator(rows.seed);
-  try {
-    settled(plugin.process(rows, state), "process");
-    rows.release();
-  } catch (error) {
+  const failed = (error) => {
     // By its offset: rows have other numbers in every other chunk.
     if (error instanceof AtRow) error.where = `offset ${raw.offsets()[error.row]}`;
     throw error;
-  } finally {
+  };
+  const close = () => {
     Math.random = random;
     rows.abandon();
     call.close();
+  };
+  let waits = false;
+  try {
+    const result = plugin.process(rows, state);
+    waits = plugin.waits && isPromise(result);
+    if (waits) return result.then(() => void rows.release()).catch(failed).finally(close);
+    settled(result, "process");
+    rows.release();
+    return undefined;
+  } catch (error) {
+    return failed(error);
+  } finally {
+    if (!waits) close();
   }
 }
 
+const isPromise = (result) => typeof result?.then === "function";
+
 export function check(plugin) {
   if (typeof plugin?.configure !== "function" || typeof plugin?.process !== "function") {
-    throw "the plugin's module has to `export default byColumn({...})` or byRecord({...})";
+    throw "the plugin's module has to `export default byColumn({...})`, byRecord({...}) or lambda(handler)";
   }
 }
 
 function settled(result, what) {
-  if (typeof result?.then === "function") throw new TypeError(`${what} returned a promise: plugins cannot wait`);
+  if (isPromise(result)) throw new TypeError(`${what} returned a promise: plugins cannot wait`);
   return result;
 }
 
-/** Throws nothing but strings. */
+/** Throws nothing but strings, nor does what it promises. */
 export function told(work) {
-  try {
-    return work();
-  } catch (error) {
+  const tell = (error) => {
     if (error instanceof BadConfig) throw error.message;
     if (error instanceof AtRow) throw described(error.error, error.where);
     throw described(error);
+  };
+  try {
+    const result = work();
+    return isPromise(result) ? result.catch(tell) : result;
+  } catch (error) {
+    return tell(error);
   }
 }
 

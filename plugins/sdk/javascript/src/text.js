@@ -98,7 +98,7 @@ function piecewise(values) {
 }
 
 /** A character for each byte. */
-function latin1(bytes) {
+export function latin1(bytes) {
   if (bytes.length <= PIECE) return String.fromCharCode.apply(null, bytes);
   const pieces = [];
   for (let start = 0; start < bytes.length; start += PIECE) {

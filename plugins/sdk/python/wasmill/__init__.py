@@ -13,6 +13,7 @@ from wasmill.chunk import Chunk, Column
 from wasmill.cells import NULL, REMOVE, State, Write
 from wasmill.config import read
 from wasmill.errors import Fail
+from wasmill.firehose import LambdaContext, export_lambda, lambda_plugin
 from wasmill.plugin import Plugin, export
 from wasmill.record import Meta, RecordPlugin
 from wasmill.setup import DEFAULT_OUTPUT, Field, Output, Setup
@@ -25,6 +26,7 @@ __all__ = [
     "Column",
     "Fail",
     "Field",
+    "LambdaContext",
     "Meta",
     "Output",
     "Plugin",
@@ -33,6 +35,8 @@ __all__ = [
     "State",
     "Write",
     "export",
+    "export_lambda",
+    "lambda_plugin",
     "log",
     "read",
 ]

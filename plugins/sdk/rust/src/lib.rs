@@ -12,6 +12,7 @@
 pub mod column;
 pub mod config;
 pub mod http;
+pub mod lambda;
 pub mod log;
 pub mod path;
 mod record;

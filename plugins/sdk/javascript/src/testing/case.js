@@ -5,6 +5,7 @@ import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "no
 import { fileURLToPath } from "node:url";
 
 import { told } from "../guest.js";
+import { driven } from "./driven.js";
 import { Refusal, run } from "./index.js";
 
 const ROWS = "expected.ndjson";
@@ -20,16 +21,20 @@ class Fault extends Error {}
  * order of their records) with `dead-letters.ndjson` (for each record that fails `{"offset":2,"reason":"…"}`;
  * `reason_contains` asks for a part, neither for any reason), or `error.txt` (the refusal; after a `~`, a part of it).
  * Files under `files/` are granted by their name. With `BLESS=1`, what came is written as what is expected, where it does
- * not fit. `wasmill plugin test` runs the same folders through the component.
+ * not fit. `wasmill plugin test` runs the same folders through the component. Of a plugin that waits it is a promise.
  */
 export function cases(plugin, folder) {
+  return driven(plugin, checks(plugin, folder));
+}
+
+function* checks(plugin, folder) {
   const root = folder instanceof URL ? fileURLToPath(folder) : folder;
   const names = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isDirectory());
   if (names.length === 0) throw new Error(`no case in ${root}`);
   const faults = [];
   for (const { name } of names.sort((a, b) => (a.name < b.name ? -1 : 1))) {
     try {
-      check(plugin, `${root}/${name}`);
+      yield* check(plugin, `${root}/${name}`);
     } catch (fault) {
       if (!(fault instanceof Fault)) throw fault;
       faults.push(`${name}: ${fault.message}`);
@@ -38,8 +43,8 @@ export function cases(plugin, folder) {
   if (faults.length > 0) throw new Error(faults.join("\n\n"));
 }
 
-function check(plugin, dir) {
-  const came = runCase(plugin, dir);
+function* check(plugin, dir) {
+  const came = yield* runCase(plugin, dir);
   try {
     compare(dir, came);
   } catch (fault) {
@@ -50,7 +55,7 @@ function check(plugin, dir) {
 }
 
 /** What came: `refusal`, or `rows` and `letters` in the order of their records. */
-function runCase(plugin, dir) {
+function* runCase(plugin, dir) {
   const config = read(dir, "config.json");
   if (config === undefined) throw new Fault("no config.json");
   const [ndjson, txt] = [read(dir, "input.ndjson"), read(dir, "input.txt")];
@@ -60,10 +65,10 @@ function runCase(plugin, dir) {
   if (existsSync(`${dir}/files`)) {
     for (const name of readdirSync(`${dir}/files`)) files[name] = readFileSync(`${dir}/files/${name}`);
   }
-  const came = outcome(plugin, config, records, { files });
+  const came = yield* outcome(plugin, config, records, { files });
   const ways = { "cut to single records": { chunkRows: 1 }, fresh: { chunkRows: 3, fresh: true } };
   for (const [way, options] of Object.entries(ways)) {
-    const other = outcome(plugin, config, records, { files, ...options });
+    const other = yield* outcome(plugin, config, records, { files, ...options });
     if (shown(other) !== shown(came)) {
       throw new Fault(`${way} differs\n--- at once\n${shown(came)}--- ${way}\n${shown(other)}`);
     }
@@ -71,10 +76,10 @@ function runCase(plugin, dir) {
   return came;
 }
 
-function outcome(plugin, config, records, options) {
+function* outcome(plugin, config, records, options) {
   let came;
   try {
-    came = run(plugin, parsed(config), records, options);
+    came = yield run(plugin, parsed(config), records, options);
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     return { refusal: error.message };

@@ -1,6 +1,7 @@
 // Types of the test kit.
 
 import type { Plugin } from "../index.js";
+import type { WaitingPlugin } from "../lambda.js";
 
 /** A row that left. */
 export interface Row {
@@ -38,10 +39,12 @@ export interface Options {
 
 /** Arrival of the first record in nanoseconds; each arrives a millisecond after the one before. */
 export declare const ARRIVAL: bigint;
-/** Runs records through a plugin. A refused config is thrown as a `Refusal`. */
+/** Runs records through a plugin. A refused config is thrown as a `Refusal`. Of a Lambda function it is a promise. */
+export function run(plugin: WaitingPlugin, config: unknown, records: readonly (string | Uint8Array)[], options?: Options): Promise<Outcome>;
 export function run(plugin: Plugin, config: unknown, records: readonly (string | Uint8Array)[], options?: Options): Outcome;
 /** Why `configure` refuses this config. Throws where it does not. */
 export function refusal(plugin: Plugin, config: unknown, options?: Options): string;
 /** Runs every case folder below `folder` and throws with all differences; `BLESS=1` writes what came. */
+export function cases(plugin: WaitingPlugin, folder: string | URL): Promise<void>;
 export function cases(plugin: Plugin, folder: string | URL): void;
 export declare class Refusal extends Error {}

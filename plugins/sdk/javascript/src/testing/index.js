@@ -8,6 +8,7 @@ import { Setup } from "../chunk.js";
 import { check, run as runCall, told } from "../guest.js";
 import { setLog } from "../log.js";
 import { Chain } from "./chunk.js";
+import { driven } from "./driven.js";
 
 export { cases } from "./case.js";
 
@@ -57,7 +58,7 @@ class Configured {
     this.plugin = plugin;
   }
 
-  /** What became of these records, the first of which has the offset `first`. */
+  /** What became of these records, the first of which has the offset `first`; a promise where the plugin waits. */
   chunk(records, first) {
     const chain = new Chain({
       payloads: records.map(bytesOf),
@@ -66,36 +67,44 @@ class Configured {
       deltas: records.map((_, row) => BigInt(row) * ARRIVAL_STEP),
     });
     const raw = chain.enter(this.fields, { outputs: this.outputs.length, seed: SEED ^ BigInt(first) });
-    told(() => runCall(this.plugin, raw, chain.imports, this.state));
-    chain.apply();
-    return chain.finish();
+    const finish = () => {
+      chain.apply();
+      return chain.finish();
+    };
+    const ended = told(() => runCall(this.plugin, raw, chain.imports, this.state));
+    return ended === undefined ? finish() : ended.then(finish);
   }
 }
 
 /**
  * Runs records (strings or bytes) through a plugin. `options`: `files`, `secrets` and `outputs` that are granted,
- * `chunkRows` (500), `fresh` to configure anew for each chunk. A refused config is thrown.
+ * `chunkRows` (500), `fresh` to configure anew for each chunk. A refused config is thrown. Of a plugin that waits it is a
+ * promise.
  */
 export function run(plugin, config, records, options = {}) {
+  return driven(plugin, runs(plugin, config, records, options));
+}
+
+function* runs(plugin, config, records, options) {
   const { chunkRows = 500, fresh = false } = options;
   const logged = [];
   setLog((level, message) => logged.length < LOG_LINES && logged.push({ level, message }));
   let configured = configure(plugin, config, options);
   const outcome = { rows: [], emitted: [], failed: [], dropped: 0, log: logged };
-  const take = (chunk, first) => {
+  const take = function* (chunk, first) {
     let result;
     try {
-      result = configured.chunk(chunk, first);
+      result = yield configured.chunk(chunk, first);
     } catch (reason) {
       if (typeof reason !== "string") throw reason;
       if (chunk.length === 1) {
         outcome.failed.push({ row: first, reason });
         return;
       }
-      chunk.forEach((record, row) => {
+      for (const [row, record] of chunk.entries()) {
         configured = configure(plugin, config, options);
-        take([record], first + row);
-      });
+        yield* take([record], first + row);
+      }
       return;
     }
     for (const { row, reason } of result.failed) {
@@ -106,7 +115,7 @@ export function run(plugin, config, records, options = {}) {
   };
   for (let first = 0; first < records.length; first += chunkRows) {
     if (fresh && first > 0) configured = configure(plugin, config, options);
-    take(records.slice(first, first + chunkRows), first);
+    yield* take(records.slice(first, first + chunkRows), first);
   }
   outcome.failed.sort((a, b) => a.row - b.row);
   outcome.rows = outcome.emitted.map(({ payload }) => payload);

@@ -73,7 +73,10 @@ func guarded(call func() error) (err error) {
 		}
 	}()
 	if Plugin == nil {
-		panic("there is no plugin: call sdk.Export in an init function of package main")
+		programsMain()
+	}
+	if Plugin == nil {
+		panic("there is no plugin: call sdk.Export in an init function of package main, or lambda.Start in main")
 	}
 	return call()
 }

@@ -11,7 +11,7 @@ import (
 const framesMax = 16
 
 // own are prefixes of functions that tell an author nothing.
-var own = []string{"runtime.", "wasmill.dev/sdk.", "wasmill.dev/sdk/internal/", "wasmill.dev/sdk/sdktest."}
+var own = []string{"runtime.", "reflect.", "wasmill.dev/sdk/lambda.", "wasmill.dev/sdk.", "wasmill.dev/sdk/internal/", "wasmill.dev/sdk/sdktest."}
 
 func ours(function string) bool {
 	return slices.ContainsFunc(own, func(prefix string) bool { return strings.HasPrefix(function, prefix) })
