@@ -26,7 +26,35 @@ impl Resolver<'_> {
 mod tests {
     use std::path::Path;
 
-    use crate::Settings;
+    use crate::{Destination, ObjectName, Settings};
+
+    #[test]
+    fn output_names_objects_as_firehose_does_or_by_a_template() {
+        let read = |more: &str| {
+            let text = format!(
+                "[streams.s]\nsource = {{ type = \"http\" }}\noutputs = [{{ type = \"directory\", path = \"out\", {more} }}]\n"
+            );
+            Settings::from_toml(&text, Path::new("wasmill.toml"))
+        };
+        let names =
+            "firehose = { prefix = \"a/!{timestamp:yyyy}/\", version = 3, time_zone = \"Asia/Tokyo\" }";
+        let settings = read(names).unwrap();
+        let Destination::Directory(directory) = &settings.streams[0].outputs[0].destination else { panic!() };
+        let ObjectName::Firehose(names) = &directory.object else { panic!("{directory:?}") };
+        assert_eq!((names.prefix.as_str(), names.version), ("a/!{timestamp:yyyy}/", 3));
+        assert_eq!(names.time_zone.as_deref(), Some("Asia/Tokyo"));
+        for (wrong, part) in [
+            ("firehose = { version = 0 }", "version"),
+            ("firehose = { version = \"1\" }", "integer"),
+            ("firehose = { extension = \"json\" }", "expected a dot"),
+            ("firehose = { prefix = \"/a\" }", "must not begin with /"),
+            ("firehose = { zone = \"x\" }", "zone"),
+            ("firehose = {}, object = \"{batch}\"", "has no effect beside"),
+        ] {
+            let told = read(wrong).unwrap_err().to_string();
+            assert!(told.contains(part), "{wrong}: {told}");
+        }
+    }
 
     #[test]
     fn region_and_account_are_what_arns_can_have() {

@@ -3,6 +3,7 @@
 //! What the component imports is what was imported while it was built, from the project, its `vendor/` and Python's own
 //! library, never from packages that happen to be installed here.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -58,7 +59,10 @@ fn python() -> Option<PathBuf> {
 /// The directory with these packages, each `NAME==VERSION`, for `PYTHONPATH`: for those who test what others read with
 /// them. Nothing that they depend on comes along. `name` tells them from others; `size` is said while they are installed.
 pub fn python_packages(name: &str, packages: &[String], size: &str) -> Result<PathBuf> {
-    installed(name, &packages.join("+"), packages, size)
+    // All of them would be too long for a file's name.
+    let mut hash = DefaultHasher::new();
+    packages.hash(&mut hash);
+    installed(name, &format!("{:016x}", hash.finish()), packages, size)
 }
 
 /// The directory of a tool that is made of packages, installed if it is not there.

@@ -61,6 +61,7 @@ pub(crate) struct FirehoseNames {
     pub(crate) extension: Option<String>,
     /// Version of the stream in the names.
     #[serde(default = "default::one")]
+    #[schemars(range(min = 1, max = 9_007_199_254_740_992u64))]
     pub(crate) version: u64,
 }
 

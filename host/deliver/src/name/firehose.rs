@@ -14,6 +14,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{NameContext, STEP_BYTES_MAX, TemplateError, sanitise, utc};
 
+/// Of an evaluated prefix, as Firehose has it.
+const PREFIX_CHARACTERS_MAX: usize = 512;
+
 /// How names of this kind look, beside their prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FirehoseNames {
@@ -46,6 +49,12 @@ impl Names {
         let place = if names.errors { Place::ErrorOutputPrefix } else { Place::Prefix };
         let refused = |message: String| TemplateError::Expression { message };
         let template = Template::parse(prefix, place).map_err(|error| refused(error.to_string()))?;
+        let literal = template.literal_characters();
+        if literal > PREFIX_CHARACTERS_MAX {
+            return Err(refused(format!(
+                "{literal} characters of text, of an evaluated prefix at most {PREFIX_CHARACTERS_MAX} are permitted"
+            )));
+        }
         let zone = time_zone(names.time_zone.as_deref()).map_err(|refusal| refused(refusal.message))?;
         let mut keys: Vec<String> = Vec::new();
         for key in template.query_keys().chain(template.lambda_keys()) {
@@ -82,30 +91,43 @@ impl Names {
     pub(super) fn render(&self, context: &NameContext<'_>) -> String {
         let value = |key: &String| {
             let found = context.partition.iter().find(|(name, _)| name == key);
-            (key.clone(), sanitise(found.map_or(b"".as_slice(), |(_, value)| value)))
+            found.map_or(b"".as_slice(), |(_, value)| value)
         };
-        let keys: BTreeMap<String, String> = self.keys.iter().map(value).collect();
+        let whole = self.keys.iter().map(|key| (key.clone(), sanitise(value(key)))).collect();
+        // What is too long together is told apart by its hash.
+        let short = |key: &String| (key.clone(), format!("{:016x}", xxh3_64(value(key))));
+        let name = self.evaluated(&self.layout, context, &whole);
+        let name =
+            name.or_else(|| self.evaluated(&self.layout, context, &self.keys.iter().map(short).collect()));
+        let name = name.or_else(|| self.evaluated(&self.plain, context, &whole));
+        let mut name = fit(&name.unwrap_or_else(|| context.batch_id.to_owned()));
+        if !self.errors && !self.has_extension {
+            name.push_str(context.codec_extension);
+        }
+        name
+    }
+
+    /// `None`: it gets too long.
+    fn evaluated(
+        &self,
+        layout: &Layout,
+        context: &NameContext<'_>,
+        keys: &BTreeMap<String, String>,
+    ) -> Option<String> {
         let of = Context {
             at: utc(context.arrival).timestamp(),
             zone: &self.zone,
             stream: context.stream,
             version: self.version,
-            keys: PartitionKeys { from_query: Some(&keys), from_lambda: Some(&keys) },
+            keys: PartitionKeys { from_query: Some(keys), from_lambda: Some(keys) },
         };
         let error = context.error.unwrap_or(ErrorOutputType::ProcessingFailed);
-        let rendered = |layout: &Layout| {
-            let mut random = Seeded(xxh3_64(context.batch_id.as_bytes()));
-            match self.errors {
-                true => layout.error_object(&of, error, &mut random),
-                false => layout.object(&of, &mut random),
-            }
+        let mut random = Seeded(xxh3_64(context.batch_id.as_bytes()));
+        let name = match self.errors {
+            true => layout.error_object(&of, error, &mut random),
+            false => layout.object(&of, &mut random),
         };
-        let name = rendered(&self.layout).or_else(|_too_long| rendered(&self.plain));
-        let mut name = fit(&name.unwrap_or_else(|_never| context.batch_id.to_owned()));
-        if !self.errors && !self.has_extension {
-            name.push_str(context.codec_extension);
-        }
-        name
+        name.ok()
     }
 }
 
@@ -185,13 +207,25 @@ mod tests {
         let long = [b'x'; 600];
         let name = render(&template, "b", &[("customer", &long), ("region", b"eu")]);
         assert!(name.len() < 300 && name.contains("/r=eu/"), "{name}");
+        // Many long ones together are told apart still.
+        let many: String = (0..8).map(|n| format!("!{{partitionKeyFromQuery:k{n}}}/")).collect();
+        let template = names(&many, &FirehoseNames::default());
+        let keys: Vec<String> = (0..8).map(|n| format!("k{n}")).collect();
+        let values = |last: &'static [u8]| -> Vec<(&str, &[u8])> {
+            let of = |(n, key): (usize, &'_ String)| if n == 7 { last } else { &[b'x'; 90][..] };
+            keys.iter().enumerate().map(|(n, key)| (key.as_str(), of((n, key)))).collect()
+        };
+        let (one, other) = (values(b"one"), values(b"other"));
+        let (one, other) = (render(&template, "b", &one), render(&template, "b", &other));
+        assert_eq!(one.split('/').count(), 9, "{one}");
+        assert_ne!(one, other);
     }
 
     #[test]
     fn literal_steps_fit_into_directories() {
         let name = render(&names("!{timestamp:'../'}a//./..b/", &FirehoseNames::default()), "b", &[]);
         assert!(name.starts_with("%2E./a/%2E/%2E.b/clicks-0-"), "{name}");
-        let wide = "ä".repeat(400);
+        let wide = "ä".repeat(300);
         let name = render(&names(&wide, &FirehoseNames::default()), "b", &[]);
         assert!(name.split('/').all(|step| step.len() <= STEP_BYTES_MAX), "{name}");
         assert!(name.contains("clicks-0-2026"), "{name}");
@@ -208,6 +242,7 @@ mod tests {
             ("!{firehose:error-output-type}/", false),
             ("!{partitionKeyFromQuery:a}/", true),
             ("!{timestamp:yyyy", false),
+            (&"x".repeat(513), false),
         ] {
             let names = FirehoseNames { errors, ..FirehoseNames::default() };
             assert!(NameTemplate::firehose(wrong, &names).is_err(), "{wrong}");

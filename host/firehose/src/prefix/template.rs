@@ -112,6 +112,12 @@ impl Template {
         })
     }
 
+    /// Of all literal text together.
+    pub fn literal_characters(&self) -> usize {
+        let literal = |part: &Part| if let Part::Literal(text) = part { text.chars().count() } else { 0 };
+        self.parts.iter().map(literal).sum()
+    }
+
     /// Literal text before the first expression.
     pub fn literal_prefix(&self) -> &str {
         match self.parts.first() {

@@ -1,8 +1,8 @@
 //! Who signed a request, and the body that was signed.
 //!
-//! A signature covers the body, so that the body is read first: for the tenant of the key that is named, within its bounds.
-//! Who names a key and does not have it is a guess and counted as one, before anything is read; an address that has shown a
-//! key to be its own is not counted again for a while.
+//! A signature covers the body, so that the body is read first. Who names a key and does not have it is a guess and counted
+//! as one, and what he sends takes nothing of the tenant whose key it is; past too many of them nothing of the address is
+//! read but what is signed with a key that it has shown to be its own, which is read within the bounds of its tenant.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,9 +18,10 @@ use wasmill_tenant::{Moment, TenantName};
 
 use super::Refused;
 use crate::api::access::{Access, Caller, Peer};
+use crate::api::bodies::Held;
 use crate::api::error::ApiError;
 use crate::api::{Host, Shared, now_ms};
-use crate::pipeline::TenantQuota;
+use crate::pipeline::{InFlight, TenantQuota};
 
 /// Bodies from this size on are hashed off the async threads.
 const BLOCKING_BYTES_MIN: usize = 64 << 10;
@@ -56,10 +57,6 @@ impl Signatures {
         known.insert((from, key.to_owned()), now + KNOWN_MS);
     }
 
-    fn forget(&self, from: IpAddr, key: &str) {
-        locked(&self.known).remove(&(from, key.to_owned()));
-    }
-
     fn key(&self, presented: &Presented, number: u64, secret: &str) -> SigningKey {
         let of = |text: &str| text.to_owned();
         let derived = (of(presented.access_key()), number, of(presented.date()), of(presented.region()));
@@ -76,17 +73,28 @@ impl Signatures {
     }
 }
 
-/// The caller, and the body without whatever framing its signature has.
+/// A request whose caller is known.
+pub(super) struct Identified {
+    pub(super) caller: Caller,
+    /// Without whatever framing its signature has.
+    pub(super) body: Bytes,
+    /// Room for it, and its place among the tenant's requests, for as long as it is worked on.
+    _held: Held,
+    _on_its_way: InFlight,
+}
+
 pub(super) async fn identify<H: Host>(
     shared: &Shared<H>,
     peer: &Peer,
     request: Request,
-) -> Result<(Caller, Bytes), Refused> {
+) -> Result<Identified, Refused> {
     let (parts, body) = request.into_parts();
     if !shared.access.keys {
         let caller = Caller::anybody();
-        let body = read(shared, &shared.host.quota(&caller.tenant), body).await;
-        return body.map(|body| (caller, body)).map_err(|error| unread(&error));
+        let quota = shared.host.quota(&caller.tenant);
+        let _on_its_way = enter(&quota)?;
+        let (body, _held) = read(shared, &quota, body).await.map_err(|error| unread(&error))?;
+        return Ok(Identified { caller, body, _held, _on_its_way });
     }
     let presented = Presented::parse(&presented_request(&parts))
         .map_err(|refusal| Refused::new(refusal, "no signature that could be read"))?;
@@ -100,16 +108,19 @@ pub(super) async fn identify<H: Host>(
         reason: Some(reason),
     };
     let is_known = shared.signatures.is_known(peer.address, &id, now_ms());
-    if !is_known {
-        attempt(access, peer).map_err(|refusal| refused(refusal, "too many failures".to_owned()))?;
+    if !is_known && access.control.may_attempt(peer.address, now_ms()).is_err() {
+        return Err(refused(too_many(), "too many failures".to_owned()));
     }
     let secrets = access.control.signing_secrets(&id);
     let Some(owner) = tenant.as_ref().filter(|_| !secrets.is_empty()) else {
-        shared.signatures.forget(peer.address, &id);
+        failed(access, peer);
         return Err(refused(Refusal::unrecognized_client(), "key that signs nothing here".to_owned()));
     };
-    let body = read(shared, &shared.host.quota(owner), body).await;
-    let body = body.map_err(|error| Refused { reason: Some(error.to_string()), ..unread(&error) })?;
+    let quota = shared.host.quota(owner);
+    let entered = if is_known { Some(enter(&quota)?) } else { None };
+    let (body, _held) = read(shared, if is_known { &quota } else { &shared.others }, body)
+        .await
+        .map_err(|error| unread(&error))?;
     let keys =
         secrets.iter().map(|(number, secret)| (*number, shared.signatures.key(&presented, *number, secret)));
     let keys: Vec<(u64, SigningKey)> = keys.collect();
@@ -129,18 +140,18 @@ pub(super) async fn identify<H: Host>(
     };
     let verified = if is_large { off_runtime(verify).await } else { verify() };
     let (number, body) = verified.map_err(|refusal| {
-        shared.signatures.forget(peer.address, &id);
+        failed(access, peer);
         refused(refusal, "wrong signature".to_owned())
     })?;
     let who = access.control.signed(&id, number, now_ms());
     let who = who.map_err(|why| {
-        shared.signatures.forget(peer.address, &id);
+        failed(access, peer);
         refused(Refusal::unrecognized_client(), why.to_string())
     })?;
     if !is_known {
-        access.control.succeeded(peer.address);
         shared.signatures.know(peer.address, &id, now_ms());
     }
+    let _on_its_way = entered.map_or_else(|| enter(&quota), Ok)?;
     let caller = Caller {
         tenant: who.tenant.clone(),
         home: who.tenant,
@@ -149,7 +160,7 @@ pub(super) async fn identify<H: Host>(
         name: Some(who.name),
         subject: None,
     };
-    Ok((caller, body))
+    Ok(Identified { caller, body, _held, _on_its_way })
 }
 
 /// Hashing a large body takes milliseconds of a processor.
@@ -160,25 +171,32 @@ async fn off_runtime(
     done.unwrap_or_else(|error| Err(Refusal::new(Kind::InternalFailure, error.to_string())))
 }
 
-fn attempt(access: &Access, peer: &Peer) -> Result<(), Refusal> {
-    access.control.attempt(peer.address, now_ms()).map_err(|_after| {
-        Refusal::new(
-            Kind::Throttling,
-            "Rate exceeded: too many requests from this address had no valid signature",
-        )
-    })
+/// A guess that was none, as far as it is known.
+fn failed(access: &Access, peer: &Peer) {
+    let _too_many = access.control.attempt(peer.address, now_ms());
 }
 
-async fn read<H: Host>(shared: &Shared<H>, quota: &Arc<TenantQuota>, body: Body) -> Result<Bytes, ApiError> {
-    let max = BODY_BYTES_MAX as u64;
-    // What is decoded of it is no larger.
-    let read = shared.bodies.read(quota, body, max, true, shared.limits.read_timeout).await;
-    read.map(|(body, _held)| body)
+fn too_many() -> Refusal {
+    let message = "Rate exceeded: too many requests from this address had no valid signature";
+    Refusal::new(Kind::Throttling, message)
+}
+
+fn enter(quota: &Arc<TenantQuota>) -> Result<InFlight, Refused> {
+    quota.enter().map_err(|refusal| unread(&ApiError::Quota(refusal)))
+}
+
+async fn read<H: Host>(
+    shared: &Shared<H>,
+    quota: &Arc<TenantQuota>,
+    body: Body,
+) -> Result<(Bytes, Held), ApiError> {
+    let max = shared.limits.max_body.min(BODY_BYTES_MAX as u64);
+    shared.bodies.read(quota, body, max, false, shared.limits.read_timeout).await
 }
 
 fn unread(error: &ApiError) -> Refused {
     let refusal = match error {
-        ApiError::BodyTooLarge { .. } => Refusal::body_too_large(),
+        error @ ApiError::BodyTooLarge { .. } => Refusal::new(Kind::RequestTooLarge, error.to_string()),
         ApiError::Quota(refusal) => Refusal::new(Kind::ServiceUnavailable, format!("Slow down. {refusal}")),
         error => Refusal::new(Kind::Serialization, error.to_string()),
     };

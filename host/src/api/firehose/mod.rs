@@ -72,7 +72,7 @@ pub(super) async fn answer<H: Host>(
     let target = request.headers().get(TARGET_HEADER).and_then(|target| target.to_str().ok());
     let operation = Operation::of(target);
     let name = operation.as_ref().map_or("?", |operation| operation.name());
-    let (caller, body) = match caller::identify(&shared, &peer, request).await {
+    let identified = match caller::identify(&shared, &peer, request).await {
         Ok(found) => found,
         Err(refused) => {
             let answer = respond(Err(refused.refusal));
@@ -99,6 +99,7 @@ pub(super) async fn answer<H: Host>(
         Ok(operation) => operation,
         Err(refusal) => return respond(Err(refusal)),
     };
+    let (caller, body) = (identified.caller.clone(), identified.body.clone());
     let wanted = scope(operation);
     if shared.access.keys && !caller.scopes.allow(wanted) {
         let firehose = shared.host.firehose();

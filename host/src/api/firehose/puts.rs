@@ -33,6 +33,20 @@ impl From<Put<'_>> for Decoded {
     }
 }
 
+impl Decoded {
+    /// The host's bound may be below that of the API.
+    fn within(self, max_record: u64) -> Result<Decoded, Refusal> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let longest = starts.zip(&self.ends).map(|(start, end)| u64::from(end - start)).max().unwrap_or(0);
+        match longest <= max_record {
+            true => Ok(self),
+            false => Err(Refusal::invalid(format!(
+                "a record has {longest} bytes, and this host takes at most {max_record} (max_record in [http] of its configuration)"
+            ))),
+        }
+    }
+}
+
 async fn decoded(
     body: Bytes,
     decode: impl FnOnce(&[u8]) -> Result<Decoded, Refusal> + Send + 'static,
@@ -54,9 +68,9 @@ pub(super) async fn record<H: Host>(
     body: Bytes,
 ) -> Result<Vec<u8>, Refusal> {
     let put = decoded(body, |body| Ok(wire::parse::<PutRecord<'_>>(body)?.decode()?.into())).await?;
+    let put = put.within(shared.limits.max_record)?;
     let (bytes, encrypted) = (put.payload.len() as u64, encrypted(shared, caller, &put.name));
     let quota = shared.host.quota(&caller.tenant);
-    let _on_its_way = quota.enter().map_err(|refusal| slow_down(&refusal))?;
     let mut admission = quota.admit(0).map_err(|refusal| slow_down(&refusal))?;
     admission.settle(1, bytes).map_err(|refusal| slow_down(&refusal))?;
     match append(shared, caller, put, admission).await? {
@@ -76,10 +90,10 @@ pub(super) async fn batch<H: Host>(
     caller: &Caller,
     body: Bytes,
 ) -> Result<Vec<u8>, Refusal> {
-    let mut put = decoded(body, |body| Ok(wire::parse::<PutRecordBatch<'_>>(body)?.decode()?.into())).await?;
+    let put = decoded(body, |body| Ok(wire::parse::<PutRecordBatch<'_>>(body)?.decode()?.into())).await?;
+    let mut put = put.within(shared.limits.max_record)?;
     let encrypted = encrypted(shared, caller, &put.name);
     let quota = shared.host.quota(&caller.tenant);
-    let _on_its_way = quota.enter().map_err(|refusal| slow_down(&refusal))?;
     let mut admission = quota.admit(0).map_err(|refusal| slow_down(&refusal))?;
     let all = put.ends.len();
     let (taken, why) = as_many_as_fit(&mut admission, &put.ends);

@@ -227,7 +227,13 @@ impl<H: Host> Desk<'_, H> {
 
     /// The host encrypts nothing by itself, and says nothing else.
     fn encryption_is_there(&self, definition: &Definition) -> Result<(), Refusal> {
-        let wanted = definition.encryption.status == description::EncryptionStatus::Enabled;
+        let state = &definition.encryption;
+        let wanted = state.status == description::EncryptionStatus::Enabled;
+        if wanted && state.key_type.as_deref() == Some("CUSTOMER_MANAGED_CMK") {
+            return Err(Refusal::invalid(
+                "KeyType CUSTOMER_MANAGED_CMK: keys of KMS are not available on this host",
+            ));
+        }
         match wanted && !self.firehose.encrypted_disk {
             false => Ok(()),
             true => Err(Refusal::invalid(
@@ -242,7 +248,10 @@ impl<H: Host> Desk<'_, H> {
         match error {
             DefineError::NoStream { .. } | DefineError::NoVersion { .. } => self.not_found(name),
             DefineError::Flaws(flaws) => {
-                let texts = flaws.iter().map(|flaw| format!("{}: {}", flaw.key, flaw.message));
+                let texts = flaws.iter().map(|flaw| match flaw.key.as_str() {
+                    "" => flaw.message.clone(),
+                    key => format!("{key}: {}", flaw.message),
+                });
                 Refusal::invalid(texts.collect::<Vec<_>>().join("; "))
             }
             DefineError::OfFile { .. } | DefineError::Leaving { .. } => Refusal::invalid(message),
