@@ -41,16 +41,17 @@ impl Host {
     pub(super) async fn remove_left(&self, tenant: &TenantName, force: bool) -> Result<(), LeftError> {
         let inner = &self.inner;
         let in_use = || inner.control.tenant_disabled(tenant) == Some(false);
-        if !tenant.is_default() && !in_use() {
-            self.remove_leaving(tenant, force).await?;
+        if tenant.is_default() || in_use() {
+            return Ok(());
         }
+        self.remove_leaving(tenant, force).await?;
         // Whoever opens a tenant waits for it: no stream comes meanwhile.
         let _opening = inner.tenants.opening.lock().await;
         let open = inner.tenants.get(tenant.as_str());
         let changing = || LeftError::Changing { tenant: tenant.clone() };
         let one = open.as_ref().map(|open| open.changing.try_lock()).transpose();
         let _one = one.map_err(|_held| changing())?;
-        if tenant.is_default() || in_use() || self.streams_of(tenant) > 0 {
+        if in_use() || self.streams_of(tenant) > 0 {
             return Ok(());
         }
         let failed = |what| {

@@ -35,7 +35,7 @@ fn clients_of_aws_make_fill_change_and_remove_delivery_streams() {
     let server = S3Server::start(lake.path());
     let endpoint = server.endpoint();
     let scratch = Scratch::new(&format!(
-        r#"
+        r#"#whole
         [http]
         listen = "127.0.0.1:0"
         auth = {{ mode = "keys" }}

@@ -212,8 +212,8 @@ mod tests {
         let template = names(&many, &FirehoseNames::default());
         let keys: Vec<String> = (0..8).map(|n| format!("k{n}")).collect();
         let values = |last: &'static [u8]| -> Vec<(&str, &[u8])> {
-            let of = |(n, key): (usize, &'_ String)| if n == 7 { last } else { &[b'x'; 90][..] };
-            keys.iter().enumerate().map(|(n, key)| (key.as_str(), of((n, key)))).collect()
+            let of = |n: usize| if n == 7 { last } else { &[b'x'; 90][..] };
+            keys.iter().enumerate().map(|(n, key)| (key.as_str(), of(n))).collect()
         };
         let (one, other) = (values(b"one"), values(b"other"));
         let (one, other) = (render(&template, "b", &one), render(&template, "b", &other));
