@@ -28,7 +28,7 @@ enum Entry {
     Mark(Mark),
     /// Blobs begin at this byte of the body.
     Outcome {
-        outcome: Outcome,
+        outcome: Box<Outcome>,
         blobs_at: usize,
         body: Bytes,
     },
@@ -89,7 +89,7 @@ pub(crate) fn recover(
                 delivered.extend(mark.delivered);
                 continue;
             }
-            Entry::Outcome { outcome, blobs_at, body } => (outcome, blobs_at, body),
+            Entry::Outcome { outcome, blobs_at, body } => (*outcome, blobs_at, body),
         };
         if let Some(changes) = outcome.replay {
             replayed.extend(changes);
@@ -146,7 +146,7 @@ pub(crate) fn undelivered(buffer: &wasmill_buffer::Stream) -> Result<u64, Recove
                 delivered.extend(mark.delivered);
                 continue;
             }
-            Entry::Outcome { outcome, .. } => outcome,
+            Entry::Outcome { outcome, .. } => *outcome,
         };
         if outcome.replay.is_none() {
             processed = processed.max(outcome.to);
@@ -181,7 +181,7 @@ fn entries(
         } else {
             let read = outcome::read(&body).map_err(|error| RecoveryError::Outcome { position, error });
             let (outcome, blobs_at) = read?;
-            Entry::Outcome { outcome, blobs_at, body }
+            Entry::Outcome { outcome: Box::new(outcome), blobs_at, body }
         };
         Ok((position, entry))
     })

@@ -103,7 +103,7 @@ impl<H: Host> Desk<'_, H> {
     /// A stream that this API made, and that nobody has changed in other words since.
     async fn told(&self, name: &str) -> Result<Told, Refusal> {
         let shown = self.shown(name).await?;
-        let told = shown.origin.as_ref().and_then(|origin| definition(origin));
+        let told = shown.origin.as_ref().and_then(definition);
         match (told, shown.version) {
             (Some(definition), Some(version)) => Ok(Told { definition, version }),
             (_, Some(_)) => Err(Refusal::invalid(format!(
@@ -185,7 +185,7 @@ impl<H: Host> Desk<'_, H> {
             status,
             failure: reason.map(|reason| ("UNKNOWN_ERROR", reason)),
         };
-        let described = match shown.origin.as_ref().and_then(|origin| definition(origin)) {
+        let described = match shown.origin.as_ref().and_then(definition) {
             Some(definition) => definition.describe(request, &seen),
             None => foreign::describe(&name, &shown, request, &seen),
         };
@@ -202,7 +202,7 @@ impl<H: Host> Desk<'_, H> {
         validate::list_tags(request)?;
         let name = request.name.as_deref().unwrap_or_default();
         let shown = self.shown(name).await?;
-        match shown.origin.as_ref().and_then(|origin| definition(origin)) {
+        match shown.origin.as_ref().and_then(definition) {
             Some(definition) => Ok(wire::json(&definition.list_tags(request)?)),
             None => Ok(wire::json(&wire::ListTagsReply { tags: Vec::new(), has_more: false })),
         }
