@@ -5,6 +5,7 @@
 //! come out of a [`Draft`] without problems, or are built by tests.
 
 mod firehose;
+mod objects;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +20,8 @@ use crate::problem::{Invalid, LoadError, Problem};
 use crate::secret::{Secret, masked_url};
 use crate::tree::{self, Aliases, Found};
 
-pub use firehose::{Firehose, FirehoseNames, ObjectName};
+pub use firehose::Firehose;
+pub use objects::{Directory, FirehoseNames, ObjectName, S3};
 
 /// The text of a configuration; not shown by `Debug`, because it is long.
 #[derive(Clone)]
@@ -526,27 +528,6 @@ pub enum Destination {
     S3(S3),
     Http(HttpPost),
     Stdout,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Directory {
-    pub path: PathBuf,
-    pub object: ObjectName,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct S3 {
-    pub bucket: String,
-    /// Prepended to `object`; empty or ending in `/`.
-    pub prefix: String,
-    pub object: ObjectName,
-    /// `None`: AWS itself.
-    pub endpoint: Option<String>,
-    /// `None`: from the environment.
-    pub region: Option<String>,
-    pub path_style: bool,
-    /// Encoded bytes from which an object is uploaded in parts.
-    pub multipart_threshold: u64,
 }
 
 #[derive(Clone, PartialEq, Eq)]

@@ -145,7 +145,13 @@ impl api::Host for Host {
         let (live, filed) = (self.inner.streams.of(tenant.as_str()), self.inner.filed.settings());
         let filed = filed.streams.iter().filter(|stream| stream.tenant == tenant.as_str());
         let names = live.iter().map(|stream| &stream.key.name).chain(filed.map(|stream| &stream.name));
-        let others: HashSet<&String> = names.filter(|name| !defined.has(tenant, name)).collect();
+        // What the file has no more is as good as gone.
+        let leaves = |name: &str| {
+            let key = StreamKey { tenant: tenant.as_str().to_owned(), name: name.to_owned() };
+            self.inner.filed.is_leaving(&key)
+        };
+        let others: HashSet<&String> =
+            names.filter(|name| !defined.has(tenant, name) && !leaves(name)).collect();
         others.len() + defined.count(tenant)
     }
 

@@ -1,24 +1,4 @@
-//! What of Amazon Data Firehose a configuration has: names of objects, and what its API tells and finds.
-
-/// How objects are named.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ObjectName {
-    /// A template with placeholders.
-    Template(String),
-    /// As Amazon Data Firehose does it.
-    Firehose(FirehoseNames),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FirehoseNames {
-    /// Text and expressions.
-    pub prefix: String,
-    /// Of the IANA database; `None`: UTC.
-    pub time_zone: Option<String>,
-    /// `None`: that of the compression.
-    pub extension: Option<String>,
-    pub version: u64,
-}
+//! What the API of Amazon Data Firehose tells and finds.
 
 /// What the Firehose API says of streams, and where the buckets are that they name.
 #[derive(Clone, Debug, PartialEq, Eq)]

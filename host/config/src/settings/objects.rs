@@ -1,0 +1,44 @@
+//! Places of objects, and their names there.
+
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    pub path: PathBuf,
+    pub object: ObjectName,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3 {
+    pub bucket: String,
+    /// Prepended to `object`; empty or ending in `/`.
+    pub prefix: String,
+    pub object: ObjectName,
+    /// `None`: AWS itself.
+    pub endpoint: Option<String>,
+    /// `None`: from the environment.
+    pub region: Option<String>,
+    pub path_style: bool,
+    /// Encoded bytes from which an object is uploaded in parts.
+    pub multipart_threshold: u64,
+}
+
+/// How objects are named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectName {
+    /// A template with placeholders.
+    Template(String),
+    /// As Amazon Data Firehose does it.
+    Firehose(FirehoseNames),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirehoseNames {
+    /// Text and expressions.
+    pub prefix: String,
+    /// Of the IANA database; `None`: UTC.
+    pub time_zone: Option<String>,
+    /// `None`: that of the compression.
+    pub extension: Option<String>,
+    pub version: u64,
+}
