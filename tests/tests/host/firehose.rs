@@ -73,7 +73,7 @@ fn clients_of_aws_make_fill_change_and_remove_delivery_streams() {
     let program = |pairs: &dyn Fn() -> Vec<(String, String)>| {
         let made = pairs();
         let mut command = Command::new(&binary);
-        command.arg("run").arg(scratch.config());
+        command.args(["run", "--log-format", "json"]).arg(scratch.config());
         command.env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY);
         command.env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY);
         command.env("AWS_EC2_METADATA_DISABLED", "true");
