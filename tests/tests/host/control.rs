@@ -278,3 +278,34 @@ fn stream_of_the_file_with_the_name_of_another_is_not_started_and_the_other_goes
     assert_eq!(delete(at, "events").status, 200);
     assert!(program.insist(Signal::TERM).success());
 }
+
+#[test]
+fn change_right_after_a_restart_delivers_first_what_was_stored() {
+    let Some(binary) = binary() else { return };
+    let scratch = scratch(HOST);
+    let program = Program::start(&binary, &scratch.config());
+    // So many that the last ones wait for their turn when the host starts.
+    for n in 0..30 {
+        let made = put(program.address(), &format!("a{n:02}"), "", &to(&format!("out/a{n:02}")));
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+    for name in ["y", "z"] {
+        let mut definition = to(&format!("out/{name}"));
+        definition["outputs"][0]["interval"] = json!("1h");
+        assert_eq!(put(program.address(), name, "", &definition).status, 201);
+        push(program.address(), name, "{\"n\":1}");
+    }
+    program.kill();
+    let program = Program::start(&binary, &scratch.config());
+    let at = program.address();
+    let changed = put(at, "z", "if-match: \"1\"", &to("out/new"));
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let removed = delete(at, "y");
+    assert_eq!(removed.status, 200, "{removed:?}");
+    for name in ["y", "z"] {
+        assert_eq!(lines_in(&scratch, &format!("out/{name}"), 1), ["{\"n\":1}"]);
+    }
+    push(at, "z", "{\"n\":2}");
+    assert_eq!(lines_in(&scratch, "out/new", 1), ["{\"n\":2}"], "what came before is where it belongs");
+    program.stop();
+}

@@ -56,55 +56,30 @@ fn clients_of_aws_make_fill_change_and_remove_delivery_streams() {
         s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
         "#
     ));
-    let make = |tenant: &str| {
+    let key = |words: &[&str]| {
         let mut command = Command::new(&binary);
-        command.args([
-            "key",
-            "create",
-            "--signs",
-            "--scope",
-            "push,read,admin",
-            "--tenant",
-            tenant,
-            "--config",
-        ]);
-        pair(command.arg(scratch.config()))
+        command.args(["key", "create"]).args(words);
+        command
     };
-    let program = |pairs: &dyn Fn() -> Vec<(String, String)>| {
-        let made = pairs();
-        let mut command = Command::new(&binary);
-        command.args(["run", "--log-format", "json"]).arg(scratch.config());
-        command.env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY);
-        command.env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY);
-        command.env("AWS_EC2_METADATA_DISABLED", "true");
-        (made, Program::spawn(&mut command))
+    let offline = |words: &[&str]| {
+        let mut command = key(words);
+        command.arg("--config").arg(scratch.config());
+        command
     };
-    // Before a host runs on the directory tenants of the file are not known: their keys are made through it.
-    let operator = {
-        let output = Command::new(&binary)
-            .args(["key", "create", "--operator", "--config"])
-            .arg(scratch.config())
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let (own, program) = program(&|| vec![make("default")]);
-    let (id, secret) = own[0].clone();
+    // Keys of tenants of the file are made through a host that knows it.
+    let operator = offline(&["--operator"]).output().unwrap();
+    let operator = String::from_utf8(operator.stdout).unwrap().trim().to_owned();
+    let (id, secret) = pair(&mut offline(&["--signs", "--scope", "push,read,admin"]));
+    let mut command = Command::new(&binary);
+    command.args(["run", "--log-format", "json"]).arg(scratch.config());
+    command.env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY);
+    command.env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY);
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    let program = Program::spawn(&mut command);
     let host = format!("http://{}", program.address());
     let through = |tenant: &str| {
-        let mut command = Command::new(&binary);
-        command.args([
-            "key",
-            "create",
-            "--signs",
-            "--scope",
-            "push,read,admin",
-            "--tenant",
-            tenant,
-            "--host",
-            &host,
-        ]);
-        let (id, secret) = pair(command.env("WASMILL_KEY", &operator));
+        let words = ["--signs", "--scope", "push,read,admin", "--tenant", tenant, "--host", &host];
+        let (id, secret) = pair(key(&words).env("WASMILL_KEY", &operator));
         serde_json::json!({ "aws_access_key_id": id, "aws_secret_access_key": secret }).to_string()
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/firehose.py");

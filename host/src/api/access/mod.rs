@@ -25,7 +25,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 use wasmill_control::{Actor, AuditLog, Control};
-use wasmill_tenant::{Scope, Scopes, TenantName};
+use wasmill_tenant::{Scope, Scopes, TenantName, Who};
 
 use super::error::ApiError;
 use super::tls::Shown;
@@ -92,6 +92,18 @@ impl Caller {
             scopes: [Scope::Admin].into_iter().collect(),
             key: None,
             name: None,
+            subject: None,
+        }
+    }
+
+    /// Whoever has a key.
+    pub(super) fn with_key(who: Who) -> Caller {
+        Caller {
+            tenant: who.tenant.clone(),
+            home: who.tenant,
+            scopes: who.scopes,
+            key: Some(who.key),
+            name: Some(who.name),
             subject: None,
         }
     }

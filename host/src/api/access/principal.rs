@@ -65,15 +65,7 @@ impl Access {
                 return Err(Refusal::key(peer, None, None, format!("malformed key: {error}")));
             }
         };
-        let who = self.verified(&text, peer).await?;
-        Ok(Caller {
-            tenant: who.tenant.clone(),
-            home: who.tenant,
-            scopes: who.scopes,
-            key: Some(who.key),
-            name: Some(who.name),
-            subject: None,
-        })
+        Ok(Caller::with_key(self.verified(&text, peer).await?))
     }
 
     async fn bearer(&self, tokens: &Tokens, token: &str, peer: &Peer) -> Result<Caller, Box<Refusal>> {

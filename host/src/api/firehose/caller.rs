@@ -152,15 +152,7 @@ pub(super) async fn identify<H: Host>(
         shared.signatures.know(peer.address, &id, now_ms());
     }
     let _on_its_way = entered.map_or_else(|| enter(&quota), Ok)?;
-    let caller = Caller {
-        tenant: who.tenant.clone(),
-        home: who.tenant,
-        scopes: who.scopes,
-        key: Some(who.key),
-        name: Some(who.name),
-        subject: None,
-    };
-    Ok(Identified { caller, body, _held, _on_its_way })
+    Ok(Identified { caller: Caller::with_key(who), body, _held, _on_its_way })
 }
 
 /// Hashing a large body takes milliseconds of a processor.

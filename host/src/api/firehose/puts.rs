@@ -96,7 +96,7 @@ pub(super) async fn batch<H: Host>(
     let quota = shared.host.quota(&caller.tenant);
     let mut admission = quota.admit(0).map_err(|refusal| slow_down(&refusal))?;
     let all = put.ends.len();
-    let (taken, why) = as_many_as_fit(&mut admission, &put.ends);
+    let (taken, why) = admission.settle_in_part(&put.ends);
     let mut reply = PutRecordBatchReply { encrypted, results: Vec::with_capacity(all) };
     if taken > 0 {
         put.ends.truncate(taken);
@@ -117,21 +117,6 @@ pub(super) async fn batch<H: Host>(
     let message = why.map_or_else(String::new, |why| format!("{SLOW_DOWN} {why}"));
     reply.results.extend((taken..all).map(|_| PutResult::Failed { code, message: message.clone() }));
     Ok(wire::json(&reply))
-}
-
-/// How many of the records, from the first on, the quota lets through: all, or a half, a quarter and so on of them.
-fn as_many_as_fit(admission: &mut Admission, ends: &[u32]) -> (usize, Option<QuotaRefusal>) {
-    let mut count = ends.len();
-    let mut why = None;
-    while count > 0 {
-        let bytes = ends.get(count - 1).map_or(0, |end| u64::from(*end));
-        match admission.settle(count as u64, bytes) {
-            Ok(()) => break,
-            Err(refusal) => why = why.or(Some(refusal)),
-        }
-        count /= 2;
-    }
-    (count, why)
 }
 
 fn found<H: Host>(

@@ -219,11 +219,16 @@ impl TenantQuota {
         if bytes > limit {
             return Err(self.past(Quota::BufferedBytes, limit, Past::Ever { asked: bytes }));
         }
-        let waits = self.buffered_bytes().saturating_add(self.admitted.load(Ordering::Relaxed));
-        if waits.saturating_add(bytes) > limit {
+        if !self.has_room(bytes) {
             return Err(self.past(Quota::BufferedBytes, limit, Past::Now { retry_after: SOON }));
         }
         Ok(())
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        let limit = self.limits().buffered_bytes;
+        let waits = || self.buffered_bytes().saturating_add(self.admitted.load(Ordering::Relaxed));
+        limit.is_none_or(|limit| waits().saturating_add(bytes) <= limit)
     }
 
     /// For a source that can wait, and whose batches are as large as they are.
@@ -478,6 +483,31 @@ impl Admission {
         self.quota.admitted.fetch_add(bytes, Ordering::Relaxed);
         (self.records, self.bytes, self.taken) = (records, bytes, true);
         Ok(())
+    }
+
+    /// The same of as many of the request's records, from the first on, as there is room for; `ends` is where each ends. How
+    /// many these are, and why no more.
+    pub fn settle_in_part(&mut self, ends: &[u32]) -> (usize, Option<QuotaRefusal>) {
+        let bytes = |count: usize| {
+            count.checked_sub(1).and_then(|last| ends.get(last)).map_or(0, |end| u64::from(*end))
+        };
+        let why = match self.settle(ends.len() as u64, bytes(ends.len())) {
+            Ok(()) => return (ends.len(), None),
+            Err(why) => why,
+        };
+        let fits = |count: usize| {
+            let of_rate = locked(&self.quota.rate).look(count as u64, bytes(count), now());
+            of_rate.is_ok() && self.quota.has_room(bytes(count))
+        };
+        // The first counts that fit: from none on.
+        let (mut least, mut most) = (0, ends.len());
+        while most - least > 1 {
+            let middle = least.midpoint(most);
+            *(if fits(middle) { &mut least } else { &mut most }) = middle;
+        }
+        // Others may have taken of it meanwhile.
+        let settled = least > 0 && self.settle(least as u64, bytes(least)).is_ok();
+        (if settled { least } else { 0 }, Some(why))
     }
 
     /// From now on it counts as used, also where nobody waits for what becomes of the request.
