@@ -254,6 +254,7 @@ impl Resolver<'_> {
             max_failed_percent: _,
             dead_letters,
             retention: _,
+            decide: _,
             transforms: _,
             outputs,
         } = stream;

@@ -132,6 +132,9 @@ mod default {
     pub(super) fn retention_size() -> Size {
         Size(10 << 30)
     }
+    pub(super) fn decide_deadline() -> Span {
+        seconds(1)
+    }
     pub(super) fn timeout() -> Span {
         seconds(30)
     }
@@ -330,6 +333,8 @@ pub(crate) struct Stream {
     pub(crate) dead_letters: DeadLetters,
     /// Keeps delivered records for `wasmill replay` until the first of its bounds is reached. By default nothing is kept.
     pub(crate) retention: Option<Retention>,
+    /// Lets clients ask what becomes of a record while they wait (`POST /v1/streams/{name}/decide`). By default nobody may.
+    pub(crate) decide: Option<Decide>,
     /// Plugins that the records pass, in this order.
     #[serde(default)]
     #[schemars(with = "Vec<Transform>")]
@@ -375,6 +380,36 @@ impl Default for Retention {
     fn default() -> Retention {
         Retention { age: default::retention_age(), size: default::retention_size() }
     }
+}
+
+/// How clients are answered that ask what becomes of a record while they wait.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "decide")]
+pub(crate) struct Decide {
+    /// Longest wait for an answer, 1ms to 60s; a request may ask for less.
+    #[schemars(extend("default" = default::decide_deadline()))]
+    pub(crate) deadline: Span,
+    /// What an answer rests on.
+    pub(crate) answer: Answer,
+    /// The answer when the deadline has passed: any table, handed to the client as it is, such as `{ action = "pass" }`. By default the client gets 504. The records are stored, run and delivered all the same.
+    pub(crate) fallback: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Default for Decide {
+    fn default() -> Decide {
+        Decide { deadline: default::decide_deadline(), answer: Answer::Durable, fallback: None }
+    }
+}
+
+/// What an answer rests on.
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    /// What became of the record is durable: it is what is delivered, whatever happens.
+    Durable,
+    /// The plugins have run; the record is durable, what became of it is not yet. After a crash they run again, and a plugin that then decides otherwise is not found out. Saves a sync.
+    Computed,
 }
 
 /// Where records come from.

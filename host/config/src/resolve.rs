@@ -15,6 +15,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::authority::{self, Authority};
+use crate::decide;
 use crate::names;
 use crate::outputs;
 use crate::policy::Policy;
@@ -379,6 +380,7 @@ impl Resolver<'_> {
             index
         });
         let retention = stream.retention.map(|retention| self.retention(&key, &retention));
+        let decide = stream.decide.map(|decide| decide::decide(self, &key, decide));
         let mut stream = Stream {
             tenant: tenant.to_owned(),
             name,
@@ -388,6 +390,7 @@ impl Resolver<'_> {
             max_failed_percent: stream.max_failed_percent,
             dead_letters,
             retention,
+            decide,
             transforms,
             outputs,
         };

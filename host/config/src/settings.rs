@@ -337,6 +337,8 @@ pub struct Stream {
     pub dead_letters: DeadLetters,
     /// What is kept of delivered records; `None`: nothing.
     pub retention: Option<Retention>,
+    /// How clients are answered that wait for what becomes of a record; `None`: not at all.
+    pub decide: Option<Decide>,
     pub transforms: Vec<Transform>,
     /// Never empty; the first is the default.
     pub outputs: Vec<Output>,
@@ -348,6 +350,17 @@ pub struct Retention {
     pub age: Duration,
     /// Bytes on disk.
     pub size: u64,
+}
+
+/// How clients are answered that wait for what becomes of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decide {
+    /// Longest wait.
+    pub deadline: Duration,
+    /// Answers wait for the outcome to be durable.
+    pub durable: bool,
+    /// The answer past the deadline.
+    pub fallback: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Where a stream's records come from.

@@ -177,6 +177,9 @@ impl Host for Program {
     fn plugins(&self, _: &TenantName) -> serde_json::Value {
         serde_json::json!([])
     }
+    fn decider(&self, _tenant: &TenantName, _name: &str) -> Option<crate::pipeline::Decider> {
+        None
+    }
     async fn dead_letters(
         &self,
         tenant: TenantName,

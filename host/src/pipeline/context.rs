@@ -12,6 +12,7 @@ use wasmill_encode::{Compression, Format};
 
 use super::batch::SealAt;
 use super::dead_letters::{Appended, Applied, Bound, Changes, DeadLetter, Store, StoreError};
+use super::decide::Decisions;
 use super::letters_output::LettersOutput;
 use super::outcome::OutputThen;
 use super::quotas::{TenantQuota, Turn};
@@ -73,6 +74,9 @@ pub(crate) struct StreamContext {
     pub(crate) buffer_bytes_max: u64,
     pub(crate) shadows: Arc<StreamShadows>,
     pub(crate) samples: Arc<Samples>,
+    pub(crate) decisions: Arc<Decisions>,
+    /// Clients that wait for what becomes of a record are answered when that is durable, not already when it ran.
+    pub(crate) decides_durably: bool,
     /// Number of the output that takes what another one gave up.
     pub(crate) fallback: Option<usize>,
     #[cfg(test)]

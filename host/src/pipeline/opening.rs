@@ -384,6 +384,8 @@ impl Opening {
             buffer_bytes_max: settings.buffer.max_bytes,
             shadows: Arc::new(StreamShadows::new(follows(stream), self.shadows.clone())),
             samples: Arc::default(),
+            decisions: Arc::default(),
+            decides_durably: stream.decide.as_ref().is_none_or(|decide| decide.durable),
             fallback: stream.fallback,
             #[cfg(test)]
             mutant: super::simulation::Mutant::None,

@@ -20,6 +20,7 @@ struct Gathering {
 }
 
 /// Which rows came of which record, and where they went.
+#[derive(Clone)]
 pub(crate) struct Trace {
     pub(crate) rows: Vec<Row>,
     pieces: Vec<(BatchKey, Bytes)>,

@@ -10,6 +10,7 @@ use wasmill_encode::Format;
 use wasmill_transform::{PluginFault, Slice, TransformReport};
 
 use super::batch::Piece;
+use super::decide::SliceAnswers;
 use super::outcome::{BatchKey, Counts, Letter};
 use super::plan::ChainVersion;
 use super::sink::{SliceSink, Trace};
@@ -125,6 +126,8 @@ pub(crate) struct Done {
     pub(crate) chunks_bisected: u64,
     /// Where it was asked for: which rows came of which record.
     pub(crate) trace: Option<Trace>,
+    /// What clients are told that wait for it.
+    pub(crate) answers: Option<SliceAnswers>,
     /// The chain could not run: there is no result, and the slice must run again.
     pub(crate) unrunnable: Option<(usize, PluginFault)>,
 }
@@ -235,6 +238,7 @@ impl Cut {
             plugin_failed,
             pieces,
             trace,
+            answers: None,
             bytes,
             letters,
             transforms: report.transforms,

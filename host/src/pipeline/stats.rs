@@ -192,6 +192,9 @@ pub struct StreamStats {
     pub commit_retries: Counter,
     pub chunks_bisected: Counter,
     pub reloads: Counter,
+    /// Requests that waited for what becomes of their records, and those of them that had no answer in time.
+    pub decisions: Counter,
+    pub decisions_late: Counter,
     pub reloads_refused: Counter,
     /// Fresh versions that failed too much.
     pub demotions: Counter,

@@ -11,6 +11,7 @@
 mod access;
 mod authoring;
 mod control;
+mod decide;
 mod destinations;
 mod dev;
 mod disk;

@@ -450,6 +450,8 @@ impl World {
             buffer_bytes_max: 2 << 20,
             shadows: Arc::new(StreamShadows::new(Vec::new(), sync_channel(1).0)),
             samples: Arc::default(),
+            decisions: Arc::default(),
+            decides_durably: true,
             fallback: None,
             mutant: self.plan.mutant,
         });

@@ -146,6 +146,8 @@ impl Families {
             (CommitRetries, stream.commit_retries.get()),
             (ChunksBisected, stream.chunks_bisected.get()),
             (StreamReloads, stream.reloads.get()),
+            (StreamDecisions, stream.decisions.get()),
+            (StreamDecisionsLate, stream.decisions_late.get()),
             (StreamReloadsRefused, stream.reloads_refused.get()),
             (StreamDemotions, stream.demotions.get()),
             (Paused, u64::from(stream.paused().is_some())),

@@ -70,6 +70,8 @@ table! {
     Commits Counter "wasmill_stream_commits_total" "Outcomes that were made durable."
     CommitRetries Counter "wasmill_stream_commit_retries_total" "Outcomes that could not be made durable and were tried again; the stream is paused meanwhile."
     ChunksBisected Counter "wasmill_stream_chunks_bisected_total" "Chunks that failed as a whole and were split to find the record to blame."
+    StreamDecisions Counter "wasmill_stream_decisions_total" "Requests whose client waited for what becomes of its records."
+    StreamDecisionsLate Counter "wasmill_stream_decisions_late_total" "Requests whose client had no answer in time, and got the fallback or 504."
     StreamReloads Counter "wasmill_stream_reloads_total" "Times that a new version of a plugin took over in the stream."
     StreamReloadsRefused Counter "wasmill_stream_reloads_refused_total" "Times that a new version of a plugin was refused, or bad or missing at the start, and the one before went on."
     StreamDemotions Counter "wasmill_stream_demotions_total" "Times that a fresh version of a plugin failed too many records of the stream, which went back to the one before."
