@@ -362,6 +362,12 @@ impl Opening {
             None => None,
         };
         let stats = Arc::new(StreamStats::new(&key, stream.outputs.iter().map(|o| o.name.clone())));
+        for (stats, output) in stats.outputs.iter().zip(&opened) {
+            if let Some(inferred) = output.columns.as_ref().and_then(|columns| columns.inferred()) {
+                // They are those of the first batch, which was before.
+                drop(stats.columns.set(inferred.to_owned()));
+            }
+        }
         stats.dead_letter_bytes.set(letters.bytes());
         stats.dead_letters.kept.set(letters.count());
         stats.letters_output.configured.store(letters_output.is_some(), Ordering::Relaxed);
@@ -385,6 +391,7 @@ impl Opening {
             shadows: Arc::new(StreamShadows::new(follows(stream), self.shadows.clone())),
             samples: Arc::default(),
             fallback: stream.fallback,
+            backup: stream.backup.and_then(|number| u32::try_from(number).ok()),
             #[cfg(test)]
             mutant: super::simulation::Mutant::None,
         });

@@ -402,6 +402,7 @@ impl World {
                 template: NameTemplate::parse("{stream}/{output}/{batch}{extension}")
                     .map_err(|error| error.to_string())?,
                 format: Format::Raw,
+                columns: None,
                 compression: Compression::None,
                 seal: SealAt {
                     size: 1500,
@@ -451,6 +452,7 @@ impl World {
             shadows: Arc::new(StreamShadows::new(Vec::new(), sync_channel(1).0)),
             samples: Arc::default(),
             fallback: None,
+            backup: None,
             mutant: self.plan.mutant,
         });
         recovery::clean_staging(&context, &recovered.standing.undelivered);
