@@ -251,6 +251,7 @@ impl Resolver<'_> {
             key,
             source,
             fallback: _,
+            backup: _,
             max_failed_percent: _,
             dead_letters,
             retention: _,

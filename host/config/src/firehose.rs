@@ -1,14 +1,18 @@
 //! From raw keys to what the Firehose API is told.
 
+use std::collections::BTreeMap;
+
 use crate::raw;
 use crate::resolve::Resolver;
-use crate::settings::Firehose;
+use crate::settings::{Firehose, SchemaSource};
+use crate::tree;
 
 const ACCOUNT_DIGITS: usize = 12;
 
 impl Resolver<'_> {
     pub(crate) fn firehose(&mut self, written: raw::Firehose) -> Firehose {
-        let raw::Firehose { region, account, endpoint, path_style, encrypted_disk } = written;
+        let raw::Firehose { region, account, endpoint, path_style, encrypted_disk, schemas: tables } =
+            written;
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if !(1..=64).contains(&region.len()) || !region.bytes().all(allowed) {
             let message = format!("region {region:?} is not valid, expected a name such as eu-central-1");
@@ -18,7 +22,31 @@ impl Resolver<'_> {
             let message = format!("account {account:?} is not valid, expected {ACCOUNT_DIGITS} digits");
             self.problem("firehose.account", message);
         }
-        Firehose { region, account, endpoint, path_style, encrypted_disk }
+        let mut schemas = BTreeMap::new();
+        for (name, columns) in tables {
+            let key = format!("firehose.schemas.{}", tree::segment(&name));
+            if !name
+                .split_once('.')
+                .is_some_and(|(database, table)| !database.is_empty() && !table.is_empty())
+            {
+                self.problem(&key, format!("table {name:?} is not valid, expected \"DATABASE.TABLE\""));
+            }
+            let source = match columns {
+                raw::TableSchema::Plain(columns) => Some(SchemaSource::Columns(columns)),
+                raw::TableSchema::From(raw::TableSchemaSource::File(written)) => {
+                    self.schema_file(&format!("{key}.file"), &written).map(SchemaSource::Columns)
+                }
+                raw::TableSchema::From(raw::TableSchemaSource::Infer(true)) => Some(SchemaSource::Infer),
+                raw::TableSchema::From(raw::TableSchemaSource::Infer(false)) => {
+                    self.problem(&key, "a table without columns is none: expected infer = true, or columns");
+                    None
+                }
+            };
+            if let Some(source) = source {
+                schemas.insert(name, source);
+            }
+        }
+        Firehose { region, account, endpoint, path_style, encrypted_disk, schemas }
     }
 }
 

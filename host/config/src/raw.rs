@@ -6,6 +6,7 @@
 
 mod access;
 mod authority;
+mod columns;
 mod firehose;
 mod output;
 mod policy;
@@ -18,10 +19,11 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::access::{Auth, AuthMode, ClientScope, Jwt, MetricsAccess, Tls, TlsClient};
 pub(crate) use self::authority::Policy;
+pub(crate) use self::columns::{Parquet, ParquetVersion, TableSchema, TableSchemaSource};
 pub(crate) use self::firehose::Firehose;
 pub(crate) use self::output::{
-    Codec, DirectoryPlace, FirehoseNames, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output,
-    Packing, Pauses, Retry, S3Place, Then,
+    BackupBatching, BackupFormat, BackupOutput, Codec, DirectoryPlace, FirehoseNames, Format, HeaderValue,
+    HttpPlace, LettersOutput, LettersThen, Output, Packing, Pauses, Retry, S3Place, Then,
 };
 pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
@@ -95,6 +97,9 @@ mod default {
     }
     pub(super) fn object() -> String {
         "{stream}/{year}/{month}/{day}/{hour}/{batch}{extension}".to_owned()
+    }
+    pub(super) fn backup_object() -> String {
+        "{stream}/backup/{year}/{month}/{day}/{hour}/{batch}{extension}".to_owned()
     }
     pub(super) fn letters_object() -> String {
         "{stream}/dead-letters/{year}/{month}/{day}/{batch}{extension}".to_owned()
@@ -342,6 +347,8 @@ pub(crate) struct Stream {
     /// Where records go. Plugins route rows to outputs by name; the first output is the default.
     #[schemars(with = "Vec<Output>", length(min = 1))]
     pub(crate) outputs: Vec<Option<Output>>,
+    /// Where every record goes once as it came in, whatever becomes of it in the plugins. Replays do not send it again.
+    pub(crate) backup: Option<BackupOutput>,
 }
 
 /// How the dead letters of a stream are kept.

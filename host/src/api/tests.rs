@@ -157,6 +157,7 @@ impl Host for Program {
             endpoint: None,
             path_style: false,
             encrypted_disk: false,
+            schemas: std::collections::BTreeMap::new(),
         }
     }
     fn origin(&self, _: &TenantName, _: &str) -> Option<Arc<serde_json::Value>> {

@@ -425,6 +425,7 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
                 "retries": output.retries.get(),
                 "stopped": output.stopped.load(Ordering::Relaxed),
                 "last_error": output.last_error(),
+                "columns": output.columns.get(),
             })
         })
         .collect();

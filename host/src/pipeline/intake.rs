@@ -158,6 +158,8 @@ impl Intake {
             stream_seed: self.stream_seed,
             growth: self.growth.clone(),
             formats: context.outputs.iter().map(|output| output.format).collect(),
+            columns: context.outputs.iter().map(|output| output.columns.clone()).collect(),
+            backup: context.backup,
             outputs: context.outputs.iter().map(|output| output.name.clone()).collect(),
         };
         let (reply, done) = oneshot::channel();

@@ -1,7 +1,8 @@
 //! Wires the stages of one stream: cuts slices, gathers batches, commits outcomes, notes deliveries.
 //!
 //! The only place that imports several stages. As a record meets the modules: `inlet` appends it, `intake` cuts it
-//! into a slice, `slice` takes that through the chain on one of the `workers`, `sink` gathers rows per output, `batch`
+//! into a slice, `slice` takes that through the chain on one of the `workers`, `sink` gathers rows per output,
+//! `fit` withdraws those that do not fit its `columns`, `batch`
 //! keeps them until they are due, `commit` makes the outcome durable, `delivery` sends the object, `ledger` says what
 //! the journal must keep. What failed on the way is in `dead_letters`; `letters` answers about it, `replay` tries again,
 //! `letters_output` takes it to a destination of its own.
@@ -14,6 +15,7 @@ mod access;
 mod batch;
 mod changes;
 mod check;
+mod columns;
 mod commit;
 mod context;
 pub mod dead_letters;
@@ -24,6 +26,7 @@ mod descriptors;
 mod ending;
 mod face;
 mod fate;
+mod fit;
 mod follow;
 mod history;
 mod host;

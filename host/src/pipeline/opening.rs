@@ -362,6 +362,12 @@ impl Opening {
             None => None,
         };
         let stats = Arc::new(StreamStats::new(&key, stream.outputs.iter().map(|o| o.name.clone())));
+        for (stats, output) in stats.outputs.iter().zip(&opened) {
+            if let Some(inferred) = output.columns.as_ref().and_then(|columns| columns.inferred()) {
+                // They are those of the first batch, which was before.
+                drop(stats.columns.set(inferred.to_owned()));
+            }
+        }
         stats.dead_letter_bytes.set(letters.bytes());
         stats.dead_letters.kept.set(letters.count());
         stats.letters_output.configured.store(letters_output.is_some(), Ordering::Relaxed);
@@ -387,6 +393,7 @@ impl Opening {
             decisions: Arc::default(),
             decides_durably: stream.decide.as_ref().is_none_or(|decide| decide.durable),
             fallback: stream.fallback,
+            backup: stream.backup.and_then(|number| u32::try_from(number).ok()),
             #[cfg(test)]
             mutant: super::simulation::Mutant::None,
         });

@@ -112,7 +112,7 @@ impl ChainPlan {
             stream: stream.name.clone(),
             key: stream.key.clone(),
             transforms: stream.transforms.clone(),
-            outputs: stream.outputs.iter().map(|output| output.name.clone()).collect(),
+            outputs: stream.routes().map(|output| output.name.clone()).collect(),
             given: Arc::clone(given),
             quota: None,
         }

@@ -72,6 +72,8 @@ pub struct OutputStats {
     /// Stopped because an object that is not ours has the name of one of ours, or the like.
     pub stopped: AtomicBool,
     pub last_error: Mutex<Option<String>>,
+    /// Columns that were taken from the first batch.
+    pub columns: OnceLock<String>,
 }
 
 /// Dead letters that were written, by the stage that they come from.

@@ -326,7 +326,7 @@ impl StreamTask {
             return Err(StreamError::Repeated { from: done.from, to: done.to, gathered: self.gathered });
         }
         let rows = done.pieces.iter().map(|(_, piece)| piece.records).sum();
-        if !done.counts.balanced() || done.counts.emitted != rows {
+        if !done.counts.balanced() || done.counts.emitted + done.backed_up != rows {
             return Err(StreamError::Unbalanced { from: done.from, to: done.to, counts: done.counts, rows });
         }
         if self.judged_bad(&done) {

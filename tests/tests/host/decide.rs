@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use wasmill_tests::guest::Guest;
 use wasmill_tests::running::Running;
 use wasmill_tests::scratch::Scratch;
-use wasmill_tests::wait::wait_until;
 use wasmill_tests::{client, objects};
 
 use crate::COMPILER;

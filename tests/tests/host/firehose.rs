@@ -12,7 +12,7 @@ use wasmill_tests::wait::wait_until;
 use crate::s3::keys;
 
 /// A pair of a tenant's, out of the lines that the command prints.
-fn pair(command: &mut Command) -> (String, String) {
+pub(crate) fn pair(command: &mut Command) -> (String, String) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();

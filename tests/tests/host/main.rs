@@ -10,6 +10,7 @@
 
 mod access;
 mod authoring;
+mod columns;
 mod control;
 mod decide;
 mod destinations;

@@ -5,6 +5,7 @@
 //! (`streams`, `plan`). What changes a stream, and what is refused, is in the audit log under the name of its operation.
 
 mod caller;
+mod conversion;
 mod foreign;
 mod plan;
 mod puts;

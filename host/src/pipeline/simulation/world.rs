@@ -402,6 +402,7 @@ impl World {
                 template: NameTemplate::parse("{stream}/{output}/{batch}{extension}")
                     .map_err(|error| error.to_string())?,
                 format: Format::Raw,
+                columns: None,
                 compression: Compression::None,
                 seal: SealAt {
                     size: 1500,
@@ -453,6 +454,7 @@ impl World {
             decisions: Arc::default(),
             decides_durably: true,
             fallback: None,
+            backup: None,
             mutant: self.plan.mutant,
         });
         recovery::clean_staging(&context, &recovered.standing.undelivered);

@@ -150,6 +150,11 @@ impl StreamTask {
             output.emitted.add(*rows);
             output.pending.add(*rows);
         }
+        for (output, refused) in committed.refused {
+            let output = &stats.outputs[output as usize];
+            output.pending.sub(refused);
+            output.delivery_failed.add(refused);
+        }
         for ready in committed.sealed {
             self.sealed(ready);
         }
