@@ -116,6 +116,10 @@ impl api::Host for Host {
         }
     }
 
+    fn counted(&self, tenant: &TenantName, name: &str) -> Option<Arc<StreamStats>> {
+        self.inner.streams.get(tenant.as_str(), name).map(|stream| Arc::clone(&stream.stats))
+    }
+
     fn firehose(&self) -> wasmill_config::Firehose {
         self.inner.filed.settings().firehose.clone()
     }

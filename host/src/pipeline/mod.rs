@@ -23,6 +23,7 @@ mod descriptors;
 mod ending;
 mod face;
 mod fate;
+pub mod firehose_stats;
 mod follow;
 mod history;
 mod host;

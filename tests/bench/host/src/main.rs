@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod child;
+mod firehose;
 mod http;
 mod isolation;
 mod job;
@@ -37,9 +38,10 @@ use crate::scene::{Log, Scene};
 type Measurement = fn(&Scene, &mut Report) -> Result<()>;
 
 /// By name, in the order in which they run; the last two only when they are asked for: they take long.
-const MEASUREMENTS: [(&str, Measurement); 8] = [
+const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("job", job::measure),
     ("push", push::measure),
+    ("firehose", firehose::measure),
     ("latency", latency::measure),
     ("reload", reload::measure),
     ("start", start::measure),
