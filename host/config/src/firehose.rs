@@ -71,11 +71,16 @@ mod tests {
         let ObjectName::Firehose(names) = &directory.object else { panic!("{directory:?}") };
         assert_eq!((names.prefix.as_str(), names.version), ("a/!{timestamp:yyyy}/", 3));
         assert_eq!(names.time_zone.as_deref(), Some("Asia/Tokyo"));
+        // Dots within a step are characters as others.
+        assert!(read("firehose = { prefix = \"a..b/.c/!{timestamp:yyyy.MM}/\" }").is_ok());
         for (wrong, part) in [
             ("firehose = { version = 0 }", "version"),
+            ("firehose = { version = -1 }", "is the integer -1, expected an integer from 1 to"),
             ("firehose = { version = \"1\" }", "integer"),
             ("firehose = { extension = \"json\" }", "expected a dot"),
             ("firehose = { prefix = \"/a\" }", "must not begin with /"),
+            ("firehose = { prefix = \"a/../b\" }", "the step . or .."),
+            ("firehose = { prefix = \"./!{timestamp:yyyy}/\" }", "the step . or .."),
             ("firehose = { zone = \"x\" }", "zone"),
             ("firehose = {}, object = \"{batch}\"", "has no effect beside"),
         ] {

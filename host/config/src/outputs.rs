@@ -260,8 +260,10 @@ fn object(
             );
         }
     }
-    if prefix.starts_with('/') {
-        resolver.problem(&format!("{key}.firehose.prefix"), "\"prefix\" must not begin with /");
+    let is_outside = |step: &str| step == "." || step == "..";
+    if prefix.starts_with('/') || prefix.split('/').any(is_outside) {
+        let message = "\"prefix\" must not begin with / or have the step . or ..";
+        resolver.problem(&format!("{key}.firehose.prefix"), message);
     }
     ObjectName::Firehose(FirehoseNames { prefix, time_zone, extension, version })
 }

@@ -182,7 +182,7 @@ pub(crate) struct Config {
     pub(crate) signing: Option<Signing>,
     /// What streams of the tenant `default` that are made over HTTP may use.
     pub(crate) policy: Option<Policy>,
-    /// Streams by name: 1 to 64 letters, digits, `-` and `_`.
+    /// Streams by name: 1 to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit.
     #[serde(default)]
     pub(crate) streams: BTreeMap<String, Stream>,
     /// What each tenant may use of which its own `quota` says nothing, `default` included.

@@ -310,7 +310,10 @@ impl Resolver<'_> {
     }
 
     pub(crate) fn stream(&mut self, tenant: &str, name: String, key: String, stream: raw::Stream) -> Stream {
-        self.name(&key, "stream", &name);
+        if !names::is_stream_name(&name) {
+            let expected = names::STREAM_NAME_EXPECTED;
+            self.problem(&key, format!("stream name {name:?} is not valid, expected {expected}"));
+        }
         let source_key = format!("{key}.source");
         // Without one, anything does: nothing is compared with a source that is bad.
         let source = stream.source.map_or(Source::Http, |source| self.source(&source_key, &source));

@@ -54,7 +54,7 @@ use wasmill_tenant::{Quotas, TenantName};
 
 use self::bodies::Bodies;
 use self::routes::Route;
-use crate::pipeline::stats::wall_clock_ns;
+use crate::pipeline::stats::{StreamStats, wall_clock_ns};
 use crate::pipeline::{
     Decider, DefineAnswer, DefineError, DefineRequest, FirehoseSettings, HistoryError, LeftError,
     LettersError, PluginFile, SampleError, SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery,
@@ -64,6 +64,7 @@ use crate::pipeline::{
 pub use access::{Access, KeySetPlace, TokenRules, Tokens};
 pub use dead_letters::LettersRequest;
 pub use error::ApiError;
+pub use firehose::{Functions, Left, MigrateError, Migrated, migrate};
 pub use listen::{ListenLimits, serve};
 pub use replays::ReplaysRequest;
 pub use tls::{Tls, TlsClient, TlsError, TlsFiles};
@@ -107,6 +108,8 @@ pub trait Host: Send + Sync + 'static {
     fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Self::Append>, Absence>;
     /// What becomes of records while their client waits; `None`: nobody may wait there.
     fn decider(&self, tenant: &TenantName, name: &str) -> Option<Decider>;
+    /// What is counted of a stream that runs.
+    fn counted(&self, tenant: &TenantName, name: &str) -> Option<Arc<StreamStats>>;
     /// What the Firehose API says of streams.
     fn firehose(&self) -> FirehoseSettings;
     /// What the definition of a stream was made from, where another interface has told it.

@@ -10,6 +10,7 @@ use wasmill_control::{AuditLog, Control};
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 use wasmill_tenant::{Quotas, TenantName};
 
+use crate::pipeline::stats::StreamStats;
 use crate::pipeline::{
     DefineAnswer, DefineError, DefineRequest, FirehoseSettings, Flaw, HistoryError, LeftError, LettersError,
     PluginFile, SampleError, SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader,
@@ -27,6 +28,7 @@ pub(super) struct Fake {
     pub(super) quota: Option<Arc<TenantQuota>>,
     /// Nobody gets a receipt.
     pub(super) holds: bool,
+    pub(super) stats: Arc<StreamStats>,
 }
 
 impl Append for Fake {
@@ -149,6 +151,9 @@ impl Host for Program {
                 origin: None,
             }),
         }
+    }
+    fn counted(&self, tenant: &TenantName, name: &str) -> Option<Arc<StreamStats>> {
+        (tenant.is_default() && name == "access").then(|| Arc::clone(&self.0.stats))
     }
     fn firehose(&self) -> FirehoseSettings {
         FirehoseSettings {

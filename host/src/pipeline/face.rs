@@ -123,6 +123,10 @@ impl api::Host for Host {
         Some(Decider::new(settings, &live.letters.context.decisions, &live.stats))
     }
 
+    fn counted(&self, tenant: &TenantName, name: &str) -> Option<Arc<StreamStats>> {
+        self.inner.streams.get(tenant.as_str(), name).map(|stream| Arc::clone(&stream.stats))
+    }
+
     fn firehose(&self) -> wasmill_config::Firehose {
         self.inner.filed.settings().firehose.clone()
     }

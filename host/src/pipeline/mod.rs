@@ -26,6 +26,7 @@ mod descriptors;
 mod ending;
 mod face;
 mod fate;
+pub mod firehose_stats;
 mod fit;
 mod follow;
 mod history;

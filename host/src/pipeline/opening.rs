@@ -235,6 +235,11 @@ pub(crate) fn open_catalog(
     Ok(Catalog::open_for(engine.clone(), catalog, &wanted)?)
 }
 
+/// Whether an output is what Firehose calls a delivery to S3.
+fn is_delivery(destination: &config::Destination) -> bool {
+    matches!(destination, config::Destination::S3(s3) if matches!(s3.object, config::ObjectName::Firehose(_)))
+}
+
 /// Where the dead letters of a stream are.
 pub(crate) fn letters_dir(data_dir: &Path, stream: &config::Stream) -> PathBuf {
     letters_place(data_dir, &key_of(stream))
@@ -368,6 +373,9 @@ impl Opening {
                 drop(stats.columns.set(inferred.to_owned()));
             }
         }
+        let named = stream.outputs.iter().enumerate().filter(|(_, output)| is_delivery(&output.destination));
+        // Nobody has seen it.
+        let _first = stats.firehose.outputs.set(named.map(|(place, _)| place).collect());
         stats.dead_letter_bytes.set(letters.bytes());
         stats.dead_letters.kept.set(letters.count());
         stats.letters_output.configured.store(letters_output.is_some(), Ordering::Relaxed);

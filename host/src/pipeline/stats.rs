@@ -12,6 +12,7 @@ use wasmill_ingest::SourceStats;
 use wasmill_transform::HttpUse;
 
 use super::dead_letters::Stage;
+use super::firehose_stats::FirehoseStats;
 use super::usage::Counted;
 
 /// A number that only grows.
@@ -187,6 +188,7 @@ pub struct StreamStats {
     pub dead_letters: LetterStats,
     pub dead_letter_bytes: Gauge,
     pub letters_output: LettersOutputStats,
+    pub firehose: FirehoseStats,
     /// Rows that went to the overflow partition of their output.
     pub overflowed: Gauge,
     pub slices: Counter,

@@ -19,6 +19,7 @@ mod disk;
 mod doors;
 mod ending;
 mod firehose;
+mod firehose_sdks;
 mod follow;
 mod grants;
 mod history;

@@ -34,6 +34,9 @@ pub(super) fn stream(definition: &Definition, firehose: &FirehoseSettings) -> Re
         return Err(not_here("KMSEncryptionConfig", "set the encryption of the bucket"));
     }
     let main_bucket = bucket(s3.bucket_arn.as_deref().unwrap_or_default())?;
+    for (member, prefix) in [("Prefix", &s3.prefix), ("ErrorOutputPrefix", &s3.error_output_prefix)] {
+        steps_are_names(member, prefix.as_deref().unwrap_or_default())?;
+    }
     let (transforms, is_delimited) = transforms(s3.processing.as_ref())?;
     let Names { prefix, names, errors } = names(&s3, definition.version);
     let place = |bucket: &str, prefix: &str| {
@@ -106,6 +109,16 @@ fn bucket(arn: &str) -> Result<&str, Refusal> {
     bucket.ok_or_else(|| {
         Refusal::invalid(format!("BucketARN {arn:?} names no bucket, expected {BUCKET_ARN}NAME"))
     })
+}
+
+/// A bucket has no steps; whoever copies it into directories has.
+fn steps_are_names(member: &str, prefix: &str) -> Result<(), Refusal> {
+    match prefix.split('/').find(|step| *step == "." || *step == "..") {
+        None => Ok(()),
+        Some(step) => Err(Refusal::invalid(format!(
+            "{member} {prefix:?} has the step {step:?}, which no name has here"
+        ))),
+    }
 }
 
 /// Sizes are of records before compression, as Firehose has it.
@@ -467,6 +480,8 @@ mod tests {
         };
         for (wrong, part) in [
             (json!({ "BucketARN": "arn:aws:s3:::" }), "BucketARN"),
+            (json!({ "Prefix": "a/../b" }), "Prefix \"a/../b\" has the step \"..\""),
+            (json!({ "Prefix": "a/", "ErrorOutputPrefix": "./e" }), "ErrorOutputPrefix"),
             (
                 json!({ "EncryptionConfiguration": { "KMSEncryptionConfig": { "AWSKMSKeyARN": "arn:aws:kms:eu-west-1:1:key/k" } } }),
                 "KMSEncryptionConfig",

@@ -8,6 +8,7 @@
 mod arrivals;
 mod child;
 mod decide;
+mod firehose;
 mod http;
 mod isolation;
 mod job;
@@ -38,9 +39,10 @@ use crate::scene::{Log, Scene};
 type Measurement = fn(&Scene, &mut Report) -> Result<()>;
 
 /// By name, in the order in which they run; the last two only when they are asked for: they take long.
-const MEASUREMENTS: [(&str, Measurement); 9] = [
+const MEASUREMENTS: [(&str, Measurement); 10] = [
     ("job", job::measure),
     ("push", push::measure),
+    ("firehose", firehose::measure),
     ("latency", latency::measure),
     ("decide", decide::measure),
     ("reload", reload::measure),
