@@ -11,7 +11,8 @@ const ACCOUNT_DIGITS: usize = 12;
 
 impl Resolver<'_> {
     pub(crate) fn firehose(&mut self, written: raw::Firehose) -> Firehose {
-        let raw::Firehose { region, account, endpoint, path_style, encrypted_disk, schemas: tables } = written;
+        let raw::Firehose { region, account, endpoint, path_style, encrypted_disk, schemas: tables } =
+            written;
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if !(1..=64).contains(&region.len()) || !region.bytes().all(allowed) {
             let message = format!("region {region:?} is not valid, expected a name such as eu-central-1");
@@ -24,7 +25,10 @@ impl Resolver<'_> {
         let mut schemas = BTreeMap::new();
         for (name, columns) in tables {
             let key = format!("firehose.schemas.{}", tree::segment(&name));
-            if !name.split_once('.').is_some_and(|(database, table)| !database.is_empty() && !table.is_empty()) {
+            if !name
+                .split_once('.')
+                .is_some_and(|(database, table)| !database.is_empty() && !table.is_empty())
+            {
                 self.problem(&key, format!("table {name:?} is not valid, expected \"DATABASE.TABLE\""));
             }
             let source = match columns {

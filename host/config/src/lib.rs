@@ -43,8 +43,8 @@ pub use secret::{Secret, masked_url};
 pub use settings::{
     Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Destination, Directory, Durability,
     FileSource, Firehose, FirehoseNames, Format, GrantPolicy, HostHeaders, Http, HttpPost, Isolation, Jwks,
-    Jwt, LettersOutput, Limits, ObjectName, Output, Parquet, PluginHttp, PluginRef, Quota, Retention, Retry, S3,
-    SchemaSource, Settings, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    Jwt, LettersOutput, Limits, ObjectName, Output, Parquet, PluginHttp, PluginRef, Quota, Retention, Retry,
+    S3, SchemaSource, Settings, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

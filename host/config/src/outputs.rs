@@ -84,8 +84,13 @@ pub(crate) fn backup(resolver: &mut Resolver<'_>, key: String, output: raw::Back
             (s3_destination(resolver, &key, place, object), batching)
         }
     };
-    let raw::BackupBatching { format, packing, size: size_written, interval: interval_written, retry: written } =
-        batching;
+    let raw::BackupBatching {
+        format,
+        packing,
+        size: size_written,
+        interval: interval_written,
+        retry: written,
+    } = batching;
     let format = match format {
         raw::BackupFormat::Raw => Format::Raw,
         raw::BackupFormat::Verbatim => Format::Verbatim,

@@ -12,8 +12,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 use wasmill_columnar as columnar;
 use wasmill_columnar::{
-    Checker, ConvertError, Converter, Names, Options, Reason, Rejected, Schema, SchemaError, SetupError, Timestamps,
-    WriterVersion,
+    Checker, ConvertError, Converter, Names, Options, Reason, Rejected, Schema, SchemaError, SetupError,
+    Timestamps, WriterVersion,
 };
 use wasmill_config::{self as config, SchemaSource};
 use wasmill_encode::Encoded;
@@ -63,7 +63,10 @@ impl Columns {
         } else {
             // Options that suit no schema suit none later either.
             let any = Schema::from_config("any: string")?;
-            Converter::new(&any, &Options { names: unmapped(&columns.options.names), ..columns.options.clone() })?;
+            Converter::new(
+                &any,
+                &Options { names: unmapped(&columns.options.names), ..columns.options.clone() },
+            )?;
         }
         Ok(columns)
     }
@@ -232,8 +235,7 @@ mod tests {
         assert!(columns.is_open() && columns.checker().is_none() && columns.inferred().is_none());
         let first = [Bytes::from_static(b"{\"n\":1}\n{\"n\":2,\"s\":\"x\"}\n")];
         let mut file = Vec::new();
-        let (encoded, refused) =
-            write(columns.converter(&first).unwrap(), &first, &mut file).unwrap();
+        let (encoded, refused) = write(columns.converter(&first).unwrap(), &first, &mut file).unwrap();
         assert_eq!((encoded.bytes as usize, refused.len()), (file.len(), 0));
         assert_eq!(columns.inferred(), Some("n: int64, s: string"));
         let other = [Bytes::from_static(b"{\"n\":\"x\"}\n{\"n\":3,\"more\":1}\n")];

@@ -150,7 +150,9 @@ mod tests {
             Rows::Durable { .. } => panic!(),
         };
         let pieces = sink.into_pieces().into_iter();
-        pieces.map(|(key, piece)| (key.output, piece.first_offset, piece.records, text(&piece.rows))).collect()
+        pieces
+            .map(|(key, piece)| (key.output, piece.first_offset, piece.records, text(&piece.rows)))
+            .collect()
     }
 
     #[test]

@@ -56,7 +56,9 @@ pub(crate) enum RecoveryError {
         #[source]
         error: serde_json::Error,
     },
-    #[error("the columns that output {output:?} took from its first batch do not go with what the configuration says of them now")]
+    #[error(
+        "the columns that output {output:?} took from its first batch do not go with what the configuration says of them now"
+    )]
     Columns {
         output: String,
         #[source]
@@ -226,9 +228,7 @@ pub(crate) fn pin(outputs: &[Output], pinned: &BTreeMap<String, String>) -> Resu
     for output in outputs {
         let Some((columns, text)) = output.columns.as_ref().zip(pinned.get(&output.name)) else { continue };
         // Columns that the configuration gives are there already, and stay.
-        columns
-            .pin(text)
-            .map_err(|error| RecoveryError::Columns { output: output.name.clone(), error })?;
+        columns.pin(text).map_err(|error| RecoveryError::Columns { output: output.name.clone(), error })?;
     }
     Ok(())
 }

@@ -213,7 +213,8 @@ impl Cut {
     fn unfit(&self, unfit: Unfit, route: &Route) -> (Letter, Bytes) {
         let Unfit { offset, child, route: output, arrival, reason, row } = unfit;
         let found = u64::try_from(offset).ok().and_then(|offset| {
-            let part = self.parts.iter().find(|part| (part.first_offset()..part.end_offset()).contains(&offset))?;
+            let part =
+                self.parts.iter().find(|part| (part.first_offset()..part.end_offset()).contains(&offset))?;
             let row = usize::try_from(offset - part.first_offset()).ok()?;
             Some((part.arrival(row), Bytes::copy_from_slice(part.row(row))))
         });

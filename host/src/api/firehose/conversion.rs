@@ -22,7 +22,8 @@ pub(super) fn output(
     conversion: &DataFormatConversion,
     firehose: &FirehoseSettings,
 ) -> Result<Map<String, Value>, Refusal> {
-    let serializer = conversion.output.as_ref().and_then(|output| output.serializer.clone()).unwrap_or_default();
+    let serializer =
+        conversion.output.as_ref().and_then(|output| output.serializer.clone()).unwrap_or_default();
     if serializer.orc.is_some() {
         return Err(not_here("OrcSerDe", "take ParquetSerDe, which the same readers know"));
     }

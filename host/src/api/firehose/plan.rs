@@ -373,7 +373,10 @@ mod tests {
     #[test]
     fn conversion_is_an_output_of_columns() {
         let output = &planned(converted(&json!({}))).unwrap()["outputs"][0];
-        assert_eq!((output["format"].as_str(), output["compression"].as_str()), (Some("parquet"), Some("snappy")));
+        assert_eq!(
+            (output["format"].as_str(), output["compression"].as_str()),
+            (Some("parquet"), Some("snappy"))
+        );
         assert_eq!((output["size"].as_str(), output["interval"].as_str()), (Some("128MiB"), Some("300s")));
         assert_eq!(
             output["parquet"],
@@ -402,7 +405,10 @@ mod tests {
             "CaseInsensitive": false, "ConvertDotsInJsonKeysToUnderscores": true, "ColumnToJsonKeyMappings": { "n": "count" },
         } } } }));
         let output = &planned(x).unwrap()["outputs"][0]["parquet"];
-        assert_eq!((output["keys"]["n"].as_str(), output["dots_to_underscores"].as_bool()), (Some("count"), Some(true)));
+        assert_eq!(
+            (output["keys"]["n"].as_str(), output["dots_to_underscores"].as_bool()),
+            (Some("count"), Some(true))
+        );
         assert_eq!(output["case_insensitive"], false);
         let off = planned(converted(&json!({ "Enabled": false }))).unwrap();
         assert_eq!(off["outputs"][0]["format"], "verbatim");
@@ -413,7 +419,10 @@ mod tests {
         for (wrong, part) in [
             (json!({ "OutputFormatConfiguration": { "Serializer": { "OrcSerDe": {} } } }), "OrcSerDe"),
             (json!({ "SchemaConfiguration": { "TableName": "clicks" } }), "DatabaseName"),
-            (json!({ "SchemaConfiguration": { "DatabaseName": "lake", "TableName": "visits" } }), "[firehose.schemas]"),
+            (
+                json!({ "SchemaConfiguration": { "DatabaseName": "lake", "TableName": "visits" } }),
+                "[firehose.schemas]",
+            ),
             (
                 json!({ "SchemaConfiguration": { "DatabaseName": "lake", "TableName": "clicks", "VersionId": "3" } }),
                 "LATEST",

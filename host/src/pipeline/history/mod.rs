@@ -34,9 +34,9 @@ use self::run::Replay;
 use super::context::Output;
 use super::opening::on_guest_thread;
 use super::outputs;
+use super::plan::{ChainPlan, ChainVersion};
 use super::recovery;
 use super::with_causes;
-use super::plan::{ChainPlan, ChainVersion};
 use super::workers::{LaneId, Workers};
 
 /// Replays that run at a time.
@@ -341,8 +341,11 @@ impl Replays {
         }
         let pinned = recovery::pinned(buffer).and_then(|pinned| recovery::pin(&opened, &pinned));
         pinned.map_err(|error| HistoryError::Failed { reason: with_causes(&error) })?;
-        if let Some(output) = opened.iter().find(|output| output.columns.as_ref().is_some_and(|own| own.is_open())) {
-            let reason = "its columns are taken from the first batch that the stream seals, and there was none yet";
+        if let Some(output) =
+            opened.iter().find(|output| output.columns.as_ref().is_some_and(|own| own.is_open()))
+        {
+            let reason =
+                "its columns are taken from the first batch that the stream seals, and there was none yet";
             return Err(HistoryError::Destination { output: output.name.clone(), reason: reason.to_owned() });
         }
         Ok(Place { outputs: opened, beside, staging, text: to.text(&plan.id) })

@@ -26,7 +26,8 @@ pub(super) fn error_type(letter: &DeadLetter) -> ErrorOutputType {
 /// With its line feed.
 pub(super) fn line(letter: &DeadLetter) -> Vec<u8> {
     let error = error_type(letter);
-    let (code, message) = code(&letter.reason).unwrap_or((default_code(error, &letter.reason), &letter.reason));
+    let (code, message) =
+        code(&letter.reason).unwrap_or((default_code(error, &letter.reason), &letter.reason));
     let raw = STANDARD.encode(letter.payload_bytes());
     let (arrival, failed) = (letter.arrival / 1_000_000, letter.failed / 1_000_000);
     let mut line = match error {
