@@ -19,6 +19,10 @@ use wasmill_config::{self as config, SchemaSource};
 use wasmill_encode::Encoded;
 use xxhash_rust::xxh3::Xxh3;
 
+/// Rows of a batch that may be refused when it is sealed, and their bytes: their letters are part of one journal entry.
+const REFUSED_ROWS_MAX: usize = 100_000;
+pub(crate) const REFUSED_BYTES_MAX: usize = 32 << 20;
+
 /// See the head of this file.
 pub(crate) struct Columns {
     options: Options,
@@ -128,23 +132,44 @@ pub(crate) fn write(
     to: &mut (dyn Write + Send),
 ) -> io::Result<(Encoded, Vec<Rejected>)> {
     let mut to = Digested { to, digest: Xxh3::new() };
-    let report = converter.convert(rows(pieces), &mut to).map_err(|error| match error {
-        ConvertError::Write(error) => error,
-        error @ ConvertError::Encode(_) => io::Error::other(super::with_causes(&error)),
-    })?;
-    let (bytes, digest) = (report.written.bytes, to.digest.digest128());
+    let mut rejected = Vec::new();
+    let mut refuse = |row| {
+        if rejected.len() <= REFUSED_ROWS_MAX {
+            rejected.push(row);
+        }
+    };
+    let written =
+        converter.convert_with(rows(pieces), &mut to, &mut refuse).map_err(|error| match error {
+            ConvertError::Write(error) => error,
+            error @ ConvertError::Encode(_) => io::Error::other(super::with_causes(&error)),
+        })?;
+    if rejected.len() > REFUSED_ROWS_MAX {
+        return Err(too_many());
+    }
+    let (bytes, digest) = (written.bytes, to.digest.digest128());
     // The object as it is has no other form: compression is inside.
-    Ok((Encoded { raw_bytes: bytes, bytes, digest, body_digest: digest }, report.rejected))
+    Ok((Encoded { raw_bytes: bytes, bytes, digest, body_digest: digest }, rejected))
 }
 
 /// Of a first batch that says nothing about columns: no row of it fits.
-pub(crate) fn all_without_fields(pieces: &[Bytes]) -> Vec<Rejected> {
+pub(crate) fn all_without_fields(pieces: &[Bytes]) -> io::Result<Vec<Rejected>> {
+    if rows(pieces).nth(REFUSED_ROWS_MAX).is_some() {
+        return Err(too_many());
+    }
     let reason = || Reason::Unfit {
         field: String::new(),
         expected: "an object with fields".to_owned(),
         found: "none".to_owned(),
     };
-    (0..).zip(rows(pieces)).map(|(row, _)| Rejected { row, reason: reason() }).collect()
+    Ok((0..).zip(rows(pieces)).map(|(row, _)| Rejected { row, reason: reason() }).collect())
+}
+
+/// Whoever changed the columns is to know before so many rows become letters.
+pub(crate) fn too_many() -> io::Error {
+    io::Error::other(format!(
+        "more than {REFUSED_ROWS_MAX} rows or {REFUSED_BYTES_MAX} bytes of a batch do not fit the columns; give the output \
+         columns that they fit"
+    ))
 }
 
 /// Rows as they are framed: each on a line.

@@ -300,7 +300,8 @@ fn stage(
         Ok((encoded, Vec::new()))
     };
     let ((encoded, rejected), spooled, inline) = if output.columns.is_some() && converter.is_none() {
-        ((NOTHING, columns::all_without_fields(&pieces)), false, None)
+        let all = columns::all_without_fields(&pieces).map_err(CommitError::Encode)?;
+        ((NOTHING, all), false, None)
     } else if batch.raw_bytes <= output.seal.inline_bytes_max {
         let mut object = Vec::new();
         let encoded = encode(&mut object).map_err(CommitError::Encode)?;
@@ -320,7 +321,7 @@ fn stage(
         }
         (made.result, made.spooled, None)
     };
-    let refused = refused(output, batch, &pieces, rejected);
+    let refused = refused(output, batch, &pieces, rejected).map_err(CommitError::Encode)?;
     let records = batch.records - refused.len() as u64;
     if records == 0 {
         // Nothing is delivered; the next start removes what cannot be removed now.
@@ -379,20 +380,24 @@ fn refused(
     batch: &OpenBatch,
     pieces: &[Bytes],
     rejected: Vec<Rejected>,
-) -> Vec<(Letter, Bytes)> {
+) -> io::Result<Vec<(Letter, Bytes)>> {
     if rejected.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     tracing::warn!(
         output = %output.name, rows = rejected.len(),
-        "rows do not fit the columns that were taken from the first batch; they become dead letters"
+        "rows that were gathered before do not fit the columns; they become dead letters"
     );
     let mut rejected = rejected.into_iter().peekable();
     let mut letters = Vec::new();
-    let mut number = 0;
+    let (mut number, mut bytes) = (0, 0);
     for (gathered, piece) in batch.pieces.iter().zip(pieces) {
         for row in columns::rows(std::slice::from_ref(piece)) {
             if let Some(found) = rejected.next_if(|rejected| rejected.row == number) {
+                bytes += row.len();
+                if bytes > columns::REFUSED_BYTES_MAX {
+                    return Err(columns::too_many());
+                }
                 let mut reason = found.reason.to_string();
                 fit::shorten(&mut reason);
                 let letter = Letter {
@@ -410,7 +415,7 @@ fn refused(
             number += 1;
         }
     }
-    letters
+    Ok(letters)
 }
 
 fn identity(

@@ -18,6 +18,9 @@ use wasmill_tests::{client, objects};
 use crate::firehose::pair;
 use crate::s3::keys;
 
+/// Lives of a host, and records of each.
+const ROUNDS: i64 = 6;
+const EACH: i64 = 900;
 const READERS: [&str; 2] = ["pyarrow", "duckdb"];
 
 /// Packages of the readers.
@@ -133,8 +136,6 @@ fn parquet_letters_and_backup_have_each_record_once_whenever_the_host_is_killed(
         interval = "100ms"
         "#,
     );
-    const ROUNDS: i64 = 6;
-    const EACH: i64 = 900;
     for round in 0..ROUNDS {
         let program = Program::start(&binary, &scratch.config());
         let first = round * EACH;
@@ -186,7 +187,7 @@ fn columns_of_the_first_batch_are_those_of_every_later_run() {
     send(&program, "{\"n\":1,\"name\":\"a\"}\n{\"n\":2,\"place\":{\"x\":0.5}}\n7\n");
     wait_until("the first batch is there", || !objects::files(&scratch.out()).is_empty());
     program.kill();
-    // Times for the checkpoint to take over from the outcome, and for neither to.
+    // First the outcome has the columns, later a checkpoint.
     for round in 1..4_i64 {
         let program = Program::start(&binary, &scratch.config());
         let n = 10 * round;
@@ -334,4 +335,50 @@ fn firehose_converts_records_and_backs_them_up_as_they_came_in() {
         kept.extend(values.map(Result::unwrap));
     }
     assert_eq!(numbers(kept), (0..3000).collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_that_waited_while_their_columns_changed_are_in_the_file_or_in_a_letter() {
+    let (Some(binary), Some(packages)) = (binary(), packages()) else { return };
+    let config = |columns: &str| {
+        format!(
+            r#"
+            [streams.events]
+            source = {{ type = "http" }}
+            backup = {{ type = "directory", path = "backup", compression = "none", interval = "10ms" }}
+            [[streams.events.outputs]]
+            type = "directory"
+            path = "out"
+            format = "parquet"
+            interval = "1h"
+            parquet = {{ schema = "n: {columns}" }}
+            "#
+        )
+    };
+    // Some rows fit the later columns, or none does.
+    for (body, fit, unfit) in [
+        ("{\"n\":\"a\"}\n{\"n\":1}\n{\"n\":\"b\"}", vec![1], ["{\"n\":\"a\"}", "{\"n\":\"b\"}"]),
+        ("{\"n\":\"c\"}\n{\"n\":\"d\"}", vec![], ["{\"n\":\"c\"}", "{\"n\":\"d\"}"]),
+    ] {
+        let scratch = Scratch::new(&config("string"));
+        let program = Program::start(&binary, &scratch.config());
+        assert_eq!(client::push(program.address(), "events", body).unwrap().status, 200);
+        // Its outcome has the rows that wait, framed.
+        let backed_up = || !objects::files(&scratch.path("backup")).is_empty();
+        wait_until("the backup is there, and with it the outcome", backed_up);
+        program.kill();
+        scratch.configure(&config("int64"));
+        for _again in 0..2 {
+            Program::start(&binary, &scratch.config()).stop();
+            for reader in READERS {
+                let rows = by_number(&read(&packages, reader, &scratch.out()));
+                assert_eq!(rows.into_keys().collect::<Vec<_>>(), fit, "{reader}");
+            }
+            let letters = scratch.letters("events");
+            let payloads: Vec<&str> =
+                letters.iter().map(|letter| letter["payload"].as_str().unwrap()).collect();
+            assert_eq!(payloads, unfit);
+            assert!(letters.iter().all(|letter| letter["stage"] == "encode"), "{letters:#?}");
+        }
+    }
 }
