@@ -3,8 +3,6 @@
 //! One task per output, so that an output that is down holds up nobody else. Batches of an ordered destination
 //! go one by one; others go several at a time, and what goes into a directory goes in groups that share its syncs.
 //! A batch that is given up goes to the fallback output, becomes a dead letter with its object, or stops its output.
-//! Where an interval is long enough that nobody notices, groups of all outputs begin at the same moments, so that they share the
-//! commits of the file system too: a thousand outputs that sync one after the other hold up the journal on the same disk.
 //! The task never moves checkpoints: it reports each batch, and the stream does.
 
 use std::io;
@@ -28,17 +26,11 @@ use super::context::{Output, StreamContext};
 use super::dead_letters::{DeadLetter, KeptObject, Stage, StoreError};
 use super::outcome;
 use super::probe;
-use super::stats::wall_clock_ns;
 
 /// Batches on their way at the same time, for destinations that allow it.
 const IN_FLIGHT_MAX: usize = 4;
 /// Batches that go into a directory together.
 const GROUP_MAX: usize = 64;
-/// Outputs with at least this interval begin their deliveries at moments that all of them share.
-const ALIGNED_INTERVAL_MIN: Duration = Duration::from_secs(1);
-/// Of an interval, how far these moments are apart; and the most.
-const ALIGNED_PARTS: u32 = 20;
-const ALIGNED_MAX: Duration = Duration::from_millis(250);
 /// How long an output that is stopped waits before it looks again, where its longest pause is not shorter.
 const STOPPED_RETRY_MAX: Duration = Duration::from_secs(30);
 const STOPPED_RETRY_MIN: Duration = Duration::from_millis(10);
@@ -99,14 +91,8 @@ async fn deliver_group(
     finished: mpsc::Sender<Finished>,
     stop: CancellationToken,
 ) {
-    let output = &context.outputs[number];
-    let (delivered, left) = match &*output.destination {
-        Destination::Directory(_) => {
-            if output.seal.interval >= ALIGNED_INTERVAL_MIN {
-                tokio::time::sleep(until_aligned(output.seal.interval, wall_clock_ns())).await;
-            }
-            together(&context, number, group).await
-        }
+    let (delivered, left) = match &*context.outputs[number].destination {
+        Destination::Directory(_) => together(&context, number, group).await,
         _ => (Vec::new(), group),
     };
     for ready in delivered {
@@ -125,13 +111,6 @@ async fn deliver_group(
             return;
         }
     }
-}
-
-/// How long it is until outputs with this interval deliver.
-fn until_aligned(interval: Duration, now_ns: i64) -> Duration {
-    let apart = (interval / ALIGNED_PARTS).min(ALIGNED_MAX).as_nanos();
-    let past = u128::from(now_ns.unsigned_abs()) % apart.max(1);
-    Duration::from_nanos(u64::try_from(apart - past).unwrap_or(0))
 }
 
 /// One hop to a blocking thread for the files, their syncs, the renames and the directories' syncs.
@@ -470,17 +449,4 @@ async fn keep_as_dead_letter(
         object: Some(object),
     };
     context.store_object(letter, staged).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn until_aligned_is_the_same_moment_for_all_of_an_interval_and_never_long() {
-        let after = |interval, now_ns| until_aligned(Duration::from_secs(interval), now_ns).as_millis();
-        assert_eq!([0, 100_000_000, 240_000_000].map(|now| after(60, now)), [250, 150, 10]);
-        assert_eq!([0, 100_000_000, 240_000_000].map(|now| after(1, now)), [50, 50, 10]);
-        assert!(after(3600, wall_clock_ns()) <= 250);
-    }
 }
