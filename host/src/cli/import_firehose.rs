@@ -146,7 +146,7 @@ fn table(found: &Migrated) -> Result<String> {
     let tables = json!({ "streams": { &found.name: found.definition } });
     let text = toml::to_string(&tables).context("write TOML")?;
     let from = found.arn.as_deref().map(output::plain).unwrap_or_default();
-    Ok(format!("# As {from} was defined.\n{text}"))
+    Ok(format!("# As {from} was defined.\n{}\n", text.trim_end()))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
@@ -189,7 +189,8 @@ mod tests {
             stream.transforms.iter().map(|transform| transform.plugin.name.as_str()).collect();
         assert_eq!(plugins, ["unpack", "jq"]);
         assert_eq!(found.definition["outputs"][0]["region"], "eu-west-1");
-        assert!(text.starts_with("# As arn:aws:firehose:eu-west-1:"), "{text}");
+        // Something may follow in the file.
+        assert!(text.starts_with("# As arn:aws:firehose:eu-west-1:") && text.ends_with('\n'), "{text}");
     }
 
     #[test]
