@@ -73,14 +73,14 @@ pub(crate) fn withdraw(sink: &mut SliceSink, columns: &[Option<Arc<Columns>>]) -
 
 /// What an output asks of a row.
 enum Check<'c> {
-    Columns(Checker<'c>),
+    Columns(Box<Checker<'c>>),
     /// There are no columns yet.
     Object,
 }
 
 impl Check<'_> {
     fn of(columns: &Columns) -> Check<'_> {
-        columns.checker().map_or(Check::Object, Check::Columns)
+        columns.checker().map_or(Check::Object, |checker| Check::Columns(Box::new(checker)))
     }
 
     fn row(&mut self, row: &[u8]) -> Result<(), String> {
