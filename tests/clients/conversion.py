@@ -40,7 +40,7 @@ def configuration(**more):
         BufferingHints=hints,
         DataFormatConversionConfiguration=conversion(),
         S3BackupMode="Enabled",
-        S3BackupConfiguration=bucket(Prefix="source/", BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": 1}),
+        S3BackupConfiguration=bucket(Prefix="source/", BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": 60}),
         **more,
     )
 
