@@ -100,7 +100,7 @@ pub(crate) use sources::with_causes;
 pub(crate) use usage::spans as usage_span;
 pub use usage::{UsageBy, UsageError, UsagePage, UsageQuery, UsageReader};
 pub use versions::{PluginFile, VersionsError, VersionsRequest};
-pub use wasmill_config::{Firehose as FirehoseSettings, Flaw};
+pub use wasmill_config::{Firehose as FirehoseSettings, Flaw, SchemaSource};
 // What requests about versions are made of.
 pub use wasmill_catalog::{AddError, FindError, RemoveError, ShadowOf};
 pub use wasmill_transform::Digest;

@@ -4,11 +4,10 @@
 //! stream's definition when that is made. What only Glue needs (role, catalog, region) is kept and has no effect.
 
 use serde_json::{Map, Value, json};
-use wasmill_config::SchemaSource;
 use wasmill_firehose::wire::{DataFormatConversion, Parquet, Refusal, Schema};
 
 use super::plan::not_here;
-use crate::pipeline::FirehoseSettings;
+use crate::pipeline::{FirehoseSettings, SchemaSource};
 
 /// Firehose's own defaults, in bytes.
 const BLOCK_BYTES: i64 = 256 << 20;

@@ -268,10 +268,10 @@ fn plugin(processor: &Processor) -> Result<String, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use wasmill_config::SchemaSource;
     use wasmill_firehose::wire;
 
     use super::*;
+    use crate::pipeline::SchemaSource;
 
     fn planned(extended: Value) -> Result<Value, Refusal> {
         let mut bucket = json!({ "RoleARN": "arn:aws:iam::1:role/r", "BucketARN": "arn:aws:s3:::lake" });
