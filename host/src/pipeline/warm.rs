@@ -241,9 +241,10 @@ impl Drop for WarmChains {
 
 #[cfg(test)]
 mod tests {
+    use wasmill_tenant::Quotas as Limits;
     use wasmill_transform::{ChainOptions, Engine, EngineOptions, NullLog};
 
-    use super::super::quotas::{Limits, Quotas};
+    use super::super::quotas::Quotas;
     use super::*;
 
     /// One without transforms; what it keeps is made up.
