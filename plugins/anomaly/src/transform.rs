@@ -45,7 +45,7 @@ impl Anomaly {
             }
             let (method, rule) =
                 wanted.detector().map_err(|what| format!("config: detector `{name}`: {what}"))?;
-            let definition = format!("{name} {:?} {:?}", wanted.fields(), std::mem::discriminant(&method));
+            let definition = format!("{name} {:?} {}", wanted.fields(), method.name());
             let print = xxhash_rust::xxh3::xxh3_64(definition.as_bytes()) as u32;
             detectors.push(Detector { print, method, rule });
             inputs.push(wanted.fields().iter().map(|path| (setup.field(&path.0), path.shown())).collect());

@@ -16,7 +16,7 @@ pub const WINDOWS_MAX: i64 = 256;
 /// Most quantiles of one aggregate.
 const PERCENTAGES_MAX: usize = 64;
 /// Most counters of `approx_top_k`.
-const COUNTERS_MAX: usize = 10_000;
+const COUNTERS_MAX: usize = 1000;
 
 /// The transform's config.
 #[derive(Debug, Deserialize)]

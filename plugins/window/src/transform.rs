@@ -12,8 +12,10 @@ use crate::aggregate::{Aggregate, Value};
 use crate::config::{AGGREGATES_MAX, Config, Emit, Late};
 use crate::engine::{self, Fired, Outcome, Record, Spec, Tables};
 
-/// Most bytes of a value that `first`, `last` or `approx_top_k` keep.
+/// Most bytes of a value that `first` and `last` keep.
 pub const VALUE_BYTES: usize = 4096;
+/// Most bytes of a value that `approx_top_k` keeps, of which there are many.
+pub const ITEM_BYTES: usize = 256;
 
 /// The configured plugin.
 #[derive(Debug)]
@@ -213,7 +215,11 @@ impl Windows {
                     })
                     .collect()
             } else {
-                let keeps = !matches!(aggregate, Aggregate::Count | Aggregate::ApproxCountDistinct);
+                let longest = match aggregate {
+                    Aggregate::First | Aggregate::Last => VALUE_BYTES,
+                    Aggregate::ApproxTopK { .. } => ITEM_BYTES,
+                    _ => usize::MAX,
+                };
                 let texts = rows.text(*field);
                 let raws = texts.states().contains(&2).then(|| rows.raw_json(*field));
                 (0..texts.len())
@@ -227,8 +233,8 @@ impl Windows {
                                 json
                             }
                         };
-                        if keeps && json.len() > VALUE_BYTES {
-                            return fail(row, format!("the value of `{name}` has more than {VALUE_BYTES} bytes"));
+                        if json.len() > longest {
+                            return fail(row, format!("the value of `{name}` has more than {longest} bytes"));
                         }
                         Value::Json(json)
                     })

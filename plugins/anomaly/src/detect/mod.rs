@@ -100,6 +100,17 @@ pub struct Judged {
 }
 
 impl Method {
+    /// As the config names it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ewma(_) => "ewma",
+            Self::Robust { .. } => "robust",
+            Self::Seasonal(_) => "seasonal",
+            Self::Forest(_) => "forest",
+        }
+    }
+
     /// Nothing seen yet.
     #[must_use]
     pub fn start(&self) -> Memory {
