@@ -70,7 +70,8 @@ mod tests {
 
     fn run(rule: Rule, scores: &[f64]) -> String {
         let mut alarm = Alarm::default();
-        let each = scores.iter().enumerate().map(|(time, score)| alarm.take(Some(*score), time as i64, &rule));
+        let each =
+            scores.iter().enumerate().map(|(time, score)| alarm.take(Some(*score), time as i64, &rule));
         each.map(|raised| match (raised.alarm, raised.starts) {
             (true, true) => 'S',
             (true, false) => 'a',

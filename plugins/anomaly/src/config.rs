@@ -276,7 +276,11 @@ impl DetectorConfig {
                 let known = match (mean, deviation) {
                     (Some(mean), Some(deviation)) if *deviation > 0.0 => Some((*mean, *deviation)),
                     (None, None) => None,
-                    _ => return Err("`mean` and a `deviation` above 0 are given together, or neither".to_owned()),
+                    _ => {
+                        return Err(
+                            "`mean` and a `deviation` above 0 are given together, or neither".to_owned()
+                        );
+                    }
                 };
                 if known.is_none() {
                     within("warmup", *warmup, 2, 1_000_000)?;

@@ -9,4 +9,4 @@ pub mod detect;
 pub mod engine;
 pub mod transform;
 
-pub use transform::Anomaly;
+pub use transform::Detection;

@@ -6,9 +6,9 @@ use wasmill_sdk::{Chunk, Field, FloatColumn, Floats, Setup, TextColumn};
 use crate::config::{Config, DETECTORS_MAX, Pass};
 use crate::engine::{self, Detector, Record, Said};
 
-/// The configured plugin.
+/// The configured transform.
 #[derive(Debug)]
-pub struct Anomaly {
+pub struct Detection {
     table: Table,
     time: EventTime,
     by: By,
@@ -28,7 +28,7 @@ struct Written {
     starts: Field,
 }
 
-impl Anomaly {
+impl Detection {
     /// Reads the config; `table` declares a table of the state by its name.
     pub fn new(
         config: &Config,
@@ -108,7 +108,8 @@ impl Anomaly {
             of_row.into_iter().map(|record| record.and_then(|record| said.get(record))).collect();
         self.write(rows, &said);
         if self.pass != Pass::All {
-            let passes = |said: &Said| if self.pass == Pass::Alarms { said.raised.alarm } else { said.raised.starts };
+            let passes =
+                |said: &Said| if self.pass == Pass::Alarms { said.raised.alarm } else { said.raised.starts };
             let keep = said.iter().map(|said| u8::from(said.is_some_and(|said| said.iter().any(passes))));
             rows.keep(&keep.collect::<Vec<u8>>());
         }

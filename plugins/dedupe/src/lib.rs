@@ -7,4 +7,4 @@ pub mod config;
 pub mod engine;
 pub mod transform;
 
-pub use transform::Dedupe;
+pub use transform::Deduplication;

@@ -9,9 +9,9 @@ use crate::engine::{self, Record, Spec, Tables, Verdict};
 /// Longer keys are known by their digest (`XXH3`, 128 bits).
 const KEY_MAX: usize = 32;
 
-/// The configured plugin.
+/// The configured transform.
 #[derive(Debug)]
-pub struct Dedupe {
+pub struct Deduplication {
     spec: Spec,
     time: EventTime,
     /// None: the payload is the key.
@@ -23,7 +23,7 @@ pub struct Dedupe {
     late_output: Option<Output>,
 }
 
-impl Dedupe {
+impl Deduplication {
     /// Reads the config; `table` declares a table of the state by its name.
     pub fn new(
         config: &Config,
@@ -37,9 +37,15 @@ impl Dedupe {
             progress: table(setup, "progress")?,
         };
         let mut output = |name: &Option<String>| name.as_deref().map(|name| setup.output(name)).transpose();
-        let (duplicates_output, late_output) = (output(&config.duplicates_output)?, output(&config.late_output)?);
+        let (duplicates_output, late_output) =
+            (output(&config.duplicates_output)?, output(&config.late_output)?);
         Ok(Self {
-            spec: Spec { tables, within: config.within.ns(), delay: config.delay.ns(), extend: config.extend },
+            spec: Spec {
+                tables,
+                within: config.within.ns(),
+                delay: config.delay.ns(),
+                extend: config.extend,
+            },
             time: EventTime::new(config.time.as_ref(), config.time_format, setup),
             by: if config.by.is_empty() { None } else { Some(By::new(&config.by, setup)?) },
             duplicates: config.duplicates,
@@ -73,9 +79,11 @@ impl Dedupe {
         for (row, verdict) in of_record.into_iter().zip(verdicts) {
             let (fate, output, reason) = match verdict {
                 Verdict::First => continue,
-                Verdict::Duplicate => {
-                    (self.duplicates, self.duplicates_output, "it is a duplicate: a record of its key has passed")
-                }
+                Verdict::Duplicate => (
+                    self.duplicates,
+                    self.duplicates_output,
+                    "it is a duplicate: a record of its key has passed",
+                ),
                 Verdict::Late => {
                     (self.late, self.late_output, "it is late: a record of its key may have been forgotten")
                 }

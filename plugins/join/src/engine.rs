@@ -307,7 +307,14 @@ mod tests {
 
     #[test]
     fn pairs_are_those_within_the_bounds_which_are_included() {
-        let rows = [(1, Left, 100), (1, Right, 89), (1, Right, 90), (1, Right, 120), (1, Right, 121), (2, Right, 100)];
+        let rows = [
+            (1, Left, 100),
+            (1, Right, 89),
+            (1, Right, 90),
+            (1, Right, 120),
+            (1, Right, 121),
+            (2, Right, 100),
+        ];
         let spec = Spec { left: false, right: false, ..spec(10, 20, 1000) };
         assert_eq!(run(&spec, &rows, 2).0, [(Some(0), Some(2)), (Some(0), Some(3))]);
     }
@@ -331,7 +338,8 @@ mod tests {
     fn more_records_of_a_key_than_are_kept_are_refused() {
         let spec = Spec { rows_max: 2, ..spec(5, 5, 100) };
         let record = |payload| Record { address: Some(Address::new(0, [1])), side: Left, time: 0, payload };
-        let outcome = process(&spec, &mut Memory::default(), &[record(b"a"), record(b"b"), record(b"c")]).unwrap();
+        let outcome =
+            process(&spec, &mut Memory::default(), &[record(b"a"), record(b"b"), record(b"c")]).unwrap();
         assert_eq!(outcome.crowded, [2]);
     }
 

@@ -107,7 +107,9 @@ impl Streams {
             let record = time.and_then(|time| {
                 let number = key.map_err(str::to_owned)? as usize;
                 if payload.len() > PAYLOAD_MAX {
-                    return Err(format!("it has more than {PAYLOAD_MAX} bytes, too many to be kept for a join"));
+                    return Err(format!(
+                        "it has more than {PAYLOAD_MAX} bytes, too many to be kept for a join"
+                    ));
                 }
                 let key = keys.keys.get(number).cloned().unwrap_or_default();
                 let has_value = parts(&key).all(|part| !matches!(part, Part::Missing | Part::Null));

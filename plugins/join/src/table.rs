@@ -246,7 +246,10 @@ mod tests {
     fn csv_rows_are_objects_in_the_types_of_their_columns() {
         let config = config(r#", "types": {"n": "number"}"#);
         let table = Table::csv(b"id,n,name\n1,1.50,\"a \"\"b\"\"\"\n2,,x\n1,3,y\n", &config).unwrap();
-        assert_eq!(found(&table, "1"), [r#"{"id":"1","n":1.50,"name":"a \"b\""}"#, r#"{"id":"1","n":3,"name":"y"}"#]);
+        assert_eq!(
+            found(&table, "1"),
+            [r#"{"id":"1","n":1.50,"name":"a \"b\""}"#, r#"{"id":"1","n":3,"name":"y"}"#]
+        );
         assert_eq!(found(&table, "2"), [r#"{"id":"2","n":null,"name":"x"}"#]);
         assert!(found(&table, "3").is_empty());
     }
@@ -266,12 +269,16 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
-        let csv = |text: &str, extra: &str| Table::csv(text.as_bytes(), &config(extra)).unwrap_err().to_string();
+        let csv =
+            |text: &str, extra: &str| Table::csv(text.as_bytes(), &config(extra)).unwrap_err().to_string();
         assert_eq!(csv("idd,n\n", ""), "no column `id`; did you mean `idd`?");
         assert_eq!(csv("", ""), "the table is empty; its first line names the columns");
         assert_eq!(csv("id,n\n1\n", ""), "line 2: the row has 1 fields, the table has 2 columns");
         let wrong = csv("id,n\n1,\"a\nb\"\n2,x\n", r#", "types": {"n": "number"}"#);
-        assert!(wrong.starts_with("line 2: ") && wrong.ends_with("in column \"n\" is no JSON number"), "{wrong}");
+        assert!(
+            wrong.starts_with("line 2: ") && wrong.ends_with("in column \"n\" is no JSON number"),
+            "{wrong}"
+        );
         let wrong = Table::ndjson(b"{}\n[1]", &config("")).unwrap_err().to_string();
         assert!(wrong.starts_with("line 2: "), "{wrong}");
     }

@@ -108,12 +108,13 @@ impl EventTime {
             return texts
                 .iter()
                 .map(|cell| match cell {
-                    Cell::Value(text) => read_rfc3339(text)
-                        .ok_or_else(|| format!("the time in `{name}` is no RFC 3339 text between 1677 and 2262")),
+                    Cell::Value(text) => read_rfc3339(text).ok_or_else(|| {
+                        format!("the time in `{name}` is no RFC 3339 text between 1677 and 2262")
+                    }),
                     Cell::Missing | Cell::Null => Err(format!("the time in `{name}` is missing")),
-                    Cell::Other => {
-                        Err(format!("the time in `{name}` is no text (`time_format` names the unit of a number)"))
-                    }
+                    Cell::Other => Err(format!(
+                        "the time in `{name}` is no text (`time_format` names the unit of a number)"
+                    )),
                 })
                 .collect();
         };

@@ -62,7 +62,9 @@ mod tests {
 
     #[test]
     fn span_number_and_unit_are_nanoseconds() {
-        for (text, ns) in [("0s", 0), ("250ms", 250_000_000), ("5m", 300_000_000_000), ("1w", 604_800_000_000_000)] {
+        for (text, ns) in
+            [("0s", 0), ("250ms", 250_000_000), ("5m", 300_000_000_000), ("1w", 604_800_000_000_000)]
+        {
             assert_eq!(Span::read(text), Some(Span(ns)), "{text}");
         }
     }

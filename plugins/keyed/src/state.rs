@@ -180,7 +180,8 @@ mod tests {
     fn memory_scan_goes_group_by_group_within_bounds_and_limit() {
         let mut memory = Memory::default();
         let put = [(1, "a"), (0, "b"), (0, "d"), (255, "c")];
-        memory.put(TABLE, put.iter().map(|(group, key)| (Address::new(*group, *key), Some(vec![]))).collect());
+        memory
+            .put(TABLE, put.iter().map(|(group, key)| (Address::new(*group, *key), Some(vec![]))).collect());
         let keys = |memory: &mut Memory, from: &str, to: &str, limit| -> Vec<(u8, Vec<u8>)> {
             let found = memory.scan(TABLE, from.as_bytes(), to.as_bytes(), limit);
             found.into_iter().map(|(address, _)| (address.group, address.key)).collect()

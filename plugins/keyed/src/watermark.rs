@@ -54,6 +54,14 @@ impl Progress {
     }
 }
 
+/// Whether one of the moments `start + n step` (n any whole number) is behind `from` and not behind `to`.
+#[must_use]
+pub fn crosses(from: i64, to: i64, start: i64, step: i64) -> bool {
+    let (from, to, start, step) =
+        (i128::from(from), i128::from(to), i128::from(start), i128::from(step.max(1)));
+    (to - start).div_euclid(step) > (from - start).div_euclid(step)
+}
+
 /// Something that is due at a moment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timer {
@@ -109,6 +117,15 @@ mod tests {
         progress.see(50, 10);
         progress.store(&mut state, META).unwrap();
         assert_eq!(Progress::load(&mut state, META).unwrap().watermark, 90);
+    }
+
+    #[test]
+    fn crosses_is_true_where_a_moment_lies_between() {
+        assert!(
+            crosses(9, 10, 0, 5) && crosses(4, 10, 0, 5) && crosses(-1, 0, 0, 5) && crosses(12, 13, 3, 5)
+        );
+        assert!(!crosses(10, 14, 0, 5) && !crosses(10, 10, 0, 5) && !crosses(13, 17, 3, 5));
+        assert!(crosses(i64::MIN, i64::MAX, i64::MAX, i64::MAX));
     }
 
     #[test]

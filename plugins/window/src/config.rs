@@ -214,7 +214,9 @@ impl WindowConfig {
             return Err("config: `size` and `slide` must not be 0".to_owned());
         }
         if slide > size {
-            return Err("config: `slide` is longer than `size`, so that records would be in no window".to_owned());
+            return Err(
+                "config: `slide` is longer than `size`, so that records would be in no window".to_owned()
+            );
         }
         if (size - 1) / slide >= WINDOWS_MAX {
             return Err(format!(

@@ -6,6 +6,7 @@
 //! what changed is written together. Closing reads the timers that are due and nothing else.
 
 use wasmill_keyed::state::ordered;
+use wasmill_keyed::watermark::crosses;
 use wasmill_keyed::{Address, Progress, State, StateFault, Table, Working};
 
 use crate::aggregate::{Aggregate, Value};
@@ -45,6 +46,16 @@ pub struct Spec {
     pub early_every: Option<i64>,
     /// Early results after so many records.
     pub early_records: Option<u64>,
+}
+
+impl Spec {
+    /// Whether a timer can be due between two watermarks: those of tumbling and sliding windows are at known moments.
+    fn may_be_due(&self, from: i64, to: i64) -> bool {
+        let Shape::Aligned { size, slide, offset } = self.shape else { return from < to };
+        let end = offset.saturating_add(size);
+        let early = self.early_every.is_some_and(|every| crosses(from, to, 0, every));
+        early || crosses(from, to, end, slide) || crosses(from, to, end.saturating_add(self.lateness), slide)
+    }
 }
 
 /// Why a result is given.
@@ -132,7 +143,8 @@ pub fn process(
         }
         ends.push(targets.len());
     }
-    run.load(state, (last != progress || progress.backlog).then_some(last.watermark))?;
+    let may_be_due = progress.backlog || spec.may_be_due(progress.watermark, last.watermark);
+    run.load(state, may_be_due.then_some(last.watermark))?;
     // What an earlier call left over is done before anything new is taken.
     run.fire(progress.watermark);
     let mut from = 0;

@@ -105,8 +105,13 @@ fn late_records_within_the_lateness_give_the_result_again() {
     let mut late = tumbling(10);
     late.lateness = 20;
     let stream = run(late, &[&[(1, 3), (1, 12), (1, 4), (1, 29), (1, 5), (1, 30), (1, 6)]]);
-    let expected =
-        [(1, 0, 10, 1, OnTime), (1, 0, 10, 2, Late), (1, 10, 20, 1, OnTime), (1, 0, 10, 3, Late), (1, 20, 30, 1, OnTime)];
+    let expected = [
+        (1, 0, 10, 1, OnTime),
+        (1, 0, 10, 2, Late),
+        (1, 10, 20, 1, OnTime),
+        (1, 0, 10, 3, Late),
+        (1, 20, 30, 1, OnTime),
+    ];
     assert_eq!(stream.rows, expected);
     assert_eq!(stream.late, 1);
 }
@@ -174,12 +179,8 @@ fn early_results_come_by_records_and_by_time() {
     let mut early = tumbling(100);
     early.early_every = Some(30);
     let stream = run(early, &[&[(1, 1), (1, 29), (1, 30), (1, 31)], &[(1, 95), (2, 96), (1, 130)]]);
-    let expected = [
-        (1, 0, 100, 3, Early),
-        (1, 0, 100, 5, Early),
-        (1, 0, 100, 5, OnTime),
-        (2, 0, 100, 1, OnTime),
-    ];
+    let expected =
+        [(1, 0, 100, 3, Early), (1, 0, 100, 5, Early), (1, 0, 100, 5, OnTime), (2, 0, 100, 1, OnTime)];
     assert_eq!(stream.rows, expected);
 }
 
@@ -189,7 +190,8 @@ fn updates_come_once_a_chunk_for_what_it_changed() {
     update.updates = true;
     let mut stream = run(update, &[&[(2, 1), (1, 1), (1, 2)], &[(1, 3)], &[(1, 25)]]);
     stream.end();
-    let expected = [(1, 0, 10, 2, Update), (2, 0, 10, 1, Update), (1, 0, 10, 3, Update), (1, 20, 30, 1, Update)];
+    let expected =
+        [(1, 0, 10, 2, Update), (2, 0, 10, 1, Update), (1, 0, 10, 3, Update), (1, 20, 30, 1, Update)];
     assert_eq!(stream.rows, expected);
     assert_eq!(stream.state.len(Table(0)), 0);
 }
@@ -294,4 +296,54 @@ proptest! {
         prop_assert_eq!(stream.late, late);
         prop_assert_eq!((stream.state.len(Table(0)), stream.state.len(Table(1))), (0, 0));
     }
+}
+
+/// Counts what is asked of the state, and the entries of scans.
+#[derive(Default)]
+struct Counting {
+    memory: Memory,
+    calls: usize,
+    scanned: usize,
+}
+
+impl State for Counting {
+    fn get(&mut self, table: Table, addresses: &[Address]) -> Vec<Option<Vec<u8>>> {
+        self.calls += 1;
+        self.memory.get(table, addresses)
+    }
+
+    fn put(&mut self, table: Table, changes: Vec<(Address, Option<Vec<u8>>)>) {
+        self.calls += 1;
+        self.memory.put(table, changes);
+    }
+
+    fn scan(&mut self, table: Table, from: &[u8], to: &[u8], limit: u32) -> Vec<(Address, Vec<u8>)> {
+        self.calls += 1;
+        let found = self.memory.scan(table, from, to, limit);
+        self.scanned += found.len();
+        found
+    }
+}
+
+#[test]
+fn a_chunk_costs_a_handful_of_calls_and_closing_reads_only_what_is_due() {
+    let (mut state, spec) = (Counting::default(), Spec { delay: 1000, ..tumbling(10) });
+    let keys: Vec<[u8; 2]> = (0..1000_u16).map(u16::to_be_bytes).collect();
+    let chunk = |state: &mut Counting, time: i64| {
+        let rows = keys.iter().enumerate();
+        let records: Vec<Record<'_>> =
+            rows.map(|(row, key)| Record { group: 0, key, time, row }).collect();
+        let values = vec![vec![Value::Number(crate::aggregate::number::Number::Int(1)); records.len()]];
+        let outcome = process(&spec, state, &records, &values).unwrap();
+        (std::mem::take(&mut state.calls), std::mem::take(&mut state.scanned), outcome.fired.len())
+    };
+    for time in 0..30 {
+        let (calls, scanned, fired) = chunk(&mut state, time);
+        assert!(calls <= 6, "{calls} calls");
+        assert_eq!((scanned, fired), (0, 0));
+    }
+    // 3000 windows are open, a thousand are due.
+    let (calls, scanned, fired) = chunk(&mut state, 1010);
+    assert!(calls <= 6, "{calls} calls");
+    assert_eq!((scanned, fired), (1000, 1000));
 }

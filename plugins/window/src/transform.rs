@@ -17,7 +17,7 @@ pub const VALUE_BYTES: usize = 4096;
 /// Most bytes of a value that `approx_top_k` keeps, of which there are many.
 pub const ITEM_BYTES: usize = 256;
 
-/// The configured plugin.
+/// The configured transform.
 #[derive(Debug)]
 pub struct Windows {
     spec: Spec,
@@ -284,7 +284,9 @@ fn early(config: &Config) -> Result<(Option<i64>, Option<u64>), String> {
     let (every, records) = (early.every.map(wasmill_keyed::Span::ns), early.records);
     match (every, records) {
         (None, None) => Err("config: `early` needs `every` or `records`".to_owned()),
-        (Some(0), _) | (_, Some(0)) => Err("config: `every` and `records` of `early` must not be 0".to_owned()),
+        (Some(0), _) | (_, Some(0)) => {
+            Err("config: `every` and `records` of `early` must not be 0".to_owned())
+        }
         found => Ok(found),
     }
 }

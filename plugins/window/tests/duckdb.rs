@@ -65,9 +65,8 @@ fn values(rows: &[Row]) -> Vec<Vec<Value>> {
     let json = |row: &Row| row.2.map_or(Value::Absent, |number| Value::Json(number.to_string().into_bytes()));
     let one = |_: &Row| Value::Number(Number::Int(1));
     let column = |of: &dyn Fn(&Row) -> Value| rows.iter().map(of).collect();
-    let columns: [&dyn Fn(&Row) -> Value; 13] = [
-        &one, &whole, &whole, &float, &whole, &float, &float, &json, &json, &json, &float, &float, &float,
-    ];
+    let columns: [&dyn Fn(&Row) -> Value; 13] =
+        [&one, &whole, &whole, &float, &whole, &float, &float, &json, &json, &json, &float, &float, &float];
     columns.into_iter().map(column).collect()
 }
 

@@ -112,8 +112,7 @@ mod tests {
     fn nothing_is_judged_while_warming_up() {
         let chart = Chart { lambda: 0.2, warmup: 3, known: None, adapt: 0.0, floor: 1.0 };
         let mut ewma = Ewma::default();
-        let judged: Vec<bool> =
-            (0..5).map(|_| ewma.take(1.0, &chart, 3.0).is_some()).collect();
+        let judged: Vec<bool> = (0..5).map(|_| ewma.take(1.0, &chart, 3.0).is_some()).collect();
         assert_eq!(judged, [false, false, false, true, true]);
     }
 }

@@ -64,7 +64,10 @@ const FOLLOW: f64 = 0.004;
 
 impl Forest {
     /// Takes a record. How unusual it is, in deviations; `None` until two windows have been seen.
-    #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough to say on which side a value lies")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "seven digits are enough to say on which side a value lies"
+    )]
     pub fn take(&mut self, record: &[f64], measures: &Measures, limit: f64) -> Option<f64> {
         let judged = self.mass(record, measures).and_then(|mass| self.judge(mass, measures, limit));
         self.gathered.extend(record.iter().map(|value| *value as f32));
@@ -173,7 +176,11 @@ impl Grown {
                     sum += node.mass * weight;
                     break;
                 };
-                at = if point.get(node.field).is_some_and(|value| *value < node.middle) { below } else { above };
+                at = if point.get(node.field).is_some_and(|value| *value < node.middle) {
+                    below
+                } else {
+                    above
+                };
                 weight *= 2.0;
             }
         }

@@ -52,9 +52,8 @@ fn anomalies_between_clusters_have_less_mass() {
     }
     let mut mass = |point: &[f64]| forest.mass(point, &MEASURES).unwrap();
     let normals: Vec<f64> = clusters(&mut normal, 500).iter().map(|point| mass(point)).collect();
-    let apart: Vec<f64> = (0..50)
-        .map(|at| mass(&[10.0 + f64::from(at % 5), 60.0 - f64::from(at % 7)]))
-        .collect();
+    let apart: Vec<f64> =
+        (0..50).map(|at| mass(&[10.0 + f64::from(at % 5), 60.0 - f64::from(at % 7)])).collect();
     let area = auc(&apart, &normals);
     assert!(area > 0.98, "{area}");
 }

@@ -41,7 +41,8 @@ impl Robust {
             return (super::ratio(0.6745 * (value - middle), spread), middle);
         }
         #[expect(clippy::cast_precision_loss, reason = "at most 10,000 values")]
-        let mean = self.sorted.iter().map(|other| (other - middle).abs()).sum::<f64>() / self.sorted.len() as f64;
+        let mean =
+            self.sorted.iter().map(|other| (other - middle).abs()).sum::<f64>() / self.sorted.len() as f64;
         (super::ratio(value - middle, 1.2533 * mean), middle)
     }
 
@@ -90,7 +91,8 @@ fn distance(sorted: &[f64], middle: f64) -> f64 {
     let mut left = right;
     let (mut before, mut last) = (0.0, 0.0);
     for _ in 0..=count / 2 {
-        let below = left.checked_sub(1).and_then(|at| sorted.get(at)).map_or(f64::INFINITY, |value| middle - value);
+        let below =
+            left.checked_sub(1).and_then(|at| sorted.get(at)).map_or(f64::INFINITY, |value| middle - value);
         let above = sorted.get(right).map_or(f64::INFINITY, |value| value - middle);
         before = last;
         if below < above {

@@ -40,7 +40,10 @@ impl DdSketch {
         }
         // libm in place of the platform's: the same bucket in a component and outside.
         let bucket = (libm::log(magnitude) / log_gamma(error)).ceil();
-        #[expect(clippy::cast_possible_truncation, reason = "a cast of a float saturates; 1e308 at 1e-6 fits")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a cast of a float saturates; 1e308 at 1e-6 fits"
+        )]
         let bucket = bucket as i32;
         let side = if value > 0.0 { &mut self.positive } else { &mut self.negative };
         *side.entry(bucket).or_default() += 1;
@@ -50,9 +53,7 @@ impl DdSketch {
     /// Adds what another sketch counted.
     pub fn merge(&mut self, other: &Self) {
         self.zeros += other.zeros;
-        for (mine, theirs) in
-            [(&mut self.positive, &other.positive), (&mut self.negative, &other.negative)]
-        {
+        for (mine, theirs) in [(&mut self.positive, &other.positive), (&mut self.negative, &other.negative)] {
             for (bucket, count) in theirs {
                 *mine.entry(*bucket).or_default() += count;
             }
@@ -76,7 +77,11 @@ impl DdSketch {
         let (low, high) = self.range?;
         #[expect(clippy::cast_precision_loss, reason = "a rank to 2^53")]
         let rank = (q * (self.count() - 1) as f64).floor();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, at most the count")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not negative, at most the count"
+        )]
         let mut left = rank as u64;
         if left == 0 {
             return Some(low);

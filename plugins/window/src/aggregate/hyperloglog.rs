@@ -103,7 +103,11 @@ fn estimate(histogram: &[u32; Q + 2]) -> u64 {
     }
     z += m * sigma(f64::from(histogram[0]) / m);
     let alpha = 0.5 / std::f64::consts::LN_2;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; a cast saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative; a cast saturates"
+    )]
     let estimate = (alpha * m * m / z).round() as u64;
     estimate
 }
@@ -174,7 +178,9 @@ mod tests {
 
     #[test]
     fn merged_sketches_are_the_sketch_of_all() {
-        for (left, right) in [(0..100, 50..150), (0..5000, 100..200), (100..200, 0..5000), (0..5000, 4000..9000)] {
+        for (left, right) in
+            [(0..100, 50..150), (0..5000, 100..200), (100..200, 0..5000), (0..5000, 4000..9000)]
+        {
             let mut merged = of(left.clone());
             merged.merge(of(right.clone()));
             assert_eq!(merged, of(left.start.min(right.start)..left.end.max(right.end)));

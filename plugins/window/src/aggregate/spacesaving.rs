@@ -58,8 +58,9 @@ impl SpaceSaving {
         let known: BTreeMap<&[u8], &Counter> =
             other.counters.iter().map(|counter| (counter.value.as_slice(), counter)).collect();
         for counter in &self.counters {
-            let (count, error) =
-                known.get(counter.value.as_slice()).map_or((theirs, theirs), |other| (other.count, other.error));
+            let (count, error) = known
+                .get(counter.value.as_slice())
+                .map_or((theirs, theirs), |other| (other.count, other.error));
             all.insert(counter.value.clone(), (counter.count + count, counter.error + error));
         }
         for counter in &other.counters {
