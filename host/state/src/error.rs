@@ -39,6 +39,9 @@ pub enum StateError {
     Full { limit: u64 },
     #[error("more than {SLICE_BYTES_MAX} bytes of changed state in one slice")]
     SliceFull,
+    /// By whoever asked.
+    #[error("stopped before its end")]
+    Stopped,
     #[error(transparent)]
     Store(#[from] StoreError),
 }

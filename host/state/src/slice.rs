@@ -16,6 +16,9 @@ use crate::table::{Address, Entry, TableId, TableSpec, address, counted_bytes};
 use crate::usage::{Pending, Usage};
 use crate::view::{View, group_start};
 
+/// Entries that a scan walks over before it asks whether it may go on.
+const ASK_EVERY: u32 = 256;
+
 /// See the head of this file.
 pub struct SliceState {
     view: View,
@@ -90,6 +93,11 @@ impl SliceState {
     /// State of a stream that has none, and keeps none.
     pub fn scratch(time: i64) -> SliceState {
         SliceState::new(View::default(), time, None)
+    }
+
+    /// The layout version that a table has where it was written before.
+    pub fn version(&self, id: &TableId) -> Option<u32> {
+        self.view.spec(id).map(|spec| spec.version)
     }
 
     /// The number of a table, by which the other methods know it.
@@ -176,11 +184,17 @@ impl SliceState {
         Ok(sum)
     }
 
-    /// Entries in the order of their groups and keys.
+    /// Entries in the order of their groups and keys. Whoever asks is asked now and then whether it may go on: a table may
+    /// have many entries that are too old.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn scan(&self, table: usize, scan: Scan<'_>) -> Result<Scanned, StateError> {
+    pub fn scan(
+        &self,
+        table: usize,
+        scan: Scan<'_>,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<Scanned, StateError> {
         let Table { id, changes, .. } = &self.tables[table];
         let mut found = Scanned::default();
         let (limit, mut bytes) = (scan.limit.min(SCAN_ENTRIES_MAX), 0);
@@ -191,7 +205,12 @@ impl SliceState {
         };
         let Some(start) = start else { return Ok(found) };
         let mut walk = self.view.walk(id, Some(changes), start);
+        let mut steps = 0_u32;
         while found.keys.len() < limit && bytes < SCAN_BYTES_MAX {
+            steps = steps.wrapping_add(1);
+            if steps % ASK_EVERY == 0 && !goes_on() {
+                return Err(StateError::Stopped);
+            }
             let Some((address, entry)) = walk.next()? else { break };
             let Some((group, key)) = address.split_first() else { break };
             if key < scan.from {

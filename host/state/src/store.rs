@@ -449,6 +449,10 @@ impl Base for StreamStore {
         Ok(Range { entries: pairs.collect::<Result<_, StoreError>>()?, more })
     }
 
+    fn spec(&self, table: &TableId) -> Option<TableSpec> {
+        self.known().tables.get(table).filter(|table| table.entries > 0).map(|table| table.spec)
+    }
+
     fn clock(&self) -> i64 {
         self.0.clock.load(Ordering::Relaxed)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::layer::{Change, Layer, TableChanges};
-use crate::table::{Address, Entry, TableId, address};
+use crate::table::{Address, Entry, TableId, TableSpec, address};
 
 /// What is stored of one stream.
 pub trait Base: Send + Sync {
@@ -20,6 +20,9 @@ pub trait Base: Send + Sync {
     /// # Errors
     /// The store cannot be read.
     fn range(&self, table: &TableId, from: &[u8]) -> Result<Range, StoreError>;
+
+    /// What was declared last of a table that is stored.
+    fn spec(&self, table: &TableId) -> Option<TableSpec>;
 
     /// The time up to which the stream's state has come; what is older never comes back.
     fn clock(&self) -> i64;
@@ -43,6 +46,10 @@ impl Base for Nothing {
 
     fn range(&self, _table: &TableId, _from: &[u8]) -> Result<Range, StoreError> {
         Ok(Range::default())
+    }
+
+    fn spec(&self, _table: &TableId) -> Option<TableSpec> {
+        None
     }
 
     fn clock(&self) -> i64 {
@@ -73,6 +80,12 @@ impl View {
     /// The latest time that state was changed at.
     pub fn clock(&self) -> i64 {
         self.layers.iter().map(|layer| layer.clock).fold(self.base.clock(), i64::max)
+    }
+
+    /// What was declared of a table when something was last written to it.
+    pub fn spec(&self, table: &TableId) -> Option<TableSpec> {
+        let of_layer = |layer: &Arc<Layer>| layer.tables.get(table).map(|table| table.spec);
+        self.layers.iter().find_map(of_layer).or_else(|| self.base.spec(table))
     }
 
     /// The entry, however old it is.

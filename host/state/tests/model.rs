@@ -285,8 +285,9 @@ impl World {
             let mut after: Option<(u8, Vec<u8>)> = None;
             loop {
                 let from = after.as_ref().map(|(group, key)| (*group, &key[..]));
-                let found =
-                    state.scan(tables[table], Scan { after: from, limit: 3, ..Scan::default() }).unwrap();
+                let found = state
+                    .scan(tables[table], Scan { after: from, limit: 3, ..Scan::default() }, || true)
+                    .unwrap();
                 let Some(last) = found.keys.last() else { break };
                 after = Some((*found.groups.last().unwrap(), last.to_vec()));
                 let entries = found.groups.iter().zip(&found.keys).zip(&found.values);
@@ -296,8 +297,9 @@ impl World {
             }
             let of_table: Vec<_> = live.iter().filter(|(of, ..)| *of == table).cloned().collect();
             assert_eq!(scanned, of_table);
-            let some =
-                state.scan(tables[table], Scan { from: &[3], to: &[101], after: None, limit: 1000 }).unwrap();
+            let some = state
+                .scan(tables[table], Scan { from: &[3], to: &[101], after: None, limit: 1000 }, || true)
+                .unwrap();
             let keys: Vec<Vec<u8>> = some.keys.iter().map(|key| key.to_vec()).collect();
             let between = of_table.iter().filter(|(_, _, key, _)| (3..101).contains(&key[0]));
             assert_eq!(keys, between.map(|(_, _, key, _)| key.clone()).collect::<Vec<_>>());
@@ -315,7 +317,8 @@ impl World {
         let (state, numbers) = self.slice_state(i64::MIN);
         for table in &tables {
             let number = TABLES.iter().position(|(name, _)| *name == table.id.table()).unwrap();
-            let found = state.scan(numbers[number], Scan { limit: 1000, ..Scan::default() }).unwrap();
+            let found =
+                state.scan(numbers[number], Scan { limit: 1000, ..Scan::default() }, || true).unwrap();
             // Those that are too old and not yet removed are stored, too.
             assert!(found.keys.len() as u64 <= table.entries);
             if TABLES[number].1 == 0 {
