@@ -15,7 +15,8 @@ use std::time::Duration;
 use wasmill_chunk::{Column, FinishOptions, Input};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, GrantedFile,
-    Limits, Manifest, NullLog, Plugin, PluginFault, Slice, TransformSpec, WORKER_STACK_BYTES, componentize,
+    Limits, Manifest, NullLog, Plugin, PluginFault, Slice, StateGrant, TransformSpec, WORKER_STACK_BYTES,
+    componentize,
 };
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
@@ -40,7 +41,7 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
     let mut module = wat::parse_str(text()).unwrap();
     let mut resolve = Resolve::default();
     resolve.push_str("plugin.wit", WIT).unwrap();
-    let world = "package fuzz:guest;\nworld guest { include wasmill:plugin/transformer@0.1.1; }";
+    let world = "package fuzz:guest;\nworld guest { include wasmill:plugin/transformer@0.1.2; }";
     let package = resolve.push_str("guest.wit", world).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
@@ -63,6 +64,7 @@ fn spec(guest: &Arc<Plugin>, index: usize, image: Vec<u8>) -> TransformSpec {
         files: BTreeMap::from([("image".to_owned(), GrantedFile::from_bytes(image))]),
         secrets: BTreeMap::from([("name".to_owned(), "hush".to_owned())]),
         http: None,
+        state: StateGrant::default(),
         limits: Limits {
             // A busy machine must not be taken for a promise that is broken.
             deadline: Duration::from_secs(5),

@@ -3,10 +3,19 @@
 use crate::chunk::Chunk;
 use crate::input::FinishOptions;
 use crate::merge::Picked;
-use crate::verdict::{RowMeta, RowSink, Verdicts};
+use crate::verdict::{Failure, RowMeta, RowSink, Verdicts};
 use crate::writer::Writer;
 
 impl Chunk {
+    /// After the last transform, before [`Chunk::finish`]: which records have failed, those included that are not what their
+    /// outputs take.
+    pub fn failures_of(&mut self, options: &FinishOptions) -> &[Failure] {
+        if options.require_json {
+            self.fail_other_than_json(options.byte_routes);
+        }
+        &self.failures
+    }
+
     /// After the last transform: writes every surviving row once and adds to the verdicts.
     pub fn finish(&mut self, options: &FinishOptions, sink: &mut dyn RowSink, report: &mut Verdicts) {
         if options.require_json {

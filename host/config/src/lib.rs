@@ -29,6 +29,7 @@ mod reference;
 mod resolve;
 mod secret;
 mod settings;
+mod state;
 mod structure;
 mod tree;
 mod units;

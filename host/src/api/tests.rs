@@ -12,7 +12,7 @@ use wasmill_tenant::{Quotas, TenantName};
 
 use crate::pipeline::{
     DefineAnswer, DefineError, DefineRequest, FirehoseSettings, Flaw, HistoryError, LeftError, LettersError,
-    PluginFile, SampleError, SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader,
+    PluginFile, SampleError, SampledSlice, StateDeskError, StateRequest, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader,
     VersionsError, VersionsRequest, When,
 };
 
@@ -176,6 +176,17 @@ impl Host for Program {
     }
     fn plugins(&self, _: &TenantName) -> serde_json::Value {
         serde_json::json!([])
+    }
+    async fn state(
+        &self,
+        tenant: TenantName,
+        stream: String,
+        request: StateRequest,
+    ) -> Result<serde_json::Value, StateDeskError> {
+        if stream != "access" || !tenant.is_default() {
+            return Err(StateDeskError::NoStream { stream });
+        }
+        Ok(serde_json::json!(format!("{request:?}")))
     }
     async fn dead_letters(
         &self,

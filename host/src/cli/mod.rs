@@ -13,6 +13,7 @@ mod output;
 mod plugin;
 mod replay;
 mod run;
+mod state;
 mod stream;
 mod tenant;
 #[cfg(test)]
@@ -108,6 +109,9 @@ enum Command {
     /// Make, change, show and remove streams of a running host
     #[command(subcommand)]
     Stream(stream::Command),
+    /// List, show, export and drop what plugins of a running host keep
+    #[command(subcommand)]
+    State(state::Command),
     /// Make, list, rotate and revoke keys: who may do what at a host
     #[command(subcommand)]
     Key(key::Command),
@@ -162,6 +166,10 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
         Command::Key(command) => {
             start_log(&log.options("warn"), None)?;
             key::run(command)
+        }
+        Command::State(command) => {
+            start_log(&log.options("warn"), None)?;
+            state::run(command)
         }
         Command::Stream(command) => {
             start_log(&log.options("warn"), None)?;

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use wasmill_buffer::{EntryKind, Position};
 use wasmill_deliver::{NameContext, batch_id};
 use wasmill_encode::{Encoder, extension};
+use wasmill_state::{Layer, Written};
 
 use super::batch::{OpenBatch, PieceId, Rows};
 use super::context::{Output, StreamContext};
@@ -43,6 +44,8 @@ pub(crate) struct Commit {
     pub(crate) blobs: Vec<u8>,
     pub(crate) letters: Vec<(Letter, Bytes)>,
     pub(crate) replay: Option<Replay>,
+    /// What has changed of state.
+    pub(crate) state: Arc<Layer>,
 }
 
 /// What makes a commit that of a replay.
@@ -59,6 +62,7 @@ pub(crate) struct Committed {
     pub(crate) counts: Counts,
     pub(crate) rows: Vec<u64>,
     pub(crate) sealed: Vec<Ready>,
+    pub(crate) state: Arc<Layer>,
     /// Where the rows of open batches lie in the outcome's body.
     pub(crate) open: HashMap<PieceId, Range<usize>>,
 }
@@ -128,6 +132,7 @@ impl Commit {
             }
             sealed.push(staged.sealed);
         }
+        let state = self.write_state(&context, &mut blobs).await?;
         #[cfg(test)]
         self.plant(&context, &sealed, &inline).await;
         sync_staging(&context, &sealed).await?;
@@ -135,7 +140,7 @@ impl Commit {
             self.letters.iter().map(|(letter, payload)| dead_letter(self.from, letter, payload)).collect();
         let replay = self.replay.as_ref().map(|replay| replay.changes.clone());
         let outcome = Outcome {
-            version: if replay.is_some() { outcome::VERSION } else { outcome::VERSION_PLAIN },
+            version: outcome::version(replay.is_some(), state.is_some()),
             from: self.from,
             to: self.to,
             chain: self.chain.clone(),
@@ -149,6 +154,7 @@ impl Commit {
                 .map(|(letter, payload)| Letter { blob: blobs.push(payload.clone()), ..letter.clone() })
                 .collect(),
             replay,
+            state,
         };
         let (body, blobs_at) = outcome::write(&outcome, &self.blobs, &blobs.parts)?;
         let at = context
@@ -172,7 +178,30 @@ impl Commit {
             .zip(inline)
             .map(|(sealed, inline)| Ready { at, sealed, inline })
             .collect();
-        Ok(Committed { at, to: self.to, counts: outcome.counts, rows: self.rows.clone(), sealed, open })
+        let (rows, state) = (self.rows.clone(), Arc::clone(&self.state));
+        Ok(Committed { at, to: self.to, counts: outcome.counts, rows, sealed, state, open })
+    }
+}
+
+impl Commit {
+    /// The changes of state as the outcome carries them. There may be many.
+    async fn write_state(
+        &self,
+        context: &Arc<StreamContext>,
+        blobs: &mut Blobs,
+    ) -> Result<Option<Written>, CommitError> {
+        if self.state.is_empty() {
+            return Ok(None);
+        }
+        let (state, base) = (Arc::clone(&self.state), blobs.end);
+        let writing = context.off_runtime(move || {
+            let mut bytes = Vec::with_capacity(state.bytes());
+            let written = state.write(&mut bytes, base);
+            (written, bytes)
+        });
+        let (written, bytes) = writing.await.map_err(|_panicked| CommitError::Worker)?;
+        blobs.push(Bytes::from(bytes));
+        Ok(Some(written))
     }
 }
 
@@ -180,6 +209,9 @@ impl Commit {
 impl Commit {
     /// A bug, if the simulation asks for one.
     async fn plant(&self, context: &Arc<StreamContext>, sealed: &[Sealed], inline: &[Option<Bytes>]) {
+        if context.mutant == super::simulation::Mutant::StateAppliedTwice && !self.state.is_empty() {
+            let _applied = context.state.apply(context.buffer.journal_end().0, &self.state);
+        }
         if context.mutant != super::simulation::Mutant::VisibleBeforeOutcome {
             return;
         }

@@ -11,6 +11,9 @@
 //! 3. the letters are changed in the store. A crash between 2 and 3 is healed by recovery, which changes them again
 //!    (doing it twice does nothing) before anything is replayed; no checkpoint lets go of the outcome before 3 is done.
 //!
+//! A chain that keeps state runs letters between two slices, over the state of that moment, and the outcome carries what it
+//! has changed.
+//!
 //! One replay of a stream at a time, so that no letter is in two of them. Replayed rows never join an open batch: their
 //! offsets lie in the past, and batches are named and recovered by offsets. Their batch ids have the journal's end as a
 //! further part of the partition's hash, so they are never used again either.
@@ -28,6 +31,7 @@ use tokio::time::Instant;
 use wasmill_buffer::Position;
 use wasmill_chunk::{ColumnRef, Input};
 use wasmill_deliver::Object;
+use wasmill_state::Layer;
 use wasmill_transform::{PluginFault, Slice};
 
 use super::batch::{OpenBatch, Piece};
@@ -38,6 +42,7 @@ use super::outcome::{BatchKey, Counts, Ran};
 use super::plan::ChainVersion;
 use super::sink::SliceSink;
 use super::slice::finish_options;
+use super::state::{StateBelow, unreadable};
 use super::workers::{LaneId, WorkerState};
 
 /// Lanes of replays: they neither take the streams' warm instances nor their turn.
@@ -83,6 +88,8 @@ pub enum ReplayError {
 pub(crate) struct Request {
     pub(crate) letters: Vec<DeadLetter>,
     pub(crate) version: Arc<ChainVersion>,
+    /// No letters run: this is what changes of state.
+    pub(crate) clear: Option<Layer>,
     pub(crate) reply: oneshot::Sender<Result<Replayed, ReplayError>>,
 }
 
@@ -90,6 +97,8 @@ pub(crate) struct Request {
 pub(crate) struct Running {
     /// Where the journal ended when it began: its outcome lies behind.
     pub(crate) needs_from: Position,
+    /// It may change state.
+    pub(crate) keeps_state: bool,
     pub(crate) task: JoinHandle<Result<(Committed, Replayed), ReplayError>>,
     pub(crate) reply: oneshot::Sender<Result<Replayed, ReplayError>>,
 }
@@ -101,12 +110,25 @@ impl Running {
         context: &Arc<StreamContext>,
         processed: u64,
         seed: u64,
+        state: Option<StateBelow>,
     ) -> Running {
-        let Request { letters, version, reply } = request;
+        let Request { letters, version, clear, reply } = request;
         let needs_from = context.buffer.journal_end();
-        let task = tokio::spawn(run(context.clone(), letters, version, processed, needs_from, seed));
-        Running { needs_from, task, reply }
+        let keeps_state = state.is_some() || clear.is_some();
+        let over = Over { seed, state, clear };
+        let ran = run(context.clone(), letters, version, processed, needs_from, over);
+        Running { needs_from, keeps_state, task: tokio::spawn(ran), reply }
     }
+}
+
+/// What a replay runs over.
+struct Over {
+    /// Of the stream.
+    seed: u64,
+    /// Of a chain that keeps some.
+    state: Option<StateBelow>,
+    /// In place of what letters change.
+    clear: Option<Layer>,
 }
 
 async fn run(
@@ -115,13 +137,33 @@ async fn run(
     version: Arc<ChainVersion>,
     processed: u64,
     journal_end: Position,
-    stream_seed: u64,
+    over: Over,
 ) -> Result<(Committed, Replayed), ReplayError> {
+    let Over { seed, state, clear } = over;
+    if let Some(layer) = clear {
+        let commit = Commit {
+            from: processed,
+            to: processed,
+            chain: Vec::new(),
+            counts: Counts::default(),
+            rows: vec![0; context.outputs.len()],
+            due: Vec::new(),
+            open: Vec::new(),
+            pieces: Vec::new(),
+            blobs: Vec::new(),
+            letters: Vec::new(),
+            replay: Some(super::commit::Replay { journal_end: journal_end.0, changes: Changes::new() }),
+            state: Arc::new(layer),
+        };
+        let committed = Arc::new(commit).run(context).await;
+        let failed = |error: CommitError| ReplayError::Commit { reason: super::sources::with_causes(&error) };
+        return Ok((committed.map_err(failed)?, Replayed::default()));
+    }
     let (reply, done) = oneshot::channel();
     let (job_context, job_version) = (context.clone(), version.clone());
     let lane = LANE | context.lane;
     context.workers.submit_slice(&context.tenant, lane, &version.chain, &context.over, move |worker| {
-        let ran = transform(&job_context, &job_version, &letters, stream_seed, worker);
+        let ran = transform(&job_context, &job_version, &letters, (seed, state), worker);
         worker.forget(lane);
         // The host may have been stopped meanwhile; then nobody waits.
         drop(reply.send(ran));
@@ -150,6 +192,7 @@ async fn run(
         pieces: Vec::new(),
         blobs: Vec::new(),
         letters: Vec::new(),
+        state: Arc::new(ran.state),
         replay: Some(super::commit::Replay { journal_end: journal_end.0, changes: ran.changes }),
     });
     let committed = commit
@@ -164,6 +207,8 @@ struct Transformed {
     emitted: u64,
     changes: Changes,
     replayed: Replayed,
+    /// What has changed of state.
+    state: Layer,
 }
 
 /// Runs on a worker thread.
@@ -171,7 +216,7 @@ fn transform(
     context: &StreamContext,
     version: &ChainVersion,
     letters: &[DeadLetter],
-    stream_seed: u64,
+    (stream_seed, state): (u64, Option<StateBelow>),
     worker: &mut WorkerState,
 ) -> Result<Transformed, ReplayError> {
     let payloads: Vec<(Vec<u8>, [u32; 1])> = letters
@@ -196,7 +241,12 @@ fn transform(
     let options = finish_options(&formats);
     let mut sink = SliceSink::new(formats, id, 0);
     let slice = Slice { id, stream_seed, inputs: &inputs };
-    let report = worker.run(LANE | context.lane, &version.chain, &slice, &options, &mut sink);
+    let time = inputs.first().map_or(0, |input| input.arrival);
+    let (chain, lane) = (&version.chain, LANE | context.lane);
+    let (report, layer) = match state.map(|below| below.over(time)).transpose() {
+        Ok(state) => worker.run_keeping(lane, chain, &slice, &options, &mut sink, state),
+        Err(error) => (unreadable(chain, &error), None),
+    };
     context.stats.with_transforms(|transforms| {
         let sent = report.transforms.iter().map(|transform| transform.http);
         transforms.iter_mut().zip(sent).for_each(|(stats, sent)| stats.http.add(sent));
@@ -228,7 +278,8 @@ fn transform(
     }
     let tried = letters.len() as u64;
     let replayed = Replayed { tried, passed: report.passed, dropped: report.dropped, failed };
-    Ok(Transformed { pieces: sink.into_pieces(), emitted: report.emitted, changes, replayed })
+    let state = layer.unwrap_or_default();
+    Ok(Transformed { pieces: sink.into_pieces(), emitted: report.emitted, changes, replayed, state })
 }
 
 /// What becomes of a letter of the delivery stage whose object is sent once more; `object` is its file.

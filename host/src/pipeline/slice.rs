@@ -7,12 +7,14 @@ use bytes::Bytes;
 use wasmill_buffer::Frame;
 use wasmill_chunk::{ColumnRef, FinishOptions, Input};
 use wasmill_encode::Format;
+use wasmill_state::Layer;
 use wasmill_transform::{PluginFault, Slice, TransformReport};
 
 use super::batch::Piece;
 use super::outcome::{BatchKey, Counts, Letter};
 use super::plan::ChainVersion;
 use super::sink::{SliceSink, Trace};
+use super::state::{StateBelow, unreadable};
 use super::workers::{LaneId, WorkerState};
 
 /// Most that is set aside for a piece before it is there, in thousandths of the slice.
@@ -125,6 +127,8 @@ pub(crate) struct Done {
     pub(crate) chunks_bisected: u64,
     /// Where it was asked for: which rows came of which record.
     pub(crate) trace: Option<Trace>,
+    /// What it has changed of state.
+    pub(crate) state: Option<Layer>,
     /// The chain could not run: there is no result, and the slice must run again.
     pub(crate) unrunnable: Option<(usize, PluginFault)>,
 }
@@ -181,8 +185,8 @@ impl Cut {
         })
     }
 
-    /// Runs on a worker thread.
-    pub(crate) fn run(&self, route: &Route, worker: &mut WorkerState) -> Done {
+    /// Runs on a worker thread, over state if the chain keeps some: of that nothing is held any more when this is done.
+    pub(crate) fn run(&self, route: &Route, state: Option<StateBelow>, worker: &mut WorkerState) -> Done {
         let inputs: Vec<Input<'_>> = self.parts.iter().map(Part::input).collect();
         let slice = Slice { id: self.from, stream_seed: route.stream_seed, inputs: &inputs };
         let bytes = self.parts.iter().map(|part| part.bytes() as u64).sum();
@@ -191,7 +195,12 @@ impl Cut {
             sink = sink.traced();
         }
         let options = finish_options(&route.formats);
-        let report = worker.run(route.lane, &route.version.chain, &slice, &options, &mut sink);
+        let time = self.parts.first().map_or(0, |part| part.arrival(0));
+        let chain = &route.version.chain;
+        let (report, state) = match state.map(|below| below.over(time)).transpose() {
+            Ok(state) => worker.run_keeping(route.lane, chain, &slice, &options, &mut sink, state),
+            Err(error) => (unreadable(chain, &error), None),
+        };
         let letters = report
             .failures
             .iter()
@@ -240,6 +249,7 @@ impl Cut {
             transforms: report.transforms,
             faults: report.faults,
             chunks_bisected: report.chunks_bisected,
+            state,
             unrunnable: report.unrunnable,
         }
     }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use wasmill_chunk::{FinishOptions, RowSink};
 use wasmill_encode::Encoder;
+use wasmill_state::{Layer, SliceState};
 use wasmill_transform::{Chain, Slice, SliceReport, WORKER_STACK_BYTES};
 
 use self::queues::{Next, Queues, Taken};
@@ -66,20 +67,22 @@ impl WorkerState {
         WorkerState { warm: WarmChains::new(share), ..WorkerState::default() }
     }
 
-    /// Takes a slice through this thread's warm instances of `chain`, for the lane whose chain it is. What another process
-    /// uses for it counts as if it were used here.
-    pub(crate) fn run(
+    /// Takes a slice through this thread's warm instances of `chain`, for the lane whose chain it is, over the state of its stream
+    /// if the chain keeps some; what has changed of that comes back, where it has an outcome. What another process uses for it
+    /// counts as if it were used here.
+    pub(crate) fn run_keeping(
         &mut self,
         lane: LaneId,
         chain: &Arc<Chain>,
         slice: &Slice<'_>,
         options: &FinishOptions,
         sink: &mut dyn RowSink,
-    ) -> SliceReport {
-        let report = self.warm.get(lane, chain).run(slice, options, sink);
+        state: Option<SliceState>,
+    ) -> (SliceReport, Option<Layer>) {
+        let (report, layer) = self.warm.get(lane, chain).run_keeping(slice, options, sink, state);
         self.elsewhere += report.cpu_elsewhere;
         self.waited |= chain.runs_elsewhere();
-        report
+        (report, layer)
     }
 
     /// Lets go of the lane's chain: it does not run here soon.

@@ -37,6 +37,7 @@ mod plugin;
 mod report;
 mod schema;
 mod seed;
+mod state;
 mod step;
 mod ticker;
 mod wasi;
@@ -51,7 +52,7 @@ pub use componentize::{ComponentizeError, componentize};
 pub use door::{Door, SmartModule};
 pub use engine::{Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
 pub use fault::{Owner, PluginFault};
-pub use grants::{GrantError, GrantedFile};
+pub use grants::{GrantError, GrantedFile, StateGrant};
 pub use http::{
     HttpBounds, HttpGrant, HttpRequest, HttpResponse, HttpUse, Outbound, Unanswered, covers as http_covers,
 };

@@ -43,6 +43,7 @@ mod signing;
 mod sources;
 mod staging;
 mod start;
+mod state;
 mod tenants;
 mod uploads;
 mod usage;

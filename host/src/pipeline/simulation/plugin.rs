@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use wasmill_buffer::testing::FaultyDisk;
 use wasmill_chunk::{Cells, Chunk, Column, RowsId};
+use wasmill_state::{SliceState, group_of};
 use wasmill_transform::{NativeInstance, Plugin};
 
 /// What may become of a record.
@@ -41,20 +42,53 @@ impl Class {
     }
 }
 
+/// The table in which it counts how often it has seen a record, if it keeps state.
+pub(super) const SEEN: &str = "seen";
+/// The key of all records.
+pub(super) const ALL: &[u8] = b"*";
+
 struct Dice {
     disk: FaultyDisk,
     fields: Vec<Vec<String>>,
+    keeps: bool,
 }
 
 /// Its dice are the disk's.
-pub(super) fn dice(disk: &FaultyDisk) -> Arc<Plugin> {
+pub(super) fn dice(disk: &FaultyDisk, keeps: bool) -> Arc<Plugin> {
     let disk = disk.clone();
-    Plugin::native("dice", Arc::new(move |_| Ok(Box::new(Dice { disk: disk.clone(), fields: Vec::new() }))))
+    let dice = move || Dice { disk: disk.clone(), fields: Vec::new(), keeps };
+    Plugin::native("dice", Arc::new(move |_| Ok(Box::new(dice()))))
+}
+
+/// What stands in front of the filler.
+fn id(payload: &[u8]) -> &[u8] {
+    payload.split(|byte| *byte == b':').next().unwrap_or_default()
 }
 
 impl NativeInstance for Dice {
     fn fields(&self) -> &[Vec<String>] {
         &self.fields
+    }
+
+    fn tables(&self) -> Vec<String> {
+        if self.keeps { vec![SEEN.to_owned()] } else { Vec::new() }
+    }
+
+    /// Counts every record, those included that fail: the host takes that back.
+    fn process_keeping(
+        &mut self,
+        chunk: &mut Chunk,
+        state: &mut SliceState,
+        tables: &[usize],
+    ) -> Result<(), String> {
+        if let Some(seen) = tables.first() {
+            let payloads = chunk.payloads(RowsId::MAIN).map_err(|misuse| format!("{misuse:?}"))?;
+            let ids: Vec<Vec<u8>> = payloads.iter().map(|payload| id(payload).to_vec()).collect();
+            for key in ids.iter().flat_map(|id| [&id[..], ALL]) {
+                state.add(*seen, group_of(key), key, 1).map_err(|error| error.to_string())?;
+            }
+        }
+        self.process(chunk)
     }
 
     fn process(&mut self, chunk: &mut Chunk) -> Result<(), String> {

@@ -110,6 +110,10 @@ table! {
     HttpWaited Counter "wasmill_plugin_http_wait_seconds_total" "Time for which calls of the plugin waited for answers."
     TransformInfo Gauge "wasmill_transform_info" "Always 1; version and digest of the plugin in use are labels."
 
+    // A table of state of a transform: labels `stream`, `transform`, `table`.
+    StateEntries Gauge "wasmill_state_entries" "Entries of the table that are stored, those included that are too old and not yet removed."
+    StateBytes Gauge "wasmill_state_bytes" "Bytes of these entries, as the quota `state_bytes` counts them."
+
     // The plugin directory.
     PluginInfo Gauge "wasmill_plugin_info" "1 per version that is loaded or refused; its state is a label."
     PluginPinned Gauge "wasmill_plugin_pinned" "1 per plugin that is pinned to a version, which is a label: new files of it do not go live."

@@ -165,7 +165,7 @@ pub mod wasmill {
                     }
                     let ptr9 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/http@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/http@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "send"]
                         fn wit_import10(_: *mut u8, _: usize, _: *mut u8);
@@ -390,7 +390,7 @@ pub mod wasmill {
                 #[inline]
                 unsafe fn drop(_handle: u32) {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "[resource-drop]chunk"]
                         fn drop(_: i32);
@@ -410,7 +410,7 @@ pub mod wasmill {
                 pub fn len(&self) -> u32 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.len"]
                             fn wit_import0(_: i32) -> i32;
@@ -431,7 +431,7 @@ pub mod wasmill {
                 pub fn seed(&self) -> u64 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.seed"]
                             fn wit_import0(_: i32) -> i64;
@@ -464,7 +464,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.offsets"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -505,7 +505,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.arrival-times"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -545,7 +545,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.keys"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -612,7 +612,7 @@ pub mod wasmill {
                         let len0 = vec0.len();
                         let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.attributes"]
                             fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
@@ -681,7 +681,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.payloads"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -734,7 +734,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-text"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -799,7 +799,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-raw"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -863,7 +863,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-floats"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -916,7 +916,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-ints"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -969,7 +969,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-strings"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -1044,7 +1044,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-payloads"]
                             fn wit_import5(
@@ -1091,7 +1091,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.clear"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -1122,7 +1122,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-text"]
                             fn wit_import5(
@@ -1180,7 +1180,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-raw"]
                             fn wit_import5(
@@ -1234,7 +1234,7 @@ pub mod wasmill {
                         let ptr2 = vec2.as_ptr().cast::<u8>();
                         let len2 = vec2.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-floats"]
                             fn wit_import3(
@@ -1281,7 +1281,7 @@ pub mod wasmill {
                         let ptr2 = vec2.as_ptr().cast::<u8>();
                         let len2 = vec2.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-ints"]
                             fn wit_import3(
@@ -1359,7 +1359,7 @@ pub mod wasmill {
                             }
                         }
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-strings"]
                             fn wit_import2(_: i32, _: i32, _: *mut u8, _: usize);
@@ -1399,7 +1399,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-keys"]
                             fn wit_import5(
@@ -1456,7 +1456,7 @@ pub mod wasmill {
                         let ptr5 = vec5.as_ptr().cast::<u8>();
                         let len5 = vec5.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-attributes"]
                             fn wit_import6(
@@ -1519,7 +1519,7 @@ pub mod wasmill {
                         let ptr5 = vec5.as_ptr().cast::<u8>();
                         let len5 = vec5.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.partition"]
                             fn wit_import6(
@@ -1572,7 +1572,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.route"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -1595,7 +1595,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.keep"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -1625,7 +1625,7 @@ pub mod wasmill {
                         let ptr3 = vec3.as_ptr().cast::<u8>();
                         let len3 = vec3.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.fail"]
                             fn wit_import4(
@@ -1673,7 +1673,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.derive"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize) -> i32;
@@ -1702,7 +1702,7 @@ pub mod wasmill {
                 pub fn fresh(rows: u32) -> Chunk {
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[static]chunk.fresh"]
                             fn wit_import0(_: i32) -> i32;
@@ -1722,7 +1722,7 @@ pub mod wasmill {
             pub fn emit(rows: Chunk) -> () {
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "emit"]
                         fn wit_import0(_: i32);
@@ -1769,7 +1769,7 @@ pub mod wasmill {
                         }
                     }
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "field"]
                         fn wit_import2(_: *mut u8, _: usize) -> i32;
@@ -1802,7 +1802,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "output"]
                         fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
@@ -1866,7 +1866,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "secret"]
                         fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
@@ -1944,7 +1944,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "file"]
                         fn wit_import2(_: *mut u8, _: usize, _: i64, _: i32, _: *mut u8);
@@ -2056,7 +2056,7 @@ pub mod wasmill {
                     let ptr0 = vec0.as_ptr().cast::<u8>();
                     let len0 = vec0.len();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/log@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/log@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "write"]
                         fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -2208,19 +2208,19 @@ pub mod exports {
                 macro_rules! __export_wasmill_plugin_transform_0_1_1_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "wasmill:plugin/transform@0.1.1#configure")] unsafe extern "C" fn
+                        "wasmill:plugin/transform@0.1.2#configure")] unsafe extern "C" fn
                         export_configure(arg0 : * mut u8, arg1 : usize,) -> * mut u8 {
                         unsafe { $($path_to_types)*:: _export_configure_cabi::<$ty >
                         (arg0, arg1) } } #[unsafe (export_name =
-                        "cabi_post_wasmill:plugin/transform@0.1.1#configure")] unsafe
+                        "cabi_post_wasmill:plugin/transform@0.1.2#configure")] unsafe
                         extern "C" fn _post_return_configure(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_configure::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "wasmill:plugin/transform@0.1.1#process")] unsafe extern "C" fn
+                        "wasmill:plugin/transform@0.1.2#process")] unsafe extern "C" fn
                         export_process(arg0 : i32,) -> * mut u8 { unsafe {
                         $($path_to_types)*:: _export_process_cabi::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "cabi_post_wasmill:plugin/transform@0.1.1#process")] unsafe
+                        "cabi_post_wasmill:plugin/transform@0.1.2#process")] unsafe
                         extern "C" fn _post_return_process(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_process::<$ty > (arg0) } } };
                     };
@@ -2462,7 +2462,7 @@ macro_rules! __export_requester_impl {
         with_types_in $($path_to_types_root)*:: exports::wasmill::plugin::transform);
         const _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe
         (link_section =
-        "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.1:requester:imports and exports")]
+        "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.2:requester:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
         __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2014] = *
         b"\
@@ -2470,7 +2470,7 @@ macro_rules! __export_requester_impl {
 A\x0b\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
 \x04body\x02\x04\0\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04bo\
 dy\x02\x04\0\x08response\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08\
-requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.1\x05\0\
+requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.2\x05\0\
 \x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\x01r\
 \x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05state\0\
 \x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06values\x09\
@@ -2498,17 +2498,17 @@ t-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\x04self\x
 eep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\0\x12[meth\
 od]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\0\x14[me\
 thod]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fresh\x01%\x01\
-@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.1\x05\
+@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.2\x05\
 \x01\x01B\x0d\x01ps\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01y\x01s\x01\
 @\x01\x04names\0\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04names\0\x04\
 \x04\0\x06secret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06offsetw\x03\
-leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.1\x05\x02\x01\
+leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.2\x05\x02\x01\
 B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\
 \x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/l\
-og@0.1.1\x05\x03\x02\x03\0\x01\x05chunk\x01B\x08\x02\x03\x02\x01\x04\x04\0\x05ch\
+og@0.1.2\x05\x03\x02\x03\0\x01\x05chunk\x01B\x08\x02\x03\x02\x01\x04\x04\0\x05ch\
 unk\x03\0\0\x01j\0\x01s\x01@\x01\x06configs\0\x02\x04\0\x09configure\x01\x03\x01\
 h\x01\x01@\x01\x04rows\x04\0\x02\x04\0\x07process\x01\x05\x04\0\x1ewasmill:plugi\
-n/transform@0.1.1\x05\x05\x04\0\x1ewasmill:plugin/requester@0.1.1\x04\0\x0b\x0f\x01\
+n/transform@0.1.2\x05\x05\x04\0\x1ewasmill:plugin/requester@0.1.2\x04\0\x0b\x0f\x01\
 \0\x09requester\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\
 \x070.251.0\x10wit-bindgen-rust\x060.58.0";
         };
@@ -2519,7 +2519,7 @@ pub use __export_requester_impl as export;
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.1:requester-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.2:requester-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
@@ -2528,7 +2528,7 @@ pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1956] = *b"\
 A\x08\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
 \x04body\x02\x04\0\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04bo\
 dy\x02\x04\0\x08response\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08\
-requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.1\x05\0\
+requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.2\x05\0\
 \x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\x01r\
 \x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05state\0\
 \x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06values\x09\
@@ -2556,14 +2556,14 @@ t-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\x04self\x
 eep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\0\x12[meth\
 od]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\0\x14[me\
 thod]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fresh\x01%\x01\
-@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.1\x05\
+@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.2\x05\
 \x01\x01B\x0d\x01ps\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01y\x01s\x01\
 @\x01\x04names\0\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04names\0\x04\
 \x04\0\x06secret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06offsetw\x03\
-leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.1\x05\x02\x01\
+leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.2\x05\x02\x01\
 B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\
 \x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/l\
-og@0.1.1\x05\x03\x04\0>wasmill:plugin/requester-with-all-of-its-exports-removed@\
+og@0.1.2\x05\x03\x04\0>wasmill:plugin/requester-with-all-of-its-exports-removed@\
 0.1.1\x04\0\x0b/\x01\0)requester-with-all-of-its-exports-removed\x03\0\0\0G\x09p\
 roducers\x01\x0cprocessed-by\x02\x0dwit-component\x070.251.0\x10wit-bindgen-rust\
 \x060.58.0";
