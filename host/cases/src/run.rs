@@ -133,7 +133,8 @@ pub fn run(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, way: Way, limits:
         .zip(rows.payloads.as_ref().iter())
         .map(|(identity, payload)| (*identity, String::from_utf8_lossy(payload).into_owned()))
         .collect();
-    came.sort_by_key(|(identity, _)| *identity);
+    // Rows without a record have no order but that in which they left.
+    came.sort_by_key(|((offset, child), _)| (*offset, if *offset < 0 { 0 } else { *child }));
     let mut letters: Vec<(i64, String)> =
         report.failures.iter().map(|letter| (letter.offset, letter.reason.clone())).collect();
     letters.sort();

@@ -58,7 +58,9 @@ impl Alarm {
         if self.run < rule.records {
             return Raised::default();
         }
-        let starts = self.last.is_none_or(|last| time.saturating_sub(last) > rule.quiet);
+        // One that goes on is the same alarm, however far its records are apart.
+        let is_new = self.run == rule.records;
+        let starts = is_new && self.last.is_none_or(|last| time.saturating_sub(last) > rule.quiet);
         self.last = Some(self.last.map_or(time, |last| last.max(time)));
         Raised { alarm: true, starts }
     }
@@ -86,7 +88,7 @@ mod tests {
         assert_eq!(run(rule, &[4.0, 4.0, 3.0, 4.0, -9.0, 4.0, 5.0]), ".S....S");
         let low = Rule { direction: Direction::Low, records: 1, ..rule };
         assert_eq!(run(low, &[4.0, -4.0, 0.0]), ".S.");
-        assert_eq!(run(Rule { direction: Direction::Both, ..low }, &[4.0, 0.0, -4.0]), "S.S");
+        assert_eq!(run(Rule { direction: Direction::Both, ..low }, &[4.0, 0.0, -4.0, -4.0]), "S.Sa");
     }
 
     #[test]

@@ -241,7 +241,8 @@ fn weight(name: &str, value: f64, with_one: bool) -> Result<(), String> {
     if value > 0.0 && (value < 1.0 || with_one && value <= 1.0) {
         return Ok(());
     }
-    Err(format!("`{name}` {value} is not above 0 and below 1"))
+    let most = if with_one { "at most" } else { "below" };
+    Err(format!("`{name}` {value} is not above 0 and {most} 1"))
 }
 
 fn within<T: PartialOrd + std::fmt::Display>(name: &str, value: T, low: T, high: T) -> Result<(), String> {

@@ -3,6 +3,12 @@
 //! The data is not part of the project: the test looks for it in `shared/data` beside the checkout or one directory
 //! higher, and says when it is not there.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says why it skips"
+)]
+
 use std::path::{Path, PathBuf};
 
 use wasmill_anomaly::config::Config;

@@ -7,4 +7,33 @@ pub mod config;
 pub mod engine;
 pub mod transform;
 
+use wasmill_keyed::Host;
+use wasmill_sdk::{Chunk, Plugin, Setup};
+
 pub use transform::Deduplication;
+
+/// Layout of what is kept; a higher one reads the lower ones or declares other tables.
+const LAYOUT: u32 = 1;
+
+/// The plugin: [`Deduplication`] over the host's state.
+#[derive(Debug)]
+pub struct Dedupe {
+    transform: Deduplication,
+    state: Host,
+}
+
+impl Plugin for Dedupe {
+    fn configure(config: &str, setup: &mut Setup) -> Result<Self, String> {
+        let config = wasmill_sdk::config::read(config)?;
+        let mut state = Host::default();
+        let transform = Deduplication::new(&config, setup, |setup, name| state.declare(setup, name, LAYOUT))?;
+        Ok(Self { transform, state })
+    }
+
+    fn process(&mut self, rows: &mut Chunk<'_>) -> Result<(), String> {
+        let groups = rows.groups();
+        self.transform.process(rows, &groups, &mut self.state)
+    }
+}
+
+wasmill_sdk::export!(Dedupe);

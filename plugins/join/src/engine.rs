@@ -265,8 +265,11 @@ mod tests {
     /// Key, side, time; the payload is the record's number.
     type Row = (u8, Side, i64);
 
-    /// Numbers of left and right of each row that is given; late ones at the end.
-    fn run(spec: &Spec, rows: &[Row], cut: usize) -> (Vec<(Option<u8>, Option<u8>)>, Memory) {
+    /// The numbers of a left and a right record.
+    type Given = (Option<u8>, Option<u8>);
+
+    /// What is given, and the state at the end of time.
+    fn run(spec: &Spec, rows: &[Row], cut: usize) -> (Vec<Given>, Memory) {
         let mut state = Memory::default();
         let numbers: Vec<[u8; 1]> = (0..rows.len()).map(|number| [u8::try_from(number).unwrap()]).collect();
         let mut found = Vec::new();

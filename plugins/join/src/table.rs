@@ -77,7 +77,7 @@ impl Table {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let separator = u8::try_from(config.separator).unwrap_or(b',');
         let (mut table, mut fields) = (Self::default(), Fields::default());
-        let mut header: Option<(Vec<Vec<u8>>, Vec<CellType>, Vec<usize>)> = None;
+        let mut header: Option<Columns> = None;
         let (mut at, mut line) = (0, 1);
         while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
             let scanned = scan(rest, true, separator, line, &mut fields);
@@ -133,6 +133,7 @@ fn key_text(json: &str) -> Option<Vec<u8>> {
     }
 }
 
+/// Names as JSON, types, and the numbers of those that are the key.
 type Columns = (Vec<Vec<u8>>, Vec<CellType>, Vec<usize>);
 
 /// The columns of a header line: names, types, and which are the key.

@@ -11,4 +11,33 @@ pub mod pane;
 pub mod shape;
 pub mod transform;
 
+use wasmill_keyed::Host;
+use wasmill_sdk::{Chunk, Plugin, Setup};
+
 pub use transform::Windows;
+
+/// Layout of what is kept; a higher one reads the lower ones or declares other tables.
+const LAYOUT: u32 = 1;
+
+/// The plugin: [`Windows`] over the host's state.
+#[derive(Debug)]
+pub struct Window {
+    transform: Windows,
+    state: Host,
+}
+
+impl Plugin for Window {
+    fn configure(config: &str, setup: &mut Setup) -> Result<Self, String> {
+        let config = wasmill_sdk::config::read(config)?;
+        let mut state = Host::default();
+        let transform = Windows::new(&config, setup, |setup, name| state.declare(setup, name, LAYOUT))?;
+        Ok(Self { transform, state })
+    }
+
+    fn process(&mut self, rows: &mut Chunk<'_>) -> Result<(), String> {
+        let groups = rows.groups();
+        self.transform.process(rows, &groups, &mut self.state)
+    }
+}
+
+wasmill_sdk::export!(Window);

@@ -56,7 +56,10 @@ impl Windows {
         if config.late_output.is_some() && config.late != Late::Keep {
             return Err("config: `late_output` needs `late = \"keep\"`".to_owned());
         }
+        // Fields of a result stand in the order in which they are declared.
         let by = By::new(&config.by, setup)?;
+        let (start, end) = (setup.field(&config.start.0), setup.field(&config.end.0));
+        let timing = config.timing.as_ref().map(|path| setup.field(&path.0));
         // Keys of other fields would be read as those of these: they have a table of their own.
         let kind = if let crate::shape::Shape::Session { .. } = shape { "session" } else { "aligned" };
         let print = fingerprint(&format!("{:?}{kind}", config.by));
@@ -106,9 +109,9 @@ impl Windows {
             by,
             inputs,
             outputs,
-            start: setup.field(&config.start.0),
-            end: setup.field(&config.end.0),
-            timing: config.timing.as_ref().map(|path| setup.field(&path.0)),
+            start,
+            end,
+            timing,
             late: config.late,
             late_output: config.late_output.as_deref().map(|name| setup.output(name)).transpose()?,
             ahead: config.ahead.map(wasmill_keyed::Span::ns),

@@ -3,6 +3,12 @@
 //! DuckDB knows no watermarks: what is late is said in SQL, by the largest time of all records before. It comes with the
 //! readers that `cargo xtask test` installs (`WASMILL_READERS`); without them these tests say that they are skipped.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says why it skips"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Command;

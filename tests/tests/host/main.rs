@@ -44,6 +44,7 @@ mod sources;
 mod staging;
 mod start;
 mod state;
+mod streaming;
 mod tenants;
 mod uploads;
 mod usage;

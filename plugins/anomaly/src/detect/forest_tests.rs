@@ -16,7 +16,7 @@ fn ranges_hold_zero_to_one() {
 /// A window of two clusters.
 fn clusters(normal: &mut Normal, count: usize) -> Vec<[f64; 2]> {
     let point = |at: usize, normal: &mut Normal| {
-        let middle = if at % 2 == 0 { 10.0 } else { 30.0 };
+        let middle = if at.is_multiple_of(2) { 10.0 } else { 30.0 };
         [middle + normal.next(), 2.0 * middle + normal.next()]
     };
     (0..count).map(|at| point(at, normal)).collect()

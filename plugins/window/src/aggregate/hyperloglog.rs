@@ -50,7 +50,6 @@ impl HyperLogLog {
                 }
             }
             Self::Registers(registers) => {
-                #[expect(clippy::cast_possible_truncation, reason = "12 bits")]
                 let register = (hash >> (64 - P)) as usize;
                 // The guard bit makes the rank of a hash that ends in zeros Q + 1.
                 #[expect(clippy::cast_possible_truncation, reason = "at most 53")]

@@ -150,16 +150,16 @@ impl Aggregate {
         match (into, other) {
             (Accumulator::Count(into), Accumulator::Count(other)) => *into += other,
             (Accumulator::Sum(into), Accumulator::Sum(other)) => into.merge(&other),
-            (Accumulator::Extreme(into), Accumulator::Extreme(Some(other))) => {
-                if into.is_none_or(|kept| self.is_extreme(kept, other)) {
-                    *into = Some(other);
-                }
+            (Accumulator::Extreme(into), Accumulator::Extreme(Some(other)))
+                if into.is_none_or(|kept| self.is_extreme(kept, other)) =>
+            {
+                *into = Some(other);
             }
             (Accumulator::Moments(into), Accumulator::Moments(other)) => into.merge(&other),
-            (Accumulator::Edge(into), Accumulator::Edge(Some((time, json)))) => {
-                if into.as_ref().is_none_or(|(kept, _)| self.is_edge(*kept, time)) {
-                    *into = Some((time, json));
-                }
+            (Accumulator::Edge(into), Accumulator::Edge(Some((time, json))))
+                if into.as_ref().is_none_or(|(kept, _)| self.is_edge(*kept, time)) =>
+            {
+                *into = Some((time, json));
             }
             (Accumulator::Quantiles(into), Accumulator::Quantiles(other)) => into.merge(&other),
             (Accumulator::Distinct(into), Accumulator::Distinct(other)) => into.merge(other),
@@ -168,7 +168,7 @@ impl Aggregate {
                     into.merge(other, *counters);
                 }
             }
-            // Accumulators of one aggregate are of one kind; an edge or extreme without a value changes nothing.
+            // Accumulators of one aggregate are of one kind; of edges and extremes the one that is kept stays.
             _ => {}
         }
     }
