@@ -57,8 +57,8 @@ use self::routes::Route;
 use crate::pipeline::stats::wall_clock_ns;
 use crate::pipeline::{
     DefineAnswer, DefineError, DefineRequest, FirehoseSettings, HistoryError, LeftError, LettersError,
-    PluginFile, SampleError, SampledSlice, StateDeskError, StateRequest, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader,
-    VersionsError, VersionsRequest,
+    PluginFile, SampleError, SampledSlice, StateDeskError, StateRequest, TenantQuota, UsageError, UsagePage,
+    UsageQuery, UsageReader, VersionsError, VersionsRequest,
 };
 
 pub use access::{Access, KeySetPlace, TokenRules, Tokens};

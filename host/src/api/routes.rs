@@ -13,8 +13,8 @@ use wasmill_tenant::Scope;
 
 use super::access::{Caller, RouteHead, Wants};
 use super::{
-    Host, Shared, audit, dead_letters, firehose, keys, push, quotas, replays, samples, state, streams, tenants,
-    usage, versions,
+    Host, Shared, audit, dead_letters, firehose, keys, push, quotas, replays, samples, state, streams,
+    tenants, usage, versions,
 };
 
 /// A route and what answers it.

@@ -12,8 +12,8 @@ use wasmill_tenant::{Quotas, TenantName};
 
 use crate::pipeline::{
     DefineAnswer, DefineError, DefineRequest, FirehoseSettings, Flaw, HistoryError, LeftError, LettersError,
-    PluginFile, SampleError, SampledSlice, StateDeskError, StateRequest, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader,
-    VersionsError, VersionsRequest, When,
+    PluginFile, SampleError, SampledSlice, StateDeskError, StateRequest, TenantQuota, UsageError, UsagePage,
+    UsageQuery, UsageReader, VersionsError, VersionsRequest, When,
 };
 
 use super::access::RouteHead;

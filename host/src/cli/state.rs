@@ -160,7 +160,8 @@ fn agreed(stream: &str, table: Option<&Table>) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
-    let what = table.map_or_else(|| "all tables".to_owned(), |table| format!("{}/{}", table.transform, table.table));
+    let what =
+        table.map_or_else(|| "all tables".to_owned(), |table| format!("{}/{}", table.transform, table.table));
     output::complain(format_args!("drop {} of stream {stream:?} for good? [y/N]", output::plain(&what)));
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("read the answer")?;

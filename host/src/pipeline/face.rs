@@ -219,7 +219,7 @@ impl api::Host for Host {
             StateRequest::Entries(wanted) => {
                 Ok(serde_json::to_value(state.entries(wanted).await?).unwrap_or_default())
             }
-            StateRequest::Drop(of) => Ok(json!({ "dropped": state.drop(of).await? })),
+            StateRequest::Drop(of) => Ok(json!({ "dropped": state.empty(of).await? })),
         }
     }
 
