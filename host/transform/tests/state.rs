@@ -8,8 +8,9 @@ use std::sync::Arc;
 use wasmill_chunk::{Column, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_state::{Crashing, Layer, SliceState, StreamStore, Usage, View};
 use wasmill_transform::{
-    Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Limits, Manifest,
-    NullLog, Plugin, PluginFault, Slice, SliceReport, StateGrant, TransformSpec, componentize, read_manifest,
+    Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Kept, Limits,
+    Manifest, NullLog, Plugin, PluginFault, Slice, SliceReport, StateGrant, TransformSpec, componentize,
+    read_manifest,
 };
 
 const SECOND: i64 = 1_000_000_000;
@@ -102,7 +103,8 @@ impl Bench {
         let view = View::new([], Arc::new(self.stream.clone()));
         let state = SliceState::new(view, at, Some(Arc::clone(&self.usage)));
         let mut rows = Rows::default();
-        let (report, layer) = worker.run_keeping(&slice, &FinishOptions::default(), &mut rows, Some(state));
+        let kept = Some(Kept { state, check: None });
+        let (report, layer) = worker.run_keeping(&slice, &FinishOptions::default(), &mut rows, kept);
         (rows.rows, report, layer)
     }
 

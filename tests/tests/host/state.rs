@@ -125,7 +125,7 @@ fn counts_of_a_real_log_are_exact_after_twenty_kills() {
             // Nothing is waited for: the kill comes whenever it comes.
             std::thread::park_timeout(std::time::Duration::from_millis(moment));
             program.kill();
-            drop(last.join().unwrap());
+            let _answered: bool = last.join().unwrap();
         });
     }
     let program = Program::start(&binary, &scratch.config());
