@@ -353,7 +353,7 @@ impl Liar<'_, '_> {
 
     /// A call inside `process`.
     fn call(&mut self) -> Option<Script> {
-        let call = self.draw.below(36);
+        let call = self.draw.below(37);
         if call == 0 {
             return None;
         }
@@ -455,7 +455,7 @@ impl Liar<'_, '_> {
                 Script::call("chunk.fresh", &[rows, kept])
             }
             28 => Script::call("emit", &[handle]),
-            29..=34 => self.keeps(call, handle),
+            29..=35 => self.keeps(call, handle),
             _ => match self.draw.below(3) {
                 0 => self.log(),
                 1 => Script::call("[resource-drop]chunk", &[handle]),
@@ -479,6 +479,7 @@ impl Liar<'_, '_> {
         match call {
             30 => Script::call("group-of", &[data[0], data[1], ends[0], ends[1], self.answer()]),
             31 => Script::call("get", &[&places[..], &[self.answer()]].concat()),
+            35 => Script::call("versions", &[&places[..], &[self.answer()]].concat()),
             32 => self.named("put", &places, count, false),
             33 => {
                 let deltas: Vec<u8> = (0..count).flat_map(|_| self.draw.long().to_le_bytes()).collect();

@@ -14,7 +14,7 @@ const OK: u32 = 2048;
 pub(super) const HANDLE: u32 = 0x7fff_0000;
 pub(super) const HANDLES: u32 = 16;
 /// Interface, function, number of core parameters, core result. The interpreter's operations, from 1 on.
-const IMPORTS: [(&str, &str, u32, &str); 41] = [
+const IMPORTS: [(&str, &str, u32, &str); 42] = [
     ("records", "[resource-drop]chunk", 1, ""),
     ("records", "[method]chunk.len", 1, "i32"),
     ("records", "[method]chunk.seed", 1, "i64"),
@@ -53,6 +53,7 @@ const IMPORTS: [(&str, &str, u32, &str); 41] = [
     ("state", "groups", 2, ""),
     ("state", "group-of", 5, ""),
     ("state", "get", 8, ""),
+    ("state", "versions", 8, ""),
     ("state", "put", 13, ""),
     ("state", "add", 10, ""),
     ("state", "scan", 11, ""),

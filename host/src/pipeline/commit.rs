@@ -218,7 +218,7 @@ impl Commit {
         }
         let (state, base) = (Arc::clone(&self.state), blobs.end);
         let writing = context.off_runtime(move || {
-            let mut bytes = Vec::with_capacity(state.bytes());
+            let mut bytes = Vec::new();
             let written = state.write(&mut bytes, base);
             (written, bytes)
         });

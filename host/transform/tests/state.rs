@@ -295,8 +295,13 @@ fn layout_that_is_older_than_what_is_stored_is_refused_and_so_is_state_without_a
     let (step, fault) = report.unrunnable.unwrap();
     let text = fault.to_string();
     assert!(step == 0 && text.contains("\"counts\" have layout version 2"), "{text}");
+    // The next one reads what the one before wrote, and is told of what layout it is.
     let mut third = version(&bench, 3);
-    assert_eq!(counts(&bench.run(&mut third, SECOND, &[&user("a", "-")]).0), [2]);
+    let (rows, _) = bench.run(&mut third, SECOND, &[&user("a", "last"), &user("b", "last")]);
+    assert_eq!(counts(&rows), [2, 1]);
+    assert!(rows[0].contains(r#""before":"of 2: 1""#) && !rows[1].contains("before"), "{rows:?}");
+    let (rows, _) = bench.run(&mut third, SECOND, &[&user("a", "last")]);
+    assert!(rows[0].contains(r#""before":"2""#), "{rows:?}");
     let refusal =
         |spec: TransformSpec| bench.chain(vec![spec], ChainOptions::default()).err().unwrap().to_string();
     let directory = tempfile::tempdir().unwrap();

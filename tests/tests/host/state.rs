@@ -391,6 +391,47 @@ fn state_ends_with_its_stream() {
     host.drain();
 }
 
+#[test]
+fn tenants_with_streams_and_plugins_of_the_same_names_have_state_and_quota_of_their_own() {
+    let Some(counter) = counter() else { return };
+    let stream = |tenant: &str| {
+        format!(
+            r#"
+            [tenants.{tenant}.streams.events]
+            source = {{ type = "file", paths = ["{tenant}.ndjson"] }}
+            max_failed_percent = 100
+            transforms = [{{ plugin = "counter", config = {{ key = "user" }} }}]
+            outputs = [{{ type = "directory", path = "{tenant}", interval = "0s" }}]
+            "#
+        )
+    };
+    let quota = "[tenants.small.quota]\nstate_bytes = \"1KiB\"\n";
+    let scratch = Scratch::new(&format!("{quota}{}{}", stream("large"), stream("small")));
+    let lines: Vec<String> = (0..60).map(|n| user(n, &format!("user-{}", n % 30), "-")).collect();
+    for tenant in ["large", "small"] {
+        std::fs::create_dir(scratch.plugins().join(tenant)).unwrap();
+        std::fs::write(scratch.plugins().join(tenant).join("counter.wasm"), &counter).unwrap();
+        std::fs::write(scratch.path(&format!("{tenant}.ndjson")), lines.join("\n") + "\n").unwrap();
+    }
+    let host = Running::start(&scratch.config(), COMPILER);
+    host.ended();
+    host.drain();
+    let counts = |tenant: &str| {
+        let rows = objects::lines(&scratch.path(tenant));
+        let mut counts: Vec<u64> = rows
+            .iter()
+            .map(|row| serde_json::from_str::<Value>(row).unwrap()["count"].as_u64().unwrap())
+            .collect();
+        counts.sort_unstable();
+        counts
+    };
+    // Each user twice, whatever the other tenant has counted of the same name.
+    assert_eq!(counts("large"), [[1; 30], [2; 30]].concat());
+    let small = counts("small");
+    assert!(!small.is_empty() && small.len() < 60, "{small:?}");
+    assert_eq!(small.iter().filter(|count| **count == 1).count() * 2, small.len(), "{small:?}");
+}
+
 /// `wasmill state …` of this host: exit code, stdout, stderr.
 fn state(address: SocketAddr, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(binary().unwrap());
@@ -429,6 +470,14 @@ fn commands_list_show_export_and_drop_what_is_kept() {
         exported.lines().map(|line| json(line)["key"].as_str().unwrap().to_owned()).collect();
     keys.sort();
     assert_eq!(keys, (0..10).map(|n| format!("user-{n}")).collect::<Vec<_>>());
+    // What nobody knows is named, and leaves no file.
+    let (code, _, told) = state(address, &["list", "event"]);
+    assert!(code == Some(1) && told.contains("there is no stream \"event\""), "{told}");
+    let none = scratch.path("none.ndjson");
+    let (code, _, told) =
+        state(address, &["export", "events", "counter/other", "--to", none.to_str().unwrap()]);
+    assert!(code == Some(1) && told.contains("keeps no table \"other\""), "{told}");
+    assert!(!none.exists() && !told.contains("exported"), "{told}");
     // Pages go on where the one before ended, each entry once.
     let mut paged = Vec::new();
     let mut next = String::new();
