@@ -283,6 +283,21 @@ impl StreamStore {
         tables
     }
 
+    /// What it knows of outcomes behind this journal position is not true any more: others come there. Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn rewind(&self, position: u64) -> Result<(), StoreError> {
+        let known = &mut *self.known();
+        let Some(mark) = known.mark.filter(|mark| mark.position > position) else { return Ok(()) };
+        let mark = Mark { position, ..mark };
+        let mut batch = Batch::default();
+        batch.put(Space::About, self.0.incarnation.to_vec(), mark_value(mark));
+        self.0.store.engine.write(batch)?;
+        known.mark = Some(mark);
+        Ok(())
+    }
+
     /// Applies what an outcome at this journal position carries, unless that was done. Blocks.
     ///
     /// # Errors
@@ -337,8 +352,7 @@ impl StreamStore {
             }
         }
         let mark = Mark { position, clock: now };
-        let value = [&[FORMAT][..], &position.to_le_bytes(), &now.to_le_bytes()].concat();
-        batch.put(Space::About, incarnation.to_vec(), value);
+        batch.put(Space::About, incarnation.to_vec(), mark_value(mark));
         store.engine.write(batch)?;
         store.behind.fetch_add(layer.bytes as u64 + 64, Ordering::Relaxed);
         let before: Vec<TableUse> = known.tables.values().cloned().collect();
@@ -417,6 +431,10 @@ impl StreamStore {
 fn count(table: &mut TableUse, entries: i64, bytes: i64) {
     table.entries = table.entries.saturating_add_signed(entries);
     table.bytes = table.bytes.saturating_add_signed(bytes);
+}
+
+fn mark_value(mark: Mark) -> Vec<u8> {
+    [&[FORMAT][..], &mark.position.to_le_bytes(), &mark.clock.to_le_bytes()].concat()
 }
 
 fn about_table(table: &TableUse) -> Vec<u8> {
