@@ -14,7 +14,7 @@ const OK: u32 = 2048;
 pub(super) const HANDLE: u32 = 0x7fff_0000;
 pub(super) const HANDLES: u32 = 16;
 /// Interface, function, number of core parameters, core result. The interpreter's operations, from 1 on.
-const IMPORTS: [(&str, &str, u32, &str); 34] = [
+const IMPORTS: [(&str, &str, u32, &str); 42] = [
     ("records", "[resource-drop]chunk", 1, ""),
     ("records", "[method]chunk.len", 1, "i32"),
     ("records", "[method]chunk.seed", 1, "i64"),
@@ -49,6 +49,14 @@ const IMPORTS: [(&str, &str, u32, &str); 34] = [
     ("setup", "secret", 3, ""),
     ("setup", "file", 5, ""),
     ("log", "write", 3, ""),
+    ("state", "table", 5, ""),
+    ("state", "groups", 2, ""),
+    ("state", "group-of", 5, ""),
+    ("state", "get", 8, ""),
+    ("state", "versions", 8, ""),
+    ("state", "put", 13, ""),
+    ("state", "add", 10, ""),
+    ("state", "scan", 11, ""),
 ];
 
 /// The interpreter. Its script is the granted file `image`: the addresses of the calls of `configure`, of those of
@@ -56,8 +64,8 @@ const IMPORTS: [(&str, &str, u32, &str); 34] = [
 pub(super) fn text() -> String {
     let (mut imports, mut operations) = (String::new(), String::new());
     for (index, (interface, name, params, result)) in IMPORTS.iter().enumerate() {
-        // The only wide one is the offset in a file.
-        let wide = |at: u32| (*interface, *name, at) == ("setup", "file", 2);
+        // Wide ones are the offset in a file, and a time to live.
+        let wide = |at: u32| matches!((*interface, *name, at), ("setup", "file", 2) | ("state", "table", 3));
         let types: String = (0..*params).map(|at| if wide(at) { " i64" } else { " i32" }).collect();
         let result_type = if result.is_empty() { String::new() } else { format!("(result {result})") };
         imports += &format!(
@@ -175,7 +183,9 @@ pub(super) struct Script(Vec<u32>);
 
 impl Script {
     pub(super) fn call(name: &str, args: &[u32]) -> Script {
-        let index = IMPORTS.iter().position(|import| import.1.ends_with(name)).unwrap();
+        let method = format!("]{name}");
+        let is = |import: &str| import == name || import.ends_with(&method);
+        let index = IMPORTS.iter().position(|import| is(import.1)).unwrap();
         let words = IMPORTS[index].2 + u32::from(IMPORTS[index].3 == "i32");
         assert_eq!(args.len(), words as usize, "arguments of {name}");
         Script(std::iter::once(index as u32 + 1).chain(args.iter().copied()).collect())

@@ -251,9 +251,11 @@ impl Resolver<'_> {
             key,
             source,
             fallback: _,
+            backup: _,
             max_failed_percent: _,
             dead_letters,
             retention: _,
+            decide: _,
             transforms: _,
             outputs,
         } = stream;

@@ -14,6 +14,9 @@ pub enum Format {
     Ndjson,
     /// One JSON array of all rows.
     JsonArray,
+    /// A Parquet file. Rows wait for it as they do for [`Format::Ndjson`]; it is written by the crate `columnar`, and
+    /// the encoder here refuses it.
+    Parquet,
 }
 
 impl Format {
@@ -24,6 +27,7 @@ impl Format {
             Format::Raw => "text/plain; charset=utf-8",
             Format::Ndjson => "application/x-ndjson",
             Format::JsonArray => "application/json",
+            Format::Parquet => "application/vnd.apache.parquet",
         }
     }
 
@@ -34,13 +38,14 @@ impl Format {
             Format::Raw => ".log",
             Format::Ndjson => ".ndjson",
             Format::JsonArray => ".json",
+            Format::Parquet => ".parquet",
         }
     }
 
     /// Bytes before the first row.
     pub fn prefix(self) -> &'static [u8] {
         match self {
-            Format::Verbatim | Format::Raw | Format::Ndjson => b"",
+            Format::Verbatim | Format::Raw | Format::Ndjson | Format::Parquet => b"",
             Format::JsonArray => b"[",
         }
     }
@@ -49,7 +54,7 @@ impl Format {
     pub fn separator(self) -> Option<u8> {
         match self {
             Format::Verbatim => None,
-            Format::Raw | Format::Ndjson => Some(b'\n'),
+            Format::Raw | Format::Ndjson | Format::Parquet => Some(b'\n'),
             Format::JsonArray => Some(b','),
         }
     }
@@ -62,14 +67,14 @@ impl Format {
     /// Bytes after the last row.
     pub fn suffix(self) -> &'static [u8] {
         match self {
-            Format::Verbatim | Format::Raw | Format::Ndjson => b"",
+            Format::Verbatim | Format::Raw | Format::Ndjson | Format::Parquet => b"",
             Format::JsonArray => b"]",
         }
     }
 
     /// Whether every row must be a valid JSON text.
     pub fn requires_json(self) -> bool {
-        matches!(self, Format::Ndjson | Format::JsonArray)
+        matches!(self, Format::Ndjson | Format::JsonArray | Format::Parquet)
     }
 
     /// Size of the uncompressed object whose pieces add up to `framed_bytes` (rows with their separators).

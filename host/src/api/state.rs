@@ -18,7 +18,9 @@ use super::access::Caller;
 use super::dead_letters::decoded;
 use super::error::ApiError;
 use super::{Host, Shared};
-use crate::pipeline::{EntriesWanted, PAGE_ENTRIES_MAX, StateDeskError, StateRequest, TableName, read_cursor};
+use crate::pipeline::{
+    EntriesWanted, PAGE_ENTRIES_MAX, StateDeskError, StateRequest, TableName, read_cursor,
+};
 
 /// Entries of a page unless the client asks for another number.
 const PAGE_ENTRIES: usize = 100;
@@ -54,8 +56,9 @@ impl Query {
                 "prefix" => query.prefix = text.into_bytes(),
                 "after" => {
                     let after = read_cursor(&text);
-                    query.after =
-                        Some(after.ok_or_else(|| refuse(format!("after {text:?} is no \"next\" of a page")))?);
+                    query.after = Some(
+                        after.ok_or_else(|| refuse(format!("after {text:?} is no \"next\" of a page")))?,
+                    );
                 }
                 "limit" => {
                     let limit = text.parse().ok().filter(|limit| (1..=PAGE_ENTRIES_MAX).contains(limit));
@@ -138,7 +141,12 @@ mod tests {
         let query = Query::parse(Some("prefix=a%20b&limit=7&after=B2s")).unwrap();
         assert_eq!(
             query,
-            Query { prefix: b"a b".to_vec(), limit: Some(7), after: Some((7, b"k".to_vec())), ..Query::default() }
+            Query {
+                prefix: b"a b".to_vec(),
+                limit: Some(7),
+                after: Some((7, b"k".to_vec())),
+                ..Query::default()
+            }
         );
         assert_eq!(Query::parse(Some("key_base64=AP8%3D")).unwrap().key, Some(vec![0, 255]));
         for wrong in ["colour=red", "limit=0", "limit=10001", "after=%23", "key_base64=%23", "key=%f"] {

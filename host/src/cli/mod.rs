@@ -8,6 +8,7 @@ mod check;
 mod dead_letters;
 mod demo;
 mod host_client;
+mod import_firehose;
 mod key;
 mod output;
 mod plugin;
@@ -112,6 +113,8 @@ enum Command {
     /// List, show, export and drop what plugins of a running host keep
     #[command(subcommand)]
     State(state::Command),
+    /// Bring a stream of Amazon Data Firehose here, out of what AWS's command line prints of it
+    ImportFirehose(import_firehose::Arguments),
     /// Make, list, rotate and revoke keys: who may do what at a host
     #[command(subcommand)]
     Key(key::Command),
@@ -174,6 +177,10 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
         Command::Stream(command) => {
             start_log(&log.options("warn"), None)?;
             stream::run(command)
+        }
+        Command::ImportFirehose(command) => {
+            start_log(&log.options("warn"), None)?;
+            import_firehose::run(command)
         }
         Command::Tenant(command) => {
             start_log(&log.options("warn"), None)?;

@@ -160,7 +160,8 @@ fn agreed(stream: &str, table: Option<&Table>) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
-    let what = table.map_or_else(|| "all tables".to_owned(), |table| format!("{}/{}", table.transform, table.table));
+    let what =
+        table.map_or_else(|| "all tables".to_owned(), |table| format!("{}/{}", table.transform, table.table));
     output::complain(format_args!("drop {} of stream {stream:?} for good? [y/N]", output::plain(&what)));
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("read the answer")?;
@@ -168,14 +169,14 @@ fn agreed(stream: &str, table: Option<&Table>) -> Result<bool> {
 }
 
 fn export(stream: &str, table: &Table, to: Option<&PathBuf>, at: &AtHost) -> Result<ExitCode> {
-    let mut out: Box<dyn Write> = match to {
-        Some(path) => {
-            let file = File::create_new(path).with_context(|| format!("make {}", path.display()))?;
-            Box::new(BufWriter::new(file))
-        }
-        None => Box::new(std::io::stdout().lock()),
+    // Once there is something to write: a name that nobody knows leaves no file.
+    let open = || -> Result<Box<dyn Write>> {
+        let Some(path) = to else { return Ok(Box::new(std::io::stdout().lock())) };
+        let file = File::create_new(path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Box::new(BufWriter::new(file)))
     };
-    let mut written = 0_u64;
+    let mut out = None;
+    let mut written: Option<u64> = None;
     let asked = at.with(
         async |client: &HostClient| {
             let mut next: Option<String> = None;
@@ -183,8 +184,13 @@ fn export(stream: &str, table: &Table, to: Option<&PathBuf>, at: &AtHost) -> Res
                 let mut pairs = vec![("limit", PAGE.to_string())];
                 pairs.extend(next.map(|next| ("after", next)));
                 let page: Value = client.ask(Method::GET, &path(stream, Some(table)), &pairs).await?;
+                let out = match &mut out {
+                    Some(out) => out,
+                    none => none.insert(open()?),
+                };
                 out.write_all(lines(&page["entries"]).as_bytes()).context("write entries")?;
-                written += page["entries"].as_array().map_or(0, |entries| entries.len() as u64);
+                *written.get_or_insert(0) +=
+                    page["entries"].as_array().map_or(0, |entries| entries.len() as u64);
                 next = page["next"].as_str().map(str::to_owned);
                 if next.is_none() {
                     out.flush().context("write entries")?;
@@ -194,6 +200,8 @@ fn export(stream: &str, table: &Table, to: Option<&PathBuf>, at: &AtHost) -> Res
         },
         |_done| Ok(String::new()),
     )?;
-    output::complain(format_args!("{written} entries of {}/{} exported", table.transform, table.table));
+    if let Some(written) = written {
+        output::complain(format_args!("{written} entries of {}/{} exported", table.transform, table.table));
+    }
     Ok(asked)
 }

@@ -142,7 +142,7 @@ impl Host {
             quotas,
             syncs: SyncCount::default(),
             shadows: shadow::start().map_err(StartError::Thread)?,
-            state: Arc::new(StateHouse::of(&settings.data_dir)),
+            state: Arc::new(StateHouse::of(&settings.data_dir, settings.buffer.durability)),
             lanes: AtomicU64::new(0),
             settings,
             options,

@@ -89,11 +89,8 @@ impl Opening {
         let (chains, chains_seen) = watch::channel(Arc::new(chain.version));
         let (replays, replays_seen) = mpsc::channel(1);
         let plan = ChainPlan::of(stream, &self.given).within(Arc::clone(&context.quota));
-        let state = StateDesk {
-            context: context.clone(),
-            chains: chains_seen.clone(),
-            replays: replays.clone(),
-        };
+        let state =
+            StateDesk { context: context.clone(), chains: chains_seen.clone(), replays: replays.clone() };
         let letters = DeadLetters {
             context: context.clone(),
             plan: Arc::new(plan.clone()),

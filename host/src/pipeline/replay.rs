@@ -12,7 +12,8 @@
 //!    (doing it twice does nothing) before anything is replayed; no checkpoint lets go of the outcome before 3 is done.
 //!
 //! A chain that keeps state runs letters between two slices, over the state of that moment, and the outcome carries what it
-//! has changed.
+//! has changed. Letters that hold a row of plugins in place of a record stay: what was changed of state for that record has
+//! counted.
 //!
 //! One replay of a stream at a time, so that no letter is in two of them. Replayed rows never join an open batch: their
 //! offsets lie in the past, and batches are named and recovered by offsets. Their batch ids have the journal's end as a
@@ -32,12 +33,13 @@ use wasmill_buffer::Position;
 use wasmill_chunk::{ColumnRef, Input};
 use wasmill_deliver::Object;
 use wasmill_state::Layer;
-use wasmill_transform::{PluginFault, Slice};
+use wasmill_transform::{Kept, PluginFault, Slice};
 
 use super::batch::{OpenBatch, Piece};
 use super::commit::{Commit, CommitError, Committed};
 use super::context::StreamContext;
 use super::dead_letters::{Change, Changes, DeadLetter, Stage};
+use super::fit::{self, Checks, as_check};
 use super::outcome::{BatchKey, Counts, Ran};
 use super::plan::ChainVersion;
 use super::sink::SliceSink;
@@ -47,6 +49,10 @@ use super::workers::{LaneId, WorkerState};
 
 /// Lanes of replays: they neither take the streams' warm instances nor their turn.
 pub(crate) const LANE: LaneId = 1 << 63;
+
+/// Why a letter stays that is a row of plugins which keep state.
+const ROW_STAYS: &str = "the plugins of this stream keep state, and have seen the record that this row is of: they cannot run on \
+    it again; export it, and send the row on";
 
 /// What became of the letters that were tried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -219,6 +225,10 @@ fn transform(
     (stream_seed, state): (u64, Option<StateBelow>),
     worker: &mut WorkerState,
 ) -> Result<Transformed, ReplayError> {
+    let keeps = state.is_some();
+    let tried = letters.len() as u64;
+    let (rows, letters): (Vec<&DeadLetter>, Vec<&DeadLetter>) =
+        letters.iter().partition(|letter| keeps && letter.is_row_of_plugins());
     let payloads: Vec<(Vec<u8>, [u32; 1])> = letters
         .iter()
         .map(|letter| {
@@ -240,11 +250,19 @@ fn transform(
     let formats: Vec<_> = context.outputs.iter().map(|output| output.format).collect();
     let options = finish_options(&formats);
     let mut sink = SliceSink::new(formats, id, 0);
+    let columns: Vec<_> = context.outputs.iter().map(|output| output.columns.clone()).collect();
+    if columns.iter().any(Option::is_some) {
+        sink = sink.traced();
+    }
     let slice = Slice { id, stream_seed, inputs: &inputs };
     let time = inputs.first().map_or(0, |input| input.arrival);
     let (chain, lane) = (&version.chain, LANE | context.lane);
+    let mut checks = Checks::of(&columns);
     let (report, layer) = match state.map(|below| below.over(time)).transpose() {
-        Ok(state) => worker.run_keeping(lane, chain, &slice, &options, &mut sink, state),
+        Ok(state) => {
+            let kept = state.map(|state| Kept { state, check: as_check(&mut checks) });
+            worker.run_keeping(lane, chain, &slice, &options, &mut sink, kept)
+        }
         Err(error) => (unreadable(chain, &error), None),
     };
     context.stats.with_transforms(|transforms| {
@@ -255,7 +273,8 @@ fn transform(
         return Err(ReplayError::Unrunnable { transform: version.transform(transform).to_owned(), fault });
     }
     let mut changes: Changes = letters.iter().map(|letter| (letter.number, Change::Removed)).collect();
-    let mut failed = 0;
+    let mut failed = rows.len() as u64;
+    changes.extend(rows.into_iter().map(|letter| (letter.number, stays(letter))));
     for failure in &report.failures {
         let Some(letter) = letters.get(failure.input) else {
             // Nobody could keep a letter of it: then all stay as they are.
@@ -276,10 +295,47 @@ fn transform(
         };
         changes.insert(letter.number, again);
     }
-    let tried = letters.len() as u64;
-    let replayed = Replayed { tried, passed: report.passed, dropped: report.dropped, failed };
+    let withdrawn = fit::withdraw(&mut sink, checks);
+    let mut unfit = 0;
+    for found in withdrawn.unfit {
+        let output = context.outputs.get(found.route as usize).map(|output| output.name.clone());
+        if found.offset < 0 {
+            return Err(ReplayError::Rowless { transform: output.unwrap_or_default(), reason: found.reason });
+        }
+        // Letters can have an offset in common; rows of all of them were withdrawn.
+        for letter in letters.iter().filter(|letter| letter.offset == found.offset) {
+            let again = Change::Again {
+                stage: Stage::Encode,
+                transform: String::new(),
+                plugin: String::new(),
+                output: output.clone(),
+                reason: found.reason.clone(),
+                attempts: letter.attempts.saturating_add(1),
+            };
+            if matches!(changes.insert(letter.number, again), Some(Change::Removed)) {
+                unfit += 1;
+            }
+        }
+    }
+    let failed = failed + unfit;
+    // What neither passed nor failed was dropped.
+    let passed = report.passed.saturating_sub(unfit);
+    let replayed = Replayed { tried, passed, dropped: tried.saturating_sub(passed + failed), failed };
+    let emitted = report.emitted - withdrawn.rows;
     let state = layer.unwrap_or_default();
-    Ok(Transformed { pieces: sink.into_pieces(), emitted: report.emitted, changes, replayed, state })
+    Ok(Transformed { pieces: sink.into_pieces(), emitted, changes, replayed, state })
+}
+
+/// What becomes of a row that plugins made of a record which they have seen: run on it again, they would keep it twice.
+fn stays(letter: &DeadLetter) -> Change {
+    Change::Again {
+        stage: letter.stage,
+        transform: letter.transform.clone(),
+        plugin: letter.plugin.clone(),
+        output: letter.output.clone(),
+        reason: ROW_STAYS.to_owned(),
+        attempts: letter.attempts.saturating_add(1),
+    }
 }
 
 /// What becomes of a letter of the delivery stage whose object is sent once more; `object` is its file.

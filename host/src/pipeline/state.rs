@@ -2,11 +2,15 @@
 //!
 //! The store is opened when the first stream needs it, and let go of when it fails, so that it can be opened anew once there
 //! is room on the disk again. What it has then must be what it had: what outcomes carry is applied again only at a start.
+//!
+//! A journal that is not synced (`durability = "os"`) may lose outcomes with the machine that the store has applied. Their
+//! records run again, and count again, as their objects are delivered again.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use wasmill_config as config;
 use wasmill_state::{Incarnation, Layer, SliceState, Store, StoreError, StreamStore, TableUse, Usage, View};
 use wasmill_transform::{Chain, PluginFault, SliceReport, TransformReport};
 
@@ -42,19 +46,29 @@ pub(crate) enum StateTrouble {
 /// The state of all streams of a host. See the head of this file.
 pub(crate) struct StateHouse {
     path: PathBuf,
+    /// The journal may lose outcomes that were applied.
+    journal_loses: bool,
     store: Mutex<Option<Store>>,
     streams: Mutex<Vec<Weak<StreamState>>>,
 }
 
 impl StateHouse {
-    pub(crate) fn of(data_dir: &Path) -> StateHouse {
-        StateHouse { path: data_dir.join(DIRECTORY), store: Mutex::default(), streams: Mutex::default() }
+    pub(crate) fn of(data_dir: &Path, durability: config::Durability) -> StateHouse {
+        StateHouse {
+            path: data_dir.join(DIRECTORY),
+            journal_loses: durability == config::Durability::Os,
+            store: Mutex::default(),
+            streams: Mutex::default(),
+        }
     }
 
     /// One that is open already.
     #[cfg(test)]
     pub(crate) fn with(store: Store) -> StateHouse {
-        StateHouse { store: Mutex::new(Some(store)), ..StateHouse::of(Path::new("/data")) }
+        StateHouse {
+            store: Mutex::new(Some(store)),
+            ..StateHouse::of(Path::new("/data"), config::Durability::Fsync)
+        }
     }
 
     /// The store, opened or made if need be. Blocks.
@@ -184,13 +198,21 @@ impl StreamState {
         locked(&self.house.store).as_ref().map_or(0, Store::behind)
     }
 
-    /// Whether the store is of the journal's time, which ends there. Blocks.
+    /// Whether the store is of the journal's time, which ends there: every outcome that it has lies before. Blocks.
     pub(crate) fn check(&self, end: u64) -> Result<(), StateTrouble> {
-        let found = self.existing()?.as_ref().map_or(0, position);
-        if found > end {
+        let Some(store) = self.existing()? else { return Ok(()) };
+        let found = position(&store);
+        if found == 0 || found < end {
+            return Ok(());
+        }
+        if !self.house.journal_loses {
             return Err(StateTrouble::Ahead { found, end, path: self.house.path.clone() });
         }
-        Ok(())
+        tracing::warn!(
+            path = %self.house.path.display(), found, end,
+            "the state store has changes of outcomes that the journal has lost; their records run again, and count again"
+        );
+        store.rewind(end.saturating_sub(1)).map_err(StateTrouble::Store)
     }
 }
 
@@ -244,7 +266,7 @@ mod tests {
     #[test]
     fn store_that_was_let_go_of_is_opened_anew_and_goes_on() {
         let directory = tempfile::tempdir().unwrap();
-        let house = Arc::new(StateHouse::of(directory.path()));
+        let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync));
         assert!(house.existing().unwrap().is_none(), "none is made before it is needed");
         let usage = Arc::new(Usage::default());
         let stream = house.stream([1; 16], Arc::clone(&usage));
@@ -265,7 +287,7 @@ mod tests {
     #[test]
     fn store_that_has_lost_what_was_applied_is_not_used() {
         let directory = tempfile::tempdir().unwrap();
-        let house = Arc::new(StateHouse::of(directory.path()));
+        let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync));
         let stream = house.stream([1; 16], Arc::default());
         stream.apply(5, &layer(b"one")).unwrap();
         house.let_go();
@@ -273,7 +295,8 @@ mod tests {
         let lost = stream.apply(6, &layer(b"two")).unwrap_err();
         assert!(matches!(lost, StateTrouble::Lost { found: 0, applied: 5 }), "{lost:?}");
         // The next start applies what the journal has.
-        let restarted = Arc::new(StateHouse::of(directory.path())).stream([1; 16], Arc::default());
+        let restarted = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync))
+            .stream([1; 16], Arc::default());
         drop((stream, house));
         restarted.apply(5, &layer(b"one")).unwrap();
         assert_eq!(value(&restarted), Some(b"one".to_vec()));
@@ -282,17 +305,35 @@ mod tests {
     #[test]
     fn store_of_a_later_time_than_the_journal_is_refused_and_state_of_nobody_removed() {
         let directory = tempfile::tempdir().unwrap();
-        let house = Arc::new(StateHouse::of(directory.path()));
+        let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync));
         for incarnation in [[1; 16], [2; 16]] {
             house.stream(incarnation, Arc::default()).apply(700, &layer(b"one")).unwrap();
         }
         let stream = house.stream([1; 16], Arc::default());
-        assert!(stream.check(700).is_ok());
-        let ahead = stream.check(699).unwrap_err().to_string();
-        assert!(ahead.contains("up to journal position 700, where the journal ends at 699"), "{ahead}");
+        assert!(stream.check(701).is_ok());
+        let ahead = stream.check(700).unwrap_err().to_string();
+        assert!(ahead.contains("up to journal position 700, where the journal ends at 700"), "{ahead}");
         assert_eq!(house.remove_others(&[[1; 16]]).unwrap(), 1);
         assert_eq!(house.store().unwrap().incarnations().unwrap(), [[1; 16]]);
         house.remove([1; 16]).unwrap();
         assert!(house.store().unwrap().incarnations().unwrap().is_empty());
+    }
+
+    #[test]
+    fn store_that_is_ahead_of_a_journal_which_loses_outcomes_takes_those_that_come_in_their_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Os));
+        let stream = house.stream([1; 16], Arc::default());
+        stream.apply(700, &layer(b"one")).unwrap();
+        stream.apply(900, &layer(b"two")).unwrap();
+        drop(stream);
+        // That of 900 is gone, and the next one comes where it was, or before.
+        let stream = house.stream([1; 16], Arc::default());
+        stream.check(800).unwrap();
+        assert_eq!(value(&stream), Some(b"two".to_vec()));
+        stream.apply(700, &layer(b"one")).unwrap();
+        assert_eq!(value(&stream), Some(b"two".to_vec()));
+        stream.apply(800, &layer(b"three")).unwrap();
+        assert_eq!(value(&stream), Some(b"three".to_vec()));
     }
 }

@@ -132,7 +132,7 @@ impl StateDesk {
     }
 
     /// Empties a table, or all. Returns how many entries were stored of them.
-    pub(crate) async fn drop(&self, of: Option<TableName>) -> Result<u64, StateDeskError> {
+    pub(crate) async fn empty(&self, of: Option<TableName>) -> Result<u64, StateDeskError> {
         let context = Arc::clone(&self.context);
         let stored = tokio::task::spawn_blocking(move || stored(&context)).await;
         let failed = |reason: String| StateDeskError::Failed { reason };
@@ -148,10 +148,12 @@ impl StateDesk {
         }
         let entries = tables.iter().map(|table| table.entries).sum();
         // What a plugin writes from here on may have any layout.
-        let cleared = tables.into_iter().map(|table| (table.id, wasmill_state::TableSpec { version: 0, ..table.spec }));
+        let cleared =
+            tables.into_iter().map(|table| (table.id, wasmill_state::TableSpec { version: 0, ..table.spec }));
         let (reply, done) = oneshot::channel();
         let version = self.chains.borrow().clone();
-        let request = replay::Request { letters: Vec::new(), version, clear: Some(Layer::clearing(cleared)), reply };
+        let request =
+            replay::Request { letters: Vec::new(), version, clear: Some(Layer::clearing(cleared)), reply };
         self.replays.send(request).await.map_err(|_ended| ReplayError::Ended)?;
         done.await.map_err(|_ended| ReplayError::Ended)??;
         tracing::info!(

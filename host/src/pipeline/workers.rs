@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use wasmill_chunk::{FinishOptions, RowSink};
 use wasmill_encode::Encoder;
-use wasmill_state::{Layer, SliceState};
-use wasmill_transform::{Chain, Slice, SliceReport, WORKER_STACK_BYTES};
+use wasmill_state::Layer;
+use wasmill_transform::{Chain, Kept, Slice, SliceReport, WORKER_STACK_BYTES};
 
 use self::queues::{Next, Queues, Taken};
 use self::waiting::Waiting;
@@ -77,9 +77,9 @@ impl WorkerState {
         slice: &Slice<'_>,
         options: &FinishOptions,
         sink: &mut dyn RowSink,
-        state: Option<SliceState>,
+        kept: Option<Kept<'_>>,
     ) -> (SliceReport, Option<Layer>) {
-        let (report, layer) = self.warm.get(lane, chain).run_keeping(slice, options, sink, state);
+        let (report, layer) = self.warm.get(lane, chain).run_keeping(slice, options, sink, kept);
         self.elsewhere += report.cpu_elsewhere;
         self.waited |= chain.runs_elsewhere();
         (report, layer)

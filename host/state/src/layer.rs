@@ -9,6 +9,7 @@
 //!   u8       1 put, 0 removed
 //! of those that were put:
 //!   i64 LE   when, by the time of the slice, nanoseconds since the epoch
+//!   u32 LE   layout version of the value
 //!   u32 LE   length of the value
 //!   bytes    value
 //! ```
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{CHANGE_BYTES, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::table::{Address, Entry, TableId, TableSpec};
 use crate::usage::Pending;
 
@@ -39,9 +40,9 @@ impl Change {
         }
     }
 
-    /// About what it takes in an outcome and in memory.
+    /// About what it takes in memory, which is more than in an outcome.
     pub(crate) fn bytes(&self, address: &[u8]) -> usize {
-        13 + 8 + address.len() + self.entry().map_or(0, |entry| entry.value.len())
+        CHANGE_BYTES + address.len() + self.entry().map_or(0, |entry| entry.value.len())
     }
 }
 
@@ -111,7 +112,7 @@ impl Layer {
         self.tables.is_empty()
     }
 
-    /// About what it takes in an outcome and in memory.
+    /// About what it takes in memory, which is more than in an outcome.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -176,6 +177,7 @@ impl Layer {
                     Change::Put(entry) => {
                         blobs.push(1);
                         blobs.extend_from_slice(&entry.written.to_le_bytes());
+                        blobs.extend_from_slice(&entry.version.to_le_bytes());
                         write_bytes(blobs, &entry.value);
                     }
                     Change::Removed => blobs.push(0),
@@ -252,9 +254,11 @@ fn read_change(left: &mut &[u8]) -> Option<(Address, Change)> {
         0 => Change::Removed,
         1 => {
             let (written, rest) = left.split_first_chunk::<8>()?;
+            let (version, rest) = rest.split_first_chunk::<4>()?;
             *left = rest;
             let value = Arc::from(read_bytes(left, VALUE_BYTES_MAX)?);
-            Change::Put(Entry { written: i64::from_le_bytes(*written), value })
+            let (written, version) = (i64::from_le_bytes(*written), u32::from_le_bytes(*version));
+            Change::Put(Entry { written, version, value })
         }
         _ => return None,
     };
@@ -275,7 +279,7 @@ mod tests {
     use crate::table::address;
 
     fn put(value: &[u8]) -> Change {
-        Change::Put(Entry { written: 7, value: value.into() })
+        Change::Put(Entry { written: 7, version: 2, value: value.into() })
     }
 
     fn layer(cleared: bool, entries: &[(&[u8], Change)]) -> Layer {

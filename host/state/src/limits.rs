@@ -6,7 +6,8 @@ pub const KEY_BYTES_MAX: usize = 4096;
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Most tables of one transform.
 pub const TABLES_MAX: usize = 64;
-/// Changes of one slice, as they are written into its outcome: far below what one entry of the journal takes.
+/// Memory of the changes of one slice, and of what takes them back: as they are written into its outcome they are less, far
+/// below what one entry of the journal takes.
 pub const SLICE_BYTES_MAX: usize = 64 << 20;
 /// Most entries and bytes that one scan hands over.
 pub const SCAN_ENTRIES_MAX: usize = 65_536;
@@ -21,7 +22,9 @@ pub(crate) const BLOCK_BYTES: usize = 1 << 20;
 pub(crate) const SWEPT_ENTRIES: usize = 2048;
 /// Entries that are removed at a time when a table or a stream is dropped.
 pub(crate) const DROPPED_ENTRIES: usize = 4096;
-/// What a slice keeps of what it read, so that writing it needs no second read.
+/// What a change takes in memory besides its key and its value: its place among the others, pointers and counts.
+pub(crate) const CHANGE_BYTES: usize = 112;
+/// What a slice keeps of what it read, of all tables, so that writing it needs no second read.
 pub(crate) const SEEN_ENTRIES: usize = 16_384;
 /// The same, in bytes of values.
 pub(crate) const SEEN_BYTES: usize = 4 << 20;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::error::StateError;
 use crate::layer::{Change, Layer, TableChanges};
 use crate::limits::{
-    KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SEEN_BYTES, SEEN_ENTRIES, SLICE_BYTES_MAX,
+    CHANGE_BYTES, KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SEEN_BYTES, SEEN_ENTRIES, SLICE_BYTES_MAX,
     VALUE_BYTES_MAX,
 };
 use crate::table::{Address, Entry, TableId, TableSpec, address, counted_bytes};
@@ -25,6 +25,9 @@ pub struct SliceState {
     now: i64,
     tables: Vec<Table>,
     undo: Vec<Undo>,
+    undo_bytes: usize,
+    /// Of what was read, over all tables.
+    seen: Seen,
     /// As they were at `begin`.
     before: Totals,
     totals: Totals,
@@ -37,7 +40,6 @@ struct Table {
     changes: TableChanges,
     /// What was read from below, so that writing it needs no second read.
     seen: HashMap<Address, Option<Entry>>,
-    seen_bytes: usize,
 }
 
 struct Undo {
@@ -47,8 +49,14 @@ struct Undo {
 }
 
 #[derive(Clone, Copy, Default)]
+struct Seen {
+    entries: usize,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Default)]
 struct Totals {
-    /// About what the changes take in an outcome.
+    /// About what the changes take in memory.
     bytes: usize,
     /// What they add to what is counted for the tenant.
     counted: i64,
@@ -84,6 +92,8 @@ impl SliceState {
             now,
             tables: Vec::new(),
             undo: Vec::new(),
+            undo_bytes: 0,
+            seen: Seen::default(),
             before: Totals::default(),
             totals: Totals::default(),
             usage,
@@ -106,7 +116,7 @@ impl SliceState {
             return known;
         }
         let changes = TableChanges { spec, ..TableChanges::default() };
-        self.tables.push(Table { id: id.clone(), changes, seen: HashMap::new(), seen_bytes: 0 });
+        self.tables.push(Table { id: id.clone(), changes, seen: HashMap::new() });
         self.tables.len() - 1
     }
 
@@ -119,6 +129,17 @@ impl SliceState {
         let ttl = self.tables[table].changes.spec.ttl_ns;
         let entry = self.physical(table, &address(group, key))?;
         Ok(entry.filter(|entry| entry.is_live(ttl, now)).map(|entry| entry.value))
+    }
+
+    /// The layout version that the value of a key was written with, if there is one.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn version_of(&mut self, table: usize, group: u8, key: &[u8]) -> Result<Option<u32>, StateError> {
+        let now = self.now;
+        let ttl = self.tables[table].changes.spec.ttl_ns;
+        let entry = self.physical(table, &address(group, key))?;
+        Ok(entry.filter(|entry| entry.is_live(ttl, now)).map(|entry| entry.version))
     }
 
     /// Writes a value, or removes the key.
@@ -140,15 +161,20 @@ impl SliceState {
         }
         let address = address(group, key);
         let change = match value {
-            Some(value) => Change::Put(Entry { written: self.now, value: value.into() }),
+            Some(value) => {
+                let version = self.tables[table].changes.spec.version;
+                Change::Put(Entry { written: self.now, version, value: value.into() })
+            }
             None => Change::Removed,
         };
         let mut totals = self.totals;
         totals.bytes += change.bytes(&address);
+        let mut undo_bytes = self.undo_bytes + CHANGE_BYTES + address.len();
         if let Some(before) = self.tables[table].changes.entries.get(&address) {
             totals.bytes -= before.bytes(&address);
+            undo_bytes += before.bytes(&address);
         }
-        if totals.bytes > SLICE_BYTES_MAX {
+        if totals.bytes + undo_bytes > SLICE_BYTES_MAX {
             return Err(StateError::SliceFull);
         }
         if self.usage.is_some() {
@@ -161,7 +187,7 @@ impl SliceState {
                 return Err(StateError::Full { limit });
             }
         }
-        self.totals = totals;
+        (self.totals, self.undo_bytes) = (totals, undo_bytes);
         let before = self.tables[table].changes.entries.insert(address.clone(), change);
         self.undo.push(Undo { table, address, before });
         Ok(())
@@ -234,7 +260,8 @@ impl SliceState {
 
     /// What is written from here on can be taken back.
     pub fn begin(&mut self) {
-        self.undo.clear();
+        self.undo = Vec::new();
+        self.undo_bytes = 0;
         self.before = self.totals;
     }
 
@@ -252,6 +279,7 @@ impl SliceState {
                 None => entries.remove(&address),
             };
         }
+        self.undo_bytes = 0;
         self.totals = self.before;
     }
 
@@ -270,8 +298,8 @@ impl SliceState {
     }
 
     /// The entry, however old it is.
-    fn physical(&mut self, table: usize, address: &[u8]) -> Result<Option<Entry>, StateError> {
-        let table = &mut self.tables[table];
+    fn physical(&mut self, number: usize, address: &[u8]) -> Result<Option<Entry>, StateError> {
+        let table = &self.tables[number];
         if let Some(change) = table.changes.entries.get(address) {
             return Ok(change.entry().cloned());
         }
@@ -279,12 +307,13 @@ impl SliceState {
             return Ok(seen.clone());
         }
         let found = self.view.find(&table.id, address)?;
-        if table.seen.len() >= SEEN_ENTRIES || table.seen_bytes >= SEEN_BYTES {
-            table.seen.clear();
-            table.seen_bytes = 0;
+        if self.seen.entries >= SEEN_ENTRIES || self.seen.bytes >= SEEN_BYTES {
+            self.tables.iter_mut().for_each(|table| table.seen.clear());
+            self.seen = Seen::default();
         }
-        table.seen_bytes += address.len() + found.as_ref().map_or(0, |entry| entry.value.len());
-        table.seen.insert(address.into(), found.clone());
+        self.seen.entries += 1;
+        self.seen.bytes += address.len() + found.as_ref().map_or(0, |entry| entry.value.len());
+        self.tables[number].seen.insert(address.into(), found.clone());
         Ok(found)
     }
 }

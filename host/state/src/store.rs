@@ -6,7 +6,8 @@
 //! exactly once. The store has no log of its own that anybody relies on.
 //!
 //! Keys in the space of entries: incarnation of the stream (16 bytes), length and name of the transform, length and name of
-//! the table, key group (1 byte), key. Values: when the entry was written (i64 LE, nanoseconds since the epoch), value.
+//! the table, key group (1 byte), key. Values: when the entry was written (i64 LE, nanoseconds since the epoch), layout
+//! version of its value (u32 LE), value.
 //!
 //! Keys in the space that says what there is: incarnation, and for a table `t` and its names. Values of streams: format
 //! (u8 1), journal position (u64 LE) behind which nothing is applied, clock (i64 LE). Values of tables: format (u8 1), layout
@@ -282,6 +283,21 @@ impl StreamStore {
         tables
     }
 
+    /// What it knows of outcomes behind this journal position is not true any more: others come there. Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn rewind(&self, position: u64) -> Result<(), StoreError> {
+        let known = &mut *self.known();
+        let Some(mark) = known.mark.filter(|mark| mark.position > position) else { return Ok(()) };
+        let mark = Mark { position, ..mark };
+        let mut batch = Batch::default();
+        batch.put(Space::About, self.0.incarnation.to_vec(), mark_value(mark));
+        self.0.store.engine.write(batch)?;
+        known.mark = Some(mark);
+        Ok(())
+    }
+
     /// Applies what an outcome at this journal position carries, unless that was done. Blocks.
     ///
     /// # Errors
@@ -313,15 +329,15 @@ impl StreamStore {
             for (address, change) in &changes.entries {
                 let key = [&prefix[..], address].concat();
                 if let Some(before) = store.engine.get(Space::Entries, &key)? {
-                    let value = before.get(8..).ok_or(StoreError::Damaged { what: "an entry" })?;
                     entries -= 1;
-                    bytes -= counted_bytes(address, value);
+                    bytes -= counted_bytes(address, &entry(&before)?.value);
                 }
                 match change {
-                    Change::Put(Entry { written, value }) => {
+                    Change::Put(Entry { written, version, value }) => {
                         entries += 1;
                         bytes += counted_bytes(address, value);
-                        batch.put(Space::Entries, key, [&written.to_le_bytes()[..], value].concat());
+                        let value = [&written.to_le_bytes()[..], &version.to_le_bytes(), value].concat();
+                        batch.put(Space::Entries, key, value);
                     }
                     Change::Removed => batch.remove(Space::Entries, key),
                 }
@@ -336,8 +352,7 @@ impl StreamStore {
             }
         }
         let mark = Mark { position, clock: now };
-        let value = [&[FORMAT][..], &position.to_le_bytes(), &now.to_le_bytes()].concat();
-        batch.put(Space::About, incarnation.to_vec(), value);
+        batch.put(Space::About, incarnation.to_vec(), mark_value(mark));
         store.engine.write(batch)?;
         store.behind.fetch_add(layer.bytes as u64 + 64, Ordering::Relaxed);
         let before: Vec<TableUse> = known.tables.values().cloned().collect();
@@ -418,6 +433,10 @@ fn count(table: &mut TableUse, entries: i64, bytes: i64) {
     table.bytes = table.bytes.saturating_add_signed(bytes);
 }
 
+fn mark_value(mark: Mark) -> Vec<u8> {
+    [&[FORMAT][..], &mark.position.to_le_bytes(), &mark.clock.to_le_bytes()].concat()
+}
+
 fn about_table(table: &TableUse) -> Vec<u8> {
     let TableUse { spec: TableSpec { version, ttl_ns }, entries, bytes, .. } = table;
     let mut value = vec![FORMAT];
@@ -427,9 +446,13 @@ fn about_table(table: &TableUse) -> Vec<u8> {
 }
 
 fn entry(value: &[u8]) -> Result<Entry, StoreError> {
-    let damaged = StoreError::Damaged { what: "an entry" };
-    let (written, value) = value.split_first_chunk::<8>().ok_or(damaged)?;
-    Ok(Entry { written: i64::from_le_bytes(*written), value: value.into() })
+    let read = || {
+        let (written, rest) = value.split_first_chunk::<8>()?;
+        let (version, value) = rest.split_first_chunk::<4>()?;
+        let (written, version) = (i64::from_le_bytes(*written), u32::from_le_bytes(*version));
+        Some(Entry { written, version, value: value.into() })
+    };
+    read().ok_or(StoreError::Damaged { what: "an entry" })
 }
 
 impl Base for StreamStore {

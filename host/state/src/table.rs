@@ -96,6 +96,8 @@ pub struct TableSpec {
 pub struct Entry {
     /// When it was written, by the time of its slice: nanoseconds since the epoch.
     pub written: i64,
+    /// Layout version of its value: that of the table when it was written.
+    pub version: u32,
     pub value: Arc<[u8]>,
 }
 
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn entry_lives_until_it_was_not_written_for_its_time() {
-        let entry = Entry { written: 100, value: Arc::from(&b""[..]) };
+        let entry = Entry { written: 100, version: 1, value: Arc::from(&b""[..]) };
         assert!(entry.is_live(10, 109) && !entry.is_live(10, 110) && entry.is_live(0, i64::MAX));
         assert!(entry.is_live(10, i64::MIN));
     }

@@ -481,3 +481,55 @@ fn dropped_stream_leaves_nothing_and_its_neighbours_as_they_were() {
     let left = store.stream(incarnations[0], Arc::default()).unwrap();
     assert_eq!((left.tables()[0].entries, left.mark().unwrap().position), (9000, 5));
 }
+
+#[test]
+fn memory_of_a_slice_is_bounded_also_where_it_writes_the_same_again_and_again() {
+    let id = TableId::new("t", "a").unwrap();
+    let mut state = SliceState::scratch(1);
+    let table = state.table(&id, SPEC(0));
+    let value = vec![7; wasmill_state::VALUE_BYTES_MAX];
+    let mut writes = 0;
+    let full = loop {
+        match state.put(table, 0, b"k", Some(&value)) {
+            Ok(()) => writes += 1,
+            Err(full) => break full,
+        }
+    };
+    assert!(full.to_string().contains("of changed state in one slice"), "{full}");
+    assert!((60..64).contains(&writes), "{writes}");
+    // What takes back is let go of with the chunk.
+    state.begin();
+    state.put(table, 0, b"k", Some(&value)).unwrap();
+    state.rollback();
+    // Small ones count what they take in memory.
+    let mut entries = 0_u32;
+    while state.put(table, 0, &entries.to_be_bytes(), Some(b"")).is_ok() {
+        entries += 1;
+    }
+    assert!((200_000..400_000).contains(&entries), "{entries}");
+}
+
+#[test]
+fn values_have_the_layout_version_that_they_were_written_with() {
+    let store = Crashing::default().store();
+    let stream = store.stream(INCARNATION, Arc::default()).unwrap();
+    let id = TableId::new("t", "a").unwrap();
+    let slice = |version: u32, keys: &[&[u8]]| {
+        let mut state = SliceState::new(View::new([], Arc::new(stream.clone())), 1, None);
+        let table = state.table(&id, TableSpec { version, ttl_ns: 0 });
+        keys.iter().for_each(|key| state.put(table, 0, key, Some(b"v")).unwrap());
+        let of = |state: &mut SliceState, key: &[u8]| state.version_of(table, 0, key).unwrap();
+        let found = [b"a", b"b", b"c"].map(|key| of(&mut state, key));
+        (found, state.finish())
+    };
+    let (found, layer) = slice(1, &[b"a", b"b"]);
+    assert_eq!(found, [Some(1), Some(1), None]);
+    let mut blobs = Vec::new();
+    let written = layer.write(&mut blobs, 0);
+    stream.apply(1, &Layer::read(&written, &blobs).unwrap()).unwrap();
+    let (found, layer) = slice(2, &[b"b"]);
+    assert_eq!(found, [Some(1), Some(2), None]);
+    stream.apply(2, &layer).unwrap();
+    assert_eq!(slice(2, &[]).0, [Some(1), Some(2), None]);
+    assert_eq!(stream.tables()[0].spec.version, 2);
+}

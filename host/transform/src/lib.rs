@@ -68,4 +68,4 @@ pub use manifest::{
 pub use native::{NativeInstance, NativePlugin, NativeSetup};
 pub use plugin::{Digest, DigestError, LoadError, Plugin};
 pub use report::{DeadLetter, Slice, SliceReport, TransformReport};
-pub use worker::ChainWorker;
+pub use worker::{ChainWorker, Kept};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use wasmill_chunk::{Chunk, Failure, FinishOptions, NO_INPUT, RowSink, Verdicts};
+use wasmill_chunk::{Chunk, Failure, FinishOptions, NO_INPUT, RowCheck, RowSink, Verdicts};
 use wasmill_state::{Layer, SliceState};
 
 use crate::bisect::Bisection;
@@ -87,6 +87,14 @@ struct FailedRows {
     letters: Vec<DeadLetter>,
 }
 
+/// What a slice of a chain that keeps state runs over.
+pub struct Kept<'a> {
+    pub state: SliceState,
+    /// Records of which a row is refused fail like those that a transform fails: what was changed of state for them does not
+    /// count.
+    pub check: Option<&'a mut dyn RowCheck>,
+}
+
 /// What all runs of one slice share.
 pub(crate) struct Run<'a> {
     pub(crate) slice: &'a Slice<'a>,
@@ -95,6 +103,8 @@ pub(crate) struct Run<'a> {
     pub(crate) report: SliceReport,
     /// Of a chain that keeps state.
     pub(crate) keeping: Option<Box<Keeping>>,
+    /// Asked where state was written.
+    pub(crate) check: Option<&'a mut dyn RowCheck>,
 }
 
 // A worker is made on one thread and runs on another.
@@ -147,8 +157,9 @@ impl ChainWorker {
     /// A chain that keeps state begins with none, and what it keeps is thrown away: see [`ChainWorker::run_keeping`].
     pub fn run(&mut self, slice: &Slice<'_>, options: &FinishOptions, sink: &mut dyn RowSink) -> SliceReport {
         let time = slice.inputs.first().map_or(0, |input| input.arrival);
-        let state = self.chain.keeps_state().then(|| SliceState::scratch(time));
-        self.run_keeping(slice, options, sink, state).0
+        let scratch = || Kept { state: SliceState::scratch(time), check: None };
+        let kept = self.chain.keeps_state().then(scratch);
+        self.run_keeping(slice, options, sink, kept).0
     }
 
     /// The same over the state of a stream; what the slice has changed of it comes back, where it has an outcome. Without
@@ -158,7 +169,7 @@ impl ChainWorker {
         slice: &Slice<'_>,
         options: &FinishOptions,
         sink: &mut dyn RowSink,
-        state: Option<SliceState>,
+        kept: Option<Kept<'_>>,
     ) -> (SliceReport, Option<Layer>) {
         if let Some(remote) = &self.chain.elsewhere {
             return (remote.run(&self.chain, slice, options, sink), None);
@@ -167,12 +178,14 @@ impl ChainWorker {
             transforms: vec![TransformReport::default(); self.chain.steps.len()],
             ..SliceReport::default()
         };
+        let (state, mut check) = kept.map_or((None, None), |Kept { state, check }| (Some(state), check));
         let keeping = state.map(|state| Box::new(Keeping::new(state)));
         let unreadable = keeping.as_ref().and_then(|keeping| {
             let steps = self.chain.steps.iter().zip(self.chain.declared());
             keeping.unreadable(steps)
         });
-        let mut run = Run { slice, options, sink, report, keeping };
+        let check = check_again(&mut check);
+        let mut run = Run { slice, options, sink, report, keeping, check };
         if let Some((step, message)) = unreadable {
             run.report.unrunnable = Some((step, PluginFault::Refused { message }));
         }
@@ -339,7 +352,7 @@ impl ChainWorker {
         if let Some(keeping) = &mut run.keeping
             && let Some(wrote) = keeping.wrote
         {
-            let failures = chunk.failures_of(run.options);
+            let failures = chunk.failures_of(run.options, check_again(&mut run.check));
             let of_records = failures.iter().filter(|failure| failure.input_row != NO_INPUT);
             if of_records.clone().any(|failure| failure.transform >= wrote) {
                 keeping.state.rollback();
@@ -407,6 +420,13 @@ impl ChainWorker {
         if let Some(warm) = self.warm[index].take() {
             report.memory_bytes_peak = report.memory_bytes_peak.max(warm.instance.memory_bytes_peak());
         }
+    }
+}
+
+fn check_again<'a>(check: &'a mut Option<&mut dyn RowCheck>) -> Option<&'a mut dyn RowCheck> {
+    match check {
+        Some(check) => Some(&mut **check),
+        None => None,
     }
 }
 

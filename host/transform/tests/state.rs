@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use wasmill_chunk::{Column, FinishOptions, Input, RowMeta, RowSink};
+use wasmill_chunk::{Column, FinishOptions, Input, RowCheck, RowMeta, RowSink};
 use wasmill_state::{Crashing, Layer, SliceState, StreamStore, Usage, View};
 use wasmill_transform::{
-    Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Limits, Manifest,
-    NullLog, Plugin, PluginFault, Slice, SliceReport, StateGrant, TransformSpec, componentize, read_manifest,
+    Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Kept, Limits,
+    Manifest, NullLog, Plugin, PluginFault, Slice, SliceReport, StateGrant, TransformSpec, componentize,
+    read_manifest,
 };
 
 const SECOND: i64 = 1_000_000_000;
@@ -37,6 +38,17 @@ struct Bench {
     stream: StreamStore,
     usage: Arc<Usage>,
     position: u64,
+    check: Option<Narrow>,
+}
+
+/// An output that takes no row whose order is `narrow`.
+struct Narrow;
+
+impl RowCheck for Narrow {
+    fn check(&mut self, _route: u32, row: &[u8]) -> Result<(), String> {
+        let narrow = String::from_utf8_lossy(row).contains(r#""do":"narrow""#);
+        if narrow { Err("does not fit".to_owned()) } else { Ok(()) }
+    }
 }
 
 impl Bench {
@@ -60,7 +72,7 @@ impl Bench {
         let plugin = engine.load(&path, manifest, digest).unwrap();
         let usage = Arc::new(Usage::default());
         let stream = Crashing::default().store().stream([1; 16], Arc::clone(&usage)).unwrap();
-        Bench { engine, plugin, stream, usage, position: 0 }
+        Bench { engine, plugin, stream, usage, position: 0, check: None }
     }
 
     fn spec(&self, name: &str, config: &str) -> TransformSpec {
@@ -88,7 +100,7 @@ impl Bench {
 
     /// A slice over what is stored.
     fn slice(
-        &self,
+        &mut self,
         worker: &mut ChainWorker,
         at: i64,
         records: &[&str],
@@ -102,7 +114,9 @@ impl Bench {
         let view = View::new([], Arc::new(self.stream.clone()));
         let state = SliceState::new(view, at, Some(Arc::clone(&self.usage)));
         let mut rows = Rows::default();
-        let (report, layer) = worker.run_keeping(&slice, &FinishOptions::default(), &mut rows, Some(state));
+        let check = self.check.as_mut().map(|check| check as &mut dyn RowCheck);
+        let kept = Some(Kept { state, check });
+        let (report, layer) = worker.run_keeping(&slice, &FinishOptions::default(), &mut rows, kept);
         (rows.rows, report, layer)
     }
 
@@ -197,6 +211,29 @@ fn record_that_fails_in_a_later_transform_takes_its_state_with_it() {
 }
 
 #[test]
+fn record_of_which_a_row_does_not_fit_its_output_was_never_there_for_the_state() {
+    let mut bench = Bench::new();
+    let mut worker = bench.worker(ChainOptions::default());
+    let records = [user("a", "-"), user("a", "narrow"), user("b", "-"), user("a", "-"), user("z", "narrow")];
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    // Nobody asks: it counts like any other.
+    assert_eq!(counts(&bench.slice(&mut worker, SECOND, &records).0), [1, 2, 1, 3, 1]);
+    bench.check = Some(Narrow);
+    let (rows, report) = bench.run(&mut worker, SECOND, &records);
+    assert_eq!(counts(&rows), [1, 1, 2]);
+    let failed: Vec<_> = report
+        .failures
+        .iter()
+        .map(|failure| (failure.row, failure.reason.as_str(), &*failure.transform, failure.route))
+        .collect();
+    assert_eq!(failed, [(1, "does not fit", "", 0), (4, "does not fit", "", 0)]);
+    assert_eq!((report.passed, report.dropped, report.emitted, report.chunks_bisected), (3, 0, 3, 0));
+    let (rows, _) = bench.run(&mut worker, SECOND, &[&user("a", "list"), &user("z", "-")]);
+    assert_eq!(counts(&rows), [3, 1]);
+    assert!(rows[0].contains(r#""keys":3"#), "{rows:?}");
+}
+
+#[test]
 fn quota_costs_the_records_that_want_more_and_no_other() {
     let mut bench = Bench::new();
     let mut worker = bench.worker(ChainOptions::default());
@@ -258,8 +295,13 @@ fn layout_that_is_older_than_what_is_stored_is_refused_and_so_is_state_without_a
     let (step, fault) = report.unrunnable.unwrap();
     let text = fault.to_string();
     assert!(step == 0 && text.contains("\"counts\" have layout version 2"), "{text}");
+    // The next one reads what the one before wrote, and is told of what layout it is.
     let mut third = version(&bench, 3);
-    assert_eq!(counts(&bench.run(&mut third, SECOND, &[&user("a", "-")]).0), [2]);
+    let (rows, _) = bench.run(&mut third, SECOND, &[&user("a", "last"), &user("b", "last")]);
+    assert_eq!(counts(&rows), [2, 1]);
+    assert!(rows[0].contains(r#""before":"of 2: 1""#) && !rows[1].contains("before"), "{rows:?}");
+    let (rows, _) = bench.run(&mut third, SECOND, &[&user("a", "last")]);
+    assert!(rows[0].contains(r#""before":"2""#), "{rows:?}");
     let refusal =
         |spec: TransformSpec| bench.chain(vec![spec], ChainOptions::default()).err().unwrap().to_string();
     let directory = tempfile::tempdir().unwrap();

@@ -10,13 +10,16 @@
 
 mod access;
 mod authoring;
+mod columns;
 mod control;
+mod decide;
 mod destinations;
 mod dev;
 mod disk;
 mod doors;
 mod ending;
 mod firehose;
+mod firehose_sdks;
 mod follow;
 mod grants;
 mod history;

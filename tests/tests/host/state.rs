@@ -77,8 +77,11 @@ fn expected<'a>(users: impl Iterator<Item = (u64, &'a str)>) -> BTreeMap<u64, (S
 
 /// Pushes under the producer's number until it is answered; whether it was.
 fn send(to: SocketAddr, sequence: u64, body: &str) -> bool {
-    let headers =
-        ["content-type: application/x-ndjson".to_owned(), "wasmill-producer: p".to_owned(), format!("wasmill-sequence: {sequence}")];
+    let headers = [
+        "content-type: application/x-ndjson".to_owned(),
+        "wasmill-producer: p".to_owned(),
+        format!("wasmill-sequence: {sequence}"),
+    ];
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
     client::push_as(to, "events", &headers, body.as_bytes()).is_ok_and(|answer| answer.status == 200)
 }
@@ -92,7 +95,9 @@ fn counts_of_a_real_log_are_exact_after_twenty_kills() {
     let users: Vec<String> = records
         .as_ref()
         .iter()
-        .map(|line| String::from_utf8_lossy(line.split(|byte| *byte == b' ').next().unwrap_or_default()).into_owned())
+        .map(|line| {
+            String::from_utf8_lossy(line.split(|byte| *byte == b' ').next().unwrap_or_default()).into_owned()
+        })
         .collect();
     let bodies: Vec<String> = users
         .chunks(BATCH)
@@ -120,7 +125,7 @@ fn counts_of_a_real_log_are_exact_after_twenty_kills() {
             // Nothing is waited for: the kill comes whenever it comes.
             std::thread::park_timeout(std::time::Duration::from_millis(moment));
             program.kill();
-            drop(last.join().unwrap());
+            let _answered: bool = last.join().unwrap();
         });
     }
     let program = Program::start(&binary, &scratch.config());
@@ -129,7 +134,10 @@ fn counts_of_a_real_log_are_exact_after_twenty_kills() {
     }
     wait_until("all have left", || objects::lines(&scratch.out()).len() >= users.len());
     let keys: std::collections::BTreeSet<&String> = users.iter().collect();
-    let entries = format!("wasmill_state_entries{{stream=\"events\",transform=\"counter\",table=\"counts\"}} {}", keys.len());
+    let entries = format!(
+        "wasmill_state_entries{{stream=\"events\",transform=\"counter\",table=\"counts\"}} {}",
+        keys.len()
+    );
     wait_until("the state is stored", || {
         client::get(program.address(), "/metrics").unwrap().body.contains(&entries)
     });
@@ -161,10 +169,10 @@ fn poison_records_cost_themselves_and_no_count() {
 
 #[test]
 fn version_that_is_judged_bad_takes_nothing_of_the_state_with_it() {
-    let Some(scratch) = scratch(&COUNTED.replace("max_failed_percent = 100", "max_failed_percent = 5").replace("50ms", "300ms"))
-    else {
-        return;
-    };
+    // Outcomes come late, so that slices of both versions wait for one. The bad version keeps no state, and has no key.
+    let config =
+        COUNTED.replace("max_failed_percent = 100", "max_failed_percent = 5").replace("50ms", "300ms");
+    let Some(scratch) = scratch(&config.replace("key = [\"user\"]", "")) else { return };
     let host = Running::start(&scratch.config(), COMPILER);
     let push = |from: usize, to: usize| {
         let lines: Vec<String> = (from..to).map(|n| user(n, ["a", "b"][n % 2], "-")).collect();
@@ -205,7 +213,8 @@ fn letters_that_are_replayed_go_on_where_the_state_is_and_quota_is_one_of_the_te
     let host = Running::start(&scratch.config(), COMPILER);
     host.push("events", &user(201, "user-99", "-"));
     wait_until("it has left", || counted(&scratch).contains_key(&201));
-    let answer = client::request(host.address(), "POST", "/v1/streams/events/dead-letters/replay", &[], b"").unwrap();
+    let answer =
+        client::request(host.address(), "POST", "/v1/streams/events/dead-letters/replay", &[], b"").unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.json()["passed"], letters.len(), "{}", answer.body);
     host.push("events", &user(202, "user-99", "-"));
@@ -218,9 +227,101 @@ fn letters_that_are_replayed_go_on_where_the_state_is_and_quota_is_one_of_the_te
     assert!((1..99).all(|n| of(n) == 1));
 }
 
+/// What the counter has of this key, as the store tells it.
+fn sum(address: SocketAddr, key: &str) -> i64 {
+    let path = format!("/v1/streams/events/state/counter/counts?key={key}");
+    let page = client::get(address, &path).unwrap();
+    if page.status == 404 { 0 } else { page.json()["entries"][0]["sum"].as_i64().unwrap_or(0) }
+}
+
+fn replay(address: SocketAddr) -> Value {
+    let path = "/v1/streams/events/dead-letters/replay";
+    let answer = client::request(address, "POST", path, &[], b"").unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()
+}
+
+/// The counter before columns.
+fn in_columns(columns: &str, more: &str) -> String {
+    let parquet = format!(
+        "format = \"parquet\", parquet = {{ schema = \"user: string, n: {columns}, count: int64\" }}"
+    );
+    COUNTED.replace("interval = \"50ms\" }", &format!("interval = \"50ms\", {parquet} }}{more}"))
+}
+
+#[test]
+fn record_that_does_not_fit_its_columns_counts_when_it_is_replayed_and_once() {
+    let Some(scratch) = scratch(&in_columns("int64", "")) else { return };
+    let host = Running::start(&scratch.config(), COMPILER);
+    let text = |name: &str| json!({ "user": name, "n": "none", "do": "-" }).to_string();
+    let lines: Vec<String> =
+        (0..40).map(|n| if n % 4 == 3 { text("a") } else { user(n, "a", "-") }).collect();
+    host.push("events", &lines.join("\n"));
+    wait_until("what fits is counted", || sum(host.address(), "a") == 30);
+    host.drain();
+    let letters = scratch.letters("events");
+    assert_eq!(letters.len(), 10);
+    assert!(letters.iter().all(|letter| letter["stage"] == "encode" && letter["payload"] == text("a")));
+    // As long as they do not fit nothing is counted, however often they are tried.
+    let host = Running::start(&scratch.config(), COMPILER);
+    for _ in 0..2 {
+        let answer = replay(host.address());
+        assert_eq!((&answer["passed"], &answer["failed"]), (&json!(0), &json!(10)), "{answer}");
+    }
+    host.push("events", &user(100, "b", "-"));
+    wait_until("the state has come that far", || sum(host.address(), "b") == 1);
+    assert_eq!(sum(host.address(), "a"), 30);
+    host.drain();
+    scratch.configure(&in_columns("string", ""));
+    let host = Running::start(&scratch.config(), COMPILER);
+    let answer = replay(host.address());
+    assert_eq!((&answer["passed"], &answer["failed"]), (&json!(10), &json!(0)), "{answer}");
+    wait_until("they are counted", || sum(host.address(), "a") == 40);
+    assert_eq!(replay(host.address())["tried"], 0);
+    host.drain();
+    let host = Running::start(&scratch.config(), COMPILER);
+    assert_eq!(sum(host.address(), "a"), 40);
+    host.drain();
+}
+
+#[test]
+fn row_that_does_not_fit_when_it_is_sealed_is_not_counted_again_by_a_replay() {
+    let Some(binary) = binary() else { return };
+    // Outcomes come as often as the other output wants them, and the rows wait.
+    let other = ", { name = \"often\", type = \"directory\", path = \"often\", interval = \"50ms\" }";
+    let config =
+        |columns: &str| in_columns(columns, other).replacen("interval = \"50ms\"", "interval = \"1h\"", 1);
+    let Some(scratch) = scratch(&config("string")) else { return };
+    let program = Program::start(&binary, &scratch.config());
+    let lines: Vec<String> = (0..20)
+        .map(|n| json!({ "user": "a", "n": if n % 4 == 3 { "none".to_owned() } else { n.to_string() }, "do": "-" }))
+        .map(|line| line.to_string())
+        .collect();
+    assert_eq!(client::push(program.address(), "events", &lines.join("\n")).unwrap().status, 200);
+    wait_until("their outcome is durable", || sum(program.address(), "a") == 20);
+    program.kill();
+    // These columns take none of the rows that wait.
+    scratch.configure(&config("int64"));
+    Program::start(&binary, &scratch.config()).stop();
+    assert_eq!(scratch.letters("events").len(), 20);
+    let program = Program::start(&binary, &scratch.config());
+    let answer = replay(program.address());
+    assert_eq!((&answer["passed"], &answer["failed"]), (&json!(0), &json!(20)), "{answer}");
+    assert_eq!(client::push(program.address(), "events", &user(100, "b", "-")).unwrap().status, 200);
+    wait_until("the state has come that far", || sum(program.address(), "b") == 1);
+    assert_eq!(sum(program.address(), "a"), 20);
+    program.stop();
+    let letters = scratch.letters("events");
+    assert_eq!(letters.len(), 20);
+    let reason = letters[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("keep state") && letters[0]["attempts"] == 2, "{reason}");
+}
+
 #[test]
 fn history_and_candidates_of_a_chain_that_keeps_state_are_refused_with_the_reason() {
-    let Some(scratch) = scratch(&COUNTED.replace("max_failed_percent", "retention = { age = \"1h\" }\n    max_failed_percent")) else {
+    let Some(scratch) = scratch(
+        &COUNTED.replace("max_failed_percent", "retention = { age = \"1h\" }\n    max_failed_percent"),
+    ) else {
         return;
     };
     let host = Running::start(&scratch.config(), COMPILER);
@@ -253,7 +354,14 @@ fn state_ends_with_its_stream() {
     };
     let ask = |host: &Running, method: &str, path: &str, body: &Value| {
         let headers = ["content-type: application/json"];
-        client::request(host.address(), method, &format!("/v1/streams/{path}"), &headers, body.to_string().as_bytes()).unwrap()
+        client::request(
+            host.address(),
+            method,
+            &format!("/v1/streams/{path}"),
+            &headers,
+            body.to_string().as_bytes(),
+        )
+        .unwrap()
     };
     let rows = |path: &str| objects::lines(&scratch.path(path));
     assert_eq!(ask(&host, "PUT", "events", &definition("out/one")).status, 201);
@@ -262,7 +370,12 @@ fn state_ends_with_its_stream() {
     host.drain();
     // After a restart it is there, and goes on.
     let host = Running::start(&scratch.config(), COMPILER);
-    let kept: Vec<_> = host.stats("events").kept().into_iter().map(|table| (table.transform, table.table, table.entries)).collect();
+    let kept: Vec<_> = host
+        .stats("events")
+        .kept()
+        .into_iter()
+        .map(|table| (table.transform, table.table, table.entries))
+        .collect();
     assert_eq!(kept, ["counts", "last"].map(|table| ("counter".to_owned(), table.to_owned(), 1)));
     host.push("events", &user(2, "a", "-"));
     wait_until("it has left", || rows("out/one").len() == 3);
@@ -276,6 +389,47 @@ fn state_ends_with_its_stream() {
     wait_until("it has left", || rows("out/two").len() == 1);
     assert!(rows("out/two")[0].contains("\"count\":1"));
     host.drain();
+}
+
+#[test]
+fn tenants_with_streams_and_plugins_of_the_same_names_have_state_and_quota_of_their_own() {
+    let Some(counter) = counter() else { return };
+    let stream = |tenant: &str| {
+        format!(
+            r#"
+            [tenants.{tenant}.streams.events]
+            source = {{ type = "file", paths = ["{tenant}.ndjson"] }}
+            max_failed_percent = 100
+            transforms = [{{ plugin = "counter", config = {{ key = "user" }} }}]
+            outputs = [{{ type = "directory", path = "{tenant}", interval = "0s" }}]
+            "#
+        )
+    };
+    let quota = "[tenants.small.quota]\nstate_bytes = \"1KiB\"\n";
+    let scratch = Scratch::new(&format!("{quota}{}{}", stream("large"), stream("small")));
+    let lines: Vec<String> = (0..60).map(|n| user(n, &format!("user-{}", n % 30), "-")).collect();
+    for tenant in ["large", "small"] {
+        std::fs::create_dir(scratch.plugins().join(tenant)).unwrap();
+        std::fs::write(scratch.plugins().join(tenant).join("counter.wasm"), &counter).unwrap();
+        std::fs::write(scratch.path(&format!("{tenant}.ndjson")), lines.join("\n") + "\n").unwrap();
+    }
+    let host = Running::start(&scratch.config(), COMPILER);
+    host.ended();
+    host.drain();
+    let counts = |tenant: &str| {
+        let rows = objects::lines(&scratch.path(tenant));
+        let mut counts: Vec<u64> = rows
+            .iter()
+            .map(|row| serde_json::from_str::<Value>(row).unwrap()["count"].as_u64().unwrap())
+            .collect();
+        counts.sort_unstable();
+        counts
+    };
+    // Each user twice, whatever the other tenant has counted of the same name.
+    assert_eq!(counts("large"), [[1; 30], [2; 30]].concat());
+    let small = counts("small");
+    assert!(!small.is_empty() && small.len() < 60, "{small:?}");
+    assert_eq!(small.iter().filter(|count| **count == 1).count() * 2, small.len(), "{small:?}");
 }
 
 /// `wasmill state …` of this host: exit code, stdout, stderr.
@@ -308,19 +462,31 @@ fn commands_list_show_export_and_drop_what_is_kept() {
     let (_, some, _) = state(address, &["list", "events", "counter/last", "--prefix", "user-7"]);
     assert_eq!((json(&some)["key"].clone(), json(&some)["value"].clone()), (json!("user-7"), json!("3")));
     let file = scratch.path("counts.ndjson");
-    let (code, _, told) = state(address, &["export", "events", "counter/counts", "--to", file.to_str().unwrap()]);
+    let (code, _, told) =
+        state(address, &["export", "events", "counter/counts", "--to", file.to_str().unwrap()]);
     assert!(code == Some(0) && told.contains("10 entries"), "{told}");
     let exported = std::fs::read_to_string(&file).unwrap();
-    let mut keys: Vec<String> = exported.lines().map(|line| json(line)["key"].as_str().unwrap().to_owned()).collect();
+    let mut keys: Vec<String> =
+        exported.lines().map(|line| json(line)["key"].as_str().unwrap().to_owned()).collect();
     keys.sort();
     assert_eq!(keys, (0..10).map(|n| format!("user-{n}")).collect::<Vec<_>>());
+    // What nobody knows is named, and leaves no file.
+    let (code, _, told) = state(address, &["list", "event"]);
+    assert!(code == Some(1) && told.contains("there is no stream \"event\""), "{told}");
+    let none = scratch.path("none.ndjson");
+    let (code, _, told) =
+        state(address, &["export", "events", "counter/other", "--to", none.to_str().unwrap()]);
+    assert!(code == Some(1) && told.contains("keeps no table \"other\""), "{told}");
+    assert!(!none.exists() && !told.contains("exported"), "{told}");
     // Pages go on where the one before ended, each entry once.
     let mut paged = Vec::new();
     let mut next = String::new();
     loop {
         let path = format!("/v1/streams/events/state/counter/counts?limit=3{next}");
         let page = client::get(address, &path).unwrap().json();
-        paged.extend(page["entries"].as_array().unwrap().iter().map(|entry| entry["key"].as_str().unwrap().to_owned()));
+        paged.extend(
+            page["entries"].as_array().unwrap().iter().map(|entry| entry["key"].as_str().unwrap().to_owned()),
+        );
         let Some(after) = page["next"].as_str() else { break };
         next = format!("&after={after}");
     }
@@ -356,8 +522,11 @@ fn plugin_with_state_in_a_process_of_its_own_is_refused_with_the_reason() {
 
 #[test]
 fn key_without_state_is_refused_at_its_place() {
-    let Some(scratch) = scratch(&COUNTED.replace("plugin = \"counter\"", "plugin = \"pass\"").replace("config = { key = \"user\" }", ""))
-    else {
+    let Some(scratch) = scratch(
+        &COUNTED
+            .replace("plugin = \"counter\"", "plugin = \"pass\"")
+            .replace("config = { key = \"user\" }", ""),
+    ) else {
         return;
     };
     scratch.deploy("pass", &Guest::pass(1));

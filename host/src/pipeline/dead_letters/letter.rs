@@ -15,6 +15,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use wasmill_deliver::ObjectMeta;
 
+/// Children from here on are rows that did not fit when their batch was sealed: which of its piece's records each came of is
+/// not known any more.
+pub(crate) const SEALED_CHILD: u32 = 1 << 31;
+
 /// See the head of this file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
@@ -125,6 +129,11 @@ impl DeadLetter {
             (None, Some(text)) => BASE64.decode(text).unwrap_or_default(),
             (None, None) => Vec::new(),
         }
+    }
+
+    /// Whether it holds a row as plugins left it, or one that no record stands behind, in place of a record.
+    pub(crate) fn is_row_of_plugins(&self) -> bool {
+        self.stage != Stage::Delivery && (self.offset < 0 || self.child >= SEALED_CHILD)
     }
 
     /// Tells letters of records apart: what is not above the last one that was kept is there already.

@@ -26,7 +26,8 @@ pub(super) fn error_type(letter: &DeadLetter) -> ErrorOutputType {
 /// With its line feed.
 pub(super) fn line(letter: &DeadLetter) -> Vec<u8> {
     let error = error_type(letter);
-    let (code, message) = code(&letter.reason).unwrap_or((default_code(error), &letter.reason));
+    let (code, message) =
+        code(&letter.reason).unwrap_or((default_code(error, &letter.reason), &letter.reason));
     let raw = STANDARD.encode(letter.payload_bytes());
     let (arrival, failed) = (letter.arrival / 1_000_000, letter.failed / 1_000_000);
     let mut line = match error {
@@ -53,13 +54,19 @@ pub(super) fn line(letter: &DeadLetter) -> Vec<u8> {
     text
 }
 
-fn default_code(error: ErrorOutputType) -> &'static str {
+fn default_code(error: ErrorOutputType, reason: &str) -> &'static str {
     match error {
+        ErrorOutputType::FormatConversionFailed if is_no_json(reason) => "DataFormatConversion.ParseError",
         ErrorOutputType::MetadataExtractionFailed => "DynamicPartitioning.MetadataExtractionFailed",
         ErrorOutputType::FormatConversionFailed => "DataFormatConversion.MalformedData",
         ErrorOutputType::HttpEndpointFailed => "HttpEndpoint.DestinationException",
         _ => "Lambda.FunctionError",
     }
+}
+
+/// As the chunk and the converter say it.
+fn is_no_json(reason: &str) -> bool {
+    reason == "the payload is not JSON" || reason.starts_with("not JSON: ")
 }
 
 /// `Lambda.MissingRecordId: there is none`.
@@ -142,5 +149,9 @@ mod tests {
             (told["sequenceNumber"].as_str(), told["subSequenceNumber"].as_u64()),
             (Some("17"), Some(2))
         );
+        for reason in ["the payload is not JSON", "not JSON: expected value at line 1 column 1"] {
+            let told = self::told(&letter(Stage::Encode, "", reason));
+            assert_eq!(told["lastErrorCode"], "DataFormatConversion.ParseError");
+        }
     }
 }

@@ -2,12 +2,18 @@
 //!
 //! The first byte of a payload says what may become of the record, so that a checker knows what must.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use wasmill_buffer::testing::FaultyDisk;
 use wasmill_chunk::{Cells, Chunk, Column, RowsId};
 use wasmill_state::{SliceState, group_of};
-use wasmill_transform::{NativeInstance, Plugin};
+use wasmill_transform::{
+    Chain, ChainOptions, Engine, EngineOptions, Limits, NativeInstance, NullLog, Plugin, StateGrant,
+    TransformSpec,
+};
+
+use crate::pipeline::plan::ChainVersion;
 
 /// What may become of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,10 +60,34 @@ struct Dice {
 }
 
 /// Its dice are the disk's.
-pub(super) fn dice(disk: &FaultyDisk, keeps: bool) -> Arc<Plugin> {
+fn dice(disk: &FaultyDisk, keeps: bool) -> Arc<Plugin> {
     let disk = disk.clone();
     let dice = move || Dice { disk: disk.clone(), fields: Vec::new(), keeps };
     Plugin::native("dice", Arc::new(move |_| Ok(Box::new(dice()))))
+}
+
+fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE
+        .get_or_init(|| Engine::new(EngineOptions { instances_max: 64, ..EngineOptions::default() }).unwrap())
+}
+
+/// The chain of it alone.
+pub(super) fn chain(disk: &FaultyDisk, keeps: bool, outputs: &[String]) -> ChainVersion {
+    let plugin = dice(disk, keeps);
+    let spec = TransformSpec {
+        name: "dice".to_owned(),
+        plugin: plugin.clone(),
+        config: "{}".to_owned(),
+        files: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        http: None,
+        state: StateGrant::default(),
+        limits: Limits::default(),
+    };
+    let chain =
+        Chain::build(engine(), vec![spec], outputs, ChainOptions::default(), Arc::new(NullLog)).unwrap();
+    ChainVersion::new(1, chain, vec![plugin])
 }
 
 /// What stands in front of the filler.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -15,10 +15,7 @@ use wasmill_buffer::{Durability, Journal, Options, Records, Stream, StreamKey, S
 use wasmill_deliver::{Destination, NameTemplate, RetryPolicy, SyncCount};
 use wasmill_encode::{Compression, Format};
 use wasmill_state::Crashing;
-use wasmill_transform::{
-    Chain, ChainOptions, Engine, EngineOptions, Limits, NullLog, StateGrant, TransformSpec,
-    WORKER_STACK_BYTES,
-};
+use wasmill_transform::WORKER_STACK_BYTES;
 
 use super::Mutant;
 use super::plugin::{self, Class};
@@ -27,7 +24,6 @@ use super::store::{Objects, Way, locked};
 use crate::pipeline::batch::SealAt;
 use crate::pipeline::context::{Output, StreamContext};
 use crate::pipeline::dead_letters::Store;
-use crate::pipeline::plan::ChainVersion;
 use crate::pipeline::reload::Demoter;
 use crate::pipeline::shadow::StreamShadows;
 use crate::pipeline::staging::Staging;
@@ -153,30 +149,6 @@ pub(super) fn run(plans: impl Iterator<Item = Plan> + Send + 'static) -> Vec<(Pl
         .unwrap()
         .join()
         .unwrap()
-}
-
-fn engine() -> &'static Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE
-        .get_or_init(|| Engine::new(EngineOptions { instances_max: 64, ..EngineOptions::default() }).unwrap())
-}
-
-fn chain(disk: &FaultyDisk, keeps: bool) -> ChainVersion {
-    let plugin = plugin::dice(disk, keeps);
-    let spec = TransformSpec {
-        name: "dice".to_owned(),
-        plugin: plugin.clone(),
-        config: "{}".to_owned(),
-        files: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        http: None,
-        state: StateGrant::default(),
-        limits: Limits::default(),
-    };
-    let outputs = OUTPUTS.map(str::to_owned);
-    let chain =
-        Chain::build(engine(), vec![spec], &outputs, ChainOptions::default(), Arc::new(NullLog)).unwrap();
-    ChainVersion::new(1, chain, vec![plugin])
 }
 
 impl World {
@@ -432,6 +404,7 @@ impl World {
                 template: NameTemplate::parse("{stream}/{output}/{batch}{extension}")
                     .map_err(|error| error.to_string())?,
                 format: Format::Raw,
+                columns: None,
                 compression: Compression::None,
                 seal: SealAt {
                     size: 1500,
@@ -485,11 +458,14 @@ impl World {
             buffer_bytes_max: 2 << 20,
             shadows: Arc::new(StreamShadows::new(Vec::new(), sync_channel(1).0)),
             samples: Arc::default(),
+            decisions: Arc::default(),
+            decides_durably: true,
             fallback: None,
+            backup: None,
             mutant: self.plan.mutant,
         });
         recovery::clean_staging(&context, &recovered.standing.undelivered);
-        let version = Arc::new(chain(&self.disk, self.keeps()));
+        let version = Arc::new(plugin::chain(&self.disk, self.keeps(), &OUTPUTS.map(str::to_owned)));
         let (_chains, chains_seen) = watch::channel(version);
         let (finished, finished_seen) = mpsc::channel(64);
         let mut senders = Vec::new();

@@ -23,6 +23,8 @@ const PERSIST_EVERY: Duration = Duration::from_secs(2);
 const PERSIST_BYTES: u64 = 16 << 20;
 /// Changes of durable outcomes that the store has not applied; past it no outcome is written.
 const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
+/// The same by their number: each read of a slice looks through all of them.
+const UNAPPLIED_MAX: usize = 256;
 
 /// See the head of this file.
 #[derive(Default)]
@@ -74,7 +76,8 @@ impl Keeping {
 
     /// Whether more outcomes may be written.
     pub(super) fn has_room(&self) -> bool {
-        self.unapplied.iter().map(|(_, layer)| layer.bytes()).sum::<usize>() < UNAPPLIED_BYTES_MAX
+        self.unapplied.len() < UNAPPLIED_MAX
+            && self.unapplied.iter().map(|(_, layer)| layer.bytes()).sum::<usize>() < UNAPPLIED_BYTES_MAX
     }
 
     /// The oldest outcome that the journal must keep for the store.
@@ -185,5 +188,39 @@ impl StreamTask {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmill_state::{SliceState, TableId, TableSpec};
+
+    use super::*;
+
+    fn layer(value: &[u8]) -> Arc<Layer> {
+        let mut state = SliceState::scratch(1);
+        let table = state.table(&TableId::new("t", "a").unwrap(), TableSpec::default());
+        state.put(table, 0, b"k", Some(value)).unwrap();
+        Arc::new(state.finish())
+    }
+
+    #[test]
+    fn outcomes_that_the_store_has_not_applied_are_bounded_by_bytes_and_by_number() {
+        let mut keeping = Keeping::default();
+        let (mut at, small) = (0, layer(b""));
+        while keeping.has_room() {
+            keeping.durable(Position(at), &small);
+            at += 1;
+        }
+        assert_eq!((keeping.unapplied.len(), keeping.needed_from()), (UNAPPLIED_MAX, Some(Position(0))));
+        let (mut keeping, large) = (Keeping::default(), layer(&vec![0; 1 << 20]));
+        while keeping.has_room() {
+            keeping.durable(Position(0), &large);
+        }
+        assert_eq!(keeping.unapplied.len(), 64);
+        // One that changes nothing asks nothing of the store.
+        let mut keeping = Keeping::default();
+        keeping.durable(Position(0), &Arc::default());
+        assert!(keeping.settled() && keeping.needed_from().is_none());
     }
 }

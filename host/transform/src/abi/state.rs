@@ -15,7 +15,8 @@ use crate::step::Table;
 
 type Store<'a> = StoreContextMut<'a, Guest>;
 
-pub(super) const FUNCTIONS: &[&str] = &["table", "groups", "group-of", "get", "put", "add", "scan"];
+pub(super) const FUNCTIONS: &[&str] =
+    &["table", "groups", "group-of", "get", "versions", "put", "add", "scan"];
 
 #[derive(ComponentType, Lift)]
 #[component(record)]
@@ -63,6 +64,19 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime:
             Ok(())
         })?;
         Ok((store.data_mut().out.cells(cells.as_ref()),))
+    })?;
+    linker.func_wrap("versions", |mut store: Store<'_>, asked: (u32, WasmList<u8>, ColumnIn)| {
+        let (table, groups, keys) = asked;
+        let mut versions = Vec::new();
+        keeping(&mut store, "state.versions", table, |keeping, table, store, _| {
+            for (number, (group, key)) in places(groups.as_le_slice(store), keys.view(store))?.enumerate() {
+                in_time(store, number)?;
+                let version = keeping.state.version_of(table, group, key).map_err(AbiCause::State)?;
+                versions.push(version.unwrap_or(0));
+            }
+            Ok(())
+        })?;
+        Ok((versions,))
     })?;
     linker.func_wrap("put", |mut store: Store<'_>, asked: (u32, WasmList<u8>, ColumnIn, CellsIn)| {
         let (table, groups, keys, values) = asked;

@@ -19,7 +19,8 @@ const DATA: &str = r#"
   (data (i32.const 1104) "\02\00\00\00\01\00\00\00")
   (data (i32.const 1120) "\88\13\00\00")"#;
 
-const DECLARE: &str = "(call $table (i32.const 1024) (i32.const 1) (i32.const 1) (i64.const 0) (i32.const 48))";
+const DECLARE: &str =
+    "(call $table (i32.const 1024) (i32.const 1) (i32.const 1) (i64.const 0) (i32.const 48))";
 
 fn keeper(configure: &'static str, process: &'static str) -> Guest {
     Guest {
@@ -44,7 +45,8 @@ fn spec_of(guest: &Guest) -> TransformSpec {
 
 /// The reason of the one record's letter.
 fn reason(process: &'static str) -> String {
-    let mut bench = Bench::try_new(vec![spec_of(&keeper(DECLARE, process))], ChainOptions::default()).unwrap();
+    let mut bench =
+        Bench::try_new(vec![spec_of(&keeper(DECLARE, process))], ChainOptions::default()).unwrap();
     let (rows, report) = bench.run(&["a"]);
     assert!(rows.is_empty() && report.failures.len() == 1, "{rows:?} {report:?}");
     report.failures[0].reason.clone()
@@ -117,11 +119,19 @@ fn configure_that_declares_what_is_no_table_or_reads_state_is_refused() {
     };
     // The answer of a declaration is for the guest, which goes on here; what was declared shows.
     let declared = |configure: &'static str| {
-        Bench::try_new(vec![spec_of(&keeper(configure, ""))], ChainOptions::default()).unwrap().worker.chain().keeps_state()
+        Bench::try_new(vec![spec_of(&keeper(configure, ""))], ChainOptions::default())
+            .unwrap()
+            .worker
+            .chain()
+            .keeps_state()
     };
     assert!(declared(DECLARE));
-    assert!(!declared("(call $table (i32.const 1024) (i32.const 9) (i32.const 1) (i64.const 0) (i32.const 48))"));
-    assert!(!declared("(call $table (i32.const 1024) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 48))"));
+    assert!(!declared(
+        "(call $table (i32.const 1024) (i32.const 9) (i32.const 1) (i64.const 0) (i32.const 48))"
+    ));
+    assert!(!declared(
+        "(call $table (i32.const 1024) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 48))"
+    ));
     let text = refusal(
         "(call $get (i32.const 0) (i32.const 1040) (i32.const 1) (i32.const 1024) (i32.const 1) (i32.const 1056) (i32.const 1)
            (i32.const 48))",

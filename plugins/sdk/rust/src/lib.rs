@@ -102,7 +102,8 @@ impl Setup {
         ttl: Option<std::time::Duration>,
     ) -> Result<state::Table, String> {
         let ttl_ns = ttl.map_or(0, |ttl| u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX).max(1));
-        self.declare_table(name, version, ttl_ns).map(state::Table)
+        let number = self.declare_table(name, version, ttl_ns)?;
+        Ok(state::Table { number, version })
     }
 
     /// Declares a top-level field.

@@ -40,7 +40,11 @@ use crate::{Strings, Text, TextColumn};
 
 /// A table that the plugin declared in `configure`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Table(pub(crate) u32);
+pub struct Table {
+    pub(crate) number: u32,
+    /// Layout version of its values.
+    pub(crate) version: u32,
+}
 
 /// Keys of entries, each with its key group: an entry is known by both.
 #[derive(Debug, Default)]
@@ -103,24 +107,50 @@ impl Table {
     /// The values; [`Cell::Missing`](crate::Cell::Missing) where there is none.
     #[must_use]
     pub fn get(self, keys: &Keys) -> Text {
-        Text(face::get(self.0, &keys.groups, &keys.keys))
+        Text(face::get(self.number, &keys.groups, &keys.keys))
+    }
+
+    /// The values in this version's layout: `upgrade` makes one out of a value of an older layout, whose version it is told.
+    /// What it made is stored once the plugin puts it.
+    #[must_use]
+    pub fn get_upgraded(self, keys: &Keys, mut upgrade: impl FnMut(u32, &[u8]) -> Vec<u8>) -> Text {
+        let values = self.get(keys);
+        let versions = self.versions(keys);
+        if versions.iter().all(|version| *version == self.version || *version == 0) {
+            return values;
+        }
+        let mut upgraded = TextColumn::new();
+        for (row, version) in versions.into_iter().enumerate() {
+            match values.get(row) {
+                None => upgraded.push_missing(),
+                Some(value) if version < self.version => upgraded.push_bytes(&upgrade(version, value)),
+                Some(value) => upgraded.push_bytes(value),
+            }
+        }
+        Text(upgraded.0)
+    }
+
+    /// The layout versions that the values were written with; 0 where there is none.
+    #[must_use]
+    pub fn versions(self, keys: &Keys) -> Vec<u32> {
+        face::versions(self.number, &keys.groups, &keys.keys)
     }
 
     /// Writes one value for each key; `push_missing` leaves alone, `push_remove` removes. The last of a key stays.
     pub fn put(self, keys: &Keys, values: &TextColumn) {
-        face::put(self.0, &keys.groups, &keys.keys, &values.0);
+        face::put(self.number, &keys.groups, &keys.keys, &values.0);
     }
 
     /// Adds to sums, which are kept as eight bytes, little-endian; saturating. What the sums are, in order.
     pub fn add(self, keys: &Keys, deltas: &[i64]) -> Vec<i64> {
-        face::add(self.0, &keys.groups, &keys.keys, deltas)
+        face::add(self.number, &keys.groups, &keys.keys, deltas)
     }
 
     /// Entries group by group, in the order of their keys, at most `limit` and what the host hands over at once; none only
     /// where there are no more.
     #[must_use]
     pub fn scan(self, scan: Scan<'_>, limit: u32) -> Vec<Entry> {
-        face::scan(self.0, scan, limit)
+        face::scan(self.number, scan, limit)
     }
 }
 
@@ -137,6 +167,10 @@ mod face {
 
     pub(super) fn get(table: u32, groups: &[u8], keys: &Strings) -> raw::Cells {
         state::get(table, groups, &keys.0)
+    }
+
+    pub(super) fn versions(table: u32, groups: &[u8], keys: &Strings) -> Vec<u32> {
+        state::versions(table, groups, &keys.0)
     }
 
     pub(super) fn put(table: u32, groups: &[u8], keys: &Strings, values: &raw::Cells) {
@@ -174,8 +208,14 @@ mod face {
     use crate::column::raw;
 
     type Place = (u32, u8, Vec<u8>);
-    /// With the time at which it was written.
-    type Entries = BTreeMap<Place, (i64, Vec<u8>)>;
+    type Entries = BTreeMap<Place, Stored>;
+
+    #[derive(Clone)]
+    struct Stored {
+        written: i64,
+        version: u32,
+        value: Vec<u8>,
+    }
 
     #[derive(Default)]
     struct Memory {
@@ -193,9 +233,8 @@ mod face {
             ttl == 0 || i128::from(self.now) - i128::from(written) < i128::from(ttl)
         }
 
-        fn find(&self, place: &Place) -> Option<&[u8]> {
-            let (written, value) = self.entries.get(place)?;
-            self.live(place.0, *written).then_some(value)
+        fn find(&self, place: &Place) -> Option<&Stored> {
+            self.entries.get(place).filter(|stored| self.live(place.0, stored.written))
         }
 
         fn write(&mut self, place: Place, value: Option<&[u8]>) {
@@ -203,7 +242,10 @@ mod face {
                 self.before = Some(self.entries.clone());
             }
             match value {
-                Some(value) => self.entries.insert(place, (self.now, value.to_vec())),
+                Some(value) => {
+                    let version = self.tables.get(place.0 as usize).map_or(0, |(_, version, _)| *version);
+                    self.entries.insert(place, Stored { written: self.now, version, value: value.to_vec() })
+                }
                 None => self.entries.remove(&place),
             };
         }
@@ -273,9 +315,18 @@ mod face {
     pub(super) fn get(table: u32, groups: &[u8], keys: &Strings) -> raw::Cells {
         let mut cells = raw::Cells::default();
         MEMORY.with_borrow(|memory| {
-            places(table, groups, keys).for_each(|place| cells.push_option(memory.find(&place)));
+            places(table, groups, keys).for_each(|place| {
+                cells.push_option(memory.find(&place).map(|stored| &stored.value[..]));
+            });
         });
         cells
+    }
+
+    pub(super) fn versions(table: u32, groups: &[u8], keys: &Strings) -> Vec<u32> {
+        MEMORY.with_borrow(|memory| {
+            let version = |place: Place| memory.find(&place).map_or(0, |stored| stored.version);
+            places(table, groups, keys).map(version).collect()
+        })
     }
 
     pub(super) fn put(table: u32, groups: &[u8], keys: &Strings, cells: &raw::Cells) {
@@ -302,11 +353,11 @@ mod face {
         MEMORY.with_borrow_mut(|memory| {
             let mut sums = Vec::with_capacity(deltas.len());
             for (place, delta) in places(table, groups, keys).zip(deltas) {
-                let before = memory.find(&place).map_or([0; 8], |value| match value.try_into() {
+                let before = memory.find(&place).map_or([0; 8], |stored| match stored.value[..].try_into() {
                     Ok(value) => value,
                     Err(_) => panic!(
                         "the host would trap this plugin: a value of {} bytes where a sum has 8",
-                        value.len()
+                        stored.value.len()
                     ),
                 });
                 let sum = i64::from_le_bytes(before).saturating_add(*delta);
@@ -319,17 +370,17 @@ mod face {
 
     pub(super) fn scan(table: u32, scan: Scan<'_>, limit: u32) -> Vec<Entry> {
         MEMORY.with_borrow(|memory| {
-            let wanted = memory.entries.iter().filter(|((of, group, key), (written, _))| {
+            let wanted = memory.entries.iter().filter(|((of, group, key), stored)| {
                 *of == table
-                    && memory.live(table, *written)
+                    && memory.live(table, stored.written)
                     && scan.from <= &key[..]
                     && (scan.to.is_empty() || &key[..] < scan.to)
                     && scan.after.is_none_or(|after| after < (*group, &key[..]))
             });
-            let entry = |((_, group, key), (_, value)): (&Place, &(i64, Vec<u8>))| Entry {
+            let entry = |((_, group, key), stored): (&Place, &Stored)| Entry {
                 group: *group,
                 key: key.clone(),
-                value: value.clone(),
+                value: stored.value.clone(),
             };
             wanted.take(limit as usize).map(entry).collect()
         })

@@ -66,7 +66,10 @@ impl Plugin for Counter {
             true => Keys::in_groups(rows.groups(), names),
             false => Keys::of(names),
         };
-        let before = self.last.get(&keys);
+        // Values of an older layout say so.
+        let before = self
+            .last
+            .get_upgraded(&keys, |version, value| [format!("of {version}: ").as_bytes(), value].concat());
         let sums = self.counts.add(&keys, &vec![1; keys.len()]);
         let (mut counts, mut listed, mut lasts) = (IntColumn::new(), IntColumn::new(), TextColumn::new());
         let mut values = TextColumn::new();
