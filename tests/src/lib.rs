@@ -19,5 +19,6 @@ pub mod running;
 pub mod scratch;
 pub mod serve;
 pub mod servers;
+pub mod stand_in;
 pub mod store;
 pub mod wait;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::names;
 use crate::raw;
+use crate::requests;
 use crate::resolve::Resolver;
-use crate::secret::Secret;
 use crate::settings::{
-    Codec, Compression, Destination, Directory, FirehoseNames, Format, HttpPost, LettersOutput, ObjectName,
-    Output, Retry, S3,
+    Codec, Compression, Destination, Directory, FirehoseNames, Format, LettersOutput, ObjectName, Output,
+    Retry, S3,
 };
 use crate::tree;
 use crate::units::Span;
@@ -33,10 +33,19 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
             let object = object(resolver, &key, of.object, of.firehose, true);
             (s3_destination(resolver, &key, of.place, object), of.batching)
         }
-        raw::Output::Http(of) => (http_destination(resolver, &key, of.place), of.batching),
+        raw::Output::Http(of) => requests::http(resolver, &key, of),
+        raw::Output::Splunk(of) => requests::splunk(resolver, &key, of),
+        raw::Output::OpenSearch(of) => requests::open_search(resolver, &key, of),
         raw::Output::Stdout(of) => (Destination::Stdout, of.batching),
     };
     let compression = compression(resolver, &key, &destination, &batching.packing);
+    let format = match batching.format {
+        raw::Format::Verbatim => Format::Verbatim,
+        raw::Format::Raw => Format::Raw,
+        raw::Format::Ndjson => Format::Ndjson,
+        raw::Format::JsonArray => Format::JsonArray,
+    };
+    requests::fits(resolver, &key, &destination, (format, compression, batching.size.0));
     if !(1..=4 << 30).contains(&batching.size.0) {
         resolver.problem(&format!("{key}.size"), "\"size\" must be from 1 byte to 4GiB");
     }
@@ -52,12 +61,7 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
     Output {
         name,
         destination,
-        format: match batching.format {
-            raw::Format::Verbatim => Format::Verbatim,
-            raw::Format::Raw => Format::Raw,
-            raw::Format::Ndjson => Format::Ndjson,
-            raw::Format::JsonArray => Format::JsonArray,
-        },
+        format,
         compression,
         size: batching.size.0,
         interval: batching.interval.0,
@@ -78,7 +82,9 @@ pub(crate) fn letters(resolver: &mut Resolver<'_>, key: String, output: raw::Let
             let object = object(resolver, &key, written, firehose, false);
             (s3_destination(resolver, &key, place, object), batching)
         }
-        raw::LettersOutput::Http { place, batching } => (http_destination(resolver, &key, place), batching),
+        raw::LettersOutput::Http { place, batching } => {
+            (Destination::Http(requests::post(resolver, &key, place)), batching)
+        }
     };
     let compression = compression(resolver, &key, &destination, &batching.packing);
     if !(1..=LETTERS_SIZE_MAX).contains(&batching.size.0) {
@@ -148,7 +154,11 @@ pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
                 let endpoint = s3.endpoint.as_deref().unwrap_or_default();
                 Some((format!("{endpoint} {} {}", s3.bucket, s3.prefix), object))
             }
-            Destination::Http(_) | Destination::Stdout => None,
+            Destination::Http(_)
+            | Destination::Endpoint(_)
+            | Destination::Splunk(_)
+            | Destination::OpenSearch(_)
+            | Destination::Stdout => None,
         }
     }
     for (index, output) in outputs.iter().enumerate() {
@@ -268,23 +278,6 @@ fn s3_destination(
     })
 }
 
-fn http_destination(resolver: &mut Resolver<'_>, key: &str, http: raw::HttpPlace) -> Destination {
-    let mut headers = Vec::with_capacity(http.headers.len());
-    for (name, value) in http.headers {
-        let key = format!("{key}.headers.{}", tree::segment(&name));
-        let value = match value {
-            raw::HeaderValue::Plain(text) => Secret::new(text),
-            raw::HeaderValue::Secret(source) => resolver.secret(&key, &source),
-        };
-        resolver.header(&key, &name, &value);
-        headers.push((name, value));
-    }
-    if http.timeout.0.is_zero() || http.timeout.0.as_secs() > 3600 {
-        resolver.problem(&format!("{key}.timeout"), "\"timeout\" must be above zero and at most 1h");
-    }
-    Destination::Http(HttpPost { url: http.url, headers, timeout: http.timeout.0, reach: None })
-}
-
 fn interval(resolver: &mut Resolver<'_>, key: &str, interval: Span) {
     if interval.0.as_secs() > 7 * 86_400 {
         resolver.problem(&format!("{key}.interval"), "\"interval\" must be at most 7d");
@@ -300,7 +293,11 @@ fn compression(
     let level = packing.level;
     let codec = packing.compression.unwrap_or(match destination {
         Destination::Directory(_) | Destination::S3(_) => raw::Codec::Zstd,
-        Destination::Http(_) | Destination::Stdout => raw::Codec::None,
+        Destination::Http(_)
+        | Destination::Endpoint(_)
+        | Destination::Splunk(_)
+        | Destination::OpenSearch(_)
+        | Destination::Stdout => raw::Codec::None,
     });
     let (codec, default, levels, name) = match codec {
         raw::Codec::None => (Codec::None, 0, None, "none"),

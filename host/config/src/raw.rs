@@ -20,8 +20,9 @@ pub(crate) use self::access::{Auth, AuthMode, ClientScope, Jwt, MetricsAccess, T
 pub(crate) use self::authority::Policy;
 pub(crate) use self::firehose::Firehose;
 pub(crate) use self::output::{
-    Codec, DirectoryPlace, FirehoseNames, Format, HeaderValue, HttpPlace, LettersOutput, LettersThen, Output,
-    Packing, Pauses, Retry, S3Place, Then,
+    Action, Batching, Codec, DirectoryPlace, FirehoseNames, Format, HeaderValue, HttpOutput, HttpPlace,
+    HttpProtocol, LettersOutput, LettersThen, OpenSearchOutput, Output, Packing, Pauses, Retry, Rotation,
+    S3Place, SplunkEndpoint, SplunkOutput, Then,
 };
 pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
@@ -134,6 +135,12 @@ mod default {
     }
     pub(super) fn timeout() -> Span {
         seconds(30)
+    }
+    pub(super) fn acknowledged_within() -> Span {
+        seconds(180)
+    }
+    pub(super) fn yes() -> bool {
+        true
     }
 }
 

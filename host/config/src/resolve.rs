@@ -376,6 +376,17 @@ impl Resolver<'_> {
                     format!("fallback {wanted:?} is no output of this stream{hint}"),
                 );
             }
+            if index
+                .and_then(|index| outputs.get(index))
+                .is_some_and(|output| output.destination.takes_records())
+            {
+                self.problem(
+                    &format!("{key}.fallback"),
+                    format!(
+                        "output {wanted:?} takes records one by one, and cannot take what others give up"
+                    ),
+                );
+            }
             index
         });
         let retention = stream.retention.map(|retention| self.retention(&key, &retention));

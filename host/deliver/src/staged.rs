@@ -41,5 +41,13 @@ pub(crate) fn meta(name: &str, body: &[u8]) -> ObjectMeta {
         records: 1,
         stream: "access".to_owned(),
         output: "default".to_owned(),
+        arrival: 0,
+        first_row: 0,
     }
+}
+
+/// Rows as the pipeline frames them.
+pub(crate) fn framed(rows: &[&[u8]]) -> Vec<u8> {
+    let frame = |row: &&[u8]| [&u32::try_from(row.len()).unwrap().to_le_bytes(), *row].concat();
+    rows.iter().flat_map(frame).collect()
 }

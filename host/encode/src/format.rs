@@ -1,6 +1,6 @@
 //! How rows become one object: what stands before, between and after them.
 //!
-//! The pipeline writes every row followed by `Format::separator`, if there is one; the encoder adds
+//! The pipeline writes every row between `Format::open_row` and `Format::close_row`; the encoder adds
 //! prefix and suffix and takes away the last separator where the format wants none there.
 
 /// The format of an object's rows.
@@ -14,7 +14,23 @@ pub enum Format {
     Ndjson,
     /// One JSON array of all rows.
     JsonArray,
+    /// Rows behind their lengths, for destinations that take them one by one: see [`FRAME_HEAD_BYTES`].
+    Framed(Row),
 }
+
+/// What a row is that stands in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Row {
+    /// Payload bytes as they are.
+    Verbatim,
+    /// Payload bytes as they are, and a line feed.
+    Line,
+    /// One JSON text, and a line feed.
+    Json,
+}
+
+/// In front of each framed row stands its length: a little-endian u32.
+pub const FRAME_HEAD_BYTES: usize = 4;
 
 impl Format {
     /// MIME type of the uncompressed object.
@@ -24,6 +40,9 @@ impl Format {
             Format::Raw => "text/plain; charset=utf-8",
             Format::Ndjson => "application/x-ndjson",
             Format::JsonArray => "application/json",
+            Format::Framed(Row::Verbatim) => "application/vnd.wasmill.records",
+            Format::Framed(Row::Line) => "application/vnd.wasmill.records+lines",
+            Format::Framed(Row::Json) => "application/vnd.wasmill.records+json",
         }
     }
 
@@ -34,13 +53,14 @@ impl Format {
             Format::Raw => ".log",
             Format::Ndjson => ".ndjson",
             Format::JsonArray => ".json",
+            Format::Framed(_) => ".records",
         }
     }
 
     /// Bytes before the first row.
     pub fn prefix(self) -> &'static [u8] {
         match self {
-            Format::Verbatim | Format::Raw | Format::Ndjson => b"",
+            Format::Verbatim | Format::Raw | Format::Ndjson | Format::Framed(_) => b"",
             Format::JsonArray => b"[",
         }
     }
@@ -48,7 +68,7 @@ impl Format {
     /// The byte that follows every row in a piece, if one does.
     pub fn separator(self) -> Option<u8> {
         match self {
-            Format::Verbatim => None,
+            Format::Verbatim | Format::Framed(_) => None,
             Format::Raw | Format::Ndjson => Some(b'\n'),
             Format::JsonArray => Some(b','),
         }
@@ -62,19 +82,69 @@ impl Format {
     /// Bytes after the last row.
     pub fn suffix(self) -> &'static [u8] {
         match self {
-            Format::Verbatim | Format::Raw | Format::Ndjson => b"",
+            Format::Verbatim | Format::Raw | Format::Ndjson | Format::Framed(_) => b"",
             Format::JsonArray => b"]",
         }
     }
 
     /// Whether every row must be a valid JSON text.
     pub fn requires_json(self) -> bool {
-        matches!(self, Format::Ndjson | Format::JsonArray)
+        matches!(self, Format::Ndjson | Format::JsonArray | Format::Framed(Row::Json))
+    }
+
+    /// Begins a row behind what `rows` has: what is written next belongs to it.
+    pub fn open_row(self, rows: &mut Vec<u8>) {
+        if let Format::Framed(_) = self {
+            rows.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
+        }
+    }
+
+    /// Ends the row whose first byte is at `start`.
+    pub fn close_row(self, rows: &mut Vec<u8>, start: usize) {
+        let Format::Framed(row) = self else {
+            rows.extend(self.separator());
+            return;
+        };
+        if row != Row::Verbatim {
+            rows.push(b'\n');
+        }
+        // A row is far shorter than 4 GiB.
+        let length = u32::try_from(rows.len().saturating_sub(start)).unwrap_or(u32::MAX);
+        let head = start.checked_sub(FRAME_HEAD_BYTES).and_then(|head| rows.get_mut(head..start));
+        if let Some(head) = head {
+            head.copy_from_slice(&length.to_le_bytes());
+        }
     }
 
     /// Size of the uncompressed object whose pieces add up to `framed_bytes` (rows with their separators).
     pub fn object_bytes(self, framed_bytes: u64) -> u64 {
         let dropped = u64::from(framed_bytes > 0 && !self.keeps_last_separator());
         framed_bytes - dropped + self.prefix().len() as u64 + self.suffix().len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn framed_rows_stand_behind_their_lengths() {
+        for (row, expected) in [
+            (Row::Verbatim, &b"\x01\0\0\0a\0\0\0\0\x02\0\0\0\n\n"[..]),
+            (Row::Line, b"\x02\0\0\0a\n\x01\0\0\0\n\x03\0\0\0\n\n\n"),
+        ] {
+            let mut rows = Vec::new();
+            for text in ["a", "", "\n\n"] {
+                Format::Framed(row).open_row(&mut rows);
+                let start = rows.len();
+                rows.extend_from_slice(text.as_bytes());
+                Format::Framed(row).close_row(&mut rows, start);
+            }
+            assert_eq!(rows, expected, "{row:?}");
+        }
+        let mut rows = b"x".to_vec();
+        Format::Ndjson.open_row(&mut rows);
+        Format::Ndjson.close_row(&mut rows, 1);
+        assert_eq!(rows, b"x\n");
     }
 }

@@ -18,6 +18,7 @@ mod bodies;
 #[cfg(test)]
 mod control_tests;
 mod dead_letters;
+mod delivered;
 mod error;
 mod firehose;
 mod keys;
@@ -225,7 +226,11 @@ pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits, access: Access) -> Route
     let mut router = Router::new();
     for Route { head, handler } in routes {
         let gate = axum::middleware::from_fn_with_state((Arc::clone(&shared), head), access::gate::<H>);
-        router = router.route(head.path, handler.route_layer(gate));
+        let mut handler = handler.route_layer(gate);
+        if head.path == delivered::PATH {
+            handler = handler.route_layer(axum::middleware::from_fn(delivered::in_form));
+        }
+        router = router.route(head.path, handler);
     }
     router
         .fallback(async || ApiError::NoRoute)

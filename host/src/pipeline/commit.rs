@@ -229,6 +229,7 @@ pub(crate) fn dead_letter(slice: u64, letter: &Letter, payload: &[u8]) -> DeadLe
         payload: None,
         payload_base64: None,
         object: None,
+        row: None,
     }
     .with_payload(payload)
 }

@@ -76,7 +76,7 @@ fn misplaced(
         stream: &stream.name,
         output: &output.name,
         batch_id: &batch,
-        extension: &extension(outputs::format(output.format), outputs::compression(output.compression)),
+        extension: &extension(outputs::format(output), outputs::compression(output.compression)),
         codec_extension: outputs::compression(output.compression).extension(),
         arrival: wall_clock_ns(),
         partition: &[],

@@ -171,6 +171,7 @@ impl RowSink for SliceSink {
     fn begin(&mut self, row: &RowMeta<'_>) -> &mut Vec<u8> {
         self.current = self.find(row);
         let rows = &mut self.gathering[self.current].rows;
+        self.formats[row.route as usize].open_row(rows);
         self.start = rows.len();
         rows
     }
@@ -181,7 +182,7 @@ impl RowSink for SliceSink {
             let (start, end) = (self.start, gathering.rows.len());
             rows.push(Row { offset: row.offset, piece: self.current, start, end });
         }
-        gathering.rows.extend(self.formats[row.route as usize].separator());
+        self.formats[row.route as usize].close_row(&mut gathering.rows, self.start);
         gathering.records += 1;
         gathering.first_arrival = gathering.first_arrival.min(row.arrival);
     }

@@ -16,6 +16,7 @@ mod dev;
 mod disk;
 mod doors;
 mod ending;
+mod endpoints;
 mod firehose;
 mod follow;
 mod grants;

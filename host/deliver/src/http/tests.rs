@@ -146,6 +146,7 @@ async fn http_endpoint_down_then_up_is_delivered_by_retries() {
         initial: Duration::from_millis(5),
         max: Duration::from_millis(20),
         for_: Some(Duration::from_secs(20)),
+        ..RetryPolicy::default()
     };
     let (started, mut start) = tokio::sync::oneshot::channel();
     let mut started = Some(started);

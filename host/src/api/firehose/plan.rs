@@ -4,6 +4,8 @@
 //! destinations that are not there yet, keys of a service that only AWS has. What only AWS's own machinery needs (roles, log
 //! groups) is kept as it was told, and has no effect.
 
+mod requests;
+
 use crate::pipeline::FirehoseSettings;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,57 +22,80 @@ const RETRY_FOR: &str = "24h";
 
 /// See the head of this file.
 pub(super) fn stream(definition: &Definition, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
-    let s3 = match &definition.destination {
-        Destination::S3(s3) => ExtendedS3::from((**s3).clone()),
-        Destination::ExtendedS3(extended) => (**extended).clone(),
-        Destination::HttpEndpoint(_) => {
-            return Err(not_here("HttpEndpointDestinationConfiguration", "deliver to a bucket instead"));
-        }
-    };
+    match &definition.destination {
+        Destination::S3(s3) => of_bucket(&ExtendedS3::from((**s3).clone()), definition.version, firehose),
+        Destination::ExtendedS3(extended) => of_bucket(extended, definition.version, firehose),
+        Destination::HttpEndpoint(http) => requests::http_endpoint(http, definition.version, firehose),
+        Destination::Splunk(splunk) => requests::splunk(splunk, definition.version, firehose),
+        Destination::OpenSearch(cluster) => requests::opensearch(cluster, definition.version, firehose),
+    }
+}
+
+fn of_bucket(s3: &ExtendedS3, version: u64, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
     if s3.backup_mode.as_deref() == Some("Enabled") {
         return Err(not_here("S3BackupMode Enabled", "records that failed are kept whole as dead letters"));
     }
     if s3.is_converted() {
         return Err(not_here("DataFormatConversionConfiguration", "deliver JSON"));
     }
-    if s3.encryption.as_ref().is_some_and(|encryption| encryption.kms.is_some()) {
-        return Err(not_here("KMSEncryptionConfig", "set the encryption of the bucket"));
-    }
+    no_kms(s3)?;
     let bucket = bucket(s3.bucket_arn.as_deref().unwrap_or_default())?;
     let (transforms, is_delimited) = transforms(s3.processing.as_ref())?;
-    let Names { prefix, names, errors } = names(&s3, definition.version);
-    let place = |prefix: &str| {
-        let mut place = Map::new();
-        place.insert("type".to_owned(), "s3".into());
-        place.insert("bucket".to_owned(), bucket.into());
-        place.insert("prefix".to_owned(), prefix.into());
-        place.insert("region".to_owned(), firehose.region.clone().into());
-        place.insert("path_style".to_owned(), firehose.path_style.into());
-        if let Some(endpoint) = &firehose.endpoint {
-            place.insert("endpoint".to_owned(), endpoint.clone().into());
-        }
-        place
-    };
-    let mut output = place(&prefix);
+    let Names { prefix, names, errors } = names(s3, version);
+    let mut output = place(bucket, &prefix, firehose);
     output.insert("firehose".to_owned(), names);
     output.insert("format".to_owned(), if is_delimited { "raw" } else { "verbatim" }.into());
     output.insert("compression".to_owned(), compression(s3.compression_format.as_deref()).into());
     let hints = s3.buffering_hints.clone().unwrap_or_default();
     buffer(&mut output, &hints);
     output.insert("retry".to_owned(), json!({ "for": RETRY_FOR }));
-    let (error_prefix, error_names) = errors;
-    let mut letters = place(&error_prefix);
-    letters.insert("firehose".to_owned(), error_names);
-    letters.insert("compression".to_owned(), "none".into());
-    letters.insert("interval".to_owned(), output["interval"].clone());
-    Ok(json!({
+    let interval = output["interval"].clone();
+    Ok(whole(transforms, output, letters(bucket, errors, interval, firehose)))
+}
+
+fn whole(transforms: Vec<Value>, output: Map<String, Value>, letters: Map<String, Value>) -> Value {
+    json!({
         "source": { "type": "http" },
         "transforms": transforms,
         "outputs": [output],
         // Firehose goes on, however many records fail.
         "max_failed_percent": 100,
         "dead_letters": { "output": letters },
-    }))
+    })
+}
+
+fn place(bucket: &str, prefix: &str, firehose: &FirehoseSettings) -> Map<String, Value> {
+    let mut place = Map::new();
+    place.insert("type".to_owned(), "s3".into());
+    place.insert("bucket".to_owned(), bucket.into());
+    place.insert("prefix".to_owned(), prefix.into());
+    place.insert("region".to_owned(), firehose.region.clone().into());
+    place.insert("path_style".to_owned(), firehose.path_style.into());
+    if let Some(endpoint) = &firehose.endpoint {
+        place.insert("endpoint".to_owned(), endpoint.clone().into());
+    }
+    place
+}
+
+/// Where records go that failed.
+fn letters(
+    bucket: &str,
+    (prefix, names): (String, Value),
+    interval: Value,
+    firehose: &FirehoseSettings,
+) -> Map<String, Value> {
+    let mut letters = place(bucket, &prefix, firehose);
+    letters.insert("firehose".to_owned(), names);
+    letters.insert("compression".to_owned(), "none".into());
+    letters.insert("interval".to_owned(), interval);
+    letters
+}
+
+fn no_kms(s3: &ExtendedS3) -> Result<(), Refusal> {
+    match s3.encryption.as_ref().is_some_and(|encryption| encryption.kms.is_some()) {
+        true => Err(not_here("KMSEncryptionConfig", "set the encryption of the bucket")),
+        false => Ok(()),
+    }
 }
 
 fn not_here(what: &str, instead: &str) -> Refusal {

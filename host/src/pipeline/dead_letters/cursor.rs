@@ -163,6 +163,8 @@ mod tests {
             records: 1,
             stream: "events".into(),
             output: "dead-letters".into(),
+            arrival: 0,
+            first_row: 0,
         };
         let file = "objects/kept".into();
         let objects = vec![KeptObject { file, meta: meta.clone() }];

@@ -18,5 +18,5 @@ mod store;
 
 pub(crate) use cursor::{Cursor, Underway};
 pub use filter::Filter;
-pub use letter::{Change, Changes, DeadLetter, KeptObject, Stage};
+pub use letter::{Change, Changes, DeadLetter, KeptObject, LetterRow, Stage};
 pub use store::{Appended, Applied, Bound, Snapshot, Store, StoreError, View};
