@@ -63,7 +63,6 @@ pub(super) fn lines(letter: &DeadLetter, rows: &Rows<'_>) -> Vec<u8> {
         if read.is_ok() && row > kept.meta.first_row {
             return text;
         }
-        text.clear();
     }
     let mut line = whole;
     if let Some(row) = &letter.row {
