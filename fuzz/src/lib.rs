@@ -10,6 +10,7 @@ mod config;
 mod decompress;
 mod doors;
 mod draw;
+mod firehose;
 mod guest_calls;
 mod plugin_output;
 mod push_body;
@@ -18,6 +19,7 @@ mod segment_reader;
 pub use config::config;
 pub use decompress::decompress;
 pub use doors::doors;
+pub use firehose::firehose;
 pub use guest_calls::guest_calls;
 pub use plugin_output::plugin_output;
 pub use push_body::push_body;
@@ -27,10 +29,11 @@ pub use segment_reader::segment_reader;
 pub type Target = fn(&[u8]);
 
 /// Every target with the name of its corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("config", config),
     ("decompress", decompress),
     ("doors", doors),
+    ("firehose", firehose),
     ("guest_calls", guest_calls),
     ("plugin_output", plugin_output),
     ("push_body", push_body),

@@ -125,6 +125,11 @@ fn doors_keeps_its_promises() {
 }
 
 #[test]
+fn firehose_keeps_its_promises() {
+    replay("firehose");
+}
+
+#[test]
 fn guest_calls_keeps_its_promises() {
     replay("guest_calls");
 }

@@ -206,7 +206,7 @@ def main():
     for wrong, part in [
         ({"BucketARN": "arn:aws:s3:::elsewhere"}, "policy"),
         ({"Prefix": "!{timestamp:yyyy}/"}, "ErrorOutputPrefix"),
-        ({"S3BackupMode": "Enabled", "S3BackupConfiguration": bucket()}, "S3BackupMode"),
+        ({"S3BackupMode": "Enabled"}, "S3BackupConfiguration"),
     ]:
         message = refused(
             "InvalidArgumentException",

@@ -6,10 +6,14 @@
     reason = "a test fails by panicking, and says why it skips"
 )]
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use wasmill_tests::objects;
+use wasmill_tests::program::Program;
+use wasmill_tests::servers::S3Server;
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -50,7 +54,12 @@ fn examples_run_to_what_they_promise() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples");
     let mut found: Vec<PathBuf> = std::fs::read_dir(examples).unwrap().map(|e| e.unwrap().path()).collect();
     found.retain(|path| path.is_dir());
+    // What is not a configuration that runs to its end has a test of its own here.
+    let (found, others): (Vec<PathBuf>, Vec<PathBuf>) =
+        found.into_iter().partition(|path| path.join("expected.json").is_file());
     assert!(!found.is_empty());
+    let others: Vec<_> = others.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(others, ["firehose-migration"], "an example that nobody runs");
     for example in found {
         let name = example.file_name().unwrap().to_string_lossy().into_owned();
         assert!(example.join("README.md").is_file(), "{name} has no README.md");
@@ -85,4 +94,81 @@ fn only_stream(out: &Path) -> String {
     let names =
         std::fs::read_dir(out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.into_iter().find(|name| !name.starts_with('.')).unwrap()
+}
+
+#[test]
+fn stream_of_firehose_moves_here_by_the_script_of_its_example() {
+    let (Some(program), Some(plugins), Some(packages)) = (
+        wasmill_tests::program::binary(),
+        std::env::var_os("WASMILL_PLUGINS"),
+        std::env::var_os("WASMILL_READERS"),
+    ) else {
+        println!("skipped: WASMILL_PLUGINS or WASMILL_READERS is not set; `cargo xtask test` sets both");
+        return;
+    };
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples/firehose-migration");
+    let (dir, lake) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    copy(&example, dir.path());
+    copy(Path::new(&plugins), &dir.path().join("plugins"));
+    std::fs::create_dir_all(lake.path().join("clickstream-lake")).unwrap();
+    let server = S3Server::start(lake.path());
+    let config = dir.path().join("wasmill.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let here =
+        text.replace("http://127.0.0.1:9000", &server.endpoint()).replace("127.0.0.1:7070", "127.0.0.1:0");
+    std::fs::write(&config, here).unwrap();
+    let key = Command::new(&program)
+        .args(["key", "create", "--operator", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert!(key.status.success(), "{}", String::from_utf8_lossy(&key.stderr));
+    let mut command = Command::new(&program);
+    command.args(["run", "--log-format", "json"]).arg(&config);
+    command.env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY);
+    command.env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY);
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    let host = Program::spawn(&mut command);
+    let ran = Command::new("sh")
+        .arg(dir.path().join("migrate.sh"))
+        .env("WASMILL", &program)
+        .env("AWS", "python3 -m awscli")
+        .env("PYTHONPATH", &packages)
+        .env("HOST", format!("http://{}", host.address()))
+        .env("WASMILL_KEY", String::from_utf8(key.stdout).unwrap().trim())
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .output()
+        .unwrap();
+    let (out, told) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{out}{told}{:#?}", host.log());
+    assert!(out.contains("\"FailedPutCount\": 0"), "{out}");
+    for left in ["KMSEncryptionConfig", "RoleARN", "CloudWatchLoggingOptions", "S3BackupMode", "Lambda arn:"]
+    {
+        assert!(told.contains(&format!("not carried over: {left}")), "{left}: {told}");
+    }
+    // What is gathered is delivered at the end.
+    host.stop();
+    let mut seen = Vec::new();
+    for object in objects::files(&lake.path().join("clickstream-lake")) {
+        // What the server keeps beside them.
+        if object.file_name().unwrap().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        let name = object.strip_prefix(lake.path()).unwrap().to_str().unwrap().to_owned();
+        let bytes = std::fs::read(&object).unwrap();
+        let mut text = String::new();
+        match name.ends_with(".gz") {
+            true => flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap(),
+            false => (&bytes[..]).read_to_string(&mut text).unwrap(),
+        };
+        let steps: Vec<&str> = name.split('/').skip(1).take(2).collect();
+        seen.push((steps.join("/"), text.lines().count()));
+    }
+    seen.sort();
+    let expected = [
+        ("clicks-errors/metadata-extraction-failed", 1),
+        ("clicks/customer=acme", 2),
+        ("clicks/customer=blue", 1),
+    ];
+    assert_eq!(seen, expected.map(|(name, lines)| (name.to_owned(), lines)));
 }

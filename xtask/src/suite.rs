@@ -4,11 +4,12 @@
 //! - `WASMILL_PLUGINS`: directory with the first-party plugins as components;
 //! - `WASMILL_GUESTS`: directory with the components that only tests use;
 //! - `WASMILL_BIN`: the `wasmill` binary, for the black-box tests;
-//! - `WASMILL_READERS`: packages of Python that read what the host writes or speak to it, for `PYTHONPATH`.
+//! - `WASMILL_READERS`: packages of Python that read what the host writes or speak to it, for `PYTHONPATH`;
+//! - `WASMILL_NODE_CLIENTS`: packages of npm that speak to it, for `NODE_PATH`.
 //!
 //! It decides no test's outcome: what `cargo` answers is the answer.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,8 @@ use anyhow::{Result, bail};
 use crate::project::Project;
 use crate::{conformance, plugins};
 use wasmill_author::process::{self, Watched};
-use wasmill_author::python_packages;
 use wasmill_author::rust::toolchain;
+use wasmill_author::{NpmPackages, python_packages};
 
 /// Others' readers of what `encode` and `columnar` write, and others' clients of the Firehose API, with all that they need.
 const READERS: [&str; 18] = [
@@ -41,6 +42,14 @@ const READERS: [&str; 18] = [
     "six==1.17.0",
     "urllib3==2.8.0",
 ];
+
+/// Others' clients of the Firehose API that run on Node, with all that they need.
+const NODE_CLIENTS: NpmPackages = NpmPackages {
+    name: "node-clients",
+    manifest: include_str!("../../tests/clients/node/package.json"),
+    lock: include_str!("../../tests/clients/node/package-lock.json"),
+    size: "about 20 MB",
+};
 
 /// Runs every test, or those whose name contains `filter`; `fast` leaves out all but the unit tests.
 pub(crate) fn test(project: &Project, filter: Option<&str>, fast: bool) -> Result<()> {
@@ -85,15 +94,20 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
         }
     }
     let nextest = process::output_of(cargo(project).args(["nextest", "--version"])).is_some();
-    let mut found = None;
+    let (mut readers, mut clients) = (None, None);
     if !fast {
         steps.run("readers", || {
-            found = readers(all)?;
+            let found = python_packages("readers", &READERS.map(str::to_owned), "about 80 MB");
+            readers = unless_needed("readers", found, all)?;
+            Ok(None)
+        });
+        steps.run("clients", || {
+            clients = unless_needed("clients on Node", NODE_CLIENTS.installed(), all)?;
             Ok(None)
         });
     }
-    let readers = found.as_deref();
-    steps.run("tests", || run_tests(project, filter, fast, nextest, readers));
+    let packages = [("WASMILL_READERS", readers), ("WASMILL_NODE_CLIENTS", clients)];
+    steps.run("tests", || run_tests(project, filter, fast, nextest, &packages));
     // `cargo test` runs them among the rest.
     if !fast && nextest {
         steps.run("doc tests", || run_doc_tests(project, filter));
@@ -106,13 +120,13 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
     }
 }
 
-/// Where they are; nothing where they cannot be had and need not be.
-fn readers(all: bool) -> Result<Option<PathBuf>> {
-    match python_packages("readers", &READERS.map(str::to_owned), "about 80 MB") {
+/// Where packages are; nothing where they cannot be had and need not be.
+fn unless_needed(what: &str, found: Result<PathBuf>, all: bool) -> Result<Option<PathBuf>> {
+    match found {
         Ok(dir) => Ok(Some(dir)),
         Err(error) if all => Err(error),
         Err(error) => {
-            eprintln!("readers: left out: {error:#}");
+            eprintln!("{what}: left out: {error:#}");
             Ok(None)
         }
     }
@@ -123,7 +137,7 @@ fn run_tests(
     filter: Option<&str>,
     fast: bool,
     nextest: bool,
-    readers: Option<&Path>,
+    packages: &[(&str, Option<PathBuf>)],
 ) -> Result<Option<String>> {
     let mut command = cargo(project);
     command.args(if nextest { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] });
@@ -138,7 +152,7 @@ fn run_tests(
         command.arg(filter);
     }
     with_environment(project, &mut command);
-    command.envs(readers.map(|dir| ("WASMILL_READERS", dir)));
+    command.envs(packages.iter().filter_map(|(name, dir)| Some((name, dir.as_deref()?))));
     let mut tally = Tally::default();
     let watched = if nextest { Watched::Stderr } else { Watched::Stdout };
     let status = process::run_watching(&mut command, watched, |line| tally.look(line))?;

@@ -61,6 +61,31 @@ pub enum FindError {
     Stopped,
 }
 
+impl FindError {
+    /// The same for those who have plugins and do not see the host's disk.
+    pub fn to_tenant(&self) -> String {
+        match self {
+            FindError::Missing { name, nearest: Some(nearest), .. } => {
+                format!("there is no plugin {name:?}; did you mean {nearest:?}?")
+            }
+            FindError::Missing { name, .. } => {
+                format!("there is no plugin {name:?}; push one of this name first")
+            }
+            FindError::NoDirectory { .. } => "there are no plugins; push one first".to_owned(),
+            FindError::Refused { name, reason, .. } => format!("plugin {name:?} is refused: {reason}"),
+            FindError::NoSuchVersion { name, digest, .. } => {
+                format!("there is no version {digest} of plugin {name:?}")
+            }
+            FindError::PinnedGone { name, digest, .. } => {
+                format!(
+                    "plugin {name:?} is pinned to {digest}, which is gone or damaged: push that version, or unpin it"
+                )
+            }
+            FindError::OtherName { .. } | FindError::Stopped => self.to_string(),
+        }
+    }
+}
+
 /// Why a plugin file is no version of a plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {

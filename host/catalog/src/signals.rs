@@ -2,7 +2,9 @@
 //!
 //! Marks are merged per plugin, so any number of events costs one slot, and are bounded: past the bound the whole
 //! directory is looked at instead. A file that was closed or renamed is due after [`SETTLE`]; one that is still open for
-//! writing after [`SETTLE_OPEN`] without a change, in case nobody says that it was closed.
+//! writing after [`SETTLE_OPEN`] without a change, in case nobody says that it was closed. A plugin that changes all the time
+//! is due [`PACE_BURST`] times at once and then every [`PACE`]: each look at it may compile, sync and probe, which others on
+//! the machine would feel; what is skipped between two looks was replaced before anybody could have used it.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -15,6 +17,9 @@ pub(crate) const SETTLE: Duration = Duration::from_millis(25);
 /// For a recent change that was found by looking while there is a watch, as right after it was set up.
 pub(crate) const SETTLE_FOUND: Duration = Duration::from_millis(100);
 pub(crate) const SETTLE_OPEN: Duration = Duration::from_secs(1);
+/// See the head of this file.
+pub(crate) const PACE: Duration = Duration::from_secs(1);
+pub(crate) const PACE_BURST: u32 = 8;
 
 /// What happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,8 @@ struct Mark {
 #[derive(Default)]
 struct Inner {
     marks: BTreeMap<OsString, Mark>,
+    /// When the last of the looks that a plugin had would have been due, had they come at [`PACE`]; only those in the future.
+    paced: BTreeMap<OsString, Instant>,
     look: bool,
     mode: Option<Mode>,
     stop: bool,
@@ -133,15 +140,12 @@ impl Signals {
         let mut inner = self.inner();
         loop {
             let now = Instant::now();
-            let first = inner.marks.values().map(|mark| mark.due).min();
+            inner.paced.retain(|_, until| *until > now);
+            let first = inner.marks.iter().map(|(stem, mark)| inner.due(stem, mark)).min();
             let ticking = inner.mode.map(|_| tick);
             let next = first.into_iter().chain(ticking).min();
             if inner.stop || inner.look || next.is_some_and(|next| next <= now) {
-                let due: Vec<Due> = inner
-                    .marks
-                    .extract_if(.., |_, mark| mark.due <= now)
-                    .map(|(stem, mark)| Due { stem, seen: mark.seen })
-                    .collect();
+                let due = inner.take_due(now);
                 let look = std::mem::take(&mut inner.look);
                 return Work { due, look, mode: inner.mode, stop: inner.stop };
             }
@@ -157,6 +161,29 @@ impl Signals {
 }
 
 impl Inner {
+    /// When it is its turn.
+    fn due(&self, stem: &OsStr, mark: &Mark) -> Instant {
+        let paced = self.paced.get(stem).and_then(|until| until.checked_sub(PACE * (PACE_BURST - 1)));
+        paced.map_or(mark.due, |paced| mark.due.max(paced))
+    }
+
+    fn take_due(&mut self, now: Instant) -> Vec<Due> {
+        let stems: Vec<OsString> = self
+            .marks
+            .iter()
+            .filter(|(stem, mark)| self.due(stem, mark) <= now)
+            .map(|(stem, _)| stem.clone())
+            .collect();
+        let mut taken = Vec::with_capacity(stems.len());
+        for stem in stems {
+            let Some(mark) = self.marks.remove(&stem) else { continue };
+            let until = self.paced.entry(stem.clone()).or_insert(now);
+            *until = (*until).max(now) + PACE;
+            taken.push(Due { stem, seen: mark.seen });
+        }
+        taken
+    }
+
     fn mark(&mut self, stem: &OsStr) -> Option<&mut Mark> {
         if !self.marks.contains_key(stem) {
             if self.marks.len() == FILES_MAX {
@@ -213,6 +240,32 @@ mod tests {
         let work = signals.wait(soon());
         assert!(work.look && work.due.is_empty());
         assert_eq!(signals.inner().marks.len(), FILES_MAX);
+    }
+
+    #[test]
+    fn wait_plugin_that_changes_all_the_time_is_due_at_a_pace_and_others_at_once() {
+        let mut inner = Inner::default();
+        let start = Instant::now();
+        let mark = |inner: &mut Inner, stem: &str, due: Instant| {
+            inner.marks.insert(stem.into(), Mark { due, writing: [false; 3], seen: None });
+        };
+        let stems = |taken: Vec<Due>| taken.into_iter().map(|due| due.stem).collect::<Vec<_>>();
+        let mut taken = 0;
+        // Ten times a second, for ten seconds.
+        for tick in 0..100 {
+            let now = start + Duration::from_millis(100) * tick;
+            mark(&mut inner, "storm", now);
+            taken += inner.take_due(now).len();
+        }
+        assert_eq!(taken, 8 + 9);
+        let end = start + Duration::from_secs(10);
+        mark(&mut inner, "storm", end);
+        mark(&mut inner, "calm", end);
+        inner.paced.insert("storm".into(), end + PACE * PACE_BURST);
+        assert_eq!(stems(inner.take_due(end)), ["calm"]);
+        assert_eq!(inner.due(OsStr::new("storm"), &inner.marks[OsStr::new("storm")]), end + PACE);
+        // The last version is not forgotten.
+        assert_eq!(stems(inner.take_due(end + PACE)), ["storm"]);
     }
 
     #[test]

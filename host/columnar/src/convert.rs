@@ -148,6 +148,15 @@ impl Converter {
         })
     }
 
+    /// Looks at rows without writing them.
+    pub fn checker(&self) -> Checker<'_> {
+        Checker {
+            root: &self.root,
+            columns: Column::row(self.columns.fields()),
+            state: State::new(&self.formats),
+        }
+    }
+
     /// Writes the rows that fit, and gathers why the others do not: some 100 bytes for each of these.
     pub fn convert<R: AsRef<[u8]>>(
         &self,
@@ -216,6 +225,22 @@ impl Converter {
         let arrays = columns.take_rows(self.columns.fields())?;
         writer.write(&RecordBatch::try_new(Arc::clone(&self.columns), arrays)?)?;
         Ok(rows)
+    }
+}
+
+/// Tells of rows whether they fit, one by one. It holds the decoded values of one row.
+pub struct Checker<'c> {
+    root: &'c Node,
+    columns: Column,
+    state: State<'c>,
+}
+
+impl Checker<'_> {
+    /// Whether the converter would write the row, or why not.
+    pub fn check(&mut self, row: &[u8]) -> Result<(), Reason> {
+        append(self.root, &mut self.columns, &mut self.state, row)?;
+        self.columns.truncate(0);
+        Ok(())
     }
 }
 

@@ -59,6 +59,9 @@ impl Schema {
                 all.widen(object);
             }
         }
+        if all.fields.is_empty() {
+            return Err(SchemaError::Empty);
+        }
         Schema::new(all.fields())
     }
 }

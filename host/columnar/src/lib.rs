@@ -50,7 +50,7 @@ mod schema;
 mod text;
 mod timestamp;
 
-pub use convert::{ConvertError, Converter, ROW_BYTES_MAX, Reason, Rejected, Report, Written};
+pub use convert::{Checker, ConvertError, Converter, ROW_BYTES_MAX, Reason, Rejected, Report, Written};
 pub use options::{
     Compression, Names, Options, PAGE_BYTES, ROW_GROUP_BYTES, SetupError, Timestamps, WriterVersion,
 };

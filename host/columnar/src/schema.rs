@@ -96,6 +96,9 @@ pub enum SchemaError {
     Syntax { at: usize, message: String },
     #[error("schema: {0}")]
     Unsound(String),
+    /// Of an inferred one.
+    #[error("no row has a field that could be a column")]
+    Empty,
 }
 
 impl Schema {

@@ -253,9 +253,11 @@ impl Resolver<'_> {
             key,
             source,
             fallback: _,
+            backup: _,
             max_failed_percent: _,
             dead_letters,
             retention: _,
+            decide: _,
             transforms: _,
             outputs,
         } = stream;

@@ -152,8 +152,10 @@ pub fn masked(definition: &Value) -> Value {
     let mut shown = definition.clone();
     let outputs = shown.get_mut("outputs").and_then(Value::as_array_mut);
     outputs.into_iter().flatten().for_each(mask_output);
-    if let Some(output) = shown.pointer_mut("/dead_letters/output") {
-        mask_output(output);
+    for place in ["/dead_letters/output", "/backup"] {
+        if let Some(output) = shown.pointer_mut(place) {
+            mask_output(output);
+        }
     }
     shown
 }

@@ -1,14 +1,18 @@
 //! From raw keys to what the Firehose API is told.
 
+use std::collections::BTreeMap;
+
 use crate::raw;
 use crate::resolve::Resolver;
-use crate::settings::Firehose;
+use crate::settings::{Firehose, SchemaSource};
+use crate::tree;
 
 const ACCOUNT_DIGITS: usize = 12;
 
 impl Resolver<'_> {
     pub(crate) fn firehose(&mut self, written: raw::Firehose) -> Firehose {
-        let raw::Firehose { region, account, endpoint, path_style, encrypted_disk } = written;
+        let raw::Firehose { region, account, endpoint, path_style, encrypted_disk, schemas: tables } =
+            written;
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if !(1..=64).contains(&region.len()) || !region.bytes().all(allowed) {
             let message = format!("region {region:?} is not valid, expected a name such as eu-central-1");
@@ -18,7 +22,31 @@ impl Resolver<'_> {
             let message = format!("account {account:?} is not valid, expected {ACCOUNT_DIGITS} digits");
             self.problem("firehose.account", message);
         }
-        Firehose { region, account, endpoint, path_style, encrypted_disk }
+        let mut schemas = BTreeMap::new();
+        for (name, columns) in tables {
+            let key = format!("firehose.schemas.{}", tree::segment(&name));
+            if !name
+                .split_once('.')
+                .is_some_and(|(database, table)| !database.is_empty() && !table.is_empty())
+            {
+                self.problem(&key, format!("table {name:?} is not valid, expected \"DATABASE.TABLE\""));
+            }
+            let source = match columns {
+                raw::TableSchema::Plain(columns) => Some(SchemaSource::Columns(columns)),
+                raw::TableSchema::From(raw::TableSchemaSource::File(written)) => {
+                    self.schema_file(&format!("{key}.file"), &written).map(SchemaSource::Columns)
+                }
+                raw::TableSchema::From(raw::TableSchemaSource::Infer(true)) => Some(SchemaSource::Infer),
+                raw::TableSchema::From(raw::TableSchemaSource::Infer(false)) => {
+                    self.problem(&key, "a table without columns is none: expected infer = true, or columns");
+                    None
+                }
+            };
+            if let Some(source) = source {
+                schemas.insert(name, source);
+            }
+        }
+        Firehose { region, account, endpoint, path_style, encrypted_disk, schemas }
     }
 }
 
@@ -43,11 +71,16 @@ mod tests {
         let ObjectName::Firehose(names) = &directory.object else { panic!("{directory:?}") };
         assert_eq!((names.prefix.as_str(), names.version), ("a/!{timestamp:yyyy}/", 3));
         assert_eq!(names.time_zone.as_deref(), Some("Asia/Tokyo"));
+        // Dots within a step are characters as others.
+        assert!(read("firehose = { prefix = \"a..b/.c/!{timestamp:yyyy.MM}/\" }").is_ok());
         for (wrong, part) in [
             ("firehose = { version = 0 }", "version"),
+            ("firehose = { version = -1 }", "is the integer -1, expected an integer from 1 to"),
             ("firehose = { version = \"1\" }", "integer"),
             ("firehose = { extension = \"json\" }", "expected a dot"),
             ("firehose = { prefix = \"/a\" }", "must not begin with /"),
+            ("firehose = { prefix = \"a/../b\" }", "the step . or .."),
+            ("firehose = { prefix = \"./!{timestamp:yyyy}/\" }", "the step . or .."),
             ("firehose = { zone = \"x\" }", "zone"),
             ("firehose = {}, object = \"{batch}\"", "has no effect beside"),
         ] {

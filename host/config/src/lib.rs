@@ -12,6 +12,8 @@
 
 mod access;
 mod authority;
+mod columns;
+mod decide;
 mod defined;
 mod describe;
 mod draft;
@@ -41,11 +43,11 @@ pub use place::Complaint;
 pub use problem::{Invalid, LoadError, Problem};
 pub use secret::{Secret, masked_url};
 pub use settings::{
-    Action, Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Destination, Directory,
+    Action, Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Decide, Destination, Directory,
     Durability, Endpoint, FileSource, Firehose, FirehoseNames, Format, GrantPolicy, HostHeaders, Http,
-    HttpPost, Isolation, Jwks, Jwt, LettersOutput, Limits, ObjectName, OpenSearch, Output, PluginHttp,
-    PluginRef, Quota, Retention, Retry, Rotation, S3, Settings, Signing, Source, SourceBuffer, Splunk,
-    SplunkEndpoint, Start, Stream, TcpSource, Tenant, Transform,
+    HttpPost, Isolation, Jwks, Jwt, LettersOutput, Limits, ObjectName, OpenSearch, Output, Parquet,
+    PluginHttp, PluginRef, Quota, Retention, Retry, Rotation, S3, SchemaSource, Settings, Signing, Source,
+    SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource, Tenant, Transform,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

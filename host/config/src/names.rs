@@ -10,6 +10,16 @@ const NAME_MAX: usize = 64;
 pub(crate) const NAME_EXPECTED: &str =
     "1 to 64 letters, digits, `-` and `_`, beginning with a letter or a digit";
 
+/// What [`is_stream_name`] accepts, for messages.
+pub(crate) const STREAM_NAME_EXPECTED: &str =
+    "1 to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit";
+
+/// The same with dots, which delivery streams of Firehose have. It is a step of a path, and no hidden one: it does not begin
+/// with a dot.
+pub(crate) fn is_stream_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric()) && is_name(&name.replace('.', "-"))
+}
+
 /// Whether a name can stand in a URL, an object name and a metric label without quoting.
 pub(crate) fn is_name(name: &str) -> bool {
     name.len() <= NAME_MAX
@@ -60,6 +70,16 @@ mod tests {
         assert_eq!(nearest("maxPartitions", &valid), Some("max_partitions"));
         assert_eq!(nearest("bucket", &valid), None);
         assert_eq!(nearest(&"x".repeat(101), &valid), None);
+    }
+
+    #[test]
+    fn stream_names_have_dots_but_not_in_front() {
+        for name in ["a", "a.b", "a..b.", "0-_.", &"a.".repeat(32)] {
+            assert!(is_stream_name(name), "{name}");
+        }
+        for name in ["", ".", "..", ".a", "-a", "_a", "a/b", "a b", "ä", &"a.".repeat(33)] {
+            assert!(!is_stream_name(name), "{name}");
+        }
     }
 
     #[test]

@@ -24,31 +24,43 @@ const PLACEHOLDERS: [&str; 9] =
 
 /// Resolves output `index` of a stream.
 pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, output: raw::Output) -> Output {
-    let (destination, batching) = match output {
+    let (destination, parquet, batching) = match output {
         raw::Output::Directory(of) => {
-            let object = object(resolver, &key, of.object, of.firehose, true);
-            (directory_destination(resolver, &key, &of.place, object), of.batching)
+            let object = object(resolver, &key, of.object, of.firehose, Partitions::Set);
+            (directory_destination(resolver, &key, &of.place, object), of.parquet, of.batching)
         }
         raw::Output::S3(of) => {
-            let object = object(resolver, &key, of.object, of.firehose, true);
-            (s3_destination(resolver, &key, of.place, object), of.batching)
+            let object = object(resolver, &key, of.object, of.firehose, Partitions::Set);
+            (s3_destination(resolver, &key, of.place, object), of.parquet, of.batching)
         }
-        raw::Output::Http(of) => requests::http(resolver, &key, of),
-        raw::Output::Splunk(of) => requests::splunk(resolver, &key, of),
-        raw::Output::OpenSearch(of) => requests::open_search(resolver, &key, of),
-        raw::Output::Stdout(of) => (Destination::Stdout, of.batching),
+        raw::Output::Http(of) => {
+            let (destination, batching) = requests::http(resolver, &key, of);
+            (destination, None, batching)
+        }
+        raw::Output::Splunk(of) => {
+            let (destination, batching) = requests::splunk(resolver, &key, of);
+            (destination, None, batching)
+        }
+        raw::Output::OpenSearch(of) => {
+            let (destination, batching) = requests::open_search(resolver, &key, of);
+            (destination, None, batching)
+        }
+        raw::Output::Stdout(of) => (Destination::Stdout, None, of.batching),
     };
-    let compression = compression(resolver, &key, &destination, &batching.packing);
     let format = match batching.format {
         raw::Format::Verbatim => Format::Verbatim,
         raw::Format::Raw => Format::Raw,
         raw::Format::Ndjson => Format::Ndjson,
         raw::Format::JsonArray => Format::JsonArray,
+        raw::Format::Parquet => Format::Parquet,
     };
+    let parquet = resolver.parquet(&key, format, &destination, parquet);
+    let compression = compression(resolver, &key, default_codec(format, &destination), &batching.packing);
     requests::fits(resolver, &key, &destination, (format, compression, batching.size.0));
-    if !(1..=4 << 30).contains(&batching.size.0) {
-        resolver.problem(&format!("{key}.size"), "\"size\" must be from 1 byte to 4GiB");
+    if format == Format::Parquet {
+        resolver.parquet_codec(&key, compression);
     }
+    size(resolver, &key, batching.size.0);
     interval(resolver, &key, batching.interval);
     let name = match batching.name {
         Some(name) => {
@@ -62,6 +74,7 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
         name,
         destination,
         format,
+        parquet,
         compression,
         size: batching.size.0,
         interval: batching.interval.0,
@@ -71,22 +84,62 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
     }
 }
 
+/// Resolves where the records of a stream go as they came in.
+pub(crate) fn backup(resolver: &mut Resolver<'_>, key: String, output: raw::BackupOutput) -> Output {
+    let (destination, batching) = match output {
+        raw::BackupOutput::Directory { place, object: written, firehose, batching } => {
+            let object = object(resolver, &key, written, firehose, Partitions::NoneOf("a backup has"));
+            (directory_destination(resolver, &key, &place, object), batching)
+        }
+        raw::BackupOutput::S3 { place, object: written, firehose, batching } => {
+            let object = object(resolver, &key, written, firehose, Partitions::NoneOf("a backup has"));
+            (s3_destination(resolver, &key, place, object), batching)
+        }
+    };
+    let raw::BackupBatching {
+        format,
+        packing,
+        size: size_written,
+        interval: interval_written,
+        retry: written,
+    } = batching;
+    let format = match format {
+        raw::BackupFormat::Raw => Format::Raw,
+        raw::BackupFormat::Verbatim => Format::Verbatim,
+    };
+    size(resolver, &key, size_written.0);
+    interval(resolver, &key, interval_written);
+    Output {
+        name: Output::BACKUP.to_owned(),
+        compression: compression(resolver, &key, default_codec(format, &destination), &packing),
+        destination,
+        format,
+        parquet: None,
+        size: size_written.0,
+        interval: interval_written.0,
+        max_partitions: 1,
+        retry: retry(resolver, &key, &written),
+        key,
+    }
+}
+
 /// Resolves where the dead letters of a stream go.
 pub(crate) fn letters(resolver: &mut Resolver<'_>, key: String, output: raw::LettersOutput) -> LettersOutput {
     let (destination, batching) = match output {
         raw::LettersOutput::Directory { place, object: written, firehose, batching } => {
-            let object = object(resolver, &key, written, firehose, false);
+            let object = object(resolver, &key, written, firehose, Partitions::NoneOf("dead letters have"));
             (directory_destination(resolver, &key, &place, object), batching)
         }
         raw::LettersOutput::S3 { place, object: written, firehose, batching } => {
-            let object = object(resolver, &key, written, firehose, false);
+            let object = object(resolver, &key, written, firehose, Partitions::NoneOf("dead letters have"));
             (s3_destination(resolver, &key, place, object), batching)
         }
         raw::LettersOutput::Http { place, batching } => {
             (Destination::Http(requests::post(resolver, &key, place)), batching)
         }
     };
-    let compression = compression(resolver, &key, &destination, &batching.packing);
+    let codec = default_codec(Format::Ndjson, &destination);
+    let compression = compression(resolver, &key, codec, &batching.packing);
     if !(1..=LETTERS_SIZE_MAX).contains(&batching.size.0) {
         resolver.problem(&format!("{key}.size"), "\"size\" of dead letters must be from 1 byte to 8MiB");
     }
@@ -98,6 +151,7 @@ pub(crate) fn letters(resolver: &mut Resolver<'_>, key: String, output: raw::Let
             name: LettersOutput::NAME.to_owned(),
             destination,
             format: Format::Ndjson,
+            parquet: None,
             compression,
             size: batching.size.0,
             interval: batching.interval.0,
@@ -117,6 +171,7 @@ pub(crate) fn stand_in(resolver: &Resolver<'_>, key: String, index: usize) -> Ou
         name: written.map_or(otherwise, str::to_owned),
         destination: Destination::Stdout,
         format: Format::Raw,
+        parquet: None,
         compression: Compression { codec: Codec::None, level: 0 },
         size: 1,
         interval: Duration::ZERO,
@@ -183,13 +238,20 @@ pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
     }
 }
 
+/// Whether plugins may set partitions, or what has none.
+#[derive(Clone, Copy)]
+enum Partitions {
+    Set,
+    NoneOf(&'static str),
+}
+
 /// One of the two ways to name objects.
 fn object(
     resolver: &mut Resolver<'_>,
     key: &str,
     written: String,
     firehose: Option<raw::FirehoseNames>,
-    partitions: bool,
+    partitions: Partitions,
 ) -> ObjectName {
     let object_key = format!("{key}.object");
     let Some(firehose) = firehose else {
@@ -216,8 +278,10 @@ fn object(
             );
         }
     }
-    if prefix.starts_with('/') {
-        resolver.problem(&format!("{key}.firehose.prefix"), "\"prefix\" must not begin with /");
+    let is_outside = |step: &str| step == "." || step == "..";
+    if prefix.starts_with('/') || prefix.split('/').any(is_outside) {
+        let message = "\"prefix\" must not begin with / or have the step . or ..";
+        resolver.problem(&format!("{key}.firehose.prefix"), message);
     }
     ObjectName::Firehose(FirehoseNames { prefix, time_zone, extension, version })
 }
@@ -278,27 +342,38 @@ fn s3_destination(
     })
 }
 
+fn size(resolver: &mut Resolver<'_>, key: &str, size: u64) {
+    if !(1..=4 << 30).contains(&size) {
+        resolver.problem(&format!("{key}.size"), "\"size\" must be from 1 byte to 4GiB");
+    }
+}
+
 fn interval(resolver: &mut Resolver<'_>, key: &str, interval: Span) {
     if interval.0.as_secs() > 7 * 86_400 {
         resolver.problem(&format!("{key}.interval"), "\"interval\" must be at most 7d");
     }
 }
 
-fn compression(
-    resolver: &mut Resolver<'_>,
-    key: &str,
-    destination: &Destination,
-    packing: &raw::Packing,
-) -> Compression {
-    let level = packing.level;
-    let codec = packing.compression.unwrap_or(match destination {
+fn default_codec(format: Format, destination: &Destination) -> raw::Codec {
+    match destination {
+        _ if format == Format::Parquet => raw::Codec::Snappy,
         Destination::Directory(_) | Destination::S3(_) => raw::Codec::Zstd,
         Destination::Http(_)
         | Destination::Endpoint(_)
         | Destination::Splunk(_)
         | Destination::OpenSearch(_)
         | Destination::Stdout => raw::Codec::None,
-    });
+    }
+}
+
+fn compression(
+    resolver: &mut Resolver<'_>,
+    key: &str,
+    default: raw::Codec,
+    packing: &raw::Packing,
+) -> Compression {
+    let level = packing.level;
+    let codec = packing.compression.unwrap_or(default);
     let (codec, default, levels, name) = match codec {
         raw::Codec::None => (Codec::None, 0, None, "none"),
         raw::Codec::Snappy => (Codec::Snappy, 0, None, "snappy"),
@@ -349,8 +424,8 @@ fn retry(resolver: &mut Resolver<'_>, key: &str, retry: &raw::Retry) -> Retry {
     }
 }
 
-/// The obvious things about an object template; `partitions`: plugins may set some.
-fn template(resolver: &mut Resolver<'_>, key: &str, object: &str, partitions: bool) {
+/// The obvious things about an object template.
+fn template(resolver: &mut Resolver<'_>, key: &str, object: &str, partitions: Partitions) {
     let mut batch = false;
     let mut rest = object;
     while let Some(open) = rest.find(['{', '}']) {
@@ -362,9 +437,8 @@ fn template(resolver: &mut Resolver<'_>, key: &str, object: &str, partitions: bo
         rest = after;
         batch |= inside == "batch";
         let partition = inside.strip_prefix("partition.");
-        if partition.is_some() && !partitions {
-            resolver
-                .problem(key, format!("dead letters have no partitions, {{{inside}}} would have no value"));
+        if let (Some(_), Partitions::NoneOf(what)) = (partition, partitions) {
+            resolver.problem(key, format!("{what} no partitions, {{{inside}}} would have no value"));
         } else if partition.is_some_and(|name| !names::is_name(name)) {
             resolver.problem(
                 key,
@@ -372,7 +446,7 @@ fn template(resolver: &mut Resolver<'_>, key: &str, object: &str, partitions: bo
             );
         } else if partition.is_none() && !PLACEHOLDERS.contains(&inside) {
             let mut valid = PLACEHOLDERS.to_vec();
-            if partitions {
+            if matches!(partitions, Partitions::Set) {
                 valid.push("partition.NAME");
             }
             let hint = names::suggestion(inside, &valid);

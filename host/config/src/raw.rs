@@ -6,6 +6,7 @@
 
 mod access;
 mod authority;
+mod columns;
 mod firehose;
 mod output;
 mod policy;
@@ -18,11 +19,12 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::access::{Auth, AuthMode, ClientScope, Jwt, MetricsAccess, Tls, TlsClient};
 pub(crate) use self::authority::Policy;
+pub(crate) use self::columns::{Parquet, ParquetVersion, TableSchema, TableSchemaSource};
 pub(crate) use self::firehose::Firehose;
 pub(crate) use self::output::{
-    Action, Batching, Codec, DirectoryPlace, FirehoseNames, Format, HeaderValue, HttpOutput, HttpPlace,
-    HttpProtocol, LettersOutput, LettersThen, OpenSearchOutput, Output, Packing, Pauses, Retry, Rotation,
-    S3Place, SplunkEndpoint, SplunkOutput, Then,
+    Action, BackupBatching, BackupFormat, BackupOutput, Batching, Codec, DirectoryPlace, FirehoseNames,
+    Format, HeaderValue, HttpOutput, HttpPlace, HttpProtocol, LettersOutput, LettersThen, OpenSearchOutput,
+    Output, Packing, Pauses, Retry, Rotation, S3Place, SplunkEndpoint, SplunkOutput, Then,
 };
 pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
@@ -97,6 +99,9 @@ mod default {
     pub(super) fn object() -> String {
         "{stream}/{year}/{month}/{day}/{hour}/{batch}{extension}".to_owned()
     }
+    pub(super) fn backup_object() -> String {
+        "{stream}/backup/{year}/{month}/{day}/{hour}/{batch}{extension}".to_owned()
+    }
     pub(super) fn letters_object() -> String {
         "{stream}/dead-letters/{year}/{month}/{day}/{batch}{extension}".to_owned()
     }
@@ -132,6 +137,9 @@ mod default {
     }
     pub(super) fn retention_size() -> Size {
         Size(10 << 30)
+    }
+    pub(super) fn decide_deadline() -> Span {
+        seconds(1)
     }
     pub(super) fn timeout() -> Span {
         seconds(30)
@@ -181,7 +189,7 @@ pub(crate) struct Config {
     pub(crate) signing: Option<Signing>,
     /// What streams of the tenant `default` that are made over HTTP may use.
     pub(crate) policy: Option<Policy>,
-    /// Streams by name: 1 to 64 letters, digits, `-` and `_`.
+    /// Streams by name: 1 to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit.
     #[serde(default)]
     pub(crate) streams: BTreeMap<String, Stream>,
     /// What each tenant may use of which its own `quota` says nothing, `default` included.
@@ -337,6 +345,8 @@ pub(crate) struct Stream {
     pub(crate) dead_letters: DeadLetters,
     /// Keeps delivered records for `wasmill replay` until the first of its bounds is reached. By default nothing is kept.
     pub(crate) retention: Option<Retention>,
+    /// Lets clients ask what becomes of a record while they wait (`POST /v1/streams/{name}/decide`). By default nobody may.
+    pub(crate) decide: Option<Decide>,
     /// Plugins that the records pass, in this order.
     #[serde(default)]
     #[schemars(with = "Vec<Transform>")]
@@ -344,6 +354,8 @@ pub(crate) struct Stream {
     /// Where records go. Plugins route rows to outputs by name; the first output is the default.
     #[schemars(with = "Vec<Output>", length(min = 1))]
     pub(crate) outputs: Vec<Option<Output>>,
+    /// Where every record goes once as it came in, whatever becomes of it in the plugins. Replays do not send it again.
+    pub(crate) backup: Option<BackupOutput>,
 }
 
 /// How the dead letters of a stream are kept.
@@ -382,6 +394,36 @@ impl Default for Retention {
     fn default() -> Retention {
         Retention { age: default::retention_age(), size: default::retention_size() }
     }
+}
+
+/// How clients are answered that ask what becomes of a record while they wait.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "decide")]
+pub(crate) struct Decide {
+    /// Longest wait for an answer, 1ms to 60s; a request may ask for less.
+    #[schemars(extend("default" = default::decide_deadline()))]
+    pub(crate) deadline: Span,
+    /// What an answer rests on.
+    pub(crate) answer: Answer,
+    /// The answer when the deadline has passed: any table, handed to the client as it is, such as `{ action = "pass" }`. By default the client gets 504. The records are stored, run and delivered all the same.
+    pub(crate) fallback: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Default for Decide {
+    fn default() -> Decide {
+        Decide { deadline: default::decide_deadline(), answer: Answer::Durable, fallback: None }
+    }
+}
+
+/// What an answer rests on.
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    /// What became of the record is durable: it is what is delivered, whatever happens.
+    Durable,
+    /// The plugins have run; the record is durable, what became of it is not yet. After a crash they run again, and a plugin that then decides otherwise is not found out. Saves a sync.
+    Computed,
 }
 
 /// Where records come from.

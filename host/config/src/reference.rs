@@ -13,7 +13,7 @@ column.
 
 Sizes are strings with a unit (`\"64KiB\"`, `\"5MiB\"`, `\"8GiB\"`; KB, MB and GB are powers of ten) or a \
 number of bytes. Durations are strings with a unit (`\"250ms\"`, `\"60s\"`, `\"5m\"`, `\"24h\"`). Names have 1 \
-to 64 letters, digits, `-` and `_`. Relative paths are relative to the directory of the configuration file.
+to 64 letters, digits, `-` and `_`, those of streams dots, too. Relative paths are relative to the directory of the configuration file.
 
 A small configuration:
 

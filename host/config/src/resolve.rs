@@ -15,6 +15,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::authority::{self, Authority};
+use crate::decide;
 use crate::names;
 use crate::outputs;
 use crate::policy::Policy;
@@ -309,7 +310,10 @@ impl Resolver<'_> {
     }
 
     pub(crate) fn stream(&mut self, tenant: &str, name: String, key: String, stream: raw::Stream) -> Stream {
-        self.name(&key, "stream", &name);
+        if !names::is_stream_name(&name) {
+            let expected = names::STREAM_NAME_EXPECTED;
+            self.problem(&key, format!("stream name {name:?} is not valid, expected {expected}"));
+        }
         let source_key = format!("{key}.source");
         // Without one, anything does: nothing is compared with a source that is bad.
         let source = stream.source.map_or(Source::Http, |source| self.source(&source_key, &source));
@@ -346,9 +350,6 @@ impl Resolver<'_> {
             .dead_letters
             .output
             .map(|output| outputs::letters(self, format!("{key}.dead_letters.output"), output));
-        let of_letters = letters_output.iter().map(|letters| &letters.output);
-        let all: Vec<&Output> = outputs.iter().chain(of_letters).collect();
-        outputs::collisions(self, &all);
 
         let max_age = stream.dead_letters.max_age.map(|age| age.0);
         if max_age.is_some_and(|age| age.is_zero()) {
@@ -363,8 +364,6 @@ impl Resolver<'_> {
                 "\"max_bytes\" of 0 has room for no letter, expected such as \"1GiB\"",
             );
         }
-        let dead_letters =
-            DeadLetters { max_bytes: stream.dead_letters.max_bytes.0, max_age, output: letters_output };
         let fallback = stream.fallback.and_then(|wanted| {
             let index = outputs.iter().position(|output| output.name == wanted);
             // An output that is bad may have had the name.
@@ -389,16 +388,33 @@ impl Resolver<'_> {
             }
             index
         });
+        let backup = stream.backup.map(|written| {
+            let backup = outputs::backup(self, format!("{key}.backup"), written);
+            if let Some(taken) = outputs.iter().find(|output| output.name == backup.name) {
+                let message = format!("output name {:?} is that of \"backup\"; give it another", taken.name);
+                self.problem(&format!("{}.name", taken.key), message);
+            }
+            outputs.push(backup);
+            outputs.len() - 1
+        });
+        let of_letters = letters_output.iter().map(|letters| &letters.output);
+        let all: Vec<&Output> = outputs.iter().chain(of_letters).collect();
+        outputs::collisions(self, &all);
+        let dead_letters =
+            DeadLetters { max_bytes: stream.dead_letters.max_bytes.0, max_age, output: letters_output };
         let retention = stream.retention.map(|retention| self.retention(&key, &retention));
+        let decide = stream.decide.map(|decide| decide::decide(self, &key, decide));
         let mut stream = Stream {
             tenant: tenant.to_owned(),
             name,
             key,
             source,
             fallback,
+            backup,
             max_failed_percent: stream.max_failed_percent,
             dead_letters,
             retention,
+            decide,
             transforms,
             outputs,
         };

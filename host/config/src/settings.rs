@@ -4,8 +4,10 @@
 //! (no longer to the file). It refuses to hold anything that was not checked: values of these types
 //! come out of a [`Draft`] without problems, or are built by tests.
 
+mod columns;
 mod firehose;
 mod objects;
+mod output;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -18,11 +20,13 @@ use std::time::Duration;
 use crate::authority::{HttpReach, Policy};
 use crate::draft::Draft;
 use crate::problem::{Invalid, LoadError, Problem};
-use crate::secret::{Secret, masked_url};
+use crate::secret::Secret;
 use crate::tree::{self, Aliases, Found};
 
+pub use columns::{Parquet, SchemaSource};
 pub use firehose::Firehose;
 pub use objects::{Directory, FirehoseNames, ObjectName, S3};
+pub use output::{Codec, Compression, Destination, Format, Output, Retry};
 pub use requests::{Action, Endpoint, HttpPost, OpenSearch, Rotation, Splunk, SplunkEndpoint};
 
 /// The text of a configuration; not shown by `Debug`, because it is long.
@@ -333,15 +337,26 @@ pub struct Stream {
     pub source: Source,
     /// Index into `outputs`: where objects go that their own output gave up.
     pub fallback: Option<usize>,
+    /// Index into `outputs`, the last one: where every record goes as it came in. Plugins cannot route to it.
+    pub backup: Option<usize>,
     /// Of records, past which a plugin version is a bad one; 100 = never.
     pub max_failed_percent: u32,
     /// How dead letters are kept.
     pub dead_letters: DeadLetters,
     /// What is kept of delivered records; `None`: nothing.
     pub retention: Option<Retention>,
+    /// How clients are answered that wait for what becomes of a record; `None`: not at all.
+    pub decide: Option<Decide>,
     pub transforms: Vec<Transform>,
     /// Never empty; the first is the default.
     pub outputs: Vec<Output>,
+}
+
+impl Stream {
+    /// Outputs that plugins route to.
+    pub fn routes(&self) -> impl Iterator<Item = &Output> {
+        self.outputs.iter().take(self.backup.unwrap_or(self.outputs.len()))
+    }
 }
 
 /// How long delivered records are kept; whichever bound is reached first counts.
@@ -350,6 +365,17 @@ pub struct Retention {
     pub age: Duration,
     /// Bytes on disk.
     pub size: u64,
+}
+
+/// How clients are answered that wait for what becomes of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decide {
+    /// Longest wait.
+    pub deadline: Duration,
+    /// Answers wait for the outcome to be durable.
+    pub durable: bool,
+    /// The answer past the deadline.
+    pub fallback: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Where a stream's records come from.
@@ -463,116 +489,4 @@ pub struct PluginHttp {
 pub struct HostHeaders {
     pub reach: HttpReach,
     pub headers: Vec<(String, Secret)>,
-}
-
-/// One destination of a stream with its batching.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    /// Unique in the stream; what `route` names.
-    pub name: String,
-    /// Where it stands in the text, for [`Settings::problem`].
-    pub key: String,
-    pub destination: Destination,
-    pub format: Format,
-    pub compression: Compression,
-    /// Raw bytes that seal a batch.
-    pub size: u64,
-    /// Age that seals a batch; zero delivers at once.
-    pub interval: Duration,
-    /// Open partitions at a time; more go to the overflow partition.
-    pub max_partitions: u32,
-    pub retry: Retry,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Records one after another.
-    Verbatim,
-    /// Records one after another, each followed by a line feed.
-    Raw,
-    Ndjson,
-    JsonArray,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Codec {
-    None,
-    Gzip,
-    Zstd,
-    Snappy,
-    SnappyJava,
-    HadoopSnappy,
-    Zip,
-}
-
-/// How an object is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Compression {
-    pub codec: Codec,
-    /// In the codec's own range; 0 for codecs without levels.
-    pub level: i32,
-}
-
-/// How long and how often a delivery is tried again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retry {
-    pub initial: Duration,
-    pub max: Duration,
-    /// After this long a batch is given up.
-    pub give_up_after: Duration,
-    /// A batch that is given up stops its output instead of becoming a dead letter.
-    pub pause: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    Directory(Directory),
-    S3(S3),
-    Http(HttpPost),
-    /// HTTP in the protocol of Firehose.
-    Endpoint(Endpoint),
-    Splunk(Splunk),
-    OpenSearch(OpenSearch),
-    Stdout,
-}
-
-impl Destination {
-    /// As the configuration names its type.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Destination::Directory(_) => "directory",
-            Destination::S3(_) => "s3",
-            Destination::Http(_) | Destination::Endpoint(_) => "http",
-            Destination::Splunk(_) => "splunk",
-            Destination::OpenSearch(_) => "opensearch",
-            Destination::Stdout => "stdout",
-        }
-    }
-
-    /// Where it is, for people, with nothing that may be secret. The only way in which a destination is shown.
-    pub fn shown(&self) -> String {
-        match self {
-            Destination::Directory(directory) => directory.path.display().to_string(),
-            Destination::S3(s3) => format!("{}/{}", s3.bucket, s3.prefix),
-            Destination::OpenSearch(cluster) => {
-                format!("{} {}", masked_url(&cluster.post.url), cluster.index)
-            }
-            Destination::Http(post)
-            | Destination::Endpoint(Endpoint { post, .. })
-            | Destination::Splunk(Splunk { post, .. }) => masked_url(&post.url),
-            Destination::Stdout => String::new(),
-        }
-    }
-
-    /// Whether it takes records one by one: what another output gives up is nothing for it, nor the other way round.
-    pub fn takes_records(&self) -> bool {
-        matches!(self, Destination::Endpoint(_) | Destination::Splunk(_) | Destination::OpenSearch(_))
-    }
-}
-
-impl Output {
-    /// Where a header of an HTTP destination stands, for [`Settings::problem`].
-    pub fn header_key(&self, name: &str) -> String {
-        format!("{}.headers.{}", self.key, tree::segment(name))
-    }
 }

@@ -449,9 +449,11 @@ fn expected(schema: &Value) -> String {
             Some("integer") => {
                 let least = schema.get("minimum").and_then(Value::as_i64);
                 let most = schema.get("maximum").and_then(Value::as_i64);
-                return match (least, most) {
-                    (Some(least), Some(most)) => format!("an integer from {least} to {most}"),
-                    _ => "an integer".to_owned(),
+                // None is larger that is taken.
+                let most = most.unwrap_or(i64::from(i32::MAX));
+                return match least {
+                    Some(least) => format!("an integer from {least} to {most}"),
+                    None => format!("an integer up to {most}"),
                 };
             }
             Some("boolean") => "true or false",

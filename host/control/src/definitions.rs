@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use wasmill_tenant::{Moment, TenantName};
+use wasmill_tenant::{Moment, TenantName, is_stream_name};
 
 use crate::audit::Actor;
 use crate::error::{ControlError, StoreError};
@@ -186,8 +186,8 @@ impl Definitions {
         stream: &str,
         definition: Definition,
     ) -> Result<Defined, ControlError> {
-        // The same rule; it becomes a file's name.
-        if TenantName::new(stream).is_err() {
+        // It becomes a file's name, with more behind it.
+        if !is_stream_name(stream) {
             return Err(ControlError::BadStreamName { name: stream.chars().take(65).collect() });
         }
         if !self.has(tenant, stream) && self.count(tenant) >= STREAMS_MAX {
@@ -371,12 +371,28 @@ mod tests {
     fn name_that_would_leave_its_directory_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let control = Control::open(dir.path()).unwrap();
-        for name in ["", "..", "../x", "a/b", "a.b", "\0"] {
+        for name in ["", ".", "..", ".a", "../x", "a/b", "a\\b", "\0", "a.b/c"] {
             let refused = control.define(&team(), name, definition(1));
             assert!(matches!(refused, Err(ControlError::BadStreamName { .. })), "{name:?}");
         }
         let nobody = TenantName::new("nobody").unwrap();
         assert!(matches!(control.define(&nobody, "a", definition(1)), Err(ControlError::NoTenant { .. })));
+    }
+
+    #[test]
+    fn names_with_dots_are_streams_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(dir.path()).unwrap();
+        // Also those that are like files which are kept beside.
+        let names = ["a", "a.json", "a.json.new", "a.b", "a.b.c", "a..b"];
+        for (number, name) in (1..).zip(names) {
+            control.define(&team(), name, definition(number)).unwrap();
+        }
+        let control = Control::open(dir.path()).unwrap();
+        for (number, name) in (1..).zip(names) {
+            let held = control.definitions().get(&team(), name).unwrap();
+            assert_eq!(*held.definition, definition(number).value, "{name}");
+        }
     }
 
     #[test]

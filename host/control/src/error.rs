@@ -48,7 +48,7 @@ pub enum ControlError {
     #[error("there are {max} tenants, and no more are taken")]
     TooManyTenants { max: usize },
     #[error(
-        "stream name {name:?} is not valid, expected 1 to 64 letters, digits, `-` and `_`, beginning with a letter or a digit"
+        "stream name {name:?} is not valid, expected 1 to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit"
     )]
     BadStreamName { name: String },
     #[error("there is no stream {name:?}")]

@@ -208,7 +208,11 @@ impl OpenSearch {
             let taken: HashSet<u64> = taken.into_iter().collect();
             let left = (part.row..).zip(part.iter()).filter(|(row, _)| !taken.contains(row));
             let left: Vec<RefusedRow> = left
-                .map(|(row, bytes)| RefusedRow { row, message: message.to_owned(), bytes: text(bytes).to_vec() })
+                .map(|(row, bytes)| RefusedRow {
+                    row,
+                    message: message.to_owned(),
+                    bytes: text(bytes).to_vec(),
+                })
                 .collect();
             self.underway.with(meta, |progress| {
                 progress.refused.extend(left);
@@ -242,7 +246,9 @@ impl OpenSearch {
             body.extend_from_slice(json!({ action: what }).to_string().as_bytes());
             body.push(b'\n');
             // Within JSON it is nothing but space.
-            body.extend(text(document).iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+            body.extend(
+                text(document).iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }),
+            );
             body.push(b'\n');
         }
         body.into()

@@ -89,6 +89,9 @@ impl Encoder {
         P: AsRef<[u8]>,
         W: Write + ?Sized,
     {
+        if format == Format::Parquet {
+            return Err(invalid("rows of columns are not encoded here"));
+        }
         self.buffer.resize(BUFFER_BYTES, 0);
         self.raw_digest.reset();
         self.body_digest.reset();

@@ -16,6 +16,9 @@ pub enum Format {
     JsonArray,
     /// Rows behind their lengths, for destinations that take them one by one: see [`FRAME_HEAD_BYTES`].
     Framed(Row),
+    /// A Parquet file. Rows wait for it as they do for [`Format::Ndjson`]; it is written by the crate `columnar`, and
+    /// the encoder here refuses it.
+    Parquet,
 }
 
 /// What a row is that stands in a frame.
@@ -43,6 +46,7 @@ impl Format {
             Format::Framed(Row::Verbatim) => "application/vnd.wasmill.records",
             Format::Framed(Row::Line) => "application/vnd.wasmill.records+lines",
             Format::Framed(Row::Json) => "application/vnd.wasmill.records+json",
+            Format::Parquet => "application/vnd.apache.parquet",
         }
     }
 
@@ -54,13 +58,14 @@ impl Format {
             Format::Ndjson => ".ndjson",
             Format::JsonArray => ".json",
             Format::Framed(_) => ".records",
+            Format::Parquet => ".parquet",
         }
     }
 
     /// Bytes before the first row.
     pub fn prefix(self) -> &'static [u8] {
         match self {
-            Format::Verbatim | Format::Raw | Format::Ndjson | Format::Framed(_) => b"",
+            Format::Verbatim | Format::Raw | Format::Ndjson | Format::Framed(_) | Format::Parquet => b"",
             Format::JsonArray => b"[",
         }
     }
@@ -69,7 +74,7 @@ impl Format {
     pub fn separator(self) -> Option<u8> {
         match self {
             Format::Verbatim | Format::Framed(_) => None,
-            Format::Raw | Format::Ndjson => Some(b'\n'),
+            Format::Raw | Format::Ndjson | Format::Parquet => Some(b'\n'),
             Format::JsonArray => Some(b','),
         }
     }
@@ -82,14 +87,14 @@ impl Format {
     /// Bytes after the last row.
     pub fn suffix(self) -> &'static [u8] {
         match self {
-            Format::Verbatim | Format::Raw | Format::Ndjson | Format::Framed(_) => b"",
+            Format::Verbatim | Format::Raw | Format::Ndjson | Format::Framed(_) | Format::Parquet => b"",
             Format::JsonArray => b"]",
         }
     }
 
     /// Whether every row must be a valid JSON text.
     pub fn requires_json(self) -> bool {
-        matches!(self, Format::Ndjson | Format::JsonArray | Format::Framed(Row::Json))
+        matches!(self, Format::Ndjson | Format::JsonArray | Format::Parquet | Format::Framed(Row::Json))
     }
 
     /// Begins a row behind what `rows` has: what is written next belongs to it.

@@ -18,6 +18,9 @@ use crate::pipeline::{TenantQuota, Turn};
 /// How soon one that waits for others to give way looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// Memory that a body is given at once for what it announces; what is longer grows.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
+
 /// See the head of this file.
 pub(super) struct Bodies {
     max: u64,
@@ -128,8 +131,13 @@ impl Held {
                 return Ok(None);
             }
             self.grow(piece.len() as u64, wait).await?;
-            if whole.is_empty() && body.is_end_stream() {
-                return Ok(Some(piece));
+            if whole.is_empty() {
+                if body.is_end_stream() {
+                    return Ok(Some(piece));
+                }
+                // So that a body is copied once, and not again whenever it grows.
+                let rest = body.size_hint().upper().unwrap_or(0).min(max) as usize;
+                whole.reserve((piece.len() + rest).min(RESERVED_BYTES_MAX));
             }
             whole.extend_from_slice(&piece);
         }

@@ -74,6 +74,8 @@ pub enum ApiError {
         "plugin files are not taken over HTTP, as \"plugin_uploads\" in [http] of the configuration says; put the file into the plugin directory and name its digest"
     )]
     UploadsOff,
+    #[error("{message}")]
+    Late { message: String },
     /// It may be right in a moment.
     #[error("{message}")]
     Changing { message: String },
@@ -173,6 +175,7 @@ impl ApiError {
             ApiError::NotFound { code, .. } => (StatusCode::NOT_FOUND, code),
             ApiError::Conflict { .. } => (StatusCode::CONFLICT, "busy"),
             ApiError::NotNow { code, .. } => (StatusCode::CONFLICT, code),
+            ApiError::Late { .. } => (StatusCode::GATEWAY_TIMEOUT, "no_answer"),
             ApiError::Changing { .. } => (StatusCode::SERVICE_UNAVAILABLE, "changing"),
             ApiError::Idle { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not_running"),
             ApiError::NoCondition { .. } => (StatusCode::PRECONDITION_REQUIRED, "condition_needed"),

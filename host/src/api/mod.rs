@@ -18,6 +18,7 @@ mod bodies;
 #[cfg(test)]
 mod control_tests;
 mod dead_letters;
+mod decide;
 mod delivered;
 mod error;
 mod firehose;
@@ -54,16 +55,17 @@ use wasmill_tenant::{Quotas, TenantName};
 
 use self::bodies::Bodies;
 use self::routes::Route;
-use crate::pipeline::stats::wall_clock_ns;
+use crate::pipeline::stats::{StreamStats, wall_clock_ns};
 use crate::pipeline::{
-    DefineAnswer, DefineError, DefineRequest, FirehoseSettings, HistoryError, LeftError, LettersError,
-    PluginFile, SampleError, SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader,
-    VersionsError, VersionsRequest,
+    Decider, DefineAnswer, DefineError, DefineRequest, FirehoseSettings, HistoryError, LeftError,
+    LettersError, PluginFile, SampleError, SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery,
+    UsageReader, VersionsError, VersionsRequest,
 };
 
 pub use access::{Access, KeySetPlace, TokenRules, Tokens};
 pub use dead_letters::LettersRequest;
 pub use error::ApiError;
+pub use firehose::{Functions, Left, MigrateError, Migrated, migrate};
 pub use listen::{ListenLimits, serve};
 pub use replays::ReplaysRequest;
 pub use tls::{Tls, TlsClient, TlsError, TlsFiles};
@@ -105,6 +107,10 @@ pub trait Host: Send + Sync + 'static {
     fn forget_plugins(&self, tenant: &TenantName) -> impl Future<Output = Result<(), LeftError>> + Send;
     /// The stream of this name, if records may be pushed to it.
     fn stream(&self, tenant: &TenantName, name: &str) -> Result<Arc<Self::Append>, Absence>;
+    /// What becomes of records while their client waits; `None`: nobody may wait there.
+    fn decider(&self, tenant: &TenantName, name: &str) -> Option<Decider>;
+    /// What is counted of a stream that runs.
+    fn counted(&self, tenant: &TenantName, name: &str) -> Option<Arc<StreamStats>>;
     /// What the Firehose API says of streams.
     fn firehose(&self) -> FirehoseSettings;
     /// What the definition of a stream was made from, where another interface has told it.

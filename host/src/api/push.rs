@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use wasmill_encode::Encoding;
-use wasmill_ingest::{Append, AppendError, BodyLimits, Framing, RecordBatch, SplitBody, split_body};
+use wasmill_ingest::{Append, AppendError, BodyLimits, Framing, Receipt, RecordBatch, SplitBody, split_body};
 
 use super::access::Caller;
 use super::error::ApiError;
@@ -29,17 +29,46 @@ pub(super) async fn push<H: Host>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<serde_json::Value>, ApiError> {
-    let limits = shared.limits;
     let stream = shared.host.stream(&caller.tenant, &name);
     let stream = stream.map_err(|why| ApiError::absent(why, name))?;
-    let content_type = once(&headers, header::CONTENT_TYPE)?;
+    let claim = Claim::of(&headers)?;
+    let is_numbered = claim.is_some();
+    let limits = shared.limits;
+    let Some(receipt) = store(&shared, &caller, &*stream, (&headers, body), claim, limits, || {}).await?
+    else {
+        return Ok(Json(serde_json::json!({ "records": 0 })));
+    };
+    let mut answer = serde_json::json!({
+        "records": receipt.count,
+        "first_offset": receipt.first_offset,
+        "last_offset": last_offset(&receipt),
+    });
+    if is_numbered {
+        answer["duplicate"] = receipt.duplicate.into();
+    }
+    Ok(Json(answer))
+}
+
+pub(super) fn last_offset(receipt: &Receipt) -> u64 {
+    receipt.first_offset + u64::from(receipt.count.saturating_sub(1))
+}
+
+/// Stores the records of a request, within the caller's quotas; `None` if it has none. Calls `before` when nothing can be wrong
+/// with it any more, and nothing is stored yet.
+pub(super) async fn store<H: Host, A: Append>(
+    shared: &Shared<H>,
+    caller: &Caller,
+    stream: &A,
+    (headers, body): (&HeaderMap, Body),
+    claim: Option<Claim>,
+    limits: ApiLimits,
+    before: impl FnOnce(),
+) -> Result<Option<Receipt>, ApiError> {
+    let content_type = once(headers, header::CONTENT_TYPE)?;
     let framing = Framing::of_content_type(&content_type)?;
-    let content_encoding = once(&headers, header::CONTENT_ENCODING)?;
+    let content_encoding = once(headers, header::CONTENT_ENCODING)?;
     let encoding = Encoding::from_header(&content_encoding)
         .ok_or(ApiError::ContentEncoding { found: content_encoding })?;
-
-    let claim = Claim::of(&headers)?;
-
     let grows = encoding != Encoding::Identity;
     let quota = shared.host.quota(&caller.tenant);
     let _on_its_way = quota.enter()?;
@@ -68,33 +97,23 @@ pub(super) async fn push<H: Host>(
         }
     };
     if split.ends.is_empty() {
-        return Ok(Json(serde_json::json!({ "records": 0 })));
+        return Ok(None);
     }
     admission.settle(split.ends.len() as u64, split.payload.len() as u64)?;
-    let is_numbered = numbered.is_some();
+    before();
     let batch =
         RecordBatch { payload: split.payload, ends: split.ends, arrival: now(), source: None, numbered };
     // Once queued it is stored, also if this request is given up meanwhile.
     admission.hand_over();
-    let receipt = match stream.append(batch).await {
-        Ok(receipt) => receipt,
+    match stream.append(batch).await {
+        Ok(receipt) => Ok(Some(receipt)),
         // What has become of it nobody knows.
-        Err(AppendError::Unknown) => return Err(AppendError::Unknown.into()),
+        Err(AppendError::Unknown) => Err(AppendError::Unknown.into()),
         Err(refused) => {
             admission.refused();
-            return Err(refused.into());
+            Err(refused.into())
         }
-    };
-    let last = receipt.first_offset + u64::from(receipt.count.saturating_sub(1));
-    let mut answer = serde_json::json!({
-        "records": receipt.count,
-        "first_offset": receipt.first_offset,
-        "last_offset": last,
-    });
-    if is_numbered {
-        answer["duplicate"] = receipt.duplicate.into();
     }
-    Ok(Json(answer))
 }
 
 /// The value of a header that must not be there twice: which of two is meant nobody knows. Empty without one.

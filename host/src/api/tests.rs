@@ -10,6 +10,7 @@ use wasmill_control::{AuditLog, Control};
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 use wasmill_tenant::{Quotas, TenantName};
 
+use crate::pipeline::stats::StreamStats;
 use crate::pipeline::{
     DefineAnswer, DefineError, DefineRequest, FirehoseSettings, Flaw, HistoryError, LeftError, LettersError,
     PluginFile, SampleError, SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader,
@@ -27,6 +28,7 @@ pub(super) struct Fake {
     pub(super) quota: Option<Arc<TenantQuota>>,
     /// Nobody gets a receipt.
     pub(super) holds: bool,
+    pub(super) stats: Arc<StreamStats>,
 }
 
 impl Append for Fake {
@@ -150,6 +152,9 @@ impl Host for Program {
             }),
         }
     }
+    fn counted(&self, tenant: &TenantName, name: &str) -> Option<Arc<StreamStats>> {
+        (tenant.is_default() && name == "access").then(|| Arc::clone(&self.0.stats))
+    }
     fn firehose(&self) -> FirehoseSettings {
         FirehoseSettings {
             region: "us-east-1".to_owned(),
@@ -157,6 +162,7 @@ impl Host for Program {
             endpoint: None,
             path_style: false,
             encrypted_disk: false,
+            schemas: std::collections::BTreeMap::new(),
         }
     }
     fn origin(&self, _: &TenantName, _: &str) -> Option<Arc<serde_json::Value>> {
@@ -176,6 +182,9 @@ impl Host for Program {
     }
     fn plugins(&self, _: &TenantName) -> serde_json::Value {
         serde_json::json!([])
+    }
+    fn decider(&self, _tenant: &TenantName, _name: &str) -> Option<crate::pipeline::Decider> {
+        None
     }
     async fn dead_letters(
         &self,

@@ -137,8 +137,11 @@ pub(super) fn described(settings: &Settings) -> String {
             // Writing to a string does not fail.
             let _written = write!(line, " -> {}", transform.name);
         }
-        let outputs: Vec<String> = stream.outputs.iter().map(described_output).collect();
+        let outputs: Vec<String> = stream.routes().map(described_output).collect();
         let _written = writeln!(text, "{line} -> {}", outputs.join(" and "));
+        if let Some(backup) = stream.backup.and_then(|number| stream.outputs.get(number)) {
+            let _written = writeln!(text, "    as they came in -> {}", described_output(backup));
+        }
         if let Some(letters) = &stream.dead_letters.output {
             let _written = writeln!(text, "    dead letters -> {}", described_output(&letters.output));
         }
@@ -153,6 +156,7 @@ fn described_output(output: &Output) -> String {
         Format::Raw => "raw",
         Format::Ndjson => "ndjson",
         Format::JsonArray => "json-array",
+        Format::Parquet => "parquet",
     };
     let codec = match output.compression.codec {
         Codec::None => "",

@@ -202,6 +202,14 @@ impl HostClient {
         self.answer(request.header("content-type", "application/json").body(body)).await
     }
 
+    /// One operation of the API of Amazon Data Firehose.
+    pub(super) async fn firehose(&self, operation: &str, body: &Value) -> Result<Value> {
+        let request = self.client.post(format!("{}/", self.address));
+        let request = request.header("content-type", "application/x-amz-json-1.1");
+        let request = request.header("x-amz-target", format!("Firehose_20150804.{operation}"));
+        self.answer(request.body(body.to_string())).await
+    }
+
     /// One GET, with the tag of what was answered.
     pub(super) async fn tagged(&self, path: &str) -> Result<(Value, String)> {
         let answer = self.client.get(self.url(path, &[])).send().await.context("ask the host")?;
@@ -278,7 +286,9 @@ impl HostClient {
         let body = answer.bytes().await.context("read the host's answer")?;
         if !status.is_success() {
             let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-            let message = json["error"]["message"].as_str().unwrap_or("without a reason");
+            // The API of Firehose has its members at the top.
+            let message = json["error"]["message"].as_str().or(json["message"].as_str());
+            let message = message.unwrap_or("without a reason");
             let problems = json["error"]["problems"].as_array().into_iter().flatten();
             let problems: String = problems
                 .map(|problem| {
@@ -290,7 +300,8 @@ impl HostClient {
                 401 => "; give one with --key or WASMILL_KEY",
                 _ => "",
             };
-            let code = json["error"]["code"].as_str().unwrap_or_default().to_owned();
+            let code =
+                json["error"]["code"].as_str().or(json["__type"].as_str()).unwrap_or_default().to_owned();
             return Err(Refused {
                 code,
                 text: format!("the host answered {status}: {message}{hint}{problems}"),

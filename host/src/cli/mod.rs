@@ -8,6 +8,7 @@ mod check;
 mod dead_letters;
 mod demo;
 mod host_client;
+mod import_firehose;
 mod key;
 mod output;
 mod plugin;
@@ -108,6 +109,8 @@ enum Command {
     /// Make, change, show and remove streams of a running host
     #[command(subcommand)]
     Stream(stream::Command),
+    /// Bring a stream of Amazon Data Firehose here, out of what AWS's command line prints of it
+    ImportFirehose(import_firehose::Arguments),
     /// Make, list, rotate and revoke keys: who may do what at a host
     #[command(subcommand)]
     Key(key::Command),
@@ -166,6 +169,10 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
         Command::Stream(command) => {
             start_log(&log.options("warn"), None)?;
             stream::run(command)
+        }
+        Command::ImportFirehose(command) => {
+            start_log(&log.options("warn"), None)?;
+            import_firehose::run(command)
         }
         Command::Tenant(command) => {
             start_log(&log.options("warn"), None)?;

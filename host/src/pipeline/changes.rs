@@ -24,7 +24,7 @@ use super::host::Host;
 use super::live::LiveStream;
 use super::opening::{StartError, key_of, letters_place, on_guest_thread};
 use super::output_problems::problems_of;
-use super::plan::{ChainPlan, FirstChain};
+use super::plan::{ChainPlan, ChainProblem, FirstChain};
 use super::quotas::QuotaRefusal;
 use super::sources::with_causes;
 use super::staging::remove_spooled;
@@ -364,7 +364,7 @@ impl Host {
             None => Flaw { key: String::new(), message: problem.message },
         };
         let mut flaws: Vec<Flaw> = problems.into_iter().map(flaw).collect();
-        match self.first_chain(tenant, stream).await {
+        match self.first_chain(tenant, stream, defined.is_some()).await {
             Ok(chain) if flaws.is_empty() => return Ok(chain),
             Ok(_) => {}
             Err(ChangeError::Invalid(more)) => {
@@ -378,15 +378,22 @@ impl Host {
         Err(ChangeError::Invalid(flaws))
     }
 
-    /// The chain, or every problem of the stream.
-    async fn first_chain(&self, tenant: &Tenant, stream: &config::Stream) -> Result<FirstChain, ChangeError> {
+    /// The chain, or every problem of the stream, in the words for its tenant where that is who is told.
+    async fn first_chain(
+        &self,
+        tenant: &Tenant,
+        stream: &config::Stream,
+        to_tenant: bool,
+    ) -> Result<FirstChain, ChangeError> {
         let opening = &self.inner.opening;
         let plan = ChainPlan::of(stream, &opening.given).within(opening.quotas.of(&stream.tenant));
         let (engine, catalog) = (opening.engine.clone(), tenant.catalog.clone());
         let built = on_guest_thread(move || plan.first(&engine, &catalog)).await?;
         built.map_err(|problems| {
-            let flaws =
-                problems.into_iter().map(|problem| Flaw { key: problem.key, message: problem.message });
+            let flaws = problems.into_iter().map(|ChainProblem { key, message, told, .. }| {
+                let told = told.filter(|_| to_tenant);
+                Flaw { key, message: told.unwrap_or(message) }
+            });
             ChangeError::Invalid(flaws.collect())
         })
     }
@@ -453,7 +460,7 @@ impl Host {
         before: &config::Stream,
         why: ChangeError,
     ) -> Result<(), ChangeError> {
-        let again = match self.first_chain(tenant, before).await {
+        let again = match self.first_chain(tenant, before, false).await {
             Ok(chain) => self.open(tenant, before, chain, None).await,
             Err(error) => Err(error),
         };

@@ -10,6 +10,7 @@
 //!
 //! A crash before 3 leaves files that recovery removes; after 3 recovery finishes from the outcome.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
@@ -19,13 +20,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use wasmill_buffer::{EntryKind, Position};
+use wasmill_columnar::{Converter, Rejected, SchemaError};
 use wasmill_deliver::{NameContext, batch_id};
-use wasmill_encode::{Encoder, extension};
+use wasmill_encode::{Encoded, Encoder, extension};
 
 use super::batch::{OpenBatch, PieceId, Rows};
+use super::columns::{self, Columns, ColumnsError};
 use super::context::{Output, StreamContext};
 use super::dead_letters::{Changes, DeadLetter};
+use super::fit;
 use super::outcome::{self, BatchKey, Counts, Letter, OpenRows, Outcome, OutcomeError, Ran, Sealed};
+
+/// Of a batch of which no row fits.
+const NOTHING: Encoded = Encoded { raw_bytes: 0, bytes: 0, digest: 0, body_digest: 0 };
+/// Children from here on are rows that did not fit when they were sealed: which of its piece's records each came of is
+/// not known any more.
+const UNFIT_CHILD: u32 = 1 << 31;
 
 /// What the stream has decided to make durable.
 pub(crate) struct Commit {
@@ -59,6 +69,8 @@ pub(crate) struct Committed {
     pub(crate) counts: Counts,
     pub(crate) rows: Vec<u64>,
     pub(crate) sealed: Vec<Ready>,
+    /// Rows that were sealed and did not fit the columns of their output, by its number: they are dead letters.
+    pub(crate) refused: Vec<(u32, u64)>,
     /// Where the rows of open batches lie in the outcome's body.
     pub(crate) open: HashMap<PieceId, Range<usize>>,
 }
@@ -89,6 +101,12 @@ pub(crate) enum CommitError {
     Append(#[source] wasmill_buffer::AppendError),
     #[error(transparent)]
     Outcome(#[from] OutcomeError),
+    #[error("output {output:?} gets no columns: give it some in the configuration")]
+    Columns {
+        output: String,
+        #[source]
+        error: ColumnsError,
+    },
     #[error("a worker thread gave up on a batch")]
     Worker,
 }
@@ -96,6 +114,8 @@ pub(crate) enum CommitError {
 struct Staged {
     sealed: Sealed,
     inline: Option<Vec<u8>>,
+    /// Rows that are not in it.
+    refused: Vec<(Letter, Bytes)>,
 }
 
 impl Commit {
@@ -117,6 +137,7 @@ impl Commit {
         let mut sealed = Vec::with_capacity(encoding.len());
         let mut blobs = Blobs::after(&self.blobs);
         let mut inline = Vec::new();
+        let (mut refused, mut unfit) = (Vec::new(), Vec::new());
         for done in encoding {
             let mut staged = done.await.map_err(|_gone| CommitError::Worker)??;
             if let Some(object) = staged.inline {
@@ -126,13 +147,18 @@ impl Commit {
             } else {
                 inline.push(None);
             }
+            if !staged.refused.is_empty() {
+                refused.push((staged.sealed.key.output, staged.refused.len() as u64));
+                unfit.append(&mut staged.refused);
+            }
             sealed.push(staged.sealed);
         }
         #[cfg(test)]
         self.plant(&context, &sealed, &inline).await;
         sync_staging(&context, &sealed).await?;
+        let all_letters = self.with_unfit(unfit);
         let letters: Vec<DeadLetter> =
-            self.letters.iter().map(|(letter, payload)| dead_letter(self.from, letter, payload)).collect();
+            all_letters.iter().map(|(letter, payload)| dead_letter(self.from, letter, payload)).collect();
         let replay = self.replay.as_ref().map(|replay| replay.changes.clone());
         let outcome = Outcome {
             version: if replay.is_some() { outcome::VERSION } else { outcome::VERSION_PLAIN },
@@ -143,8 +169,7 @@ impl Commit {
             outputs: context.outputs.iter().map(Output::then).collect(),
             sealed,
             open: self.open.clone(),
-            letters: self
-                .letters
+            letters: all_letters
                 .iter()
                 .map(|(letter, payload)| Letter { blob: blobs.push(payload.clone()), ..letter.clone() })
                 .collect(),
@@ -156,10 +181,10 @@ impl Commit {
             .entry(EntryKind::Outcome, self.from..self.to, body)
             .await
             .map_err(CommitError::Append)?;
-        match &outcome.replay {
-            Some(changes) => context.settle_replay(changes).await,
-            None => context.store_letters(letters).await,
+        if let Some(changes) = &outcome.replay {
+            context.settle_replay(changes).await;
         }
+        context.store_letters(letters).await;
         let open = outcome
             .open
             .into_iter()
@@ -170,9 +195,25 @@ impl Commit {
             .sealed
             .into_iter()
             .zip(inline)
+            .filter(|(sealed, _)| sealed.records > 0)
             .map(|(sealed, inline)| Ready { at, sealed, inline })
             .collect();
-        Ok(Committed { at, to: self.to, counts: outcome.counts, rows: self.rows.clone(), sealed, open })
+        let (counts, rows) = (outcome.counts, self.rows.clone());
+        Ok(Committed { at, to: self.to, counts, rows, sealed, refused, open })
+    }
+}
+
+impl Commit {
+    /// The letters, and those of rows that did not fit when they were sealed: keys that grow, each there once.
+    fn with_unfit(&self, unfit: Vec<(Letter, Bytes)>) -> Cow<'_, [(Letter, Bytes)]> {
+        if unfit.is_empty() {
+            return Cow::Borrowed(&self.letters);
+        }
+        let mut letters = self.letters.clone();
+        let numbered = (UNFIT_CHILD..).zip(unfit);
+        letters.extend(numbered.map(|(child, (letter, payload))| (Letter { child, ..letter }, payload)));
+        letters.sort_by_key(|(letter, _)| (letter.offset, letter.child));
+        Cow::Owned(letters)
     }
 }
 
@@ -247,11 +288,22 @@ fn stage(
     let name = name(&context.name, output, key, batch.first_arrival, &id);
     let pieces = pieces(context, batch)?;
     let framed = Some(batch.raw_bytes);
-    let mut encode = |to: &mut dyn io::Write| {
-        let mut pieces = pieces.iter().map(|piece| Ok::<_, io::Error>(&piece[..]));
-        encoder.encode(output.format, output.compression, framed, &mut pieces, to)
+    let converter = match &output.columns {
+        None => None,
+        Some(columns) => converter(context, output, key.output, columns, &pieces)?,
     };
-    let (encoded, spooled, inline) = if batch.raw_bytes <= output.seal.inline_bytes_max {
+    let mut encode = |to: &mut (dyn io::Write + Send)| {
+        if let Some(converter) = converter {
+            return columns::write(converter, &pieces, to);
+        }
+        let mut pieces = pieces.iter().map(|piece| Ok::<_, io::Error>(&piece[..]));
+        let encoded = encoder.encode(output.format, output.compression, framed, &mut pieces, to)?;
+        Ok((encoded, Vec::new()))
+    };
+    let ((encoded, rejected), spooled, inline) = if output.columns.is_some() && converter.is_none() {
+        let all = columns::all_without_fields(&pieces).map_err(CommitError::Encode)?;
+        ((NOTHING, all), false, None)
+    } else if batch.raw_bytes <= output.seal.inline_bytes_max {
         let mut object = Vec::new();
         let encoded = encode(&mut object).map_err(CommitError::Encode)?;
         (encoded, false, Some(object))
@@ -270,6 +322,12 @@ fn stage(
         }
         (made.result, made.spooled, None)
     };
+    let refused = refused(output, batch, &pieces, rejected).map_err(CommitError::Encode)?;
+    let records = batch.records - refused.len() as u64;
+    if records == 0 {
+        // Nothing is delivered; the next start removes what cannot be removed now.
+        drop(output.staging.discard(&id));
+    }
     let sealed = Sealed {
         name,
         staged: id.clone(),
@@ -277,7 +335,7 @@ fn stage(
         batch_id: id,
         content_type: output.format.content_type().to_owned(),
         content_encoding: output.compression.content_encoding().map(str::to_owned),
-        records: batch.records,
+        records,
         raw_bytes: encoded.raw_bytes,
         bytes: encoded.bytes,
         digest: format!("{:032x}", encoded.digest),
@@ -289,7 +347,76 @@ fn stage(
         replayed: replay.is_some(),
         key: key.clone(),
     };
-    Ok(Staged { sealed, inline })
+    Ok(Staged { sealed, inline, refused })
+}
+
+/// The converter of an output; the first batch decides, if it is to. `None`: no row of it has a field.
+fn converter<'c>(
+    context: &StreamContext,
+    output: &Output,
+    number: u32,
+    columns: &'c Columns,
+    pieces: &[Bytes],
+) -> Result<Option<&'c Converter>, CommitError> {
+    let converter = match columns.converter(pieces) {
+        Ok(converter) => converter,
+        // Another batch may be the first one that says something.
+        Err(ColumnsError::Schema(SchemaError::Empty)) => return Ok(None),
+        Err(error) => return Err(CommitError::Columns { output: output.name.clone(), error }),
+    };
+    if let Some(inferred) = columns.inferred()
+        && context.stats.outputs[number as usize].columns.set(inferred.to_owned()).is_ok()
+    {
+        tracing::info!(
+            stream = %context.name, output = %output.name, columns = inferred,
+            "columns were taken from the first batch"
+        );
+    }
+    Ok(Some(converter))
+}
+
+/// Letters of rows that did not fit, with the rows: the records that they came of may be gone.
+fn refused(
+    output: &Output,
+    batch: &OpenBatch,
+    pieces: &[Bytes],
+    rejected: Vec<Rejected>,
+) -> io::Result<Vec<(Letter, Bytes)>> {
+    if rejected.is_empty() {
+        return Ok(Vec::new());
+    }
+    tracing::warn!(
+        output = %output.name, rows = rejected.len(),
+        "rows that were gathered before do not fit the columns; they become dead letters"
+    );
+    let mut rejected = rejected.into_iter().peekable();
+    let mut letters = Vec::new();
+    let (mut number, mut bytes) = (0, 0);
+    for (gathered, piece) in batch.pieces.iter().zip(pieces) {
+        for row in columns::rows(std::slice::from_ref(piece)) {
+            if let Some(found) = rejected.next_if(|rejected| rejected.row == number) {
+                bytes += row.len();
+                if bytes > columns::REFUSED_BYTES_MAX {
+                    return Err(columns::too_many());
+                }
+                let mut reason = found.reason.to_string();
+                fit::shorten(&mut reason);
+                let letter = Letter {
+                    offset: gathered.piece.first_offset.cast_signed(),
+                    child: 0,
+                    arrival: gathered.piece.first_arrival,
+                    transform: String::new(),
+                    plugin: String::new(),
+                    output: Some(output.name.clone()),
+                    reason,
+                    blob: 0..0,
+                };
+                letters.push((letter, Bytes::copy_from_slice(row)));
+            }
+            number += 1;
+        }
+    }
+    Ok(letters)
 }
 
 fn identity(
@@ -322,7 +449,7 @@ pub(crate) fn name(stream: &str, output: &Output, key: &BatchKey, arrival: i64, 
         partition: &partition,
         batch_id: id,
         extension: &extension(output.format, output.compression),
-        codec_extension: output.compression.extension(),
+        codec_extension: output.codec_extension(),
         error: None,
     })
 }

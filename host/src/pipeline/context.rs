@@ -11,7 +11,9 @@ use wasmill_deliver::{Destination, NameTemplate, RetryPolicy};
 use wasmill_encode::{Compression, Format};
 
 use super::batch::SealAt;
+use super::columns::Columns;
 use super::dead_letters::{Appended, Applied, Bound, Changes, DeadLetter, Store, StoreError};
+use super::decide::Decisions;
 use super::letters_output::LettersOutput;
 use super::outcome::OutputThen;
 use super::quotas::{TenantQuota, Turn};
@@ -30,6 +32,8 @@ pub(crate) struct Output {
     pub(crate) destination: Arc<Destination>,
     pub(crate) template: NameTemplate,
     pub(crate) format: Format,
+    /// Where the format has some; compression is inside then.
+    pub(crate) columns: Option<Arc<Columns>>,
     pub(crate) compression: Compression,
     pub(crate) seal: SealAt,
     pub(crate) retry: RetryPolicy,
@@ -40,9 +44,18 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// What objects' names end with, as Amazon Data Firehose gives them.
+    pub(crate) fn codec_extension(&self) -> &'static str {
+        if self.columns.is_some() { self.format.extension() } else { self.compression.extension() }
+    }
+
     /// What an outcome says of it.
     pub(crate) fn then(&self) -> OutputThen {
-        OutputThen { name: self.name.clone(), content_type: self.format.content_type().to_owned() }
+        OutputThen {
+            name: self.name.clone(),
+            content_type: self.format.content_type().to_owned(),
+            columns: self.columns.as_ref().and_then(|columns| columns.unnoted()).map(str::to_owned),
+        }
     }
 }
 
@@ -73,8 +86,13 @@ pub(crate) struct StreamContext {
     pub(crate) buffer_bytes_max: u64,
     pub(crate) shadows: Arc<StreamShadows>,
     pub(crate) samples: Arc<Samples>,
+    pub(crate) decisions: Arc<Decisions>,
+    /// Clients that wait for what becomes of a record are answered when that is durable, not already when it ran.
+    pub(crate) decides_durably: bool,
     /// Number of the output that takes what another one gave up.
     pub(crate) fallback: Option<usize>,
+    /// Number of the output that takes records as they came in.
+    pub(crate) backup: Option<u32>,
     #[cfg(test)]
     pub(crate) mutant: super::simulation::Mutant,
 }

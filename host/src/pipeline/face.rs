@@ -10,6 +10,7 @@ use wasmill_buffer::StreamKey;
 use wasmill_tenant::{Quotas, TenantName};
 use wasmill_transform::Digest;
 
+use super::decide::Decider;
 use super::define::{DefineAnswer, DefineError, DefineRequest};
 use super::history::HistoryError;
 use super::host::Host;
@@ -114,6 +115,16 @@ impl api::Host for Host {
             None if self.is_idle(tenant, name) => Err(Absence::Idle),
             None => Err(Absence::None),
         }
+    }
+
+    fn decider(&self, tenant: &TenantName, name: &str) -> Option<Decider> {
+        let live = self.inner.streams.get(tenant.as_str(), name)?;
+        let settings = live.settings.decide.as_ref()?;
+        Some(Decider::new(settings, &live.letters.context.decisions, &live.stats))
+    }
+
+    fn counted(&self, tenant: &TenantName, name: &str) -> Option<Arc<StreamStats>> {
+        self.inner.streams.get(tenant.as_str(), name).map(|stream| Arc::clone(&stream.stats))
     }
 
     fn firehose(&self) -> wasmill_config::Firehose {
@@ -418,6 +429,7 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
                 "retries": output.retries.get(),
                 "stopped": output.stopped.load(Ordering::Relaxed),
                 "last_error": output.last_error(),
+                "columns": output.columns.get(),
             })
         })
         .collect();
@@ -458,6 +470,8 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
         "freshness_seconds": stream.freshness_s(now),
         "batch_age_seconds": stream.batch_age_s(now),
         "reloads": stream.reloads.get(),
+        "decisions": stream.decisions.get(),
+        "decisions_late": stream.decisions_late.get(),
         "reloads_refused": stream.reloads_refused.get(),
         "demotions": stream.demotions.get(),
         "paused": stream.paused(),

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use wasmill_buffer::{Frame, ReadError};
 
 use super::context::StreamContext;
+use super::decide::SliceAnswers;
 use super::plan::ChainVersion;
 use super::slice::{Cut, Done, Growth, Part, Route};
 
@@ -151,20 +152,24 @@ impl Intake {
     fn start(&mut self, context: &StreamContext, version: &Arc<ChainVersion>, cut: Cut) {
         let shadows = context.shadows.turn(version.generation, cut.from, cut.to);
         let route = Route {
-            traced: !shadows.is_empty() || context.samples.wanted(),
+            traced: !shadows.is_empty() || context.samples.wanted() || context.decisions.wanted(),
             version: version.clone(),
             lane: context.lane,
             stream_seed: self.stream_seed,
             growth: self.growth.clone(),
             formats: context.outputs.iter().map(|output| output.format).collect(),
+            columns: context.outputs.iter().map(|output| output.columns.clone()).collect(),
+            backup: context.backup,
             outputs: context.outputs.iter().map(|output| output.name.clone()).collect(),
         };
         let (reply, done) = oneshot::channel();
         let (beside, samples) = (Arc::clone(&context.shadows), Arc::clone(&context.samples));
+        let decisions = Arc::clone(&context.decisions);
         let (lane, over) = (context.lane, &context.over);
         context.workers.submit_slice(&context.tenant, lane, &version.chain, over, move |worker| {
             let mut done = cut.run(&route, worker);
             samples.answer(&cut, &done);
+            done.answers = decisions.wanted().then(|| SliceAnswers::of(&done)).flatten();
             let offer = beside.offer(shadows, cut, &route, &mut done);
             // Nobody waits when the stream was stopped or took its slices back.
             drop(reply.send(done));

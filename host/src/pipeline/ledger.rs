@@ -17,6 +17,9 @@ use super::commit::Ready;
 pub(crate) struct CheckpointBody {
     /// Outcomes cover every offset below.
     pub(crate) processed: u64,
+    /// Columns that were taken from a first batch, by the name of the output.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) columns: BTreeMap<String, String>,
 }
 
 /// Batches delivered whose outcomes are still needed, as a journal entry.

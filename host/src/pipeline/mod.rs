@@ -1,7 +1,8 @@
 //! Wires the stages of one stream: cuts slices, gathers batches, commits outcomes, notes deliveries.
 //!
 //! The only place that imports several stages. As a record meets the modules: `inlet` appends it, `intake` cuts it
-//! into a slice, `slice` takes that through the chain on one of the `workers`, `sink` gathers rows per output, `batch`
+//! into a slice, `slice` takes that through the chain on one of the `workers`, `sink` gathers rows per output,
+//! `fit` withdraws those that do not fit its `columns`, `batch`
 //! keeps them until they are due, `commit` makes the outcome durable, `delivery` sends the object, `ledger` says what
 //! the journal must keep. What failed on the way is in `dead_letters`; `letters` answers about it, `replay` tries again,
 //! `letters_output` takes it to a destination of its own.
@@ -14,15 +15,19 @@ mod access;
 mod batch;
 mod changes;
 mod check;
+mod columns;
 mod commit;
 mod context;
 pub mod dead_letters;
+mod decide;
 mod define;
 mod delivery;
 mod descriptors;
 mod ending;
 mod face;
 mod fate;
+pub mod firehose_stats;
+mod fit;
 mod follow;
 mod history;
 mod host;
@@ -70,6 +75,7 @@ mod workers;
 pub use access::{OfflineKeyError, create_key_offline};
 pub use changes::ChangeError;
 pub use check::check;
+pub use decide::{Answer, Decider, Ticket, Verdict};
 pub use define::{DefineAnswer, DefineError, DefineRequest, When};
 pub use ending::DrainError;
 pub use fate::Side;
@@ -94,7 +100,7 @@ pub(crate) use sources::with_causes;
 pub(crate) use usage::spans as usage_span;
 pub use usage::{UsageBy, UsageError, UsagePage, UsageQuery, UsageReader};
 pub use versions::{PluginFile, VersionsError, VersionsRequest};
-pub use wasmill_config::{Firehose as FirehoseSettings, Flaw};
+pub use wasmill_config::{Firehose as FirehoseSettings, Flaw, SchemaSource};
 // What requests about versions are made of.
 pub use wasmill_catalog::{AddError, FindError, RemoveError, ShadowOf};
 pub use wasmill_transform::Digest;

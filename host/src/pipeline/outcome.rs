@@ -46,6 +46,7 @@ pub(crate) struct Sealed {
     pub(crate) spooled: bool,
     pub(crate) content_type: String,
     pub(crate) content_encoding: Option<String>,
+    /// 0: none of its rows became one of the object, and there is nothing to deliver.
     pub(crate) records: u64,
     pub(crate) raw_bytes: u64,
     pub(crate) bytes: u64,
@@ -140,6 +141,9 @@ pub(crate) struct OutputThen {
     pub(crate) name: String,
     /// Content type of the format that open rows are framed for.
     pub(crate) content_type: String,
+    /// Columns that were taken from its first batch, until a checkpoint has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) columns: Option<String>,
 }
 
 /// See the head of this file.

@@ -7,8 +7,9 @@
 use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
+use wasmill_columnar::Schema;
 use wasmill_config as config;
-use wasmill_config::{Destination, Problem, Settings, Source, Stream};
+use wasmill_config::{Destination, Problem, SchemaSource, Settings, Source, Stream};
 use wasmill_deliver::{NameContext, NameTemplate, STAGING_NAME, batch_id};
 use wasmill_encode::extension;
 
@@ -24,7 +25,17 @@ const AS_FILES: MatchOptions = MatchOptions {
 
 /// Every problem of every output, where nothing is wrong already.
 pub(crate) fn output_problems(settings: &Settings, sound: &dyn Fn(&str) -> bool) -> Vec<Problem> {
-    problems_of(settings, &settings.streams, sound)
+    let mut problems = problems_of(settings, &settings.streams, sound);
+    for (table, columns) in &settings.firehose.schemas {
+        let key = settings.firehose.schema_key(table);
+        if let SchemaSource::Columns(text) = columns
+            && sound(&key)
+            && let Err(error) = Schema::from_config(text)
+        {
+            problems.push(settings.problem(&key, error.to_string()));
+        }
+    }
+    problems
 }
 
 /// The same for streams that need not be in the configuration.
@@ -43,6 +54,9 @@ pub(crate) fn problems_of(
                 problems.push(problem.clone());
             }
             problems.extend(outputs::wrong_settings(settings, output, sound));
+            if sound(&format!("{}.parquet", output.key)) {
+                problems.extend(outputs::columns(settings, output).err());
+            }
             if let Destination::Directory(directory) = &output.destination
                 && sound(&format!("{}.path", output.key))
             {
@@ -76,8 +90,8 @@ fn misplaced(
         stream: &stream.name,
         output: &output.name,
         batch_id: &batch,
-        extension: &extension(outputs::format(output), outputs::compression(output.compression)),
-        codec_extension: outputs::compression(output.compression).extension(),
+        extension: &extension(outputs::format(output), outputs::compression(output)),
+        codec_extension: outputs::compression(output).extension(),
         arrival: wall_clock_ns(),
         partition: &[],
         error: None,

@@ -16,6 +16,7 @@ use wasmill_deliver::{
 use wasmill_encode::{Compression, Format, Row};
 
 use super::batch::{INLINE_BYTES_MAX, SealAt};
+use super::columns::{Columns, ColumnsError};
 use super::context::Output;
 use super::staging::{SPOOL_NAME, Staging};
 
@@ -94,6 +95,7 @@ pub(crate) fn format(output: &config::Output) -> Format {
         config::Format::Raw => Format::Raw,
         config::Format::Ndjson => Format::Ndjson,
         config::Format::JsonArray => Format::JsonArray,
+        config::Format::Parquet => Format::Parquet,
     }
 }
 
@@ -115,7 +117,13 @@ fn http(post: &config::HttpPost) -> HttpConfig {
     }
 }
 
-pub(crate) fn compression(compression: config::Compression) -> Compression {
+/// Compression of the object as a whole: none of Parquet, nor of records one by one, of which it is the requests that are
+/// compressed.
+pub(crate) fn compression(output: &config::Output) -> Compression {
+    let compression = output.compression;
+    if output.parquet.is_some() || output.destination.takes_records() {
+        return Compression::None;
+    }
     match compression.codec {
         config::Codec::None => Compression::None,
         config::Codec::Gzip => Compression::Gzip { level: u32::try_from(compression.level).unwrap_or(0) },
@@ -124,6 +132,18 @@ pub(crate) fn compression(compression: config::Compression) -> Compression {
         config::Codec::SnappyJava => Compression::SnappyJava,
         config::Codec::HadoopSnappy => Compression::HadoopSnappy,
         config::Codec::Zip => Compression::Zip,
+    }
+}
+
+/// The columns of an output whose format has some.
+pub(crate) fn columns(settings: &Settings, output: &config::Output) -> Result<Option<Arc<Columns>>, Problem> {
+    let Some(parquet) = &output.parquet else { return Ok(None) };
+    match Columns::new(parquet, output.compression) {
+        Ok(columns) => Ok(Some(Arc::new(columns))),
+        Err(error @ ColumnsError::Schema(_)) => Err(settings.problem(&parquet.schema_key, error.to_string())),
+        Err(error @ ColumnsError::Setup(_)) => {
+            Err(settings.problem(&format!("{}.parquet", output.key), error.to_string()))
+        }
     }
 }
 
@@ -194,6 +214,7 @@ pub(crate) async fn open(
     syncs: &SyncCount,
 ) -> Result<Output, OpenError> {
     let template = template(settings, output).map_err(OpenError::Problem)?;
+    let columns = columns(settings, output).map_err(OpenError::Problem)?;
     let wanted = destination(&output.destination, output.compression, &arn(settings, output), syncs);
     let opened = match Destination::open(&wanted).await {
         Ok(opened) => opened,
@@ -219,16 +240,13 @@ pub(crate) async fn open(
         destination: Arc::new(opened),
         template,
         format: format(output),
-        // Of records one by one it is requests that are compressed.
-        compression: match output.destination.takes_records() {
-            true => Compression::None,
-            false => compression(output.compression),
-        },
+        compression: compression(output),
         seal: SealAt {
             size: output.size,
             interval: output.interval,
             max_partitions: output.max_partitions as usize,
-            inline_bytes_max: INLINE_BYTES_MAX,
+            // The columns of a file have a price of their own, however few rows it has: an outcome carries none.
+            inline_bytes_max: if columns.is_some() { 0 } else { INLINE_BYTES_MAX },
         },
         retry: RetryPolicy {
             initial: output.retry.initial,
@@ -240,6 +258,7 @@ pub(crate) async fn open(
             },
         },
         pause: output.retry.pause,
+        columns,
         staging: Arc::new(staging),
     })
 }

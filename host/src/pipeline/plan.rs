@@ -85,6 +85,8 @@ pub(crate) struct ChainProblem {
     /// Where it stands in the configuration.
     pub(crate) key: String,
     pub(crate) message: String,
+    /// The same for a tenant, where it differs.
+    pub(crate) told: Option<String>,
 }
 
 /// What a stream's chain is built from.
@@ -112,7 +114,7 @@ impl ChainPlan {
             stream: stream.name.clone(),
             key: stream.key.clone(),
             transforms: stream.transforms.clone(),
-            outputs: stream.outputs.iter().map(|output| output.name.clone()).collect(),
+            outputs: stream.routes().map(|output| output.name.clone()).collect(),
             given: Arc::clone(given),
             quota: None,
         }
@@ -160,13 +162,15 @@ impl ChainPlan {
             }
             let digest = transform.plugin.digest.as_ref();
             let digest = digest.map(|text| text.parse::<Digest>()).transpose();
-            let place = |key, message| ChainProblem { transform: Some(index), key, message };
-            let at_plugin = |message| place(format!("{}.plugin", transform.key), message);
-            let digest = digest.map_err(|error| at_plugin(error.to_string()))?;
+            let place = |key, message, told| ChainProblem { transform: Some(index), key, message, told };
+            let at_plugin = |message, told| place(format!("{}.plugin", transform.key), message, told);
+            let digest = digest.map_err(|error| at_plugin(error.to_string(), None))?;
             find(&transform.plugin.name, digest).map_err(|error| match error {
                 // One cause, however many plugins are missing.
-                FindError::NoDirectory { .. } => place("plugin_dir".to_owned(), error.to_string()),
-                error => at_plugin(with_causes(&error)),
+                FindError::NoDirectory { .. } => {
+                    place("plugin_dir".to_owned(), error.to_string(), Some(error.to_tenant()))
+                }
+                error => at_plugin(with_causes(&error), Some(error.to_tenant())),
             })
         });
         found.collect()
@@ -237,7 +241,7 @@ impl ChainPlan {
                     taken.push(plugin);
                 }
                 Err((key, message)) => {
-                    problems.push(ChainProblem { transform: Some(index), key, message });
+                    problems.push(ChainProblem { transform: Some(index), key, message, told: None });
                 }
             }
         }
@@ -261,7 +265,7 @@ impl ChainPlan {
             }
             Err(error) => {
                 let (key, message) = (self.key.clone(), with_causes(&error));
-                problems.push(ChainProblem { transform: None, key, message });
+                problems.push(ChainProblem { transform: None, key, message, told: None });
             }
         }
         problems.sort_by_key(|problem| problem.transform);
@@ -283,7 +287,7 @@ impl ChainPlan {
             Some(written) => (format!("{}.plugin", written.key), with_causes(&error)),
             None => (self.key.clone(), with_causes(&error)),
         };
-        ChainProblem { transform, key, message }
+        ChainProblem { transform, key, message, told: None }
     }
 
     /// Every problem of the chain with what is in the plugin directory. Transforms that are not `ready` are looked for

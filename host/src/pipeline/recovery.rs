@@ -14,6 +14,7 @@ use wasmill_buffer::{EntryKind, Position};
 use wasmill_deliver::BatchOwner;
 
 use super::batch::{OpenBatches, Piece, Rows};
+use super::columns::ColumnsError;
 use super::commit::{Ready, dead_letter};
 use super::context::{Output, StreamContext};
 use super::dead_letters::{Changes, Store};
@@ -55,6 +56,14 @@ pub(crate) enum RecoveryError {
         #[source]
         error: serde_json::Error,
     },
+    #[error(
+        "the columns that output {output:?} took from its first batch do not go with what the configuration says of them now"
+    )]
+    Columns {
+        output: String,
+        #[source]
+        error: ColumnsError,
+    },
     #[error("the outcome at journal position {} has records for the output {output:?}, which the configuration no longer has; put the output back until they are delivered", .position.0)]
     OutputGone { position: Position, output: String },
     #[error("the outcome at journal position {} has records for the output {output:?} that wait as {format}; set its format back until they are delivered", .position.0)]
@@ -73,7 +82,7 @@ pub(crate) fn recover(
     buffer: &wasmill_buffer::Stream,
     outputs: &[Output],
 ) -> Result<Recovered, RecoveryError> {
-    let mut processed = processed(buffer)?;
+    let CheckpointBody { mut processed, columns: mut pinned } = checkpoint(buffer)?;
     let mut open = OpenBatches::new(outputs.iter().map(|output| output.seal).collect());
     let mut undelivered: BTreeMap<(Position, String), Ready> = BTreeMap::new();
     let mut delivered: HashSet<String> = HashSet::new();
@@ -99,14 +108,21 @@ pub(crate) fn recover(
             lost.extend(covered.filter(|end| *end < outcome.from).map(|end| end..outcome.from));
             covered = Some(outcome.to);
         }
+        for then in &outcome.outputs {
+            if let Some(columns) = &then.columns {
+                pinned.insert(then.name.clone(), columns.clone());
+            }
+        }
         for sealed in outcome.sealed {
             let mut sealed = sealed;
             sealed.key.output = today(position, &outcome.outputs, outputs, sealed.key.output, false)?;
             if !sealed.replayed {
                 open.forget(&sealed.key, sealed.last_offset);
             }
-            undelivered
-                .insert((position, sealed.batch_id.clone()), Ready { at: position, sealed, inline: None });
+            if sealed.records > 0 {
+                let ready = Ready { at: position, sealed, inline: None };
+                undelivered.insert((position, ready.sealed.batch_id.clone()), ready);
+            }
         }
         for rows in outcome.open {
             let mut key = rows.key;
@@ -125,6 +141,7 @@ pub(crate) fn recover(
             letters.push(dead_letter(outcome.from, letter, &body.slice(blob)));
         }
     }
+    pin(outputs, &pinned)?;
     let undelivered: Vec<Ready> =
         undelivered.into_values().filter(|ready| !delivered.contains(&ready.sealed.batch_id)).collect();
     lost.extend(covered.filter(|end| *end < processed).map(|end| end..processed));
@@ -135,7 +152,7 @@ pub(crate) fn recover(
 /// How many records of a stream that does not run are not delivered, as far as its journal tells: a batch of which nobody
 /// has noted yet that it was delivered counts.
 pub(crate) fn undelivered(buffer: &wasmill_buffer::Stream) -> Result<u64, RecoveryError> {
-    let mut processed = processed(buffer)?;
+    let mut processed = checkpoint(buffer)?.processed;
     // By output and partition, with the offset of the first record.
     let mut open: Vec<((String, Partition), u64, u64)> = Vec::new();
     let mut sealed: BTreeMap<String, u64> = BTreeMap::new();
@@ -187,12 +204,33 @@ fn entries(
     })
 }
 
-/// Outcomes cover every offset below, as the checkpoint says.
-fn processed(buffer: &wasmill_buffer::Stream) -> Result<u64, RecoveryError> {
-    let Some(body) = buffer.latest_checkpoint().filter(|body| !body.is_empty()) else { return Ok(0) };
-    let body: CheckpointBody =
-        serde_json::from_slice(&body).map_err(|error| RecoveryError::Body { what: "checkpoint", error })?;
-    Ok(body.processed)
+/// What the checkpoint says.
+fn checkpoint(buffer: &wasmill_buffer::Stream) -> Result<CheckpointBody, RecoveryError> {
+    let body = buffer.latest_checkpoint().filter(|body| !body.is_empty());
+    let Some(body) = body else { return Ok(CheckpointBody::default()) };
+    serde_json::from_slice(&body).map_err(|error| RecoveryError::Body { what: "checkpoint", error })
+}
+
+/// Columns that were taken from first batches, by the name of the output.
+pub(crate) fn pinned(buffer: &wasmill_buffer::Stream) -> Result<BTreeMap<String, String>, RecoveryError> {
+    let mut pinned = checkpoint(buffer)?.columns;
+    for entry in entries(buffer) {
+        if let Entry::Outcome { outcome, .. } = entry?.1 {
+            let columns = outcome.outputs.into_iter().filter_map(|then| Some((then.name, then.columns?)));
+            pinned.extend(columns);
+        }
+    }
+    Ok(pinned)
+}
+
+/// Outputs that take their columns from a first batch have those of one that was sealed before.
+pub(crate) fn pin(outputs: &[Output], pinned: &BTreeMap<String, String>) -> Result<(), RecoveryError> {
+    for output in outputs {
+        let Some((columns, text)) = output.columns.as_ref().zip(pinned.get(&output.name)) else { continue };
+        // Columns that the configuration gives are there already, and stay.
+        columns.pin(text).map_err(|error| RecoveryError::Columns { output: output.name.clone(), error })?;
+    }
+    Ok(())
 }
 
 /// Today's number of an output that had another when the outcome was written. Rows that are framed already need the

@@ -34,6 +34,7 @@ use super::batch::{OpenBatch, Piece};
 use super::commit::{Commit, CommitError, Committed};
 use super::context::StreamContext;
 use super::dead_letters::{Change, Changes, DeadLetter, Stage};
+use super::fit;
 use super::outcome::{BatchKey, Counts, Ran};
 use super::plan::ChainVersion;
 use super::sink::SliceSink;
@@ -195,6 +196,10 @@ fn transform(
     let formats: Vec<_> = context.outputs.iter().map(|output| output.format).collect();
     let options = finish_options(&formats);
     let mut sink = SliceSink::new(formats, id, 0);
+    let columns: Vec<_> = context.outputs.iter().map(|output| output.columns.clone()).collect();
+    if columns.iter().any(Option::is_some) {
+        sink = sink.traced();
+    }
     let slice = Slice { id, stream_seed, inputs: &inputs };
     let report = worker.run(LANE | context.lane, &version.chain, &slice, &options, &mut sink);
     context.stats.with_transforms(|transforms| {
@@ -226,7 +231,33 @@ fn transform(
         };
         changes.insert(letter.number, again);
     }
+    let withdrawn = fit::withdraw(&mut sink, &columns);
+    let mut unfit = 0;
+    for found in withdrawn.unfit {
+        let output = context.outputs.get(found.route as usize).map(|output| output.name.clone());
+        if found.offset < 0 {
+            return Err(ReplayError::Rowless { transform: output.unwrap_or_default(), reason: found.reason });
+        }
+        // Letters can have an offset in common; rows of all of them were withdrawn.
+        for letter in letters.iter().filter(|letter| letter.offset == found.offset) {
+            let again = Change::Again {
+                stage: Stage::Encode,
+                transform: String::new(),
+                plugin: String::new(),
+                output: output.clone(),
+                reason: found.reason.clone(),
+                attempts: letter.attempts.saturating_add(1),
+            };
+            if matches!(changes.insert(letter.number, again), Some(Change::Removed)) {
+                unfit += 1;
+            }
+        }
+    }
     let tried = letters.len() as u64;
-    let replayed = Replayed { tried, passed: report.passed, dropped: report.dropped, failed };
-    Ok(Transformed { pieces: sink.into_pieces(), emitted: report.emitted, changes, replayed })
+    let failed = failed + unfit;
+    // What neither passed nor failed was dropped.
+    let passed = report.passed.saturating_sub(unfit);
+    let replayed = Replayed { tried, passed, dropped: tried.saturating_sub(passed + failed), failed };
+    let emitted = report.emitted - withdrawn.rows;
+    Ok(Transformed { pieces: sink.into_pieces(), emitted, changes, replayed })
 }

@@ -20,6 +20,7 @@ struct Gathering {
 }
 
 /// Which rows came of which record, and where they went.
+#[derive(Clone)]
 pub(crate) struct Trace {
     pub(crate) rows: Vec<Row>,
     pieces: Vec<(BatchKey, Bytes)>,
@@ -31,9 +32,20 @@ pub(crate) struct Trace {
 pub(crate) struct Row {
     /// Below 0: no record stands behind it.
     pub(crate) offset: i64,
+    child: u32,
+    arrival: i64,
     piece: usize,
     start: usize,
     end: usize,
+}
+
+/// A row and what is known of it.
+pub(crate) struct Indexed<'s> {
+    pub(crate) offset: i64,
+    pub(crate) child: u32,
+    pub(crate) route: u32,
+    pub(crate) arrival: i64,
+    pub(crate) bytes: &'s [u8],
 }
 
 impl Trace {
@@ -59,6 +71,8 @@ impl Trace {
         let pieces = rows.iter().map(piece).collect();
         let row = |(piece, (offset, _, text)): (usize, &(i64, u32, &str))| Row {
             offset: *offset,
+            child: 0,
+            arrival: 0,
             piece,
             start: 0,
             end: text.len(),
@@ -98,7 +112,7 @@ impl SliceSink {
         }
     }
 
-    /// With a trace at the end.
+    /// With an index of its rows, of which a trace is made at the end.
     pub(crate) fn traced(self) -> SliceSink {
         SliceSink { rows: Some(Vec::new()), ..self }
     }
@@ -140,6 +154,47 @@ impl SliceSink {
         (all.into_iter().filter(|(_, piece)| piece.records > 0).collect(), trace)
     }
 
+    /// Every row, in the order in which they came; none without an index.
+    pub(crate) fn indexed(&self) -> impl Iterator<Item = Indexed<'_>> {
+        self.rows.iter().flatten().filter_map(|row| {
+            let gathering = self.gathering.get(row.piece)?;
+            let bytes = gathering.rows.get(row.start..row.end)?;
+            let (offset, child, arrival) = (row.offset, row.child, row.arrival);
+            Some(Indexed { offset, child, route: gathering.route, arrival, bytes })
+        })
+    }
+
+    /// Keeps rows of which `keeps` says so, by their number in the index and their offset; how many are gone.
+    pub(crate) fn retain(&mut self, mut keeps: impl FnMut(usize, i64) -> bool) -> u64 {
+        let Some(rows) = self.rows.take() else { return 0 };
+        let before = rows.len();
+        let old: Vec<Vec<u8>> =
+            self.gathering.iter_mut().map(|gathering| std::mem::take(&mut gathering.rows)).collect();
+        for gathering in &mut self.gathering {
+            gathering.records = 0;
+        }
+        let mut kept = Vec::with_capacity(before);
+        for (_, row) in rows.into_iter().enumerate().filter(|(number, row)| keeps(*number, row.offset)) {
+            let gathering = &mut self.gathering[row.piece];
+            let format = self.formats[gathering.route as usize];
+            format.open_row(&mut gathering.rows);
+            let start = gathering.rows.len();
+            gathering.rows.extend_from_slice(&old[row.piece][row.start..row.end]);
+            let end = gathering.rows.len();
+            format.close_row(&mut gathering.rows, start);
+            if gathering.records == 0 {
+                gathering.first_offset = u64::try_from(row.offset).unwrap_or(self.slice_offset);
+                gathering.first_arrival = row.arrival;
+            }
+            gathering.records += 1;
+            gathering.first_arrival = gathering.first_arrival.min(row.arrival);
+            kept.push(Row { start, end, ..row });
+        }
+        let gone = before - kept.len();
+        self.rows = Some(kept);
+        gone as u64
+    }
+
     /// Bytes of the first piece.
     pub(crate) fn first_bytes(&self) -> usize {
         self.gathering.first().map_or(0, |gathering| gathering.rows.len())
@@ -178,12 +233,27 @@ impl RowSink for SliceSink {
 
     fn end(&mut self, row: &RowMeta<'_>) {
         let gathering = &mut self.gathering[self.current];
+        let format = self.formats[row.route as usize];
+        if format.requires_json() {
+            on_one_line(&mut gathering.rows, self.start);
+        }
         if let Some(rows) = &mut self.rows {
             let (start, end) = (self.start, gathering.rows.len());
-            rows.push(Row { offset: row.offset, piece: self.current, start, end });
+            let (offset, child, arrival) = (row.offset, row.child, row.arrival);
+            rows.push(Row { offset, child, arrival, piece: self.current, start, end });
         }
-        self.formats[row.route as usize].close_row(&mut gathering.rows, self.start);
+        format.close_row(&mut gathering.rows, self.start);
         gathering.records += 1;
         gathering.first_arrival = gathering.first_arrival.min(row.arrival);
     }
+}
+
+/// JSON has line feeds only between its tokens, where a space does as well.
+fn on_one_line(rows: &mut Vec<u8>, start: usize) {
+    if !rows[start..].contains(&b'\n') {
+        return;
+    }
+    let end = start + rows[start..].trim_ascii_end().len();
+    rows.truncate(end);
+    rows[start..].iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
 }

@@ -9,7 +9,10 @@ use wasmill_chunk::{ColumnRef, FinishOptions, Input};
 use wasmill_encode::Format;
 use wasmill_transform::{PluginFault, Slice, TransformReport};
 
-use super::batch::Piece;
+use super::batch::{Piece, Rows};
+use super::columns::Columns;
+use super::decide::SliceAnswers;
+use super::fit::{self, Unfit};
 use super::outcome::{BatchKey, Counts, Letter};
 use super::plan::ChainVersion;
 use super::sink::{SliceSink, Trace};
@@ -116,6 +119,8 @@ pub(crate) struct Done {
     /// Of the records that failed, those that the transforms failed; the rest did not fit their output.
     pub(crate) plugin_failed: u64,
     pub(crate) pieces: Vec<(BatchKey, Piece)>,
+    /// Rows of these that are records as they came in.
+    pub(crate) backed_up: u64,
     /// Of the records.
     pub(crate) bytes: u64,
     /// With the original bytes; the letters' blob ranges are set when the outcome is written.
@@ -125,6 +130,8 @@ pub(crate) struct Done {
     pub(crate) chunks_bisected: u64,
     /// Where it was asked for: which rows came of which record.
     pub(crate) trace: Option<Trace>,
+    /// What clients are told that wait for it.
+    pub(crate) answers: Option<SliceAnswers>,
     /// The chain could not run: there is no result, and the slice must run again.
     pub(crate) unrunnable: Option<(usize, PluginFault)>,
 }
@@ -139,6 +146,10 @@ pub(crate) struct Route {
     pub(crate) traced: bool,
     /// By output number.
     pub(crate) formats: Vec<Format>,
+    /// The same.
+    pub(crate) columns: Vec<Option<Arc<Columns>>>,
+    /// The output that takes records as they came in.
+    pub(crate) backup: Option<u32>,
     pub(crate) outputs: Vec<String>,
 }
 
@@ -181,18 +192,63 @@ impl Cut {
         })
     }
 
+    /// The records, whatever becomes of them.
+    fn as_it_came(&self, output: u32, route: &Route) -> (BatchKey, Piece) {
+        let separator = route.formats.get(output as usize).and_then(|format| format.separator());
+        let records: u64 = self.parts.iter().map(Part::records).sum();
+        let bytes: usize = self.parts.iter().map(Part::bytes).sum();
+        let separators = usize::try_from(records).unwrap_or(0);
+        let mut rows = Vec::with_capacity(bytes + if separator.is_some() { separators } else { 0 });
+        let mut first_arrival = i64::MAX;
+        for part in &self.parts {
+            for row in 0..part.last - part.first {
+                rows.extend_from_slice(part.row(row));
+                rows.extend(separator);
+                first_arrival = first_arrival.min(part.arrival(row));
+            }
+        }
+        let piece =
+            Piece { rows: Rows::Pending(Bytes::from(rows)), records, first_offset: self.from, first_arrival };
+        (BatchKey { output, partition: Vec::new() }, piece)
+    }
+
+    /// The letter of a record that does not fit its output: with the record as it came in.
+    fn unfit(&self, unfit: Unfit, route: &Route) -> (Letter, Bytes) {
+        let Unfit { offset, child, route: output, arrival, reason, row } = unfit;
+        let found = u64::try_from(offset).ok().and_then(|offset| {
+            let part =
+                self.parts.iter().find(|part| (part.first_offset()..part.end_offset()).contains(&offset))?;
+            let row = usize::try_from(offset - part.first_offset()).ok()?;
+            Some((part.arrival(row), Bytes::copy_from_slice(part.row(row))))
+        });
+        let (arrival, payload) = found.unwrap_or_else(|| (arrival, Bytes::from(row)));
+        let letter = Letter {
+            offset,
+            child,
+            arrival,
+            transform: String::new(),
+            plugin: String::new(),
+            output: route.outputs.get(output as usize).cloned(),
+            reason,
+            blob: 0..0,
+        };
+        (letter, payload)
+    }
+
     /// Runs on a worker thread.
     pub(crate) fn run(&self, route: &Route, worker: &mut WorkerState) -> Done {
         let inputs: Vec<Input<'_>> = self.parts.iter().map(Part::input).collect();
         let slice = Slice { id: self.from, stream_seed: route.stream_seed, inputs: &inputs };
         let bytes = self.parts.iter().map(|part| part.bytes() as u64).sum();
         let mut sink = SliceSink::new(route.formats.clone(), self.from, route.growth.room(bytes));
-        if route.traced {
+        if route.traced || route.columns.iter().any(Option::is_some) {
             sink = sink.traced();
         }
         let options = finish_options(&route.formats);
         let report = worker.run(route.lane, &route.version.chain, &slice, &options, &mut sink);
-        let letters = report
+        let growth = sink.first_bytes();
+        let withdrawn = fit::withdraw(&mut sink, &route.columns);
+        let mut letters: Vec<(Letter, Bytes)> = report
             .failures
             .iter()
             .map(|failure| {
@@ -213,20 +269,25 @@ impl Cut {
                 (letter, Bytes::copy_from_slice(part.map_or(&[], |part| part.row(row))))
             })
             .collect();
-        route.growth.note(bytes, sink.first_bytes());
+        let unfit_records = withdrawn.unfit.iter().filter(|unfit| unfit.offset >= 0).count() as u64;
+        letters.extend(withdrawn.unfit.into_iter().map(|unfit| self.unfit(unfit, route)));
+        route.growth.note(bytes, growth);
         let records = self.parts.iter().map(Part::records).sum();
         // Rows that no record stands behind have no verdict either.
         let failed = || report.failures.iter().filter(|failure| failure.offset >= 0);
         let plugin_failed = failed().filter(|failure| !failure.transform.is_empty()).count() as u64;
         let counts = Counts {
             records,
-            passed: report.passed,
+            passed: report.passed - unfit_records,
             dropped: report.dropped,
-            failed: failed().count() as u64,
+            failed: failed().count() as u64 + unfit_records,
             absorbed: 0,
-            emitted: report.emitted,
+            emitted: report.emitted - withdrawn.rows,
         };
-        let (pieces, trace) = sink.finish(&route.outputs);
+        let (mut pieces, trace) = sink.finish(&route.outputs);
+        let backup = route.backup.filter(|_| records > 0 && report.unrunnable.is_none());
+        let backed_up = if backup.is_some() { records } else { 0 };
+        pieces.extend(backup.map(|output| self.as_it_came(output, route)));
         Done {
             from: self.from,
             to: self.to,
@@ -234,7 +295,9 @@ impl Cut {
             counts,
             plugin_failed,
             pieces,
-            trace,
+            answers: None,
+            backed_up,
+            trace: trace.filter(|_| route.traced),
             bytes,
             letters,
             transforms: report.transforms,

@@ -93,7 +93,7 @@ impl Staging {
     pub(crate) fn make<T>(
         &self,
         file: &str,
-        mut write: impl FnMut(&mut dyn Write) -> io::Result<T>,
+        mut write: impl FnMut(&mut (dyn Write + Send)) -> io::Result<T>,
     ) -> Result<Made<T>, (PathBuf, io::Error)> {
         let own = self.spool == self.directory;
         let mut error = None;
@@ -115,7 +115,7 @@ impl Staging {
     pub(crate) fn make_in_place<T>(
         &self,
         file: &str,
-        mut write: impl FnMut(&mut dyn Write) -> io::Result<T>,
+        mut write: impl FnMut(&mut (dyn Write + Send)) -> io::Result<T>,
     ) -> io::Result<T> {
         self.write(&self.directory.join(file), true, &mut write)
     }
@@ -228,7 +228,7 @@ impl Staging {
         &self,
         path: &Path,
         sync: bool,
-        write: &mut dyn FnMut(&mut dyn Write) -> io::Result<T>,
+        write: &mut dyn FnMut(&mut (dyn Write + Send)) -> io::Result<T>,
     ) -> io::Result<T> {
         let written = self.disk.create(path, 0, false).and_then(|file| {
             let result = write(&mut Appending { file: &*file, at: 0 })?;

@@ -12,6 +12,7 @@ use wasmill_ingest::SourceStats;
 use wasmill_transform::HttpUse;
 
 use super::dead_letters::Stage;
+use super::firehose_stats::FirehoseStats;
 use super::usage::Counted;
 
 /// A number that only grows.
@@ -72,6 +73,8 @@ pub struct OutputStats {
     /// Stopped because an object that is not ours has the name of one of ours, or the like.
     pub stopped: AtomicBool,
     pub last_error: Mutex<Option<String>>,
+    /// Columns that were taken from the first batch.
+    pub columns: OnceLock<String>,
 }
 
 /// Dead letters that were written, by the stage that they come from.
@@ -185,6 +188,7 @@ pub struct StreamStats {
     pub dead_letters: LetterStats,
     pub dead_letter_bytes: Gauge,
     pub letters_output: LettersOutputStats,
+    pub firehose: FirehoseStats,
     /// Rows that went to the overflow partition of their output.
     pub overflowed: Gauge,
     pub slices: Counter,
@@ -192,6 +196,9 @@ pub struct StreamStats {
     pub commit_retries: Counter,
     pub chunks_bisected: Counter,
     pub reloads: Counter,
+    /// Requests that waited for what becomes of their records, and those of them that had no answer in time.
+    pub decisions: Counter,
+    pub decisions_late: Counter,
     pub reloads_refused: Counter,
     /// Fresh versions that failed too much.
     pub demotions: Counter,

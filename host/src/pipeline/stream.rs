@@ -25,6 +25,7 @@ use super::batch::OpenBatches;
 use super::commit::{Commit, CommitError, Committed, Ready};
 use super::context::StreamContext;
 use super::dead_letters::{Changes, DeadLetter};
+use super::decide::SliceAnswers;
 use super::delivery::Finished;
 use super::intake::Intake;
 use super::judge::Judge;
@@ -99,6 +100,8 @@ pub(crate) struct StreamTask {
     letter_bytes: usize,
     /// Bytes of the records that were gathered since the last commit began.
     slice_bytes: u64,
+    /// For clients that wait, once an outcome covers them.
+    answers: Vec<SliceAnswers>,
     counts: Counts,
     /// Rows gathered since the last commit began, by output.
     rows: Vec<u64>,
@@ -126,6 +129,7 @@ struct Running {
     needs_from: Position,
     /// Arrival of the oldest record that it seals.
     first_arrival: Option<i64>,
+    answers: Vec<SliceAnswers>,
     /// Attempts that failed.
     failures: u32,
     task: JoinHandle<Result<Committed, CommitError>>,
@@ -194,6 +198,7 @@ impl StreamTask {
             letters: Vec::new(),
             letter_bytes: 0,
             slice_bytes: 0,
+            answers: Vec::new(),
             counts: Counts::default(),
             ran: Vec::new(),
             gathered: standing.processed,
@@ -291,7 +296,8 @@ impl StreamTask {
             Halt::Until(when) if Instant::now() >= when => self.halt = Halt::No,
             Halt::Until(_) | Halt::BadVersion => return Ok(()),
         }
-        let (room, hurry) = (self.has_room(), self.drain.is_cancelled());
+        let hurry = self.drain.is_cancelled() || self.context.decisions.wanted();
+        let room = self.has_room();
         match self.intake.start_slices(&self.context, &self.current, room, hurry) {
             Ok(()) => {
                 if self.intake_done() {
@@ -320,7 +326,7 @@ impl StreamTask {
             return Err(StreamError::Repeated { from: done.from, to: done.to, gathered: self.gathered });
         }
         let rows = done.pieces.iter().map(|(_, piece)| piece.records).sum();
-        if !done.counts.balanced() || done.counts.emitted != rows {
+        if !done.counts.balanced() || done.counts.emitted + done.backed_up != rows {
             return Err(StreamError::Unbalanced { from: done.from, to: done.to, counts: done.counts, rows });
         }
         if self.judged_bad(&done) {
@@ -340,6 +346,11 @@ impl StreamTask {
         self.letters.append(&mut done.letters);
         self.slice_bytes += done.bytes;
         self.context.stats.backlog_bytes.fetch_sub(done.bytes.cast_signed(), Ordering::Relaxed);
+        match done.answers {
+            Some(answers) if self.context.decides_durably => self.answers.push(answers),
+            Some(answers) => self.context.decisions.publish([answers]),
+            None => {}
+        }
         for (key, piece) in done.pieces {
             self.rows[key.output as usize] += piece.records;
             self.open.add(key, piece, now);

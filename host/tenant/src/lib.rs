@@ -25,7 +25,7 @@ pub use failures::{Failures, RetryAfter};
 pub use hash::{HashError, SecretHash};
 pub use key::{Key, KeySecret, LABEL_EXPECTED, NewKey, is_label};
 pub use key_text::{KeyText, NotAKey};
-pub use name::{BadTenantName, TenantName};
+pub use name::{BadTenantName, TenantName, is_stream_name};
 pub use quota::{Cores, Quota, QuotaTooSmall, Quotas};
 pub use scope::{BadScope, Scope, Scopes};
 pub use verified::{KNOWN_MAX, Verified};

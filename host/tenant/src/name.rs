@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 /// Longest name, in bytes.
 const BYTES_MAX: usize = 64;
 
+/// Whether a text is the name of a stream: as that of a tenant, and dots, but not in front. It may be a step of a path and of
+/// a URL.
+pub fn is_stream_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && TenantName::new(&text.replace('.', "-")).is_ok()
+}
+
 /// 1 to 64 letters, digits, `-` and `_`, beginning with a letter or a digit. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]

@@ -206,7 +206,7 @@ fn nobody_reaches_what_the_policy_does_not_list() {
         let named = problems.as_array().unwrap().iter().any(|problem| problem["key"] == key);
         assert!(named && !refused.body.contains("sesame"), "{definition}: {problems}");
     }
-    for name in ["a.b", "-a", "..", "%2e%2e"] {
+    for name in [".a", "-a", "..", "%2e%2e"] {
         let refused = put(at, name, "", &to("out"));
         assert!([404, 422].contains(&refused.status), "{name}: {refused:?}");
     }

@@ -12,7 +12,7 @@ use wasmill_tests::wait::wait_until;
 use crate::s3::keys;
 
 /// A pair of a tenant's, out of the lines that the command prints.
-fn pair(command: &mut Command) -> (String, String) {
+pub(crate) fn pair(command: &mut Command) -> (String, String) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -23,83 +23,121 @@ fn pair(command: &mut Command) -> (String, String) {
     (value("AWS_ACCESS_KEY_ID"), value("AWS_SECRET_ACCESS_KEY"))
 }
 
+/// A host with keys behind whose API S3 is, and tenants: one like the first, and two that may put little.
+pub(crate) struct Rig {
+    pub(crate) lake: tempfile::TempDir,
+    pub(crate) program: Program,
+    /// `http://` and where it listens.
+    pub(crate) url: String,
+    /// May push, read and administer in the first tenant.
+    pub(crate) pair: (String, String),
+    binary: std::path::PathBuf,
+    operator: String,
+    _server: S3Server,
+    _scratch: Scratch,
+}
+
+impl Rig {
+    /// `None`: there is no binary, which was said.
+    pub(crate) fn start() -> Option<Rig> {
+        let binary = binary()?;
+        let lake = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(lake.path().join("lake")).unwrap();
+        let server = S3Server::start(lake.path());
+        let endpoint = server.endpoint();
+        let scratch = Scratch::new(&format!(
+            r#"#whole
+            [http]
+            listen = "127.0.0.1:0"
+            auth = {{ mode = "keys" }}
+            [firehose]
+            region = "eu-west-1"
+            account = "123456789012"
+            endpoint = "{endpoint}"
+            path_style = true
+            [policy]
+            s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
+            http = ["127.0.0.1:1"]
+            [streams.filed]
+            source = {{ type = "http" }}
+            outputs = [{{ type = "directory", path = "filed", interval = "0s" }}]
+            [tenants.other.policy]
+            s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
+            [tenants.limited.quota]
+            records_per_second = 30
+            [tenants.limited.policy]
+            s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
+            [tenants.slow.quota]
+            records_per_second = 5
+            [tenants.slow.policy]
+            s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
+            "#
+        ));
+        let offline = |words: &[&str]| {
+            let mut command = Command::new(&binary);
+            command.args(["key", "create"]).args(words).arg("--config").arg(scratch.config());
+            command
+        };
+        // Keys of tenants of the file are made through a host that knows it.
+        let operator = offline(&["--operator"]).output().unwrap();
+        let operator = String::from_utf8(operator.stdout).unwrap().trim().to_owned();
+        let pair = pair(&mut offline(&["--signs", "--scope", "push,read,admin"]));
+        let mut command = Command::new(&binary);
+        command.args(["run", "--log-format", "json"]).arg(scratch.config());
+        command.env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY);
+        command.env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY);
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        let program = Program::spawn(&mut command);
+        let url = format!("http://{}", program.address());
+        Some(Rig { lake, program, url, pair, binary, operator, _server: server, _scratch: scratch })
+    }
+
+    /// A pair of another tenant's.
+    pub(crate) fn pair_of(&self, tenant: &str) -> (String, String) {
+        let words = ["--signs", "--scope", "push,read,admin", "--tenant", tenant, "--host", &self.url];
+        let mut command = Command::new(&self.binary);
+        command.args(["key", "create"]).args(words).env("WASMILL_KEY", &self.operator);
+        pair(&mut command)
+    }
+
+    /// The key of the operator.
+    pub(crate) fn operator(&self) -> &str {
+        &self.operator
+    }
+
+    /// What a client that is a program of its own finds in its environment.
+    pub(crate) fn told(&self, client: &mut Command) {
+        let other = |tenant: &str| {
+            let (id, secret) = self.pair_of(tenant);
+            serde_json::json!({ "aws_access_key_id": id, "aws_secret_access_key": secret }).to_string()
+        };
+        client.env("ENDPOINT", &self.url).env("AWS_EC2_METADATA_DISABLED", "true");
+        client.env("AWS_ACCESS_KEY_ID", &self.pair.0).env("AWS_SECRET_ACCESS_KEY", &self.pair.1);
+        client.env("OTHER", other("other")).env("LIMITED", other("limited")).env("SLOW", other("slow"));
+    }
+
+    /// Runs it to its end, which it says.
+    pub(crate) fn run(&self, client: &mut Command) {
+        self.told(client);
+        let output = client.output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let log = self.program.log();
+        assert!(output.status.success() && out.contains("all is as expected"), "{out}{err}{log:#?}");
+    }
+}
+
 #[test]
 fn clients_of_aws_make_fill_change_and_remove_delivery_streams() {
-    let Some(binary) = binary() else { return };
+    let Some(rig) = Rig::start() else { return };
     let Some(packages) = std::env::var_os("WASMILL_READERS") else {
         println!("skipped: WASMILL_READERS is not set; `cargo xtask test` sets it");
         return;
     };
-    let lake = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(lake.path().join("lake")).unwrap();
-    let server = S3Server::start(lake.path());
-    let endpoint = server.endpoint();
-    let scratch = Scratch::new(&format!(
-        r#"#whole
-        [http]
-        listen = "127.0.0.1:0"
-        auth = {{ mode = "keys" }}
-        [firehose]
-        region = "eu-west-1"
-        account = "123456789012"
-        endpoint = "{endpoint}"
-        path_style = true
-        [policy]
-        s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
-        http = ["127.0.0.1:1"]
-        [streams.filed]
-        source = {{ type = "http" }}
-        outputs = [{{ type = "directory", path = "filed", interval = "0s" }}]
-        [tenants.other]
-        [tenants.limited.quota]
-        records_per_second = 30
-        [tenants.limited.policy]
-        s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
-        "#
-    ));
-    let key = |words: &[&str]| {
-        let mut command = Command::new(&binary);
-        command.args(["key", "create"]).args(words);
-        command
-    };
-    let offline = |words: &[&str]| {
-        let mut command = key(words);
-        command.arg("--config").arg(scratch.config());
-        command
-    };
-    // Keys of tenants of the file are made through a host that knows it.
-    let operator = offline(&["--operator"]).output().unwrap();
-    let operator = String::from_utf8(operator.stdout).unwrap().trim().to_owned();
-    let (id, secret) = pair(&mut offline(&["--signs", "--scope", "push,read,admin"]));
-    let mut command = Command::new(&binary);
-    command.args(["run", "--log-format", "json"]).arg(scratch.config());
-    command.env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY);
-    command.env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY);
-    command.env("AWS_EC2_METADATA_DISABLED", "true");
-    let program = Program::spawn(&mut command);
-    let host = format!("http://{}", program.address());
-    let through = |tenant: &str| {
-        let words = ["--signs", "--scope", "push,read,admin", "--tenant", tenant, "--host", &host];
-        let (id, secret) = pair(key(&words).env("WASMILL_KEY", &operator));
-        serde_json::json!({ "aws_access_key_id": id, "aws_secret_access_key": secret }).to_string()
-    };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/firehose.py");
-    let output = Command::new("python3")
-        .arg(script)
-        .env("PYTHONPATH", &packages)
-        .env("ENDPOINT", &host)
-        .env("AWS_ACCESS_KEY_ID", &id)
-        .env("AWS_SECRET_ACCESS_KEY", &secret)
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .env("OTHER", through("other"))
-        .env("LIMITED", through("limited"))
-        .output()
-        .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.contains("all is as expected"), "{out}{err}{:#?}", program.log());
+    rig.run(Command::new("python3").arg(script).env("PYTHONPATH", &packages));
 
     // What was put is in the bucket once, under the names of Firehose.
-    let bucket = lake.path().join("lake");
+    let bucket = rig.lake.path().join("lake");
     let numbers = || {
         let mut found: Vec<u64> = Vec::new();
         for file in keys(&bucket.join("clicks")) {
@@ -134,7 +172,7 @@ fn clients_of_aws_make_fill_change_and_remove_delivery_streams() {
         .collect();
     let together = plain.concat();
     assert!(["abYwBk", "YwBkab"].contains(&together.as_str()), "verbatim, with nothing between: {plain:?}");
-    program.stop();
+    rig.program.stop();
     // What nobody took is beside the destination, a record a line.
     for (stream, kind, code) in [
         ("posted", "http-endpoint-failed", "HttpEndpoint.ConnectionFailed"),

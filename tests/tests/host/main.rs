@@ -10,7 +10,9 @@
 
 mod access;
 mod authoring;
+mod columns;
 mod control;
+mod decide;
 mod destinations;
 mod dev;
 mod disk;
@@ -18,6 +20,7 @@ mod doors;
 mod ending;
 mod endpoints;
 mod firehose;
+mod firehose_sdks;
 mod follow;
 mod grants;
 mod history;

@@ -18,6 +18,7 @@ use crate::language::{Need, Template};
 use crate::project::{BuildOptions, Project};
 use crate::scaffold::vendor;
 use crate::{WIT, process};
+pub use npm::NpmPackages;
 use npm::{ESBUILD, QUICKJS, STARLINGMONKEY, TYPESCRIPT};
 
 static TEMPLATE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk/javascript/template");

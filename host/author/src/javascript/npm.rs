@@ -1,6 +1,7 @@
 //! The npm packages that projects are built with: pinned to the last dependency, in a cache of the user's, never in a
 //! project. A project that has one in its own `node_modules` gets that one.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -101,14 +102,48 @@ impl Tool {
             "plugins: fetching {} {} from npm ({} MB, once)",
             self.program, self.version, self.megabytes
         );
-        for (file, text) in [("package.json", self.manifest), ("package-lock.json", self.lock)] {
-            std::fs::write(dir.join(file), text)
-                .with_context(|| format!("write {}", dir.join(file).display()))?;
-        }
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
-        process::run_tool(npm.current_dir(dir))
+        fetch(dir, self.manifest, self.lock)
     }
+}
+
+/// Packages without a program of their own, pinned by their lock: for those who test with what others wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct NpmPackages {
+    /// Tells them from others.
+    pub name: &'static str,
+    /// `package.json` and `package-lock.json`.
+    pub manifest: &'static str,
+    pub lock: &'static str,
+    /// For the message that says what is fetched.
+    pub size: &'static str,
+}
+
+impl NpmPackages {
+    /// The directory with them, for `NODE_PATH`, installed if it is not there.
+    ///
+    /// # Errors
+    /// There is no Node, or they cannot be fetched.
+    pub fn installed(&self) -> Result<PathBuf> {
+        let mut hash = DefaultHasher::new();
+        self.lock.hash(&mut hash);
+        let dir = tools::installed(self.name, &format!("{:016x}", hash.finish()), |dir| {
+            node()?;
+            eprintln!("fetching {} from npm, {}", self.name, self.size);
+            fetch(dir, self.manifest, self.lock)
+        })?;
+        Ok(dir.join("node_modules"))
+    }
+}
+
+/// What a lock says, and nothing else.
+fn fetch(dir: &Path, manifest: &str, lock: &str) -> Result<()> {
+    for (file, text) in [("package.json", manifest), ("package-lock.json", lock)] {
+        std::fs::write(dir.join(file), text)
+            .with_context(|| format!("write {}", dir.join(file).display()))?;
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
+    process::run_tool(npm.current_dir(dir))
 }
 
 /// The version of the Node on the path.

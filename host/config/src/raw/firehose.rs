@@ -1,7 +1,11 @@
 //! The keys of the API of Amazon Data Firehose.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use super::TableSchema;
 
 mod default {
     pub(super) fn region() -> String {
@@ -30,6 +34,9 @@ pub(crate) struct Firehose {
     pub(crate) path_style: bool,
     /// Whether `data_dir` is on an encrypted disk. Only then is a stream taken that is to be encrypted at rest: the host itself encrypts nothing.
     pub(crate) encrypted_disk: bool,
+    /// The columns of the tables that `DataFormatConversionConfiguration` names, by `DATABASE.TABLE`: they stand for the tables of AWS Glue. Streams take them when they are made or updated.
+    #[schemars(extend("examples" = [{ "lake.clicks": "id: int64 required, at: timestamp(ms, utc)" }]))]
+    pub(crate) schemas: BTreeMap<String, TableSchema>,
 }
 
 impl Default for Firehose {
@@ -40,6 +47,7 @@ impl Default for Firehose {
             endpoint: None,
             path_style: false,
             encrypted_disk: false,
+            schemas: BTreeMap::new(),
         }
     }
 }

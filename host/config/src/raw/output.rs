@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SecretSource, default};
+use super::{Parquet, SecretSource, default};
 use crate::units::{Size, Span};
 
 /// One destination of a stream.
@@ -48,6 +48,9 @@ pub(crate) struct DirectoryOutput {
     /// Names of objects as Amazon Data Firehose gives them, in the place of `object`.
     #[serde(default)]
     pub(crate) firehose: Option<FirehoseNames>,
+    /// How rows become columns, where `format` is `"parquet"`.
+    #[serde(default)]
+    pub(crate) parquet: Option<Parquet>,
     #[serde(flatten)]
     pub(crate) batching: Batching,
 }
@@ -91,6 +94,9 @@ pub(crate) struct S3Output {
     /// Names of objects as Amazon Data Firehose gives them, in the place of `object`.
     #[serde(default)]
     pub(crate) firehose: Option<FirehoseNames>,
+    /// How rows become columns, where `format` is `"parquet"`.
+    #[serde(default)]
+    pub(crate) parquet: Option<Parquet>,
     #[serde(flatten)]
     pub(crate) batching: Batching,
 }
@@ -287,7 +293,7 @@ pub(crate) struct Batching {
 /// How small objects are made.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Packing {
-    /// How objects are compressed. By default zstd for directory and s3 outputs, none for others.
+    /// How objects are compressed, of Parquet the pages in them. By default zstd for directory and s3 outputs, snappy for Parquet, none for others.
     pub(crate) compression: Option<Codec>,
     /// Compression level: 1 to 9 for gzip (default 6), 1 to 19 for zstd (default 3).
     pub(crate) level: Option<i32>,
@@ -306,6 +312,8 @@ pub(crate) enum Format {
     Ndjson,
     /// One JSON array.
     JsonArray,
+    /// A Parquet file, `.parquet`; each record is a JSON object. For directory and s3 outputs.
+    Parquet,
 }
 
 /// How objects are compressed.
@@ -379,6 +387,71 @@ impl Default for Pauses {
     fn default() -> Pauses {
         Pauses { initial: default::retry_initial(), max: default::retry_max() }
     }
+}
+
+/// A destination of the records of a stream as they came in.
+#[derive(Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+#[schemars(title = "backup", inline)]
+pub(crate) enum BackupOutput {
+    /// Files in a directory: written under a temporary name, synced, renamed.
+    #[schemars(title = "directory backup")]
+    Directory {
+        #[serde(flatten)]
+        place: DirectoryPlace,
+        /// Name of an object below `path`. Must contain `{batch}`. Also: `{stream}`, `{output}` (`backup`), `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}` (arrival time, UTC), `{extension}`.
+        #[serde(default = "default::backup_object")]
+        object: String,
+        /// Names of objects as Amazon Data Firehose gives them, in the place of `object`.
+        #[serde(default)]
+        firehose: Option<FirehoseNames>,
+        #[serde(flatten)]
+        batching: BackupBatching,
+    },
+    /// Objects in S3 or a store with its interface. Credentials come from the usual places (environment, profile, instance).
+    #[schemars(title = "s3 backup")]
+    S3 {
+        #[serde(flatten)]
+        place: S3Place,
+        /// Name of an object; the same names as in a directory.
+        #[serde(default = "default::backup_object")]
+        object: String,
+        /// Names of objects as Amazon Data Firehose gives them, in the place of `object`.
+        #[serde(default)]
+        firehose: Option<FirehoseNames>,
+        #[serde(flatten)]
+        batching: BackupBatching,
+    },
+}
+
+/// What every backup has.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct BackupBatching {
+    /// How records stand in an object.
+    #[serde(default)]
+    pub(crate) format: BackupFormat,
+    #[serde(flatten)]
+    pub(crate) packing: Packing,
+    /// Uncompressed bytes that make a batch due.
+    #[serde(default = "default::size")]
+    pub(crate) size: Size,
+    /// Age that makes a batch due; `"0s"` delivers at once.
+    #[serde(default = "default::interval")]
+    pub(crate) interval: Span,
+    /// How a failing delivery is tried again.
+    #[serde(default)]
+    pub(crate) retry: Retry,
+}
+
+/// How records stand in an object of a backup.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum BackupFormat {
+    /// Each record followed by a line feed.
+    #[default]
+    Raw,
+    /// One record after another with nothing between them, as Amazon Data Firehose does by default.
+    Verbatim,
 }
 
 /// A destination of a stream's dead letters: each leaves once, in the order of their numbers, as a line of NDJSON.

@@ -1,5 +1,10 @@
 //! What the API of Amazon Data Firehose tells and finds.
 
+use std::collections::BTreeMap;
+
+use super::SchemaSource;
+use crate::tree;
+
 /// What the Firehose API says of streams, and where the buckets are that they name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Firehose {
@@ -12,4 +17,13 @@ pub struct Firehose {
     pub path_style: bool,
     /// What is stored is on an encrypted disk.
     pub encrypted_disk: bool,
+    /// The columns of tables that delivery streams name, by `DATABASE.TABLE`.
+    pub schemas: BTreeMap<String, SchemaSource>,
+}
+
+impl Firehose {
+    /// Where the columns of a table stand, for [`crate::Settings::problem`].
+    pub fn schema_key(&self, table: &str) -> String {
+        format!("firehose.schemas.{}", tree::segment(table))
+    }
 }

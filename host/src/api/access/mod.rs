@@ -50,7 +50,7 @@ pub(super) enum Wants {
     Scope(Scope),
     /// The scope `operator`, unless the configuration opens metrics.
     Metrics,
-    /// A signature over the request, which its handler verifies.
+    /// A signature over the request, or a key, which its handler verifies.
     Signature,
 }
 
@@ -169,6 +169,11 @@ impl Access {
         if self.keys { Ok(&self.control) } else { Err(ApiError::AuthOff) }
     }
 
+    /// Who asks with a key, a token or a certificate where a signature would do as well.
+    pub(super) async fn keyed(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Box<Refusal>> {
+        self.acting(self.caller(headers, peer).await?, headers, peer)
+    }
+
     async fn admit(&self, head: RouteHead, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Box<Refusal>> {
         let wanted = match head.wants {
             Wants::Nothing | Wants::Signature => return Ok(Caller::anybody()),
@@ -193,13 +198,13 @@ impl Access {
 
 /// A request that goes no further.
 #[derive(Debug)]
-struct Refusal {
-    error: ApiError,
+pub(super) struct Refusal {
+    pub(super) error: ApiError,
     /// Whose log it is written in.
-    tenant: TenantName,
-    who: Actor,
+    pub(super) tenant: TenantName,
+    pub(super) who: Actor,
     /// What the client is not told.
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 /// Runs before every handler; see the head of this file.

@@ -1,5 +1,7 @@
 //! Who signed a request, and the body that was signed.
 //!
+//! Keys are presented as to other routes, too, by those who do not sign ([`keyed`]).
+//!
 //! A signature covers the body, so that the body is read first. Who names a key and does not have it is a guess and counted
 //! as one, and what he sends takes nothing of the tenant whose key it is; past too many of them nothing of the address is
 //! read but what is signed with a key that it has shown to be its own, which is read within the bounds of its tenant.
@@ -10,14 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use wasmill_firehose::signature::{self, Presented, SigningKey};
 use wasmill_firehose::wire::{BODY_BYTES_MAX, Kind, Refusal};
 use wasmill_tenant::{Moment, TenantName};
 
 use super::Refused;
-use crate::api::access::{Access, Caller, Peer};
+use crate::api::access::{self, Access, Caller, Peer};
 use crate::api::bodies::Held;
 use crate::api::error::ApiError;
 use crate::api::{Host, Shared, now_ms};
@@ -96,6 +98,9 @@ pub(super) async fn identify<H: Host>(
         let (body, _held) = read(shared, &quota, body).await.map_err(|error| unread(&error))?;
         return Ok(Identified { caller, body, _held, _on_its_way });
     }
+    if has_key(&parts, peer) {
+        return keyed(shared, peer, &parts.headers, body).await;
+    }
     let presented = Presented::parse(&presented_request(&parts))
         .map_err(|refusal| Refused::new(refusal, "no signature that could be read"))?;
     let access = &shared.access;
@@ -153,6 +158,38 @@ pub(super) async fn identify<H: Host>(
     }
     let _on_its_way = entered.map_or_else(|| enter(&quota), Ok)?;
     Ok(Identified { caller: Caller::with_key(who), body, _held, _on_its_way })
+}
+
+/// Whether a request is not signed and has a key in place of it: that of a connection is one where nothing else is said.
+fn has_key(parts: &Parts, peer: &Peer) -> bool {
+    match parts.headers.get(header::AUTHORIZATION) {
+        Some(value) => {
+            value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
+        }
+        None => peer.certificate.is_some() && !parts.uri.query().unwrap_or_default().contains("X-Amz-"),
+    }
+}
+
+/// Nothing of the body is read before it is known whose it is.
+async fn keyed<H: Host>(
+    shared: &Shared<H>,
+    peer: &Peer,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Identified, Refused> {
+    let caller = shared.access.keyed(headers, peer).await.map_err(|refused| {
+        let access::Refusal { error, tenant, who, reason } = *refused;
+        let refusal = match error {
+            ApiError::Unauthorized => Refusal::unrecognized_client(),
+            ApiError::TooManyKeys { .. } => too_many(),
+            error => Refusal::new(Kind::AccessDenied, error.to_string()),
+        };
+        Refused { refusal, tenant, key: who.key, reason }
+    })?;
+    let quota = shared.host.quota(&caller.tenant);
+    let _on_its_way = enter(&quota)?;
+    let (body, _held) = read(shared, &quota, body).await.map_err(|error| unread(&error))?;
+    Ok(Identified { caller, body, _held, _on_its_way })
 }
 
 /// Hashing a large body takes milliseconds of a processor.

@@ -1,8 +1,8 @@
 //! Every operation of the Firehose API, asked with every kind of key; signed by the signer of AWS's own SDK.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -24,6 +24,8 @@ struct Server {
     fake: Arc<Fake>,
     /// So that each request comes from an address of its own, unless it is to come from one.
     clients: AtomicU8,
+    /// Sent in place of signatures.
+    bearer: Mutex<Option<String>>,
     task: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
@@ -40,7 +42,16 @@ impl Server {
         let routes = router(Arc::new(Program(Arc::clone(&fake))), LIMITS, access);
         let listen = ListenLimits { max_connections: 64, head_timeout: Duration::from_secs(5) };
         let task = tokio::spawn(serve(listener, listen, routes, None, std::future::pending()));
-        Server { url, control, audit, fake, clients: AtomicU8::new(0), task, _dir: dir }
+        Server {
+            url,
+            control,
+            audit,
+            fake,
+            clients: AtomicU8::new(0),
+            bearer: Mutex::new(None),
+            task,
+            _dir: dir,
+        }
     }
 
     fn pair(&self, tenant: &TenantName, scopes: &[Scope], expires_ms: Option<u64>) -> SigningPair {
@@ -72,6 +83,10 @@ impl Server {
         for (name, value) in headers {
             request = request.header(name, value);
         }
+        request = match self.bearer.lock().unwrap().as_ref() {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        };
         if let Some(pair) = pair {
             let (id, secret) = (pair.access_key_id.as_str(), pair.secret_access_key.as_str());
             let identity = Credentials::new(id, secret, None, None, "test").into();
@@ -207,4 +222,35 @@ async fn who_guesses_puts_off_his_address_and_nobody_who_has_shown_a_key_there()
     assert_eq!(list(here, &good).await.0, 200, "it was shown to be theirs");
     assert_eq!(list(here, &fresh).await.1, "ThrottlingException", "not yet shown to be anybody's there");
     assert_eq!(list(elsewhere, &fresh).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_in_place_of_a_signature_may_what_its_scopes_say_and_no_more() {
+    let server = Server::start().await;
+    let default = TenantName::default_tenant();
+    let bearing = |text: &str| *server.bearer.lock().unwrap() = Some(text.to_owned());
+    for wanted in [Scope::Push, Scope::Read, Scope::Plugins, Scope::Admin] {
+        let scopes: Scopes = [wanted].into_iter().collect();
+        let new = NewKey { name: "test".to_owned(), scopes, expires_ms: None, signs: false };
+        bearing(server.control.create_key(&default, new, now_ms()).unwrap().0.reveal());
+        for operation in Operation::ALL {
+            let (status, exception) = server.ask(None, *operation, &body(*operation, "access")).await;
+            match scopes.allow(scope(*operation)) {
+                false => assert_eq!((status, exception.as_str()), (400, "AccessDeniedException"), "{wanted}"),
+                true => {
+                    assert!(!exception.contains("Access") && !exception.contains("Client"), "{exception}")
+                }
+            }
+        }
+    }
+    let stored = server.fake.count();
+    assert!(stored > 0);
+    for wrong in ["wm_nobodyhas1it_0000", "x"] {
+        bearing(wrong);
+        for operation in Operation::ALL {
+            let answer = server.ask(None, *operation, &body(*operation, "access")).await;
+            assert_eq!(answer, (400, "UnrecognizedClientException".to_owned()), "{}", operation.name());
+        }
+    }
+    assert_eq!(server.fake.count(), stored, "records of nobody were stored");
 }

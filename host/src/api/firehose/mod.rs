@@ -2,10 +2,13 @@
 //!
 //! A delivery stream is a stream of the tenant whose key signed the request. The protocol is the `firehose` crate's; here it
 //! is decided who asks (`caller`), puts are appended (`puts`), and requests of control become definitions of streams
-//! (`streams`, `plan`). What changes a stream, and what is refused, is in the audit log under the name of its operation.
+//! (`streams`, `plan`); `migration` makes definitions of what AWS describes. What changes a stream, and what is refused, is in
+//! the audit log under the name of its operation.
 
 mod caller;
+mod conversion;
 mod foreign;
+mod migration;
 mod plan;
 mod puts;
 mod streams;
@@ -28,6 +31,7 @@ use super::access::{self, Caller, Peer};
 use super::{Host, Shared};
 
 pub(super) use caller::Signatures;
+pub use migration::{Functions, Left, MigrateError, Migrated, migrate};
 
 /// By which a client and this host speak of one request.
 const REQUEST_ID: &str = "x-amzn-requestid";

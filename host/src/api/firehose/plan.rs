@@ -6,6 +6,7 @@
 
 mod requests;
 
+use super::conversion;
 use crate::pipeline::FirehoseSettings;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -32,25 +33,42 @@ pub(super) fn stream(definition: &Definition, firehose: &FirehoseSettings) -> Re
 }
 
 fn of_bucket(s3: &ExtendedS3, version: u64, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
-    if s3.backup_mode.as_deref() == Some("Enabled") {
-        return Err(not_here("S3BackupMode Enabled", "records that failed are kept whole as dead letters"));
-    }
-    if s3.is_converted() {
-        return Err(not_here("DataFormatConversionConfiguration", "deliver JSON"));
-    }
+    let backed_up = backup(s3)?;
     no_kms(s3)?;
-    let bucket = bucket(s3.bucket_arn.as_deref().unwrap_or_default())?;
+    let main_bucket = bucket(s3.bucket_arn.as_deref().unwrap_or_default())?;
+    steps_are_names(s3)?;
     let (transforms, is_delimited) = transforms(s3.processing.as_ref())?;
     let Names { prefix, names, errors } = names(s3, version);
-    let mut output = place(bucket, &prefix, firehose);
+    let mut output = place(main_bucket, &prefix, firehose);
     output.insert("firehose".to_owned(), names);
-    output.insert("format".to_owned(), if is_delimited { "raw" } else { "verbatim" }.into());
-    output.insert("compression".to_owned(), compression(s3.compression_format.as_deref()).into());
+    if let Some(conversion) = s3.conversion.as_ref().filter(|_| s3.is_converted()) {
+        output.append(&mut conversion::output(conversion, firehose)?);
+    } else {
+        output.insert("format".to_owned(), if is_delimited { "raw" } else { "verbatim" }.into());
+        output.insert("compression".to_owned(), compression(s3.compression_format.as_deref()).into());
+    }
     let hints = s3.buffering_hints.clone().unwrap_or_default();
     buffer(&mut output, &hints);
     output.insert("retry".to_owned(), json!({ "for": RETRY_FOR }));
     let interval = output["interval"].clone();
-    Ok(whole(transforms, output, letters(bucket, errors, interval, firehose)))
+    let mut stream = whole(transforms, output, letters(main_bucket, errors, interval, firehose));
+    if let Some(backed_up) = backed_up {
+        stream["backup"] = backup_output(&backed_up, version, firehose)?;
+    }
+    Ok(stream)
+}
+
+/// Where records go as they came in, as an output.
+fn backup_output(s3: &ExtendedS3, version: u64, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
+    no_kms(s3)?;
+    let Names { prefix, names, errors: _ } = names(s3, version);
+    let mut backup = place(bucket(s3.bucket_arn.as_deref().unwrap_or_default())?, &prefix, firehose);
+    backup.insert("firehose".to_owned(), names);
+    backup.insert("format".to_owned(), "verbatim".into());
+    backup.insert("compression".to_owned(), compression(s3.compression_format.as_deref()).into());
+    buffer(&mut backup, &s3.buffering_hints.clone().unwrap_or_default());
+    backup.insert("retry".to_owned(), json!({ "for": RETRY_FOR }));
+    Ok(backup.into())
 }
 
 fn whole(transforms: Vec<Value>, output: Map<String, Value>, letters: Map<String, Value>) -> Value {
@@ -98,7 +116,19 @@ fn no_kms(s3: &ExtendedS3) -> Result<(), Refusal> {
     }
 }
 
-fn not_here(what: &str, instead: &str) -> Refusal {
+/// Where records go as they came in, if they do.
+fn backup(s3: &ExtendedS3) -> Result<Option<ExtendedS3>, Refusal> {
+    if s3.backup_mode.as_deref() != Some("Enabled") {
+        return Ok(None);
+    }
+    let Some(backup) = s3.backup.clone() else {
+        return Err(Refusal::invalid("S3BackupConfiguration must be given when S3BackupMode is Enabled"));
+    };
+    // Times in names are those of the same zone.
+    Ok(Some(ExtendedS3 { custom_time_zone: s3.custom_time_zone.clone(), ..ExtendedS3::from(backup) }))
+}
+
+pub(super) fn not_here(what: &str, instead: &str) -> Refusal {
     Refusal::invalid(format!("{what} is not available on this host; {instead}"))
 }
 
@@ -107,6 +137,19 @@ fn bucket(arn: &str) -> Result<&str, Refusal> {
     bucket.ok_or_else(|| {
         Refusal::invalid(format!("BucketARN {arn:?} names no bucket, expected {BUCKET_ARN}NAME"))
     })
+}
+
+/// A bucket has no steps; whoever copies it into directories has.
+fn steps_are_names(s3: &ExtendedS3) -> Result<(), Refusal> {
+    for (member, prefix) in [("Prefix", &s3.prefix), ("ErrorOutputPrefix", &s3.error_output_prefix)] {
+        let prefix = prefix.as_deref().unwrap_or_default();
+        if let Some(step) = prefix.split('/').find(|step| *step == "." || *step == "..") {
+            return Err(Refusal::invalid(format!(
+                "{member} {prefix:?} has the step {step:?}, which no name has here"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Sizes are of records before compression, as Firehose has it.
@@ -259,6 +302,7 @@ mod tests {
     use wasmill_firehose::wire;
 
     use super::*;
+    use crate::pipeline::SchemaSource;
 
     fn planned(extended: Value) -> Result<Value, Refusal> {
         let mut bucket = json!({ "RoleARN": "arn:aws:iam::1:role/r", "BucketARN": "arn:aws:s3:::lake" });
@@ -273,6 +317,11 @@ mod tests {
             endpoint: Some("http://127.0.0.1:9000".to_owned()),
             path_style: true,
             encrypted_disk: false,
+            schemas: [
+                ("lake.clicks".to_owned(), SchemaSource::Columns("n: int64".to_owned())),
+                ("lake.any".to_owned(), SchemaSource::Infer),
+            ]
+            .into(),
         };
         stream(&Definition::create(request, 1)?, &firehose)
     }
@@ -353,6 +402,106 @@ mod tests {
         assert_eq!(letters["firehose"]["prefix"], "!{firehose:error-output-type}/");
     }
 
+    fn converted(more: &Value) -> Value {
+        let mut conversion = json!({
+            "SchemaConfiguration": { "DatabaseName": "lake", "TableName": "clicks" },
+            "InputFormatConfiguration": { "Deserializer": { "OpenXJsonSerDe": {} } },
+            "OutputFormatConfiguration": { "Serializer": { "ParquetSerDe": {} } },
+        });
+        for (name, value) in more.as_object().unwrap() {
+            conversion[name] = value.clone();
+        }
+        json!({ "DataFormatConversionConfiguration": conversion })
+    }
+
+    #[test]
+    fn conversion_is_an_output_of_columns() {
+        let output = &planned(converted(&json!({}))).unwrap()["outputs"][0];
+        assert_eq!(
+            (output["format"].as_str(), output["compression"].as_str()),
+            (Some("parquet"), Some("snappy"))
+        );
+        assert_eq!((output["size"].as_str(), output["interval"].as_str()), (Some("128MiB"), Some("300s")));
+        assert_eq!(
+            output["parquet"],
+            json!({
+                "schema": "n: int64", "row_group": "268435456", "page": "1048576", "version": "v1",
+                "case_insensitive": true, "dots_to_underscores": false, "keys": {},
+            })
+        );
+        let more = converted(&json!({
+            "SchemaConfiguration": { "DatabaseName": "lake", "TableName": "any", "VersionId": "LATEST" },
+            "InputFormatConfiguration": { "Deserializer": { "HiveJsonSerDe": { "TimestampFormats": ["millis"] } } },
+            "OutputFormatConfiguration": { "Serializer": { "ParquetSerDe": {
+                "Compression": "GZIP", "BlockSizeBytes": 67_108_864, "PageSizeBytes": 65_536, "WriterVersion": "V2",
+            } } },
+        }));
+        let output = &planned(more).unwrap()["outputs"][0];
+        assert_eq!(output["compression"], "gzip");
+        assert_eq!(
+            output["parquet"],
+            json!({
+                "infer": true, "row_group": "67108864", "page": "65536", "version": "v2", "case_insensitive": true,
+                "timestamps": ["millis"],
+            })
+        );
+        let x = converted(&json!({ "InputFormatConfiguration": { "Deserializer": { "OpenXJsonSerDe": {
+            "CaseInsensitive": false, "ConvertDotsInJsonKeysToUnderscores": true, "ColumnToJsonKeyMappings": { "n": "count" },
+        } } } }));
+        let output = &planned(x).unwrap()["outputs"][0]["parquet"];
+        assert_eq!(
+            (output["keys"]["n"].as_str(), output["dots_to_underscores"].as_bool()),
+            (Some("count"), Some(true))
+        );
+        assert_eq!(output["case_insensitive"], false);
+        let off = planned(converted(&json!({ "Enabled": false }))).unwrap();
+        assert_eq!(off["outputs"][0]["format"], "verbatim");
+    }
+
+    #[test]
+    fn conversion_that_cannot_be_is_refused_by_what_is_missing() {
+        for (wrong, part) in [
+            (json!({ "OutputFormatConfiguration": { "Serializer": { "OrcSerDe": {} } } }), "OrcSerDe"),
+            (json!({ "SchemaConfiguration": { "TableName": "clicks" } }), "DatabaseName"),
+            (
+                json!({ "SchemaConfiguration": { "DatabaseName": "lake", "TableName": "visits" } }),
+                "[firehose.schemas]",
+            ),
+            (
+                json!({ "SchemaConfiguration": { "DatabaseName": "lake", "TableName": "clicks", "VersionId": "3" } }),
+                "LATEST",
+            ),
+            (
+                json!({ "OutputFormatConfiguration": { "Serializer": { "ParquetSerDe": { "BlockSizeBytes": 2_147_483_648_u64 } } } }),
+                "BlockSizeBytes",
+            ),
+        ] {
+            let refusal = planned(converted(&wrong)).unwrap_err();
+            assert!(refusal.message.contains(part), "{wrong}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn backup_is_a_place_of_its_own_for_records_as_they_came_in() {
+        let backup = json!({
+            "RoleARN": "arn:aws:iam::1:role/r", "BucketARN": "arn:aws:s3:::cellar", "Prefix": "source/",
+            "CompressionFormat": "GZIP", "BufferingHints": { "SizeInMBs": 7, "IntervalInSeconds": 60 },
+        });
+        let planned = planned(json!({ "S3BackupMode": "Enabled", "S3BackupConfiguration": backup })).unwrap();
+        assert_eq!(
+            planned["backup"],
+            json!({
+                "type": "s3", "bucket": "cellar", "prefix": "source/", "region": "eu-west-1", "path_style": true,
+                "endpoint": "http://127.0.0.1:9000", "firehose": { "prefix": "", "version": 1 },
+                "format": "verbatim", "compression": "gzip", "size": "7MiB", "interval": "60s",
+                "retry": { "for": "24h" },
+            })
+        );
+        assert_eq!(planned["outputs"][0]["bucket"], "lake");
+        let refusal = self::planned(json!({ "S3BackupMode": "Enabled" })).unwrap_err();
+        assert!(refusal.message.contains("S3BackupConfiguration"), "{refusal}");
+    }
+
     #[test]
     fn what_is_not_there_is_refused_by_its_name() {
         let lambda = |arn: &str| {
@@ -362,6 +511,8 @@ mod tests {
         };
         for (wrong, part) in [
             (json!({ "BucketARN": "arn:aws:s3:::" }), "BucketARN"),
+            (json!({ "Prefix": "a/../b" }), "Prefix \"a/../b\" has the step \"..\""),
+            (json!({ "Prefix": "a/", "ErrorOutputPrefix": "./e" }), "ErrorOutputPrefix"),
             (
                 json!({ "EncryptionConfiguration": { "KMSEncryptionConfig": { "AWSKMSKeyARN": "arn:aws:kms:eu-west-1:1:key/k" } } }),
                 "KMSEncryptionConfig",

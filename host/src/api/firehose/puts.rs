@@ -1,7 +1,10 @@
 //! `PutRecord` and `PutRecordBatch`: records become one append.
 //!
 //! A batch is taken as far as the tenant's quota reaches, and the records behind are told to come again, as clients of
-//! Firehose expect it; of one append all is stored or nothing.
+//! Firehose expect it; of one append all is stored or nothing. What becomes of puts is counted for streams that are there.
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use wasmill_firehose::wire::{
@@ -12,7 +15,8 @@ use wasmill_ingest::{Append, AppendError, RecordBatch};
 
 use crate::api::access::Caller;
 use crate::api::{Absence, Host, Shared};
-use crate::pipeline::stats::wall_clock_ns;
+use crate::pipeline::firehose_stats::{FirehoseStats, PutStats};
+use crate::pipeline::stats::{StreamStats, wall_clock_ns};
 use crate::pipeline::{Admission, QuotaRefusal};
 
 /// Bodies from this size on are decoded off the async threads.
@@ -62,24 +66,56 @@ fn slow_down(refusal: &QuotaRefusal) -> Refusal {
     Refusal::new(Kind::ServiceUnavailable, format!("{SLOW_DOWN} {refusal}"))
 }
 
+/// Counts one put. A name that is no stream's is counted nowhere.
+struct Tally {
+    stream: Option<Arc<StreamStats>>,
+    begun: Instant,
+}
+
+impl Tally {
+    fn of<H: Host>(shared: &Shared<H>, caller: &Caller, name: &str, begun: Instant) -> Tally {
+        Tally { stream: shared.host.counted(&caller.tenant, name), begun }
+    }
+
+    fn stored(&self, of: fn(&FirehoseStats) -> &PutStats, records: usize, bytes: usize) {
+        if let Some(stream) = &self.stream {
+            of(&stream.firehose).stored(records as u64, bytes as u64, self.begun.elapsed());
+        }
+    }
+
+    fn throttled(&self, records: usize) {
+        if let Some(stream) = &self.stream {
+            stream.firehose.throttled.add(records as u64);
+        }
+    }
+}
+
 pub(super) async fn record<H: Host>(
     shared: &Shared<H>,
     caller: &Caller,
     body: Bytes,
 ) -> Result<Vec<u8>, Refusal> {
+    let begun = Instant::now();
     let put = decoded(body, |body| Ok(wire::parse::<PutRecord<'_>>(body)?.decode()?.into())).await?;
     let put = put.within(shared.limits.max_record)?;
-    let (bytes, encrypted) = (put.payload.len() as u64, encrypted(shared, caller, &put.name));
+    let (bytes, encrypted) = (put.payload.len(), encrypted(shared, caller, &put.name));
+    let tally = Tally::of(shared, caller, &put.name, begun);
     let quota = shared.host.quota(&caller.tenant);
-    let mut admission = quota.admit(0).map_err(|refusal| slow_down(&refusal))?;
-    admission.settle(1, bytes).map_err(|refusal| slow_down(&refusal))?;
+    let throttled = |refusal: QuotaRefusal| {
+        tally.throttled(1);
+        slow_down(&refusal)
+    };
+    let mut admission = quota.admit(0).map_err(throttled)?;
+    admission.settle(1, bytes as u64).map_err(throttled)?;
     match append(shared, caller, put, admission).await? {
         Ok(append) => {
+            tally.stored(|counted| &counted.record, 1, bytes);
             let record_id = RecordId { append, index: 0 };
             Ok(wire::json(&PutRecordReply { record_id, encrypted }))
         }
         Err((EntryError::InternalFailure, message)) => Err(Refusal::new(Kind::InternalFailure, message)),
         Err((EntryError::ServiceUnavailable, message)) => {
+            tally.throttled(1);
             Err(Refusal::new(Kind::ServiceUnavailable, message))
         }
     }
@@ -90,21 +126,32 @@ pub(super) async fn batch<H: Host>(
     caller: &Caller,
     body: Bytes,
 ) -> Result<Vec<u8>, Refusal> {
+    let begun = Instant::now();
     let put = decoded(body, |body| Ok(wire::parse::<PutRecordBatch<'_>>(body)?.decode()?.into())).await?;
     let mut put = put.within(shared.limits.max_record)?;
     let encrypted = encrypted(shared, caller, &put.name);
     let quota = shared.host.quota(&caller.tenant);
-    let mut admission = quota.admit(0).map_err(|refusal| slow_down(&refusal))?;
     let all = put.ends.len();
+    let tally = Tally::of(shared, caller, &put.name, begun);
+    let mut admission = quota.admit(0).map_err(|refusal| {
+        tally.throttled(all);
+        slow_down(&refusal)
+    })?;
     let (taken, why) = admission.settle_in_part(&put.ends);
     let mut reply = PutRecordBatchReply { encrypted, results: Vec::with_capacity(all) };
     if taken > 0 {
         put.ends.truncate(taken);
         put.payload.truncate(put.ends.last().map_or(0, |end| *end as usize));
-        let count = u32::try_from(taken).unwrap_or(u32::MAX);
+        let (count, bytes) = (u32::try_from(taken).unwrap_or(u32::MAX), put.payload.len());
         reply = match append(shared, caller, put, admission).await? {
-            Ok(append) => PutRecordBatchReply::stored(encrypted, append, count),
+            Ok(append) => {
+                tally.stored(|counted| &counted.batch, taken, bytes);
+                PutRecordBatchReply::stored(encrypted, append, count)
+            }
             Err((code, message)) => {
+                if code == EntryError::ServiceUnavailable {
+                    tally.throttled(taken);
+                }
                 let failed = || PutResult::Failed { code, message: message.clone() };
                 PutRecordBatchReply { encrypted, results: (0..taken).map(|_| failed()).collect() }
             }
@@ -113,6 +160,7 @@ pub(super) async fn batch<H: Host>(
         // A stream that is not there is said before that it is too much.
         found(shared, caller, &put.name)?;
     }
+    tally.throttled(all - taken);
     let code = EntryError::ServiceUnavailable;
     let message = why.map_or_else(String::new, |why| format!("{SLOW_DOWN} {why}"));
     reply.results.extend((taken..all).map(|_| PutResult::Failed { code, message: message.clone() }));

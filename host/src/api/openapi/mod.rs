@@ -113,7 +113,10 @@ fn operation(head: &RouteHead, said: &Said) -> Operation {
     operation = match head.wants {
         // An empty list: nothing is needed.
         Wants::Nothing => operation.securities(Some(Vec::<SecurityRequirement>::new())),
-        Wants::Signature => operation.security(SecurityRequirement::new(SIGNATURE, Vec::<String>::new())),
+        // One of both.
+        Wants::Signature => operation
+            .security(SecurityRequirement::new(SIGNATURE, Vec::<String>::new()))
+            .security(SecurityRequirement::new(KEY, Vec::<String>::new())),
         Wants::Key => operation.security(SecurityRequirement::new(KEY, Vec::<String>::new())),
         Wants::Metrics => operation.security(SecurityRequirement::new(KEY, ["operator"])),
         Wants::Scope(scope) => operation.security(SecurityRequirement::new(KEY, [scope.as_str()])),
@@ -129,7 +132,7 @@ fn operation(head: &RouteHead, said: &Said) -> Operation {
     for (name, text) in said.headers {
         operation = operation.parameter(parameter(name, ParameterIn::Header, &Shape::Text, text));
     }
-    if !matches!(head.wants, Wants::Nothing | Wants::Signature) {
+    if head.wants != Wants::Nothing {
         let text =
             "Of an operator: the tenant that the request is about. Of others: their own tenant, or nothing.";
         operation = operation.parameter(parameter("Wasmill-Tenant", ParameterIn::Header, &Shape::Text, text));

@@ -4,7 +4,7 @@ mod access;
 mod firehose;
 mod streams;
 
-use super::shapes::Shape::{self, Any, Bytes, Flag, List, Named, Number, Object, Open, Perhaps, Text};
+use super::shapes::Shape::{self, Any, Bytes, Flag, List, Named, Number, Object, OneOf, Open, Perhaps, Text};
 
 /// A body that may be sent.
 pub(super) struct Body {
@@ -137,6 +137,27 @@ const WHICH: &[Body] = &[Body { kind: JSON, shape: Named("Which") }];
 pub(super) const OPERATIONS: [&[Said]; 4] =
     [DATA, streams::OPERATIONS, access::OPERATIONS, firehose::OPERATIONS];
 
+const RECORDS: &[Body] = &[
+    Body { kind: "application/x-ndjson", shape: Bytes },
+    Body { kind: "application/json", shape: List(&Any) },
+    Body { kind: "text/plain", shape: Bytes },
+    Body { kind: "application/octet-stream", shape: Bytes },
+    Body { kind: "application/vnd.wasmill.length-delimited", shape: Bytes },
+];
+const VERDICT: Shape = Object(&[
+    ("offset", Number, ""),
+    ("verdict", OneOf(&["kept", "dropped", "failed"]), ""),
+    ("reason?", Text, "why it failed"),
+    ("rows?", List(&ROW), "what leaves for it"),
+]);
+const ROW: Shape = Object(&[
+    ("output", Text, "where it goes"),
+    ("record?", Any, "where it is JSON"),
+    ("text?", Text, "where it is UTF-8"),
+    ("base64?", Text, "where it is neither"),
+    ("omitted?", Flag, "the answer would be too long"),
+]);
+
 const DATA: &[Said] = &[
     Said {
         text: "A request is stored as a whole or not at all; the answer comes when its records are durable.",
@@ -148,13 +169,7 @@ const DATA: &[Said] = &[
             ),
             ("Wasmill-Sequence", "the number of this request"),
         ],
-        bodies: &[
-            Body { kind: "application/x-ndjson", shape: Bytes },
-            Body { kind: "application/json", shape: List(&Any) },
-            Body { kind: "text/plain", shape: Bytes },
-            Body { kind: "application/octet-stream", shape: Bytes },
-            Body { kind: "application/vnd.wasmill.length-delimited", shape: Bytes },
-        ],
+        bodies: RECORDS,
         refusals: &[
             (400, "no_json_array"),
             (400, "truncated_body"),
@@ -184,6 +199,45 @@ const DATA: &[Said] = &[
             ("pushRecords", STREAMS),
             "Push records",
             Named("Receipt"),
+        )
+    },
+    Said {
+        query: &[("deadline_ms", Number, "longest wait; the stream's own by default, and at most")],
+        bodies: RECORDS,
+        refusals: &[
+            (400, "bad_query"),
+            (400, "no_json_array"),
+            (400, "truncated_body"),
+            (400, "corrupt_body"),
+            (400, "bad_producer"),
+            (404, "no_stream"),
+            (409, "no_decisions"),
+            (413, "record_too_large"),
+            (413, "too_many_records"),
+            (415, "content_type"),
+            (415, "charset"),
+            (415, "content_encoding"),
+            (413, "larger_than_quota"),
+            (429, "over_quota"),
+            (429, "buffer_full"),
+            (503, "unavailable"),
+            (503, "unknown"),
+            (503, "closed"),
+            (503, "changing"),
+            (503, "not_running"),
+            (504, "no_answer"),
+        ],
+        ..Said::new(
+            "POST",
+            "/v1/streams/{name}/decide",
+            ("decide", STREAMS),
+            "Push records, and wait for what becomes of them",
+            Object(&[
+                ("fallback", Flag, "there was no answer in time"),
+                ("durable?", Flag, "what was answered is what is delivered, whatever happens"),
+                ("records?", List(&VERDICT), "in the order of the request"),
+                ("answer?", Any, "the fallback of the stream's definition"),
+            ]),
         )
     },
     Said {

@@ -35,6 +35,8 @@ use super::context::Output;
 use super::opening::on_guest_thread;
 use super::outputs;
 use super::plan::{ChainPlan, ChainVersion};
+use super::recovery;
+use super::with_causes;
 use super::workers::{LaneId, Workers};
 
 /// Replays that run at a time.
@@ -217,7 +219,7 @@ impl Replays {
             let with_offsets = ReplayPlan { offsets: Some((offsets.start, offsets.end)), ..plan.clone() };
             with_offsets.write(dir)?;
         }
-        let place = self.place(&source.settings, &plan).await?;
+        let place = self.place(&source.settings, &source.buffer, &plan).await?;
         let progress = ReplayProgress {
             id: plan.id.clone(),
             stream: plan.stream.clone(),
@@ -292,7 +294,12 @@ impl Replays {
     }
 
     /// Opens the outputs where the objects go.
-    async fn place(&self, stream: &config::Stream, plan: &ReplayPlan) -> Result<Place, HistoryError> {
+    async fn place(
+        &self,
+        stream: &config::Stream,
+        buffer: &wasmill_buffer::Stream,
+        plan: &ReplayPlan,
+    ) -> Result<Place, HistoryError> {
         let data_dir = &self.shop.settings.data_dir;
         let own = spool(data_dir).join(&plan.id);
         // Bodies for what is no directory are staged apart from those of the stream.
@@ -331,6 +338,15 @@ impl Replays {
             })?;
             staging.push(output.staging.directory().to_owned());
             opened.push(output);
+        }
+        let pinned = recovery::pinned(buffer).and_then(|pinned| recovery::pin(&opened, &pinned));
+        pinned.map_err(|error| HistoryError::Failed { reason: with_causes(&error) })?;
+        if let Some(output) =
+            opened.iter().find(|output| output.columns.as_ref().is_some_and(|own| own.is_open()))
+        {
+            let reason =
+                "its columns are taken from the first batch that the stream seals, and there was none yet";
+            return Err(HistoryError::Destination { output: output.name.clone(), reason: reason.to_owned() });
         }
         Ok(Place { outputs: opened, beside, staging, text: to.text(&plan.id) })
     }

@@ -210,6 +210,9 @@ impl Replay {
             traced: false,
             growth: Growth::default(),
             formats: self.outputs.iter().map(|output| output.format).collect(),
+            columns: self.outputs.iter().map(|output| output.columns.clone()).collect(),
+            // They are in the backup since they came in.
+            backup: None,
             outputs: self.outputs.iter().map(|output| output.name.clone()).collect(),
         }
     }

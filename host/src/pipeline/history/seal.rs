@@ -16,6 +16,7 @@ use wasmill_encode::Encoder;
 
 use super::run::{Replay, RunError};
 use crate::pipeline::batch::{OpenBatch, Rows};
+use crate::pipeline::columns;
 use crate::pipeline::commit::name;
 use crate::pipeline::context::Output;
 use crate::pipeline::outcome::BatchKey;
@@ -144,6 +145,16 @@ fn encode(
         Rows::Durable { .. } => Err(io::Error::other("rows are not in memory")),
     });
     let rows = rows.collect::<io::Result<Vec<Bytes>>>()?;
+    if let Some(columns) = &output.columns {
+        let converter = columns.converter(&rows).map_err(io::Error::other)?;
+        let (encoded, refused) =
+            output.staging.make_in_place(&file.file, |file| columns::write(converter, &rows, file))?;
+        // Every row was looked at when it left the chain, with the same columns.
+        return match refused.first() {
+            None => Ok(encoded),
+            Some(refused) => Err(io::Error::other(format!("row {}: {}", refused.row, refused.reason))),
+        };
+    }
     output.staging.make_in_place(&file.file, |file| {
         let mut pieces = rows.iter().map(|piece| Ok::<_, io::Error>(&piece[..]));
         encoder.encode(output.format, output.compression, Some(batch.raw_bytes), &mut pieces, file)

@@ -121,7 +121,8 @@ fn numbered(
 /// Without what tells records of one letter apart.
 fn line(letter: &DeadLetter) -> Value {
     let error = error_type(letter);
-    let (code, message) = code(&letter.reason).unwrap_or((default_code(error), &letter.reason));
+    let (code, message) =
+        code(&letter.reason).unwrap_or((default_code(error, &letter.reason), &letter.reason));
     // The code of these is the status of HTTP alone.
     let code = code.strip_prefix(OPEN_SEARCH).and_then(|rest| rest.strip_prefix('.')).unwrap_or(code);
     let raw = STANDARD.encode(letter.payload_bytes());
@@ -145,13 +146,19 @@ fn line(letter: &DeadLetter) -> Value {
     line
 }
 
-fn default_code(error: ErrorOutputType) -> &'static str {
+fn default_code(error: ErrorOutputType, reason: &str) -> &'static str {
     match error {
+        ErrorOutputType::FormatConversionFailed if is_no_json(reason) => "DataFormatConversion.ParseError",
         ErrorOutputType::MetadataExtractionFailed => "DynamicPartitioning.MetadataExtractionFailed",
         ErrorOutputType::FormatConversionFailed => "DataFormatConversion.MalformedData",
         ErrorOutputType::HttpEndpointFailed => "HttpEndpoint.DestinationException",
         _ => "Lambda.FunctionError",
     }
+}
+
+/// As the chunk and the converter say it.
+fn is_no_json(reason: &str) -> bool {
+    reason == "the payload is not JSON" || reason.starts_with("not JSON: ")
 }
 
 /// `Lambda.MissingRecordId: there is none`.
@@ -235,6 +242,10 @@ mod tests {
             (told["sequenceNumber"].as_str(), told["subSequenceNumber"].as_u64()),
             (Some("17"), Some(2))
         );
+        for reason in ["the payload is not JSON", "not JSON: expected value at line 1 column 1"] {
+            let told = self::told(&letter(Stage::Encode, "", reason));
+            assert_eq!(told["lastErrorCode"], "DataFormatConversion.ParseError");
+        }
     }
 
     #[test]

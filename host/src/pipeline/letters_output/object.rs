@@ -178,7 +178,7 @@ fn name(
         output: &output.name,
         batch_id: id,
         extension,
-        codec_extension: output.compression.extension(),
+        codec_extension: output.codec_extension(),
         arrival: failed,
         partition: &[],
         error,
@@ -195,7 +195,7 @@ fn beside(name: &str) -> String {
 
 /// Of an object whose output may be another one by now.
 fn extension_of(meta: &ObjectMeta) -> String {
-    let format = [Format::Verbatim, Format::Raw, Format::Ndjson, Format::JsonArray]
+    let format = [Format::Verbatim, Format::Raw, Format::Ndjson, Format::JsonArray, Format::Parquet]
         .into_iter()
         .find(|format| format.content_type() == meta.content_type);
     let codecs = [
@@ -249,6 +249,7 @@ mod tests {
             ("a", "application/octet-stream", Some("hadoop-snappy"), ".snappy"),
             ("a", "application/x-ndjson", Some("snappy-java"), ".ndjson.snappy"),
             ("a", "application/octet-stream", None, ""),
+            ("a", "application/vnd.apache.parquet", None, ".parquet"),
             ("a", "image/png", Some("br"), ""),
         ] {
             assert_eq!(extension_of(&meta(name, content_type, encoding)), expected, "{name} {content_type}");

@@ -324,7 +324,8 @@ fn run(task: &Task, lane: LaneId, worker: &mut WorkerState) {
         return;
     }
     let version = Arc::clone(&candidate.version);
-    let route = Route { version, lane, growth: Growth::default(), traced: true, ..task.route.clone() };
+    let route =
+        Route { version, lane, growth: Growth::default(), traced: true, backup: None, ..task.route.clone() };
     let done = task.cut.run(&route, worker);
     // A copy: whoever reads the report must not wait for a thread of so low a priority. Nobody else writes it.
     let mut report = locked(&shadow.report).clone();

@@ -402,6 +402,7 @@ impl World {
                 template: NameTemplate::parse("{stream}/{output}/{batch}{extension}")
                     .map_err(|error| error.to_string())?,
                 format: Format::Raw,
+                columns: None,
                 compression: Compression::None,
                 seal: SealAt {
                     size: 1500,
@@ -455,7 +456,10 @@ impl World {
             buffer_bytes_max: 2 << 20,
             shadows: Arc::new(StreamShadows::new(Vec::new(), sync_channel(1).0)),
             samples: Arc::default(),
+            decisions: Arc::default(),
+            decides_durably: true,
             fallback: None,
+            backup: None,
             mutant: self.plan.mutant,
         });
         recovery::clean_staging(&context, &recovered.standing.undelivered);

@@ -1,5 +1,6 @@
 //! What a stream looks after now and then: the checkpoint, staged files that have served, counters that others read.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -94,15 +95,31 @@ impl StreamTask {
         if !durable && self.checkpoint == next && !self.ledger.has_files() {
             return Ok(());
         }
-        let body = CheckpointBody { processed: next.0 };
+        let columns = self.inferred_columns();
+        let body = CheckpointBody { processed: next.0, columns: columns.clone() };
         let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
         self.context.buffer.checkpoint(body, next.0, next.1, durable).await?;
         if durable {
+            self.note_columns(&columns);
             self.discard_files().await;
         }
         self.checkpoint = next;
         self.riding_since = if durable { None } else { self.riding_since.or_else(|| Some(Instant::now())) };
         Ok(())
+    }
+
+    /// Columns of outputs that took them from a first batch.
+    fn inferred_columns(&self) -> BTreeMap<String, String> {
+        let outputs = self.context.outputs.iter();
+        let inferred = outputs.filter_map(|output| Some((output, output.columns.as_ref()?.inferred()?)));
+        inferred.map(|(output, columns)| (output.name.clone(), columns.to_owned())).collect()
+    }
+
+    /// Outcomes need no longer carry them.
+    fn note_columns(&self, noted: &BTreeMap<String, String>) {
+        for output in self.context.outputs.iter().filter(|output| noted.contains_key(&output.name)) {
+            output.columns.iter().for_each(|columns| columns.note());
+        }
     }
 
     /// Removes staged files of batches that are done; until that was durable, a crash would have needed them again.

@@ -31,6 +31,7 @@ impl StreamTask {
         let stale =
             self.uncommitted_since.is_some_and(|since| now >= since + interval.max(Duration::from_secs(1)));
         last || stale
+            || !self.answers.is_empty()
             || self.open.any_full()
             || self.open.next_due().is_some_and(|due| now >= due)
             || self.uncommitted_bytes() >= PENDING_BYTES_MAX
@@ -96,7 +97,8 @@ impl StreamTask {
         self.slice_bytes = 0;
         self.uncommitted_since = None;
         let task = tokio::spawn(commit.clone().run(self.context.clone()));
-        self.commit = Some(Running { commit, needs_from, first_arrival, failures: 0, task });
+        let answers = std::mem::take(&mut self.answers);
+        self.commit = Some(Running { commit, needs_from, first_arrival, answers, failures: 0, task });
     }
 
     /// As the store wants them: keys that grow, each there once.
@@ -128,6 +130,7 @@ impl StreamTask {
             tracing::info!(stream = %self.context.name, failures = running.failures, "commit succeeded, stream goes on");
         }
         self.committed = committed.to;
+        self.context.decisions.publish(running.answers);
         self.open.made_durable(committed.at, &committed.open, OPEN_BYTES_MEMORY);
         let stats = &self.context.stats;
         stats.commits.add(1);
@@ -146,6 +149,11 @@ impl StreamTask {
         for (output, rows) in stats.outputs.iter().zip(&committed.rows) {
             output.emitted.add(*rows);
             output.pending.add(*rows);
+        }
+        for (output, refused) in committed.refused {
+            let output = &stats.outputs[output as usize];
+            output.pending.sub(refused);
+            output.delivery_failed.add(refused);
         }
         for ready in committed.sealed {
             self.sealed(ready);

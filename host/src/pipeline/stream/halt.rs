@@ -82,6 +82,7 @@ impl StreamTask {
         self.open.withdraw_pending(floor);
         self.letters.clear();
         self.letter_bytes = 0;
+        self.answers.clear();
         self.context.stats.backlog_bytes.fetch_add(self.slice_bytes.cast_signed(), Ordering::Relaxed);
         self.slice_bytes = 0;
         self.ran.clear();

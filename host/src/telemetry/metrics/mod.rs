@@ -4,6 +4,7 @@
 //! twice and nothing stays behind of what is gone. It refuses labels without bound: label values are names from the
 //! configuration, and what a plugin says of itself is cut.
 
+mod firehose;
 mod names;
 mod process;
 #[cfg(test)]
@@ -58,6 +59,7 @@ pub fn render(counted: &Counted<'_>) -> String {
     families.set(Metric::BuildInfo, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     for stream in counted.streams {
         families.stream(stream, counted.now_ns);
+        firehose::tell(&mut families, stream, counted.now_ns);
     }
     counted.catalogs.iter().for_each(|catalog| families.plugins(catalog));
     counted.shadows.iter().for_each(|(tenant, shadow)| families.shadow(tenant, shadow));
@@ -146,6 +148,8 @@ impl Families {
             (CommitRetries, stream.commit_retries.get()),
             (ChunksBisected, stream.chunks_bisected.get()),
             (StreamReloads, stream.reloads.get()),
+            (StreamDecisions, stream.decisions.get()),
+            (StreamDecisionsLate, stream.decisions_late.get()),
             (StreamReloadsRefused, stream.reloads_refused.get()),
             (StreamDemotions, stream.demotions.get()),
             (Paused, u64::from(stream.paused().is_some())),

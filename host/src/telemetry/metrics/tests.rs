@@ -165,6 +165,38 @@ fn metrics_show_what_was_counted() {
 }
 
 #[test]
+fn delivery_stream_is_told_in_the_words_of_firehose_and_no_other_stream_is() {
+    let scraped = rendered(&[Arc::new(stream())], &[]);
+    assert!(!scraped.0.contains_key(Metric::FirehoseIncomingRecords.name()));
+    let delivery = stream();
+    delivery.firehose.outputs.set(vec![1]).unwrap();
+    delivery.firehose.batch.stored(7, 70, std::time::Duration::from_millis(1500));
+    delivery.firehose.record.stored(1, 10, std::time::Duration::ZERO);
+    delivery.firehose.throttled.add(2);
+    delivery.outputs[1].objects.add(3);
+    delivery.outputs[1].retries.add(1);
+    // Not among those with Firehose's names.
+    delivery.outputs[0].delivered.add(50);
+    let scraped = rendered(&[Arc::new(delivery)], &[]);
+    for (metric, value) in [
+        (Metric::FirehoseIncomingRecords, 10.0),
+        (Metric::FirehoseIncomingPutRequests, 2.0),
+        (Metric::FirehosePutRecordBatchRecords, 7.0),
+        (Metric::FirehosePutRecordBatchBytes, 70.0),
+        (Metric::FirehosePutRecordBatchLatency, 1.5),
+        (Metric::FirehosePutRecordBytes, 10.0),
+        (Metric::FirehoseThrottledRecords, 2.0),
+        (Metric::FirehoseDeliveryRecords, 4.0),
+        (Metric::FirehoseDeliverySuccess, 0.75),
+        (Metric::FirehoseDataFreshness, 1.5),
+    ] {
+        assert_eq!(scraped.value(metric, &[("stream", "access")]), value, "{}", metric.name());
+    }
+    // There is no output for what failed.
+    assert!(!scraped.0.contains_key(Metric::FirehoseBackupRecords.name()));
+}
+
+#[test]
 fn label_with_quotes_and_line_feeds_comes_back_as_it_was() {
     let scraped = rendered(&[Arc::new(stream())], &[]);
     let (_, samples) = &scraped.0[Metric::TransformInfo.name()];
@@ -208,7 +240,8 @@ fn metric_names_are_unique_and_of_one_form() {
     assert_eq!(names.len(), Metric::ALL.len());
     for metric in Metric::ALL {
         assert_eq!(metric.kind() == Kind::Counter, metric.name().ends_with("_total"), "{}", metric.name());
-        assert!(metric.name().starts_with("wasmill_") || metric.name().starts_with("process_"));
+        let spaces = ["wasmill_", "process_", "firehose_"];
+        assert!(spaces.iter().any(|space| metric.name().starts_with(space)), "{}", metric.name());
         assert!(metric.help().ends_with('.'), "{}", metric.help());
     }
 }

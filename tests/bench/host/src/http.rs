@@ -30,14 +30,23 @@ pub(crate) fn push_request(stream: &str, body: &[u8]) -> Vec<u8> {
     push_with("", stream, body)
 }
 
+/// The same that waits for what becomes of the records.
+pub(crate) fn decide_request(stream: &str, body: &[u8]) -> Vec<u8> {
+    post("", stream, "decide", body)
+}
+
 /// The same with the key of a tenant.
 pub(crate) fn push_as(key: &str, stream: &str, body: &[u8]) -> Vec<u8> {
     push_with(&format!("Authorization: Bearer {key}\r\n"), stream, body)
 }
 
 fn push_with(headers: &str, stream: &str, body: &[u8]) -> Vec<u8> {
+    post(headers, stream, "records", body)
+}
+
+fn post(headers: &str, stream: &str, what: &str, body: &[u8]) -> Vec<u8> {
     let mut request = format!(
-        "POST /v1/streams/{stream}/records HTTP/1.1\r\nHost: bench\r\n{headers}\
+        "POST /v1/streams/{stream}/{what} HTTP/1.1\r\nHost: bench\r\n{headers}\
          Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n",
         body.len()
     )

@@ -7,6 +7,8 @@
 
 mod arrivals;
 mod child;
+mod decide;
+mod firehose;
 mod http;
 mod isolation;
 mod job;
@@ -37,10 +39,12 @@ use crate::scene::{Log, Scene};
 type Measurement = fn(&Scene, &mut Report) -> Result<()>;
 
 /// By name, in the order in which they run; the last two only when they are asked for: they take long.
-const MEASUREMENTS: [(&str, Measurement); 8] = [
+const MEASUREMENTS: [(&str, Measurement); 10] = [
     ("job", job::measure),
     ("push", push::measure),
+    ("firehose", firehose::measure),
     ("latency", latency::measure),
+    ("decide", decide::measure),
     ("reload", reload::measure),
     ("start", start::measure),
     ("isolation", isolation::measure),

@@ -68,7 +68,9 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     let syncs = rivals::metric(port, &operator, "wasmill_journal_syncs_total")?;
     let mut pushes = 0;
     for _ in 0..PHASES {
+        crate::say("tenants: all at once");
         let all = load(&server, &requests, phase)?;
+        crate::say("tenants: one alone");
         let one = load(&server, &requests[..1], phase)?;
         pushes += all.len() + one.len();
         ratio.push(all.len() as f64 / one.len() as f64);

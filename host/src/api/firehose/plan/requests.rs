@@ -6,7 +6,10 @@ use wasmill_firehose::wire::{
     Splunk,
 };
 
-use super::{FirehoseSettings, Names, bucket, buffer, letters, names, no_kms, not_here, transforms, whole};
+use super::{
+    FirehoseSettings, Names, backup_output, bucket, buffer, letters, names, no_kms, not_here,
+    steps_are_names, transforms, whole,
+};
 
 /// For an answer.
 const ANSWERED_WITHIN: &str = "180s";
@@ -29,14 +32,9 @@ impl Common<'_> {
         is_text: bool,
         firehose: &FirehoseSettings,
     ) -> Result<Value, Refusal> {
-        if let Some(all) = self.backup_mode.filter(|mode| mode.starts_with("All")) {
-            return Err(not_here(
-                &format!("S3BackupMode {all}"),
-                "records that failed are kept whole as dead letters",
-            ));
-        }
         let s3 = ExtendedS3::from(self.s3.cloned().unwrap_or_default());
         no_kms(&s3)?;
+        steps_are_names(&s3)?;
         let bucket = bucket(s3.bucket_arn.as_deref().unwrap_or_default())?;
         let (transforms, is_delimited) = transforms(self.processing)?;
         if is_text {
@@ -49,7 +47,12 @@ impl Common<'_> {
         let hints = s3.buffering_hints.clone().unwrap_or_default();
         let interval = format!("{}s", hints.interval_in_seconds.unwrap_or(300)).into();
         let Names { errors, .. } = names(&s3, self.version);
-        Ok(whole(transforms, output, letters(bucket, errors, interval, firehose)))
+        let mut stream = whole(transforms, output, letters(bucket, errors, interval, firehose));
+        // AllData, AllEvents, AllDocuments: all that came in, beside what failed.
+        if self.backup_mode.is_some_and(|mode| mode.starts_with("All")) {
+            stream["backup"] = backup_output(&s3, self.version, firehose)?;
+        }
+        Ok(stream)
     }
 }
 
@@ -176,6 +179,7 @@ mod tests {
             endpoint: None,
             path_style: false,
             encrypted_disk: false,
+            schemas: [].into(),
         };
         super::super::stream(&Definition::create(request, 1)?, &firehose)
     }
@@ -243,8 +247,17 @@ mod tests {
             (plain["outputs"][0]["rotation"].as_str(), plain["outputs"][0]["document_ids"].as_bool()),
             (Some("day"), Some(false))
         );
+        let all = cluster(json!({ "S3BackupMode": "AllDocuments" })).unwrap();
+        assert_eq!(
+            all["backup"],
+            json!({
+                "type": "s3", "bucket": "lake", "prefix": "", "region": "eu-west-1", "path_style": false,
+                "firehose": { "prefix": "", "version": 1 }, "format": "verbatim", "compression": "none",
+                "size": "5MiB", "interval": "300s", "retry": { "for": "24h" },
+            })
+        );
+        assert_eq!(whole.get("backup"), None);
         for (wrong, part) in [
-            (json!({ "S3BackupMode": "AllDocuments" }), "S3BackupMode AllDocuments"),
             (json!({ "VpcConfiguration": { "SubnetIds": ["a"] } }), "VpcConfiguration"),
             (
                 json!({ "ClusterEndpoint": null, "DomainARN": "arn:aws:es:eu-west-1:1:domain/d" }),

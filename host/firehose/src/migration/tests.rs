@@ -1,0 +1,188 @@
+//! Streams as AWS shows them, made anew.
+
+use super::*;
+use crate::description::Definition;
+
+fn described(destination: &Value) -> Value {
+    json!({ "DeliveryStreamDescription": {
+        "DeliveryStreamName": "clicks",
+        "DeliveryStreamARN": "arn:aws:firehose:eu-west-1:123456789012:deliverystream/clicks",
+        "DeliveryStreamStatus": "ACTIVE",
+        "DeliveryStreamEncryptionConfiguration": { "Status": "DISABLED" },
+        "DeliveryStreamType": "DirectPut",
+        "VersionId": "7",
+        "CreateTimestamp": 1_700_000_000.25,
+        "Destinations": [destination],
+        "HasMoreDestinations": false,
+    } })
+}
+
+fn bucket(more: &Value) -> Value {
+    let mut bucket = json!({
+        "RoleARN": "arn:aws:iam::123456789012:role/firehose", "BucketARN": "arn:aws:s3:::lake",
+        "BufferingHints": { "SizeInMBs": 64, "IntervalInSeconds": 60 }, "CompressionFormat": "GZIP",
+        "EncryptionConfiguration": { "NoEncryptionConfig": "NoEncryption" },
+        "CloudWatchLoggingOptions": { "Enabled": false },
+    });
+    for (name, value) in more.as_object().unwrap() {
+        bucket[name] = value.clone();
+    }
+    bucket
+}
+
+fn extended(more: &Value) -> Value {
+    described(&json!({
+        "DestinationId": "destinationId-000000000001",
+        "S3DestinationDescription": bucket(&json!({})),
+        "ExtendedS3DestinationDescription": bucket(more),
+    }))
+}
+
+fn migrated(description: &Value, functions: &[(&str, &str)]) -> Migration {
+    let functions = functions.iter().map(|(name, plugin)| ((*name).to_owned(), (*plugin).to_owned()));
+    let made = Migration::of(description.to_string().as_bytes(), &functions.collect()).unwrap();
+    // What it asks for can be made.
+    let request = parse(made.request.to_string().as_bytes()).unwrap();
+    Definition::create(request, 1).unwrap();
+    made
+}
+
+fn left(made: &Migration) -> Vec<&str> {
+    made.left.iter().map(|left| left.what.as_str()).collect()
+}
+
+fn processors(list: &[(&str, &[(&str, &str)])]) -> Value {
+    let parameters = |pairs: &[(&str, &str)]| -> Vec<Value> {
+        pairs.iter().map(|(name, value)| json!({ "ParameterName": name, "ParameterValue": value })).collect()
+    };
+    let list: Vec<Value> =
+        list.iter().map(|(kind, pairs)| json!({ "Type": kind, "Parameters": parameters(pairs) })).collect();
+    json!({ "ProcessingConfiguration": { "Enabled": true, "Processors": list } })
+}
+
+#[test]
+fn bucket_is_asked_for_as_it_was_and_its_role_is_said_to_be_nobodys() {
+    let made = migrated(&extended(&json!({ "Prefix": "clicks/", "FileExtension": ".ndjson.gz" })), &[]);
+    assert_eq!((made.name.as_str(), made.region()), ("clicks", Some("eu-west-1")));
+    let asked = &made.request["ExtendedS3DestinationConfiguration"];
+    assert_eq!((&asked["Prefix"], &asked["FileExtension"]), (&json!("clicks/"), &json!(".ndjson.gz")));
+    assert_eq!(asked["BufferingHints"], json!({ "SizeInMBs": 64, "IntervalInSeconds": 60 }));
+    assert_eq!(left(&made), ["RoleARN arn:aws:iam::123456789012:role/firehose"]);
+    // Without its envelope, and of the deprecated type.
+    let plain = described(&json!({ "S3DestinationDescription": bucket(&json!({})) }));
+    let made = migrated(&plain["DeliveryStreamDescription"], &[]);
+    assert_eq!(made.request["S3DestinationConfiguration"]["BucketARN"], "arn:aws:s3:::lake");
+}
+
+#[test]
+fn whatever_only_aws_has_is_taken_out_and_said() {
+    let more = json!({
+        "EncryptionConfiguration": { "KMSEncryptionConfig": { "AWSKMSKeyARN": "arn:aws:kms:eu-west-1:1:key/k" } },
+        "CloudWatchLoggingOptions": { "Enabled": true, "LogGroupName": "/aws/kinesisfirehose/clicks" },
+        "S3BackupMode": "Enabled",
+        "S3BackupDescription": bucket(&json!({ "BucketARN": "arn:aws:s3:::raw" })),
+        "DataFormatConversionConfiguration": { "Enabled": true, "SchemaConfiguration": {} },
+        "NewMember": 1,
+    });
+    let mut description = extended(&more);
+    let shown = &mut description["DeliveryStreamDescription"];
+    shown["DeliveryStreamType"] = "KinesisStreamAsSource".into();
+    shown["DeliveryStreamEncryptionConfiguration"] =
+        json!({ "Status": "ENABLED", "KeyType": "AWS_OWNED_CMK" });
+    let made = migrated(&description, &[]);
+    assert_eq!(
+        left(&made),
+        [
+            "DeliveryStreamType KinesisStreamAsSource",
+            "DeliveryStreamEncryptionConfiguration AWS_OWNED_CMK",
+            "NewMember",
+            "RoleARN arn:aws:iam::123456789012:role/firehose",
+            "KMSEncryptionConfig arn:aws:kms:eu-west-1:1:key/k",
+            "CloudWatchLoggingOptions /aws/kinesisfirehose/clicks",
+            "S3BackupMode arn:aws:s3:::raw",
+            "DataFormatConversionConfiguration",
+        ]
+    );
+    let asked = made.request["ExtendedS3DestinationConfiguration"].as_object().unwrap();
+    assert_eq!(asked["EncryptionConfiguration"], json!({ "NoEncryptionConfig": "NoEncryption" }));
+    for gone in ["S3BackupMode", "DataFormatConversionConfiguration", "CloudWatchLoggingOptions", "NewMember"]
+    {
+        assert!(!asked.contains_key(gone), "{gone}");
+    }
+}
+
+#[test]
+fn functions_become_plugins_of_their_names_or_of_others_or_are_left_out() {
+    let arn = "arn:aws:lambda:eu-west-1:123456789012:function:Enrich_Clicks";
+    let description = extended(&processors(&[
+        (
+            "Lambda",
+            &[
+                ("LambdaArn", &format!("{arn}:prod")),
+                ("NumberOfRetries", "5"),
+                ("BufferSizeInMBs", "1.0"),
+                ("RoleArn", "r"),
+            ],
+        ),
+        ("AppendDelimiterToRecord", &[]),
+    ]));
+    let function = |made: &Migration| {
+        let all =
+            &made.request["ExtendedS3DestinationConfiguration"]["ProcessingConfiguration"]["Processors"];
+        all[0]["Parameters"][0]["ParameterValue"].as_str().map(str::to_owned)
+    };
+    let made = migrated(&description, &[]);
+    assert_eq!(
+        function(&made).as_deref(),
+        Some("arn:aws:lambda:eu-west-1:123456789012:function:enrich-clicks")
+    );
+    assert_eq!(left(&made)[1..], ["Lambda.NumberOfRetries 5", "Lambda alias or version Enrich_Clicks prod"]);
+    let made = migrated(&description, &[("Enrich_Clicks", "enrich")]);
+    assert_eq!(function(&made).as_deref(), Some("arn:aws:lambda:eu-west-1:123456789012:function:enrich"));
+    let made = migrated(&description, &[("Enrich_Clicks", "")]);
+    assert_eq!(function(&made), None);
+    assert!(left(&made).contains(&format!("Lambda {arn}:prod").as_str()), "{made:?}");
+    let alone = extended(&processors(&[("Lambda", &[("LambdaArn", arn)])]));
+    let made = migrated(&alone, &[("Enrich_Clicks", "")]);
+    assert_eq!(made.request["ExtendedS3DestinationConfiguration"].get("ProcessingConfiguration"), None);
+}
+
+#[test]
+fn http_endpoint_is_asked_for_with_its_bucket_and_without_its_key() {
+    let made = migrated(
+        &described(&json!({ "HttpEndpointDestinationDescription": {
+            "EndpointConfiguration": { "Url": "https://logs.example/take", "Name": "logs" },
+            "RoleARN": "arn:aws:iam::123456789012:role/firehose",
+            "S3BackupMode": "FailedDataOnly",
+            "S3DestinationDescription": bucket(&json!({})),
+        } })),
+        &[],
+    );
+    let asked = &made.request["HttpEndpointDestinationConfiguration"];
+    assert_eq!(asked["S3Configuration"]["BucketARN"], "arn:aws:s3:::lake");
+    assert_eq!(left(&made)[0], "EndpointConfiguration.AccessKey");
+}
+
+#[test]
+fn what_cannot_be_a_stream_is_refused_with_the_reason() {
+    for (text, kind, part) in [
+        ("{", Kind::Serialization, "EOF"),
+        ("[]", Kind::Serialization, "must be a JSON object"),
+        ("{}", Kind::Serialization, "describe-delivery-stream"),
+        (r#"{"DeliveryStreamName":"a"}"#, Kind::InvalidArgument, "Destinations is empty"),
+        (
+            r#"{"DeliveryStreamName":"a","Destinations":[{"RedshiftDestinationDescription":{}}]}"#,
+            Kind::InvalidArgument,
+            "destination Redshift is not available",
+        ),
+        (
+            r#"{"DeliveryStreamName":"a","Destinations":[{"DestinationId":"d"}]}"#,
+            Kind::InvalidArgument,
+            "none that is known",
+        ),
+    ] {
+        let refusal = Migration::of(text.as_bytes(), &Functions::new()).unwrap_err();
+        assert_eq!(refusal.kind, kind, "{text}: {refusal}");
+        assert!(refusal.message.contains(part), "{text}: {refusal}");
+    }
+}

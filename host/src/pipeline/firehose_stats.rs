@@ -1,0 +1,44 @@
+//! What is counted of a stream for those who know Amazon Data Firehose's metrics, and nowhere else.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::stats::Counter;
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct FirehoseStats {
+    pub record: PutStats,
+    pub batch: PutStats,
+    /// Records that were told to come again.
+    pub throttled: Counter,
+    /// Places of the outputs into buckets whose objects have Firehose's names.
+    pub outputs: OnceLock<Vec<usize>>,
+}
+
+/// Puts that were stored, wholly or in part.
+#[derive(Debug, Default)]
+pub struct PutStats {
+    pub requests: Counter,
+    pub records: Counter,
+    pub bytes: Counter,
+    /// From the whole body to the answer.
+    pub latency_us: Counter,
+}
+
+impl FirehoseStats {
+    /// Whether anybody who knows Firehose has to do with the stream.
+    pub fn is_told(&self) -> bool {
+        let asked = self.record.requests.get() + self.batch.requests.get() + self.throttled.get() > 0;
+        asked || self.outputs.get().is_some_and(|outputs| !outputs.is_empty())
+    }
+}
+
+impl PutStats {
+    pub fn stored(&self, records: u64, bytes: u64, latency: Duration) {
+        self.requests.add(1);
+        self.records.add(records);
+        self.bytes.add(bytes);
+        self.latency_us.add(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    }
+}

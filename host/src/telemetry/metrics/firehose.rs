@@ -1,0 +1,58 @@
+//! A delivery stream in the words of Amazon Data Firehose: the same counters again, under the names that its users know.
+
+use crate::pipeline::stats::StreamStats;
+
+use super::{Families, Metric};
+
+/// Of a stream that has to do with Firehose; all others are told once.
+pub(super) fn tell(families: &mut Families, stream: &StreamStats, now_ns: i64) {
+    use Metric::*;
+    let firehose = &stream.firehose;
+    if !firehose.is_told() {
+        return;
+    }
+    let labels = &[("tenant", stream.tenant.as_str()), ("stream", stream.name.as_str())];
+    let (record, batch) = (&firehose.record, &firehose.batch);
+    for (metric, value) in [
+        (FirehoseIncomingRecords, stream.records_in.get()),
+        (FirehoseIncomingBytes, stream.bytes_in.get()),
+        (FirehoseIncomingPutRequests, record.requests.get() + batch.requests.get()),
+        (FirehosePutRecordRequests, record.requests.get()),
+        (FirehosePutRecordBytes, record.bytes.get()),
+        (FirehosePutRecordBatchRequests, batch.requests.get()),
+        (FirehosePutRecordBatchRecords, batch.records.get()),
+        (FirehosePutRecordBatchBytes, batch.bytes.get()),
+        (FirehoseThrottledRecords, firehose.throttled.get()),
+        (FirehoseSucceedProcessing, stream.passed.get() + stream.dropped.get() + stream.absorbed.get()),
+        (FirehoseFailedConversion, stream.dead_letters.encode.get()),
+        (FirehosePartitionCount, stream.open_batches.get()),
+    ] {
+        families.set(metric, labels, value);
+    }
+    for (metric, latency) in [(FirehosePutRecordLatency, record), (FirehosePutRecordBatchLatency, batch)] {
+        families.set_float(metric, labels, latency.latency_us.get() as f64 / 1e6);
+    }
+    let places = firehose.outputs.get().map(Vec::as_slice).unwrap_or_default();
+    let outputs: Vec<_> = places.iter().filter_map(|place| stream.outputs.get(*place)).collect();
+    if !outputs.is_empty() {
+        let sum = |of: fn(&crate::pipeline::stats::OutputStats) -> u64| outputs.iter().map(|o| of(o)).sum();
+        let (objects, retries) = (sum(|output| output.objects.get()), sum(|output| output.retries.get()));
+        families.set(FirehoseDeliveryRecords, labels, sum(|output| output.delivered.get()));
+        families.set(FirehoseDeliveryBytes, labels, sum(|output| output.bytes_raw.get()));
+        families.set(FirehoseDeliveryObjects, labels, objects);
+        families.set_float(FirehoseDeliverySuccess, labels, success(objects, retries));
+        families.set_float(FirehoseDataFreshness, labels, stream.freshness_s(now_ns));
+    }
+    let letters = &stream.letters_output;
+    if letters.configured() {
+        let (objects, retries) = (letters.objects.get(), letters.retries.get());
+        families.set(FirehoseBackupRecords, labels, letters.delivered.get());
+        families.set(FirehoseBackupObjects, labels, objects);
+        families.set_float(FirehoseBackupSuccess, labels, success(objects, retries));
+        families.set_float(FirehoseBackupFreshness, labels, letters.undelivered_age_s(now_ns));
+    }
+}
+
+fn success(done: u64, failed: u64) -> f64 {
+    if done + failed == 0 { 1.0 } else { done as f64 / (done + failed) as f64 }
+}
