@@ -6,8 +6,8 @@ use crate::raw;
 use crate::resolve::Resolver;
 use crate::secret::Secret;
 use crate::settings::{
-    Action, Codec, Compression, Destination, Endpoint, Format, HttpPost, OpenSearch, Rotation, Splunk,
-    SplunkEndpoint,
+    Action, Codec, Compression, Destination, Endpoint, Format, HttpPost, OpenSearch, Output, Rotation,
+    Splunk, SplunkEndpoint,
 };
 use crate::tree;
 
@@ -131,6 +131,16 @@ pub(crate) fn open_search(
         raw::Action::Create => Action::Create,
     };
     (Destination::OpenSearch(OpenSearch { post, index, rotation, action, document_ids }), batching)
+}
+
+/// Whether this output can take what others give up.
+pub(crate) fn as_fallback(resolver: &mut Resolver<'_>, key: &str, output: &Output) {
+    if output.destination.takes_records() {
+        let name = &output.name;
+        let message =
+            format!("output {name:?} takes records one by one, and cannot take what others give up");
+        resolver.problem(key, message);
+    }
 }
 
 /// What destinations that take records one by one cannot have.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::batch_id::BatchOwner;
 use crate::directory::{Directory, DirectoryConfig};
@@ -15,6 +16,7 @@ use crate::object::{Delivered, Object, ObjectMeta};
 use crate::opensearch::{OpenSearch, OpenSearchConfig};
 use crate::records::{RefusedRow, Rest};
 use crate::s3::{S3, S3Config};
+use crate::sent::Sent;
 use crate::splunk::{Splunk, SplunkConfig};
 use crate::stdout::Stdout;
 
@@ -92,7 +94,7 @@ pub enum Destination {
     Stdout(Stdout),
     /// A test's own.
     #[cfg(feature = "testing")]
-    Scripted(std::sync::Arc<dyn Scripted>),
+    Scripted(Arc<dyn Scripted>),
 }
 
 /// A destination that a test plays.
@@ -213,10 +215,20 @@ impl Destination {
         }
     }
 
-    /// Id (if it has one of ours) and index of a row's document, where rows are documents.
-    pub fn document(&self, meta: &ObjectMeta, row: u64) -> Option<(Option<String>, String)> {
+    /// Id (if it has one of ours) and index of a row's document, where rows are documents; its record came at `arrival`.
+    pub fn document(&self, meta: &ObjectMeta, row: u64, arrival: i64) -> Option<(Option<String>, String)> {
         match self {
-            Destination::OpenSearch(cluster) => Some(cluster.document(meta, row)),
+            Destination::OpenSearch(cluster) => Some(cluster.document(meta, row, arrival)),
+            _ => None,
+        }
+    }
+
+    /// What was sent since it was opened, where it takes records one by one.
+    pub fn sent(&self) -> Option<&Arc<Sent>> {
+        match self {
+            Destination::Endpoint(endpoint) => Some(endpoint.sent()),
+            Destination::Splunk(splunk) => Some(splunk.sent()),
+            Destination::OpenSearch(cluster) => Some(cluster.sent()),
             _ => None,
         }
     }

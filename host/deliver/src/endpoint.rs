@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::write::GzEncoder;
@@ -21,6 +22,7 @@ use crate::fault::{DeliverError, Fault, Retry};
 use crate::http::{Answer, Exchange, HttpConfig, Silence, shown};
 use crate::object::{Delivered, Object, ObjectMeta};
 use crate::records::{Fit, Part, Rest, Underway, next_part};
+use crate::sent::Sent;
 
 const FIT: Fit = Fit {
     records: protocol::RECORDS_MAX,
@@ -106,6 +108,7 @@ pub struct Endpoint {
     headers: HeaderMap,
     gzip: Option<u32>,
     underway: Underway,
+    sent: Arc<Sent>,
 }
 
 impl Endpoint {
@@ -123,7 +126,8 @@ impl Endpoint {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let exchange = Exchange::open(&config.http, &url)?;
-        Ok(Endpoint { exchange, url, headers, gzip: config.gzip, underway: Underway::default() })
+        let (underway, sent) = (Underway::default(), Arc::default());
+        Ok(Endpoint { exchange, url, headers, gzip: config.gzip, underway, sent })
     }
 
     pub(crate) async fn deliver(&self, object: &Object<'_>) -> Result<Delivered, DeliverError> {
@@ -135,9 +139,17 @@ impl Endpoint {
                 return Ok(Delivered::Created);
             }
             let next = (part.next, part.row + part.len() as u64);
+            let (records, bytes) = (part.len() as u64, part.payload_bytes());
+            self.sent.tried(records, bytes);
             self.send(&protocol::request_id(&meta.batch_id, part.row), part).await?;
+            self.sent.taken(records, bytes);
             self.underway.with(meta, |progress| progress.at = Some(next));
         }
+    }
+
+    /// What was sent so far.
+    pub(crate) fn sent(&self) -> &Arc<Sent> {
+        &self.sent
     }
 
     pub(crate) fn give_up(&self, meta: &ObjectMeta) -> Rest {

@@ -25,6 +25,7 @@ mod records;
 mod retry;
 mod retry_after;
 mod s3;
+mod sent;
 mod splunk;
 #[cfg(test)]
 mod staged;
@@ -44,5 +45,6 @@ pub use opensearch::{Action, OpenSearch, OpenSearchConfig, Rotation};
 pub use records::{FRAMED_CONTENT_TYPE, RefusedRow, Rest, each_row};
 pub use retry::{Backoff, GaveUp, Manner, RetryPolicy, Retrying, Step, with_retry};
 pub use s3::{Credentials, S3, S3Config};
+pub use sent::{Sent, Tally};
 pub use splunk::{Splunk, SplunkConfig, SplunkEndpoint};
 pub use stdout::Stdout;

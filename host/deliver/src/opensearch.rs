@@ -3,10 +3,11 @@
 //! Each record is a document, whose id is made of its batch and its row, so that one that is sent again is the same document.
 //! Of a request each document has a verdict of its own: those that the cluster has no room for now (429, 5xx) are sent again,
 //! the others alone; those that it will never take (a field that does not fit its mapping) are handed back as refused rows.
-//! The index is named by the arrival of the batch's oldest record, so that it is the same whenever it is tried.
+//! The index is named by the arrival of the record, so that it is the same whenever it is tried.
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -21,7 +22,8 @@ use crate::destination::{Wrong, refused};
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::http::{Answer, Exchange, HttpConfig, Silence, shown};
 use crate::object::{Delivered, Object, ObjectMeta};
-use crate::records::{Fit, Part, RefusedRow, Rest, Underway, next_part};
+use crate::records::{Fit, Part, PartRow, RefusedRow, Rest, Underway, next_part};
+use crate::sent::Sent;
 
 /// Far below what clusters take of one request. Beside a document stand some 200 bytes of what is to be done with it.
 const FIT: Fit = Fit { records: 5_000, bytes: 5 << 20, cost: |bytes| bytes + 200 };
@@ -93,6 +95,7 @@ pub struct OpenSearch {
     action: Action,
     ids: bool,
     underway: Underway,
+    sent: Arc<Sent>,
 }
 
 #[derive(Deserialize)]
@@ -136,6 +139,7 @@ impl OpenSearch {
             action: config.action,
             ids: config.ids,
             underway: Underway::default(),
+            sent: Arc::default(),
         })
     }
 
@@ -159,20 +163,26 @@ impl OpenSearch {
     async fn part(&self, meta: &ObjectMeta, part: &Part) -> Result<bool, DeliverError> {
         let settled: HashSet<u64> =
             self.underway.with(meta, |progress| progress.taken.iter().copied().collect());
-        let left: Vec<(u64, &[u8])> =
-            (part.row..).zip(part.iter()).filter(|(row, _)| !settled.contains(row)).collect();
+        let left: Vec<PartRow<'_>> = part.rows().filter(|found| !settled.contains(&found.row)).collect();
+        self.sent.tried(left.len() as u64, left.iter().map(|found| found.bytes.len() as u64).sum());
         let items = self.send(self.body(meta, &left), left.len()).await?;
         let (mut done, mut refused, mut again) = (Vec::new(), Vec::new(), None);
-        for ((row, document), item) in left.iter().zip(&items) {
+        let (mut taken_records, mut taken_bytes) = (0, 0);
+        for (found, item) in left.iter().zip(&items) {
             match self.verdict(item) {
-                Verdict::Taken => done.push(*row),
+                Verdict::Taken => {
+                    done.push(found.row);
+                    taken_records += 1;
+                    taken_bytes += found.bytes.len() as u64;
+                }
                 Verdict::Again(message) => again = again.or(Some(message)),
                 Verdict::Refused(message) => {
-                    done.push(*row);
-                    refused.push(RefusedRow { row: *row, message, bytes: text(document).to_vec() });
+                    done.push(found.row);
+                    refused.push(refused_row(found, message));
                 }
             }
         }
+        self.sent.taken(taken_records, taken_bytes);
         let (taken, has_refused) = (done.len(), !refused.is_empty());
         self.underway.with(meta, |progress| {
             progress.refused.extend(refused);
@@ -206,14 +216,8 @@ impl OpenSearch {
             && let Ok(part) = next_part(object, at, FIT).await
         {
             let taken: HashSet<u64> = taken.into_iter().collect();
-            let left = (part.row..).zip(part.iter()).filter(|(row, _)| !taken.contains(row));
-            let left: Vec<RefusedRow> = left
-                .map(|(row, bytes)| RefusedRow {
-                    row,
-                    message: message.to_owned(),
-                    bytes: text(bytes).to_vec(),
-                })
-                .collect();
+            let left = part.rows().filter(|found| !taken.contains(&found.row));
+            let left: Vec<RefusedRow> = left.map(|found| refused_row(&found, message.to_owned())).collect();
             self.underway.with(meta, |progress| {
                 progress.refused.extend(left);
                 progress.at = Some((part.next, part.row + part.len() as u64));
@@ -223,31 +227,35 @@ impl OpenSearch {
     }
 
     /// Id and index of a row's document.
-    pub(crate) fn document(&self, meta: &ObjectMeta, row: u64) -> (Option<String>, String) {
-        (self.ids.then(|| id(meta, row)), self.index(meta))
+    pub(crate) fn document(&self, meta: &ObjectMeta, row: u64, arrival: i64) -> (Option<String>, String) {
+        (self.ids.then(|| id(meta, row)), self.index(arrival))
     }
 
-    fn index(&self, meta: &ObjectMeta) -> String {
-        index(&self.index, self.rotation, meta.arrival)
+    /// What was sent so far.
+    pub(crate) fn sent(&self) -> &Arc<Sent> {
+        &self.sent
     }
 
-    fn body(&self, meta: &ObjectMeta, documents: &[(u64, &[u8])]) -> Bytes {
-        let index = self.index(meta);
+    fn index(&self, arrival: i64) -> String {
+        index(&self.index, self.rotation, arrival)
+    }
+
+    fn body(&self, meta: &ObjectMeta, documents: &[PartRow<'_>]) -> Bytes {
         let action = match self.action {
             Action::Index => "index",
             Action::Create => "create",
         };
-        let mut body = Vec::with_capacity(documents.iter().map(|(_, document)| document.len() + 200).sum());
-        for (row, document) in documents {
-            let mut what = json!({ "_index": index });
+        let mut body = Vec::with_capacity(documents.iter().map(|found| found.bytes.len() + 200).sum());
+        for found in documents {
+            let mut what = json!({ "_index": self.index(found.arrival) });
             if self.ids {
-                what["_id"] = id(meta, *row).into();
+                what["_id"] = id(meta, found.row).into();
             }
             body.extend_from_slice(json!({ action: what }).to_string().as_bytes());
             body.push(b'\n');
             // Within JSON it is nothing but space.
             body.extend(
-                text(document).iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }),
+                text(found.bytes).iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }),
             );
             body.push(b'\n');
         }
@@ -316,6 +324,11 @@ impl OpenSearch {
             _ => Verdict::Refused(message()),
         }
     }
+}
+
+fn refused_row(found: &PartRow<'_>, message: String) -> RefusedRow {
+    let PartRow { row, arrival, bytes } = *found;
+    RefusedRow { row, arrival, message, bytes: text(bytes).to_vec() }
 }
 
 /// A row without its line feed.

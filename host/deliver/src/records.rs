@@ -1,6 +1,7 @@
 //! Objects of framed rows, read part by part for destinations that take records one by one.
 //!
-//! Each row stands behind its length, a little-endian u32. What is held is one part: what a request takes. How far a batch
+//! Each row stands behind its length, a little-endian u32, and the arrival of its record, a little-endian i64 of nanoseconds
+//! since the Unix epoch. What is held is one part: what a request takes. How far a batch
 //! has come is remembered until it is done, so that another try begins with the part that failed; after a restart it begins
 //! anew, with the same parts.
 
@@ -14,7 +15,7 @@ use crate::destination::body_error;
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::object::{Object, ObjectMeta};
 
-const HEAD_BYTES: usize = 4;
+const HEAD_BYTES: usize = 4 + 8;
 const BUFFER_BYTES: usize = 256 << 10;
 /// Batches whose progress is remembered; far more than are on their way at a time.
 const REMEMBERED_MAX: usize = 256;
@@ -37,6 +38,7 @@ pub(crate) struct Part {
     pub(crate) row: u64,
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    arrivals: Vec<i64>,
     /// What they cost.
     pub(crate) cost: usize,
     /// Where the next part begins in the object.
@@ -57,6 +59,27 @@ impl Part {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())
     }
+
+    /// The same with their numbers and arrivals.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = PartRow<'_>> {
+        let rows = (self.row..).zip(&self.arrivals).zip(self.iter());
+        rows.map(|((row, arrival), bytes)| PartRow { row, arrival: *arrival, bytes })
+    }
+
+    /// Of all records, without what stands between them.
+    pub(crate) fn payload_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+/// One record of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PartRow<'a> {
+    /// Within its batch.
+    pub(crate) row: u64,
+    /// In nanoseconds since the Unix epoch.
+    pub(crate) arrival: i64,
+    pub(crate) bytes: &'a [u8],
 }
 
 /// The part that begins at `from` bytes; empty at the end of the object. Blocks.
@@ -67,9 +90,10 @@ pub(crate) fn read_part(path: &Path, (from, row): (u64, u64), fit: Fit) -> io::R
     reader.seek(SeekFrom::Start(from))?;
     let mut part = Part { row, next: from, ..Part::default() };
     while part.next < length && part.len() < fit.records {
-        let mut head = [0; HEAD_BYTES];
-        reader.read_exact(&mut head)?;
-        let bytes = u32::from_le_bytes(head);
+        let (mut of_length, mut of_arrival) = ([0; 4], [0; 8]);
+        reader.read_exact(&mut of_length)?;
+        reader.read_exact(&mut of_arrival)?;
+        let bytes = u32::from_le_bytes(of_length);
         let next = part.next + HEAD_BYTES as u64 + u64::from(bytes);
         if next > length {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a row is longer than its object"));
@@ -84,17 +108,19 @@ pub(crate) fn read_part(path: &Path, (from, row): (u64, u64), fit: Fit) -> io::R
         part.bytes.resize(start + bytes, 0);
         reader.read_exact(part.bytes.get_mut(start..).unwrap_or_default())?;
         part.ends.push(part.bytes.len());
+        part.arrivals.push(i64::from_le_bytes(of_arrival));
         part.cost = cost;
         part.next = next;
     }
     Ok(part)
 }
 
-/// The rows of an object that begin at `from`, one by one: for whoever wants them as records. Blocks.
+/// The rows of an object, one by one, each with its arrival (nanoseconds since the Unix epoch): for whoever wants them as
+/// records. Blocks.
 ///
 /// # Errors
 /// The object cannot be read, or is none of framed rows.
-pub fn each_row(path: &Path, mut row: impl FnMut(&[u8])) -> io::Result<()> {
+pub fn each_row(path: &Path, mut row: impl FnMut(i64, &[u8])) -> io::Result<()> {
     let fit = Fit { records: usize::MAX, bytes: BUFFER_BYTES, cost: |bytes| bytes };
     let mut from = 0;
     loop {
@@ -102,7 +128,7 @@ pub fn each_row(path: &Path, mut row: impl FnMut(&[u8])) -> io::Result<()> {
         if part.is_empty() {
             return Ok(());
         }
-        part.iter().for_each(&mut row);
+        part.rows().for_each(|found| row(found.arrival, found.bytes));
         from = part.next;
     }
 }
@@ -112,6 +138,8 @@ pub fn each_row(path: &Path, mut row: impl FnMut(&[u8])) -> io::Result<()> {
 pub struct RefusedRow {
     /// Its number within the batch.
     pub row: u64,
+    /// Of its record, in nanoseconds since the Unix epoch.
+    pub arrival: i64,
     pub message: String,
     pub bytes: Vec<u8>,
 }
@@ -160,7 +188,8 @@ impl Underway {
         let mut all = self.locked();
         let key = Underway::key(meta);
         if all.len() >= REMEMBERED_MAX && !all.contains_key(&key) {
-            all.clear();
+            // What is forgotten is sent again; rows that were refused are held nowhere else.
+            all.retain(|_, progress| !progress.refused.is_empty());
         }
         work(all.entry(key).or_default())
     }
@@ -251,9 +280,27 @@ mod tests {
     }
 
     #[test]
+    fn forgetting_what_is_underway_loses_no_row_that_was_refused() {
+        let underway = Underway::default();
+        let of = |n: usize| crate::staged::meta(&n.to_string(), b"");
+        let row = RefusedRow { row: 3, arrival: 0, message: String::new(), bytes: Vec::new() };
+        underway.with(&of(0), |progress| progress.refused.push(row.clone()));
+        for n in 1..=2 * REMEMBERED_MAX {
+            underway.with(&of(n), |progress| progress.at = Some((1, 1)));
+        }
+        assert!(underway.locked().len() <= REMEMBERED_MAX);
+        assert_eq!(underway.refused(&of(0)), [row]);
+    }
+
+    #[test]
     fn damaged_object_is_told_and_costs_no_memory() {
         let staged = Staged::new();
-        for damaged in [&b"\xff\xff\xff\xffabc"[..], b"\x01\0\0", b"\x02\0\0\0a"] {
+        for damaged in [
+            &b"\xff\xff\xff\xff\0\0\0\0\0\0\0\0abc"[..],
+            b"\x01\0\0",
+            b"\x01\0\0\0\0",
+            b"\x02\0\0\0\0\0\0\0\0\0\0\0a",
+        ] {
             let (_, path) = staged.object("a", damaged);
             let error = read_part(&path, (0, 0), FIT).unwrap_err();
             assert!(

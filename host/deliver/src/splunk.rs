@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::fault::{DeliverError, Fault, Retry};
 use crate::http::{Answer, Exchange, HttpConfig, Silence, shown};
 use crate::object::{Delivered, Object, ObjectMeta};
 use crate::records::{Fit, Part, Rest, Underway, next_part};
+use crate::sent::Sent;
 
 /// What Firehose sends at most, and every collector takes.
 const FIT: Fit = Fit { records: usize::MAX, bytes: 5 << 20, cost: |bytes| bytes };
@@ -88,6 +90,7 @@ pub struct Splunk {
     headers: HeaderMap,
     acknowledged_within: Duration,
     underway: Underway,
+    sent: Arc<Sent>,
 }
 
 /// What a collector answers.
@@ -132,6 +135,7 @@ impl Splunk {
             headers,
             acknowledged_within: config.acknowledged_within,
             underway: Underway::default(),
+            sent: Arc::default(),
         })
     }
 
@@ -144,9 +148,17 @@ impl Splunk {
                 return Ok(Delivered::Created);
             }
             let next = (part.next, part.row + part.len() as u64);
+            let (records, bytes) = (part.len() as u64, part.payload_bytes());
+            self.sent.tried(records, bytes);
             self.send(meta, part).await?;
+            self.sent.taken(records, bytes);
             self.underway.with(meta, |progress| progress.at = Some(next));
         }
+    }
+
+    /// What was sent so far.
+    pub(crate) fn sent(&self) -> &Arc<Sent> {
+        &self.sent
     }
 
     pub(crate) fn give_up(&self, meta: &ObjectMeta) -> Rest {
@@ -176,7 +188,8 @@ impl Splunk {
     /// Asks until the records are indexed.
     async fn acknowledged(&self, ack_id: u64, mut headers: HeaderMap) -> Result<(), DeliverError> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let until = Instant::now() + self.acknowledged_within;
+        let asked_at = Instant::now();
+        let until = asked_at + self.acknowledged_within;
         let body = Bytes::from(format!(r#"{{"acks":[{ack_id}]}}"#));
         let (mut pause, mut why) = (ASK_MIN, String::new());
         while Instant::now() < until {
@@ -188,7 +201,10 @@ impl Splunk {
                 Ok(answer) if answer.status == StatusCode::OK => {
                     let acks = serde_json::from_slice::<Acks>(&answer.body);
                     match acks.map(|found| found.acks.get(&ack_id.to_string()).copied()) {
-                        Ok(Some(true)) => return Ok(()),
+                        Ok(Some(true)) => {
+                            self.sent.acknowledged(asked_at.elapsed());
+                            return Ok(());
+                        }
                         Ok(_not_yet) => {}
                         Err(_other) => why = format!(": {}", answer.shown()),
                     }

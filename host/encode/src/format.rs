@@ -14,7 +14,7 @@ pub enum Format {
     Ndjson,
     /// One JSON array of all rows.
     JsonArray,
-    /// Rows behind their lengths, for destinations that take them one by one: see [`FRAME_HEAD_BYTES`].
+    /// Rows behind their lengths and arrivals, for destinations that take them one by one: see [`FRAME_HEAD_BYTES`].
     Framed(Row),
     /// A Parquet file. Rows wait for it as they do for [`Format::Ndjson`]; it is written by the crate `columnar`, and
     /// the encoder here refuses it.
@@ -32,8 +32,9 @@ pub enum Row {
     Json,
 }
 
-/// In front of each framed row stands its length: a little-endian u32.
-pub const FRAME_HEAD_BYTES: usize = 4;
+/// In front of each framed row stand its length, a little-endian u32, and when its record arrived: a little-endian i64, in
+/// nanoseconds since the Unix epoch.
+pub const FRAME_HEAD_BYTES: usize = 4 + 8;
 
 impl Format {
     /// MIME type of the uncompressed object.
@@ -104,8 +105,8 @@ impl Format {
         }
     }
 
-    /// Ends the row whose first byte is at `start`.
-    pub fn close_row(self, rows: &mut Vec<u8>, start: usize) {
+    /// Ends the row whose first byte is at `start`, and whose record arrived at `arrival`.
+    pub fn close_row(self, rows: &mut Vec<u8>, start: usize, arrival: i64) {
         let Format::Framed(row) = self else {
             rows.extend(self.separator());
             return;
@@ -117,7 +118,9 @@ impl Format {
         let length = u32::try_from(rows.len().saturating_sub(start)).unwrap_or(u32::MAX);
         let head = start.checked_sub(FRAME_HEAD_BYTES).and_then(|head| rows.get_mut(head..start));
         if let Some(head) = head {
-            head.copy_from_slice(&length.to_le_bytes());
+            let (of_length, of_arrival) = head.split_at_mut(size_of::<u32>());
+            of_length.copy_from_slice(&length.to_le_bytes());
+            of_arrival.copy_from_slice(&arrival.to_le_bytes());
         }
     }
 
@@ -135,21 +138,26 @@ mod tests {
     #[test]
     fn framed_rows_stand_behind_their_lengths() {
         for (row, expected) in [
-            (Row::Verbatim, &b"\x01\0\0\0a\0\0\0\0\x02\0\0\0\n\n"[..]),
-            (Row::Line, b"\x02\0\0\0a\n\x01\0\0\0\n\x03\0\0\0\n\n\n"),
+            (Row::Verbatim, [&b"\x01\0\0\0"[..], b"a", b"\0\0\0\0", b"", b"\x02\0\0\0", b"\n\n"]),
+            (Row::Line, [b"\x02\0\0\0", b"a\n", b"\x01\0\0\0", b"\n", b"\x03\0\0\0", b"\n\n\n"]),
         ] {
+            let expected: Vec<u8> = expected
+                .chunks(2)
+                .zip([7_i64, -1, i64::MAX])
+                .flat_map(|(row, arrival)| [row[0], &arrival.to_le_bytes(), row[1]].concat())
+                .collect();
             let mut rows = Vec::new();
-            for text in ["a", "", "\n\n"] {
+            for (text, arrival) in [("a", 7), ("", -1), ("\n\n", i64::MAX)] {
                 Format::Framed(row).open_row(&mut rows);
                 let start = rows.len();
                 rows.extend_from_slice(text.as_bytes());
-                Format::Framed(row).close_row(&mut rows, start);
+                Format::Framed(row).close_row(&mut rows, start, arrival);
             }
             assert_eq!(rows, expected, "{row:?}");
         }
         let mut rows = b"x".to_vec();
         Format::Ndjson.open_row(&mut rows);
-        Format::Ndjson.close_row(&mut rows, 1);
+        Format::Ndjson.close_row(&mut rows, 1, 0);
         assert_eq!(rows, b"x\n");
     }
 }

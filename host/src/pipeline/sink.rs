@@ -181,7 +181,7 @@ impl SliceSink {
             let start = gathering.rows.len();
             gathering.rows.extend_from_slice(&old[row.piece][row.start..row.end]);
             let end = gathering.rows.len();
-            format.close_row(&mut gathering.rows, start);
+            format.close_row(&mut gathering.rows, start, row.arrival);
             if gathering.records == 0 {
                 gathering.first_offset = u64::try_from(row.offset).unwrap_or(self.slice_offset);
                 gathering.first_arrival = row.arrival;
@@ -242,7 +242,7 @@ impl RowSink for SliceSink {
             let (offset, child, arrival) = (row.offset, row.child, row.arrival);
             rows.push(Row { offset, child, arrival, piece: self.current, start, end });
         }
-        format.close_row(&mut gathering.rows, self.start);
+        format.close_row(&mut gathering.rows, self.start, row.arrival);
         gathering.records += 1;
         gathering.first_arrival = gathering.first_arrival.min(row.arrival);
     }

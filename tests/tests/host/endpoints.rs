@@ -172,6 +172,15 @@ fn records_that_an_endpoint_does_not_take_are_error_records_of_firehose_and_can_
     let last = server.got().pop().unwrap();
     assert_eq!((numbers(&records(&last)), last.header(REQUEST_ID)), (vec![7, 8], first));
     assert!(scratch.letters("events").is_empty());
+    let metrics = client::request(host.address(), "GET", "/metrics", &[], b"").unwrap().body;
+    let value = |name: &str| -> f64 {
+        let name = format!("firehose_delivery_to_http_endpoint_{name}{{stream=\"events\"}} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        line.unwrap_or_else(|| panic!("no {name}in {metrics}")).parse().unwrap()
+    };
+    assert_eq!((value("records_total"), value("bytes_total")), (2.0, 32.0));
+    assert_eq!(value("processed_records_total"), 2.0 * server.got().len() as f64);
+    assert_eq!(value("success"), 1.0 / server.got().len() as f64);
     host.drain();
 }
 

@@ -117,7 +117,7 @@ async fn request_of_a_batch_has_one_id_whoever_sends_it_and_tries_begin_with_the
     assert!(found[3].0 == *first && [&found[2].0, &found[4].0].iter().all(|id| *id == last), "{found:?}");
     // What was delivered needs no other place.
     let rest = endpoint.give_up(&meta);
-    assert_eq!((rest.done, rest.refused), ((50_000, 10_000), vec![]));
+    assert_eq!((rest.done, rest.refused), ((130_000, 10_000), vec![]));
     assert_eq!(endpoint.give_up(&meta), Rest::default());
     // Sent again as what is left, it is the same request.
     let (rest, body) = framed_object(&staged, &rows[10_000..]);

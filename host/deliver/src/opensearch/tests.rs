@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::http::stand_in::{Got, Says, StandIn};
-use crate::staged::{Staged, framed};
+use crate::staged::{Staged, framed_at};
+
+/// 2016-02-25T13:00:00Z, the guide's example.
+const DOCUMENTED: i64 = 1_456_405_200_000_000_000;
 
 /// Documents by index and id, as a cluster keeps them, and how often each was sent.
 #[derive(Default)]
@@ -67,10 +70,15 @@ impl Test {
     }
 
     fn object(&self, rows: &[&[u8]]) -> (ObjectMeta, std::path::PathBuf) {
-        let (meta, body) = self.staged.object("batch", &framed(rows));
+        let rows: Vec<(&[u8], i64)> = rows.iter().map(|row| (*row, DOCUMENTED)).collect();
+        self.arrived(&rows)
+    }
+
+    fn arrived(&self, rows: &[(&[u8], i64)]) -> (ObjectMeta, std::path::PathBuf) {
+        let body: Vec<u8> = rows.iter().flat_map(|(row, arrival)| framed_at(row, *arrival)).collect();
+        let (meta, body) = self.staged.object("batch", &body);
         let content_type = format!("{}+json", crate::records::FRAMED_CONTENT_TYPE);
-        // 2016-02-25T13:00:00Z
-        (ObjectMeta { content_type, arrival: 1_456_405_200_000_000_000, ..meta }, body)
+        (ObjectMeta { content_type, ..meta }, body)
     }
 
     fn documents(&self) -> Vec<String> {
@@ -100,9 +108,26 @@ async fn documents_have_an_index_of_their_batch_and_ids_of_their_rows() {
     }
     assert_eq!(test.documents(), ["logs-2016-02-25/batch-of-batch-0", "logs-2016-02-25/batch-of-batch-1"]);
     let without = test.open(Action::Create, false);
-    assert_eq!(without.document(&meta, 1), (None, "logs-2016-02-25".to_owned()));
+    assert_eq!(without.document(&meta, 1, DOCUMENTED), (None, "logs-2016-02-25".to_owned()));
     without.deliver(&Object { meta: &meta, body: &body }).await.unwrap();
     assert!(!String::from_utf8_lossy(&test.server.got()[3].body).contains("_id"));
+}
+
+#[tokio::test]
+async fn batch_that_crosses_midnight_has_documents_in_the_indices_of_both_days() {
+    let test = Test::start(vec![]).await;
+    let midnight = DOCUMENTED + 11 * 3_600_000_000_000;
+    let rows =
+        [(&b"{\"n\":0}\n"[..], midnight - 1), (b"{\"n\":1}\n", midnight), (b"{\"never\":2}\n", midnight)];
+    let (meta, body) = test.arrived(&rows);
+    let object = Object { meta: &meta, body: &body };
+    let cluster = test.open(Action::Index, true);
+    assert_eq!(cluster.deliver(&object).await, Ok(Delivered::InPart));
+    let refused = cluster.refused(&meta);
+    assert_eq!(cluster.document(&meta, 2, refused[0].arrival).1, "logs-2016-02-26");
+    assert_eq!(test.documents(), ["logs-2016-02-25/batch-of-batch-0", "logs-2016-02-26/batch-of-batch-1"]);
+    let sent = cluster.sent();
+    assert_eq!((sent.records.tried(), sent.records.taken(), sent.bytes.taken()), (3, 2, 16));
 }
 
 #[tokio::test]
@@ -120,6 +145,7 @@ async fn documents_that_found_no_room_go_again_alone_and_those_that_fit_nowhere_
         refused,
         [RefusedRow {
             row: 2,
+            arrival: DOCUMENTED,
             message: "OpenSearch.400: mapper_parsing_exception: failed to parse field [n]".to_owned(),
             bytes: b"{\"never\":2}".to_vec(),
         }]
@@ -161,7 +187,7 @@ async fn of_a_batch_that_is_given_up_only_documents_that_were_not_taken_are_left
         rest.refused.iter().map(|row| (row.row, row.message.as_str())).collect::<Vec<_>>(),
         [(0, "OpenSearch.429: no")]
     );
-    let bytes: usize = rows[..FIT.records].iter().map(|row| row.len() + 4).sum();
+    let bytes: usize = rows[..FIT.records].iter().map(|row| row.len() + 12).sum();
     assert_eq!(rest.done, (bytes as u64, FIT.records as u64));
     // Where nothing was taken, all is left.
     let error = StandIn::start(vec![], |_| Says::json(503, "")).await;

@@ -134,10 +134,10 @@ async fn keep_rows(
 }
 
 fn letter_of_row(output: &Output, ready: &Ready, row: RefusedRow) -> DeadLetter {
-    let RefusedRow { row, message, bytes } = row;
+    let RefusedRow { row, arrival, message, bytes } = row;
     let child = u32::try_from(row).unwrap_or(u32::MAX);
     let row = LetterRow { batch_id: ready.sealed.batch_id.clone(), row };
-    DeadLetter { child, row: Some(row), ..letter(output, ready, message) }.with_payload(&bytes)
+    DeadLetter { child, arrival, row: Some(row), ..letter(output, ready, message) }.with_payload(&bytes)
 }
 
 fn letter(output: &Output, ready: &Ready, reason: String) -> DeadLetter {

@@ -31,12 +31,15 @@ pub(super) fn error_type(letter: &DeadLetter) -> ErrorOutputType {
     }
 }
 
+/// Id and index of a row that arrived then.
+type Document<'a> = dyn Fn(&ObjectMeta, u64, i64) -> Option<(Option<String>, String)> + 'a;
+
 /// What a letter of the delivery stage stands for.
 pub(super) struct Rows<'a> {
     /// The object, if it has one.
     pub(super) object: Option<&'a Path>,
     /// Id and index of a document.
-    pub(super) document: &'a dyn Fn(&ObjectMeta, u64) -> Option<(Option<String>, String)>,
+    pub(super) document: &'a Document<'a>,
 }
 
 /// One line for each record, with its line feed.
@@ -52,11 +55,12 @@ pub(super) fn lines(letter: &DeadLetter, rows: &Rows<'_>) -> Vec<u8> {
     if let (Some(kept), Some(path)) = (framed, rows.object) {
         let mut row = kept.meta.first_row;
         let is_json = kept.meta.content_type.ends_with("json");
-        let read = each_row(path, |bytes| {
+        let read = each_row(path, |arrival, bytes| {
             let record = if is_json { bytes.strip_suffix(b"\n").unwrap_or(bytes) } else { bytes };
             let mut line = whole.clone();
             line["rawData"] = STANDARD.encode(record).into();
-            numbered(&mut line, of, &kept.meta, row, rows.document);
+            line["arrivalTimestamp"] = (arrival / 1_000_000).into();
+            numbered(&mut line, of, &kept.meta, (row, arrival), rows.document);
             push(&line);
             row += 1;
         });
@@ -66,7 +70,7 @@ pub(super) fn lines(letter: &DeadLetter, rows: &Rows<'_>) -> Vec<u8> {
     }
     let mut line = whole;
     if let Some(row) = &letter.row {
-        numbered(&mut line, of, &meta_of(letter, row), row.row, rows.document);
+        numbered(&mut line, of, &meta_of(letter, row), (row.row, letter.arrival), rows.document);
     }
     if let Some(object) = &letter.object {
         line["object"] = object.meta.name.as_str().into();
@@ -99,13 +103,13 @@ fn numbered(
     line: &mut Value,
     of: ErrorOutputType,
     meta: &ObjectMeta,
-    row: u64,
-    document: &dyn Fn(&ObjectMeta, u64) -> Option<(Option<String>, String)>,
+    (row, arrival): (u64, i64),
+    document: &Document<'_>,
 ) {
     match of {
         ErrorOutputType::SplunkFailed => line["EventId"] = format!("{}.{row}", meta.batch_id).into(),
         ErrorOutputType::OpenSearchFailed => {
-            let (id, index) = document(meta, row).unwrap_or_default();
+            let (id, index) = document(meta, row, arrival).unwrap_or_default();
             line["esDocumentId"] = id.into();
             line["esIndexName"] = index.into();
             // Types are no more.
@@ -198,7 +202,7 @@ mod tests {
     }
 
     fn told(letter: &DeadLetter) -> Value {
-        let text = lines(letter, &Rows { object: None, document: &|_, _| None });
+        let text = lines(letter, &Rows { object: None, document: &|_, _, _| None });
         assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 1);
         serde_json::from_slice(&text).unwrap()
     }
@@ -252,7 +256,15 @@ mod tests {
     fn batch_that_was_given_up_is_a_line_for_each_of_its_records() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("object");
-        std::fs::write(&path, b"\x03\0\0\0{}\n\x02\0\0\0a\n").unwrap();
+        let mut rows = Vec::new();
+        for (row, arrival) in
+            [(&b"{}\n"[..], 1_499_999_000_000_000_000_i64), (b"a\n", 1_500_000_000_000_000_000)]
+        {
+            rows.extend_from_slice(&u32::try_from(row.len()).unwrap().to_le_bytes());
+            rows.extend_from_slice(&arrival.to_le_bytes());
+            rows.extend_from_slice(row);
+        }
+        std::fs::write(&path, rows).unwrap();
         let of = |reason: &str| {
             let mut letter = letter(Stage::Delivery, "", reason);
             letter.payload = None;
@@ -263,8 +275,8 @@ mod tests {
             };
             letter.object =
                 Some(crate::pipeline::dead_letters::KeptObject { file: "object".to_owned(), meta });
-            let document = |meta: &ObjectMeta, row: u64| {
-                Some((Some(format!("{}-{row}", meta.batch_id)), "logs".to_owned()))
+            let document = |meta: &ObjectMeta, row: u64, arrival: i64| {
+                Some((Some(format!("{}-{row}", meta.batch_id)), format!("logs-{}", arrival / 1_000_000_000)))
             };
             let text = lines(&letter, &Rows { object: Some(&path), document: &document });
             let lines: Vec<Value> = text
@@ -279,7 +291,7 @@ mod tests {
         assert_eq!(
             lines[0],
             json!({
-                "attemptsMade": 4, "arrivalTimestamp": 1_500_000_000_000_u64, "errorCode": "HttpEndpoint.RequestTimeout",
+                "attemptsMade": 4, "arrivalTimestamp": 1_499_999_000_000_u64, "errorCode": "HttpEndpoint.RequestTimeout",
                 "errorMessage": "the endpoint did not answer in time", "attemptEndingTimestamp": 1_500_000_001_250_u64,
                 "rawData": "e30=", "subsequenceNumber": 7, "dataId": "batch-7",
             })
@@ -302,7 +314,7 @@ mod tests {
         );
         assert_eq!(
             (lines[1]["esIndexName"].as_str(), lines[1]["esTypeName"].as_str()),
-            (Some("logs"), Some(""))
+            (Some("logs-1500000000"), Some(""))
         );
     }
 }

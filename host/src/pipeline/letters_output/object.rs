@@ -100,7 +100,9 @@ fn of_firehose(context: &StreamContext, own: &LettersOutput, letter: &DeadLetter
         letter,
         &firehose::Rows {
             object: object.as_deref(),
-            document: &|meta, row| output.and_then(|output| output.destination.document(meta, row)),
+            document: &|meta, row, arrival| {
+                output.and_then(|output| output.destination.document(meta, row, arrival))
+            },
         },
     )
 }

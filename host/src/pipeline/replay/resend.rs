@@ -69,10 +69,10 @@ async fn send(
     // Not under the name of the batch's own staged file, which may be needed still.
     let staged = format!("{}.{}.replay", meta.batch_id, meta.first_row);
     let (staging, file) = (output.staging.clone(), staged.clone());
-    let (from, row) = (object.map(Path::to_owned), letter.payload_bytes());
+    let (from, row, arrival) = (object.map(Path::to_owned), letter.payload_bytes(), letter.arrival);
     let copied = context.off_runtime(move || match from {
         Some(from) => staging.fetch(&from, &file),
-        None => staging.materialise(&framed(&row), &file, false),
+        None => staging.materialise(&framed(&row, arrival), &file, false),
     });
     copied
         .await
@@ -86,13 +86,13 @@ async fn send(
     sent
 }
 
-fn framed(row: &[u8]) -> Vec<u8> {
+fn framed(row: &[u8], arrival: i64) -> Vec<u8> {
     let format = Format::Framed(Row::Verbatim);
     let mut rows = Vec::new();
     format.open_row(&mut rows);
     let start = rows.len();
     rows.extend_from_slice(row);
-    format.close_row(&mut rows, start);
+    format.close_row(&mut rows, start, arrival);
     rows
 }
 
@@ -133,11 +133,12 @@ fn row_error(row: &RefusedRow) -> wasmill_deliver::DeliverError {
 
 /// The letter of a row of another letter's object.
 fn of_row(letter: &DeadLetter, meta: &ObjectMeta, row: RefusedRow) -> DeadLetter {
-    let RefusedRow { row, message, bytes } = row;
+    let RefusedRow { row, arrival, message, bytes } = row;
     DeadLetter {
         number: 0,
         child: u32::try_from(row).unwrap_or(u32::MAX),
         reason: message,
+        arrival,
         attempts: 1,
         object: None,
         row: Some(LetterRow { batch_id: meta.batch_id.clone(), row }),
