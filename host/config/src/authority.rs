@@ -314,7 +314,7 @@ fn judge_output(policy: &Policy, output: &mut Output) -> Option<(&'static str, S
 }
 
 fn judge_post(policy: &Policy, post: &mut HttpPost) -> Option<(&'static str, String)> {
-    let HttpPost { url, headers, timeout: _, reach } = post;
+    let HttpPost { url, headers, ca: _, timeout: _, reach } = post;
     *reach = Some(policy.http.clone());
     if url.contains(crate::secret::MASK) {
         return Some(("url", "the mask under which a URL is shown is in it: write it as it is".to_owned()));

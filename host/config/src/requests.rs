@@ -30,7 +30,8 @@ pub(crate) fn post(resolver: &mut Resolver<'_>, key: &str, http: raw::HttpPlace)
     if http.timeout.0.is_zero() || http.timeout.0.as_secs() > 3600 {
         resolver.problem(&format!("{key}.timeout"), "\"timeout\" must be above zero and at most 1h");
     }
-    HttpPost { url: http.url, headers, timeout: http.timeout.0, reach: None }
+    let ca = http.ca.map(|value| secret(resolver, &format!("{key}.ca"), value));
+    HttpPost { url: http.url, headers, ca, timeout: http.timeout.0, reach: None }
 }
 
 fn secret(resolver: &mut Resolver<'_>, key: &str, value: raw::HeaderValue) -> Secret {

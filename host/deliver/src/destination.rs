@@ -49,6 +49,7 @@ pub enum Setting {
     AccessKey,
     CommonAttributes,
     Token,
+    Ca,
     /// Under the name that the settings give it.
     Header(String),
 }

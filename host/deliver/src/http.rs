@@ -53,6 +53,8 @@ pub struct HttpConfig {
     pub url: String,
     /// Sent with every request; values may be secrets and are never logged.
     pub headers: BTreeMap<String, String>,
+    /// PEM of the authorities that the server's certificate is checked with; `None`: those of the machine.
+    pub ca: Option<String>,
     /// For the whole request, answer included.
     pub timeout: Duration,
     /// Where requests may go; `None`: everywhere.
@@ -101,6 +103,14 @@ impl HttpConfig {
         let url = url.map_err(|message| wrong.push(Wrong { at: Setting::Url, message })).ok();
         let refused = self.reach.as_ref().zip(url.as_ref()).and_then(|(reach, url)| reach.refuses(url));
         wrong.extend(refused.map(|message| Wrong { at: Setting::Url, message }));
+        if let Some(ca) = &self.ca {
+            let is_plain = url.as_ref().is_some_and(|url| url.scheme() == "http");
+            let found = match is_plain {
+                true => Err("\"ca\" has an effect with https alone".to_owned()),
+                false => exchange::authorities(ca).map(drop),
+            };
+            wrong.extend(found.err().map(|message| Wrong { at: Setting::Ca, message }));
+        }
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             match header(name, value) {

@@ -78,6 +78,7 @@ pub(crate) fn wrong_settings(
             Setting::AccessKey => format!("{}.access_key", output.key),
             Setting::CommonAttributes => format!("{}.common_attributes", output.key),
             Setting::Token => format!("{}.token", output.key),
+            Setting::Ca => format!("{}.ca", output.key),
             Setting::Header(name) => output.header_key(&name),
         };
         (key, wrong.message)
@@ -112,6 +113,7 @@ fn http(post: &config::HttpPost) -> HttpConfig {
     HttpConfig {
         url: post.url.clone(),
         headers: post.headers.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned())).collect(),
+        ca: post.ca.as_ref().map(|ca| ca.reveal().to_owned()),
         timeout: post.timeout,
         reach: reach.map(|reach| Reach { names: reach.names.clone(), networks: reach.networks.clone() }),
     }

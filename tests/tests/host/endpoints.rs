@@ -233,6 +233,44 @@ fn one_host_delivers_to_another_as_to_any_endpoint_and_what_is_sent_twice_is_the
     assert_eq!(objects::numbers(&there.out(), "n"), expected);
 }
 
+/// A certificate of `127.0.0.1` that is its own authority: its PEM and that of its key.
+fn certified() -> (String, String) {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    (cert.pem(), signing_key.serialize_pem())
+}
+
+#[test]
+fn endpoint_is_known_by_the_authority_of_its_output_and_by_no_other() {
+    let (own, other) = (certified(), certified());
+    let there = Scratch::new(
+        "#whole\n[http]\nlisten = \"127.0.0.1:0\"\n[http.tls]\ncertificate = \"server.crt\"\nkey = \"server.key\"\n\
+         [streams.landing]\nsource = { type = \"http\" }\n[[streams.landing.outputs]]\ntype = \"directory\"\npath = \"out\"\ninterval = \"0s\"\n",
+    );
+    std::fs::write(there.path("server.crt"), &own.0).unwrap();
+    std::fs::write(there.path("server.key"), &own.1).unwrap();
+    let receiver = Running::start(&there.config(), COMPILER);
+    let url = format!("https://{}/v1/streams/landing/firehose", receiver.address());
+    for (ca, n) in [(&own.0, 3), (&other.0, 4)] {
+        let here = stream(&format!(
+            "type = \"http\"\nprotocol = \"firehose\"\nurl = \"{url}\"\ninterval = \"0s\"\nca = {{ file = \"ca.crt\" }}\n\
+             retry = {{ initial = \"1ms\", for = \"0s\" }}",
+        ));
+        std::fs::write(here.path("ca.crt"), ca).unwrap();
+        let sender = Running::start(&here.config(), COMPILER);
+        sender.push("events", &numbered(n, 1));
+        if n == 4 {
+            wait_until("it is an error record", || failed(&here).values().flatten().count() == 1);
+            let line = &failed(&here)["http-endpoint-failed"][0];
+            assert_eq!(line["errorCode"], "HttpEndpoint.ConnectionFailed", "{line}");
+        }
+        sender.drain();
+        assert_eq!(failed(&here).values().flatten().count(), usize::from(n == 4));
+    }
+    receiver.drain();
+    assert_eq!(objects::numbers(&there.out(), "n"), [3]);
+}
+
 /// What a cluster knows: documents by their ids, and how often each was written.
 type Documents = Arc<Mutex<BTreeMap<String, (Value, usize)>>>;
 

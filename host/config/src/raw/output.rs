@@ -241,6 +241,8 @@ pub(crate) struct HttpPlace {
     /// Headers of every request, by name.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, HeaderValue>,
+    /// Certificates (PEM) of authorities that the server's certificate is checked with, in place of those of the machine.
+    pub(crate) ca: Option<HeaderValue>,
     /// Longest time of one request.
     #[serde(default = "default::timeout")]
     pub(crate) timeout: Span,

@@ -14,6 +14,8 @@ pub struct HttpPost {
     pub url: String,
     /// Values may be secrets, so all are held as such.
     pub headers: Vec<(String, Secret)>,
+    /// PEM of the authorities that are trusted; `None`: those of the machine.
+    pub ca: Option<Secret>,
     /// Of one request.
     pub timeout: Duration,
     /// Where it may go, whatever the URL says; `None`: everywhere.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, Url, redirect};
 
 use super::reach::Guide;
 use super::{CONNECT_TIMEOUT, HttpConfig};
@@ -43,6 +43,13 @@ pub(super) fn client(config: &HttpConfig, url: &Url) -> Result<Client, DeliverEr
         let port = url.port_or_known_default().unwrap_or(0);
         client = client.no_proxy().dns_resolver(Arc::new(Guide { reach, port, look_ups: None }));
     }
+    if let Some(ca) = &config.ca {
+        client = trusting(
+            client,
+            authorities(ca)
+                .map_err(|message| DeliverError::new(Fault::Client, Retry::Never, message, String::new()))?,
+        );
+    }
     client
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
@@ -57,6 +64,23 @@ pub(super) fn client(config: &HttpConfig, url: &Url) -> Result<Client, DeliverEr
                 error.without_url().to_string(),
             )
         })
+}
+
+/// The certificates of a PEM, each of which a client can trust.
+pub(super) fn authorities(pem: &str) -> Result<Vec<Certificate>, String> {
+    let found = Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
+    if found.is_empty() {
+        return Err("\"ca\" has no certificate, expected PEM".to_owned());
+    }
+    match trusting(Client::builder(), found.clone()).build() {
+        Ok(_works) => Ok(found),
+        Err(_unfit) => Err("\"ca\" has a certificate that cannot be read".to_owned()),
+    }
+}
+
+/// Nobody but these.
+fn trusting(client: ClientBuilder, authorities: Vec<Certificate>) -> ClientBuilder {
+    authorities.into_iter().fold(client.tls_built_in_root_certs(false), ClientBuilder::add_root_certificate)
 }
 
 /// An error with its causes, for the operator.

@@ -113,6 +113,7 @@ impl StandIn {
         HttpConfig {
             url: format!("{}{path}", self.url),
             headers: std::collections::BTreeMap::from([("x-own".to_owned(), "mine".to_owned())]),
+            ca: None,
             timeout: Duration::from_secs(10),
             reach: None,
         }
