@@ -8,6 +8,7 @@ pub mod again;
 mod asker;
 pub mod case;
 pub mod client;
+pub mod cluster;
 pub mod components;
 pub mod events;
 pub mod guest;
