@@ -27,7 +27,9 @@ impl Cluster {
         let Some(dir) = std::env::var_os("WASMILL_OPENSEARCH").map(PathBuf::from) else {
             #[expect(clippy::print_stdout, reason = "a test says why it skips")]
             {
-                println!("skipped: WASMILL_OPENSEARCH is not set; `cargo xtask test` sets it where there is Java");
+                println!(
+                    "skipped: WASMILL_OPENSEARCH is not set; `cargo xtask test` sets it where there is Java"
+                );
             }
             return None;
         };
@@ -56,8 +58,7 @@ impl Cluster {
     /// What it answers, which must be a success.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> Value {
         let json = ["content-type: application/json"];
-        let answer =
-            client::request(self.address, method, path, &json, body.as_bytes()).expect("an answer");
+        let answer = client::request(self.address, method, path, &json, body.as_bytes()).expect("an answer");
         assert!((200..300).contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.body);
         answer.json()
     }

@@ -111,11 +111,8 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
             Ok(None)
         });
     }
-    let packages = [
-        ("WASMILL_READERS", readers),
-        ("WASMILL_NODE_CLIENTS", clients),
-        ("WASMILL_OPENSEARCH", opensearch),
-    ];
+    let packages =
+        [("WASMILL_READERS", readers), ("WASMILL_NODE_CLIENTS", clients), ("WASMILL_OPENSEARCH", opensearch)];
     steps.run("tests", || run_tests(project, filter, fast, nextest, &packages));
     // `cargo test` runs them among the rest.
     if !fast && nextest {

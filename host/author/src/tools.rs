@@ -25,11 +25,7 @@ fn cache() -> Result<PathBuf> {
 ///
 /// # Errors
 /// There is no place for tools, or `install` failed, which leaves nothing behind.
-pub fn installed(
-    tool: &str,
-    version: &str,
-    install: impl FnOnce(&Path) -> Result<()>,
-) -> Result<PathBuf> {
+pub fn installed(tool: &str, version: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let place = dir(tool, version)?;
     fill(&place, install).with_context(|| format!("install {tool} {version}"))?;
     Ok(place)

@@ -16,6 +16,8 @@ pub struct FirehoseStats {
     pub throttled: Counter,
     /// Places of the outputs into buckets whose objects have Firehose's names.
     pub outputs: OnceLock<Vec<usize>>,
+    /// Place of such an output that takes records as they came in.
+    pub backup: OnceLock<usize>,
     /// What the outputs have sent that records are sent to one by one.
     pub receivers: OnceLock<Vec<(Receiver, Arc<Sent>)>>,
 }

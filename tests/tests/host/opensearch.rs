@@ -47,7 +47,10 @@ fn cluster_has_each_document_once_although_the_host_is_killed_and_says_itself_wh
     assert_eq!(line["errorCode"], "400", "{line}");
     let said = line["errorMessage"].as_str().unwrap();
     assert!(said.starts_with("mapper_parsing_exception: failed to parse field [n] of type [long]"), "{said}");
-    assert_eq!(line["esIndexName"].as_str(), cluster.documents("logs-*").first().map(|(index, _)| index.as_str()));
+    assert_eq!(
+        line["esIndexName"].as_str(),
+        cluster.documents("logs-*").first().map(|(index, _)| index.as_str())
+    );
     for from in [100, 500, 900] {
         push(&program, &large(from));
     }

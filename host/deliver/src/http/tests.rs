@@ -194,6 +194,7 @@ async fn http_errors_and_debug_hide_secrets() {
         url: "http://u:s3cr3t@x/".to_owned(),
         headers: BTreeMap::from([("a".to_owned(), "s3cr3t".to_owned())]),
         timeout: Duration::ZERO,
+        ca: None,
         reach: None,
     };
     assert!(!format!("{config:?}").contains("s3cr3t"));

@@ -36,7 +36,10 @@ fn of_bucket(s3: &ExtendedS3, version: u64, firehose: &FirehoseSettings) -> Resu
     let backed_up = backup(s3)?;
     no_kms(s3)?;
     let main_bucket = bucket(s3.bucket_arn.as_deref().unwrap_or_default())?;
-    steps_are_names(s3)?;
+    steps_are_names(s3, "")?;
+    if let Some(backed_up) = &backed_up {
+        steps_are_names(backed_up, "S3BackupConfiguration.")?;
+    }
     let (transforms, is_delimited) = transforms(s3.processing.as_ref())?;
     let Names { prefix, names, errors } = names(s3, version);
     let mut output = place(main_bucket, &prefix, firehose);
@@ -140,12 +143,12 @@ fn bucket(arn: &str) -> Result<&str, Refusal> {
 }
 
 /// A bucket has no steps; whoever copies it into directories has.
-fn steps_are_names(s3: &ExtendedS3) -> Result<(), Refusal> {
+fn steps_are_names(s3: &ExtendedS3, within: &str) -> Result<(), Refusal> {
     for (member, prefix) in [("Prefix", &s3.prefix), ("ErrorOutputPrefix", &s3.error_output_prefix)] {
         let prefix = prefix.as_deref().unwrap_or_default();
         if let Some(step) = prefix.split('/').find(|step| *step == "." || *step == "..") {
             return Err(Refusal::invalid(format!(
-                "{member} {prefix:?} has the step {step:?}, which no name has here"
+                "{within}{member} {prefix:?} has the step {step:?}, which no name has here"
             )));
         }
     }

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use wasmill_deliver::ObjectMeta;
 
+use super::error::StoreError;
 use super::letter::KeptObject;
 use super::lines;
-use super::store::StoreError;
 
 const CURSOR: &str = "cursor.json";
 const REMEDY: &str =

@@ -1,7 +1,8 @@
 //! The files of a stream's dead letters: appended, taken out of, bounded, and the same after a restart.
 //!
 //! Letters are appended in the order of their outcomes, within an outcome in the order of (offset, child), and are
-//! keyed (slice, offset, child). So one key says which letters were ever kept: those up to it. Writing the letters of
+//! keyed (slice, offset, child); rows that did not fit when their batch was sealed are keyed by numbers of their own
+//! ([`DeadLetter::key`]). So one key says which letters were ever kept: those up to it. Writing the letters of
 //! an outcome again after a crash adds nothing, also when they were removed meanwhile: before the first letter goes,
 //! `state.json` remembers that key, and the number that the next letter gets. Letters of the delivery stage are told by
 //! their batch, and the last of those that went are remembered too. A stream that was made anew (another
@@ -12,15 +13,15 @@
 //! their new reason; a replay must not wait for room.
 
 use std::collections::{HashSet, VecDeque};
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::error::{Bound, StoreError};
 use super::filter::Filter;
-use super::letter::{Change, Changes, DeadLetter, Stage};
+use super::letter::{Change, Changes, DeadLetter, SEALED_CHILD, Stage};
 use super::lines::{self, LetterFile, Unreadable};
 
 /// A file that has reached this size is followed by another one.
@@ -31,42 +32,6 @@ const STATE_REMEDY: &str = "put back a copy of it, or move it away: then the str
     number or letter that was removed may come again";
 /// Far more batches than are given up between two checkpoints.
 const GIVEN_UP_MAX: usize = 1_024;
-
-/// Why letters could not be kept, read or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error(
-        "dead letters in {path} are full: {needs} bytes more do not fit, {bytes} of at most {max} ({bound}) are \
-         taken; replay, export or purge some"
-    )]
-    Full { path: PathBuf, needs: u64, bytes: u64, max: u64, bound: Bound },
-    #[error("dead letters in {path}")]
-    Io {
-        path: PathBuf,
-        #[source]
-        error: io::Error,
-    },
-    /// Its error names line and column.
-    #[error("{path} is damaged ({error}); {remedy}")]
-    Damaged { path: PathBuf, error: serde_json::Error, remedy: &'static str },
-}
-
-/// Whose bound it is that letters do not fit within.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
-    /// The stream's own.
-    Own,
-    Quota,
-}
-
-impl fmt::Display for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Bound::Own => "max_bytes",
-            Bound::Quota => "what quota dead_letter_bytes leaves to this stream",
-        })
-    }
-}
 
 /// What outlives the letters.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -183,8 +148,7 @@ impl Store {
                                 let known = if letter.row.is_some() { &mut rows } else { &mut batches };
                                 known.insert(id);
                             } else if !anew && letter.number >= state.first_number {
-                                state.kept_to =
-                                    state.kept_to.max(Some((letter.slice, letter.offset, letter.child)));
+                                state.kept_to = state.kept_to.max(Some(letter.key()));
                             }
                         }
                         None => {
@@ -238,6 +202,15 @@ impl Store {
     /// Nobody will ask about these any more.
     pub fn forget_batches(&mut self) {
         self.batches = HashSet::new();
+    }
+
+    /// Child of the first row that did not fit when its batch was sealed, of the next outcome that begins with `slice`.
+    /// Letters of all outcomes before have been appended.
+    pub fn next_sealed_child(&self, slice: u64) -> u32 {
+        match self.state.kept_to {
+            Some((last, i64::MIN, child)) if last == slice => child.saturating_add(1),
+            _ => SEALED_CHILD,
+        }
     }
 
     /// Appends what was never kept before, in this order, as far as there is room, and syncs. Gives the letters numbers.

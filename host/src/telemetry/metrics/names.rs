@@ -147,10 +147,10 @@ table! {
     FirehoseOpenSearchBytes Counter "firehose_delivery_to_amazon_open_search_service_bytes_total" "DeliveryToAmazonOpenSearchService.Bytes: of these, before compression and encoding."
     FirehoseOpenSearchSuccess Gauge "firehose_delivery_to_amazon_open_search_service_success" "DeliveryToAmazonOpenSearchService.Success: documents that the cluster took over all that were sent, 1 without any."
     FirehoseOpenSearchFreshness Gauge "firehose_delivery_to_amazon_open_search_service_data_freshness_seconds" "DeliveryToAmazonOpenSearchService.DataFreshness: age of the oldest record that is not delivered."
-    FirehoseBackupRecords Counter "firehose_backup_to_s3_records_total" "BackupToS3.Records: records that failed and are in objects below the error prefix."
+    FirehoseBackupRecords Counter "firehose_backup_to_s3_records_total" "BackupToS3.Records: records that failed and are in objects below the error prefix, and source records that are backed up."
     FirehoseBackupObjects Counter "firehose_backup_to_s3_object_count_total" "Objects of these."
     FirehoseBackupSuccess Gauge "firehose_backup_to_s3_success" "BackupToS3.Success: deliveries of them that succeeded over all that were tried since the start, 1 without any."
-    FirehoseBackupFreshness Gauge "firehose_backup_to_s3_data_freshness_seconds" "BackupToS3.DataFreshness: age of the oldest of them that is not delivered."
+    FirehoseBackupFreshness Gauge "firehose_backup_to_s3_data_freshness_seconds" "BackupToS3.DataFreshness: age of the oldest of them that is not delivered; with a backup of source records, of the oldest record of which anything is not."
     FirehosePartitionCount Gauge "firehose_partition_count" "PartitionCount: batches that are being gathered."
 
     // The plugin directory.

@@ -34,7 +34,7 @@ impl Common<'_> {
     ) -> Result<Value, Refusal> {
         let s3 = ExtendedS3::from(self.s3.cloned().unwrap_or_default());
         no_kms(&s3)?;
-        steps_are_names(&s3)?;
+        steps_are_names(&s3, "S3Configuration.")?;
         let bucket = bucket(s3.bucket_arn.as_deref().unwrap_or_default())?;
         let (transforms, is_delimited) = transforms(self.processing)?;
         if is_text {
