@@ -48,10 +48,10 @@ mod default {
         "plugins".to_owned()
     }
     pub(super) fn warm_instances() -> u32 {
-        1000
+        2000
     }
     pub(super) fn warm_memory() -> Size {
-        Size(1 << 30)
+        Size(2 << 30)
     }
     pub(super) fn listen() -> String {
         "127.0.0.1:7070".to_owned()

@@ -392,7 +392,7 @@ impl Resolver<'_> {
         let dead_letters =
             DeadLetters { max_bytes: stream.dead_letters.max_bytes.0, max_age, output: letters_output };
         let retention = stream.retention.map(|retention| self.retention(&key, &retention));
-        let decide = stream.decide.map(|decide| decide::decide(self, &key, decide));
+        let decide = stream.decide.map(|decide| decide::decide(self, &key, &source, decide));
         let mut stream = Stream {
             tenant: tenant.to_owned(),
             name,

@@ -14,6 +14,8 @@ pub struct FirehoseStats {
     pub throttled: Counter,
     /// Places of the outputs into buckets whose objects have Firehose's names.
     pub outputs: OnceLock<Vec<usize>>,
+    /// Place of such an output that takes records as they came in.
+    pub backup: OnceLock<usize>,
 }
 
 /// Puts that were stored, wholly or in part.

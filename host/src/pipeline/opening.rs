@@ -399,8 +399,12 @@ impl Opening {
                 drop(stats.columns.set(inferred.to_owned()));
             }
         }
-        let named = stream.outputs.iter().enumerate().filter(|(_, output)| is_delivery(&output.destination));
-        // Nobody has seen it.
+        let named = stream.routes().enumerate().filter(|(_, output)| is_delivery(&output.destination));
+        // Nobody has seen them.
+        if let Some(backup) = stream.backup.filter(|backup| is_delivery(&stream.outputs[*backup].destination))
+        {
+            let _first = stats.firehose.backup.set(backup);
+        }
         let _first = stats.firehose.outputs.set(named.map(|(place, _)| place).collect());
         stats.dead_letter_bytes.set(letters.bytes());
         stats.dead_letters.kept.set(letters.count());

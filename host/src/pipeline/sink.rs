@@ -57,6 +57,12 @@ impl Trace {
         &self.pieces[row.piece].0
     }
 
+    /// Bytes of memory, about.
+    pub(crate) fn size(&self) -> usize {
+        let rows = self.rows.len() * size_of::<Row>();
+        rows + self.pieces.iter().map(|(key, bytes)| size_of_val(key) + bytes.len()).sum::<usize>()
+    }
+
     /// Name of the output that it goes to.
     pub(crate) fn output(&self, row: &Row) -> &str {
         self.outputs.get(self.key(row).output as usize).map_or("", String::as_str)

@@ -34,8 +34,14 @@ pub(super) fn stream(definition: &Definition, firehose: &FirehoseSettings) -> Re
         return Err(not_here("KMSEncryptionConfig", "set the encryption of the bucket"));
     }
     let main_bucket = bucket(s3.bucket_arn.as_deref().unwrap_or_default())?;
-    for (member, prefix) in [("Prefix", &s3.prefix), ("ErrorOutputPrefix", &s3.error_output_prefix)] {
-        steps_are_names(member, prefix.as_deref().unwrap_or_default())?;
+    let in_backup = backed_up.as_ref().and_then(|backup| backup.prefix.as_ref());
+    let prefixes = [
+        ("Prefix", s3.prefix.as_ref()),
+        ("ErrorOutputPrefix", s3.error_output_prefix.as_ref()),
+        ("S3BackupConfiguration.Prefix", in_backup),
+    ];
+    for (member, prefix) in prefixes {
+        steps_are_names(member, prefix.map_or("", String::as_str))?;
     }
     let (transforms, is_delimited) = transforms(s3.processing.as_ref())?;
     let Names { prefix, names, errors } = names(&s3, definition.version);

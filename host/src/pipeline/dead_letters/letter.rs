@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use wasmill_deliver::ObjectMeta;
 
 /// Children from here on are rows that did not fit when their batch was sealed: which of its piece's records each came of is
-/// not known any more.
+/// not known any more. The store numbers them within their `slice`.
 pub(crate) const SEALED_CHILD: u32 = 1 << 31;
 
 /// See the head of this file.
@@ -138,7 +138,10 @@ impl DeadLetter {
 
     /// Tells letters of records apart: what is not above the last one that was kept is there already.
     pub(super) fn key(&self) -> (u64, i64, u32) {
-        (self.slice, self.offset, self.child)
+        // Rows of a batch come of whatever slices were before, and outcomes that only seal begin where the one before does: of
+        // these, numbers grow, and offsets need not. They stand before those of the slice itself.
+        let offset = if self.child < SEALED_CHILD { self.offset } else { i64::MIN };
+        (self.slice, offset, self.child)
     }
 
     /// Whether it changed.

@@ -18,6 +18,5 @@ mod store;
 
 pub(crate) use cursor::{Cursor, Underway};
 pub use filter::Filter;
-pub(crate) use letter::SEALED_CHILD;
 pub use letter::{Change, Changes, DeadLetter, KeptObject, Stage};
 pub use store::{Appended, Applied, Bound, Snapshot, Store, StoreError, View};

@@ -1,7 +1,8 @@
 //! The files of a stream's dead letters: appended, taken out of, bounded, and the same after a restart.
 //!
 //! Letters are appended in the order of their outcomes, within an outcome in the order of (offset, child), and are
-//! keyed (slice, offset, child). So one key says which letters were ever kept: those up to it. Writing the letters of
+//! keyed (slice, offset, child); rows that did not fit when their batch was sealed are keyed by numbers of their own
+//! ([`DeadLetter::key`]). So one key says which letters were ever kept: those up to it. Writing the letters of
 //! an outcome again after a crash adds nothing, also when they were removed meanwhile: before the first letter goes,
 //! `state.json` remembers that key, and the number that the next letter gets. Letters of the delivery stage are told by
 //! their batch, and the last of those that went are remembered too. A stream that was made anew (another
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
-use super::letter::{Change, Changes, DeadLetter, Stage};
+use super::letter::{Change, Changes, DeadLetter, SEALED_CHILD, Stage};
 use super::lines::{self, LetterFile, Unreadable};
 
 /// A file that has reached this size is followed by another one.
@@ -180,8 +181,7 @@ impl Store {
                             if let Some(object) = letter.object {
                                 batches.insert(object.meta.batch_id);
                             } else if !anew && letter.number >= state.first_number {
-                                state.kept_to =
-                                    state.kept_to.max(Some((letter.slice, letter.offset, letter.child)));
+                                state.kept_to = state.kept_to.max(Some(letter.key()));
                             }
                         }
                         None => {
@@ -234,6 +234,15 @@ impl Store {
     /// Nobody will ask about these any more.
     pub fn forget_batches(&mut self) {
         self.batches = HashSet::new();
+    }
+
+    /// Child of the first row that did not fit when its batch was sealed, of the next outcome that begins with `slice`.
+    /// Letters of all outcomes before have been appended.
+    pub fn next_sealed_child(&self, slice: u64) -> u32 {
+        match self.state.kept_to {
+            Some((last, i64::MIN, child)) if last == slice => child.saturating_add(1),
+            _ => SEALED_CHILD,
+        }
     }
 
     /// Appends what was never kept before, in this order, as far as there is room, and syncs. Gives the letters numbers.

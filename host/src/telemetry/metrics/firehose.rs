@@ -43,13 +43,18 @@ pub(super) fn tell(families: &mut Families, stream: &StreamStats, now_ns: i64) {
         families.set_float(FirehoseDeliverySuccess, labels, success(objects, retries));
         families.set_float(FirehoseDataFreshness, labels, stream.freshness_s(now_ns));
     }
-    let letters = &stream.letters_output;
-    if letters.configured() {
-        let (objects, retries) = (letters.objects.get(), letters.retries.get());
-        families.set(FirehoseBackupRecords, labels, letters.delivered.get());
+    let letters = Some(&stream.letters_output).filter(|letters| letters.configured());
+    let source = firehose.backup.get().and_then(|place| stream.outputs.get(*place));
+    if letters.is_some() || source.is_some() {
+        let of_letters = letters.map_or([0; 3], |l| [l.delivered.get(), l.objects.get(), l.retries.get()]);
+        let of_source = source.map_or([0; 3], |s| [s.delivered.get(), s.objects.get(), s.retries.get()]);
+        let [records, objects, retries] = [0, 1, 2].map(|n| of_letters[n] + of_source[n]);
+        families.set(FirehoseBackupRecords, labels, records);
         families.set(FirehoseBackupObjects, labels, objects);
         families.set_float(FirehoseBackupSuccess, labels, success(objects, retries));
-        families.set_float(FirehoseBackupFreshness, labels, letters.undelivered_age_s(now_ns));
+        let age = letters.map_or(0.0, |letters| letters.undelivered_age_s(now_ns));
+        let source_age = source.map_or(0.0, |_| stream.freshness_s(now_ns));
+        families.set_float(FirehoseBackupFreshness, labels, age.max(source_age));
     }
 }
 

@@ -134,10 +134,10 @@ table! {
     FirehoseDeliveryObjects Counter "firehose_delivery_to_s3_object_count_total" "DeliveryToS3.ObjectCount."
     FirehoseDeliverySuccess Gauge "firehose_delivery_to_s3_success" "DeliveryToS3.Success: deliveries that succeeded over all that were tried since the start, 1 without any."
     FirehoseDataFreshness Gauge "firehose_delivery_to_s3_data_freshness_seconds" "DeliveryToS3.DataFreshness: age of the oldest record that is not delivered."
-    FirehoseBackupRecords Counter "firehose_backup_to_s3_records_total" "BackupToS3.Records: records that failed and are in objects below the error prefix."
+    FirehoseBackupRecords Counter "firehose_backup_to_s3_records_total" "BackupToS3.Records: records that failed and are in objects below the error prefix, and source records that are backed up."
     FirehoseBackupObjects Counter "firehose_backup_to_s3_object_count_total" "Objects of these."
     FirehoseBackupSuccess Gauge "firehose_backup_to_s3_success" "BackupToS3.Success: deliveries of them that succeeded over all that were tried since the start, 1 without any."
-    FirehoseBackupFreshness Gauge "firehose_backup_to_s3_data_freshness_seconds" "BackupToS3.DataFreshness: age of the oldest of them that is not delivered."
+    FirehoseBackupFreshness Gauge "firehose_backup_to_s3_data_freshness_seconds" "BackupToS3.DataFreshness: age of the oldest of them that is not delivered; with a backup of source records, of the oldest record of which anything is not."
     FirehosePartitionCount Gauge "firehose_partition_count" "PartitionCount: batches that are being gathered."
 
     // The plugin directory.

@@ -192,8 +192,17 @@ fn delivery_stream_is_told_in_the_words_of_firehose_and_no_other_stream_is() {
     ] {
         assert_eq!(scraped.value(metric, &[("stream", "access")]), value, "{}", metric.name());
     }
-    // There is no output for what failed.
+    // There is no output for what failed, and none for source records.
     assert!(!scraped.0.contains_key(Metric::FirehoseBackupRecords.name()));
+    let backed_up = stream();
+    backed_up.firehose.outputs.set(vec![1]).unwrap();
+    backed_up.firehose.backup.set(0).unwrap();
+    backed_up.outputs[0].delivered.add(50);
+    backed_up.outputs[0].objects.add(1);
+    let scraped = rendered(&[Arc::new(backed_up)], &[]);
+    let delivered = stream().outputs[0].delivered.get() + 50;
+    assert_eq!(scraped.value(Metric::FirehoseBackupRecords, &[("stream", "access")]), delivered as f64);
+    assert_eq!(scraped.value(Metric::FirehoseDeliveryRecords, &[("stream", "access")]), 4.0);
 }
 
 #[test]
