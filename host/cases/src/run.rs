@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use wasmill_chunk::{Column, ColumnRef, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, Engine, Level, Limits, LogSink, NullLog, Plugin,
-    PluginFault, Slice, SliceReport, TransformReport, TransformSpec,
+    PluginFault, Slice, SliceReport, StateGrant, TransformReport, TransformSpec,
 };
 
 use crate::case::{ARRIVAL, ARRIVAL_STEP, Case};
@@ -155,6 +155,7 @@ pub fn spec(plugin: Arc<Plugin>, config: &str) -> TransformSpec {
         files: BTreeMap::new(),
         secrets: BTreeMap::new(),
         http: None,
+        state: StateGrant::default(),
         limits: Limits::default(),
     }
 }

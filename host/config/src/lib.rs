@@ -32,6 +32,7 @@ mod requests;
 mod resolve;
 mod secret;
 mod settings;
+mod state;
 mod structure;
 mod tree;
 mod units;

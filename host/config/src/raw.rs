@@ -520,6 +520,10 @@ pub(crate) struct Transform {
     #[serde(default)]
     #[schemars(extend("examples" = [["scores.example", "10.1.2.3:8080"]]))]
     pub(crate) http: Vec<HttpHost>,
+    /// Fields whose values say in which of 256 key groups of the plugin's state a record is: records that share state have the same. Names, with dots between those of objects that a field is in; a dot that is part of a name stands as `\\.`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["user.id"]]))]
+    pub(crate) key: Vec<String>,
     /// What one instance of the plugin may use.
     #[serde(default)]
     pub(crate) limits: Limits,

@@ -537,11 +537,12 @@ impl Resolver<'_> {
             secrets.insert(grant.clone(), secret);
         }
         let http = self.plugin_http(&format!("{key}.http"), transform.http);
+        let state_key = self.state_key(&format!("{key}.key"), &transform.key);
         let limits = self.limits(&format!("{key}.limits"), &transform.limits);
         let config = serde_json::Value::Object(transform.config).to_string();
         let policy = self.policy.as_ref().map(Policy::granted);
         let plugin = PluginRef { name: plugin, digest };
-        Transform { name, key, plugin, config, files, secrets, http, policy, limits }
+        Transform { name, key, plugin, config, files, secrets, http, state_key, policy, limits }
     }
 
     /// Two listeners cannot share an address, and standard input has one reader.

@@ -106,6 +106,7 @@ pub struct Quota {
     pub plugin_bytes: Option<u64>,
     pub streams: Option<u64>,
     pub dead_letter_bytes: Option<u64>,
+    pub state_bytes: Option<u64>,
     pub compile_seconds: Option<u64>,
     pub deliveries: Option<u64>,
 }
@@ -450,6 +451,8 @@ pub struct Transform {
     pub secrets: BTreeMap<String, Secret>,
     /// Where its plugin may send requests; `None`: nowhere.
     pub http: Option<PluginHttp>,
+    /// Paths of the fields that say in which key group of its state a record is, outermost keys first.
+    pub state_key: Vec<Vec<String>>,
     /// What the tenant could grant; `None`: the operator's own stream, which says itself.
     pub policy: Option<GrantPolicy>,
     pub limits: Limits,

@@ -14,7 +14,7 @@ use wasmill_tenant::Scope;
 use super::access::{Caller, RouteHead, Wants};
 use super::{
     Host, Shared, audit, dead_letters, decide, delivered, firehose, keys, push, quotas, replays, samples,
-    streams, tenants, usage, versions,
+    state, streams, tenants, usage, versions,
 };
 
 /// A route and what answers it.
@@ -98,6 +98,12 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
     let letter = "/v1/streams/{name}/dead-letters/{number}";
     routes.get(letter, READ, dead_letters::get::<H>);
     routes.delete(letter, ADMIN, dead_letters::remove_one::<H>);
+
+    routes.get("/v1/streams/{name}/state", READ, state::tables::<H>);
+    routes.delete("/v1/streams/{name}/state", ADMIN, state::drop_all::<H>);
+    let table = "/v1/streams/{name}/state/{transform}/{table}";
+    routes.get(table, READ, state::entries::<H>);
+    routes.delete(table, ADMIN, state::drop_table::<H>);
 
     routes.get("/v1/streams/{name}/replays", READ, replays::list::<H>);
     routes.post("/v1/streams/{name}/replays", ADMIN, replays::start::<H>);

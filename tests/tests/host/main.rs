@@ -48,6 +48,7 @@ mod signing;
 mod sources;
 mod staging;
 mod start;
+mod state;
 mod tenants;
 mod uploads;
 mod usage;

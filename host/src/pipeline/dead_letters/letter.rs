@@ -155,6 +155,11 @@ impl DeadLetter {
         object.or_else(|| self.row.as_ref().map(LetterRow::id))
     }
 
+    /// Whether it holds a row as plugins left it, or one that no record stands behind, in place of a record.
+    pub(crate) fn is_row_of_plugins(&self) -> bool {
+        self.stage != Stage::Delivery && (self.offset < 0 || self.child >= SEALED_CHILD)
+    }
+
     /// Tells letters of records apart: what is not above the last one that was kept is there already.
     pub(super) fn key(&self) -> (u64, i64, u32) {
         // Rows of a batch come of whatever slices were before, and outcomes that only seal begin where the one before does: of

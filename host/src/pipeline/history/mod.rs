@@ -59,6 +59,11 @@ pub enum HistoryError {
     Wrong { what: &'static str, reason: String },
     #[error("{reason}")]
     Plugin { reason: String },
+    #[error(
+        "the chain of stream {stream:?} keeps state, and its history cannot be replayed through it: the state that its records saw is gone. \
+         Send the records to a new stream, which begins without state"
+    )]
+    KeepsState { stream: String },
     #[error("no records of stream {stream:?} arrived from {from} to before {to}; {kept}")]
     Empty { stream: String, from: String, to: String, kept: String },
     #[error(transparent)]
@@ -198,6 +203,10 @@ impl Replays {
         }
         self.check_room(&wanted.id)?;
         let version = self.version(source, &wanted.plugins).await?;
+        if version.chain.keeps_state() {
+            // Neither that of today nor none is what these records saw.
+            return Err(HistoryError::KeepsState { stream: wanted.stream });
+        }
         let plan = match &wanted.output {
             Some(dir) => {
                 // Whoever may name a directory to this host may write into it: the plan there says so.

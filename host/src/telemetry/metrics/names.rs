@@ -112,6 +112,9 @@ table! {
     HttpWaited Counter "wasmill_plugin_http_wait_seconds_total" "Time for which calls of the plugin waited for answers."
     TransformInfo Gauge "wasmill_transform_info" "Always 1; version and digest of the plugin in use are labels."
 
+    // A table of state of a transform: labels `stream`, `transform`, `table`.
+    StateEntries Gauge "wasmill_state_entries" "Entries of the table that are stored, those included that are too old and not yet removed."
+    StateBytes Gauge "wasmill_state_bytes" "Bytes of these entries, as the quota `state_bytes` counts them."
     // A delivery stream of Firehose: label `stream`. Names are Firehose's, as Prometheus writes them.
     FirehoseIncomingRecords Counter "firehose_incoming_records_total" "IncomingRecords: records that were accepted, by whichever API."
     FirehoseIncomingBytes Counter "firehose_incoming_bytes_total" "IncomingBytes: payload bytes of these."
