@@ -110,7 +110,9 @@ fn stream_of_firehose_moves_here_by_the_script_of_its_example() {
     let (dir, lake) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy(&example, dir.path());
     copy(Path::new(&plugins), &dir.path().join("plugins"));
-    std::fs::create_dir_all(lake.path().join("clickstream-lake")).unwrap();
+    for bucket in ["clickstream-lake", "clickstream-raw"] {
+        std::fs::create_dir_all(lake.path().join(bucket)).unwrap();
+    }
     let server = S3Server::start(lake.path());
     let config = dir.path().join("wasmill.toml");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -142,28 +144,15 @@ fn stream_of_firehose_moves_here_by_the_script_of_its_example() {
     let (out, told) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{out}{told}{:#?}", host.log());
     assert!(out.contains("\"FailedPutCount\": 0"), "{out}");
-    for left in ["KMSEncryptionConfig", "RoleARN", "CloudWatchLoggingOptions", "S3BackupMode", "Lambda arn:"]
-    {
+    for left in ["KMSEncryptionConfig", "RoleARN", "CloudWatchLoggingOptions", "Lambda arn:"] {
         assert!(told.contains(&format!("not carried over: {left}")), "{left}: {told}");
     }
     // What is gathered is delivered at the end.
     host.stop();
-    let mut seen = Vec::new();
-    for object in objects::files(&lake.path().join("clickstream-lake")) {
-        // What the server keeps beside them.
-        if object.file_name().unwrap().to_string_lossy().starts_with('.') {
-            continue;
-        }
-        let name = object.strip_prefix(lake.path()).unwrap().to_str().unwrap().to_owned();
-        let bytes = std::fs::read(&object).unwrap();
-        let mut text = String::new();
-        match name.ends_with(".gz") {
-            true => flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap(),
-            false => (&bytes[..]).read_to_string(&mut text).unwrap(),
-        };
-        let steps: Vec<&str> = name.split('/').skip(1).take(2).collect();
-        seen.push((steps.join("/"), text.lines().count()));
-    }
+    let mut seen: Vec<(String, usize)> = texts(&lake.path().join("clickstream-lake"))
+        .into_iter()
+        .map(|(name, text)| (name.split('/').take(2).collect::<Vec<_>>().join("/"), text.lines().count()))
+        .collect();
     seen.sort();
     let expected = [
         ("clicks-errors/metadata-extraction-failed", 1),
@@ -171,4 +160,28 @@ fn stream_of_firehose_moves_here_by_the_script_of_its_example() {
         ("clicks/customer=blue", 1),
     ];
     assert_eq!(seen, expected.map(|(name, lines)| (name.to_owned(), lines)));
+    let put = std::fs::read_to_string(example.join("records.json")).unwrap();
+    let put: Value = serde_json::from_str(&put).unwrap();
+    let put: String = put.as_array().unwrap().iter().map(|record| record["Data"].as_str().unwrap()).collect();
+    let backed_up = texts(&lake.path().join("clickstream-raw"));
+    assert_eq!(backed_up.into_iter().map(|(_, text)| text).collect::<Vec<_>>(), [put]);
+}
+
+/// Objects of a bucket, unpacked, by their names.
+fn texts(bucket: &Path) -> Vec<(String, String)> {
+    let files = objects::files(bucket).into_iter();
+    // What the server keeps beside them begins with a dot.
+    let objects = files.filter(|file| !file.file_name().unwrap().to_string_lossy().starts_with('.'));
+    objects
+        .map(|object| {
+            let name = object.strip_prefix(bucket).unwrap().to_str().unwrap().to_owned();
+            let bytes = std::fs::read(&object).unwrap();
+            let mut text = String::new();
+            match name.ends_with(".gz") {
+                true => flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap(),
+                false => (&bytes[..]).read_to_string(&mut text).unwrap(),
+            };
+            (name, text)
+        })
+        .collect()
 }

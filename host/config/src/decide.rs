@@ -4,14 +4,23 @@ use std::time::Duration;
 
 use crate::raw;
 use crate::resolve::Resolver;
-use crate::settings::Decide;
+use crate::settings::{Decide, Source};
 
 /// Longest wait for what becomes of a record.
 const DEADLINE_MAX: Duration = Duration::from_secs(60);
 /// JSON text of what a client gets instead.
 const FALLBACK_BYTES_MAX: usize = 64 << 10;
 
-pub(crate) fn decide(resolver: &mut Resolver<'_>, stream: &str, decide: raw::Decide) -> Decide {
+pub(crate) fn decide(
+    resolver: &mut Resolver<'_>,
+    stream: &str,
+    source: &Source,
+    decide: raw::Decide,
+) -> Decide {
+    if !matches!(source, Source::Http) {
+        let message = "\"decide\" wants a source of type \"http\": nobody waits for records that the host reads by itself";
+        resolver.problem(&format!("{stream}.decide"), message);
+    }
     let deadline = decide.deadline.0;
     if !(Duration::from_millis(1)..=DEADLINE_MAX).contains(&deadline) {
         resolver.problem(&format!("{stream}.decide.deadline"), "\"deadline\" must be from 1ms to 60s");

@@ -22,8 +22,9 @@ pub(crate) use self::authority::Policy;
 pub(crate) use self::columns::{Parquet, ParquetVersion, TableSchema, TableSchemaSource};
 pub(crate) use self::firehose::Firehose;
 pub(crate) use self::output::{
-    BackupBatching, BackupFormat, BackupOutput, Codec, DirectoryPlace, FirehoseNames, Format, HeaderValue,
-    HttpPlace, LettersOutput, LettersThen, Output, Packing, Pauses, Retry, S3Place, Then,
+    Action, BackupBatching, BackupFormat, BackupOutput, Batching, Codec, DirectoryPlace, FirehoseNames,
+    Format, HeaderValue, HttpOutput, HttpPlace, HttpProtocol, LettersOutput, LettersThen, OpenSearchOutput,
+    Output, Packing, Pauses, Retry, Rotation, S3Place, SplunkEndpoint, SplunkOutput, Then,
 };
 pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
@@ -48,10 +49,10 @@ mod default {
         "plugins".to_owned()
     }
     pub(super) fn warm_instances() -> u32 {
-        1000
+        2000
     }
     pub(super) fn warm_memory() -> Size {
-        Size(1 << 30)
+        Size(2 << 30)
     }
     pub(super) fn listen() -> String {
         "127.0.0.1:7070".to_owned()
@@ -142,6 +143,12 @@ mod default {
     }
     pub(super) fn timeout() -> Span {
         seconds(30)
+    }
+    pub(super) fn acknowledged_within() -> Span {
+        seconds(180)
+    }
+    pub(super) fn yes() -> bool {
+        true
     }
 }
 

@@ -20,7 +20,8 @@ use crate::names;
 use crate::outputs;
 use crate::policy::Policy;
 use crate::raw;
-use crate::secret::Secret;
+use crate::requests;
+use crate::secret::{self, Secret};
 use crate::settings::{
     Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Firehose, Http, Isolation, Output,
     PluginRef, Quota, Retention, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
@@ -30,8 +31,6 @@ use crate::tree::{self, Aliases, Found};
 
 /// Longest age of history; arrivals are counted in 63 bits of nanoseconds.
 const RETENTION_AGE_MAX: Duration = Duration::from_secs(36_500 * 86_400);
-/// Longest secret file, in bytes.
-const SECRET_MAX: u64 = 64 << 10;
 
 const NO_STREAMS: &str = "no streams: nothing would run; a stream is a table such as [streams.events] with \
     source = { type = \"http\" } and outputs = [{ type = \"stdout\" }], see the files below examples/ and docs/config.md";
@@ -146,7 +145,7 @@ impl Resolver<'_> {
             }
             raw::SecretSource::File(written) => {
                 let path = self.path(&format!("{key}.file"), written);
-                read_secret(&path).map_err(|why| format!("secret file {}: {why}", path.display()))
+                secret::read(&path).map_err(|why| format!("secret file {}: {why}", path.display()))
             }
             raw::SecretSource::Granted(name) => self.granted_secret(name),
         };
@@ -375,6 +374,9 @@ impl Resolver<'_> {
                     format!("fallback {wanted:?} is no output of this stream{hint}"),
                 );
             }
+            if let Some(output) = index.and_then(|index| outputs.get(index)) {
+                requests::as_fallback(self, &format!("{key}.fallback"), output);
+            }
             index
         });
         let backup = stream.backup.map(|written| {
@@ -392,7 +394,7 @@ impl Resolver<'_> {
         let dead_letters =
             DeadLetters { max_bytes: stream.dead_letters.max_bytes.0, max_age, output: letters_output };
         let retention = stream.retention.map(|retention| self.retention(&key, &retention));
-        let decide = stream.decide.map(|decide| decide::decide(self, &key, decide));
+        let decide = stream.decide.map(|decide| decide::decide(self, &key, &source, decide));
         let mut stream = Stream {
             tenant: tenant.to_owned(),
             name,
@@ -579,23 +581,4 @@ impl Resolver<'_> {
             }
         }
     }
-}
-
-fn read_secret(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if !size.is_file() {
-        return Err("no file".to_owned());
-    }
-    if size.len() > SECRET_MAX {
-        return Err(format!("has {} bytes, the limit is {SECRET_MAX}", size.len()));
-    }
-    let mut text = String::from_utf8(std::fs::read(path).map_err(|error| error.to_string())?)
-        .map_err(|_| "is not UTF-8".to_owned())?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    Ok(text)
 }

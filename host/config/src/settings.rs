@@ -8,6 +8,7 @@ mod columns;
 mod firehose;
 mod objects;
 mod output;
+mod requests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,7 +26,8 @@ use crate::tree::{self, Aliases, Found};
 pub use columns::{Parquet, SchemaSource};
 pub use firehose::Firehose;
 pub use objects::{Directory, FirehoseNames, ObjectName, S3};
-pub use output::{Codec, Compression, Destination, Format, HttpPost, Output, Retry};
+pub use output::{Codec, Compression, Destination, Format, Output, Retry};
+pub use requests::{Action, Endpoint, HttpPost, OpenSearch, Rotation, Splunk, SplunkEndpoint};
 
 /// The text of a configuration; not shown by `Debug`, because it is long.
 #[derive(Clone)]

@@ -122,7 +122,7 @@ fn destination(
     let given = given.and_then(Value::as_object).ok_or_else(|| {
         Refusal::invalid("Destinations is empty: there is nothing that the stream could deliver to")
     })?;
-    let object = |name: &str| given.get(name).and_then(Value::as_object);
+    let object = |name: &str| object_in(given, name);
     // Those that are here come beside no others; an extended one comes with the plain one.
     let other = given.keys().filter_map(|name| name.strip_suffix(SUFFIX));
     let mut other = other.filter(|kind| !["S3", "ExtendedS3", "HttpEndpoint"].contains(kind));
@@ -135,7 +135,7 @@ fn destination(
     if let Some(http) = object(&of("HttpEndpoint")) {
         let mut made = taken(http, &ENDPOINT, &["S3DestinationDescription"], left);
         leave(left, "EndpointConfiguration.AccessKey", "", "AWS does not show it: set it again");
-        if let Some(bucket) = http.get(&of("S3")).and_then(Value::as_object) {
+        if let Some(bucket) = object_in(http, &of("S3")) {
             let mut bucket = taken(bucket, &BUCKET, &[], left);
             plain(&mut bucket, "S3Configuration.", left);
             made.insert("S3Configuration".to_owned(), bucket.into());
@@ -147,15 +147,10 @@ fn destination(
     if let Some(extended) = object(&of("ExtendedS3")) {
         let mut made = taken(extended, &BUCKET, &["S3BackupDescription"], left);
         plain(&mut made, "", left);
-        if made.remove("S3BackupMode").is_some_and(|mode| mode == "Enabled") {
-            let bucket = extended["S3BackupDescription"]["BucketARN"].as_str().unwrap_or("Enabled");
-            let why = "source records are not kept besides; records that fail are kept whole as dead letters";
-            leave(left, "S3BackupMode", bucket, why);
-        }
-        let conversion = made.remove("DataFormatConversionConfiguration");
-        if conversion.is_some_and(|conversion| conversion["Enabled"] != false) {
-            let why = "records are delivered as they are, not in columns";
-            leave(left, "DataFormatConversionConfiguration", "", why);
+        if let Some(bucket) = object_in(extended, "S3BackupDescription") {
+            let mut bucket = taken(bucket, &BUCKET, &[], left);
+            plain(&mut bucket, "S3BackupConfiguration.", left);
+            made.insert("S3BackupConfiguration".to_owned(), bucket.into());
         }
         processing(&mut made, functions, left);
         return Ok(("ExtendedS3DestinationConfiguration", made));
@@ -164,6 +159,10 @@ fn destination(
     let mut made = taken(s3, &BUCKET, &[], left);
     plain(&mut made, "", left);
     Ok(("S3DestinationConfiguration", made))
+}
+
+fn object_in<'a>(given: &'a Map<String, Value>, name: &str) -> Option<&'a Map<String, Value>> {
+    given.get(name).and_then(Value::as_object)
 }
 
 /// Members that requests have; others are said.

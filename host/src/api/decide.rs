@@ -54,6 +54,7 @@ pub(super) async fn decide<H: Host>(
     }
     let deadline = deadline(raw.as_deref(), decider.deadline)?;
     let limits = ApiLimits { max_records: shared.limits.max_records.min(RECORDS_MAX), ..shared.limits };
+    let _until_answered = shared.host.quota(&caller.tenant).enter()?;
     let mut ticket = None;
     let stored = async {
         let receipt = push::store(&shared, &caller, &*stream, (&headers, body), None, limits, || {

@@ -19,6 +19,7 @@ mod bodies;
 mod control_tests;
 mod dead_letters;
 mod decide;
+mod delivered;
 mod error;
 mod firehose;
 mod keys;
@@ -239,7 +240,11 @@ pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits, access: Access) -> Route
     let mut router = Router::new();
     for Route { head, handler } in routes {
         let gate = axum::middleware::from_fn_with_state((Arc::clone(&shared), head), access::gate::<H>);
-        router = router.route(head.path, handler.route_layer(gate));
+        let mut handler = handler.route_layer(gate);
+        if head.path == delivered::PATH {
+            handler = handler.route_layer(axum::middleware::from_fn(delivered::in_form));
+        }
+        router = router.route(head.path, handler);
     }
     router
         .fallback(async || ApiError::NoRoute)

@@ -34,6 +34,7 @@ pub(super) async fn push<H: Host>(
     let claim = Claim::of(&headers)?;
     let is_numbered = claim.is_some();
     let limits = shared.limits;
+    let _on_its_way = shared.host.quota(&caller.tenant).enter()?;
     let Some(receipt) = store(&shared, &caller, &*stream, (&headers, body), claim, limits, || {}).await?
     else {
         return Ok(Json(serde_json::json!({ "records": 0 })));
@@ -53,8 +54,8 @@ pub(super) fn last_offset(receipt: &Receipt) -> u64 {
     receipt.first_offset + u64::from(receipt.count.saturating_sub(1))
 }
 
-/// Stores the records of a request, within the caller's quotas; `None` if it has none. Calls `before` when nothing can be wrong
-/// with it any more, and nothing is stored yet.
+/// Stores the records of a request, which has entered, within the caller's quotas; `None` if it has none. Calls `before` when
+/// nothing can be wrong with it any more, and nothing is stored yet.
 pub(super) async fn store<H: Host, A: Append>(
     shared: &Shared<H>,
     caller: &Caller,
@@ -71,7 +72,6 @@ pub(super) async fn store<H: Host, A: Append>(
         .ok_or(ApiError::ContentEncoding { found: content_encoding })?;
     let grows = encoding != Encoding::Identity;
     let quota = shared.host.quota(&caller.tenant);
-    let _on_its_way = quota.enter()?;
     // What can be known before the body is read is decided before it is.
     let mut admission = quota.admit(body.size_hint().exact().unwrap_or(0))?;
     let (body, _held) = shared.bodies.read(&quota, body, limits.max_body, grows, limits.read_timeout).await?;
@@ -146,7 +146,7 @@ fn open(
 }
 
 /// Nanoseconds since the Unix epoch.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -13,8 +13,8 @@ use wasmill_tenant::Scope;
 
 use super::access::{Caller, RouteHead, Wants};
 use super::{
-    Host, Shared, audit, dead_letters, decide, firehose, keys, push, quotas, replays, samples, state,
-    streams, tenants, usage, versions,
+    Host, Shared, audit, dead_letters, decide, delivered, firehose, keys, push, quotas, replays, samples,
+    state, streams, tenants, usage, versions,
 };
 
 /// A route and what answers it.
@@ -83,6 +83,7 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
     let records = "/v1/streams/{name}/records";
     routes.post(records, PUSH, push::push::<H>);
     routes.post("/v1/streams/{name}/decide", PUSH, decide::decide::<H>);
+    routes.post(delivered::PATH, PUSH, delivered::deliver::<H>);
     routes.get("/v1/streams", READ, list_streams::<H>);
     routes.get("/v1/streams/{name}", READ, streams::get::<H>);
     routes.put("/v1/streams/{name}", ADMIN, streams::put::<H>);

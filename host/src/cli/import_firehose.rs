@@ -4,7 +4,6 @@
 //! of a configuration, or to a running host; what is not carried over goes to stderr, a line each.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use wasmill_config::Draft;
 
 use super::host_client::{AtHost, HostClient};
-use super::{EXIT_USAGE, check, output};
+use super::{EXIT_USAGE, check, input, output};
 use crate::api::{Functions, Migrated, migrate};
 use crate::pipeline::FirehoseSettings;
 
@@ -27,7 +26,8 @@ const CONFIG: &str = "wasmill.toml";
     after_help = "The definition is what AWS's command line prints of a stream; nothing is asked of AWS. It is printed as a table \
     of the configuration, with --json as `wasmill stream apply` takes it, or made on a running host with --create, as if its API \
     were asked by CreateDeliveryStream. What the host does not have is said on stderr, line by line, with the reason. A Lambda \
-    function becomes a plugin of its name. The [firehose] table of the configuration, if there is one, says where buckets are.\n\n\
+    function becomes a plugin of its name. The [firehose] table of the configuration, if there is one, says where buckets are, \
+    and which columns the tables of record format conversions have.\n\n\
     Examples:\n  \
     aws firehose describe-delivery-stream --delivery-stream-name clicks > clicks.json\n  \
     wasmill import-firehose clicks.json >> wasmill.toml\n  \
@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if at.names_host() && !arguments.create {
         bail!("--host is asked for nothing without --create");
     }
-    let text = read(&arguments.file)?;
+    let text = input::read(&arguments.file, BYTES_MAX)?;
     let is_there = at.config().exists() || at.config() != Path::new(CONFIG);
     // One that is still without streams is not yet good, and says where buckets are.
     let draft = match is_there && !at.names_host() {
@@ -80,20 +80,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let settings = draft.as_ref().map(Draft::settings);
     let firehose = settings.map_or_else(aws, |settings| settings.firehose.clone());
     let functions: Functions = arguments.plugin.iter().cloned().collect();
-    let found = migrate(&text, &functions, arguments.name.as_deref(), &firehose)
-        .with_context(|| format!("{} cannot become a stream of this host", arguments.file.display()))?;
+    let refused = || format!("{} cannot become a stream of this host", arguments.file.display());
+    let mut found = migrate(&text, &functions, arguments.name.as_deref()).with_context(refused)?;
+    // A running host knows by itself what it has.
+    let definition = match arguments.create {
+        true => None,
+        false => Some(found.definition(&firehose).with_context(refused)?),
+    };
     for left in &found.left {
         tell(&format!("{}: {}", left.what, left.why));
     }
-    if arguments.create {
-        return create(&found, at);
-    }
-    for plugin in missing(&found.definition, settings.map(|settings| settings.plugin_dir.as_path())) {
+    let Some(definition) = definition else { return create(&found, at) };
+    for plugin in missing(&definition, settings.map(|settings| settings.plugin_dir.as_path())) {
         tell(&plugin);
     }
     match at.json() {
-        true => output::print_json(&found.definition),
-        false => output::print(&table(&found)?),
+        true => output::print_json(&definition),
+        false => output::print(&table(&found, &definition)?),
     }
 }
 
@@ -142,26 +145,11 @@ fn missing(definition: &Value, dir: Option<&Path>) -> Vec<String> {
 }
 
 /// As a configuration has it.
-fn table(found: &Migrated) -> Result<String> {
-    let tables = json!({ "streams": { &found.name: found.definition } });
+fn table(found: &Migrated, definition: &Value) -> Result<String> {
+    let tables = json!({ "streams": { &found.name: definition } });
     let text = toml::to_string(&tables).context("write TOML")?;
     let from = found.arn.as_deref().map(output::plain).unwrap_or_default();
     Ok(format!("# As {from} was defined.\n{}\n", text.trim_end()))
-}
-
-fn read(file: &Path) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let read = match file == Path::new("-") {
-        true => std::io::stdin().lock().take(BYTES_MAX + 1).read_to_end(&mut text),
-        false => {
-            std::fs::File::open(file).and_then(|opened| opened.take(BYTES_MAX + 1).read_to_end(&mut text))
-        }
-    };
-    read.with_context(|| format!("read {}", file.display()))?;
-    if text.len() as u64 > BYTES_MAX {
-        bail!("{} has more than {BYTES_MAX} bytes", file.display());
-    }
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -173,22 +161,27 @@ mod tests {
     const CLICKS: &str =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/firehose-migration/clickstream.json");
 
-    fn example(functions: &[(&str, &str)]) -> Migrated {
+    fn example(functions: &[(&str, &str)]) -> (Migrated, Value) {
         let functions = functions.iter().map(|(name, plugin)| ((*name).to_owned(), (*plugin).to_owned()));
-        migrate(&read(Path::new(CLICKS)).unwrap(), &functions.collect(), None, &aws()).unwrap()
+        let text = input::read(Path::new(CLICKS), BYTES_MAX).unwrap();
+        let mut found = migrate(&text, &functions.collect(), None).unwrap();
+        let definition = found.definition(&aws()).unwrap();
+        (found, definition)
     }
 
     #[test]
     fn what_is_printed_is_a_stream_of_a_configuration() {
-        let found = example(&[("clickstream-mask-addresses", "")]);
-        let text = table(&found).unwrap();
+        let (found, definition) = example(&[("clickstream-mask-addresses", "")]);
+        let text = table(&found, &definition).unwrap();
         let settings = Settings::from_toml(&text, Path::new("wasmill.toml")).unwrap();
         let [stream] = &settings.streams[..] else { panic!("{text}") };
-        assert_eq!((stream.name.as_str(), stream.outputs.len()), ("clickstream", 1));
+        // The bucket of records as they came in is one more.
+        assert_eq!((stream.name.as_str(), stream.outputs.len(), stream.backup), ("clickstream", 2, Some(1)));
         let plugins: Vec<&str> =
             stream.transforms.iter().map(|transform| transform.plugin.name.as_str()).collect();
         assert_eq!(plugins, ["unpack", "jq"]);
-        assert_eq!(found.definition["outputs"][0]["region"], "eu-west-1");
+        assert_eq!(definition["outputs"][0]["region"], "eu-west-1");
+        assert_eq!(definition["backup"]["bucket"], "clickstream-raw");
         // Something may follow in the file.
         assert!(text.starts_with("# As arn:aws:firehose:eu-west-1:") && text.ends_with('\n'), "{text}");
     }
@@ -199,10 +192,10 @@ mod tests {
         for there in ["unpack.wasm", "jq.wasm"] {
             std::fs::write(dir.path().join(there), "").unwrap();
         }
-        let found = example(&[]);
-        let told = missing(&found.definition, Some(dir.path()));
+        let (_, definition) = example(&[]);
+        let told = missing(&definition, Some(dir.path()));
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].starts_with("plugin \"clickstream-mask-addresses\": there is no"), "{told:?}");
-        assert_eq!(missing(&found.definition, None), [""; 0]);
+        assert_eq!(missing(&definition, None), [""; 0]);
     }
 }

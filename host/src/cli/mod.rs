@@ -9,6 +9,7 @@ mod dead_letters;
 mod demo;
 mod host_client;
 mod import_firehose;
+mod input;
 mod key;
 mod output;
 mod plugin;

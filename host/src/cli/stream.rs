@@ -1,16 +1,15 @@
 //! `wasmill stream apply|get|list|delete`: the streams of a running host that are made over HTTP.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::Value;
 
 use super::host_client::{AtHost, HostClient, Refused, stream_path};
-use super::output;
+use super::{input, output};
 
 /// A host takes no longer one.
 const BYTES_MAX: u64 = 64 << 10;
@@ -124,17 +123,7 @@ async fn apply(
 }
 
 fn read(file: &Path) -> Result<Value> {
-    let mut text = Vec::new();
-    let read = match file == Path::new("-") {
-        true => std::io::stdin().lock().take(BYTES_MAX + 1).read_to_end(&mut text),
-        false => {
-            std::fs::File::open(file).and_then(|opened| opened.take(BYTES_MAX + 1).read_to_end(&mut text))
-        }
-    };
-    read.with_context(|| format!("read {}", file.display()))?;
-    if text.len() as u64 > BYTES_MAX {
-        bail!("{} has more than {BYTES_MAX} bytes", file.display());
-    }
+    let text = input::read(file, BYTES_MAX)?;
     serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", file.display()))
 }
 

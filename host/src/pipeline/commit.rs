@@ -28,7 +28,7 @@ use wasmill_state::{Layer, Written};
 use super::batch::{OpenBatch, PieceId, Rows};
 use super::columns::{self, Columns, ColumnsError};
 use super::context::{Output, StreamContext};
-use super::dead_letters::{Changes, DeadLetter, SEALED_CHILD};
+use super::dead_letters::{Changes, DeadLetter};
 use super::fit;
 use super::outcome::{self, BatchKey, Counts, Letter, OpenRows, Outcome, OutcomeError, Ran, Sealed};
 
@@ -107,6 +107,8 @@ pub(crate) enum CommitError {
         #[source]
         error: ColumnsError,
     },
+    #[error("{rows} rows do not fit the columns of output {output:?}: {reason}")]
+    Unfit { output: String, rows: usize, reason: String },
     #[error("a worker thread gave up on a batch")]
     Worker,
 }
@@ -157,7 +159,7 @@ impl Commit {
         #[cfg(test)]
         self.plant(&context, &sealed, &inline).await;
         sync_staging(&context, &sealed).await?;
-        let all_letters = self.with_unfit(unfit);
+        let all_letters = self.with_unfit(&context, unfit).await?;
         let letters: Vec<DeadLetter> =
             all_letters.iter().map(|(letter, payload)| dead_letter(self.from, letter, payload)).collect();
         let replay = self.replay.as_ref().map(|replay| replay.changes.clone());
@@ -183,10 +185,10 @@ impl Commit {
             .entry(EntryKind::Outcome, self.from..self.to, body)
             .await
             .map_err(CommitError::Append)?;
-        if let Some(changes) = &outcome.replay {
-            context.settle_replay(changes).await;
+        match &outcome.replay {
+            Some(changes) => context.settle_replay(changes).await,
+            None => context.store_letters(letters).await,
         }
-        context.store_letters(letters).await;
         let open = outcome
             .open
             .into_iter()
@@ -227,16 +229,22 @@ impl Commit {
         Ok(Some(written))
     }
 
-    /// The letters, and those of rows that did not fit when they were sealed: keys that grow, each there once.
-    fn with_unfit(&self, unfit: Vec<(Letter, Bytes)>) -> Cow<'_, [(Letter, Bytes)]> {
+    /// Those of rows that did not fit when they were sealed, and the letters: keys that grow, each there once.
+    async fn with_unfit(
+        &self,
+        context: &Arc<StreamContext>,
+        unfit: Vec<(Letter, Bytes)>,
+    ) -> Result<Cow<'_, [(Letter, Bytes)]>, CommitError> {
         if unfit.is_empty() {
-            return Cow::Borrowed(&self.letters);
+            return Ok(Cow::Borrowed(&self.letters));
         }
-        let mut letters = self.letters.clone();
-        let numbered = (SEALED_CHILD..).zip(unfit);
-        letters.extend(numbered.map(|(child, (letter, payload))| (Letter { child, ..letter }, payload)));
-        letters.sort_by_key(|(letter, _)| (letter.offset, letter.child));
-        Cow::Owned(letters)
+        let (store, slice) = (context.clone(), self.from);
+        let first = context.off_runtime(move || store.next_sealed_child(slice)).await;
+        let numbered = (first.map_err(|_panicked| CommitError::Worker)?..).zip(unfit);
+        let mut letters: Vec<_> =
+            numbered.map(|(child, (letter, payload))| (Letter { child, ..letter }, payload)).collect();
+        letters.extend_from_slice(&self.letters);
+        Ok(Cow::Owned(letters))
     }
 }
 
@@ -296,6 +304,7 @@ pub(crate) fn dead_letter(slice: u64, letter: &Letter, payload: &[u8]) -> DeadLe
         payload: None,
         payload_base64: None,
         object: None,
+        row: None,
     }
     .with_payload(payload)
 }
@@ -348,6 +357,12 @@ fn stage(
         (made.result, made.spooled, None)
     };
     let refused = refused(output, batch, &pieces, rejected).map_err(CommitError::Encode)?;
+    if let Some((first, _)) = refused.first().filter(|_| replay.is_some()) {
+        // The letters that are replayed have them, and stay. What cannot be removed now is at the next start.
+        drop(output.staging.discard(&id));
+        let (rows, reason) = (refused.len(), first.reason.clone());
+        return Err(CommitError::Unfit { output: output.name.clone(), rows, reason });
+    }
     let records = batch.records - refused.len() as u64;
     if records == 0 {
         // Nothing is delivered; the next start removes what cannot be removed now.

@@ -139,6 +139,11 @@ impl StreamContext {
         }
     }
 
+    /// See [`Store::next_sealed_child`]. Blocks.
+    pub(crate) fn next_sealed_child(&self, slice: u64) -> u32 {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner).next_sealed_child(slice)
+    }
+
     pub(crate) fn count_kept(&self, store: &Store) {
         self.stats.dead_letter_bytes.set(store.bytes());
         self.stats.dead_letters.kept.set(store.count());

@@ -21,13 +21,16 @@ use super::sink::{Row, Trace};
 use super::slice::Done;
 use super::stats::StreamStats;
 
+/// Answers that are kept for those who do not know their offsets yet: with more of them the oldest go, and who wanted them
+/// waits until the deadline. It is that of a few slices; a flood beside one slow client comes to more.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+
 /// What became of the records of one slice.
 pub(crate) struct SliceAnswers {
     from: u64,
     to: u64,
+    /// Its rows are in order of offsets, those of one record in the order in which they came.
     trace: Trace,
-    /// In order of offsets; rows of one record in the order in which they came.
-    rows: Vec<Row>,
     failed: HashMap<i64, String>,
 }
 
@@ -45,18 +48,26 @@ impl SliceAnswers {
     /// Of a slice that ran; `None` if it was not traced, or could not run.
     pub(crate) fn of(done: &Done) -> Option<SliceAnswers> {
         let trace = done.trace.clone().filter(|_| done.unrunnable.is_none())?;
-        let mut rows = trace.rows.clone();
-        rows.retain(|row| row.offset >= 0);
-        rows.sort_by_key(|row| row.offset);
-        let failed = failed(done).into_iter().collect();
-        Some(SliceAnswers { from: done.from, to: done.to, trace, rows, failed })
+        Some(SliceAnswers::new(done.from, done.to, trace, failed(done).into_iter().collect()))
+    }
+
+    fn new(from: u64, to: u64, mut trace: Trace, failed: HashMap<i64, String>) -> SliceAnswers {
+        trace.rows.retain(|row| row.offset >= 0);
+        trace.rows.sort_by_key(|row| row.offset);
+        SliceAnswers { from, to, trace, failed }
+    }
+
+    /// Bytes of memory, about.
+    fn size(&self) -> usize {
+        let failed = self.failed.values().map(|reason| reason.len() + size_of::<(i64, String)>());
+        self.trace.size() + failed.sum::<usize>()
     }
 
     /// The verdict of a record of this slice, and its rows with the names of their outputs.
     fn of_record(&self, offset: u64) -> (Verdict<'_>, impl Iterator<Item = (&str, &[u8])>) {
         let wanted = offset.cast_signed();
-        let first = self.rows.partition_point(|row| row.offset < wanted);
-        let rows = &self.rows[first..];
+        let rows: &[Row] = &self.trace.rows;
+        let rows = &rows[rows.partition_point(|row| row.offset < wanted)..];
         let rows = &rows[..rows.partition_point(|row| row.offset == wanted)];
         let verdict = match (self.failed.get(&wanted), rows) {
             (Some(reason), _) => Verdict::Failed(reason),
@@ -88,7 +99,7 @@ impl Answer {
     ) -> Answer {
         let trace = Trace::of(outputs.iter().map(|output| (*output).to_owned()).collect(), rows);
         let failed = failed.iter().map(|(offset, reason)| (*offset, (*reason).to_owned())).collect();
-        let slice = SliceAnswers { from: first, to: last + 1, rows: trace.rows.clone(), trace, failed };
+        let slice = SliceAnswers::new(first, last + 1, trace, failed);
         Answer { first, last, slices: vec![Arc::new(slice)] }
     }
 
@@ -136,12 +147,16 @@ struct Inner {
     waiting: Vec<Waiting>,
     /// With the ticket that was next when it was answered; the oldest first.
     kept: VecDeque<(u64, Arc<SliceAnswers>)>,
+    kept_bytes: usize,
 }
 
 impl Inner {
     fn forget(&mut self) {
         let oldest = self.unplaced.first().copied().unwrap_or(self.next_ticket);
-        while self.kept.front().is_some_and(|(next, _)| *next <= oldest) {
+        while let Some((next, slice)) = self.kept.front()
+            && (*next <= oldest || self.kept_bytes > KEPT_BYTES_MAX)
+        {
+            self.kept_bytes -= slice.size();
             self.kept.pop_front();
         }
     }
@@ -229,6 +244,7 @@ impl Decisions {
             let done = inner.waiting.extract_if(.., |waiting| waiting.take(&slice));
             done.for_each(Waiting::answer);
             let next = inner.next_ticket;
+            inner.kept_bytes += slice.size();
             inner.kept.push_back((next, slice));
         }
         inner.forget();
@@ -270,7 +286,7 @@ mod tests {
     fn slice(from: u64, to: u64) -> SliceAnswers {
         let rows: Vec<(i64, u32, &str)> = (from..to).map(|offset| (offset.cast_signed(), 0, "x")).collect();
         let trace = Trace::of(vec!["default".to_owned()], &rows);
-        SliceAnswers { from, to, rows: trace.rows.clone(), trace, failed: HashMap::new() }
+        SliceAnswers::new(from, to, trace, HashMap::new())
     }
 
     fn offsets(answer: &Answer) -> Vec<u64> {
@@ -313,6 +329,25 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_kept_up_to_a_bound_and_whoever_misses_one_is_told_nothing_wrong() {
+        let decisions = Arc::new(Decisions::default());
+        let (ticket, late) = (decisions.ticket(), decisions.ticket());
+        let row = "x".repeat(KEPT_BYTES_MAX / 4);
+        for offset in 0..5 {
+            let trace = Trace::of(vec!["default".to_owned()], &[(offset, 0, &row)]);
+            let from = offset.cast_unsigned();
+            decisions.publish([SliceAnswers::new(from, from + 1, trace, HashMap::new())]);
+        }
+        let kept: Vec<u64> = decisions.locked().kept.iter().map(|(_, slice)| slice.from).collect();
+        assert_eq!(kept, [2, 3, 4]);
+        assert!(ticket.place(1, 2).try_recv().is_err());
+        assert_eq!(offsets(&late.place(3, 4).try_recv().unwrap()), [3, 4]);
+        drop((ticket, late));
+        let inner = decisions.locked();
+        assert!(inner.kept.is_empty() && inner.waiting.is_empty() && inner.kept_bytes == 0);
+    }
+
+    #[test]
     fn client_that_gives_up_leaves_nothing_behind() {
         let decisions = Arc::new(Decisions::default());
         let (one, two) = (decisions.ticket(), decisions.ticket());
@@ -329,10 +364,7 @@ mod tests {
     fn records_that_came_to_nothing_have_verdicts() {
         let trace =
             Trace::of(vec!["a".to_owned(), "b".to_owned()], &[(1, 1, "one"), (1, 0, "two"), (-1, 0, "own")]);
-        let mut rows = trace.rows.clone();
-        rows.retain(|row| row.offset >= 0);
-        let failed = HashMap::from([(2, "bad".to_owned())]);
-        let slice = SliceAnswers { from: 0, to: 3, trace, rows, failed };
+        let slice = SliceAnswers::new(0, 3, trace, HashMap::from([(2, "bad".to_owned())]));
         let seen = |offset| {
             let (verdict, rows) = slice.of_record(offset);
             (

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use wasmill_buffer::{Journal, Retention, StreamKey, StreamOptions};
 use wasmill_catalog::{Catalog, CatalogError, CatalogOptions, PublicKey, SigningPolicy};
 use wasmill_config::{self as config, DEFAULT_TENANT, Problem, Settings};
-use wasmill_deliver::SyncCount;
+use wasmill_deliver::{Destination, Sent, SyncCount};
 use wasmill_transform::{
     CompileLimits, Digest, Engine, EngineError, EngineOptions, ProcessOptions, WAITING_CHAIN_MAX,
     WORKER_STACK_BYTES,
@@ -23,6 +23,7 @@ use wasmill_transform::{
 
 use super::context::{Output, StreamContext};
 use super::dead_letters::{Cursor, Store, StoreError};
+use super::firehose_stats::Receiver;
 use super::host::HostOptions;
 use super::letters_output::LettersOutput;
 use super::outputs::{self, OpenError};
@@ -243,6 +244,16 @@ fn is_delivery(destination: &config::Destination) -> bool {
     matches!(destination, config::Destination::S3(s3) if matches!(s3.object, config::ObjectName::Firehose(_)))
 }
 
+fn receiver(destination: &Destination) -> Option<(Receiver, Arc<Sent>)> {
+    let receiver = match destination {
+        Destination::Endpoint(_) => Receiver::HttpEndpoint,
+        Destination::Splunk(_) => Receiver::Splunk,
+        Destination::OpenSearch(_) => Receiver::OpenSearch,
+        _ => return None,
+    };
+    Some((receiver, Arc::clone(destination.sent()?)))
+}
+
 /// Where the dead letters of a stream are.
 pub(crate) fn letters_dir(data_dir: &Path, stream: &config::Stream) -> PathBuf {
     letters_place(data_dir, &key_of(stream))
@@ -399,9 +410,15 @@ impl Opening {
                 drop(stats.columns.set(inferred.to_owned()));
             }
         }
-        let named = stream.outputs.iter().enumerate().filter(|(_, output)| is_delivery(&output.destination));
-        // Nobody has seen it.
+        let named = stream.routes().enumerate().filter(|(_, output)| is_delivery(&output.destination));
+        // Nobody has seen them.
+        if let Some(backup) = stream.backup.filter(|backup| is_delivery(&stream.outputs[*backup].destination))
+        {
+            let _first = stats.firehose.backup.set(backup);
+        }
         let _first = stats.firehose.outputs.set(named.map(|(place, _)| place).collect());
+        let receivers = opened.iter().filter_map(|output| receiver(&output.destination));
+        let _first = stats.firehose.receivers.set(receivers.collect());
         stats.dead_letter_bytes.set(letters.bytes());
         stats.dead_letters.kept.set(letters.count());
         stats.letters_output.configured.store(letters_output.is_some(), Ordering::Relaxed);

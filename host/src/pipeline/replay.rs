@@ -19,10 +19,8 @@
 //! offsets lie in the past, and batches are named and recovered by offsets. Their batch ids have the journal's end as a
 //! further part of the partition's hash, so they are never used again either.
 //!
-//! Letters of the delivery stage have no records to run: their object is sent to its output under the name and batch id
-//! that it had, so that a conditional create finds an object that came through after all.
+//! Letters of the delivery stage have no records to run: what they hold is sent to its output again (`resend`).
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -31,10 +29,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use wasmill_buffer::Position;
 use wasmill_chunk::{ColumnRef, Input};
-use wasmill_deliver::Object;
 use wasmill_state::Layer;
 use wasmill_transform::{Kept, PluginFault, Slice};
 
+mod resend;
+
+pub(crate) use self::resend::resend;
 use super::batch::{OpenBatch, Piece};
 use super::commit::{Commit, CommitError, Committed};
 use super::context::StreamContext;
@@ -336,40 +336,4 @@ fn stays(letter: &DeadLetter) -> Change {
         reason: ROW_STAYS.to_owned(),
         attempts: letter.attempts.saturating_add(1),
     }
-}
-
-/// What becomes of a letter of the delivery stage whose object is sent once more; `object` is its file.
-pub(crate) async fn resend(context: &StreamContext, letter: &DeadLetter, object: &Path) -> Change {
-    match try_resend(context, letter, object).await {
-        Ok(()) => Change::Removed,
-        Err(reason) => Change::Again {
-            stage: Stage::Delivery,
-            transform: String::new(),
-            plugin: String::new(),
-            output: letter.output.clone(),
-            reason,
-            attempts: letter.attempts.saturating_add(1),
-        },
-    }
-}
-
-async fn try_resend(context: &StreamContext, letter: &DeadLetter, object: &Path) -> Result<(), String> {
-    let kept = letter.object.as_ref().ok_or("the letter has no object")?;
-    let name = &kept.meta.output;
-    let output = context.outputs.iter().find(|output| output.name == *name);
-    let output = output.ok_or_else(|| format!("the stream has no output {name:?} any more"))?;
-    // A directory moves the file away, and only within its file system.
-    // Not under the name of the batch's own staged file, which may be needed still.
-    let staged = format!("{}.replay", kept.meta.batch_id);
-    let (job_output, from, file) = (output.staging.clone(), object.to_owned(), staged.clone());
-    let copied = context.off_runtime(move || job_output.fetch(&from, &file)).await;
-    copied
-        .map_err(|error| error.to_string())?
-        .map_err(|error| format!("cannot stage the object again: {error} ({})", error.detail))?;
-    let body = output.staging.path(&staged);
-    let sent = output.destination.deliver(&Object { meta: &kept.meta, body: &body }).await;
-    if let Err((path, error)) = output.staging.discard(&staged) {
-        tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
-    }
-    sent.map(|_| ()).map_err(|error| error.to_string())
 }

@@ -12,6 +12,7 @@ mod keeping;
 mod replaying;
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -43,8 +44,11 @@ use keeping::Keeping;
 
 /// Records of a slice take at most this many bytes.
 const SLICE_BYTES: usize = 4 << 20;
-/// A slice that is not full waits this long for more, unless an output delivers at once.
-const SLICE_WAIT: Duration = Duration::from_millis(50);
+/// A slice that is not full waits for more, unless an output delivers at once: for a part of the shortest interval, within these
+/// bounds. Each slice costs a turn of a thread, and with many streams that have little each, turns are what there is to save.
+const SLICE_WAIT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(500);
+/// That part.
+const SLICE_WAITS_OF_INTERVAL: u32 = 20;
 /// Rows that no outcome carries; past it an outcome is written although no batch is due.
 const PENDING_BYTES_MAX: usize = 24 << 20;
 /// Rows of open batches kept in memory besides the journal.
@@ -175,10 +179,13 @@ impl StreamTask {
     pub(crate) fn new(parts: Parts, standing: Standing) -> StreamTask {
         let context = parts.context;
         let smallest = context.outputs.iter().map(|output| output.seal.size).min().unwrap_or(0);
-        let at_once = context.outputs.iter().any(|output| output.seal.interval.is_zero());
+        let interval = context.outputs.iter().map(|output| output.seal.interval).min().unwrap_or_default();
         // A batch is over its size by a slice at most.
         let slice_bytes = usize::try_from(smallest / 4).unwrap_or(SLICE_BYTES).clamp(64 << 10, SLICE_BYTES);
-        let slice_wait = if at_once { Duration::ZERO } else { SLICE_WAIT };
+        let slice_wait = match interval {
+            Duration::ZERO => Duration::ZERO,
+            interval => (interval / SLICE_WAITS_OF_INTERVAL).clamp(*SLICE_WAIT.start(), *SLICE_WAIT.end()),
+        };
         let mut seed = [0; 8];
         seed.copy_from_slice(&context.buffer.incarnation()[..8]);
         let seed = u64::from_le_bytes(seed);

@@ -1,13 +1,13 @@
-//! The chains that a thread of the workers keeps warm from one slice to the next: of each lane the one that it ran last.
+//! The chains that the host keeps warm from one slice to the next.
 //!
-//! However many lanes there are, a thread keeps its part of what the host may keep, in instances and in their memory, and
-//! of a tenant no more than its quota lets all threads keep together; those that were not needed for longest go first. Threads
-//! on which slices wait, however many there are, keep half of it at most, and the others so much less. What was not needed for
-//! a minute goes too. A chain that goes costs its lane fresh instances, and nothing else.
+//! A thread takes a chain of a lane for a job and puts it back, so that a lane keeps as many as it had slices at a time,
+//! whichever threads ran them. However many lanes there are, the host keeps so many instances and so much of their memory, and
+//! of a tenant no more than its quota; those that were not needed for longest go first. Those of threads on which slices wait,
+//! however many there are, are half of it at most. What was not needed for a minute goes too. A chain that goes costs its lane
+//! fresh instances, and nothing else.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmill_transform::{Chain, ChainWorker};
 
@@ -16,7 +16,7 @@ use super::workers::LaneId;
 
 /// How long a chain stays that is not needed.
 const IDLE_NS: u64 = 60_000_000_000;
-/// How often a thread looks for such chains.
+/// How often such chains are looked for.
 pub(crate) const LOOK_NS: u64 = 10_000_000_000;
 
 /// What may be kept warm.
@@ -28,229 +28,320 @@ pub(crate) struct WarmBounds {
 
 impl Default for WarmBounds {
     fn default() -> WarmBounds {
-        WarmBounds { instances: 1000, bytes: 1 << 30 }
+        WarmBounds { instances: 2000, bytes: 2 << 30 }
     }
 }
 
-impl WarmBounds {
-    /// Of each of so many threads.
-    pub(crate) fn shared_by(self, threads: usize) -> WarmBounds {
-        let threads = threads.max(1) as u64;
-        WarmBounds { instances: (self.instances / threads).max(1), bytes: self.bytes / threads }
-    }
+/// What is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kept {
+    instances: u64,
+    bytes: u64,
 }
 
-/// What is kept warm by threads on which slices wait, all together.
-#[derive(Default)]
-pub(crate) struct WarmAside {
-    most: WarmBounds,
-    instances: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl WarmAside {
-    /// A part of what the host may keep.
-    pub(crate) fn of(host: WarmBounds) -> WarmAside {
-        let most = WarmBounds { instances: host.instances / 2, bytes: host.bytes / 2 };
-        WarmAside { most, ..WarmAside::default() }
+impl Kept {
+    fn add(&mut self, of: Kept) {
+        self.instances += of.instances;
+        self.bytes += of.bytes;
     }
 
-    fn kept(&self) -> (u64, u64) {
-        (self.instances.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    fn sub(&mut self, of: Kept) {
+        self.instances -= of.instances;
+        self.bytes -= of.bytes;
     }
 
-    fn changed(&self, before: (u64, u64), after: (u64, u64)) {
-        // Wraps, and comes out right.
-        self.instances.fetch_add(after.0.wrapping_sub(before.0), Ordering::Relaxed);
-        self.bytes.fetch_add(after.1.wrapping_sub(before.1), Ordering::Relaxed);
-    }
-}
-
-/// What one thread may keep.
-#[derive(Clone)]
-pub(crate) enum WarmShare {
-    /// So much, without its part of what is kept aside.
-    Pool { own: WarmBounds, threads: u64, aside: Arc<WarmAside> },
-    /// What the other threads on which slices wait have left.
-    Aside(Arc<WarmAside>),
-}
-
-impl WarmShare {
-    /// Of each of so many threads that all share.
-    pub(crate) fn of_pool(host: WarmBounds, threads: usize, aside: Arc<WarmAside>) -> WarmShare {
-        WarmShare::Pool { own: host.shared_by(threads), threads: threads.max(1) as u64, aside }
-    }
-
-    /// Whether so much is too much.
-    fn is_past(&self, instances: u64, bytes: u64) -> bool {
-        let (own, (instances, bytes)) = match self {
-            WarmShare::Aside(aside) => (aside.most, aside.kept()),
-            WarmShare::Pool { own, threads, aside } => {
-                let (aside_instances, aside_bytes) = aside.kept();
-                let own = WarmBounds {
-                    instances: own.instances.saturating_sub(aside_instances.div_ceil(*threads)).max(1),
-                    bytes: own.bytes.saturating_sub(aside_bytes.div_ceil(*threads)),
-                };
-                (own, (instances, bytes))
-            }
-        };
-        instances > own.instances || bytes > own.bytes
-    }
-}
-
-impl Default for WarmShare {
-    fn default() -> WarmShare {
-        WarmShare::of_pool(WarmBounds::default(), 1, Arc::default())
+    fn is_past(self, most: WarmBounds) -> bool {
+        self.instances > most.instances || self.bytes > most.bytes
     }
 }
 
 struct Warm {
     worker: ChainWorker,
-    /// Whose it is; known when its first job is done.
-    quota: Option<Arc<TenantQuota>>,
-    instances: u64,
-    bytes: u64,
-    /// Grows with each use of any chain.
+    quota: Arc<TenantQuota>,
+    /// Of a thread on which slices wait.
+    aside: bool,
+    kept: Kept,
+    /// When it was put back, among all; grows.
     turn: u64,
     used_ns: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Those of each lane, in the order of turns.
+    lanes: HashMap<LaneId, Vec<Warm>>,
+    /// Lanes by turn: those that were not needed for longest come first.
+    turns: BTreeMap<u64, LaneId>,
+    all: Kept,
+    aside: Kept,
+    turn: u64,
+    looked_ns: u64,
 }
 
 /// See the head of this file.
 #[derive(Default)]
 pub(crate) struct WarmChains {
-    chains: HashMap<LaneId, Warm>,
-    share: WarmShare,
-    turn: u64,
-    instances: u64,
-    bytes: u64,
-    looked_ns: u64,
+    most: WarmBounds,
+    inner: Mutex<Inner>,
 }
 
 impl WarmChains {
-    pub(crate) fn new(share: WarmShare) -> WarmChains {
-        WarmChains { chains: HashMap::new(), share, turn: 0, instances: 0, bytes: 0, looked_ns: 0 }
+    pub(crate) fn new(most: WarmBounds) -> WarmChains {
+        WarmChains { most, inner: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.chains.is_empty()
+        self.lock().turns.is_empty()
     }
 
-    /// This thread's warm instances of `chain`, for the lane whose chain it is.
-    pub(crate) fn get(&mut self, lane: LaneId, chain: &Arc<Chain>) -> &mut ChainWorker {
-        self.turn += 1;
-        let fresh = || Warm {
-            worker: ChainWorker::new(Arc::clone(chain)),
-            quota: None,
-            instances: 0,
-            bytes: 0,
-            turn: 0,
-            used_ns: 0,
-        };
-        let warm = self.chains.entry(lane).or_insert_with(fresh);
-        warm.turn = self.turn;
-        if !Arc::ptr_eq(warm.worker.chain(), chain) {
-            warm.worker = ChainWorker::new(Arc::clone(chain));
+    /// Warm instances of `chain`, for the lane whose chain it is. What is kept of another chain, which this one replaced, goes.
+    pub(crate) fn take(&self, lane: LaneId, chain: &Arc<Chain>) -> Option<ChainWorker> {
+        let mut inner = self.lock();
+        let mut taken = inner.lanes.remove(&lane)?;
+        let stale: Vec<Warm> =
+            taken.extract_if(.., |warm| !Arc::ptr_eq(warm.worker.chain(), chain)).collect();
+        let found = taken.pop();
+        if !taken.is_empty() {
+            inner.lanes.insert(lane, taken);
         }
-        &mut warm.worker
+        stale.iter().chain(&found).for_each(|warm| inner.gone(warm));
+        // Behind the lock.
+        drop(inner);
+        drop(stale);
+        found.map(|warm| warm.worker)
     }
 
-    /// A job of this lane is done: counts what its chain keeps, and lets go of what is too much.
-    pub(crate) fn settle(&mut self, lane: LaneId, quota: &Arc<TenantQuota>, now_ns: u64) {
-        let Some(warm) = self.chains.get_mut(&lane) else { return };
-        let (instances, bytes) = warm.worker.warm();
-        self.instances = self.instances - warm.instances + instances;
-        self.bytes = self.bytes - warm.bytes + bytes;
-        if warm.quota.is_none() {
-            warm.quota = Some(Arc::clone(quota));
-        }
-        quota.warm_changed((warm.instances, warm.bytes), (instances, bytes));
-        if let WarmShare::Aside(aside) = &self.share {
-            aside.changed((warm.instances, warm.bytes), (instances, bytes));
-        }
-        (warm.instances, warm.bytes, warm.used_ns) = (instances, bytes, now_ns);
-        while self.share.is_past(self.instances, self.bytes) {
-            let Some(coldest) = self.coldest(|_| true) else { break };
-            self.forget(coldest);
-        }
-        while quota.warm_is_past() {
-            let own = |warm: &Warm| warm.quota.as_ref().is_some_and(|of| Arc::ptr_eq(of, quota));
-            // Other threads let go of theirs when they have run a job of it.
-            let Some(coldest) = self.coldest(own) else { break };
-            self.forget(coldest);
-        }
+    /// A job is done: keeps the chain that it used for the next one of its lane, and lets go of what is too much.
+    pub(crate) fn put(
+        &self,
+        lane: LaneId,
+        worker: ChainWorker,
+        quota: &Arc<TenantQuota>,
+        aside: bool,
+        now_ns: u64,
+    ) {
+        let (instances, bytes) = worker.warm();
+        let kept = Kept { instances, bytes };
+        self.keep(lane, Warm { worker, quota: Arc::clone(quota), aside, kept, turn: 0, used_ns: now_ns });
     }
 
-    fn coldest(&self, of: impl Fn(&Warm) -> bool) -> Option<LaneId> {
-        // One that keeps nothing makes no room.
-        let keeping = self.chains.iter().filter(|(_, warm)| warm.instances > 0 && of(warm));
-        keeping.min_by_key(|(_, warm)| warm.turn).map(|(lane, _)| *lane)
+    fn keep(&self, lane: LaneId, mut warm: Warm) {
+        let quota = Arc::clone(&warm.quota);
+        let mut inner = self.lock();
+        inner.turn += 1;
+        warm.turn = inner.turn;
+        inner.turns.insert(warm.turn, lane);
+        inner.came(&warm);
+        inner.lanes.entry(lane).or_default().push(warm);
+        let mut gone = Vec::new();
+        while inner.all.is_past(self.most)
+            && let Some(coldest) = inner.take_coldest(|_| true)
+        {
+            gone.push(coldest);
+        }
+        let half = WarmBounds { instances: self.most.instances / 2, bytes: self.most.bytes / 2 };
+        while inner.aside.is_past(half)
+            && let Some(coldest) = inner.take_coldest(|warm| warm.aside)
+        {
+            gone.push(coldest);
+        }
+        while quota.warm_is_past()
+            && let Some(coldest) = inner.take_coldest(|warm| Arc::ptr_eq(&warm.quota, &quota))
+        {
+            gone.push(coldest);
+        }
+        // Behind the lock.
+        drop(inner);
+        drop(gone);
     }
 
-    /// Lets go of a lane's chain: it does not run here soon.
-    pub(crate) fn forget(&mut self, lane: LaneId) {
-        if let Some(warm) = self.chains.remove(&lane) {
-            self.gone(&warm);
-        }
-    }
-
-    fn gone(&mut self, warm: &Warm) {
-        self.instances -= warm.instances;
-        self.bytes -= warm.bytes;
-        if let WarmShare::Aside(aside) = &self.share {
-            aside.changed((warm.instances, warm.bytes), (0, 0));
-        }
-        if let Some(quota) = &warm.quota {
-            quota.warm_changed((warm.instances, warm.bytes), (0, 0));
-        }
+    /// Lets go of what is kept of a lane: it does not run soon.
+    pub(crate) fn forget(&self, lane: LaneId) {
+        let mut inner = self.lock();
+        let gone = inner.lanes.remove(&lane).unwrap_or_default();
+        gone.iter().for_each(|warm| inner.gone(warm));
+        // Behind the lock.
+        drop(inner);
+        drop(gone);
     }
 
     /// Now and then lets go of chains that were not needed for long.
-    pub(crate) fn expire(&mut self, now_ns: u64) {
-        if now_ns < self.looked_ns + LOOK_NS {
+    pub(crate) fn expire(&self, now_ns: u64) {
+        let mut inner = self.lock();
+        if now_ns < inner.looked_ns + LOOK_NS {
             return;
         }
-        self.looked_ns = now_ns;
-        drop(self.take(|_, warm| warm.used_ns + IDLE_NS <= now_ns));
+        inner.looked_ns = now_ns;
+        let mut gone = Vec::new();
+        while let Some((turn, lane)) = inner.turns.first_key_value().map(|(turn, lane)| (*turn, *lane))
+            && inner.get(lane, turn).is_none_or(|warm| warm.used_ns + IDLE_NS <= now_ns)
+        {
+            gone.extend(inner.take(lane, turn));
+        }
+        // Behind the lock.
+        drop(inner);
+        drop(gone);
+    }
+}
+
+impl Inner {
+    fn get(&self, lane: LaneId, turn: u64) -> Option<&Warm> {
+        self.lanes.get(&lane)?.iter().find(|warm| warm.turn == turn)
     }
 
-    /// Takes out the chains of lanes that are not there any more, to be dropped elsewhere.
-    pub(crate) fn retain(&mut self, there: impl Fn(LaneId) -> bool) -> Vec<ChainWorker> {
-        self.take(|lane, _| !there(lane))
+    fn take(&mut self, lane: LaneId, turn: u64) -> Option<Warm> {
+        self.turns.remove(&turn);
+        let warm = self.lanes.get_mut(&lane)?;
+        let place = warm.iter().position(|warm| warm.turn == turn)?;
+        let taken = warm.remove(place);
+        if warm.is_empty() {
+            self.lanes.remove(&lane);
+        }
+        self.gone(&taken);
+        Some(taken)
     }
 
-    fn take(&mut self, of: impl Fn(LaneId, &Warm) -> bool) -> Vec<ChainWorker> {
-        let taken: Vec<Warm> =
-            self.chains.extract_if(|lane, warm| of(*lane, warm)).map(|(_, warm)| warm).collect();
-        taken.iter().for_each(|warm| self.gone(warm));
-        taken.into_iter().map(|warm| warm.worker).collect()
+    fn take_coldest(&mut self, of: impl Fn(&Warm) -> bool) -> Option<Warm> {
+        // One that keeps nothing makes no room.
+        let makes_room = |warm: &Warm| warm.kept != Kept::default() && of(warm);
+        let found = self.turns.iter().find(|(turn, lane)| self.get(**lane, **turn).is_some_and(makes_room));
+        let (turn, lane) = found.map(|(turn, lane)| (*turn, *lane))?;
+        self.take(lane, turn)
+    }
+
+    fn came(&mut self, warm: &Warm) {
+        self.all.add(warm.kept);
+        if warm.aside {
+            self.aside.add(warm.kept);
+        }
+        warm.quota.warm_changed((0, 0), (warm.kept.instances, warm.kept.bytes));
+    }
+
+    fn gone(&mut self, warm: &Warm) {
+        self.turns.remove(&warm.turn);
+        self.all.sub(warm.kept);
+        if warm.aside {
+            self.aside.sub(warm.kept);
+        }
+        warm.quota.warm_changed((warm.kept.instances, warm.kept.bytes), (0, 0));
     }
 }
 
 impl Drop for WarmChains {
     fn drop(&mut self) {
-        drop(self.take(|_, _| true));
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<Warm> = inner.lanes.drain().flat_map(|(_, warm)| warm).collect();
+        all.iter().for_each(|warm| inner.gone(warm));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wasmill_tenant::Quotas as Limits;
+    use wasmill_transform::{ChainOptions, Engine, EngineOptions, NullLog};
+
+    use super::super::quotas::Quotas;
     use super::*;
 
+    /// One without transforms; what it keeps is made up.
+    fn chain() -> Arc<Chain> {
+        let engine = Engine::new(EngineOptions { instances_max: 1, ..EngineOptions::default() }).unwrap();
+        let outputs = ["out".to_owned()];
+        Chain::build(&engine, Vec::new(), &outputs, ChainOptions::default(), Arc::new(NullLog)).unwrap()
+    }
+
+    struct Scene {
+        chain: Arc<Chain>,
+        warm: WarmChains,
+        quota: Arc<TenantQuota>,
+    }
+
+    impl Scene {
+        fn new(instances: u64, bytes: u64) -> Scene {
+            let quota = Quotas::default().of("team");
+            Scene { chain: chain(), warm: WarmChains::new(WarmBounds { instances, bytes }), quota }
+        }
+
+        fn keep(&self, lane: LaneId, aside: bool, (instances, bytes): (u64, u64), now_ns: u64) {
+            let worker = ChainWorker::new(Arc::clone(&self.chain));
+            let kept = Kept { instances, bytes };
+            let quota = Arc::clone(&self.quota);
+            self.warm.keep(lane, Warm { worker, quota, aside, kept, turn: 0, used_ns: now_ns });
+        }
+
+        fn lanes(&self) -> Vec<LaneId> {
+            self.warm.lock().turns.values().copied().collect()
+        }
+    }
+
     #[test]
-    fn threads_that_wait_keep_half_together_and_the_others_so_much_less() {
-        let host = WarmBounds { instances: 100, bytes: 1000 };
-        let aside = Arc::new(WarmAside::of(host));
-        let waiting = WarmShare::Aside(Arc::clone(&aside));
-        let pool = WarmShare::of_pool(host, 2, Arc::clone(&aside));
-        assert!(!pool.is_past(50, 500) && pool.is_past(51, 0) && pool.is_past(0, 501));
-        // However little it keeps itself.
-        aside.changed((0, 0), (50, 500));
-        assert!(!waiting.is_past(0, 0));
-        aside.changed((0, 0), (1, 0));
-        assert!(waiting.is_past(0, 0));
-        aside.changed((11, 100), (0, 0));
-        assert!(!waiting.is_past(0, 0));
-        assert_eq!(aside.kept(), (40, 400));
-        assert!(!pool.is_past(30, 300) && pool.is_past(31, 0) && pool.is_past(0, 301));
+    fn what_was_not_needed_for_longest_goes_first_by_number_and_by_memory() {
+        let scene = Scene::new(3, 100);
+        (1..=3).for_each(|lane| scene.keep(lane, false, (1, 10), 0));
+        let taken = scene.warm.take(1, &scene.chain).unwrap();
+        assert_eq!(scene.quota.warm(), (2, 20));
+        assert!(scene.warm.take(1, &scene.chain).is_none(), "it is in use");
+        drop(taken);
+        scene.keep(1, false, (1, 10), 0);
+        scene.keep(4, false, (1, 10), 0);
+        assert_eq!(scene.lanes(), [3, 1, 4]);
+        scene.keep(5, false, (1, 81), 0);
+        assert_eq!(scene.lanes(), [4, 5]);
+        assert_eq!(scene.quota.warm(), (2, 91));
+        // What keeps nothing makes no room, and stays.
+        scene.keep(6, false, (0, 0), 0);
+        scene.keep(7, false, (3, 1), 0);
+        assert_eq!(scene.lanes(), [6, 7]);
+        scene.warm.forget(7);
+        assert_eq!((scene.lanes(), scene.quota.warm()), (vec![6], (0, 0)));
+    }
+
+    #[test]
+    fn lane_keeps_as_many_as_ran_and_none_of_the_chain_before() {
+        let scene = Scene::new(10, 100);
+        scene.keep(1, false, (1, 1), 0);
+        scene.keep(1, false, (1, 2), 0);
+        let last = scene.warm.take(1, &scene.chain);
+        assert_eq!((last.is_some(), scene.quota.warm()), (true, (1, 1)));
+        assert!(scene.warm.take(1, &chain()).is_none());
+        assert_eq!((scene.lanes(), scene.quota.warm()), (Vec::new(), (0, 0)));
+        assert!(scene.warm.is_empty());
+    }
+
+    #[test]
+    fn threads_that_wait_keep_half_at_most() {
+        let scene = Scene::new(4, 100);
+        (1..=3).for_each(|lane| scene.keep(lane, true, (1, 1), 0));
+        assert_eq!(scene.lanes(), [2, 3]);
+        (4..=5).for_each(|lane| scene.keep(lane, false, (1, 1), 0));
+        scene.keep(6, true, (1, 1), 0);
+        assert_eq!(scene.lanes(), [3, 4, 5, 6]);
+        scene.keep(7, true, (1, 1), 0);
+        assert_eq!(scene.lanes(), [4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn tenant_keeps_what_its_quota_lets_it_and_nothing_longer_than_a_minute() {
+        let mut scene = Scene::new(10, 1000);
+        let quotas = Quotas::default();
+        let other = quotas.of("other");
+        scene.quota = quotas.set("team", &Limits { warm_memory: Some(20), ..Limits::default() });
+        (1..=2).for_each(|lane| scene.keep(lane, false, (1, 10), lane));
+        let team = std::mem::replace(&mut scene.quota, other);
+        scene.keep(3, false, (1, 50), IDLE_NS);
+        scene.quota = team;
+        scene.keep(4, false, (1, 10), IDLE_NS);
+        assert_eq!((scene.lanes(), scene.quota.warm()), (vec![2, 3, 4], (2, 20)));
+        scene.warm.expire(IDLE_NS + 1);
+        assert_eq!(scene.lanes(), [2, 3, 4]);
+        scene.warm.expire(IDLE_NS + 1 + LOOK_NS);
+        assert_eq!(scene.lanes(), [3, 4]);
+        let quota = Arc::clone(&scene.quota);
+        drop(scene);
+        assert_eq!(quota.warm(), (0, 0));
     }
 }

@@ -22,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 use wasmill_chunk::{FinishOptions, RowSink};
 use wasmill_encode::Encoder;
 use wasmill_state::Layer;
-use wasmill_transform::{Chain, Kept, Slice, SliceReport, WORKER_STACK_BYTES};
+use wasmill_transform::{Chain, ChainWorker, Kept, Slice, SliceReport, WORKER_STACK_BYTES};
 
 use self::queues::{Next, Queues, Taken};
 use self::waiting::Waiting;
 use super::network;
-use super::quotas::{self, Quotas};
-use super::warm::{LOOK_NS, WarmAside, WarmBounds, WarmChains, WarmShare};
+use super::quotas::{self, Quotas, TenantQuota};
+use super::warm::{LOOK_NS, WarmBounds, WarmChains};
 
 /// What guests need, and room for the encoder; untouched pages cost nothing.
 const STACK_BYTES: usize = WORKER_STACK_BYTES + (4 << 20);
@@ -48,13 +48,12 @@ pub(crate) type TenantId = Arc<str>;
 
 type Job = Box<dyn FnOnce(&mut WorkerState) + Send>;
 
-/// What a thread keeps warm between jobs.
+/// What a thread keeps between jobs, and has of what all threads keep warm.
 #[derive(Default)]
 pub(crate) struct WorkerState {
-    /// A version that was replaced is let go of when the next one runs.
-    warm: WarmChains,
-    /// Retired lanes that it has heard of.
-    retired: u64,
+    warm: Arc<WarmChains>,
+    /// The chain that ran last, while it is not put back.
+    held: Option<(LaneId, ChainWorker)>,
     /// CPU time of the job that another process used for it.
     elsewhere: Duration,
     /// The job waited for another process.
@@ -63,13 +62,13 @@ pub(crate) struct WorkerState {
 }
 
 impl WorkerState {
-    fn new(share: WarmShare) -> WorkerState {
-        WorkerState { warm: WarmChains::new(share), ..WorkerState::default() }
+    fn new(warm: &Arc<WarmChains>) -> WorkerState {
+        WorkerState { warm: Arc::clone(warm), ..WorkerState::default() }
     }
 
-    /// Takes a slice through this thread's warm instances of `chain`, for the lane whose chain it is, over the state of its stream
-    /// if the chain keeps some; what has changed of that comes back, where it has an outcome. What another process uses for it
-    /// counts as if it were used here.
+    /// Takes a slice through warm instances of `chain`, for the lane whose chain it is, over the state of its stream if the chain
+    /// keeps some; what has changed of that comes back, where it has an outcome. What another process uses for it counts as if
+    /// it were used here.
     pub(crate) fn run_keeping(
         &mut self,
         lane: LaneId,
@@ -79,15 +78,27 @@ impl WorkerState {
         sink: &mut dyn RowSink,
         kept: Option<Kept<'_>>,
     ) -> (SliceReport, Option<Layer>) {
-        let (report, layer) = self.warm.get(lane, chain).run_keeping(slice, options, sink, kept);
+        let held = self.held.take().filter(|(of, held)| *of == lane && Arc::ptr_eq(held.chain(), chain));
+        let held = held.map(|(_, held)| held).or_else(|| self.warm.take(lane, chain));
+        let mut held = held.unwrap_or_else(|| ChainWorker::new(Arc::clone(chain)));
+        let (report, layer) = held.run_keeping(slice, options, sink, kept);
+        self.held = Some((lane, held));
         self.elsewhere += report.cpu_elsewhere;
         self.waited |= chain.runs_elsewhere();
         (report, layer)
     }
 
-    /// Lets go of the lane's chain: it does not run here soon.
+    /// Lets go of the lane's chain: it does not run soon.
     pub(crate) fn forget(&mut self, lane: LaneId) {
+        self.held.take_if(|(of, _)| *of == lane);
         self.warm.forget(lane);
+    }
+
+    /// The job is done: its chain is for whoever runs the lane's next one.
+    fn put_back(&mut self, quota: &Arc<TenantQuota>, aside: bool, now_ns: u64) {
+        if let Some((lane, held)) = self.held.take() {
+            self.warm.put(lane, held, quota, aside, now_ns);
+        }
     }
 }
 
@@ -96,33 +107,33 @@ struct Shared {
     ready: Condvar,
     /// For the threads that stand by.
     needed: Condvar,
-    /// Of each thread.
-    warm: WarmShare,
-    /// Time counts that a job held its thread, whether it computed or not.
-    by_time: bool,
+    warm: Arc<WarmChains>,
+    /// For slices that wait: time counts that a job held its thread, whether it computed or not, and what is kept warm is
+    /// kept aside.
+    waits: bool,
     /// In place of threads, for a simulation.
     #[cfg(test)]
     stepped: Option<Mutex<WorkerState>>,
 }
 
 impl Shared {
-    fn new(threads: usize, quotas: Arc<Quotas>, warm: WarmShare) -> Shared {
+    fn new(threads: usize, quotas: Arc<Quotas>, warm: Arc<WarmChains>) -> Shared {
         Shared {
             queues: Mutex::new(Queues::new(threads, quotas)),
             ready: Condvar::new(),
             needed: Condvar::new(),
             warm,
-            by_time: false,
+            waits: false,
             #[cfg(test)]
             stepped: None,
         }
     }
 
     /// For the threads of one tenant.
-    fn of_waiting(quotas: Arc<Quotas>, aside: Arc<WarmAside>) -> Shared {
-        let shared = Shared::new(waiting::THREADS, quotas, WarmShare::Aside(aside));
+    fn of_waiting(quotas: Arc<Quotas>, warm: Arc<WarmChains>) -> Shared {
+        let shared = Shared::new(waiting::THREADS, quotas, warm);
         shared.lock().lane_max = waiting::THREADS_OF_LANE;
-        Shared { by_time: true, ..shared }
+        Shared { waits: true, ..shared }
     }
 
     /// Ends the threads when they have done what they are at; what is queued is dropped.
@@ -150,9 +161,8 @@ pub(crate) struct Workers {
 impl Workers {
     /// Starts `count` threads.
     pub(crate) fn start(count: usize, quotas: Arc<Quotas>, bounds: WarmBounds) -> std::io::Result<Workers> {
-        let aside = Arc::new(WarmAside::of(bounds));
-        let waiting = Waiting::new(Arc::clone(&quotas), Arc::clone(&aside));
-        let warm = WarmShare::of_pool(bounds, count, aside);
+        let warm = Arc::new(WarmChains::new(bounds));
+        let waiting = Waiting::new(Arc::clone(&quotas), Arc::clone(&warm));
         let shared = Arc::new(Shared::new(count, quotas, warm));
         let mut threads = Vec::with_capacity(2 * count);
         for (kind, work) in [("worker", work as fn(&Shared)), ("spare", spare::stand_by)] {
@@ -168,10 +178,8 @@ impl Workers {
     /// Without threads: jobs run when `step` is called.
     #[cfg(test)]
     pub(crate) fn stepped() -> Workers {
-        let shared = Shared {
-            stepped: Some(Mutex::default()),
-            ..Shared::new(1, Arc::default(), WarmShare::default())
-        };
+        let shared =
+            Shared { stepped: Some(Mutex::default()), ..Shared::new(1, Arc::default(), Arc::default()) };
         let waiting = Waiting::new(Arc::default(), Arc::default());
         Workers { shared: Arc::new(shared), waiting, threads: Vec::new() }
     }
@@ -237,7 +245,7 @@ impl Workers {
         self.waiting.look_again();
     }
 
-    /// Ends a lane: what is queued in it is dropped, and what the threads keep warm for it as each takes its next job.
+    /// Ends a lane: what is queued in it is dropped, and what is kept warm for it.
     pub(crate) fn retire(&self, lane: LaneId) {
         let removed = self.shared.lock().retire(lane);
         // Behind the lock.
@@ -245,6 +253,7 @@ impl Workers {
         // Who is left alone may have all threads.
         self.shared.ready.notify_all();
         self.waiting.retire(lane);
+        self.shared.warm.forget(lane);
     }
 }
 
@@ -262,18 +271,11 @@ impl Drop for Workers {
 }
 
 fn work(shared: &Shared) {
-    let mut state = WorkerState::new(shared.warm.clone());
+    let mut state = WorkerState::new(&shared.warm);
     loop {
-        // Let go of behind the lock.
-        let mut cold = Vec::new();
         let mut unwatched = false;
         let taken = {
             let mut queues = shared.lock();
-            if state.retired < queues.retired {
-                let owners = &queues.owners;
-                cold = state.warm.retain(|lane| owners.contains_key(&lane));
-                state.retired = queues.retired;
-            }
             match queues.next(quotas::now(), false) {
                 Next::Run(taken) => {
                     // It may be the last thread that waited, and more is queued.
@@ -282,17 +284,16 @@ fn work(shared: &Shared) {
                 }
                 Next::Wait(_) if queues.closed => return,
                 Next::Wait(soonest) => {
-                    let look = (!state.warm.is_empty()).then_some(Duration::from_nanos(LOOK_NS));
+                    let look = (!shared.warm.is_empty()).then_some(Duration::from_nanos(LOOK_NS));
                     wait(shared, queues, soonest.into_iter().chain(look).min());
                     None
                 }
             }
         };
-        drop(cold);
         if unwatched {
             shared.needed.notify_one();
         }
-        state.warm.expire(quotas::now());
+        shared.warm.expire(quotas::now());
         if let Some(taken) = taken {
             run(shared, &mut state, taken);
         }
@@ -306,7 +307,7 @@ fn run(shared: &Shared, state: &mut WorkerState, taken: Taken) {
     // A panic in a job is a bug of the host: it costs that job (whose owner sees its reply dropped and
     // stops its stream), never the thread that all streams share.
     if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(state))).is_err() {
-        *state = WorkerState::new(shared.warm.clone());
+        *state = WorkerState::new(&shared.warm);
     }
     if std::mem::take(&mut state.waited) {
         // Who makes the thread wait holds it as much as who computes on it.
@@ -316,11 +317,19 @@ fn run(shared: &Shared, state: &mut WorkerState, taken: Taken) {
     let spent = thread_cpu_ns().saturating_sub(before).saturating_add(elsewhere);
     let now_ns = quotas::now();
     quota.charge_cpu(spent, now_ns);
-    let spent = if shared.by_time { spent.max(nanos(began.elapsed())) } else { spent };
-    state.warm.settle(lane, &quota, now_ns);
-    if shared.lock().done(&tenant, lane, ticket, spent) {
+    let spent = if shared.waits { spent.max(nanos(began.elapsed())) } else { spent };
+    state.put_back(&quota, shared.waits, now_ns);
+    let mut queues = shared.lock();
+    let others_may = queues.done(&tenant, lane, ticket, spent);
+    let is_there = queues.owners.contains_key(&lane);
+    drop(queues);
+    if others_may {
         // Other threads may have passed over tenants that may run now.
         shared.ready.notify_all();
+    }
+    if !is_there {
+        // The lane was retired meanwhile.
+        shared.warm.forget(lane);
     }
 }
 

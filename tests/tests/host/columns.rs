@@ -9,6 +9,7 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use wasmill_tests::guest::Guest;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
 use wasmill_tests::servers::S3Server;
@@ -381,4 +382,47 @@ fn rows_that_waited_while_their_columns_changed_are_in_the_file_or_in_a_letter()
             assert!(letters.iter().all(|letter| letter["stage"] == "encode"), "{letters:#?}");
         }
     }
+}
+
+#[test]
+fn rows_of_batches_that_are_sealed_one_after_the_other_with_nothing_new_between_all_become_letters() {
+    let Some(binary) = binary() else { return };
+    let config = |columns: &str, first: &str, second: &str| {
+        format!(
+            r#"
+            [streams.events]
+            source = {{ type = "http" }}
+            transforms = [{{ plugin = "place" }}]
+            backup = {{ type = "directory", path = "backup", compression = "none", interval = "10ms" }}
+            [[streams.events.outputs]]
+            type = "directory"
+            path = "second"
+            format = "parquet"
+            interval = "{second}"
+            parquet = {{ schema = "n: {columns}" }}
+            [[streams.events.outputs]]
+            name = "b"
+            type = "directory"
+            path = "first"
+            format = "parquet"
+            interval = "{first}"
+            parquet = {{ schema = "n: {columns}" }}
+            "#
+        )
+    };
+    let scratch = Scratch::new(&config("string", "1h", "1h"));
+    scratch.deploy("place", &Guest::place(6, 6, "b"));
+    let program = Program::start(&binary, &scratch.config());
+    let body = "{\"o\":\"a\",\"n\":\"older\"}\n{\"o\":\"b\",\"n\":\"newer\"}";
+    assert_eq!(client::push(program.address(), "events", body).unwrap().status, 200);
+    wait_until("the outcome is there", || !objects::files(&scratch.path("backup")).is_empty());
+    program.kill();
+    // The batch of the newer record is sealed first, that of the older one later.
+    scratch.configure(&config("int64", "100ms", "1s"));
+    let program = Program::start(&binary, &scratch.config());
+    wait_until("both are letters", || scratch.letters("events").len() == 2);
+    program.stop();
+    let letters = scratch.letters("events");
+    let payloads: Vec<&str> = letters.iter().map(|letter| letter["payload"].as_str().unwrap()).collect();
+    assert_eq!(payloads, body.lines().rev().collect::<Vec<_>>());
 }

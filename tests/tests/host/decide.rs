@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use wasmill_tests::guest::Guest;
 use wasmill_tests::running::Running;
 use wasmill_tests::scratch::Scratch;
+use wasmill_tests::wait::wait_until;
 use wasmill_tests::{client, objects};
 
 use crate::COMPILER;
@@ -131,6 +132,24 @@ fn no_answer_in_time_is_the_fallback_and_the_records_are_delivered_all_the_same(
     // The loop was a failure, and became a letter.
     assert_eq!(objects::numbers(&scratch.out(), "n"), [1]);
     assert_eq!(scratch.letters("payments").len(), 1);
+}
+
+#[test]
+fn whoever_waits_is_on_its_way_for_the_quota_of_requests() {
+    let decide = "decide = { deadline = \"30s\" }\n[tenants.default.quota]\nrequests = 1";
+    let scratch = Scratch::new(&config(decide));
+    scratch.deploy("step", &Guest::picky());
+    let host = Running::start(&scratch.config(), COMPILER);
+    std::thread::scope(|scope| {
+        // Loops until its own deadline of a second.
+        let asked = scope.spawn(|| ask(&host, "", "late\n"));
+        wait_until("it is stored", || host.stats("payments").records_in.get() == 1);
+        let path = "/v1/streams/payments/records";
+        let beside = client::request(host.address(), "POST", path, &[JSON_LINES], b"{}\n").unwrap();
+        assert_eq!((beside.status, beside.json()["error"]["code"].clone()), (429, json!("over_quota")));
+        assert_eq!(asked.join().unwrap().json()["records"][0]["verdict"], "failed");
+    });
+    host.push("payments", "{}\n");
 }
 
 #[test]

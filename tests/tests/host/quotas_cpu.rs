@@ -139,5 +139,17 @@ fn warm_instances_are_bounded_however_many_streams_there_are() {
         assert!((1.0..=4.0).contains(&warm), "{warm} instances are warm");
     }
     assert!(metric(&program, "wasmill_transform_instances_total", &[]) > 4.0);
+    // As many streams as there is room for find theirs, whichever thread ran them last.
+    let before = metric(&program, "wasmill_transform_instances_total", &[]);
+    for round in 3..13 {
+        for n in 0..4 {
+            assert_eq!(client::push(program.address(), &format!("s{n}"), "{\"n\":1}").unwrap().status, 200);
+        }
+        wait_until("all are delivered", || {
+            (0..4).all(|n| objects::lines(&scratch.path(&format!("out{n}"))).len() == round + 1)
+        });
+    }
+    let fresh = metric(&program, "wasmill_transform_instances_total", &[]) - before;
+    assert!(fresh <= 6.0, "{fresh} fresh instances for 40 slices of 4 streams");
     program.stop();
 }

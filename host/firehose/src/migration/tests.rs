@@ -80,8 +80,10 @@ fn whatever_only_aws_has_is_taken_out_and_said() {
         "EncryptionConfiguration": { "KMSEncryptionConfig": { "AWSKMSKeyARN": "arn:aws:kms:eu-west-1:1:key/k" } },
         "CloudWatchLoggingOptions": { "Enabled": true, "LogGroupName": "/aws/kinesisfirehose/clicks" },
         "S3BackupMode": "Enabled",
-        "S3BackupDescription": bucket(&json!({ "BucketARN": "arn:aws:s3:::raw" })),
-        "DataFormatConversionConfiguration": { "Enabled": true, "SchemaConfiguration": {} },
+        "S3BackupDescription": bucket(&json!({
+            "BucketARN": "arn:aws:s3:::raw",
+            "EncryptionConfiguration": { "KMSEncryptionConfig": { "AWSKMSKeyARN": "k2" } },
+        })),
         "NewMember": 1,
     });
     let mut description = extended(&more);
@@ -99,16 +101,40 @@ fn whatever_only_aws_has_is_taken_out_and_said() {
             "RoleARN arn:aws:iam::123456789012:role/firehose",
             "KMSEncryptionConfig arn:aws:kms:eu-west-1:1:key/k",
             "CloudWatchLoggingOptions /aws/kinesisfirehose/clicks",
-            "S3BackupMode arn:aws:s3:::raw",
-            "DataFormatConversionConfiguration",
+            "S3BackupConfiguration.RoleARN arn:aws:iam::123456789012:role/firehose",
+            "S3BackupConfiguration.KMSEncryptionConfig k2",
         ]
     );
     let asked = made.request["ExtendedS3DestinationConfiguration"].as_object().unwrap();
     assert_eq!(asked["EncryptionConfiguration"], json!({ "NoEncryptionConfig": "NoEncryption" }));
-    for gone in ["S3BackupMode", "DataFormatConversionConfiguration", "CloudWatchLoggingOptions", "NewMember"]
-    {
+    for gone in ["S3BackupDescription", "CloudWatchLoggingOptions", "NewMember"] {
         assert!(!asked.contains_key(gone), "{gone}");
     }
+    assert_eq!(asked["S3BackupMode"], "Enabled");
+    let backup = &asked["S3BackupConfiguration"];
+    assert_eq!(
+        (&backup["BucketARN"], &backup["CompressionFormat"]),
+        (&json!("arn:aws:s3:::raw"), &json!("GZIP"))
+    );
+    assert_eq!(backup["EncryptionConfiguration"], json!({ "NoEncryptionConfig": "NoEncryption" }));
+}
+
+#[test]
+fn conversion_is_asked_for_as_it_was() {
+    let conversion = json!({
+        "Enabled": true,
+        "SchemaConfiguration": { "DatabaseName": "lake", "TableName": "clicks" },
+        "InputFormatConfiguration": { "Deserializer": { "OpenXJsonSerDe": {} } },
+        "OutputFormatConfiguration": { "Serializer": { "ParquetSerDe": {} } },
+    });
+    let more = json!({
+        "DataFormatConversionConfiguration": conversion, "CompressionFormat": "UNCOMPRESSED",
+        "BufferingHints": { "SizeInMBs": 128, "IntervalInSeconds": 300 },
+    });
+    let made = migrated(&extended(&more), &[]);
+    let asked = &made.request["ExtendedS3DestinationConfiguration"];
+    assert_eq!(asked["DataFormatConversionConfiguration"], conversion);
+    assert_eq!(left(&made), ["RoleARN arn:aws:iam::123456789012:role/firehose"]);
 }
 
 #[test]

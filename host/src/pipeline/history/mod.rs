@@ -405,9 +405,11 @@ impl To<'_> {
         let named = match &output.destination {
             config::Destination::Directory(directory) => directory.object.clone(),
             config::Destination::S3(s3) => s3.object.clone(),
-            config::Destination::Http(_) | config::Destination::Stdout => {
-                config::ObjectName::Template(OBJECT.to_owned())
-            }
+            config::Destination::Http(_)
+            | config::Destination::Endpoint(_)
+            | config::Destination::Splunk(_)
+            | config::Destination::OpenSearch(_)
+            | config::Destination::Stdout => config::ObjectName::Template(OBJECT.to_owned()),
         };
         let directory =
             |path| config::Destination::Directory(config::Directory { path, object: named.clone() });
@@ -422,7 +424,10 @@ impl To<'_> {
                         ..s3.clone()
                     }),
                     // Requests have no names that could meet; their batch ids tell them apart.
-                    config::Destination::Http(http) => config::Destination::Http(http.clone()),
+                    to @ (config::Destination::Http(_)
+                    | config::Destination::Endpoint(_)
+                    | config::Destination::Splunk(_)
+                    | config::Destination::OpenSearch(_)) => to.clone(),
                     config::Destination::Stdout => {
                         return Err(format!(
                             "output {:?} is standard output, which cannot take a replay",
@@ -444,7 +449,10 @@ impl To<'_> {
                     found.path.join(To::prefix(id)).display().to_string()
                 }
                 config::Destination::S3(s3) => format!("s3://{}/{}{}/", s3.bucket, s3.prefix, To::prefix(id)),
-                http @ config::Destination::Http(_) => http.shown(),
+                to @ (config::Destination::Http(_)
+                | config::Destination::Endpoint(_)
+                | config::Destination::Splunk(_)
+                | config::Destination::OpenSearch(_)) => to.shown(),
                 config::Destination::Stdout => String::new(),
             },
         }

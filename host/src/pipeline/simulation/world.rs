@@ -412,7 +412,12 @@ impl World {
                     max_partitions: 100,
                     inline_bytes_max: 300,
                 },
-                retry: RetryPolicy { initial: Duration::ZERO, max: Duration::ZERO, for_: None },
+                retry: RetryPolicy {
+                    initial: Duration::ZERO,
+                    max: Duration::ZERO,
+                    for_: None,
+                    ..RetryPolicy::default()
+                },
                 pause: false,
                 staging: Arc::new(staging.map_err(|(path, error)| format!("{}: {error}", path.display()))?),
             });

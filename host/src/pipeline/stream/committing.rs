@@ -218,13 +218,12 @@ impl StreamTask {
         stats.undelivered_batches.sub(1);
         stats.undelivered_bytes.sub(sealed.bytes);
         stats.pending.sub(sealed.records);
-        if finished.delivered {
-            stats.delivered.add(sealed.records);
+        stats.delivered.add(sealed.records.saturating_sub(finished.failed));
+        stats.delivery_failed.add(finished.failed.min(sealed.records));
+        if finished.failed < sealed.records {
             stats.objects.add(1);
             stats.bytes_raw.add(sealed.raw_bytes);
             stats.bytes.add(sealed.bytes);
-        } else {
-            stats.delivery_failed.add(sealed.records);
         }
         if !stats.balanced() {
             tracing::error!(

@@ -141,8 +141,6 @@ pub(super) struct Queues {
     pub(super) watched: bool,
     /// Threads that one of several lanes may hold.
     pub(super) lane_max: usize,
-    /// How many lanes have been retired.
-    pub(super) retired: u64,
     pub(super) closed: bool,
 }
 
@@ -160,7 +158,6 @@ impl Queues {
             idle: 0,
             watched: false,
             lane_max: usize::MAX,
-            retired: 0,
             closed: false,
         }
     }
@@ -278,7 +275,6 @@ impl Queues {
 
     /// What was queued in the lane.
     pub(super) fn retire(&mut self, lane: LaneId) -> Option<Lane> {
-        self.retired += 1;
         let tenant = self.owners.remove(&lane)?;
         let share = self.shares.get_mut(&tenant)?;
         let removed = share.lanes.remove(&lane)?;

@@ -1,8 +1,6 @@
 //! Threads that stand by: what a plugin does is not interrupted, so jobs may hold every thread of the pool for as long as
 //! deadlines let them. Then the jobs of tenants of whom nothing runs run here, one of each at a time, where they take less
 //! than what holds the threads has taken already; the system shares the cores out.
-//!
-//! They keep nothing warm: what runs here is the exception.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -14,7 +12,7 @@ const LOOK: Duration = Duration::from_millis(1);
 
 pub(super) fn stand_by(shared: &Shared) {
     while let Some(taken) = needed(shared) {
-        run(shared, &mut WorkerState::new(shared.warm.clone()), taken);
+        run(shared, &mut WorkerState::new(&shared.warm), taken);
         // A thread of the pool may have left a job to this one while it was busy.
         shared.ready.notify_one();
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Job, LaneId, STACK_BYTES, Shared, TenantId, work};
 use crate::pipeline::quotas::Quotas;
-use crate::pipeline::warm::WarmAside;
+use crate::pipeline::warm::WarmChains;
 
 /// Threads of one tenant.
 pub(super) const THREADS: usize = 4;
@@ -29,13 +29,13 @@ pub(super) const THREADS_OF_LANE: usize = THREADS / 2;
 /// See the head of this file.
 pub(super) struct Waiting {
     quotas: Arc<Quotas>,
-    aside: Arc<WarmAside>,
+    warm: Arc<WarmChains>,
     of_tenants: Mutex<HashMap<TenantId, Arc<Shared>>>,
 }
 
 impl Waiting {
-    pub(super) fn new(quotas: Arc<Quotas>, aside: Arc<WarmAside>) -> Waiting {
-        Waiting { quotas, aside, of_tenants: Mutex::default() }
+    pub(super) fn new(quotas: Arc<Quotas>, warm: Arc<WarmChains>) -> Waiting {
+        Waiting { quotas, warm, of_tenants: Mutex::default() }
     }
 
     fn all(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, Arc<Shared>>> {
@@ -67,7 +67,7 @@ impl Waiting {
     }
 
     fn start(&self, tenant: &TenantId) -> io::Result<Arc<Shared>> {
-        let shared = Arc::new(Shared::of_waiting(Arc::clone(&self.quotas), Arc::clone(&self.aside)));
+        let shared = Arc::new(Shared::of_waiting(Arc::clone(&self.quotas), Arc::clone(&self.warm)));
         for index in 0..THREADS {
             let job = Arc::clone(&shared);
             let spawned = std::thread::Builder::new()

@@ -1,5 +1,8 @@
 //! A delivery stream in the words of Amazon Data Firehose: the same counters again, under the names that its users know.
 
+use wasmill_deliver::Sent;
+
+use crate::pipeline::firehose_stats::Receiver;
 use crate::pipeline::stats::StreamStats;
 
 use super::{Families, Metric};
@@ -43,14 +46,71 @@ pub(super) fn tell(families: &mut Families, stream: &StreamStats, now_ns: i64) {
         families.set_float(FirehoseDeliverySuccess, labels, success(objects, retries));
         families.set_float(FirehoseDataFreshness, labels, stream.freshness_s(now_ns));
     }
-    let letters = &stream.letters_output;
-    if letters.configured() {
-        let (objects, retries) = (letters.objects.get(), letters.retries.get());
-        families.set(FirehoseBackupRecords, labels, letters.delivered.get());
+    for receiver in [Receiver::HttpEndpoint, Receiver::Splunk, Receiver::OpenSearch] {
+        tell_receiver(families, stream, receiver, now_ns);
+    }
+    let letters = Some(&stream.letters_output).filter(|letters| letters.configured());
+    let source = firehose.backup.get().and_then(|place| stream.outputs.get(*place));
+    if letters.is_some() || source.is_some() {
+        let of_letters = letters.map_or([0; 3], |l| [l.delivered.get(), l.objects.get(), l.retries.get()]);
+        let of_source = source.map_or([0; 3], |s| [s.delivered.get(), s.objects.get(), s.retries.get()]);
+        let [records, objects, retries] = [0, 1, 2].map(|n| of_letters[n] + of_source[n]);
+        families.set(FirehoseBackupRecords, labels, records);
         families.set(FirehoseBackupObjects, labels, objects);
         families.set_float(FirehoseBackupSuccess, labels, success(objects, retries));
-        families.set_float(FirehoseBackupFreshness, labels, letters.undelivered_age_s(now_ns));
+        let age = letters.map_or(0.0, |letters| letters.undelivered_age_s(now_ns));
+        let source_age = source.map_or(0.0, |_| stream.freshness_s(now_ns));
+        families.set_float(FirehoseBackupFreshness, labels, age.max(source_age));
     }
+}
+
+/// Destinations of one kind, together.
+fn tell_receiver(families: &mut Families, stream: &StreamStats, receiver: Receiver, now_ns: i64) {
+    use Metric::*;
+    let labels = &[("tenant", stream.tenant.as_str()), ("stream", stream.name.as_str())];
+    let all = stream.firehose.receivers.get().map(Vec::as_slice).unwrap_or_default();
+    let sent: Vec<&Sent> =
+        all.iter().filter(|(other, _)| *other == receiver).map(|(_, sent)| sent.as_ref()).collect();
+    if sent.is_empty() {
+        return;
+    }
+    let sum = |of: fn(&Sent) -> u64| sent.iter().map(|sent| of(sent)).sum::<u64>();
+    let requests = (sum(|sent| sent.requests.taken()), sum(|sent| sent.requests.tried()));
+    let records = (sum(|sent| sent.records.taken()), sum(|sent| sent.records.tried()));
+    let ([of_records, of_bytes, of_success, of_freshness], (done, tried)) = match receiver {
+        Receiver::HttpEndpoint => {
+            families.set(FirehoseHttpEndpointProcessedRecords, labels, records.1);
+            families.set(FirehoseHttpEndpointProcessedBytes, labels, sum(|sent| sent.bytes.tried()));
+            let metrics = [
+                FirehoseHttpEndpointRecords,
+                FirehoseHttpEndpointBytes,
+                FirehoseHttpEndpointSuccess,
+                FirehoseHttpEndpointFreshness,
+            ];
+            (metrics, requests)
+        }
+        Receiver::Splunk => {
+            let waited: f64 = sent.iter().map(|sent| sent.acknowledged_after().as_secs_f64()).sum();
+            families.set(FirehoseSplunkRequests, labels, requests.0);
+            families.set_float(FirehoseSplunkAckLatency, labels, waited);
+            let metrics =
+                [FirehoseSplunkRecords, FirehoseSplunkBytes, FirehoseSplunkSuccess, FirehoseSplunkFreshness];
+            (metrics, requests)
+        }
+        Receiver::OpenSearch => {
+            let metrics = [
+                FirehoseOpenSearchRecords,
+                FirehoseOpenSearchBytes,
+                FirehoseOpenSearchSuccess,
+                FirehoseOpenSearchFreshness,
+            ];
+            (metrics, records)
+        }
+    };
+    families.set(of_records, labels, records.0);
+    families.set(of_bytes, labels, sum(|sent| sent.bytes.taken()));
+    families.set_float(of_success, labels, success(done, tried.saturating_sub(done)));
+    families.set_float(of_freshness, labels, stream.freshness_s(now_ns));
 }
 
 fn success(done: u64, failed: u64) -> f64 {

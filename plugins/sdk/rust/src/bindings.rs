@@ -2408,6 +2408,86 @@ pub mod wasmill {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
+            /// The layout version with which each value was written, 0 for one that is missing: for a plugin whose layout has changed,
+            /// so that it can read the older ones.
+            #[allow(async_fn_in_trait)]
+            pub fn versions(table: u32, groups: &[u8], keys: &Column) -> _rt::Vec<u32> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 2 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 2
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = groups;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let super::super::super::wasmill::plugin::records::Column {
+                        data: data1,
+                        ends: ends1,
+                    } = keys;
+                    let vec2 = data1;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let vec3 = ends1;
+                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                    let len3 = vec3.len();
+                    let ptr4 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    unsafe extern "C" {
+                        #[link_name = "versions"]
+                        fn wit_import5(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import5(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import5(
+                        _rt::as_i32(&table),
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr2.cast_mut(),
+                        len2,
+                        ptr3.cast_mut(),
+                        len3,
+                        ptr4,
+                    );
+                    let l6 = *ptr4.add(0).cast::<*mut u8>();
+                    let l7 = *ptr4
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len8 = l7;
+                    let result9 = <_ as From<
+                        _rt::Vec<_>,
+                    >>::from(_rt::Vec::from_raw_parts(l6.cast(), len8, len8));
+                    result9
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
             /// 3 put, 2 remove, 0 leave alone; of several for one entry the last stays. Traps where the tenant's quota is used up: that
             /// costs the records that want more. At most 4096 bytes of a key, 1 MiB of a value.
             #[allow(async_fn_in_trait)]
@@ -3131,9 +3211,9 @@ macro_rules! __export_importer_impl {
         (link_section =
         "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.2:importer:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2453] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2495] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x96\x12\x01A\x02\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xc0\x12\x01A\x02\x01\
 A\x0f\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
 \x04body\x02\x04\0\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04bo\
 dy\x02\x04\0\x08response\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08\
@@ -3173,17 +3253,18 @@ leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.2\x05\x02\x01
 B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\
 \x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/l\
 og@0.1.2\x05\x03\x02\x03\0\x01\x05chunk\x02\x03\0\x01\x06column\x02\x03\0\x01\x05\
-cells\x01B\x1d\x02\x03\x02\x01\x04\x04\0\x05chunk\x03\0\0\x02\x03\x02\x01\x05\x04\
+cells\x01B\x20\x02\x03\x02\x01\x04\x04\0\x05chunk\x03\0\0\x02\x03\x02\x01\x05\x04\
 \0\x06column\x03\0\x02\x02\x03\x02\x01\x06\x04\0\x05cells\x03\0\x04\x01p}\x01r\x02\
 \x05group}\x03key\x06\x04\0\x05place\x03\0\x07\x01r\x03\x06groups\x06\x04keys\x03\
 \x06values\x03\x04\0\x07entries\x03\0\x09\x01j\x01y\x01s\x01@\x03\x04names\x07ve\
 rsiony\x06ttl-nsw\0\x0b\x04\0\x05table\x01\x0c\x01h\x01\x01@\x01\x04rows\x0d\0\x06\
 \x04\0\x06groups\x01\x0e\x01@\x01\x04keys\x03\0\x06\x04\0\x08group-of\x01\x0f\x01\
-@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x05\x04\0\x03get\x01\x10\x01@\x04\x05\
-tabley\x06groups\x06\x04keys\x03\x06values\x05\x01\0\x04\0\x03put\x01\x11\x01px\x01\
-@\x04\x05tabley\x06groups\x06\x04keys\x03\x06deltas\x12\0\x12\x04\0\x03add\x01\x13\
-\x01k\x08\x01@\x05\x05tabley\x08from-key\x06\x06to-key\x06\x05after\x14\x05limit\
-y\0\x0a\x04\0\x04scan\x01\x15\x03\0\x1awasmill:plugin/state@0.1.2\x05\x07\x01B\x08\
+@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x05\x04\0\x03get\x01\x10\x01py\x01@\x03\
+\x05tabley\x06groups\x06\x04keys\x03\0\x11\x04\0\x08versions\x01\x12\x01@\x04\x05\
+tabley\x06groups\x06\x04keys\x03\x06values\x05\x01\0\x04\0\x03put\x01\x13\x01px\x01\
+@\x04\x05tabley\x06groups\x06\x04keys\x03\x06deltas\x14\0\x14\x04\0\x03add\x01\x15\
+\x01k\x08\x01@\x05\x05tabley\x08from-key\x06\x06to-key\x06\x05after\x16\x05limit\
+y\0\x0a\x04\0\x04scan\x01\x17\x03\0\x1awasmill:plugin/state@0.1.2\x05\x07\x01B\x08\
 \x02\x03\x02\x01\x04\x04\0\x05chunk\x03\0\0\x01j\0\x01s\x01@\x01\x06configs\0\x02\
 \x04\0\x09configure\x01\x03\x01h\x01\x01@\x01\x04rows\x04\0\x02\x04\0\x07process\
 \x01\x05\x04\0\x1ewasmill:plugin/transform@0.1.2\x05\x08\x04\0\x1dwasmill:plugin\
@@ -3201,8 +3282,8 @@ pub use __export_importer_impl as export;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2405] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xc6\x11\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2447] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf0\x11\x01A\x02\x01\
 A\x0d\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
 \x04body\x02\x04\0\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04bo\
 dy\x02\x04\0\x08response\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08\
@@ -3242,17 +3323,18 @@ leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.2\x05\x02\x01
 B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\
 \x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/l\
 og@0.1.2\x05\x03\x02\x03\0\x01\x05chunk\x02\x03\0\x01\x06column\x02\x03\0\x01\x05\
-cells\x01B\x1d\x02\x03\x02\x01\x04\x04\0\x05chunk\x03\0\0\x02\x03\x02\x01\x05\x04\
+cells\x01B\x20\x02\x03\x02\x01\x04\x04\0\x05chunk\x03\0\0\x02\x03\x02\x01\x05\x04\
 \0\x06column\x03\0\x02\x02\x03\x02\x01\x06\x04\0\x05cells\x03\0\x04\x01p}\x01r\x02\
 \x05group}\x03key\x06\x04\0\x05place\x03\0\x07\x01r\x03\x06groups\x06\x04keys\x03\
 \x06values\x03\x04\0\x07entries\x03\0\x09\x01j\x01y\x01s\x01@\x03\x04names\x07ve\
 rsiony\x06ttl-nsw\0\x0b\x04\0\x05table\x01\x0c\x01h\x01\x01@\x01\x04rows\x0d\0\x06\
 \x04\0\x06groups\x01\x0e\x01@\x01\x04keys\x03\0\x06\x04\0\x08group-of\x01\x0f\x01\
-@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x05\x04\0\x03get\x01\x10\x01@\x04\x05\
-tabley\x06groups\x06\x04keys\x03\x06values\x05\x01\0\x04\0\x03put\x01\x11\x01px\x01\
-@\x04\x05tabley\x06groups\x06\x04keys\x03\x06deltas\x12\0\x12\x04\0\x03add\x01\x13\
-\x01k\x08\x01@\x05\x05tabley\x08from-key\x06\x06to-key\x06\x05after\x14\x05limit\
-y\0\x0a\x04\0\x04scan\x01\x15\x03\0\x1awasmill:plugin/state@0.1.2\x05\x07\x04\0=\
+@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x05\x04\0\x03get\x01\x10\x01py\x01@\x03\
+\x05tabley\x06groups\x06\x04keys\x03\0\x11\x04\0\x08versions\x01\x12\x01@\x04\x05\
+tabley\x06groups\x06\x04keys\x03\x06values\x05\x01\0\x04\0\x03put\x01\x13\x01px\x01\
+@\x04\x05tabley\x06groups\x06\x04keys\x03\x06deltas\x14\0\x14\x04\0\x03add\x01\x15\
+\x01k\x08\x01@\x05\x05tabley\x08from-key\x06\x06to-key\x06\x05after\x16\x05limit\
+y\0\x0a\x04\0\x04scan\x01\x17\x03\0\x1awasmill:plugin/state@0.1.2\x05\x07\x04\0=\
 wasmill:plugin/importer-with-all-of-its-exports-removed@0.1.2\x04\0\x0b.\x01\0(i\
 mporter-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed\
 -by\x02\x0dwit-component\x070.251.0\x10wit-bindgen-rust\x060.58.0";

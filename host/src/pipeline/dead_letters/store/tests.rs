@@ -19,6 +19,7 @@ fn letter(offset: i64, payload: &[u8]) -> DeadLetter {
         payload: None,
         payload_base64: None,
         object: None,
+        row: None,
     }
     .with_payload(payload)
 }
@@ -45,6 +46,33 @@ fn numbers(store: &Store) -> Vec<u64> {
 
 fn removed(numbers: impl IntoIterator<Item = u64>) -> Changes {
     numbers.into_iter().map(|number| (number, Change::Removed)).collect()
+}
+
+#[test]
+fn rows_that_two_outcomes_of_one_beginning_sealed_are_all_kept_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let of = |slice, offset, child| DeadLetter { slice, child, ..letter(offset, b"x") };
+    assert_eq!(store.append(&[of(7, 9, 0)], 1).unwrap().new.len(), 1);
+    // Both only sealed: records of slices before, the older ones last.
+    let first = [of(10, 8, store.next_sealed_child(10))];
+    assert_eq!(store.append(&first, 1).unwrap().new.len(), 1);
+    let child = store.next_sealed_child(10);
+    let second = [of(10, 3, child), of(10, 3, child + 1)];
+    assert_eq!(store.append(&second, 1).unwrap().new.len(), 2);
+    // The slice that begins there; then all of them again, as after a crash, also when they went meanwhile.
+    assert_eq!(store.append(&[of(10, 10, 0)], 1).unwrap().new.len(), 1);
+    store.apply(&removed(1..=5)).unwrap();
+    drop(store);
+    let mut store = open(dir.path());
+    for again in [&first[..], &second, &[of(10, 10, 0)]] {
+        assert_eq!(store.append(again, 2).unwrap().new.len(), 0, "{again:?}");
+    }
+    assert_eq!(store.next_sealed_child(11), SEALED_CHILD);
+    // Reopened in the middle of it, it goes on where it was.
+    store.append(&[of(11, 4, SEALED_CHILD)], 3).unwrap();
+    drop(store);
+    assert_eq!(open(dir.path()).next_sealed_child(11), SEALED_CHILD + 1);
 }
 
 #[test]
@@ -227,6 +255,8 @@ fn object_is_counted_and_goes_with_its_letter_and_its_batch_is_remembered() {
         records: 3,
         stream: "s".into(),
         output: "o".into(),
+        arrival: 0,
+        first_row: 0,
     };
     let object = super::super::KeptObject { file: file.clone(), meta };
     let kept = DeadLetter { stage: Stage::Delivery, object: Some(object), payload: None, ..letter(7, b"") };
