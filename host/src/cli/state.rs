@@ -42,7 +42,8 @@ pub(super) enum Command {
         /// A table: TRANSFORM/TABLE
         #[arg(value_parser = table)]
         table: Table,
-        key: String,
+        #[arg(value_name = "KEY")]
+        of: String,
         #[command(flatten)]
         at: AtHost,
     },
@@ -118,12 +119,12 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
                 |answer| Ok(lines(&answer["entries"])),
             )
         }
-        Command::Get { stream, table, key, at } => {
-            let pairs = [("key", key.clone())];
+        Command::Get { stream, table, of, at } => {
+            let pairs = [("key", of.clone())];
             at.with(
                 async |client: &HostClient| client.ask(Method::GET, &path(stream, Some(table)), &pairs).await,
                 |answer| match answer["entries"].as_array().map(Vec::len) {
-                    Some(0) | None => bail!("no entry has the key {key:?}"),
+                    Some(0) | None => bail!("no entry has the key {of:?}"),
                     Some(_) => Ok(lines(&answer["entries"])),
                 },
             )

@@ -1,6 +1,8 @@
 //! Where bytes are kept: what the store asks of an embedded database, that database, and one in memory that can crash.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -64,7 +66,32 @@ pub(crate) struct OnDisk {
 }
 
 impl OnDisk {
+    /// What is there, or a new one. That is made beside its place and then takes it: the database does not open what it has left
+    /// half-made.
     pub(crate) fn open(path: &Path) -> Result<OnDisk, StoreError> {
+        if !path.exists() {
+            let made = path.with_added_extension("making");
+            OnDisk::make(&made, path)
+                .map_err(|error| StoreError::Open { path: made, source: error.into() })?;
+        }
+        OnDisk::open_at(path)
+    }
+
+    fn make(beside: &Path, path: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if beside.exists() {
+            std::fs::remove_dir_all(beside)?;
+        }
+        let made = OnDisk::open_at(beside)?;
+        made.persist()?;
+        drop(made);
+        std::fs::rename(beside, path)?;
+        if let Some(parent) = path.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn open_at(path: &Path) -> Result<OnDisk, StoreError> {
         let open = || {
             let builder = Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1);
             let database = builder.max_journaling_size(JOURNAL_BYTES).open()?;

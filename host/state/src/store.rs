@@ -279,7 +279,8 @@ impl StreamStore {
     /// What is stored, by table, in the order of their names.
     pub fn tables(&self) -> Vec<TableUse> {
         let mut tables: Vec<TableUse> = self.known().tables.values().cloned().collect();
-        tables.sort_by(|a, b| a.id.cmp(&b.id));
+        let names = |table: &TableUse| (table.id.transform().to_owned(), table.id.table().to_owned());
+        tables.sort_by_cached_key(names);
         tables
     }
 

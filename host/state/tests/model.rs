@@ -533,3 +533,19 @@ fn values_have_the_layout_version_that_they_were_written_with() {
     assert_eq!(slice(2, &[]).0, [Some(1), Some(2), None]);
     assert_eq!(stream.tables()[0].spec.version, 2);
 }
+
+#[test]
+fn store_that_was_half_made_when_the_process_ended_is_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let beside = directory.path().join("state.making");
+    std::fs::create_dir_all(beside.join("keyspaces")).unwrap();
+    std::fs::write(beside.join("0.jnl"), b"").unwrap();
+    // That is what the database does not open.
+    assert!(Store::open(&beside).is_err());
+    let store = Store::open(&path).unwrap();
+    store.stream(INCARNATION, Arc::default()).unwrap();
+    assert!(!beside.exists());
+    drop(store);
+    assert!(Store::open(&path).unwrap().incarnations().unwrap().is_empty());
+}

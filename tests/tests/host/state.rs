@@ -405,9 +405,9 @@ fn tenants_with_streams_and_plugins_of_the_same_names_have_state_and_quota_of_th
             "#
         )
     };
-    let quota = "[tenants.small.quota]\nstate_bytes = \"1KiB\"\n";
+    let quota = "[tenants.small.quota]\nstate_bytes = \"4KiB\"\n";
     let scratch = Scratch::new(&format!("{quota}{}{}", stream("large"), stream("small")));
-    let lines: Vec<String> = (0..60).map(|n| user(n, &format!("user-{}", n % 30), "-")).collect();
+    let lines: Vec<String> = (0..120).map(|n| user(n, &format!("user-{}", n % 60), "-")).collect();
     for tenant in ["large", "small"] {
         std::fs::create_dir(scratch.plugins().join(tenant)).unwrap();
         std::fs::write(scratch.plugins().join(tenant).join("counter.wasm"), &counter).unwrap();
@@ -426,9 +426,9 @@ fn tenants_with_streams_and_plugins_of_the_same_names_have_state_and_quota_of_th
         counts
     };
     // Each user twice, whatever the other tenant has counted of the same name.
-    assert_eq!(counts("large"), [[1; 30], [2; 30]].concat());
+    assert_eq!(counts("large"), [[1; 60], [2; 60]].concat());
     let small = counts("small");
-    assert!(!small.is_empty() && small.len() < 60, "{small:?}");
+    assert!(!small.is_empty() && small.len() < 120, "{small:?}");
     assert_eq!(small.iter().filter(|count| **count == 1).count() * 2, small.len(), "{small:?}");
 }
 
