@@ -88,6 +88,10 @@ pub enum ReplayError {
     Commit { reason: String },
     #[error("a worker gave up on the replay")]
     Worker,
+    #[error(
+        "its plugins keep state, so this waits for an outcome whose dead letters have no room: purge some, or raise \"max_bytes\""
+    )]
+    NoRoom,
 }
 
 /// Letters of records for the stream's task.

@@ -268,6 +268,7 @@ impl StreamTask {
                 self.start_waiting_replay();
                 self.start_state_work();
             }
+            self.refuse_stuck_replay();
             self.look_after(earlier.is_none()).await;
             self.hand_over();
             if earlier.is_none() && self.drained() {

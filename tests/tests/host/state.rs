@@ -318,6 +318,38 @@ fn row_that_does_not_fit_when_it_is_sealed_is_not_counted_again_by_a_replay() {
 }
 
 #[test]
+fn replay_and_drop_that_would_wait_for_room_among_dead_letters_are_refused() {
+    let small = "max_failed_percent = 100\n    dead_letters = { max_bytes = \"64KiB\" }";
+    let Some(scratch) = scratch(&COUNTED.replace("max_failed_percent = 100", small)) else { return };
+    let host = Running::start(&scratch.config(), COMPILER);
+    host.push("events", &user(0, "a", "-"));
+    wait_until("it is counted", || sum(host.address(), "a") == 1);
+    let long = "x".repeat(1000);
+    let lines: Vec<String> =
+        (1..200).map(|n| json!({ "user": "a", "n": n, "do": "fail", "long": long }).to_string()).collect();
+    host.push("events", &lines.join("\n"));
+    wait_until("the letters are full", || host.stats("events").paused().is_some());
+    let replay = client::request(host.address(), "POST", "/v1/streams/events/dead-letters/replay", &[], b"");
+    let dropped = client::request(host.address(), "DELETE", "/v1/streams/events/state?all=true", &[], b"");
+    for answer in [replay.unwrap(), dropped.unwrap()] {
+        assert!(
+            answer.status >= 500 && answer.body.contains("purge some"),
+            "{} {}",
+            answer.status,
+            answer.body
+        );
+    }
+    // With room it goes on.
+    let purge =
+        client::request(host.address(), "DELETE", "/v1/streams/events/dead-letters?all=true", &[], b"");
+    assert_eq!(purge.unwrap().status, 200);
+    wait_until("it goes on", || host.stats("events").paused().is_none());
+    let dropped = client::request(host.address(), "DELETE", "/v1/streams/events/state?all=true", &[], b"");
+    assert_eq!(dropped.unwrap().json()["dropped"], 2);
+    host.drain();
+}
+
+#[test]
 fn history_and_candidates_of_a_chain_that_keeps_state_are_refused_with_the_reason() {
     let Some(scratch) = scratch(
         &COUNTED.replace("max_failed_percent", "retention = { age = \"1h\" }\n    max_failed_percent"),

@@ -6,6 +6,7 @@ use tokio::task::JoinError;
 use super::StreamTask;
 use crate::pipeline::commit::Committed;
 use crate::pipeline::replay::{self, ReplayError, Replayed};
+use crate::pipeline::stats::Pause;
 
 impl StreamTask {
     /// Whether another one may be asked for.
@@ -25,6 +26,17 @@ impl StreamTask {
     /// Whether a replay that changes state runs or waits: no slice is started meanwhile.
     pub(super) fn replay_has_state(&self) -> bool {
         self.replay_waits.is_some() || self.replay.as_ref().is_some_and(|running| running.keeps_state)
+    }
+
+    /// Refuses the one that waits for an outcome which itself waits for room among the dead letters: nothing would ever happen.
+    pub(super) fn refuse_stuck_replay(&mut self) {
+        if self.replay_waits.is_some()
+            && self.context.stats.is_paused_by(Pause::Letters)
+            && let Some(request) = self.replay_waits.take()
+        {
+            // The client may have gone.
+            drop(request.reply.send(Err(ReplayError::NoRoom)));
+        }
     }
 
     /// Starts the one that waits, once everything before it has an outcome.
