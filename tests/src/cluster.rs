@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::client;
+use crate::client::{self, Answer};
 
 /// See the head of this file. Killed when dropped.
 pub struct Cluster {
@@ -55,18 +55,27 @@ impl Cluster {
         format!("http://{}", self.address)
     }
 
+    fn request(&self, method: &str, path: &str, body: &str) -> Answer {
+        let json = ["content-type: application/json"];
+        client::request(self.address, method, path, &json, body.as_bytes()).expect("an answer")
+    }
+
     /// What it answers, which must be a success.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> Value {
-        let json = ["content-type: application/json"];
-        let answer = client::request(self.address, method, path, &json, body.as_bytes()).expect("an answer");
+        let answer = self.request(method, path, body);
         assert!((200..300).contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.body);
         answer.json()
     }
 
-    /// All documents of these indices, with their indices.
+    /// All documents of these indices, with their indices; none while one of them is only being made.
     pub fn documents(&self, indices: &str) -> Vec<(String, Value)> {
-        self.ask("POST", &format!("/{indices}/_refresh"), "");
-        let found = self.ask("GET", &format!("/{indices}/_search?size=10000"), "");
+        let refreshed = self.request("POST", &format!("/{indices}/_refresh"), "");
+        let found = self.request("GET", &format!("/{indices}/_search?size=10000"), "");
+        if [404, 503].contains(&refreshed.status) || [404, 503].contains(&found.status) {
+            return Vec::new();
+        }
+        assert_eq!((refreshed.status, found.status), (200, 200), "{}", found.body);
+        let found = found.json();
         let hits = found["hits"]["hits"].as_array().cloned().unwrap_or_default();
         let text = |hit: &Value| hit["_index"].as_str().unwrap_or_default().to_owned();
         hits.iter().map(|hit| (text(hit), hit["_source"].clone())).collect()

@@ -233,3 +233,26 @@ fn http_bad_settings_refused() {
     let said = Http::open(&config).unwrap_err().message;
     assert!(config.wrong().iter().all(|wrong| said.contains(&wrong.message)), "{said}");
 }
+
+#[test]
+fn authorities_are_certificates_and_for_https_alone() {
+    // PEM around what is no certificate.
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (url, ca, part) in [
+        ("https://a.example/", "a.example", "has no certificate, expected PEM"),
+        ("https://a.example/", broken, "cannot be read"),
+        ("http://a.example/", broken, "https alone"),
+    ] {
+        let config = HttpConfig {
+            url: url.to_owned(),
+            headers: BTreeMap::new(),
+            ca: Some(ca.to_owned()),
+            timeout: Duration::from_secs(1),
+            reach: None,
+        };
+        let wrong = config.wrong();
+        assert_eq!(wrong.iter().map(|wrong| &wrong.at).collect::<Vec<_>>(), [&Setting::Ca], "{ca}");
+        assert!(wrong[0].message.contains(part), "{}", wrong[0].message);
+        assert!(Http::open(&config).is_err());
+    }
+}
