@@ -47,6 +47,7 @@ mod sources;
 mod staging;
 mod start;
 mod state;
+mod state_letters;
 mod tenants;
 mod uploads;
 mod usage;
