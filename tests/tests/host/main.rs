@@ -49,6 +49,7 @@ mod sources;
 mod staging;
 mod start;
 mod state;
+mod state_letters;
 mod streaming;
 mod tenants;
 mod uploads;
