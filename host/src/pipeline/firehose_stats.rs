@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use wasmill_deliver::Sent;
+pub use wasmill_deliver::Sent;
 
 use super::stats::Counter;
 

@@ -1,8 +1,6 @@
 //! A delivery stream in the words of Amazon Data Firehose: the same counters again, under the names that its users know.
 
-use wasmill_deliver::Sent;
-
-use crate::pipeline::firehose_stats::Receiver;
+use crate::pipeline::firehose_stats::{Receiver, Sent};
 use crate::pipeline::stats::StreamStats;
 
 use super::{Families, Metric};

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use wasmill_buffer::StreamKey;
-use wasmill_deliver::Sent;
 
 use super::*;
-use crate::pipeline::firehose_stats::Receiver;
+use crate::pipeline::firehose_stats::{Receiver, Sent};
 use crate::pipeline::stats::Pause;
 
 type Sample = (BTreeMap<String, String>, f64);
