@@ -71,8 +71,7 @@ impl OnDisk {
     pub(crate) fn open(path: &Path) -> Result<OnDisk, StoreError> {
         if !path.exists() {
             let made = path.with_added_extension("making");
-            OnDisk::make(&made, path)
-                .map_err(|error| StoreError::Open { path: made, source: error.into() })?;
+            OnDisk::make(&made, path).map_err(|error| StoreError::Open { path: made, source: error })?;
         }
         OnDisk::open_at(path)
     }

@@ -234,7 +234,7 @@ impl SliceState {
         let mut steps = 0_u32;
         while found.keys.len() < limit && bytes < SCAN_BYTES_MAX {
             steps = steps.wrapping_add(1);
-            if steps % ASK_EVERY == 0 && !goes_on() {
+            if steps.is_multiple_of(ASK_EVERY) && !goes_on() {
                 return Err(StateError::Stopped);
             }
             let Some((address, entry)) = walk.next()? else { break };

@@ -273,21 +273,20 @@ impl World {
     fn check(&self) {
         let (mut state, tables) = self.slice_state(self.now);
         let live = self.live();
-        for table in 0..TABLES.len() {
+        for (table, handle) in tables.into_iter().enumerate() {
             for key in (0..24).chain(100..112) {
                 let group = group_of(&[key]);
                 let there =
                     live.iter().find(|(of, at, found, _)| (*of, *at, &found[..]) == (table, group, &[key]));
-                let found = state.get(tables[table], group, &[key]).unwrap();
+                let found = state.get(handle, group, &[key]).unwrap();
                 assert_eq!(found.as_deref(), there.map(|(.., value)| &value[..]), "{table} {key}");
             }
             let mut scanned = Vec::new();
             let mut after: Option<(u8, Vec<u8>)> = None;
             loop {
                 let from = after.as_ref().map(|(group, key)| (*group, &key[..]));
-                let found = state
-                    .scan(tables[table], Scan { after: from, limit: 3, ..Scan::default() }, || true)
-                    .unwrap();
+                let found =
+                    state.scan(handle, Scan { after: from, limit: 3, ..Scan::default() }, || true).unwrap();
                 let Some(last) = found.keys.last() else { break };
                 after = Some((*found.groups.last().unwrap(), last.to_vec()));
                 let entries = found.groups.iter().zip(&found.keys).zip(&found.values);
@@ -298,7 +297,7 @@ impl World {
             let of_table: Vec<_> = live.iter().filter(|(of, ..)| *of == table).cloned().collect();
             assert_eq!(scanned, of_table);
             let some = state
-                .scan(tables[table], Scan { from: &[3], to: &[101], after: None, limit: 1000 }, || true)
+                .scan(handle, Scan { from: &[3], to: &[101], after: None, limit: 1000 }, || true)
                 .unwrap();
             let keys: Vec<Vec<u8>> = some.keys.iter().map(|key| key.to_vec()).collect();
             let between = of_table.iter().filter(|(_, _, key, _)| (3..101).contains(&key[0]));

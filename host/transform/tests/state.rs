@@ -51,16 +51,18 @@ impl RowCheck for Narrow {
     }
 }
 
+/// The guest's component.
+fn counter() -> Vec<u8> {
+    let guests = std::env::var_os("WASMILL_GUESTS")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/guests"), PathBuf::from);
+    let file = guests.join("counter.wasm");
+    std::fs::read(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask plugins --guests`", file.display()))
+}
+
 impl Bench {
     fn new() -> Bench {
-        let guests = std::env::var_os("WASMILL_GUESTS").map_or_else(
-            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/guests"),
-            PathBuf::from,
-        );
-        let file = guests.join("counter.wasm");
-        let wasm = std::fs::read(&file).unwrap_or_else(|error| {
-            panic!("{}: {error}; run `cargo xtask plugins --guests`", file.display())
-        });
+        let wasm = counter();
         let engine = Engine::new(EngineOptions::default()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let cache = CodeCache::open(directory.path()).unwrap();
@@ -305,10 +307,7 @@ fn layout_that_is_older_than_what_is_stored_is_refused_and_so_is_state_without_a
     let refusal =
         |spec: TransformSpec| bench.chain(vec![spec], ChainOptions::default()).err().unwrap().to_string();
     let directory = tempfile::tempdir().unwrap();
-    let wasm = std::fs::read(
-        PathBuf::from(std::env::var_os("WASMILL_GUESTS").unwrap_or_default()).join("counter.wasm"),
-    );
-    let Ok(wasm) = wasm else { return eprintln!("WASMILL_GUESTS is not set") };
+    let wasm = counter();
     let cache = CodeCache::open(directory.path()).unwrap();
     let code = bench.engine.precompile(&componentize(&wasm).unwrap()).unwrap();
     let path = cache.put(&bench.engine, Digest::of(&wasm), &code).unwrap();

@@ -154,7 +154,7 @@ pub(super) fn run(plans: impl Iterator<Item = Plan> + Send + 'static) -> Vec<(Pl
 impl World {
     /// Half of the seeds run a chain that keeps state: its slices run one by one.
     fn keeps(&self) -> bool {
-        self.plan.seed % 2 == 0
+        self.plan.seed.is_multiple_of(2)
     }
 
     fn random(&self, bound: u64) -> u64 {

@@ -49,6 +49,9 @@ pub enum Verdict {
     Failed(String),
 }
 
+/// Records that failed, by number, and why.
+type Failures = Vec<(usize, String)>;
+
 /// A row that left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -219,7 +222,7 @@ impl Run {
         &self,
         plugin: &mut Native<P>,
         rows: &[(usize, &[u8])],
-    ) -> Result<(Vec<Row>, Vec<(usize, String)>), String> {
+    ) -> Result<(Vec<Row>, Failures), String> {
         let layout = Layout::new(&[plugin.fields().to_vec()]).map_err(|error| error.to_string())?;
         let mut chunk = Chunk::new(Arc::new(layout), ChunkLimits::default());
         for (place, (number, record)) in rows.iter().enumerate() {

@@ -1,5 +1,4 @@
 //! The guest as its author would test it: state in memory.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use wasmill_guest_counter::Counter;
 use wasmill_sdk::testing::{Run, Verdict};
