@@ -146,7 +146,7 @@ fn replay_and_drop_that_would_wait_for_room_among_dead_letters_are_refused() {
     wait_until("it is counted", || sum(host.address(), "a") == 1);
     let long = "x".repeat(1000);
     let lines: Vec<String> =
-        (1..200).map(|n| json!({ "user": "a", "n": n, "do": "fail", "long": long }).to_string()).collect();
+        (1..80).map(|n| json!({ "user": "a", "n": n, "do": "fail", "long": long }).to_string()).collect();
     host.push("events", &lines.join("\n"));
     wait_until("the letters are full", || host.stats("events").paused().is_some());
     let replay = client::request(host.address(), "POST", "/v1/streams/events/dead-letters/replay", &[], b"");
