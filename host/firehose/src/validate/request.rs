@@ -258,7 +258,7 @@ mod tests {
         for members in [
             r#""Tags":[{"Key":"a"}]"#.to_owned(),
             format!(r#"{s3},"S3DestinationConfiguration":{{{PLACE}}}"#),
-            format!(r#"{s3},"SplunkDestinationConfiguration":{{}}"#),
+            format!(r#"{s3},"RedshiftDestinationConfiguration":{{}}"#),
         ] {
             let refusal = created(&members).unwrap_err();
             assert_eq!(
