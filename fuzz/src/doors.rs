@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Limits, Manifest,
-    NullLog, Plugin, PluginFault, TransformSpec, WORKER_STACK_BYTES,
+    NullLog, Plugin, PluginFault, StateGrant, TransformSpec, WORKER_STACK_BYTES,
 };
 
 use self::guests::{ALLOCATIONS, BASE, END, Image, Kind, OPERATIONS_MAX, PAGES};
@@ -60,6 +60,7 @@ fn spec(kind: Kind, plugin: &Arc<Plugin>, image: Image) -> TransformSpec {
         files: BTreeMap::new(),
         secrets: BTreeMap::new(),
         http: None,
+        state: StateGrant::default(),
         limits: Limits {
             // A busy machine must not be taken for a promise that is broken.
             deadline: Duration::from_secs(5),

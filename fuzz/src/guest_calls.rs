@@ -15,7 +15,8 @@ use std::time::Duration;
 use wasmill_chunk::{Column, FinishOptions, Input};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, GrantedFile,
-    Limits, Manifest, NullLog, Plugin, PluginFault, Slice, TransformSpec, WORKER_STACK_BYTES, componentize,
+    Grants, Limits, Manifest, NullLog, Plugin, PluginFault, Slice, StateGrant, TransformSpec,
+    WORKER_STACK_BYTES, componentize,
 };
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
@@ -40,7 +41,7 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
     let mut module = wat::parse_str(text()).unwrap();
     let mut resolve = Resolve::default();
     resolve.push_str("plugin.wit", WIT).unwrap();
-    let world = "package fuzz:guest;\nworld guest { include wasmill:plugin/transformer@0.1.1; }";
+    let world = "package fuzz:guest;\nworld guest { include wasmill:plugin/keeper@0.1.2; }";
     let package = resolve.push_str("guest.wit", world).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
@@ -49,7 +50,18 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
     let code = engine.precompile(&componentize(&module).unwrap()).unwrap();
     let digest = Digest::of(&module);
     let path = CodeCache::open(directory.path()).unwrap().put(&engine, digest, &code).unwrap();
-    let guest = engine.load(&path, Manifest::default(), digest).unwrap();
+    let manifest = Manifest {
+        name: "liar".to_owned(),
+        version: "1.0.0".to_owned(),
+        grants: Grants {
+            files: vec!["image".to_owned()],
+            secrets: vec!["name".to_owned()],
+            state: true,
+            ..Grants::default()
+        },
+        ..Manifest::default()
+    };
+    let guest = engine.load(&path, manifest, digest).unwrap();
     let honest = Image::new().finish(&[Script::end_well()], &[Script::drop_rows(), Script::end_well()], &[]);
     let neighbour = Mutex::new(ChainWorker::new(chain(&engine, vec![spec(&guest, 0, honest)]).unwrap()));
     Host { engine, guest, neighbour }
@@ -63,6 +75,7 @@ fn spec(guest: &Arc<Plugin>, index: usize, image: Vec<u8>) -> TransformSpec {
         files: BTreeMap::from([("image".to_owned(), GrantedFile::from_bytes(image))]),
         secrets: BTreeMap::from([("name".to_owned(), "hush".to_owned())]),
         http: None,
+        state: StateGrant::default(),
         limits: Limits {
             // A busy machine must not be taken for a promise that is broken.
             deadline: Duration::from_secs(5),
@@ -287,7 +300,12 @@ impl Liar<'_, '_> {
         {
             return call;
         }
-        match self.draw.below(8) {
+        match self.draw.below(10) {
+            8 | 9 => {
+                let (name, answer) = (self.string(), self.answer());
+                let (version, ttl) = (self.number(), if self.draw.one_in(2) { 0 } else { self.number() });
+                Script::call("table", &[name[0], name[1], version, ttl, answer])
+            }
             0 => {
                 let (name, answer) = (self.string(), self.answer());
                 Script::call("output", &[name[0], name[1], answer])
@@ -335,7 +353,7 @@ impl Liar<'_, '_> {
 
     /// A call inside `process`.
     fn call(&mut self) -> Option<Script> {
-        let call = self.draw.below(30);
+        let call = self.draw.below(37);
         if call == 0 {
             return None;
         }
@@ -437,6 +455,7 @@ impl Liar<'_, '_> {
                 Script::call("chunk.fresh", &[rows, kept])
             }
             28 => Script::call("emit", &[handle]),
+            29..=35 => self.keeps(call, handle),
             _ => match self.draw.below(3) {
                 0 => self.log(),
                 1 => Script::call("[resource-drop]chunk", &[handle]),
@@ -444,6 +463,38 @@ impl Liar<'_, '_> {
             },
         };
         Some(script)
+    }
+
+    /// A call on state.
+    fn keeps(&mut self, call: usize, handle: u32) -> Script {
+        if call == 29 {
+            return Script::call("groups", &[handle, self.answer()]);
+        }
+        let table = if self.lies() { self.number() } else { self.draw.below(3) as u32 };
+        let count = self.draw.below(5);
+        let keys = column(self.draw, count, |draw| draw.bytes(4).to_vec());
+        let groups = self.draw.bytes(count).to_vec();
+        let (groups, data, ends) = (self.bytes(&groups), self.bytes(&keys.data), self.words(&keys.ends));
+        let places = [table, groups[0], groups[1], data[0], data[1], ends[0], ends[1]];
+        match call {
+            30 => Script::call("group-of", &[data[0], data[1], ends[0], ends[1], self.answer()]),
+            31 => Script::call("get", &[&places[..], &[self.answer()]].concat()),
+            35 => Script::call("versions", &[&places[..], &[self.answer()]].concat()),
+            32 => self.named("put", &places, count, false),
+            33 => {
+                let deltas: Vec<u8> = (0..count).flat_map(|_| self.draw.long().to_le_bytes()).collect();
+                let deltas = self.list(&deltas, count);
+                Script::call("add", &[&places[..], &deltas, &[self.answer()]].concat())
+            }
+            _ => {
+                let (from, to) = (self.string(), self.string());
+                let after = u32::from(self.draw.one_in(2));
+                let after = if self.lies() { self.number() } else { after };
+                let (key, group, limit) = (self.string(), u32::from(self.draw.byte()), self.number());
+                let args = [table, from[0], from[1], to[0], to[1], after, group, key[0], key[1], limit];
+                Script::call("scan", &[&args[..], &[self.answer()]].concat())
+            }
+        }
     }
 
     /// What may be called inside `configure` only.

@@ -107,6 +107,77 @@ def main():
     assert {entry["ErrorCode"] for entry in failed} == {"ServiceUnavailableException"}, failed[0]
     assert "RecordId" in stored["RequestResponses"][0] and "ErrorCode" in stored["RequestResponses"][-1]
 
+    # Destinations that records are sent to one by one; nobody is there, and what they do not take goes to the bucket.
+    def beside(name):
+        return bucket(ErrorOutputPrefix=f"failed-{name}/", BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": 60})
+
+    at_once = {"SizeInMBs": 1, "IntervalInSeconds": 0}
+    none = {"DurationInSeconds": 0}
+    endpoint = {"Url": "https://127.0.0.1:1/in", "Name": "in", "AccessKey": "k3y"}
+    posted = {
+        "EndpointConfiguration": endpoint,
+        "BufferingHints": at_once,
+        "RetryOptions": none,
+        "RequestConfiguration": {
+            "ContentEncoding": "GZIP",
+            "CommonAttributes": [{"AttributeName": "deployment", "AttributeValue": "pre"}],
+        },
+        "S3Configuration": beside("posted"),
+    }
+    firehose.create_delivery_stream(DeliveryStreamName="posted", HttpEndpointDestinationConfiguration=posted)
+    message = refused(
+        "InvalidArgumentException",
+        firehose.create_delivery_stream,
+        DeliveryStreamName="elsewhere",
+        HttpEndpointDestinationConfiguration={**posted, "EndpointConfiguration": {"Url": "https://elsewhere.example/"}},
+    )
+    assert "is not among the hosts" in message, message
+    firehose.create_delivery_stream(
+        DeliveryStreamName="indexed",
+        SplunkDestinationConfiguration={
+            "HECEndpoint": "https://127.0.0.1:1",
+            "HECEndpointType": "Raw",
+            "HECToken": "t0ken",
+            "BufferingHints": at_once,
+            "RetryOptions": none,
+            "S3Configuration": beside("indexed"),
+        },
+    )
+    firehose.create_delivery_stream(
+        DeliveryStreamName="searched",
+        AmazonopensearchserviceDestinationConfiguration={
+            "RoleARN": "arn:aws:iam::123456789012:role/any",
+            "ClusterEndpoint": "https://user:passw0rd@127.0.0.1:1",
+            "IndexName": "logs",
+            "IndexRotationPeriod": "OneWeek",
+            "BufferingHints": at_once,
+            "RetryOptions": none,
+            "S3Configuration": beside("searched"),
+        },
+    )
+    for name in ("posted", "indexed", "searched"):
+        seen = described(firehose, name)
+        text = json.dumps(seen, default=str)
+        assert not any(secret in text for secret in ("k3y", "t0ken", "passw0rd")), text
+        stored = firehose.put_record_batch(
+            DeliveryStreamName=name, Records=[{"Data": b'{"n":1}'}, {"Data": b'{"n":2}'}]
+        )
+        assert stored["FailedPutCount"] == 0, stored
+    shown = described(firehose, "searched")["Destinations"][0]["AmazonopensearchserviceDestinationDescription"]
+    assert (shown["ClusterEndpoint"], shown["IndexRotationPeriod"]) == ("https://127.0.0.1:1", "OneWeek"), shown
+    seen = described(firehose, "posted")
+    firehose.update_destination(
+        DeliveryStreamName="posted",
+        CurrentDeliveryStreamVersionId="1",
+        DestinationId=seen["Destinations"][0]["DestinationId"],
+        HttpEndpointDestinationUpdate={"RequestConfiguration": {"ContentEncoding": "NONE"}},
+    )
+    seen = described(firehose, "posted")
+    shown = seen["Destinations"][0]["HttpEndpointDestinationDescription"]
+    assert (seen["VersionId"], shown["RequestConfiguration"]["ContentEncoding"]) == ("2", "NONE"), seen
+    assert shown["EndpointConfiguration"] == {"Url": endpoint["Url"], "Name": "in"}, shown
+    assert shown["S3DestinationDescription"]["ErrorOutputPrefix"] == "failed-posted/", shown
+
     # Update: by version, merged, and refused when it is stale.
     update = dict(
         DeliveryStreamName="clicks",
@@ -163,11 +234,18 @@ def main():
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout) if done.stdout.strip() else {}
 
-    assert aws("list-delivery-streams")["DeliveryStreamNames"] == ["clicks", "filed", "plain"]
+    assert aws("list-delivery-streams")["DeliveryStreamNames"] == [
+        "clicks",
+        "filed",
+        "indexed",
+        "plain",
+        "posted",
+        "searched",
+    ]
     stored = aws("put-record", "--delivery-stream-name", "plain", "--record", '{"Data":"YwBk"}')
     assert stored["RecordId"], stored
     aws("delete-delivery-stream", "--delivery-stream-name", "plain")
-    assert firehose.list_delivery_streams()["DeliveryStreamNames"] == ["clicks", "filed"]
+    assert firehose.list_delivery_streams()["DeliveryStreamNames"] == ["clicks", "filed", "indexed", "posted", "searched"]
     print("all is as expected")
 
 

@@ -26,7 +26,10 @@ fn components() -> Option<Components> {
 #[test]
 fn components_every_case_folder_agrees_warm_fresh_and_cut_differently() {
     let plugins = case::plugins().unwrap();
-    for known in ["derive", "enrich", "features", "filter", "jq", "parse", "redact", "unpack"] {
+    for known in [
+        "anomaly", "dedupe", "derive", "enrich", "features", "filter", "join", "jq", "parse", "redact",
+        "unpack", "window",
+    ] {
         assert!(plugins.iter().any(|directory| case::name(directory) == known), "plugins/{known} is missing");
     }
     let mut faults = Vec::new();

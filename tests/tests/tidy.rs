@@ -14,7 +14,7 @@ const LONG_FILES: [&str; 0] = [];
 const GENERATED: [&str; 1] = ["plugins/sdk/rust/src/bindings.rs"];
 
 /// What a stage may know of the others. The program itself, `host`, wires them and may know all.
-const STAGES: [(&str, &[&str]); 14] = [
+const STAGES: [(&str, &[&str]); 15] = [
     ("author", &[]),
     ("buffer", &[]),
     ("cases", &["wasmill-chunk", "wasmill-transform"]),
@@ -27,8 +27,9 @@ const STAGES: [(&str, &[&str]); 14] = [
     ("encode", &[]),
     ("firehose", &[]),
     ("ingest", &[]),
+    ("state", &[]),
     ("tenant", &[]),
-    ("transform", &["wasmill-chunk"]),
+    ("transform", &["wasmill-chunk", "wasmill-state"]),
 ];
 
 /// What a module of the program may know of the stages; `pipeline` may know all.

@@ -5,7 +5,8 @@
 //! - `WASMILL_GUESTS`: directory with the components that only tests use;
 //! - `WASMILL_BIN`: the `wasmill` binary, for the black-box tests;
 //! - `WASMILL_READERS`: packages of Python that read what the host writes or speak to it, for `PYTHONPATH`;
-//! - `WASMILL_NODE_CLIENTS`: packages of npm that speak to it, for `NODE_PATH`.
+//! - `WASMILL_NODE_CLIENTS`: packages of npm that speak to it, for `NODE_PATH`;
+//! - `WASMILL_OPENSEARCH`: a node of OpenSearch that it delivers to.
 //!
 //! It decides no test's outcome: what `cargo` answers is the answer.
 
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::project::Project;
-use crate::{conformance, plugins};
+use crate::{cluster, conformance, plugins};
 use wasmill_author::process::{self, Watched};
 use wasmill_author::rust::toolchain;
 use wasmill_author::{NpmPackages, python_packages};
@@ -94,7 +95,7 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
         }
     }
     let nextest = process::output_of(cargo(project).args(["nextest", "--version"])).is_some();
-    let (mut readers, mut clients) = (None, None);
+    let (mut readers, mut clients, mut opensearch) = (None, None, None);
     if !fast {
         steps.run("readers", || {
             let found = python_packages("readers", &READERS.map(str::to_owned), "about 80 MB");
@@ -105,8 +106,14 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
             clients = unless_needed("clients on Node", NODE_CLIENTS.installed(), all)?;
             Ok(None)
         });
+        steps.run("opensearch", || {
+            // The only part that wants more than Rust, Node and Python: where Java is not, the rest runs all the same.
+            opensearch = unless_needed("OpenSearch", cluster::installed(), false)?;
+            Ok(None)
+        });
     }
-    let packages = [("WASMILL_READERS", readers), ("WASMILL_NODE_CLIENTS", clients)];
+    let packages =
+        [("WASMILL_READERS", readers), ("WASMILL_NODE_CLIENTS", clients), ("WASMILL_OPENSEARCH", opensearch)];
     steps.run("tests", || run_tests(project, filter, fast, nextest, &packages));
     // `cargo test` runs them among the rest.
     if !fast && nextest {

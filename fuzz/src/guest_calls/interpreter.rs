@@ -14,7 +14,7 @@ const OK: u32 = 2048;
 pub(super) const HANDLE: u32 = 0x7fff_0000;
 pub(super) const HANDLES: u32 = 16;
 /// Interface, function, number of core parameters, core result. The interpreter's operations, from 1 on.
-const IMPORTS: [(&str, &str, u32, &str); 34] = [
+const IMPORTS: [(&str, &str, u32, &str); 42] = [
     ("records", "[resource-drop]chunk", 1, ""),
     ("records", "[method]chunk.len", 1, "i32"),
     ("records", "[method]chunk.seed", 1, "i64"),
@@ -49,6 +49,14 @@ const IMPORTS: [(&str, &str, u32, &str); 34] = [
     ("setup", "secret", 3, ""),
     ("setup", "file", 5, ""),
     ("log", "write", 3, ""),
+    ("state", "table", 5, ""),
+    ("state", "groups", 2, ""),
+    ("state", "group-of", 5, ""),
+    ("state", "get", 8, ""),
+    ("state", "versions", 8, ""),
+    ("state", "put", 13, ""),
+    ("state", "add", 10, ""),
+    ("state", "scan", 11, ""),
 ];
 
 /// The interpreter. Its script is the granted file `image`: the addresses of the calls of `configure`, of those of
@@ -56,12 +64,12 @@ const IMPORTS: [(&str, &str, u32, &str); 34] = [
 pub(super) fn text() -> String {
     let (mut imports, mut operations) = (String::new(), String::new());
     for (index, (interface, name, params, result)) in IMPORTS.iter().enumerate() {
-        // The only wide one is the offset in a file.
-        let wide = |at: u32| (*interface, *name, at) == ("setup", "file", 2);
+        // Wide ones are the offset in a file, and a time to live.
+        let wide = |at: u32| matches!((*interface, *name, at), ("setup", "file", 2) | ("state", "table", 3));
         let types: String = (0..*params).map(|at| if wide(at) { " i64" } else { " i32" }).collect();
         let result_type = if result.is_empty() { String::new() } else { format!("(result {result})") };
         imports += &format!(
-            "(import \"wasmill:plugin/{interface}@0.1.1\" \"{name}\" (func $f{index} (param{types}) {result_type}))\n"
+            "(import \"wasmill:plugin/{interface}@0.1.2\" \"{name}\" (func $f{index} (param{types}) {result_type}))\n"
         );
         let arg = |at: u32| format!("(call $arg (i32.const {at}))");
         let args: String = (0..*params)
@@ -116,12 +124,12 @@ pub(super) fn text() -> String {
             (loop $next
               {operations})
             (call $arg (i32.const 0)))
-          (func (export "wasmill:plugin/transform@0.1.1#configure") (param i32 i32) (result i32)
+          (func (export "wasmill:plugin/transform@0.1.2#configure") (param i32 i32) (result i32)
             (call $f{file} (i32.const 1024) (i32.const 5) (i64.const 0) (i32.const {BASE}) (i32.const {ANSWER}))
             (global.set $loaded (i32.const 1))
             (global.set $pc (i32.load (i32.const {BASE})))
             (call $run))
-          (func (export "wasmill:plugin/transform@0.1.1#process") (param $rows i32) (result i32)
+          (func (export "wasmill:plugin/transform@0.1.2#process") (param $rows i32) (result i32)
             (global.set $top (i32.const {HEAP}))
             (global.set $allocations (i32.const 0))
             ;; The probe of a chain, which no script is made for.
@@ -175,7 +183,9 @@ pub(super) struct Script(Vec<u32>);
 
 impl Script {
     pub(super) fn call(name: &str, args: &[u32]) -> Script {
-        let index = IMPORTS.iter().position(|import| import.1.ends_with(name)).unwrap();
+        let method = format!("]{name}");
+        let is = |import: &str| import == name || import.ends_with(&method);
+        let index = IMPORTS.iter().position(|import| is(import.1)).unwrap();
         let words = IMPORTS[index].2 + u32::from(IMPORTS[index].3 == "i32");
         assert_eq!(args.len(), words as usize, "arguments of {name}");
         Script(std::iter::once(index as u32 + 1).chain(args.iter().copied()).collect())

@@ -26,6 +26,7 @@ pub use language::{Language, Need};
 pub use project::{BuildOptions, Built, Project};
 pub use python::python_packages;
 pub use scaffold::{NameError, check_name, create};
+pub use tools::installed as installed_tool;
 
 /// The plugin ABI, as toolchains read it.
 pub const WIT: &str = include_str!("../../../wit/plugin.wit");

@@ -22,11 +22,10 @@ fn cache() -> Result<PathBuf> {
 }
 
 /// The directory of a tool. `install` fills it if it is not there.
-pub(crate) fn installed(
-    tool: &str,
-    version: &str,
-    install: impl FnOnce(&Path) -> Result<()>,
-) -> Result<PathBuf> {
+///
+/// # Errors
+/// There is no place for tools, or `install` failed, which leaves nothing behind.
+pub fn installed(tool: &str, version: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let place = dir(tool, version)?;
     fill(&place, install).with_context(|| format!("install {tool} {version}"))?;
     Ok(place)

@@ -240,13 +240,22 @@ impl Journal {
 
     /// The streams of a tenant that there are, by name, each as it was opened last or found.
     pub fn streams_of(&self, tenant: &str) -> Vec<Stream> {
+        self.streams_where(|key| key.tenant == tenant)
+    }
+
+    /// The same of all tenants.
+    pub fn streams(&self) -> Vec<Stream> {
+        self.streams_where(|_| true)
+    }
+
+    fn streams_where(&self, wanted: impl Fn(&StreamKey) -> bool) -> Vec<Stream> {
         let state = self.shared.state();
-        let of_tenant = state.names.iter().filter(|(key, _)| key.tenant == tenant);
+        let of_tenant = state.names.iter().filter(|(key, _)| wanted(key));
         let mut cores: Vec<Arc<StreamCore>> = of_tenant
             .filter_map(|(_, id)| state.streams.get(id).map(|stream| Arc::clone(&stream.core)))
             .collect();
         drop(state);
-        cores.sort_by(|a, b| a.key.name.cmp(&b.key.name));
+        cores.sort_by(|a, b| (&a.key.tenant, &a.key.name).cmp(&(&b.key.tenant, &b.key.name)));
         cores.into_iter().map(|core| Stream::new(Arc::clone(&self.shared), core)).collect()
     }
 

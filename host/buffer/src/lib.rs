@@ -41,6 +41,7 @@ pub use disk::{Disk, DiskFile, DiskLock, RealDisk};
 pub use error::{AppendError, OpenError, ReadError, StreamError};
 pub use frame::Frame;
 pub use journal::{Corrupt, Damage, Durability, Journal, Options, Place, Recovery, Stats, Torn};
+pub use limits::ONCE_PREFIX;
 pub use records::{Cells, Numbered, Producer, Receipt, Records, SourcePosition};
 pub use retention::{History, Retention};
 pub use stream::{Entry, EntryKind, Frames, Pending, Position, Stream, StreamKey, StreamOptions};

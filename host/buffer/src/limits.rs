@@ -28,6 +28,10 @@ pub(crate) const PRODUCERS_MAX: usize = 10_000;
 pub(crate) const PRODUCER_REQUESTS_MAX: usize = 8;
 /// A producer that was heard of within this time is not forgotten.
 pub(crate) const PRODUCER_AGE_MIN_NS: i64 = 3600 * 1_000_000_000;
+/// The same of a producer of one request ([`ONCE_PREFIX`]).
+pub(crate) const ONCE_AGE_MIN_NS: i64 = 600 * 1_000_000_000;
+/// How names of producers begin that send one request each: the name is the request's own.
+pub const ONCE_PREFIX: &str = "once ";
 /// Most attributes (names) of one frame.
 pub(crate) const ATTRIBUTES_MAX: usize = 256;
 /// Most appends that wait for the writer at one time.

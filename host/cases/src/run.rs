@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use wasmill_chunk::{Column, ColumnRef, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, Engine, Level, Limits, LogSink, NullLog, Plugin,
-    PluginFault, Slice, SliceReport, TransformReport, TransformSpec,
+    PluginFault, Slice, SliceReport, StateGrant, TransformReport, TransformSpec,
 };
 
 use crate::case::{ARRIVAL, ARRIVAL_STEP, Case};
@@ -133,7 +133,8 @@ pub fn run(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, way: Way, limits:
         .zip(rows.payloads.as_ref().iter())
         .map(|(identity, payload)| (*identity, String::from_utf8_lossy(payload).into_owned()))
         .collect();
-    came.sort_by_key(|(identity, _)| *identity);
+    // Rows without a record have no order but that in which they left.
+    came.sort_by_key(|((offset, child), _)| (*offset, if *offset < 0 { 0 } else { *child }));
     let mut letters: Vec<(i64, String)> =
         report.failures.iter().map(|letter| (letter.offset, letter.reason.clone())).collect();
     letters.sort();
@@ -155,6 +156,7 @@ pub fn spec(plugin: Arc<Plugin>, config: &str) -> TransformSpec {
         files: BTreeMap::new(),
         secrets: BTreeMap::new(),
         http: None,
+        state: StateGrant::default(),
         limits: Limits::default(),
     }
 }

@@ -30,6 +30,7 @@ struct Grants {
     files: Option<Vec<String>>,
     secrets: Option<Vec<String>>,
     http: Option<Vec<String>>,
+    state: Option<bool>,
 }
 
 /// Why a sidecar was refused.
@@ -87,7 +88,7 @@ impl Sidecar {
         }
         let none = wasmill_transform::Grants::default();
         let asked = manifest.map_or(&none, |manifest| &manifest.grants);
-        let Grants { files, secrets, http } = &self.grants;
+        let Grants { files, secrets, http, state: _ } = &self.grants;
         for (kind, granted, asked) in [
             ("files", files, &asked.files),
             ("secrets", secrets, &asked.secrets),
@@ -105,6 +106,13 @@ impl Sidecar {
             if let Some(name) = granted.iter().find(|name| !is_asked(name)) {
                 return Err(SidecarError::NotAsked { kind, name: name.clone() });
             }
+        }
+        if self.grants.state == Some(true) && !asked.state {
+            let kind = "state";
+            return Err(match manifest {
+                None => SidecarError::NoManifest { kind },
+                Some(_) => SidecarError::NotAsked { kind, name: "true".to_owned() },
+            });
         }
         Ok(self.restrict(manifest.cloned().unwrap_or_default()))
     }
@@ -133,6 +141,7 @@ impl Sidecar {
             both.extend(http.iter().filter(|host| has(&asked, host) && !asked.contains(host)).cloned());
             manifest.grants.http = both;
         }
+        manifest.grants.state &= self.grants.state != Some(false);
         manifest
     }
 }
@@ -156,6 +165,7 @@ mod tests {
                 files: vec!["table".to_owned()],
                 secrets: vec!["key".to_owned()],
                 http: vec!["a.example".to_owned()],
+                state: true,
             },
             limits: ManifestLimits { memory_bytes: Some(100), deadline_ms: None, output_bytes: Some(10) },
             ..Manifest::default()
@@ -177,7 +187,11 @@ mod tests {
         assert_eq!(got.limits.output_bytes, Some(10));
         assert!(got.grants.files.is_empty());
         assert_eq!(got.grants.secrets, ["key"]);
-        assert!(got.grants.http.is_empty());
+        assert!(got.grants.http.is_empty() && got.grants.state);
+        assert!(!narrowed(r#"{"grants": {"state": false}}"#).unwrap().grants.state);
+        let stateless = Manifest { grants: Grants::default(), ..manifest() };
+        let wider = Sidecar::parse(br#"{"grants": {"state": true}}"#).unwrap().narrow(Some(&stateless));
+        assert!(matches!(wider, Err(SidecarError::NotAsked { kind: "state", .. })));
         let hosts = |has: &[&str], sidecar: &str| {
             let mut manifest = manifest();
             manifest.grants.http = has.iter().map(|host| (*host).to_owned()).collect();

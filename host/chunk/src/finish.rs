@@ -3,10 +3,22 @@
 use crate::chunk::Chunk;
 use crate::input::FinishOptions;
 use crate::merge::Picked;
-use crate::verdict::{RowMeta, RowSink, Verdicts};
+use crate::verdict::{Failure, RowCheck, RowMeta, RowSink, Verdicts};
 use crate::writer::Writer;
 
 impl Chunk {
+    /// After the last transform, before [`Chunk::finish`]: which records have failed, those included that are not what their
+    /// outputs take. `check` is asked about each row that a record stands behind.
+    pub fn failures_of(&mut self, options: &FinishOptions, check: Option<&mut dyn RowCheck>) -> &[Failure] {
+        if options.require_json {
+            self.fail_other_than_json(options.byte_routes);
+        }
+        if let Some(check) = check {
+            self.fail_unfit(check);
+        }
+        &self.failures
+    }
+
     /// After the last transform: writes every surviving row once and adds to the verdicts.
     pub fn finish(&mut self, options: &FinishOptions, sink: &mut dyn RowSink, report: &mut Verdicts) {
         if options.require_json {
@@ -60,6 +72,32 @@ impl Chunk {
             })
             .map(|row| (row, "the payload is not JSON".to_string()))
             .collect();
+        self.fail_at_the_end(failed);
+    }
+
+    fn fail_unfit(&mut self, check: &mut dyn RowCheck) {
+        if !self.table.order.is_empty() {
+            self.table.scan(&self.layout);
+        }
+        let table = &self.table;
+        let mut writer = Writer::new(table, &self.layout);
+        let mut written = Vec::new();
+        let mut failed = Vec::new();
+        for (at, row) in table.rows.iter().enumerate() {
+            if self.failed.get(row.input as usize).is_none() {
+                continue;
+            }
+            written.clear();
+            writer.write(at, &mut written);
+            if let Err(reason) = check.check(row.route, &written) {
+                failed.push((at, reason));
+            }
+        }
+        self.fail_at_the_end(failed);
+    }
+
+    /// Rows that have come through all transforms fail, and the others of their records with them.
+    fn fail_at_the_end(&mut self, failed: Vec<(usize, String)>) {
         if failed.is_empty() {
             return;
         }

@@ -32,4 +32,4 @@ pub use chunk::{Chunk, RowsId};
 pub use error::{LayoutError, Misuse, OverLimit};
 pub use input::{ChunkLimits, FinishOptions, Input};
 pub use layout::Layout;
-pub use verdict::{Failure, NO_INPUT, Partition, RowMeta, RowSink, Verdicts};
+pub use verdict::{Failure, NO_INPUT, Partition, RowCheck, RowMeta, RowSink, Verdicts};

@@ -34,6 +34,15 @@ pub trait RowSink {
     fn end(&mut self, row: &RowMeta<'_>);
 }
 
+/// What outputs ask of the rows that leave, besides being JSON.
+pub trait RowCheck {
+    /// Why this row is not what the output behind this route takes.
+    ///
+    /// # Errors
+    /// The reason, for people.
+    fn check(&mut self, route: u32, row: &[u8]) -> Result<(), String>;
+}
+
 /// Why a record failed. One per record, with the first reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {

@@ -13,7 +13,9 @@ use crate::names;
 use crate::raw;
 use crate::resolve::Resolver;
 use crate::secret::{Secret, masked_url};
-use crate::settings::{Destination, Directory, HttpPost, Output, S3, Source, Stream};
+use crate::settings::{
+    Destination, Directory, Endpoint, HttpPost, OpenSearch, Output, S3, Source, Splunk, Stream,
+};
 use crate::tree;
 
 /// See the head of this file. Empty: the source `http`, and nothing to write to.
@@ -296,28 +298,44 @@ fn judge_output(policy: &Policy, output: &mut Output) -> Option<(&'static str, S
             })
         }
         Destination::S3(s3) => judge_s3(policy, s3),
-        Destination::Http(HttpPost { url, headers, timeout: _, reach }) => {
-            *reach = Some(policy.http.clone());
-            let masked = |text: &str| text.contains(crate::secret::MASK);
-            if masked(url) {
-                return Some((
-                    "url",
-                    "the mask under which a URL is shown is in it: write it as it is".to_owned(),
-                ));
-            }
-            let shown = headers.iter().find(|(_, value)| masked(value.reveal()));
-            shown.map(|(name, _)| {
-                let message = format!(
-                    "the value of header {name:?} is the mask under which it is shown: write it anew, or as {{ \"secret\": \
-                     \"NAME\" }}"
-                );
-                ("headers", message)
-            })
+        Destination::Http(post) | Destination::OpenSearch(OpenSearch { post, .. }) => {
+            judge_post(policy, post)
+        }
+        Destination::Endpoint(Endpoint { post, access_key, .. }) => {
+            judge_post(policy, post).or_else(|| shown_secret("access_key", access_key.as_ref()?))
+        }
+        Destination::Splunk(Splunk { post, token, .. }) => {
+            judge_post(policy, post).or_else(|| shown_secret("token", token))
         }
         Destination::Stdout => {
             Some(("type", "output \"stdout\" is for streams of the configuration file".to_owned()))
         }
     }
+}
+
+fn judge_post(policy: &Policy, post: &mut HttpPost) -> Option<(&'static str, String)> {
+    let HttpPost { url, headers, ca: _, timeout: _, reach } = post;
+    *reach = Some(policy.http.clone());
+    if url.contains(crate::secret::MASK) {
+        return Some(("url", "the mask under which a URL is shown is in it: write it as it is".to_owned()));
+    }
+    let shown = headers.iter().find(|(_, value)| value.reveal().contains(crate::secret::MASK));
+    shown.map(|(name, _)| {
+        let message = format!(
+            "the value of header {name:?} is the mask under which it is shown: write it anew, or as {{ \"secret\": \
+             \"NAME\" }}"
+        );
+        ("headers", message)
+    })
+}
+
+fn shown_secret(part: &'static str, secret: &Secret) -> Option<(&'static str, String)> {
+    (secret.reveal() == crate::secret::MASK).then(|| {
+        let message = format!(
+            "{part:?} is the mask under which it is shown: write it anew, or as {{ \"secret\": \"NAME\" }}"
+        );
+        (part, message)
+    })
 }
 
 fn judge_s3(policy: &Policy, s3: &S3) -> Option<(&'static str, String)> {

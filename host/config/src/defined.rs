@@ -166,6 +166,11 @@ fn mask_output(output: &mut Value) {
             *url = masked_url(url);
         }
     }
+    for name in ["access_key", "token"] {
+        if let Some(value @ Value::String(_)) = output.get_mut(name) {
+            *value = MASK.into();
+        }
+    }
     let headers = output.get_mut("headers").and_then(Value::as_object_mut);
     for (_, value) in headers.into_iter().flatten() {
         if value.is_string() {

@@ -28,9 +28,11 @@ mod problem;
 mod quota;
 mod raw;
 mod reference;
+mod requests;
 mod resolve;
 mod secret;
 mod settings;
+mod state;
 mod structure;
 mod tree;
 mod units;
@@ -42,11 +44,11 @@ pub use place::Complaint;
 pub use problem::{Invalid, LoadError, Problem};
 pub use secret::{Secret, masked_url};
 pub use settings::{
-    Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Decide, Destination, Directory,
-    Durability, FileSource, Firehose, FirehoseNames, Format, GrantPolicy, HostHeaders, Http, HttpPost,
-    Isolation, Jwks, Jwt, LettersOutput, Limits, ObjectName, Output, Parquet, PluginHttp, PluginRef, Quota,
-    Retention, Retry, S3, SchemaSource, Settings, Signing, Source, SourceBuffer, Start, Stream, TcpSource,
-    Tenant, Transform,
+    Action, Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Decide, Destination, Directory,
+    Durability, Endpoint, FileSource, Firehose, FirehoseNames, Format, GrantPolicy, HostHeaders, Http,
+    HttpPost, Isolation, Jwks, Jwt, LettersOutput, Limits, ObjectName, OpenSearch, Output, Parquet,
+    PluginHttp, PluginRef, Quota, Retention, Retry, Rotation, S3, SchemaSource, Settings, Signing, Source,
+    SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource, Tenant, Transform,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

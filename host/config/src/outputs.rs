@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::names;
 use crate::raw;
+use crate::requests;
 use crate::resolve::Resolver;
-use crate::secret::Secret;
 use crate::settings::{
-    Codec, Compression, Destination, Directory, FirehoseNames, Format, HttpPost, LettersOutput, ObjectName,
-    Output, Retry, S3,
+    Codec, Compression, Destination, Directory, FirehoseNames, Format, LettersOutput, ObjectName, Output,
+    Retry, S3,
 };
 use crate::tree;
 use crate::units::Span;
@@ -33,7 +33,18 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
             let object = object(resolver, &key, of.object, of.firehose, Partitions::Set);
             (s3_destination(resolver, &key, of.place, object), of.parquet, of.batching)
         }
-        raw::Output::Http(of) => (http_destination(resolver, &key, of.place), None, of.batching),
+        raw::Output::Http(of) => {
+            let (destination, batching) = requests::http(resolver, &key, of);
+            (destination, None, batching)
+        }
+        raw::Output::Splunk(of) => {
+            let (destination, batching) = requests::splunk(resolver, &key, of);
+            (destination, None, batching)
+        }
+        raw::Output::OpenSearch(of) => {
+            let (destination, batching) = requests::open_search(resolver, &key, of);
+            (destination, None, batching)
+        }
         raw::Output::Stdout(of) => (Destination::Stdout, None, of.batching),
     };
     let format = match batching.format {
@@ -45,6 +56,7 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
     };
     let parquet = resolver.parquet(&key, format, &destination, parquet);
     let compression = compression(resolver, &key, default_codec(format, &destination), &batching.packing);
+    requests::fits(resolver, &key, &destination, (format, compression, batching.size.0));
     if format == Format::Parquet {
         resolver.parquet_codec(&key, compression);
     }
@@ -122,7 +134,9 @@ pub(crate) fn letters(resolver: &mut Resolver<'_>, key: String, output: raw::Let
             let object = object(resolver, &key, written, firehose, Partitions::NoneOf("dead letters have"));
             (s3_destination(resolver, &key, place, object), batching)
         }
-        raw::LettersOutput::Http { place, batching } => (http_destination(resolver, &key, place), batching),
+        raw::LettersOutput::Http { place, batching } => {
+            (Destination::Http(requests::post(resolver, &key, place)), batching)
+        }
     };
     let codec = default_codec(Format::Ndjson, &destination);
     let compression = compression(resolver, &key, codec, &batching.packing);
@@ -195,7 +209,11 @@ pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
                 let endpoint = s3.endpoint.as_deref().unwrap_or_default();
                 Some((format!("{endpoint} {} {}", s3.bucket, s3.prefix), object))
             }
-            Destination::Http(_) | Destination::Stdout => None,
+            Destination::Http(_)
+            | Destination::Endpoint(_)
+            | Destination::Splunk(_)
+            | Destination::OpenSearch(_)
+            | Destination::Stdout => None,
         }
     }
     for (index, output) in outputs.iter().enumerate() {
@@ -324,23 +342,6 @@ fn s3_destination(
     })
 }
 
-fn http_destination(resolver: &mut Resolver<'_>, key: &str, http: raw::HttpPlace) -> Destination {
-    let mut headers = Vec::with_capacity(http.headers.len());
-    for (name, value) in http.headers {
-        let key = format!("{key}.headers.{}", tree::segment(&name));
-        let value = match value {
-            raw::HeaderValue::Plain(text) => Secret::new(text),
-            raw::HeaderValue::Secret(source) => resolver.secret(&key, &source),
-        };
-        resolver.header(&key, &name, &value);
-        headers.push((name, value));
-    }
-    if http.timeout.0.is_zero() || http.timeout.0.as_secs() > 3600 {
-        resolver.problem(&format!("{key}.timeout"), "\"timeout\" must be above zero and at most 1h");
-    }
-    Destination::Http(HttpPost { url: http.url, headers, timeout: http.timeout.0, reach: None })
-}
-
 fn size(resolver: &mut Resolver<'_>, key: &str, size: u64) {
     if !(1..=4 << 30).contains(&size) {
         resolver.problem(&format!("{key}.size"), "\"size\" must be from 1 byte to 4GiB");
@@ -357,7 +358,11 @@ fn default_codec(format: Format, destination: &Destination) -> raw::Codec {
     match destination {
         _ if format == Format::Parquet => raw::Codec::Snappy,
         Destination::Directory(_) | Destination::S3(_) => raw::Codec::Zstd,
-        Destination::Http(_) | Destination::Stdout => raw::Codec::None,
+        Destination::Http(_)
+        | Destination::Endpoint(_)
+        | Destination::Splunk(_)
+        | Destination::OpenSearch(_)
+        | Destination::Stdout => raw::Codec::None,
     }
 }
 

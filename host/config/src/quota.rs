@@ -27,6 +27,7 @@ impl Resolver<'_> {
             plugin_bytes: size("plugin_bytes", 1 << 10, quota.plugin_bytes),
             streams: quota.streams.map(u64::from),
             dead_letter_bytes: size("dead_letter_bytes", 64 << 10, quota.dead_letter_bytes),
+            state_bytes: size("state_bytes", 4 << 10, quota.state_bytes),
             compile_seconds: quota.compile_seconds.map(u64::from),
             deliveries: quota.deliveries.map(u64::from),
         }

@@ -22,8 +22,9 @@ pub(crate) use self::authority::Policy;
 pub(crate) use self::columns::{Parquet, ParquetVersion, TableSchema, TableSchemaSource};
 pub(crate) use self::firehose::Firehose;
 pub(crate) use self::output::{
-    BackupBatching, BackupFormat, BackupOutput, Codec, DirectoryPlace, FirehoseNames, Format, HeaderValue,
-    HttpPlace, LettersOutput, LettersThen, Output, Packing, Pauses, Retry, S3Place, Then,
+    Action, BackupBatching, BackupFormat, BackupOutput, Batching, Codec, DirectoryPlace, FirehoseNames,
+    Format, HeaderValue, HttpOutput, HttpPlace, HttpProtocol, LettersOutput, LettersThen, OpenSearchOutput,
+    Output, Packing, Pauses, Retry, Rotation, S3Place, SplunkEndpoint, SplunkOutput, Then,
 };
 pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
@@ -142,6 +143,12 @@ mod default {
     }
     pub(super) fn timeout() -> Span {
         seconds(30)
+    }
+    pub(super) fn acknowledged_within() -> Span {
+        seconds(180)
+    }
+    pub(super) fn yes() -> bool {
+        true
     }
 }
 
@@ -513,6 +520,10 @@ pub(crate) struct Transform {
     #[serde(default)]
     #[schemars(extend("examples" = [["scores.example", "10.1.2.3:8080"]]))]
     pub(crate) http: Vec<HttpHost>,
+    /// Fields whose values say in which of 256 key groups of the plugin's state a record is: records that share state have the same. Names, with dots between those of objects that a field is in; a dot that is part of a name stands as `\\.`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["user.id"]]))]
+    pub(crate) key: Vec<String>,
     /// What one instance of the plugin may use.
     #[serde(default)]
     pub(crate) limits: Limits,

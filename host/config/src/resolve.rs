@@ -20,7 +20,8 @@ use crate::names;
 use crate::outputs;
 use crate::policy::Policy;
 use crate::raw;
-use crate::secret::Secret;
+use crate::requests;
+use crate::secret::{self, Secret};
 use crate::settings::{
     Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Firehose, Http, Isolation, Output,
     PluginRef, Quota, Retention, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
@@ -30,8 +31,6 @@ use crate::tree::{self, Aliases, Found};
 
 /// Longest age of history; arrivals are counted in 63 bits of nanoseconds.
 const RETENTION_AGE_MAX: Duration = Duration::from_secs(36_500 * 86_400);
-/// Longest secret file, in bytes.
-const SECRET_MAX: u64 = 64 << 10;
 
 const NO_STREAMS: &str = "no streams: nothing would run; a stream is a table such as [streams.events] with \
     source = { type = \"http\" } and outputs = [{ type = \"stdout\" }], see the files below examples/ and docs/config.md";
@@ -146,7 +145,7 @@ impl Resolver<'_> {
             }
             raw::SecretSource::File(written) => {
                 let path = self.path(&format!("{key}.file"), written);
-                read_secret(&path).map_err(|why| format!("secret file {}: {why}", path.display()))
+                secret::read(&path).map_err(|why| format!("secret file {}: {why}", path.display()))
             }
             raw::SecretSource::Granted(name) => self.granted_secret(name),
         };
@@ -375,6 +374,9 @@ impl Resolver<'_> {
                     format!("fallback {wanted:?} is no output of this stream{hint}"),
                 );
             }
+            if let Some(output) = index.and_then(|index| outputs.get(index)) {
+                requests::as_fallback(self, &format!("{key}.fallback"), output);
+            }
             index
         });
         let backup = stream.backup.map(|written| {
@@ -535,11 +537,12 @@ impl Resolver<'_> {
             secrets.insert(grant.clone(), secret);
         }
         let http = self.plugin_http(&format!("{key}.http"), transform.http);
+        let state_key = self.state_key(&format!("{key}.key"), &transform.key);
         let limits = self.limits(&format!("{key}.limits"), &transform.limits);
         let config = serde_json::Value::Object(transform.config).to_string();
         let policy = self.policy.as_ref().map(Policy::granted);
         let plugin = PluginRef { name: plugin, digest };
-        Transform { name, key, plugin, config, files, secrets, http, policy, limits }
+        Transform { name, key, plugin, config, files, secrets, http, state_key, policy, limits }
     }
 
     /// Two listeners cannot share an address, and standard input has one reader.
@@ -578,23 +581,4 @@ impl Resolver<'_> {
             }
         }
     }
-}
-
-fn read_secret(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if !size.is_file() {
-        return Err("no file".to_owned());
-    }
-    if size.len() > SECRET_MAX {
-        return Err(format!("has {} bytes, the limit is {SECRET_MAX}", size.len()));
-    }
-    let mut text = String::from_utf8(std::fs::read(path).map_err(|error| error.to_string())?)
-        .map_err(|_| "is not UTF-8".to_owned())?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    Ok(text)
 }

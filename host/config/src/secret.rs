@@ -5,6 +5,10 @@
 //! It refuses `Display`, `Serialize` and comparison with plain text.
 
 use std::fmt;
+use std::path::Path;
+
+/// Longest secret file, in bytes.
+const SECRET_MAX: u64 = 64 << 10;
 
 /// A secret that was read from the environment or from a file.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,6 +24,26 @@ impl Secret {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+}
+
+/// The text of a secret file, without the line feed at its end.
+pub(crate) fn read(path: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !size.is_file() {
+        return Err("no file".to_owned());
+    }
+    if size.len() > SECRET_MAX {
+        return Err(format!("has {} bytes, the limit is {SECRET_MAX}", size.len()));
+    }
+    let mut text = String::from_utf8(std::fs::read(path).map_err(|error| error.to_string())?)
+        .map_err(|_| "is not UTF-8".to_owned())?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
 }
 
 impl fmt::Debug for Secret {

@@ -8,6 +8,7 @@ mod columns;
 mod firehose;
 mod objects;
 mod output;
+mod requests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,7 +26,8 @@ use crate::tree::{self, Aliases, Found};
 pub use columns::{Parquet, SchemaSource};
 pub use firehose::Firehose;
 pub use objects::{Directory, FirehoseNames, ObjectName, S3};
-pub use output::{Codec, Compression, Destination, Format, HttpPost, Output, Retry};
+pub use output::{Codec, Compression, Destination, Format, Output, Retry};
+pub use requests::{Action, Endpoint, HttpPost, OpenSearch, Rotation, Splunk, SplunkEndpoint};
 
 /// The text of a configuration; not shown by `Debug`, because it is long.
 #[derive(Clone)]
@@ -104,6 +106,7 @@ pub struct Quota {
     pub plugin_bytes: Option<u64>,
     pub streams: Option<u64>,
     pub dead_letter_bytes: Option<u64>,
+    pub state_bytes: Option<u64>,
     pub compile_seconds: Option<u64>,
     pub deliveries: Option<u64>,
 }
@@ -448,6 +451,8 @@ pub struct Transform {
     pub secrets: BTreeMap<String, Secret>,
     /// Where its plugin may send requests; `None`: nowhere.
     pub http: Option<PluginHttp>,
+    /// Paths of the fields that say in which key group of its state a record is, outermost keys first.
+    pub state_key: Vec<Vec<String>>,
     /// What the tenant could grant; `None`: the operator's own stream, which says itself.
     pub policy: Option<GrantPolicy>,
     pub limits: Limits,

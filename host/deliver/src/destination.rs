@@ -5,13 +5,19 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::batch_id::BatchOwner;
 use crate::directory::{Directory, DirectoryConfig};
+use crate::endpoint::{Endpoint, EndpointConfig};
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::http::{Http, HttpConfig};
-use crate::object::{Delivered, Object};
+use crate::object::{Delivered, Object, ObjectMeta};
+use crate::opensearch::{OpenSearch, OpenSearchConfig};
+use crate::records::{RefusedRow, Rest};
 use crate::s3::{S3, S3Config};
+use crate::sent::Sent;
+use crate::splunk::{Splunk, SplunkConfig};
 use crate::stdout::Stdout;
 
 /// Checked settings of one destination.
@@ -20,6 +26,10 @@ pub enum Config {
     Directory(DirectoryConfig),
     S3(S3Config),
     Http(HttpConfig),
+    /// As Amazon Data Firehose delivers.
+    Endpoint(EndpointConfig),
+    Splunk(SplunkConfig),
+    OpenSearch(OpenSearchConfig),
     Stdout,
 }
 
@@ -35,6 +45,11 @@ pub struct Wrong {
 pub enum Setting {
     Url,
     Endpoint,
+    SourceArn,
+    AccessKey,
+    CommonAttributes,
+    Token,
+    Ca,
     /// Under the name that the settings give it.
     Header(String),
 }
@@ -44,6 +59,9 @@ impl Config {
     pub fn wrong(&self) -> Vec<Wrong> {
         match self {
             Config::Http(config) => config.wrong(),
+            Config::Endpoint(config) => config.wrong(),
+            Config::Splunk(config) => config.wrong(),
+            Config::OpenSearch(config) => config.wrong(),
             Config::S3(config) => config.wrong(),
             Config::Directory(_) | Config::Stdout => Vec::new(),
         }
@@ -71,10 +89,13 @@ pub enum Destination {
     Directory(Directory),
     S3(S3),
     Http(Http),
+    Endpoint(Endpoint),
+    Splunk(Splunk),
+    OpenSearch(OpenSearch),
     Stdout(Stdout),
     /// A test's own.
     #[cfg(feature = "testing")]
-    Scripted(std::sync::Arc<dyn Scripted>),
+    Scripted(Arc<dyn Scripted>),
 }
 
 /// A destination that a test plays.
@@ -106,6 +127,9 @@ impl Destination {
             Config::Directory(config) => Destination::Directory(Directory::open(config).await?),
             Config::S3(config) => Destination::S3(S3::open(config).await?),
             Config::Http(config) => Destination::Http(Http::open(config)?),
+            Config::Endpoint(config) => Destination::Endpoint(Endpoint::open(config)?),
+            Config::Splunk(config) => Destination::Splunk(Splunk::open(config)?),
+            Config::OpenSearch(config) => Destination::OpenSearch(OpenSearch::open(config)?),
             Config::Stdout => Destination::Stdout(Stdout::open()),
         })
     }
@@ -115,7 +139,12 @@ impl Destination {
     pub fn staging(&self) -> Option<PathBuf> {
         match self {
             Destination::Directory(directory) => Some(directory.staging()),
-            Destination::S3(_) | Destination::Http(_) | Destination::Stdout(_) => None,
+            Destination::S3(_)
+            | Destination::Http(_)
+            | Destination::Endpoint(_)
+            | Destination::Splunk(_)
+            | Destination::OpenSearch(_)
+            | Destination::Stdout(_) => None,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => None,
         }
@@ -128,7 +157,12 @@ impl Destination {
     pub fn restage(&self) -> Result<bool, DeliverError> {
         match self {
             Destination::Directory(directory) => directory.restage(),
-            Destination::S3(_) | Destination::Http(_) | Destination::Stdout(_) => Ok(false),
+            Destination::S3(_)
+            | Destination::Http(_)
+            | Destination::Endpoint(_)
+            | Destination::Splunk(_)
+            | Destination::OpenSearch(_)
+            | Destination::Stdout(_) => Ok(false),
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => Ok(false),
         }
@@ -139,7 +173,11 @@ impl Destination {
         match self {
             Destination::Directory(directory) => directory.probe().await,
             Destination::S3(s3) => s3.probe(owner).await,
-            Destination::Http(_) | Destination::Stdout(_) => Ok(Capabilities::default()),
+            Destination::Http(_)
+            | Destination::Endpoint(_)
+            | Destination::Splunk(_)
+            | Destination::OpenSearch(_)
+            | Destination::Stdout(_) => Ok(Capabilities::default()),
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => Ok(Capabilities::default()),
         }
@@ -151,21 +189,69 @@ impl Destination {
             Destination::Directory(directory) => directory.deliver(object).await,
             Destination::S3(s3) => s3.deliver(object).await,
             Destination::Http(http) => http.deliver(object).await,
+            Destination::Endpoint(endpoint) => endpoint.deliver(object).await,
+            Destination::Splunk(splunk) => splunk.deliver(object).await,
+            Destination::OpenSearch(cluster) => cluster.deliver(object).await,
             Destination::Stdout(stdout) => stdout.deliver(object).await,
             #[cfg(feature = "testing")]
             Destination::Scripted(scripted) => scripted.deliver(object).await,
         }
     }
 
+    /// Rows of a batch that the destination will never take, since it was asked last: to be asked after each attempt.
+    pub fn refused(&self, meta: &ObjectMeta) -> Vec<RefusedRow> {
+        match self {
+            Destination::OpenSearch(cluster) => cluster.refused(meta),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is left of a batch that is given up. Another attempt begins anew.
+    pub async fn give_up(&self, object: &Object<'_>, error: &DeliverError) -> Rest {
+        match self {
+            Destination::Endpoint(endpoint) => endpoint.give_up(object.meta),
+            Destination::Splunk(splunk) => splunk.give_up(object.meta),
+            Destination::OpenSearch(cluster) => cluster.give_up(object, &error.message).await,
+            _ => Rest::default(),
+        }
+    }
+
+    /// Id (if it has one of ours) and index of a row's document, where rows are documents; its record came at `arrival`.
+    pub fn document(&self, meta: &ObjectMeta, row: u64, arrival: i64) -> Option<(Option<String>, String)> {
+        match self {
+            Destination::OpenSearch(cluster) => Some(cluster.document(meta, row, arrival)),
+            _ => None,
+        }
+    }
+
+    /// What was sent since it was opened, where it takes records one by one.
+    pub fn sent(&self) -> Option<&Arc<Sent>> {
+        match self {
+            Destination::Endpoint(endpoint) => Some(endpoint.sent()),
+            Destination::Splunk(splunk) => Some(splunk.sent()),
+            Destination::OpenSearch(cluster) => Some(cluster.sent()),
+            _ => None,
+        }
+    }
+
+    /// Whether it takes records one by one, out of objects of framed rows.
+    pub fn takes_records(&self) -> bool {
+        matches!(self, Destination::Endpoint(_) | Destination::Splunk(_) | Destination::OpenSearch(_))
+    }
+
     /// Sends several objects on the calling thread, one result each, in order; `None` where the
-    /// destination needs the runtime (S3, HTTP). Objects that go into one directory share its sync.
+    /// destination needs the runtime (S3, and whatever speaks HTTP). Objects that go into one directory share its sync.
     pub fn deliver_blocking(&self, objects: &[Object<'_>]) -> Option<Vec<Result<Delivered, DeliverError>>> {
         match self {
             Destination::Directory(directory) => Some(directory.deliver_blocking(objects)),
             Destination::Stdout(stdout) => {
                 Some(objects.iter().map(|object| stdout.deliver_blocking(object)).collect())
             }
-            Destination::S3(_) | Destination::Http(_) => None,
+            Destination::S3(_)
+            | Destination::Http(_)
+            | Destination::Endpoint(_)
+            | Destination::Splunk(_)
+            | Destination::OpenSearch(_) => None,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => None,
         }
@@ -175,7 +261,11 @@ impl Destination {
     pub fn ordered(&self) -> bool {
         match self {
             Destination::Stdout(_) | Destination::Http(_) => true,
-            Destination::Directory(_) | Destination::S3(_) => false,
+            Destination::Directory(_)
+            | Destination::S3(_)
+            | Destination::Endpoint(_)
+            | Destination::Splunk(_)
+            | Destination::OpenSearch(_) => false,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => false,
         }

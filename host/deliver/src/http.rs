@@ -6,17 +6,19 @@
 //! at most a few lines are read, for the operator.
 
 mod caller;
+mod exchange;
 mod reach;
 mod share;
+#[cfg(test)]
+pub(crate) mod stand_in;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::destination::{Setting, Wrong, body_error, checked_url, refused};
 use crate::fault::{DeliverError, Fault, Retry};
@@ -24,7 +26,7 @@ use crate::object::{Delivered, Object};
 use crate::retry_after::retry_after;
 
 pub use self::caller::{Call, Called, Caller, CallerConfig, Uncalled};
-use self::reach::Guide;
+pub(crate) use self::exchange::{Answer, Exchange, Silence, shown};
 pub use self::reach::Reach;
 pub use self::share::CallerShare;
 
@@ -51,6 +53,8 @@ pub struct HttpConfig {
     pub url: String,
     /// Sent with every request; values may be secrets and are never logged.
     pub headers: BTreeMap<String, String>,
+    /// PEM of the authorities that the server's certificate is checked with; `None`: those of the machine.
+    pub ca: Option<String>,
     /// For the whole request, answer included.
     pub timeout: Duration,
     /// Where requests may go; `None`: everywhere.
@@ -87,6 +91,11 @@ impl HttpConfig {
         self.parsed().err().unwrap_or_default()
     }
 
+    /// Where requests go and with which headers.
+    pub(crate) fn opened(&self) -> Result<(Url, HeaderMap), DeliverError> {
+        self.parsed().map_err(|wrong| refused(&wrong))
+    }
+
     /// Where requests go and with which headers, or everything that is wrong.
     fn parsed(&self) -> Result<(Url, HeaderMap), Vec<Wrong>> {
         let mut wrong = Vec::new();
@@ -94,6 +103,14 @@ impl HttpConfig {
         let url = url.map_err(|message| wrong.push(Wrong { at: Setting::Url, message })).ok();
         let refused = self.reach.as_ref().zip(url.as_ref()).and_then(|(reach, url)| reach.refuses(url));
         wrong.extend(refused.map(|message| Wrong { at: Setting::Url, message }));
+        if let Some(ca) = &self.ca {
+            let is_plain = url.as_ref().is_some_and(|url| url.scheme() == "http");
+            let found = match is_plain {
+                true => Err("\"ca\" has an effect with https alone".to_owned()),
+                false => exchange::authorities(ca).map(drop),
+            };
+            wrong.extend(found.err().map(|message| Wrong { at: Setting::Ca, message }));
+        }
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             match header(name, value) {
@@ -129,27 +146,8 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> 
 impl Http {
     /// Checks the settings and builds the client; touches no network.
     pub fn open(config: &HttpConfig) -> Result<Http, DeliverError> {
-        let (url, headers) = config.parsed().map_err(|wrong| refused(&wrong))?;
-        let mut client = Client::builder();
-        if let Some(reach) = config.reach.clone() {
-            // A proxy would look names up by itself.
-            let port = url.port_or_known_default().unwrap_or(0);
-            client = client.no_proxy().dns_resolver(Arc::new(Guide { reach, port, look_ups: None }));
-        }
-        let client = client
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(config.timeout)
-            .user_agent(concat!("wasmill/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| {
-                DeliverError::new(
-                    Fault::Host,
-                    Retry::Later { after: None },
-                    "the HTTP client cannot be built",
-                    error.without_url().to_string(),
-                )
-            })?;
+        let (url, headers) = config.opened()?;
+        let client = exchange::client(config, &url)?;
         let place = url.origin().ascii_serialization();
         Ok(Http { client, url, headers, place })
     }
@@ -212,24 +210,13 @@ impl Http {
         Err(DeliverError::new(fault, retry, message, detail()))
     }
 
-    /// A request without an answer. The error's URL is left out: it may hold tokens.
     fn unanswered(&self, error: reqwest::Error) -> DeliverError {
-        let message = if error.is_timeout() {
-            "the endpoint did not answer in time"
-        } else if error.is_connect() {
-            "the endpoint cannot be reached"
-        } else {
-            "the request was cut off"
+        let message = match Silence::of(&error) {
+            Silence::Late => "the endpoint did not answer in time",
+            Silence::Unreachable => "the endpoint cannot be reached",
+            Silence::CutOff => "the request was cut off",
         };
-        let error = error.without_url();
-        let mut detail = format!("{}: {error}", self.place);
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            detail.push_str(": ");
-            detail.push_str(&error.to_string());
-            cause = error.source();
-        }
-        DeliverError::later(message, detail)
+        DeliverError::later(message, exchange::detail(&self.place, error))
     }
 }
 

@@ -6,19 +6,27 @@
 //! Nothing is ever overwritten: an object that is already there is either provably ours
 //! (`Delivered::AlreadyOurs`) or an error.
 //!
-//! This crate never runs plugins, never moves checkpoints, never compresses, and never logs a
+//! Some destinations take records one by one; objects for them hold framed rows (`records`), of which their requests are
+//! made.
+//!
+//! This crate never runs plugins, never moves checkpoints, compresses nothing but such requests, and never logs a
 //! credential, a header or a payload.
 
 mod batch_id;
 mod destination;
 mod directory;
+mod endpoint;
 mod fault;
 mod http;
 mod name;
 mod object;
+mod opensearch;
+mod records;
 mod retry;
 mod retry_after;
 mod s3;
+mod sent;
+mod splunk;
 #[cfg(test)]
 mod staged;
 mod stdout;
@@ -28,10 +36,15 @@ pub use batch_id::{BATCH_ID_LENGTH, BatchOwner, batch_id};
 pub use destination::Scripted;
 pub use destination::{Capabilities, Config, Destination, Setting, Wrong};
 pub use directory::{Directory, DirectoryConfig, STAGING_NAME, SyncCount};
+pub use endpoint::{Endpoint, EndpointConfig};
 pub use fault::{DeliverError, Fault, Retry};
 pub use http::{Call, Called, Caller, CallerConfig, CallerShare, Http, HttpConfig, Reach, Uncalled};
 pub use name::{ErrorOutputType, FirehoseNames, NameContext, NameTemplate, TemplateError, sanitise};
 pub use object::{Delivered, Object, ObjectMeta};
-pub use retry::{Backoff, GaveUp, RetryPolicy, Retrying, Step, with_retry};
+pub use opensearch::{Action, OpenSearch, OpenSearchConfig, Rotation};
+pub use records::{FRAMED_CONTENT_TYPE, RefusedRow, Rest, each_row};
+pub use retry::{Backoff, GaveUp, Manner, RetryPolicy, Retrying, Step, with_retry};
 pub use s3::{Credentials, S3, S3Config};
+pub use sent::{Sent, Tally};
+pub use splunk::{Splunk, SplunkConfig, SplunkEndpoint};
 pub use stdout::Stdout;

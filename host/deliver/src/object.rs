@@ -28,6 +28,12 @@ pub struct ObjectMeta {
     pub records: u64,
     pub stream: String,
     pub output: String,
+    /// Arrival of the oldest record, in nanoseconds since the Unix epoch.
+    #[serde(default)]
+    pub arrival: i64,
+    /// Number of its first row within the batch: not 0 where the rows before it have gone elsewhere.
+    #[serde(default)]
+    pub first_row: u64,
 }
 
 impl ObjectMeta {
@@ -53,6 +59,11 @@ pub enum Delivered {
     Created,
     /// By an earlier one whose success was not recorded.
     AlreadyOurs,
+    /// Not yet: some of its rows were refused, for which somebody has to find a place ([`Destination::refused`]) before the
+    /// same call goes on with the others.
+    ///
+    /// [`Destination::refused`]: crate::Destination::refused
+    InPart,
 }
 
 /// Digests as hexadecimal text: JSON has no 128-bit numbers.

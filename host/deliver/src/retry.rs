@@ -1,4 +1,4 @@
-//! When to try again: full-jitter exponential back-off as a small state machine, and a loop over it.
+//! When to try again: exponential back-off with jitter as a small state machine, and a loop over it.
 //!
 //! The state machine (`Backoff`) takes the time as an argument, so that a thread without a runtime
 //! can use it too. Nothing here sleeps without a way to be cancelled.
@@ -18,7 +18,21 @@ pub struct RetryPolicy {
     pub max: Duration,
     /// Since the first failure; `None` = for ever.
     pub for_: Option<Duration>,
+    pub manner: Manner,
 }
+
+/// How waits are drawn, and what of the time counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// Evenly from zero to the ceiling; all time counts.
+    #[default]
+    Full,
+    /// Within 15 % of the ceiling; only waits count, not the time in which answers are waited for. As Amazon Data Firehose does it.
+    Near,
+}
+
+/// Of the ceiling, in which a wait is drawn that is near to it.
+const NEAR: f64 = 0.15;
 
 impl Default for RetryPolicy {
     fn default() -> Self {
@@ -26,6 +40,7 @@ impl Default for RetryPolicy {
             initial: Duration::from_millis(200),
             max: Duration::from_secs(30),
             for_: Some(Duration::from_secs(24 * 60 * 60)),
+            manner: Manner::Full,
         }
     }
 }
@@ -48,11 +63,13 @@ pub struct Backoff {
     failures: u32,
     first_failure: Option<Instant>,
     last_was_now: bool,
+    /// In waits that were handed out.
+    waited: Duration,
 }
 
 impl Backoff {
     pub fn new(policy: RetryPolicy) -> Backoff {
-        Backoff { policy, failures: 0, first_failure: None, last_was_now: false }
+        Backoff { policy, failures: 0, first_failure: None, last_was_now: false, waited: Duration::ZERO }
     }
 
     /// Failures so far.
@@ -60,7 +77,7 @@ impl Backoff {
         self.failures
     }
 
-    /// The step after a failure at `now`. Waits are drawn evenly from zero to a ceiling that doubles
+    /// The step after a failure at `now`. Waits are drawn up to, or near, a ceiling that doubles
     /// with each failure; `Retry-After` is a lower bound; nothing waits past the policy's end.
     /// `Retry::Now` is honoured once in a row, so that it cannot become a busy loop.
     pub fn failed(&mut self, retry: Retry, now: Instant) -> Step {
@@ -84,14 +101,26 @@ impl Backoff {
             None => self.draw(),
         };
         let Some(limit) = self.policy.for_ else { return Step::Wait(wait) };
-        let left = limit.saturating_sub(now.saturating_duration_since(first_failure));
-        if left.is_zero() { Step::Expired } else { Step::Wait(wait.min(left)) }
+        let used = match self.policy.manner {
+            Manner::Full => now.saturating_duration_since(first_failure),
+            Manner::Near => self.waited,
+        };
+        let left = limit.saturating_sub(used);
+        if left.is_zero() {
+            return Step::Expired;
+        }
+        let wait = wait.min(left);
+        self.waited = self.waited.saturating_add(wait);
+        Step::Wait(wait)
     }
 
     fn draw(&self) -> Duration {
         let doublings = self.failures.saturating_sub(1).min(31);
         let ceiling = self.policy.initial.saturating_mul(1 << doublings).min(self.policy.max);
-        ceiling.mul_f64(rand::random::<f64>())
+        match self.policy.manner {
+            Manner::Full => ceiling.mul_f64(rand::random::<f64>()),
+            Manner::Near => ceiling.mul_f64(1.0 - NEAR + 2.0 * NEAR * rand::random::<f64>()),
+        }
     }
 }
 
@@ -161,7 +190,12 @@ mod tests {
     const LATER: Retry = Retry::Later { after: None };
 
     fn policy(for_: Option<Duration>) -> RetryPolicy {
-        RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(30), for_ }
+        RetryPolicy {
+            initial: Duration::from_millis(200),
+            max: Duration::from_secs(30),
+            for_,
+            manner: Manner::Full,
+        }
     }
 
     fn failure(retry: Retry) -> DeliverError {
@@ -219,10 +253,39 @@ mod tests {
             initial: Duration::from_secs(1 << 20),
             max: Duration::from_secs(1 << 20),
             for_: None,
+            manner: Manner::Full,
         });
         let now = Instant::now();
         assert_eq!(backoff.failed(Retry::Now, now), Step::Wait(Duration::ZERO));
         assert!(waited(backoff.failed(Retry::Now, now)) > Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn backoff_near_its_ceiling_counts_waits_alone() {
+        let policy = RetryPolicy {
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(120),
+            for_: Some(Duration::from_secs(300)),
+            manner: Manner::Near,
+        };
+        let mut backoff = Backoff::new(policy);
+        let mut now = Instant::now();
+        let mut sum = Duration::ZERO;
+        for ceiling in [1_u32, 2, 4, 8, 16, 32, 64, 120, 120] {
+            // An answer that takes its time costs nothing.
+            now += Duration::from_secs(170);
+            let Step::Wait(wait) = backoff.failed(LATER, now) else { panic!("ended after {sum:?}") };
+            sum += wait;
+            let ceiling = Duration::from_secs(ceiling.into());
+            let is_last = sum == Duration::from_secs(300);
+            assert!(wait <= ceiling.mul_f64(1.15) && (is_last || wait >= ceiling.mul_f64(0.85)), "{wait:?}");
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!((sum, backoff.failed(LATER, now)), (Duration::from_secs(300), Step::Expired));
+        let none = RetryPolicy { for_: Some(Duration::ZERO), manner: Manner::Near, ..RetryPolicy::default() };
+        assert_eq!(Backoff::new(none).failed(LATER, now), Step::Expired);
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,5 +41,18 @@ pub(crate) fn meta(name: &str, body: &[u8]) -> ObjectMeta {
         records: 1,
         stream: "access".to_owned(),
         output: "default".to_owned(),
+        arrival: 0,
+        first_row: 0,
     }
+}
+
+/// Rows as the pipeline frames them, which arrived at the epoch.
+pub(crate) fn framed(rows: &[&[u8]]) -> Vec<u8> {
+    rows.iter().flat_map(|row| framed_at(row, 0)).collect()
+}
+
+/// A row that arrived then.
+pub(crate) fn framed_at(row: &[u8], arrival: i64) -> Vec<u8> {
+    let length = u32::try_from(row.len()).unwrap().to_le_bytes();
+    [&length[..], &arrival.to_le_bytes(), row].concat()
 }

@@ -22,4 +22,4 @@ pub use compression::{
 };
 pub use decompress::{DecodeError, Decompressor, Encoding, ZSTD_WINDOW_LOG_MAX, decompress};
 pub use encoder::{Encoded, Encoder, PARALLEL_BYTES_MIN};
-pub use format::Format;
+pub use format::{FRAME_HEAD_BYTES, Format, Row};

@@ -5,8 +5,7 @@
 //! Whether a stream is being created, runs or goes away is not part of it; a description is told ([`Status`]).
 //!
 //! Not certain, and decided here: the deprecated `S3Destination*` and `ExtendedS3Destination*` are the same type, so that one
-//! updates the other (the members that both have); other changes of type than those between buckets and HTTP endpoints do
-//! not arise, because nothing else is supported. Starting and stopping encryption does not change the version.
+//! updates the other (the members that both have). The token of a Splunk collector, which the service shows, is not shown. Starting and stopping encryption does not change the version.
 
 mod create;
 mod describe;
@@ -25,7 +24,7 @@ pub use encryption::{EncryptionState, EncryptionStatus};
 pub use list::list;
 pub use naming::Naming;
 
-use crate::wire::{ExtendedS3, HttpEndpoint, S3};
+use crate::wire::{ExtendedS3, HttpEndpoint, OpenSearch, S3, Splunk};
 
 /// The one destination that a stream has.
 pub const DESTINATION_ID: &str = "destinationId-000000000001";
@@ -40,6 +39,8 @@ pub enum Destination {
     S3(Box<S3>),
     ExtendedS3(Box<ExtendedS3>),
     HttpEndpoint(Box<HttpEndpoint>),
+    Splunk(Box<Splunk>),
+    OpenSearch(Box<OpenSearch>),
 }
 
 /// All that is known of a stream.

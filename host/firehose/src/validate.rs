@@ -13,12 +13,14 @@ mod destination;
 mod member;
 mod processing;
 mod request;
+mod requests;
 mod rule;
 mod violation;
 
 pub use request::{
     create, delete, describe, list, list_tags, start_encryption, stop_encryption, tag, untag, update,
 };
+pub use requests::{opensearch_rules, splunk_rules};
 pub use rule::{extended_s3, http_endpoint, s3};
 pub use violation::{At, Violations};
 

@@ -17,9 +17,9 @@ mod text;
 
 pub use destination::{
     BufferingHints, CloudWatchLoggingOptions, CommonAttribute, DataFormatConversion, Deserializer,
-    DynamicPartitioning, Encryption, ExtendedS3, HiveJson, HttpEndpoint, HttpEndpointPlace, HttpRequest,
-    InputFormat, KmsEncryption, OpenXJson, Orc, OutputFormat, Parquet, Processing, Processor,
-    ProcessorParameter, RetryOptions, S3, Schema, Secret, SecretsManager, Serializer,
+    DocumentId, DynamicPartitioning, Encryption, ExtendedS3, HiveJson, HttpEndpoint, HttpEndpointPlace,
+    HttpRequest, InputFormat, KmsEncryption, OpenSearch, OpenXJson, Orc, OutputFormat, Parquet, Processing,
+    Processor, ProcessorParameter, RetryOptions, S3, Schema, Secret, SecretsManager, Serializer, Splunk, Vpc,
 };
 pub(crate) use members::Overlay;
 pub use operation::{CONTENT_TYPE, Operation, TARGET_HEADER};

@@ -31,6 +31,8 @@ pub struct Numbered {
     pub sequence: u64,
     /// Of the records, by which the same request is told from another one with its number.
     pub digest: [u8; 16],
+    /// The producer is the request's own name, and sends no other one: it is forgotten sooner.
+    pub once: bool,
 }
 
 /// Consecutive records of one source: record `i` is `payload[ends[i - 1]..ends[i]]`.

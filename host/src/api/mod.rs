@@ -19,6 +19,7 @@ mod bodies;
 mod control_tests;
 mod dead_letters;
 mod decide;
+mod delivered;
 mod error;
 mod firehose;
 mod keys;
@@ -32,6 +33,7 @@ mod quotas;
 mod replays;
 mod routes;
 mod samples;
+mod state;
 mod streams;
 mod tenants;
 #[cfg(test)]
@@ -57,8 +59,8 @@ use self::routes::Route;
 use crate::pipeline::stats::{StreamStats, wall_clock_ns};
 use crate::pipeline::{
     Decider, DefineAnswer, DefineError, DefineRequest, FirehoseSettings, HistoryError, LeftError,
-    LettersError, PluginFile, SampleError, SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery,
-    UsageReader, VersionsError, VersionsRequest,
+    LettersError, PluginFile, SampleError, SampledSlice, StateDeskError, StateRequest, TenantQuota,
+    UsageError, UsagePage, UsageQuery, UsageReader, VersionsError, VersionsRequest,
 };
 
 pub use access::{Access, KeySetPlace, TokenRules, Tokens};
@@ -133,6 +135,13 @@ pub trait Host: Send + Sync + 'static {
     fn streams(&self, tenant: &TenantName) -> serde_json::Value;
     /// Loaded and refused plugins, for `GET /v1/plugins`.
     fn plugins(&self, tenant: &TenantName) -> serde_json::Value;
+    /// What a stream's plugins keep, for the routes below `/v1/streams/{name}/state`.
+    fn state(
+        &self,
+        tenant: TenantName,
+        stream: String,
+        request: StateRequest,
+    ) -> impl Future<Output = Result<serde_json::Value, StateDeskError>> + Send;
     /// A stream's dead letters, for the routes below `/v1/streams/{name}/dead-letters`.
     fn dead_letters(
         &self,
@@ -231,7 +240,11 @@ pub fn router<H: Host>(host: Arc<H>, limits: ApiLimits, access: Access) -> Route
     let mut router = Router::new();
     for Route { head, handler } in routes {
         let gate = axum::middleware::from_fn_with_state((Arc::clone(&shared), head), access::gate::<H>);
-        router = router.route(head.path, handler.route_layer(gate));
+        let mut handler = handler.route_layer(gate);
+        if head.path == delivered::PATH {
+            handler = handler.route_layer(axum::middleware::from_fn(delivered::in_form));
+        }
+        router = router.route(head.path, handler);
     }
     router
         .fallback(async || ApiError::NoRoute)

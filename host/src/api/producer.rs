@@ -75,16 +75,26 @@ impl Claim {
 
     /// The claim on these records.
     pub(super) fn on(self, split: &SplitBody) -> Numbered {
-        let mut digest = Sha256::new();
-        for end in &split.ends {
-            digest.update(end.to_le_bytes());
-        }
-        // The last end says how long the payload is.
-        digest.update(&split.payload);
-        let mut half = [0; 16];
-        half.iter_mut().zip(digest.finalize()).for_each(|(to, from)| *to = from);
-        Numbered { producer: self.producer, sequence: self.sequence, digest: half }
+        let digest = digest(&split.payload, &split.ends);
+        Numbered { producer: self.producer, sequence: self.sequence, digest, once: false }
     }
+}
+
+/// The claim of a request that has a name of its own.
+pub(super) fn once(request: &str, payload: &[u8], ends: &[u32]) -> Numbered {
+    Numbered { producer: request.into(), sequence: 0, digest: digest(payload, ends), once: true }
+}
+
+fn digest(payload: &[u8], ends: &[u32]) -> [u8; 16] {
+    let mut digest = Sha256::new();
+    for end in ends {
+        digest.update(end.to_le_bytes());
+    }
+    // The last end says how long the payload is.
+    digest.update(payload);
+    let mut half = [0; 16];
+    half.iter_mut().zip(digest.finalize()).for_each(|(to, from)| *to = from);
+    half
 }
 
 #[cfg(test)]

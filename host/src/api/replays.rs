@@ -141,7 +141,9 @@ impl ApiError {
             HistoryError::NoStream { .. } => ApiError::NotFound { code: "no_stream", message },
             HistoryError::NoReplay { .. } => ApiError::NotFound { code: "no_replay", message },
             HistoryError::Empty { .. } => ApiError::NotFound { code: "no_records", message },
-            HistoryError::Wrong { .. } | HistoryError::Plugin { .. } => refuse(message),
+            HistoryError::Wrong { .. } | HistoryError::Plugin { .. } | HistoryError::KeepsState { .. } => {
+                refuse(message)
+            }
             HistoryError::Output(PlanError::Io { .. }) => ApiError::Failed { message },
             HistoryError::Output(_) => refuse(message),
             HistoryError::Busy { .. } | HistoryError::Runs { .. } => ApiError::Conflict { message },

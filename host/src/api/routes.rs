@@ -13,8 +13,8 @@ use wasmill_tenant::Scope;
 
 use super::access::{Caller, RouteHead, Wants};
 use super::{
-    Host, Shared, audit, dead_letters, decide, firehose, keys, push, quotas, replays, samples, streams,
-    tenants, usage, versions,
+    Host, Shared, audit, dead_letters, decide, delivered, firehose, keys, push, quotas, replays, samples,
+    state, streams, tenants, usage, versions,
 };
 
 /// A route and what answers it.
@@ -83,6 +83,7 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
     let records = "/v1/streams/{name}/records";
     routes.post(records, PUSH, push::push::<H>);
     routes.post("/v1/streams/{name}/decide", PUSH, decide::decide::<H>);
+    routes.post(delivered::PATH, PUSH, delivered::deliver::<H>);
     routes.get("/v1/streams", READ, list_streams::<H>);
     routes.get("/v1/streams/{name}", READ, streams::get::<H>);
     routes.put("/v1/streams/{name}", ADMIN, streams::put::<H>);
@@ -97,6 +98,12 @@ pub(super) fn routes<H: Host>() -> Vec<Route<H>> {
     let letter = "/v1/streams/{name}/dead-letters/{number}";
     routes.get(letter, READ, dead_letters::get::<H>);
     routes.delete(letter, ADMIN, dead_letters::remove_one::<H>);
+
+    routes.get("/v1/streams/{name}/state", READ, state::tables::<H>);
+    routes.delete("/v1/streams/{name}/state", ADMIN, state::drop_all::<H>);
+    let table = "/v1/streams/{name}/state/{transform}/{table}";
+    routes.get(table, READ, state::entries::<H>);
+    routes.delete(table, ADMIN, state::drop_table::<H>);
 
     routes.get("/v1/streams/{name}/replays", READ, replays::list::<H>);
     routes.post("/v1/streams/{name}/replays", ADMIN, replays::start::<H>);

@@ -13,8 +13,8 @@ use wasmill_tenant::{Quotas, TenantName};
 use crate::pipeline::stats::StreamStats;
 use crate::pipeline::{
     DefineAnswer, DefineError, DefineRequest, FirehoseSettings, Flaw, HistoryError, LeftError, LettersError,
-    PluginFile, SampleError, SampledSlice, TenantQuota, UsageError, UsagePage, UsageQuery, UsageReader,
-    VersionsError, VersionsRequest, When,
+    PluginFile, SampleError, SampledSlice, StateDeskError, StateRequest, TenantQuota, UsageError, UsagePage,
+    UsageQuery, UsageReader, VersionsError, VersionsRequest, When,
 };
 
 use super::access::RouteHead;
@@ -182,6 +182,17 @@ impl Host for Program {
     }
     fn plugins(&self, _: &TenantName) -> serde_json::Value {
         serde_json::json!([])
+    }
+    async fn state(
+        &self,
+        tenant: TenantName,
+        stream: String,
+        request: StateRequest,
+    ) -> Result<serde_json::Value, StateDeskError> {
+        if stream != "access" || !tenant.is_default() {
+            return Err(StateDeskError::NoStream { stream });
+        }
+        Ok(serde_json::json!(format!("{request:?}")))
     }
     fn decider(&self, _tenant: &TenantName, _name: &str) -> Option<crate::pipeline::Decider> {
         None

@@ -15,6 +15,7 @@ mod output;
 mod plugin;
 mod replay;
 mod run;
+mod state;
 mod stream;
 mod tenant;
 #[cfg(test)]
@@ -110,6 +111,9 @@ enum Command {
     /// Make, change, show and remove streams of a running host
     #[command(subcommand)]
     Stream(stream::Command),
+    /// List, show, export and drop what plugins of a running host keep
+    #[command(subcommand)]
+    State(state::Command),
     /// Bring a stream of Amazon Data Firehose here, out of what AWS's command line prints of it
     ImportFirehose(import_firehose::Arguments),
     /// Make, list, rotate and revoke keys: who may do what at a host
@@ -166,6 +170,10 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode> {
         Command::Key(command) => {
             start_log(&log.options("warn"), None)?;
             key::run(command)
+        }
+        Command::State(command) => {
+            start_log(&log.options("warn"), None)?;
+            state::run(command)
         }
         Command::Stream(command) => {
             start_log(&log.options("warn"), None)?;

@@ -337,7 +337,15 @@ impl Host {
         }
         // Last: a stream that could not be deleted goes on, and needs them.
         let (incarnation, stream) = (buffer.incarnation(), label(&key.tenant, &key.name));
+        let state = Arc::clone(&self.inner.opening.state);
         let removed = tokio::task::spawn_blocking(move || {
+            if let Err(error) = state.remove(incarnation) {
+                tracing::warn!(
+                    stream,
+                    error = with_causes(&error),
+                    "state of a removed stream stays until the next start"
+                );
+            }
             remove_spooled(&data_dir, incarnation, |path, error| {
                 tracing::warn!(stream, path = %path.display(), %error, "staged objects of a removed stream stay");
             });

@@ -23,6 +23,7 @@ use wasmill_buffer::{EntryKind, Position};
 use wasmill_columnar::{Converter, Rejected, SchemaError};
 use wasmill_deliver::{NameContext, batch_id};
 use wasmill_encode::{Encoded, Encoder, extension};
+use wasmill_state::{Layer, Written};
 
 use super::batch::{OpenBatch, PieceId, Rows};
 use super::columns::{self, Columns, ColumnsError};
@@ -49,6 +50,8 @@ pub(crate) struct Commit {
     pub(crate) blobs: Vec<u8>,
     pub(crate) letters: Vec<(Letter, Bytes)>,
     pub(crate) replay: Option<Replay>,
+    /// What has changed of state.
+    pub(crate) state: Arc<Layer>,
 }
 
 /// What makes a commit that of a replay.
@@ -67,6 +70,7 @@ pub(crate) struct Committed {
     pub(crate) sealed: Vec<Ready>,
     /// Rows that were sealed and did not fit the columns of their output, by its number: they are dead letters.
     pub(crate) refused: Vec<(u32, u64)>,
+    pub(crate) state: Arc<Layer>,
     /// Where the rows of open batches lie in the outcome's body.
     pub(crate) open: HashMap<PieceId, Range<usize>>,
 }
@@ -151,6 +155,7 @@ impl Commit {
             }
             sealed.push(staged.sealed);
         }
+        let state = self.write_state(&context, &mut blobs).await?;
         #[cfg(test)]
         self.plant(&context, &sealed, &inline).await;
         sync_staging(&context, &sealed).await?;
@@ -159,7 +164,7 @@ impl Commit {
             all_letters.iter().map(|(letter, payload)| dead_letter(self.from, letter, payload)).collect();
         let replay = self.replay.as_ref().map(|replay| replay.changes.clone());
         let outcome = Outcome {
-            version: if replay.is_some() { outcome::VERSION } else { outcome::VERSION_PLAIN },
+            version: outcome::version(replay.is_some(), state.is_some()),
             from: self.from,
             to: self.to,
             chain: self.chain.clone(),
@@ -172,6 +177,7 @@ impl Commit {
                 .map(|(letter, payload)| Letter { blob: blobs.push(payload.clone()), ..letter.clone() })
                 .collect(),
             replay,
+            state,
         };
         let (body, blobs_at) = outcome::write(&outcome, &self.blobs, &blobs.parts)?;
         let at = context
@@ -197,11 +203,32 @@ impl Commit {
             .map(|(sealed, inline)| Ready { at, sealed, inline })
             .collect();
         let (counts, rows) = (outcome.counts, self.rows.clone());
-        Ok(Committed { at, to: self.to, counts, rows, sealed, refused, open })
+        let state = Arc::clone(&self.state);
+        Ok(Committed { at, to: self.to, counts, rows, sealed, refused, state, open })
     }
 }
 
 impl Commit {
+    /// The changes of state as the outcome carries them. There may be many.
+    async fn write_state(
+        &self,
+        context: &Arc<StreamContext>,
+        blobs: &mut Blobs,
+    ) -> Result<Option<Written>, CommitError> {
+        if self.state.is_empty() {
+            return Ok(None);
+        }
+        let (state, base) = (Arc::clone(&self.state), blobs.end);
+        let writing = context.off_runtime(move || {
+            let mut bytes = Vec::new();
+            let written = state.write(&mut bytes, base);
+            (written, bytes)
+        });
+        let (written, bytes) = writing.await.map_err(|_panicked| CommitError::Worker)?;
+        blobs.push(Bytes::from(bytes));
+        Ok(Some(written))
+    }
+
     /// Those of rows that did not fit when they were sealed, and the letters: keys that grow, each there once.
     async fn with_unfit(
         &self,
@@ -225,6 +252,9 @@ impl Commit {
 impl Commit {
     /// A bug, if the simulation asks for one.
     async fn plant(&self, context: &Arc<StreamContext>, sealed: &[Sealed], inline: &[Option<Bytes>]) {
+        if context.mutant == super::simulation::Mutant::StateAppliedTwice && !self.state.is_empty() {
+            let _applied = context.state.apply(context.buffer.journal_end().0, &self.state);
+        }
         if context.mutant != super::simulation::Mutant::VisibleBeforeOutcome {
             return;
         }
@@ -274,6 +304,7 @@ pub(crate) fn dead_letter(slice: u64, letter: &Letter, payload: &[u8]) -> DeadLe
         payload: None,
         payload_base64: None,
         object: None,
+        row: None,
     }
     .with_payload(payload)
 }

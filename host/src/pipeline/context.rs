@@ -20,6 +20,7 @@ use super::quotas::{TenantQuota, Turn};
 use super::samples::Samples;
 use super::shadow::StreamShadows;
 use super::staging::Staging;
+use super::state::StreamState;
 use super::stats::{Pause, StreamStats, wall_clock_ns};
 use super::workers::{LaneId, TenantId, Workers};
 
@@ -71,6 +72,8 @@ pub(crate) struct StreamContext {
     /// What the tenant may use.
     pub(crate) quota: Arc<TenantQuota>,
     pub(crate) stats: Arc<StreamStats>,
+    /// What its transforms keep.
+    pub(crate) state: Arc<StreamState>,
     /// Whether the store is as the replays of earlier runs left it: until then a letter may be there that has left.
     pub(crate) settled: watch::Sender<bool>,
     /// Cancelled when the stream's task has ended: what could not be kept is in its outcome, and is kept at the next start.

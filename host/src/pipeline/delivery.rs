@@ -2,13 +2,14 @@
 //!
 //! One task per output, so that an output that is down holds up nobody else. Batches of an ordered destination
 //! go one by one; others go several at a time, and what goes into a directory goes in groups that share its syncs.
-//! A batch that is given up goes to the fallback output, becomes a dead letter with its object, or stops its output.
+//! A batch that is given up goes to the fallback output, becomes a dead letter with its object, or stops its output; rows that
+//! their destination refuses by themselves become letters of their own (`letters`).
 //! The task never moves checkpoints: it reports each batch, and the stream does.
 
-use std::io;
-use std::path::PathBuf;
+mod letters;
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,9 +22,9 @@ use wasmill_deliver::{
     BatchOwner, DeliverError, Delivered, Destination, Fault, GaveUp, Object, ObjectMeta, Retry, with_retry,
 };
 
+use self::letters::{Elsewhere, GivenUp};
 use super::commit::Ready;
 use super::context::{Output, StreamContext};
-use super::dead_letters::{DeadLetter, KeptObject, Stage, StoreError};
 use super::outcome;
 use super::probe;
 
@@ -39,7 +40,8 @@ const STOPPED_RETRY_MIN: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) ready: Ready,
-    pub(crate) delivered: bool,
+    /// Records that were not delivered.
+    pub(crate) failed: u64,
 }
 
 /// Delivers until `batches` closes and everything taken is finished, or `stop` is cancelled.
@@ -96,7 +98,7 @@ async fn deliver_group(
         _ => (Vec::new(), group),
     };
     for ready in delivered {
-        let done = Finished { ready, delivered: true };
+        let done = Finished { ready, failed: 0 };
         // The stream has ended: the next start finds the objects in place.
         if finished.send(done).await.is_err() {
             return;
@@ -170,18 +172,20 @@ async fn deliver(
 ) -> Option<Finished> {
     let stats = &context.stats.outputs[number];
     let look_again = context.outputs[number].retry.max.clamp(STOPPED_RETRY_MIN, STOPPED_RETRY_MAX);
+    // Rows that their destination refused, and that are letters.
+    let refused = AtomicU64::new(0);
     loop {
-        let error = match try_output(context, number, &ready, stop).await {
+        let (error, attempts) = match try_output(context, number, &ready, &refused, stop).await {
             Ok(()) => {
                 stats.error(None);
                 stats.stopped.store(false, Ordering::Relaxed);
                 context.outputs[number].staging.works();
                 discard_small(context, &context.outputs[number], &ready);
-                return Some(Finished { ready, delivered: true });
+                return Some(Finished { ready, failed: refused.into_inner() });
             }
             Err(GaveUp::Cancelled) => return None,
-            Err(GaveUp::Expired { last, .. }) => last,
-            Err(GaveUp::Refused(error)) => error,
+            Err(GaveUp::Expired { last, failures }) => (last, failures),
+            Err(GaveUp::Refused(error)) => (error, 1),
         };
         stats.error(Some(error.to_string()));
         if error.fault == Fault::Foreign {
@@ -197,10 +201,12 @@ async fn deliver(
                 () = stop.cancelled() => return None,
             }
         }
-        match give_up(context, number, &ready, &error, stop).await {
-            Elsewhere::Taken => {
+        let given_up = GivenUp { error: &error, attempts, refused: &refused };
+        match letters::give_up(context, number, &ready, &given_up, stop).await {
+            Elsewhere::Taken { delivered } => {
                 discard_small(context, &context.outputs[number], &ready);
-                return Some(Finished { ready, delivered: false });
+                let failed = ready.sealed.records.saturating_sub(delivered);
+                return Some(Finished { ready, failed });
             }
             // The staged object is all that there is of the batch: the next start needs it.
             Elsewhere::Cancelled => return None,
@@ -214,77 +220,12 @@ async fn deliver(
     }
 }
 
-/// What became of a batch that its own output gave up.
-enum Elsewhere {
-    /// The fallback output or the dead letters have it.
-    Taken,
-    /// Nobody has it now.
-    Refused,
-    /// The host stops; nobody has it yet.
-    Cancelled,
-}
-
-/// The fallback output, if there is one that takes it, else the dead letters, unless the output is to pause.
-async fn give_up(
-    context: &Arc<StreamContext>,
-    number: usize,
-    ready: &Ready,
-    error: &DeliverError,
-    stop: &CancellationToken,
-) -> Elsewhere {
-    let output = &context.outputs[number];
-    let mut last = error.clone();
-    if let Some(fallback) = context.fallback.filter(|fallback| *fallback != number) {
-        tracing::error!(
-            stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, %error,
-            detail = %error.detail, fallback = %context.outputs[fallback].name, "batch given up, trying the fallback"
-        );
-        let tried = try_output(context, fallback, ready, stop).await;
-        context.outputs[fallback]
-            .staging
-            .discard_copy(&ready.sealed.staged, &output.staging.made(&ready.sealed));
-        match tried {
-            Ok(()) => {
-                context.stats.outputs[number].fallen_back.add(ready.sealed.records);
-                return Elsewhere::Taken;
-            }
-            Err(GaveUp::Cancelled) => return Elsewhere::Cancelled,
-            Err(GaveUp::Expired { last: error, .. } | GaveUp::Refused(error)) => last = error,
-        }
-    }
-    if output.pause {
-        context.stats.outputs[number].stopped.store(true, Ordering::Relaxed);
-        tracing::error!(
-            stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, error = %last,
-            detail = %last.detail, records = ready.sealed.records,
-            "output paused: a batch was given up; it stays and is tried again"
-        );
-        return Elsewhere::Refused;
-    }
-    match keep_as_dead_letter(context, output, ready, &last).await {
-        Ok(()) => {
-            tracing::error!(
-                stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, error = %last,
-                detail = %last.detail, records = ready.sealed.records,
-                "batch given up, its object is kept as a dead letter"
-            );
-            Elsewhere::Taken
-        }
-        Err(error) => {
-            tracing::error!(
-                stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id,
-                error = &error as &dyn std::error::Error, "dead letter cannot be kept, delivering again"
-            );
-            Elsewhere::Refused
-        }
-    }
-}
-
 /// Tries one output, which need not be the batch's own, as long as its policy says.
 async fn try_output(
     context: &Arc<StreamContext>,
     to: usize,
     ready: &Ready,
+    refused: &AtomicU64,
     stop: &CancellationToken,
 ) -> Result<(), GaveUp> {
     let output = &context.outputs[to];
@@ -302,7 +243,7 @@ async fn try_output(
     };
     let attempt = || async {
         // Until it is over, and not while it waits to be tried again.
-        let _turn = context.delivery_turn(&output.destination).await;
+        let mut turn = context.delivery_turn(&output.destination).await;
         let path = output.staging.path(&ready.sealed.staged);
         let meta = meta(context, own, ready)?;
         let (job_context, job_ready) = (context.clone(), ready.clone());
@@ -310,7 +251,17 @@ async fn try_output(
         let blocking =
             context.off_runtime(move || prepare(&job_context, &job_context.outputs[to], &job_ready, sync));
         blocking.await.map_err(|error| host_error("the delivery was interrupted", error.to_string()))??;
-        output.destination.deliver(&Object { meta: &meta, body: &path }).await.map(|_: Delivered| ())
+        let object = Object { meta: &meta, body: &path };
+        loop {
+            let attempted = output.destination.deliver(&object).await;
+            // The store may be full.
+            drop(turn);
+            letters::keep_refused(context, output, ready, &object, refused).await?;
+            match attempted? {
+                Delivered::InPart => turn = context.delivery_turn(&output.destination).await,
+                Delivered::Created | Delivered::AlreadyOurs => return Ok(()),
+            }
+        }
     };
     with_retry(&output.retry, stop.cancelled(), on_retry, attempt).await
 }
@@ -394,6 +345,8 @@ fn meta(context: &StreamContext, output: &Output, ready: &Ready) -> Result<Objec
         records: sealed.records,
         stream: context.name.clone(),
         output: output.name.clone(),
+        arrival: sealed.first_arrival,
+        first_row: 0,
     })
 }
 
@@ -404,49 +357,4 @@ fn discard_small(context: &StreamContext, output: &Output, ready: &Ready) {
     {
         tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
     }
-}
-
-async fn keep_as_dead_letter(
-    context: &Arc<StreamContext>,
-    output: &Output,
-    ready: &Ready,
-    error: &DeliverError,
-) -> Result<(), StoreError> {
-    // In the spool: what failed may be that the destination's directory cannot be written to.
-    let (job_context, job_ready) = (context.clone(), ready.clone());
-    let made = context.off_runtime(move || -> Result<PathBuf, StoreError> {
-        let own = &job_context.outputs[job_ready.sealed.key.output as usize];
-        if job_ready.sealed.inline.is_none() {
-            return Ok(own.staging.made(&job_ready.sealed));
-        }
-        let object = small(&job_context, &job_ready)
-            .map_err(|error| StoreError::Io { path: PathBuf::new(), error: io::Error::other(error) })?;
-        let spooled = own.staging.spool(&object, &job_ready.sealed.staged);
-        spooled.map_err(|(path, error)| StoreError::Io { path, error })
-    });
-    let staged = made
-        .await
-        .map_err(|error| StoreError::Io { path: PathBuf::new(), error: io::Error::other(error) })??;
-    let given_up =
-        |error: DeliverError| StoreError::Io { path: staged.clone(), error: io::Error::other(error) };
-    let sealed = &ready.sealed;
-    let object = KeptObject { file: String::new(), meta: meta(context, output, ready).map_err(given_up)? };
-    let letter = DeadLetter {
-        number: 0,
-        slice: sealed.first_offset,
-        offset: i64::try_from(sealed.first_offset).unwrap_or(i64::MAX),
-        child: 0,
-        stage: Stage::Delivery,
-        transform: String::new(),
-        plugin: String::new(),
-        output: Some(output.name.clone()),
-        reason: error.to_string(),
-        arrival: sealed.first_arrival,
-        failed: 0,
-        attempts: 1,
-        payload: None,
-        payload_base64: None,
-        object: Some(object),
-    };
-    context.store_object(letter, staged).await
 }

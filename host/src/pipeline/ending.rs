@@ -134,6 +134,10 @@ impl Host {
             tracing::error!("a reloader panicked");
         }
         self.flush_usage().await;
+        let state = Arc::clone(&inner.opening.state);
+        if tokio::task::spawn_blocking(move || state.close()).await.is_err() {
+            tracing::error!("closing the state store panicked");
+        }
         inner.opening.journal.close().await.map_err(DrainError::Journal)?;
         if drained.is_err() {
             return Err(DrainError::Deadline { after: deadline, waiting });

@@ -23,6 +23,7 @@ use super::samples::{SampleError, SampledSlice};
 use super::shadow::ShadowReport;
 use super::sources::with_causes;
 use super::stats::{StreamStats, wall_clock_ns};
+use super::tables::{StateDeskError, StateRequest};
 use super::usage::{UsageError, UsagePage, UsageQuery, UsageReader};
 use super::versions::{self, PluginFile, VersionsDesk, VersionsError, VersionsRequest};
 use crate::api::{self, Absence, LettersRequest, ReplaysRequest};
@@ -66,6 +67,7 @@ impl api::Host for Host {
             "plugins": plugins.map_or(0, |tenant| tenant.catalog.counters().current),
             "streams": self.streams_of(tenant),
             "dead_letter_bytes": quota.dead_letter_bytes(),
+            "state_bytes": quota.state_bytes(),
             "deliveries": quota.deliveries(),
         })
     }
@@ -209,6 +211,27 @@ impl api::Host for Host {
         let tenant = self.inner.tenants.get(tenant.as_str());
         serde_json::to_value(tenant.map(|tenant| tenant.catalog.plugins()).unwrap_or_default())
             .unwrap_or_default()
+    }
+
+    async fn state(
+        &self,
+        tenant: TenantName,
+        stream: String,
+        request: StateRequest,
+    ) -> Result<Value, StateDeskError> {
+        let Some(live) = self.inner.streams.get(tenant.as_str(), &stream) else {
+            return Err(StateDeskError::NoStream { stream });
+        };
+        let state = Arc::clone(&live.state);
+        // It holds the stream no longer than need be.
+        drop(live);
+        match request {
+            StateRequest::Tables => Ok(json!({ "tables": state.tables() })),
+            StateRequest::Entries(wanted) => {
+                Ok(serde_json::to_value(state.entries(wanted).await?).unwrap_or_default())
+            }
+            StateRequest::Drop(of) => Ok(json!({ "dropped": state.empty(of).await? })),
+        }
     }
 
     async fn dead_letters(

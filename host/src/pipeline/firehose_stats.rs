@@ -1,7 +1,9 @@
 //! What is counted of a stream for those who know Amazon Data Firehose's metrics, and nowhere else.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+pub use wasmill_deliver::Sent;
 
 use super::stats::Counter;
 
@@ -16,6 +18,16 @@ pub struct FirehoseStats {
     pub outputs: OnceLock<Vec<usize>>,
     /// Place of such an output that takes records as they came in.
     pub backup: OnceLock<usize>,
+    /// What the outputs have sent that records are sent to one by one.
+    pub receivers: OnceLock<Vec<(Receiver, Arc<Sent>)>>,
+}
+
+/// Destinations that take records one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    HttpEndpoint,
+    Splunk,
+    OpenSearch,
 }
 
 /// Puts that were stored, wholly or in part.
@@ -32,7 +44,8 @@ impl FirehoseStats {
     /// Whether anybody who knows Firehose has to do with the stream.
     pub fn is_told(&self) -> bool {
         let asked = self.record.requests.get() + self.batch.requests.get() + self.throttled.get() > 0;
-        asked || self.outputs.get().is_some_and(|outputs| !outputs.is_empty())
+        let receives = self.receivers.get().is_some_and(|receivers| !receivers.is_empty());
+        asked || receives || self.outputs.get().is_some_and(|outputs| !outputs.is_empty())
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! A record fails as a whole: its other rows are withdrawn with it, so that it is in its dead letter and nowhere else. Of
 //! an output whose columns its first batch will decide, rows must be objects; what does not fit is told when it is sealed
-//! (`commit.rs`).
+//! (`commit.rs`). Where plugins keep state, they ask the same before their changes of it count ([`RowCheck`]): a record that
+//! does not fit was never there for the state.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use wasmill_chunk::RowCheck;
 use wasmill_columnar::Checker;
 
 use super::columns::Columns;
@@ -35,24 +37,51 @@ pub(crate) struct Withdrawn {
     pub(crate) rows: u64,
 }
 
-/// Withdraws records of which a row does not fit. `columns` by output number; the sink has an index of its rows.
-pub(crate) fn withdraw(sink: &mut SliceSink, columns: &[Option<Arc<Columns>>]) -> Withdrawn {
-    if columns.iter().all(Option::is_none) {
-        return Withdrawn::default();
+/// What outputs ask of their rows, as it was when this was made.
+pub(crate) struct Checks<'c> {
+    /// By output number.
+    of_outputs: Vec<Option<Check<'c>>>,
+}
+
+impl<'c> Checks<'c> {
+    /// `None` where no output has columns.
+    pub(crate) fn of(columns: &'c [Option<Arc<Columns>>]) -> Option<Checks<'c>> {
+        columns.iter().any(Option::is_some).then(|| {
+            let check = |columns: &'c Option<Arc<Columns>>| columns.as_deref().map(Check::of);
+            Checks { of_outputs: columns.iter().map(check).collect() }
+        })
     }
-    let mut checkers: Vec<Option<Check<'_>>> =
-        columns.iter().map(|columns| columns.as_deref().map(Check::of)).collect();
+}
+
+impl RowCheck for Checks<'_> {
+    fn check(&mut self, route: u32, row: &[u8]) -> Result<(), String> {
+        let Some(check) = self.of_outputs.get_mut(route as usize).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        check.row(row).map_err(|mut reason| {
+            shorten(&mut reason);
+            reason
+        })
+    }
+}
+
+/// For a chain.
+pub(crate) fn as_check<'a>(checks: &'a mut Option<Checks<'_>>) -> Option<&'a mut dyn RowCheck> {
+    checks.as_mut().map(|checks| checks as &mut dyn RowCheck)
+}
+
+/// Withdraws records of which a row does not fit. The sink has an index of its rows.
+pub(crate) fn withdraw(sink: &mut SliceSink, checks: Option<Checks<'_>>) -> Withdrawn {
+    let Some(mut checks) = checks else { return Withdrawn::default() };
     let mut unfit: Vec<Unfit> = Vec::new();
     // Records that failed, and rows without a record.
     let mut failed: HashSet<i64> = HashSet::new();
     let mut alone: Vec<usize> = Vec::new();
     for (number, row) in sink.indexed().enumerate() {
-        let Some(check) = checkers.get_mut(row.route as usize).and_then(Option::as_mut) else { continue };
         if row.offset >= 0 && failed.contains(&row.offset) {
             continue;
         }
-        let Err(mut reason) = check.row(row.bytes) else { continue };
-        shorten(&mut reason);
+        let Err(reason) = checks.check(row.route, row.bytes) else { continue };
         if row.offset < 0 {
             alone.push(number);
         } else {
@@ -168,7 +197,7 @@ mod tests {
             (-1, 0, 0, r#"{"n":true}"#),
             (-1, 1, 0, r#"{"n":3}"#),
         ]);
-        let withdrawn = withdraw(&mut sink, &[Some(columns("n: int64")), None]);
+        let withdrawn = withdraw(&mut sink, Checks::of(&[Some(columns("n: int64")), None]));
         assert_eq!(withdrawn.rows, 5);
         let told: Vec<(i64, u32, u32)> =
             withdrawn.unfit.iter().map(|unfit| (unfit.offset, unfit.child, unfit.route)).collect();
@@ -187,7 +216,7 @@ mod tests {
     #[test]
     fn line_feeds_of_json_do_not_end_rows() {
         let mut sink = sink(&[(1, 0, 0, "{\"n\":\n1}\n"), (2, 0, 0, "{\"n\":2}\r\n")]);
-        assert_eq!(withdraw(&mut sink, &[Some(columns("n: int64")), None]).rows, 0);
+        assert_eq!(withdraw(&mut sink, Checks::of(&[Some(columns("n: int64")), None])).rows, 0);
         assert_eq!(left(sink), [(0, 1, 2, "{\"n\": 1}\n{\"n\":2}\n".to_owned())]);
     }
 }

@@ -34,6 +34,7 @@ use super::quotas::Quotas;
 use super::readiness::Looks;
 use super::shadow;
 use super::sources::with_causes;
+use super::state::StateHouse;
 use super::stats::StreamStats;
 use super::tenants::{OpenedWith, Tenant, Tenants, has_plugins};
 use super::usage::{FLUSH_EVERY, Usage};
@@ -141,6 +142,7 @@ impl Host {
             quotas,
             syncs: SyncCount::default(),
             shadows: shadow::start().map_err(StartError::Thread)?,
+            state: Arc::new(StateHouse::of(&settings.data_dir, settings.buffer.durability)),
             lanes: AtomicU64::new(0),
             settings,
             options,
@@ -149,6 +151,7 @@ impl Host {
             given,
             journal,
         };
+        opening.remove_state_of_nobody().await?;
         let control = Arc::clone(&access.control);
         // Defined over HTTP before the file had it, a stream goes on as it was.
         let is_free = |stream: &config::Stream| {

@@ -56,7 +56,10 @@ fn records(batch: RecordBatch) -> buffer::Records {
         position: position.position,
     });
     let numbered = batch.numbered.map(|numbered| buffer::Numbered {
-        producer: numbered.producer,
+        producer: match numbered.once {
+            true => format!("{}{}", buffer::ONCE_PREFIX, numbered.producer).into(),
+            false => numbered.producer,
+        },
         sequence: numbered.sequence,
         digest: numbered.digest,
     });

@@ -17,6 +17,7 @@ use super::context::StreamContext;
 use super::decide::SliceAnswers;
 use super::plan::ChainVersion;
 use super::slice::{Cut, Done, Growth, Part, Route};
+use super::state::StateBelow;
 
 /// Frames that are durable and wait to be cut.
 #[derive(Default)]
@@ -28,6 +29,7 @@ pub(super) struct Waiting {
 }
 
 /// See the head of this file.
+#[derive(Default)]
 pub(super) struct Intake {
     /// Next offset to read from the buffer.
     read: u64,
@@ -37,9 +39,14 @@ pub(super) struct Intake {
     slice_bytes: usize,
     slice_wait: Duration,
     slices_max: usize,
+    /// The chain keeps state: each slice sees what the one before has made of it.
+    one_by_one: bool,
     stream_seed: u64,
     growth: Growth,
 }
+
+/// Records of a slice of a chain that keeps state take at most this many bytes: what it changes waits in memory.
+const KEEPING_SLICE_BYTES: usize = 1 << 20;
 
 impl Intake {
     pub(super) fn new(
@@ -57,6 +64,7 @@ impl Intake {
             slice_bytes,
             slice_wait,
             slices_max,
+            one_by_one: false,
             stream_seed,
             growth: Growth::default(),
         }
@@ -67,9 +75,17 @@ impl Intake {
         self.read
     }
 
+    fn slices_max(&self) -> usize {
+        if self.one_by_one { 1 } else { self.slices_max }
+    }
+
+    fn slice_bytes(&self) -> usize {
+        if self.one_by_one { self.slice_bytes.min(KEEPING_SLICE_BYTES) } else { self.slice_bytes }
+    }
+
     /// Whether there is room to read more.
     pub(super) fn may_read(&self) -> bool {
-        self.in_flight.len() < self.slices_max && self.waiting.bytes < self.slice_bytes
+        self.in_flight.len() < self.slices_max() && self.waiting.bytes < self.slice_bytes()
     }
 
     /// Whether everything up to `durable_end` has come back from the workers.
@@ -88,7 +104,7 @@ impl Intake {
 
     /// When a slice is due that is not full.
     pub(super) fn due(&self) -> Option<Instant> {
-        let waits = !self.waiting.frames.is_empty() && self.in_flight.len() < self.slices_max;
+        let waits = !self.waiting.frames.is_empty() && self.in_flight.len() < self.slices_max();
         self.waiting_since.filter(|_| waits).map(|since| since + self.slice_wait)
     }
 
@@ -100,17 +116,19 @@ impl Intake {
         self.read = from;
     }
 
-    /// Reads what is durable while `room` allows, cuts it, and gives it to the workers. Slices that are not full
-    /// wait a little for more, unless `hurry`.
+    /// Reads what is durable while `room` allows, cuts it, and gives it to the workers, over `state` where the chain keeps
+    /// some. Slices that are not full wait a little for more, unless `hurry`.
     pub(super) fn start_slices(
         &mut self,
         context: &StreamContext,
         version: &Arc<ChainVersion>,
         room: bool,
         hurry: bool,
+        state: impl Fn() -> StateBelow,
     ) -> Result<(), ReadError> {
-        while self.in_flight.len() < self.slices_max {
-            if room && self.waiting.bytes < self.slice_bytes {
+        self.one_by_one = version.chain.keeps_state();
+        while self.in_flight.len() < self.slices_max() {
+            if room && self.waiting.bytes < self.slice_bytes() {
                 self.fill(context)?;
             }
             if self.waiting.frames.is_empty() {
@@ -118,19 +136,20 @@ impl Intake {
             }
             let now = Instant::now();
             let since = *self.waiting_since.get_or_insert(now);
-            let full = self.waiting.bytes >= self.slice_bytes;
+            let full = self.waiting.bytes >= self.slice_bytes();
             if !full && !hurry && now < since + self.slice_wait {
                 return Ok(());
             }
-            let Some(cut) = self.waiting.cut(self.slice_bytes) else { return Ok(()) };
+            let Some(cut) = self.waiting.cut(self.slice_bytes()) else { return Ok(()) };
             self.waiting_since = (!self.waiting.frames.is_empty()).then_some(now);
-            self.start(context, version, cut);
+            let state = self.one_by_one.then(&state);
+            self.start(context, version, cut, state);
         }
         Ok(())
     }
 
     fn fill(&mut self, context: &StreamContext) -> Result<(), ReadError> {
-        let found = context.buffer.try_frames(self.read, self.slice_bytes)?;
+        let found = context.buffer.try_frames(self.read, self.slice_bytes())?;
         for lost in &found.lost {
             tracing::error!(
                 stream = %context.name, from = lost.start, to = lost.end,
@@ -149,7 +168,13 @@ impl Intake {
         self.stream_seed
     }
 
-    fn start(&mut self, context: &StreamContext, version: &Arc<ChainVersion>, cut: Cut) {
+    fn start(
+        &mut self,
+        context: &StreamContext,
+        version: &Arc<ChainVersion>,
+        cut: Cut,
+        state: Option<StateBelow>,
+    ) {
         let shadows = context.shadows.turn(version.generation, cut.from, cut.to);
         let route = Route {
             traced: !shadows.is_empty() || context.samples.wanted() || context.decisions.wanted(),
@@ -167,7 +192,7 @@ impl Intake {
         let decisions = Arc::clone(&context.decisions);
         let (lane, over) = (context.lane, &context.over);
         context.workers.submit_slice(&context.tenant, lane, &version.chain, over, move |worker| {
-            let mut done = cut.run(&route, worker);
+            let mut done = cut.run(&route, state, worker);
             samples.answer(&cut, &done);
             done.answers = decisions.wanted().then(|| SliceAnswers::of(&done)).flatten();
             let offer = beside.offer(shadows, cut, &route, &mut done);

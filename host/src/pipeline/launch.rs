@@ -26,6 +26,7 @@ use super::reload::Reloading;
 use super::sources::{self, with_causes};
 use super::stats::StreamStats;
 use super::stream::{Parts, StreamTask};
+use super::tables::StateDesk;
 use super::tenants::Tenant;
 
 /// Batches that a delivery task has been handed and has not taken.
@@ -88,6 +89,8 @@ impl Opening {
         let (chains, chains_seen) = watch::channel(Arc::new(chain.version));
         let (replays, replays_seen) = mpsc::channel(1);
         let plan = ChainPlan::of(stream, &self.given).within(Arc::clone(&context.quota));
+        let state =
+            StateDesk { context: context.clone(), chains: chains_seen.clone(), replays: replays.clone() };
         let letters = DeadLetters {
             context: context.clone(),
             plan: Arc::new(plan.clone()),
@@ -172,6 +175,7 @@ impl Opening {
             shadows: Arc::clone(&context.shadows),
             inlet: pushed.then_some(inlet),
             letters: Arc::new(letters),
+            state: Arc::new(state),
             history: Arc::new(history),
             tcp: source.address(),
             lane: context.lane,

@@ -202,7 +202,7 @@ impl DeadLetters {
         version: &Arc<ChainVersion>,
     ) -> Result<Replayed, LettersError> {
         let (reply, done) = oneshot::channel();
-        let request = replay::Request { letters, version: version.clone(), reply };
+        let request = replay::Request { letters, version: version.clone(), clear: None, reply };
         self.replays.send(request).await.map_err(|_ended| ReplayError::Ended)?;
         Ok(done.await.map_err(|_ended| ReplayError::Ended)??)
     }
@@ -211,8 +211,11 @@ impl DeadLetters {
         let view = self.view().await?;
         let mut changes = Changes::new();
         for letter in letters {
-            let Some(object) = view.object(letter) else { continue };
-            changes.insert(letter.number, replay::resend(&self.context, letter, &object).await);
+            if letter.object.is_none() && letter.row.is_none() {
+                continue;
+            }
+            let object = view.object(letter);
+            changes.insert(letter.number, replay::resend(&self.context, letter, object.as_deref()).await);
         }
         let tried = changes.len() as u64;
         let failed = changes.values().filter(|change| **change != Change::Removed).count() as u64;

@@ -18,6 +18,7 @@ use super::letters::DeadLetters;
 use super::replay;
 use super::shadow::StreamShadows;
 use super::stats::StreamStats;
+use super::tables::StateDesk;
 use super::workers::LaneId;
 
 /// How long a stream that ends waits for requests that have begun.
@@ -62,6 +63,7 @@ pub(super) struct LiveStream {
     /// Of a stream to which records are pushed.
     pub(super) inlet: Option<Arc<Inlet>>,
     pub(super) letters: Arc<DeadLetters>,
+    pub(super) state: Arc<StateDesk>,
     pub(super) history: Arc<Source>,
     pub(super) tcp: Option<SocketAddr>,
     pub(super) lane: LaneId,

@@ -62,8 +62,10 @@ mod sink;
 mod slice;
 mod sources;
 mod staging;
+mod state;
 pub mod stats;
 mod stream;
+mod tables;
 mod tenants;
 mod unfit;
 mod ungranted;
@@ -97,6 +99,10 @@ pub(crate) use samples::{SAMPLE_RECORDS_MAX, SAMPLE_WAIT_MAX};
 pub use samples::{SampleError, SampledRecord, SampledSlice};
 pub use shadow::{Cost, Difference, Sample, ShadowReport, Slices};
 pub(crate) use sources::with_causes;
+pub use tables::{
+    EntriesPage, EntriesWanted, EntryShown, PAGE_ENTRIES_MAX, StateDeskError, StateRequest, TableName,
+    read_cursor,
+};
 pub(crate) use usage::spans as usage_span;
 pub use usage::{UsageBy, UsageError, UsagePage, UsageQuery, UsageReader};
 pub use versions::{PluginFile, VersionsError, VersionsRequest};

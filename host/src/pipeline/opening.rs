@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use wasmill_buffer::{Journal, Retention, StreamKey, StreamOptions};
 use wasmill_catalog::{Catalog, CatalogError, CatalogOptions, PublicKey, SigningPolicy};
 use wasmill_config::{self as config, DEFAULT_TENANT, Problem, Settings};
-use wasmill_deliver::SyncCount;
+use wasmill_deliver::{Destination, Sent, SyncCount};
 use wasmill_transform::{
     CompileLimits, Digest, Engine, EngineError, EngineOptions, ProcessOptions, WAITING_CHAIN_MAX,
     WORKER_STACK_BYTES,
@@ -23,6 +23,7 @@ use wasmill_transform::{
 
 use super::context::{Output, StreamContext};
 use super::dead_letters::{Cursor, Store, StoreError};
+use super::firehose_stats::Receiver;
 use super::host::HostOptions;
 use super::letters_output::LettersOutput;
 use super::outputs::{self, OpenError};
@@ -30,6 +31,7 @@ use super::plan::{ChainPlan, FirstChain, GivenPlugins};
 use super::quotas::Quotas;
 use super::recovery::{self, RecoveryError};
 use super::shadow::{self, StreamShadows};
+use super::state::StateHouse;
 use super::stats::StreamStats;
 use super::stream::Standing;
 use super::tenants::{self, Apart};
@@ -69,6 +71,8 @@ pub enum StartError {
         #[source]
         error: RecoveryCause,
     },
+    #[error("open the state of the transforms")]
+    State(#[source] wasmill_state::StoreError),
     #[error("open the dead letters of stream {stream:?}")]
     DeadLetters {
         stream: String,
@@ -240,6 +244,16 @@ fn is_delivery(destination: &config::Destination) -> bool {
     matches!(destination, config::Destination::S3(s3) if matches!(s3.object, config::ObjectName::Firehose(_)))
 }
 
+fn receiver(destination: &Destination) -> Option<(Receiver, Arc<Sent>)> {
+    let receiver = match destination {
+        Destination::Endpoint(_) => Receiver::HttpEndpoint,
+        Destination::Splunk(_) => Receiver::Splunk,
+        Destination::OpenSearch(_) => Receiver::OpenSearch,
+        _ => return None,
+    };
+    Some((receiver, Arc::clone(destination.sent()?)))
+}
+
 /// Where the dead letters of a stream are.
 pub(crate) fn letters_dir(data_dir: &Path, stream: &config::Stream) -> PathBuf {
     letters_place(data_dir, &key_of(stream))
@@ -319,6 +333,8 @@ pub(crate) struct Opening {
     pub(crate) quotas: Arc<Quotas>,
     pub(crate) syncs: SyncCount,
     pub(crate) shadows: SyncSender<shadow::Task>,
+    /// What all transforms keep.
+    pub(crate) state: Arc<StateHouse>,
     /// Streams that were opened so far.
     pub(crate) lanes: AtomicU64,
 }
@@ -330,6 +346,19 @@ pub(crate) struct OpenStream {
 }
 
 impl Opening {
+    /// Removes state of streams that the journal does not have: a crash came between the end of a stream and that of its state.
+    pub(crate) async fn remove_state_of_nobody(&self) -> Result<(), StartError> {
+        let known: Vec<_> = self.journal.streams().iter().map(wasmill_buffer::Stream::incarnation).collect();
+        let state = Arc::clone(&self.state);
+        let removed = tokio::task::spawn_blocking(move || state.remove_others(&known)).await;
+        match removed.map_err(|error| StartError::Thread(std::io::Error::other(error)))? {
+            Ok(0) => {}
+            Ok(streams) => tracing::info!(streams, "state of streams that are gone was removed"),
+            Err(error) => return Err(StartError::State(error)),
+        }
+        Ok(())
+    }
+
     pub(crate) async fn stream(&self, stream: &config::Stream) -> Result<OpenStream, StartError> {
         let settings = &self.settings;
         let name = || stream.name.clone();
@@ -343,19 +372,27 @@ impl Opening {
         }
         let incarnation = format!("{:032x}", u128::from_be_bytes(buffer.incarnation()));
         let dir = letters_dir(&settings.data_dir, stream);
+        let quota = self.quotas.of(&stream.tenant);
+        let state = self.state.stream(buffer.incarnation(), Arc::clone(quota.state()));
+        let job_state = Arc::clone(&state);
         let (job_stream, job_buffer, job_dir) = (stream.clone(), buffer.clone(), dir.clone());
         // Every outcome that is still needed is read: other streams may run beside.
         let read = move || {
             let name = || job_stream.name.clone();
-            let mut recovered = recovery::recover(&job_buffer, &opened)
+            let mut recovered = recovery::recover(&job_buffer, &opened, &job_state)
                 .map_err(|error| StartError::Recovery { stream: name(), error: error.into() })?;
             let mut letters = Store::open(&job_dir, job_stream.dead_letters.max_bytes, Some(&incarnation))
                 .map_err(|error| StartError::DeadLetters { stream: name(), error })?;
             recovery::settle_given_up(&mut recovered.standing.undelivered, &mut letters);
-            Ok::<_, StartError>((opened, recovered, letters))
+            let kept = job_state.existing().map(|kept| kept.map_or_else(Vec::new, |kept| kept.tables()));
+            let kept = kept.map_err(|error| StartError::Recovery {
+                stream: name(),
+                error: RecoveryError::StateStore(error).into(),
+            })?;
+            Ok::<_, StartError>((opened, recovered, letters, kept))
         };
         let read = tokio::task::spawn_blocking(read).await;
-        let (opened, recovered, letters) =
+        let (opened, recovered, letters, kept) =
             read.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
         let letters_output = match &stream.dead_letters.output {
             Some(output) => {
@@ -380,10 +417,12 @@ impl Opening {
             let _first = stats.firehose.backup.set(backup);
         }
         let _first = stats.firehose.outputs.set(named.map(|(place, _)| place).collect());
+        let receivers = opened.iter().filter_map(|output| receiver(&output.destination));
+        let _first = stats.firehose.receivers.set(receivers.collect());
         stats.dead_letter_bytes.set(letters.bytes());
         stats.dead_letters.kept.set(letters.count());
         stats.letters_output.configured.store(letters_output.is_some(), Ordering::Relaxed);
-        let quota = self.quotas.of(&stream.tenant);
+        stats.keeps(kept);
         let context = Arc::new(StreamContext {
             name: name(),
             buffer,
@@ -393,6 +432,7 @@ impl Opening {
             lane: self.lanes.fetch_add(1, Ordering::Relaxed),
             quota: Arc::clone(&quota),
             stats,
+            state,
             settled: tokio::sync::watch::Sender::new(false),
             over: CancellationToken::new(),
             letters: Mutex::new(letters),

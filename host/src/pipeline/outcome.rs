@@ -5,8 +5,8 @@
 //! ```text
 //! u32 LE   length of the header
 //! bytes    header: JSON (`Outcome`)
-//! bytes    blobs: rows of batches that are still open, small objects, payloads of dead letters; the header has
-//!          their ranges
+//! bytes    blobs: rows of batches that are still open, small objects, payloads of dead letters, changes of state; the
+//!          header has their ranges
 //! ```
 //!
 //! It fixes everything that later steps may not decide again: which input it covers, which chain ran, the
@@ -18,12 +18,26 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use wasmill_state::Written;
+
 use super::dead_letters::{Changes, Stage};
 
-/// Raised when a field changes its meaning; readers keep every older number. 2: an outcome may be that of a replay.
-pub(crate) const VERSION: u32 = 2;
-/// What an outcome without a replay is written as.
-pub(crate) const VERSION_PLAIN: u32 = 1;
+/// Raised when a field changes its meaning; readers keep every older number. 2: an outcome may be that of a replay. 3: it may
+/// carry changes of state.
+pub(crate) const VERSION: u32 = 3;
+/// What an outcome of a replay without changes of state is written as.
+const VERSION_REPLAY: u32 = 2;
+/// What an outcome with neither is written as.
+const VERSION_PLAIN: u32 = 1;
+
+/// The lowest version that has what an outcome carries: older hosts read it then.
+pub(crate) fn version(replay: bool, state: bool) -> u32 {
+    match (replay, state) {
+        (_, true) => VERSION,
+        (true, false) => VERSION_REPLAY,
+        (false, false) => VERSION_PLAIN,
+    }
+}
 
 /// Where rows go: an output of the stream and the values of its partition keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -164,6 +178,9 @@ pub(crate) struct Outcome {
     /// What becomes of dead letters that ran again. Such an outcome covers no input: `from` is `to`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replay: Option<Changes>,
+    /// What has changed of the state of its transforms; ranges are within the blobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<Written>,
 }
 
 /// Why an entry is no outcome that this version can read.
@@ -208,6 +225,8 @@ pub(crate) fn read(body: &Bytes) -> Result<(Outcome, usize), OutcomeError> {
     let blobs = body.slice(end..);
     let ranges = outcome.open.iter().map(|o| &o.blob).chain(outcome.letters.iter().map(|l| &l.blob));
     let ranges = ranges.chain(outcome.sealed.iter().filter_map(|s| s.inline.as_ref()));
+    let tables = outcome.state.iter().flat_map(|state| &state.tables);
+    let ranges = ranges.chain(tables.map(|table| &table.blob));
     for range in ranges {
         if blobs.get(range.clone()).is_none() {
             return Err(OutcomeError::Blob { start: range.start, end: range.end, len: blobs.len() });
@@ -247,6 +266,7 @@ mod tests {
                 blob: 6..9,
             }],
             replay: None,
+            state: None,
         }
     }
 
@@ -266,11 +286,30 @@ mod tests {
     }
 
     #[test]
+    fn outcome_with_state_that_lies_beyond_its_blobs_is_refused() {
+        let table = |blob| wasmill_state::WrittenTable {
+            transform: "count".into(),
+            table: "counts".into(),
+            version: 1,
+            ttl_ns: 0,
+            cleared: false,
+            entries: 1,
+            blob,
+        };
+        let with =
+            |blob| Outcome { state: Some(Written { clock: 1, tables: vec![table(blob)] }), ..sample() };
+        let (body, _) = write(&with(6..9), b"{}\n{}\n", &[Bytes::from_static(b"bad")]).unwrap();
+        assert_eq!(read(&body).unwrap().0, with(6..9));
+        let (body, _) = write(&with(6..10), b"{}\n{}\n", &[Bytes::from_static(b"bad")]).unwrap();
+        assert!(matches!(read(&body), Err(OutcomeError::Blob { .. })));
+    }
+
+    #[test]
     fn outcome_of_a_later_version_is_refused() {
         let (body, _) =
             write(&Outcome { version: VERSION + 1, ..sample() }, b"{}\n{}\n", &[Bytes::from_static(b"bad")])
                 .unwrap();
-        assert!(matches!(read(&body), Err(OutcomeError::Version { found: 3 })));
+        assert!(matches!(read(&body), Err(OutcomeError::Version { found: 4 })));
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn misplaced(
         stream: &stream.name,
         output: &output.name,
         batch_id: &batch,
-        extension: &extension(outputs::format(output.format), outputs::compression(output)),
+        extension: &extension(outputs::format(output), outputs::compression(output)),
         codec_extension: outputs::compression(output).extension(),
         arrival: wall_clock_ns(),
         partition: &[],

@@ -9,10 +9,11 @@ use wasmill_buffer::RealDisk;
 use wasmill_config as config;
 use wasmill_config::{Problem, Settings};
 use wasmill_deliver::{
-    Credentials, Destination, DirectoryConfig, FirehoseNames, HttpConfig, NameTemplate, Reach, RetryPolicy,
-    S3Config, Setting, SyncCount,
+    Action, Credentials, Destination, DirectoryConfig, EndpointConfig, FirehoseNames, HttpConfig, Manner,
+    NameTemplate, OpenSearchConfig, Reach, RetryPolicy, Rotation, S3Config, Setting, SplunkConfig,
+    SplunkEndpoint, SyncCount,
 };
-use wasmill_encode::{Compression, Format};
+use wasmill_encode::{Compression, Format, Row};
 
 use super::batch::{INLINE_BYTES_MAX, SealAt};
 use super::columns::{Columns, ColumnsError};
@@ -36,7 +37,11 @@ pub(crate) fn template(settings: &Settings, output: &config::Output) -> Result<N
     let object = match &output.destination {
         config::Destination::Directory(directory) => Some(&directory.object),
         config::Destination::S3(s3) => Some(&s3.object),
-        config::Destination::Http(_) | config::Destination::Stdout => None,
+        config::Destination::Http(_)
+        | config::Destination::Endpoint(_)
+        | config::Destination::Splunk(_)
+        | config::Destination::OpenSearch(_)
+        | config::Destination::Stdout => None,
     };
     let written = match object {
         Some(config::ObjectName::Template(written)) => written,
@@ -62,11 +67,18 @@ pub(crate) fn wrong_settings(
     output: &config::Output,
     sound: &dyn Fn(&str) -> bool,
 ) -> Vec<Problem> {
-    let found = destination(&output.destination, &SyncCount::default()).wrong().into_iter();
+    let arn = arn(settings, output);
+    let found =
+        destination(&output.destination, output.compression, &arn, &SyncCount::default()).wrong().into_iter();
     let placed = found.map(|wrong| {
         let key = match wrong.at {
             Setting::Url => format!("{}.url", output.key),
             Setting::Endpoint => format!("{}.endpoint", output.key),
+            Setting::SourceArn => format!("{}.source_arn", output.key),
+            Setting::AccessKey => format!("{}.access_key", output.key),
+            Setting::CommonAttributes => format!("{}.common_attributes", output.key),
+            Setting::Token => format!("{}.token", output.key),
+            Setting::Ca => format!("{}.ca", output.key),
             Setting::Header(name) => output.header_key(&name),
         };
         (key, wrong.message)
@@ -74,8 +86,12 @@ pub(crate) fn wrong_settings(
     placed.filter(|(key, _)| sound(key)).map(|(key, message)| settings.problem(&key, message)).collect()
 }
 
-pub(crate) fn format(format: config::Format) -> Format {
-    match format {
+pub(crate) fn format(output: &config::Output) -> Format {
+    let framed = output.destination.takes_records();
+    match output.format {
+        config::Format::Verbatim if framed => Format::Framed(Row::Verbatim),
+        config::Format::Raw if framed => Format::Framed(Row::Line),
+        config::Format::Ndjson if framed => Format::Framed(Row::Json),
         config::Format::Verbatim => Format::Verbatim,
         config::Format::Raw => Format::Raw,
         config::Format::Ndjson => Format::Ndjson,
@@ -84,10 +100,30 @@ pub(crate) fn format(format: config::Format) -> Format {
     }
 }
 
-/// Compression of the object as a whole: of Parquet, none.
+/// By which an endpoint is told the stream of an output, unless its settings say: as the Firehose API names the stream.
+fn arn(settings: &Settings, output: &config::Output) -> String {
+    let of_output = |stream: &&config::Stream| stream.outputs.iter().any(|other| other.key == output.key);
+    let stream = settings.streams.iter().find(of_output).map_or("", |stream| stream.name.as_str());
+    let config::Firehose { region, account, .. } = &settings.firehose;
+    format!("arn:aws:firehose:{region}:{account}:deliverystream/{stream}")
+}
+
+fn http(post: &config::HttpPost) -> HttpConfig {
+    let reach = post.reach.as_ref();
+    HttpConfig {
+        url: post.url.clone(),
+        headers: post.headers.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned())).collect(),
+        ca: post.ca.as_ref().map(|ca| ca.reveal().to_owned()),
+        timeout: post.timeout,
+        reach: reach.map(|reach| Reach { names: reach.names.clone(), networks: reach.networks.clone() }),
+    }
+}
+
+/// Compression of the object as a whole: none of Parquet, nor of records one by one, of which it is the requests that are
+/// compressed.
 pub(crate) fn compression(output: &config::Output) -> Compression {
     let compression = output.compression;
-    if output.parquet.is_some() {
+    if output.parquet.is_some() || output.destination.takes_records() {
         return Compression::None;
     }
     match compression.codec {
@@ -113,7 +149,12 @@ pub(crate) fn columns(settings: &Settings, output: &config::Output) -> Result<Op
     }
 }
 
-fn destination(destination: &config::Destination, syncs: &SyncCount) -> wasmill_deliver::Config {
+fn destination(
+    destination: &config::Destination,
+    compression: config::Compression,
+    arn: &str,
+    syncs: &SyncCount,
+) -> wasmill_deliver::Config {
     match destination {
         config::Destination::Directory(directory) => wasmill_deliver::Config::Directory(DirectoryConfig {
             root: directory.path.clone(),
@@ -128,18 +169,41 @@ fn destination(destination: &config::Destination, syncs: &SyncCount) -> wasmill_
             multipart_threshold: s3.multipart_threshold,
             ..S3Config::new(s3.bucket.clone())
         }),
-        config::Destination::Http(http) => wasmill_deliver::Config::Http(HttpConfig {
-            url: http.url.clone(),
-            headers: http
-                .headers
-                .iter()
-                .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
-                .collect(),
-            timeout: http.timeout,
-            reach: http
-                .reach
-                .as_ref()
-                .map(|reach| Reach { names: reach.names.clone(), networks: reach.networks.clone() }),
+        config::Destination::Http(post) => wasmill_deliver::Config::Http(http(post)),
+        config::Destination::Endpoint(endpoint) => wasmill_deliver::Config::Endpoint(EndpointConfig {
+            http: http(&endpoint.post),
+            source_arn: endpoint.source_arn.clone().unwrap_or_else(|| arn.to_owned()),
+            access_key: endpoint.access_key.as_ref().map(|key| key.reveal().to_owned()),
+            common_attributes: endpoint.common_attributes.clone(),
+            gzip: match compression.codec {
+                config::Codec::Gzip => u32::try_from(compression.level).ok(),
+                _ => None,
+            },
+        }),
+        config::Destination::Splunk(splunk) => wasmill_deliver::Config::Splunk(SplunkConfig {
+            http: http(&splunk.post),
+            endpoint: match splunk.endpoint {
+                config::SplunkEndpoint::Event => SplunkEndpoint::Event,
+                config::SplunkEndpoint::Raw => SplunkEndpoint::Raw,
+            },
+            token: splunk.token.reveal().to_owned(),
+            acknowledged_within: splunk.acknowledged_within,
+        }),
+        config::Destination::OpenSearch(cluster) => wasmill_deliver::Config::OpenSearch(OpenSearchConfig {
+            http: http(&cluster.post),
+            index: cluster.index.clone(),
+            rotation: match cluster.rotation {
+                config::Rotation::None => Rotation::Never,
+                config::Rotation::Hour => Rotation::Hour,
+                config::Rotation::Day => Rotation::Day,
+                config::Rotation::Week => Rotation::Week,
+                config::Rotation::Month => Rotation::Month,
+            },
+            action: match cluster.action {
+                config::Action::Index => Action::Index,
+                config::Action::Create => Action::Create,
+            },
+            ids: cluster.document_ids,
         }),
         config::Destination::Stdout => wasmill_deliver::Config::Stdout,
     }
@@ -153,7 +217,7 @@ pub(crate) async fn open(
 ) -> Result<Output, OpenError> {
     let template = template(settings, output).map_err(OpenError::Problem)?;
     let columns = columns(settings, output).map_err(OpenError::Problem)?;
-    let wanted = destination(&output.destination, syncs);
+    let wanted = destination(&output.destination, output.compression, &arn(settings, output), syncs);
     let opened = match Destination::open(&wanted).await {
         Ok(opened) => opened,
         Err(error) if error.fault == wasmill_deliver::Fault::Client => {
@@ -177,7 +241,7 @@ pub(crate) async fn open(
         name: output.name.clone(),
         destination: Arc::new(opened),
         template,
-        format: format(output.format),
+        format: format(output),
         compression: compression(output),
         seal: SealAt {
             size: output.size,
@@ -190,6 +254,10 @@ pub(crate) async fn open(
             initial: output.retry.initial,
             max: output.retry.max,
             for_: Some(output.retry.give_up_after),
+            manner: match output.destination {
+                config::Destination::Endpoint(_) => Manner::Near,
+                _ => Manner::Full,
+            },
         },
         pause: output.retry.pause,
         columns,

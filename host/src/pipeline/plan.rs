@@ -10,8 +10,8 @@ use std::sync::Arc;
 use wasmill_catalog::{Catalog, FindError};
 use wasmill_config::{self as config, PluginRef};
 use wasmill_transform::{
-    Chain, ChainError, ChainOptions, Digest, Engine, GrantedFile, Limits, LogSink, Plugin, TransformError,
-    TransformSpec,
+    Chain, ChainError, ChainOptions, Digest, Engine, GrantedFile, Limits, LogSink, Plugin, StateGrant,
+    TransformError, TransformSpec,
 };
 
 use super::network;
@@ -473,6 +473,7 @@ fn spec(
         files,
         secrets: secrets.collect(),
         http,
+        state: StateGrant { key: transform.state_key.clone() },
         limits: plugin_limits(&transform.limits),
     })
 }

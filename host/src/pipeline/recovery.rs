@@ -2,7 +2,8 @@
 //!
 //! Outcomes are replayed in order: what they sealed is delivered again unless a mark says that it was, rows of
 //! batches that are still open wait again, dead letters are stored again (the store drops what it has). Staged
-//! files that no outcome names are removed. Nothing here runs a plugin.
+//! files that no outcome names are removed; changes of state that the store does not have are applied. Nothing here runs a
+//! plugin.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use wasmill_buffer::{EntryKind, Position};
 use wasmill_deliver::BatchOwner;
+use wasmill_state::Layer;
 
 use super::batch::{OpenBatches, Piece, Rows};
 use super::columns::ColumnsError;
@@ -20,6 +22,7 @@ use super::context::{Output, StreamContext};
 use super::dead_letters::{Changes, Store};
 use super::ledger::{CheckpointBody, Mark};
 use super::outcome::{self, BatchKey, Outcome, OutcomeError, OutputThen};
+use super::state::{StateTrouble, StreamState};
 use super::stream::Standing;
 
 type Partition = Vec<(String, String)>;
@@ -50,6 +53,20 @@ pub(crate) enum RecoveryError {
         #[source]
         error: OutcomeError,
     },
+    #[error("apply what the outcome at journal position {} has changed of state", .position.0)]
+    State {
+        position: Position,
+        #[source]
+        error: StateTrouble,
+    },
+    #[error("understand what the outcome at journal position {} has changed of state", .position.0)]
+    Layer {
+        position: Position,
+        #[source]
+        error: wasmill_state::LayerError,
+    },
+    #[error("read the state of the stream")]
+    StateStore(#[source] StateTrouble),
     #[error("understand the {what}")]
     Body {
         what: &'static str,
@@ -77,11 +94,14 @@ pub(crate) struct Recovered {
     pub(crate) lost: Vec<Range<u64>>,
 }
 
-/// Reads the journal's entries of one stream.
+/// Reads the journal's entries of one stream, and applies what of its state the store does not have.
 pub(crate) fn recover(
     buffer: &wasmill_buffer::Stream,
     outputs: &[Output],
+    state: &StreamState,
 ) -> Result<Recovered, RecoveryError> {
+    state.check(buffer.journal_end().0).map_err(RecoveryError::StateStore)?;
+    let mut applied = false;
     let CheckpointBody { mut processed, columns: mut pinned } = checkpoint(buffer)?;
     let mut open = OpenBatches::new(outputs.iter().map(|output| output.seal).collect());
     let mut undelivered: BTreeMap<(Position, String), Ready> = BTreeMap::new();
@@ -136,10 +156,20 @@ pub(crate) fn recover(
             };
             open.restore(key, piece, now);
         }
+        if let Some(written) = &outcome.state {
+            let layer = Layer::read(written, &body[blobs_at..]);
+            let layer = layer.map_err(|error| RecoveryError::Layer { position, error })?;
+            state.apply(position.0, &layer).map_err(|error| RecoveryError::State { position, error })?;
+            applied = true;
+        }
         for letter in &outcome.letters {
             let blob = letter.blob.start + blobs_at..letter.blob.end + blobs_at;
             letters.push(dead_letter(outcome.from, letter, &body.slice(blob)));
         }
+    }
+    // From here on the journal may let go of them.
+    if applied {
+        state.persist().map_err(RecoveryError::StateStore)?;
     }
     pin(outputs, &pinned)?;
     let undelivered: Vec<Ready> =

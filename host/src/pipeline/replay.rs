@@ -11,14 +11,16 @@
 //! 3. the letters are changed in the store. A crash between 2 and 3 is healed by recovery, which changes them again
 //!    (doing it twice does nothing) before anything is replayed; no checkpoint lets go of the outcome before 3 is done.
 //!
+//! A chain that keeps state runs letters between two slices, over the state of that moment, and the outcome carries what it
+//! has changed. Letters that hold a row of plugins in place of a record stay: what was changed of state for that record has
+//! counted.
+//!
 //! One replay of a stream at a time, so that no letter is in two of them. Replayed rows never join an open batch: their
 //! offsets lie in the past, and batches are named and recovered by offsets. Their batch ids have the journal's end as a
 //! further part of the partition's hash, so they are never used again either.
 //!
-//! Letters of the delivery stage have no records to run: their object is sent to its output under the name and batch id
-//! that it had, so that a conditional create finds an object that came through after all.
+//! Letters of the delivery stage have no records to run: what they hold is sent to its output again (`resend`).
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -27,22 +29,30 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use wasmill_buffer::Position;
 use wasmill_chunk::{ColumnRef, Input};
-use wasmill_deliver::Object;
-use wasmill_transform::{PluginFault, Slice};
+use wasmill_state::Layer;
+use wasmill_transform::{Kept, PluginFault, Slice};
 
+mod resend;
+
+pub(crate) use self::resend::resend;
 use super::batch::{OpenBatch, Piece};
 use super::commit::{Commit, CommitError, Committed};
 use super::context::StreamContext;
 use super::dead_letters::{Change, Changes, DeadLetter, Stage};
-use super::fit;
+use super::fit::{self, Checks, as_check};
 use super::outcome::{BatchKey, Counts, Ran};
 use super::plan::ChainVersion;
 use super::sink::SliceSink;
 use super::slice::finish_options;
+use super::state::{StateBelow, unreadable};
 use super::workers::{LaneId, WorkerState};
 
 /// Lanes of replays: they neither take the streams' warm instances nor their turn.
 pub(crate) const LANE: LaneId = 1 << 63;
+
+/// Why a letter stays that is a row of plugins which keep state.
+const ROW_STAYS: &str = "the plugins of this stream keep state, and have seen the record that this row is of: they cannot run on \
+    it again; export it, and send the row on";
 
 /// What became of the letters that were tried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -78,12 +88,18 @@ pub enum ReplayError {
     Commit { reason: String },
     #[error("a worker gave up on the replay")]
     Worker,
+    #[error(
+        "its plugins keep state, so this waits for an outcome whose dead letters have no room: purge some, or raise \"max_bytes\""
+    )]
+    NoRoom,
 }
 
 /// Letters of records for the stream's task.
 pub(crate) struct Request {
     pub(crate) letters: Vec<DeadLetter>,
     pub(crate) version: Arc<ChainVersion>,
+    /// No letters run: this is what changes of state.
+    pub(crate) clear: Option<Layer>,
     pub(crate) reply: oneshot::Sender<Result<Replayed, ReplayError>>,
 }
 
@@ -91,6 +107,8 @@ pub(crate) struct Request {
 pub(crate) struct Running {
     /// Where the journal ended when it began: its outcome lies behind.
     pub(crate) needs_from: Position,
+    /// It may change state.
+    pub(crate) keeps_state: bool,
     pub(crate) task: JoinHandle<Result<(Committed, Replayed), ReplayError>>,
     pub(crate) reply: oneshot::Sender<Result<Replayed, ReplayError>>,
 }
@@ -102,12 +120,25 @@ impl Running {
         context: &Arc<StreamContext>,
         processed: u64,
         seed: u64,
+        state: Option<StateBelow>,
     ) -> Running {
-        let Request { letters, version, reply } = request;
+        let Request { letters, version, clear, reply } = request;
         let needs_from = context.buffer.journal_end();
-        let task = tokio::spawn(run(context.clone(), letters, version, processed, needs_from, seed));
-        Running { needs_from, task, reply }
+        let keeps_state = state.is_some() || clear.is_some();
+        let over = Over { seed, state, clear };
+        let ran = run(context.clone(), letters, version, processed, needs_from, over);
+        Running { needs_from, keeps_state, task: tokio::spawn(ran), reply }
     }
+}
+
+/// What a replay runs over.
+struct Over {
+    /// Of the stream.
+    seed: u64,
+    /// Of a chain that keeps some.
+    state: Option<StateBelow>,
+    /// In place of what letters change.
+    clear: Option<Layer>,
 }
 
 async fn run(
@@ -116,13 +147,33 @@ async fn run(
     version: Arc<ChainVersion>,
     processed: u64,
     journal_end: Position,
-    stream_seed: u64,
+    over: Over,
 ) -> Result<(Committed, Replayed), ReplayError> {
+    let Over { seed, state, clear } = over;
+    if let Some(layer) = clear {
+        let commit = Commit {
+            from: processed,
+            to: processed,
+            chain: Vec::new(),
+            counts: Counts::default(),
+            rows: vec![0; context.outputs.len()],
+            due: Vec::new(),
+            open: Vec::new(),
+            pieces: Vec::new(),
+            blobs: Vec::new(),
+            letters: Vec::new(),
+            replay: Some(super::commit::Replay { journal_end: journal_end.0, changes: Changes::new() }),
+            state: Arc::new(layer),
+        };
+        let committed = Arc::new(commit).run(context).await;
+        let failed = |error: CommitError| ReplayError::Commit { reason: super::sources::with_causes(&error) };
+        return Ok((committed.map_err(failed)?, Replayed::default()));
+    }
     let (reply, done) = oneshot::channel();
     let (job_context, job_version) = (context.clone(), version.clone());
     let lane = LANE | context.lane;
     context.workers.submit_slice(&context.tenant, lane, &version.chain, &context.over, move |worker| {
-        let ran = transform(&job_context, &job_version, &letters, stream_seed, worker);
+        let ran = transform(&job_context, &job_version, &letters, (seed, state), worker);
         worker.forget(lane);
         // The host may have been stopped meanwhile; then nobody waits.
         drop(reply.send(ran));
@@ -151,6 +202,7 @@ async fn run(
         pieces: Vec::new(),
         blobs: Vec::new(),
         letters: Vec::new(),
+        state: Arc::new(ran.state),
         replay: Some(super::commit::Replay { journal_end: journal_end.0, changes: ran.changes }),
     });
     let committed = commit
@@ -165,6 +217,8 @@ struct Transformed {
     emitted: u64,
     changes: Changes,
     replayed: Replayed,
+    /// What has changed of state.
+    state: Layer,
 }
 
 /// Runs on a worker thread.
@@ -172,9 +226,13 @@ fn transform(
     context: &StreamContext,
     version: &ChainVersion,
     letters: &[DeadLetter],
-    stream_seed: u64,
+    (stream_seed, state): (u64, Option<StateBelow>),
     worker: &mut WorkerState,
 ) -> Result<Transformed, ReplayError> {
+    let keeps = state.is_some();
+    let tried = letters.len() as u64;
+    let (rows, letters): (Vec<&DeadLetter>, Vec<&DeadLetter>) =
+        letters.iter().partition(|letter| keeps && letter.is_row_of_plugins());
     let payloads: Vec<(Vec<u8>, [u32; 1])> = letters
         .iter()
         .map(|letter| {
@@ -201,7 +259,16 @@ fn transform(
         sink = sink.traced();
     }
     let slice = Slice { id, stream_seed, inputs: &inputs };
-    let report = worker.run(LANE | context.lane, &version.chain, &slice, &options, &mut sink);
+    let time = inputs.first().map_or(0, |input| input.arrival);
+    let (chain, lane) = (&version.chain, LANE | context.lane);
+    let mut checks = Checks::of(&columns);
+    let (report, layer) = match state.map(|below| below.over(time)).transpose() {
+        Ok(state) => {
+            let kept = state.map(|state| Kept { state, check: as_check(&mut checks) });
+            worker.run_keeping(lane, chain, &slice, &options, &mut sink, kept)
+        }
+        Err(error) => (unreadable(chain, &error), None),
+    };
     context.stats.with_transforms(|transforms| {
         let sent = report.transforms.iter().map(|transform| transform.http);
         transforms.iter_mut().zip(sent).for_each(|(stats, sent)| stats.http.add(sent));
@@ -210,7 +277,8 @@ fn transform(
         return Err(ReplayError::Unrunnable { transform: version.transform(transform).to_owned(), fault });
     }
     let mut changes: Changes = letters.iter().map(|letter| (letter.number, Change::Removed)).collect();
-    let mut failed = 0;
+    let mut failed = rows.len() as u64;
+    changes.extend(rows.into_iter().map(|letter| (letter.number, stays(letter))));
     for failure in &report.failures {
         let Some(letter) = letters.get(failure.input) else {
             // Nobody could keep a letter of it: then all stay as they are.
@@ -231,7 +299,7 @@ fn transform(
         };
         changes.insert(letter.number, again);
     }
-    let withdrawn = fit::withdraw(&mut sink, &columns);
+    let withdrawn = fit::withdraw(&mut sink, checks);
     let mut unfit = 0;
     for found in withdrawn.unfit {
         let output = context.outputs.get(found.route as usize).map(|output| output.name.clone());
@@ -253,47 +321,23 @@ fn transform(
             }
         }
     }
-    let tried = letters.len() as u64;
     let failed = failed + unfit;
     // What neither passed nor failed was dropped.
     let passed = report.passed.saturating_sub(unfit);
     let replayed = Replayed { tried, passed, dropped: tried.saturating_sub(passed + failed), failed };
     let emitted = report.emitted - withdrawn.rows;
-    Ok(Transformed { pieces: sink.into_pieces(), emitted, changes, replayed })
+    let state = layer.unwrap_or_default();
+    Ok(Transformed { pieces: sink.into_pieces(), emitted, changes, replayed, state })
 }
 
-/// What becomes of a letter of the delivery stage whose object is sent once more; `object` is its file.
-pub(crate) async fn resend(context: &StreamContext, letter: &DeadLetter, object: &Path) -> Change {
-    match try_resend(context, letter, object).await {
-        Ok(()) => Change::Removed,
-        Err(reason) => Change::Again {
-            stage: Stage::Delivery,
-            transform: String::new(),
-            plugin: String::new(),
-            output: letter.output.clone(),
-            reason,
-            attempts: letter.attempts.saturating_add(1),
-        },
+/// What becomes of a row that plugins made of a record which they have seen: run on it again, they would keep it twice.
+fn stays(letter: &DeadLetter) -> Change {
+    Change::Again {
+        stage: letter.stage,
+        transform: letter.transform.clone(),
+        plugin: letter.plugin.clone(),
+        output: letter.output.clone(),
+        reason: ROW_STAYS.to_owned(),
+        attempts: letter.attempts.saturating_add(1),
     }
-}
-
-async fn try_resend(context: &StreamContext, letter: &DeadLetter, object: &Path) -> Result<(), String> {
-    let kept = letter.object.as_ref().ok_or("the letter has no object")?;
-    let name = &kept.meta.output;
-    let output = context.outputs.iter().find(|output| output.name == *name);
-    let output = output.ok_or_else(|| format!("the stream has no output {name:?} any more"))?;
-    // A directory moves the file away, and only within its file system.
-    // Not under the name of the batch's own staged file, which may be needed still.
-    let staged = format!("{}.replay", kept.meta.batch_id);
-    let (job_output, from, file) = (output.staging.clone(), object.to_owned(), staged.clone());
-    let copied = context.off_runtime(move || job_output.fetch(&from, &file)).await;
-    copied
-        .map_err(|error| error.to_string())?
-        .map_err(|error| format!("cannot stage the object again: {error} ({})", error.detail))?;
-    let body = output.staging.path(&staged);
-    let sent = output.destination.deliver(&Object { meta: &kept.meta, body: &body }).await;
-    if let Err((path, error)) = output.staging.discard(&staged) {
-        tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
-    }
-    sent.map(|_| ()).map_err(|error| error.to_string())
 }

@@ -182,11 +182,12 @@ impl SliceSink {
         let mut kept = Vec::with_capacity(before);
         for (_, row) in rows.into_iter().enumerate().filter(|(number, row)| keeps(*number, row.offset)) {
             let gathering = &mut self.gathering[row.piece];
-            let separator = self.formats[gathering.route as usize].separator();
+            let format = self.formats[gathering.route as usize];
+            format.open_row(&mut gathering.rows);
             let start = gathering.rows.len();
             gathering.rows.extend_from_slice(&old[row.piece][row.start..row.end]);
             let end = gathering.rows.len();
-            gathering.rows.extend(separator);
+            format.close_row(&mut gathering.rows, start, row.arrival);
             if gathering.records == 0 {
                 gathering.first_offset = u64::try_from(row.offset).unwrap_or(self.slice_offset);
                 gathering.first_arrival = row.arrival;
@@ -231,6 +232,7 @@ impl RowSink for SliceSink {
     fn begin(&mut self, row: &RowMeta<'_>) -> &mut Vec<u8> {
         self.current = self.find(row);
         let rows = &mut self.gathering[self.current].rows;
+        self.formats[row.route as usize].open_row(rows);
         self.start = rows.len();
         rows
     }
@@ -246,7 +248,7 @@ impl RowSink for SliceSink {
             let (offset, child, arrival) = (row.offset, row.child, row.arrival);
             rows.push(Row { offset, child, arrival, piece: self.current, start, end });
         }
-        gathering.rows.extend(format.separator());
+        format.close_row(&mut gathering.rows, self.start, row.arrival);
         gathering.records += 1;
         gathering.first_arrival = gathering.first_arrival.min(row.arrival);
     }

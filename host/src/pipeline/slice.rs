@@ -7,15 +7,17 @@ use bytes::Bytes;
 use wasmill_buffer::Frame;
 use wasmill_chunk::{ColumnRef, FinishOptions, Input};
 use wasmill_encode::Format;
-use wasmill_transform::{PluginFault, Slice, TransformReport};
+use wasmill_state::Layer;
+use wasmill_transform::{Kept, PluginFault, Slice, TransformReport};
 
 use super::batch::{Piece, Rows};
 use super::columns::Columns;
 use super::decide::SliceAnswers;
-use super::fit::{self, Unfit};
+use super::fit::{self, Checks, Unfit, as_check};
 use super::outcome::{BatchKey, Counts, Letter};
 use super::plan::ChainVersion;
 use super::sink::{SliceSink, Trace};
+use super::state::{StateBelow, unreadable};
 use super::workers::{LaneId, WorkerState};
 
 /// Most that is set aside for a piece before it is there, in thousandths of the slice.
@@ -130,6 +132,8 @@ pub(crate) struct Done {
     pub(crate) chunks_bisected: u64,
     /// Where it was asked for: which rows came of which record.
     pub(crate) trace: Option<Trace>,
+    /// What it has changed of state.
+    pub(crate) state: Option<Layer>,
     /// What clients are told that wait for it.
     pub(crate) answers: Option<SliceAnswers>,
     /// The chain could not run: there is no result, and the slice must run again.
@@ -235,8 +239,8 @@ impl Cut {
         (letter, payload)
     }
 
-    /// Runs on a worker thread.
-    pub(crate) fn run(&self, route: &Route, worker: &mut WorkerState) -> Done {
+    /// Runs on a worker thread, over state if the chain keeps some: of that nothing is held any more when this is done.
+    pub(crate) fn run(&self, route: &Route, state: Option<StateBelow>, worker: &mut WorkerState) -> Done {
         let inputs: Vec<Input<'_>> = self.parts.iter().map(Part::input).collect();
         let slice = Slice { id: self.from, stream_seed: route.stream_seed, inputs: &inputs };
         let bytes = self.parts.iter().map(|part| part.bytes() as u64).sum();
@@ -245,9 +249,23 @@ impl Cut {
             sink = sink.traced();
         }
         let options = finish_options(&route.formats);
-        let report = worker.run(route.lane, &route.version.chain, &slice, &options, &mut sink);
+        let time = self.parts.first().map_or(0, |part| part.arrival(0));
+        let chain = &route.version.chain;
+        let mut checks = Checks::of(&route.columns);
+        let keeps = state.is_some();
+        let (report, state) = match state.map(|below| below.over(time)).transpose() {
+            Ok(state) => {
+                let kept = state.map(|state| Kept { state, check: as_check(&mut checks) });
+                worker.run_keeping(route.lane, chain, &slice, &options, &mut sink, kept)
+            }
+            Err(error) => (unreadable(chain, &error), None),
+        };
         let growth = sink.first_bytes();
-        let withdrawn = fit::withdraw(&mut sink, &route.columns);
+        if !keeps {
+            // Columns that were pinned meanwhile count, too; where state was kept, it is kept for what was asked then.
+            checks = Checks::of(&route.columns);
+        }
+        let withdrawn = fit::withdraw(&mut sink, checks);
         let mut letters: Vec<(Letter, Bytes)> = report
             .failures
             .iter()
@@ -303,6 +321,7 @@ impl Cut {
             transforms: report.transforms,
             faults: report.faults,
             chunks_bisected: report.chunks_bisected,
+            state,
             unrunnable: report.unrunnable,
         }
     }

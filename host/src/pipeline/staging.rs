@@ -6,7 +6,7 @@
 //! Other destinations have the spool as their staging directory. Nothing here decides when an object is made or sent.
 
 use std::collections::HashSet;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -170,6 +170,19 @@ impl Staging {
         let path = self.spool.join(file);
         match self.write(&path, false, &mut |made| made.write_all(object)) {
             Ok(()) => Ok(path),
+            Err(error) => Err((path, error)),
+        }
+    }
+
+    /// Copies what is left to be read into a file of the spool.
+    pub(crate) fn spool_from(
+        &self,
+        from: &mut dyn Read,
+        file: &str,
+    ) -> Result<PathBuf, (PathBuf, io::Error)> {
+        let path = self.spool.join(file);
+        match self.write(&path, false, &mut |made| io::copy(from, made)) {
+            Ok(_bytes) => Ok(path),
             Err(error) => Err((path, error)),
         }
     }

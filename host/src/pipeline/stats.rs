@@ -9,6 +9,7 @@ use serde::Serialize;
 use wasmill_buffer::StreamKey;
 use wasmill_config::DEFAULT_TENANT;
 use wasmill_ingest::SourceStats;
+use wasmill_state::TableUse;
 use wasmill_transform::HttpUse;
 
 use super::dead_letters::Stage;
@@ -151,6 +152,19 @@ pub enum Pause {
     Commit,
     /// Dead letters cannot be kept.
     Letters,
+    /// State cannot be stored.
+    State,
+}
+
+/// What is stored of a table of state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableStats {
+    pub transform: String,
+    pub table: String,
+    pub version: u32,
+    pub ttl_ns: u64,
+    pub entries: u64,
+    pub bytes: u64,
 }
 
 /// One transform of a stream.
@@ -224,6 +238,8 @@ pub struct StreamStats {
     pub pauses: Mutex<BTreeMap<Pause, String>>,
     pub outputs: Vec<OutputStats>,
     pub transforms: Mutex<Vec<TransformStats>>,
+    /// What its transforms keep.
+    pub tables: Mutex<Vec<TableStats>>,
     /// What of it is in the usage already.
     pub(super) counted: Counted,
 }
@@ -293,6 +309,24 @@ impl StreamStats {
         let delivered =
             self.outputs.iter().map(|output| output.delivered.get() + output.delivery_failed.get());
         self.processed.get() + self.dead_letters.get() + delivered.sum::<u64>()
+    }
+
+    /// So much is stored of its state.
+    pub(crate) fn keeps(&self, tables: Vec<TableUse>) {
+        let told = tables.into_iter().map(|table| TableStats {
+            transform: table.id.transform().to_owned(),
+            table: table.id.table().to_owned(),
+            version: table.spec.version,
+            ttl_ns: table.spec.ttl_ns,
+            entries: table.entries,
+            bytes: table.bytes,
+        });
+        *locked(&self.tables) = told.collect();
+    }
+
+    /// What is stored of its state.
+    pub fn kept(&self) -> Vec<TableStats> {
+        locked(&self.tables).clone()
     }
 
     pub fn with_transforms<R>(&self, read: impl FnOnce(&mut Vec<TransformStats>) -> R) -> R {

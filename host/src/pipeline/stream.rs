@@ -8,6 +8,8 @@
 mod checkpoint;
 mod committing;
 mod halt;
+mod keeping;
+mod replaying;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -38,6 +40,7 @@ use super::replay::{self, ReplayError, Replayed};
 use super::slice::Done;
 use super::unfit::Unfit;
 use halt::Halt;
+use keeping::Keeping;
 
 /// Records of a slice take at most this many bytes.
 const SLICE_BYTES: usize = 4 << 20;
@@ -97,6 +100,8 @@ pub(crate) struct StreamTask {
     earlier_letters: (Changes, Vec<DeadLetter>),
     replays: mpsc::Receiver<replay::Request>,
     replay: Option<replay::Running>,
+    /// One that changes state, and waits until no slice and no outcome is on its way.
+    replay_waits: Option<replay::Request>,
     expired: Instant,
     open: OpenBatches,
     letters: Vec<(Letter, Bytes)>,
@@ -117,6 +122,7 @@ pub(crate) struct StreamTask {
     committed: u64,
     commit: Option<Running>,
     ledger: Ledger,
+    keeping: Keeping,
     checkpoint: (u64, Position),
     /// When the checkpoint was written that nobody has made durable; it rides along with whatever is written next.
     riding_since: Option<Instant>,
@@ -200,6 +206,7 @@ impl StreamTask {
             earlier_letters: (standing.replayed, standing.letters),
             replays: parts.replays,
             replay: None,
+            replay_waits: None,
             expired: Instant::now(),
             open: standing.open,
             letters: Vec::new(),
@@ -213,6 +220,7 @@ impl StreamTask {
             committed: standing.processed,
             commit: None,
             ledger: Ledger::default(),
+            keeping: Keeping::default(),
             checkpoint: (0, Position::default()),
             riding_since: None,
             looked_after: Instant::now(),
@@ -257,7 +265,10 @@ impl StreamTask {
             if earlier.is_none() {
                 self.start_slices()?;
                 self.start_commit();
+                self.start_waiting_replay();
+                self.start_state_work();
             }
+            self.refuse_stuck_replay();
             self.look_after(earlier.is_none()).await;
             self.hand_over();
             if earlier.is_none() && self.drained() {
@@ -266,7 +277,7 @@ impl StreamTask {
             let (wake, read) = (self.wake(), self.intake.read());
             let may_read = self.halt == Halt::No && self.intake.may_read() && self.has_room();
             let may_read = may_read && earlier.is_none();
-            let may_replay = self.replay.is_none() && self.has_room() && !self.drain.is_cancelled();
+            let may_replay = self.may_replay() && self.has_room() && !self.drain.is_cancelled();
             let may_gather = self.uncommitted_bytes() < 2 * PENDING_BYTES_MAX;
             // What makes room comes first; the rest cannot starve it, and it is bounded by what the rest lets in.
             tokio::select! {
@@ -277,7 +288,8 @@ impl StreamTask {
                 replayed = join_replay(&mut self.replay), if self.replay.is_some() => {
                     self.replayed(replayed);
                 }
-                Some(request) = self.replays.recv(), if may_replay => self.start_replay(request),
+                worked = self.keeping.done(), if self.keeping.works() => self.state_worked(worked),
+                Some(request) = self.replays.recv(), if may_replay => self.take_replay(request),
                 Ok(()) = self.chains.changed() => self.take_chain(),
                 done = self.intake.next_done(), if may_gather && self.intake.has_slices() => {
                     self.gather(done.ok_or(StreamError::SliceLost)?)?;
@@ -303,9 +315,15 @@ impl StreamTask {
             Halt::Until(when) if Instant::now() >= when => self.halt = Halt::No,
             Halt::Until(_) | Halt::BadVersion => return Ok(()),
         }
+        if self.replay_has_state() {
+            return Ok(());
+        }
         let hurry = self.drain.is_cancelled() || self.context.decisions.wanted();
         let room = self.has_room();
-        match self.intake.start_slices(&self.context, &self.current, room, hurry) {
+        let mut intake = std::mem::take(&mut self.intake);
+        let started = intake.start_slices(&self.context, &self.current, room, hurry, || self.state_below());
+        self.intake = intake;
+        match started {
             Ok(()) => {
                 if self.intake_done() {
                     self.goes_on();
@@ -349,6 +367,9 @@ impl StreamTask {
             Some(ran) => ran.to = done.to,
             None => self.ran.push(Ran { to: done.to, digests: done.version.digests.clone() }),
         }
+        if let Some(layer) = done.state.take().filter(|layer| !layer.is_empty()) {
+            self.keeping.gather(layer);
+        }
         self.letter_bytes += done.letters.iter().map(letter_bytes).sum::<usize>();
         self.letters.append(&mut done.letters);
         self.slice_bytes += done.bytes;
@@ -388,25 +409,6 @@ impl StreamTask {
         }
     }
 
-    fn start_replay(&mut self, request: replay::Request) {
-        let seed = self.intake.stream_seed();
-        self.replay = Some(replay::Running::start(request, &self.context, self.committed, seed));
-    }
-
-    fn replayed(&mut self, result: Result<Result<(Committed, Replayed), ReplayError>, JoinError>) {
-        let Some(running) = self.replay.take() else { return };
-        let answer = match result {
-            Ok(Ok((committed, replayed))) => {
-                self.emitted(committed);
-                Ok(replayed)
-            }
-            Ok(Err(error)) => Err(error),
-            Err(_panicked) => Err(ReplayError::Worker),
-        };
-        // The client may have gone.
-        drop(running.reply.send(answer));
-    }
-
     /// Whether everything that is durable in the buffer has been gathered, or cannot be now.
     fn intake_done(&self) -> bool {
         (self.halt == Halt::BadVersion && self.stopping.is_cancelled())
@@ -417,6 +419,8 @@ impl StreamTask {
         self.drain.is_cancelled()
             && self.commit.is_none()
             && self.replay.is_none()
+            && self.replay_waits.is_none()
+            && self.keeping.settled()
             && self.intake_done()
             && self.gathered == self.committed
             && self.open.is_empty()
@@ -428,7 +432,8 @@ impl StreamTask {
         let now = Instant::now();
         let due = if self.commit.is_none() { self.open.next_due() } else { None };
         let halt = if let Halt::Until(when) = self.halt { Some(when) } else { None };
-        [self.intake.due(), due, halt, Some(self.looked_after + LOOK_AFTER_EVERY)]
+        let slice = if self.replay_has_state() { None } else { self.intake.due() };
+        [slice, due, halt, self.keeping.due(), Some(self.looked_after + LOOK_AFTER_EVERY)]
             .into_iter()
             .flatten()
             .min()

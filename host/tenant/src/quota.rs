@@ -161,6 +161,8 @@ quotas! {
     Streams streams: u64, "streams", 0;
     /// Bytes of dead letters of all streams.
     DeadLetterBytes dead_letter_bytes: u64, "bytes", 65536;
+    /// Bytes of state that plugins keep, of all streams.
+    StateBytes state_bytes: u64, "bytes", 4096;
     /// CPU time of the compiler within an hour.
     CompileSeconds compile_seconds: u64, "seconds an hour", 1;
     /// Attempts of deliveries over the network at a time.

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wasmill_chunk::{Chunk, ChunkLimits, Column, Input, Layout};
+use wasmill_state::SliceState;
 
 use crate::clock::thread_cpu;
 use crate::engine::Engine;
 use crate::fault::PluginFault;
-use crate::grants::{GrantSet, GrantedFile};
+use crate::grants::{GrantSet, GrantedFile, StateGrant};
 use crate::http::{HttpGrant, Sending, covers};
 use crate::instance::{Call, Instance};
 use crate::isolation::{BuildError, Isolation, Remote};
@@ -22,6 +23,7 @@ use crate::log::LogSink;
 use crate::manifest::Sample;
 use crate::plugin::{Digest, Plugin};
 use crate::seed;
+use crate::state::Keeping;
 use crate::step::{Declared, Step};
 use crate::worker::Position;
 
@@ -37,6 +39,7 @@ pub struct TransformSpec {
     pub secrets: BTreeMap<String, String>,
     /// Without one nothing is sent for its plugin.
     pub http: Option<HttpGrant>,
+    pub state: StateGrant,
     /// Narrowed by the manifest's own limits.
     pub limits: Limits,
 }
@@ -160,7 +163,7 @@ impl Chain {
                 }
             }
         }
-        let fields: Vec<_> = steps.iter().map(|step| declared(step).fields.clone()).collect();
+        let fields: Vec<_> = steps.iter().map(|step| step.fields(declared(step))).collect();
         let layout = match Layout::new(&fields) {
             Ok(layout) => Arc::new(layout),
             Err(error) if errors.is_empty() => return Err(ChainError::Layout(error.to_string())),
@@ -206,7 +209,8 @@ impl Chain {
         let steps: Vec<Step> = transforms.into_iter().map(|spec| step(engine, spec, &shared, &log)).collect();
         // Also judged there; what is sent is sent from here.
         let unasked = steps.iter().enumerate().filter_map(|(index, step)| {
-            asked_for(step, steps.len()).err().map(|fault| failed(index, step, fault))
+            let asked = asked_for(step, steps.len()).and_then(|()| apart(step));
+            asked.err().map(|fault| failed(index, step, fault))
         });
         let unasked: Vec<TransformError> = unasked.collect();
         if !unasked.is_empty() {
@@ -250,6 +254,11 @@ impl Chain {
         self.elsewhere.is_some()
     }
 
+    /// Whether it keeps state: then its slices run one after another, each over what the one before has changed.
+    pub fn keeps_state(&self) -> bool {
+        self.steps.iter().any(|step| !declared(step).tables.is_empty())
+    }
+
     /// Whether its guests may wait for others: it should not run where many wait for the thread.
     pub fn waits(&self) -> bool {
         self.options.sends && self.steps.iter().any(|step| step.grants.http.is_some())
@@ -286,12 +295,13 @@ fn failed(index: usize, step: &Step, fault: PluginFault) -> TransformError {
 }
 
 fn declared(step: &Step) -> &Declared {
-    static NOTHING: Declared = Declared { fields: Vec::new(), key_bytes: 0, outputs: Vec::new() };
+    static NOTHING: Declared =
+        Declared { fields: Vec::new(), key_bytes: 0, outputs: Vec::new(), tables: Vec::new() };
     step.declared.get().unwrap_or(&NOTHING)
 }
 
 fn step(engine: &Engine, spec: TransformSpec, outputs: &Arc<[String]>, log: &Arc<dyn LogSink>) -> Step {
-    let TransformSpec { name, plugin, config, files, secrets, http, limits } = spec;
+    let TransformSpec { name, plugin, config, files, secrets, http, state, limits } = spec;
     Step {
         engine: engine.clone(),
         name_seed: seed::of_name(&name),
@@ -299,7 +309,7 @@ fn step(engine: &Engine, spec: TransformSpec, outputs: &Arc<[String]>, log: &Arc
         limits: limits.narrowed(&plugin.manifest.limits),
         plugin,
         config,
-        grants: Arc::new(GrantSet { files, secrets, http }),
+        grants: Arc::new(GrantSet { files, secrets, http, state }),
         outputs: Arc::clone(outputs),
         log: Arc::clone(log),
         declared: OnceLock::new(),
@@ -315,6 +325,11 @@ fn asked_for(step: &Step, length: usize) -> Result<(), PluginFault> {
              {length}"
         );
         return Err(PluginFault::Refused { message });
+    }
+    if !step.grants.state.key.is_empty() && !asked.state {
+        let message = "the transform's \"key\" says in which key group of its state a record is, and the plugin's manifest asks for no state \
+                       (\"grants\": {\"state\": true})";
+        return Err(PluginFault::Refused { message: message.to_owned() });
     }
     // A file without a manifest asks for nothing by name and gets what the operator hands it, but nothing that leaves the host.
     if step.plugin.manifest.name.is_empty() {
@@ -346,6 +361,16 @@ fn asked_for(step: &Step, length: usize) -> Result<(), PluginFault> {
     Ok(())
 }
 
+/// State does not leave the host's own process.
+fn apart(step: &Step) -> Result<(), PluginFault> {
+    if !step.plugin.manifest.grants.state {
+        return Ok(());
+    }
+    let message =
+        "it keeps state, which plugins in a process of their own (isolation = \"process\") cannot have yet";
+    Err(PluginFault::Refused { message: message.to_owned() })
+}
+
 /// Runs one transform alone over `records`; whatever it writes is thrown away.
 fn probe(
     step: &Step,
@@ -367,7 +392,11 @@ fn probe(
     rows.enter(index, seed);
     let deadline = step.limits.deadline;
     let call = Call { seed, now: 0, deadline, cpu_start: thread_cpu(), sending: Sending::PROBE };
-    let (back, result) = instance.process(rows, call);
+    let mut keeping = Some(Box::new(Keeping::new(SliceState::scratch(0))));
+    if let Some(keeping) = &mut keeping {
+        keeping.enter(step, instance.declared());
+    }
+    let (back, result) = instance.process(rows, &mut keeping, call);
     let mut rows = back.ok_or_else(lost)?;
     let result = result.and_then(|()| {
         rows.apply().map_err(|over| PluginFault::OutputTooLarge { message: over.to_string() })
@@ -402,7 +431,7 @@ fn probe_sample(
             declared: OnceLock::new(),
         };
         Instance::start(&own).and_then(|mut instance| {
-            let fields = vec![instance.declared().fields.clone()];
+            let fields = vec![own.fields(instance.declared())];
             let layout = Layout::new(&fields)
                 .map_err(|error| PluginFault::BadOutput { message: error.to_string() })?;
             let mut chunk = Some(Box::new(Chunk::new(Arc::new(layout), limits)));

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
+use wasmill_state::StateError;
+
 use crate::abi::{AbiCause, AbiError};
 use crate::instance::Guest;
 use crate::wasi::MayNotWait;
@@ -47,6 +49,8 @@ pub enum PluginFault {
     OutputTooLarge { message: String },
     /// The guest returned something that the ABI does not allow.
     BadOutput { message: String },
+    /// State could not be written: the tenant's quota, or a bound of its own.
+    State { message: String },
     /// The plugin cannot be used at all: wrong imports, no such export, refused grants.
     Refused { message: String },
     /// The host could not run the guest.
@@ -58,7 +62,7 @@ impl PluginFault {
     pub fn owner(&self) -> Owner {
         match self {
             PluginFault::Host { .. } => Owner::Host,
-            PluginFault::Refused { .. } => Owner::Operator,
+            PluginFault::Refused { .. } | PluginFault::State { .. } => Owner::Operator,
             _ => Owner::Plugin,
         }
     }
@@ -72,6 +76,7 @@ impl PluginFault {
             PluginFault::Memory { .. } => "memory",
             PluginFault::OutputTooLarge { .. } => "output",
             PluginFault::BadOutput { .. } => "bad-output",
+            PluginFault::State { .. } => "state",
             PluginFault::Refused { .. } => "refused",
             PluginFault::Host { .. } => "host",
         }
@@ -98,6 +103,7 @@ impl PluginFault {
             }
             PluginFault::OutputTooLarge { message } => PluginFault::OutputTooLarge { message: cut(message) },
             PluginFault::BadOutput { message } => PluginFault::BadOutput { message: cut(message) },
+            PluginFault::State { message } => PluginFault::State { message: cut(message) },
             PluginFault::Refused { message } => PluginFault::Refused { message: cut(message) },
             PluginFault::Host { message } => PluginFault::Host { message: cut(message) },
         }
@@ -123,6 +129,7 @@ impl fmt::Display for PluginFault {
             }
             PluginFault::OutputTooLarge { message } => write!(f, "output too large: {message}"),
             PluginFault::BadOutput { message } => write!(f, "bad output: {message}"),
+            PluginFault::State { message } => write!(f, "{message}"),
             PluginFault::Refused { message } => write!(f, "refused: {message}"),
             PluginFault::Host { message } => write!(f, "host: {message}"),
         }
@@ -144,6 +151,21 @@ pub(crate) fn cut_text(text: &str, max: usize) -> String {
     out.push_str(text.get(..end).unwrap_or_default());
     out.push_str("...");
     out
+}
+
+/// The error and what caused it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// A guest's own error text, made fit for a reason.
@@ -180,6 +202,11 @@ pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> 
             AbiCause::Misuse(
                 wasmill_chunk::Misuse::TooLarge { .. } | wasmill_chunk::Misuse::TooManyRows { .. },
             ) => PluginFault::OutputTooLarge { message },
+            AbiCause::Overdue(interrupted) => PluginFault::Deadline { message: interrupted.to_string() },
+            AbiCause::State(StateError::Store(_)) => PluginFault::Host { message: with_causes(abi) },
+            AbiCause::State(StateError::Full { .. } | StateError::SliceFull) => {
+                PluginFault::State { message }
+            }
             _ => PluginFault::BadOutput { message },
         };
     }

@@ -1,4 +1,4 @@
-//! What a transform is handed at `configure`, files by content and secrets, both by name; and the network.
+//! What a transform is handed at `configure`, files by content and secrets, both by name; the network; and state.
 //!
 //! Owns nothing on disk: a granted file is read once, whole and bounded, and shared by all instances. Secrets never show
 //! in `Debug`.
@@ -101,6 +101,14 @@ pub(crate) struct GrantSet {
     pub(crate) secrets: BTreeMap<String, String>,
     /// The network, as far as there is one for it.
     pub(crate) http: Option<HttpGrant>,
+    pub(crate) state: StateGrant,
+}
+
+/// What a transform's config says of its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateGrant {
+    /// Paths of the fields whose values say in which key group a record is.
+    pub key: Vec<Vec<String>>,
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::http::{Answers, HttpCall, HttpRequest, HttpUse, Sending};
 use crate::limits::{HANDLES_MAX, Limiter, WALL_PER_CPU};
 use crate::log::{Level, LogGate};
 use crate::plugin::{Code, ComponentCode, Plugin};
+use crate::state::Keeping;
 use crate::step::{Declared, Step};
 use crate::wasi::Wasi;
 
@@ -42,8 +43,10 @@ pub(crate) struct Guest {
     pub(crate) declared: Declared,
     pub(crate) outputs: Arc<[String]>,
     pub(crate) grants: Arc<GrantSet>,
-    /// What its manifest asks for of the network.
-    http_asked: Arc<Plugin>,
+    /// State, during `process` of a chain that keeps some.
+    pub(crate) keeping: Option<Box<Keeping>>,
+    /// What its manifest asks for.
+    pub(crate) asked: Arc<Plugin>,
     /// Of the call.
     http: HttpCall,
     http_deadline: Duration,
@@ -102,10 +105,20 @@ impl Guest {
             return requests.iter().map(|_| outside()).collect();
         }
         let before = self.http.used().waited;
-        let asked = &self.http_asked.manifest.grants.http;
+        let asked = &self.asked.manifest.grants.http;
         let answers = self.http.send(self.grants.http.as_ref(), asked, requests);
         self.meter.waited += self.http.used().waited.saturating_sub(before);
         answers
+    }
+
+    /// Whether the running call may go on: asked by host functions that take their time.
+    pub(crate) fn in_time(&self) -> Result<(), Interrupted> {
+        self.meter.check()
+    }
+
+    /// Bytes that one call may be handed.
+    pub(crate) fn output_bytes(&self) -> usize {
+        self.output_bytes
     }
 
     pub(crate) fn log(&mut self, level: Level, message: &str) {
@@ -200,7 +213,7 @@ impl Instance {
         };
         match step.declared.get() {
             Some(before) if before != instance.declared() => Err(PluginFault::BadOutput {
-                message: "configure declared other fields or outputs than in the instance before; \
+                message: "configure declared other fields, outputs or tables than in the instance before; \
                           it must depend on the config alone"
                     .to_owned(),
             }),
@@ -218,20 +231,21 @@ impl Instance {
         }
     }
 
-    /// Hands the chunk over and takes it back, whatever happens.
+    /// Hands the chunk over, and state where there is some, and takes them back, whatever happens.
     pub(crate) fn process(
         &mut self,
         mut chunk: Box<Chunk>,
+        keeping: &mut Option<Box<Keeping>>,
         call: Call,
     ) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
         match self {
-            Instance::Component(component) => component.process(chunk, call),
+            Instance::Component(component) => component.process(chunk, keeping, call),
             Instance::Door(door) => {
                 let result = door.process(&mut chunk, call);
                 (Some(chunk), result)
             }
             #[cfg(feature = "native")]
-            Instance::Native(native) => native.process(chunk),
+            Instance::Native(native) => native.process(chunk, keeping),
         }
     }
 
@@ -295,7 +309,8 @@ pub(crate) fn guest(step: &Step, door: Option<door::State>) -> Guest {
         declared: Declared::default(),
         outputs: Arc::clone(&step.outputs),
         grants: Arc::clone(&step.grants),
-        http_asked: Arc::clone(&step.plugin),
+        keeping: None,
+        asked: Arc::clone(&step.plugin),
         http: HttpCall::new(Duration::ZERO, 0, Sending::PROBE),
         http_deadline: limits.http_deadline,
         output_bytes: usize::try_from(limits.output_bytes).unwrap_or(usize::MAX),
@@ -376,15 +391,22 @@ impl Component {
         }
     }
 
-    fn process(&mut self, chunk: Box<Chunk>, call: Call) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
+    fn process(
+        &mut self,
+        chunk: Box<Chunk>,
+        keeping: &mut Option<Box<Keeping>>,
+        call: Call,
+    ) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
         let guest = self.store.data_mut();
         guest.begin_call(Phase::Process, call);
         guest.chunk = Some(chunk);
+        guest.keeping = keeping.take();
         self.calls += 1;
         self.store.set_epoch_deadline(1);
         let result = self.process.call(&mut self.store, (Resource::new_borrow(0),));
         let guest = self.store.data_mut();
         let chunk = guest.chunk.take();
+        *keeping = guest.keeping.take();
         let stderr = guest.end_call();
         let result = match result {
             Ok((Ok(()),)) => Ok(()),

@@ -37,6 +37,7 @@ mod plugin;
 mod report;
 mod schema;
 mod seed;
+mod state;
 mod step;
 mod ticker;
 mod wasi;
@@ -51,7 +52,7 @@ pub use componentize::{ComponentizeError, componentize};
 pub use door::{Door, SmartModule};
 pub use engine::{Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
 pub use fault::{Owner, PluginFault};
-pub use grants::{GrantError, GrantedFile};
+pub use grants::{GrantError, GrantedFile, StateGrant};
 pub use http::{
     HttpBounds, HttpGrant, HttpRequest, HttpResponse, HttpUse, Outbound, Unanswered, covers as http_covers,
 };
@@ -67,4 +68,4 @@ pub use manifest::{
 pub use native::{NativeInstance, NativePlugin, NativeSetup};
 pub use plugin::{Digest, DigestError, LoadError, Plugin};
 pub use report::{DeadLetter, Slice, SliceReport, TransformReport};
-pub use worker::ChainWorker;
+pub use worker::{ChainWorker, Kept};

@@ -39,6 +39,15 @@ pub(crate) const HTTP_WAITS_PER_SLICE: u32 = 4;
 pub(crate) const HTTP_HEADS_BYTES_MAX: usize = 1 << 20;
 /// Transforms of a chain that may wait for answers: the host sets instances aside for threads that wait.
 pub const WAITING_CHAIN_MAX: usize = 8;
+/// Keys of one call on a table of state: some times the rows of a chunk.
+pub(crate) const KEYS_PER_CALL_MAX: usize = 65_536;
+/// Keys after which it is looked whether the call's time is over.
+pub(crate) const KEYS_PER_LOOK: usize = 128;
+/// Longest name of a table of state.
+pub(crate) const TABLE_NAME_BYTES_MAX: usize = 64;
+/// A chunk of which other records fail each time it runs without those that failed before is run so many times; then it is
+/// halved.
+pub(crate) const RUNS_WITHOUT_MAX: usize = 8;
 /// The wall-clock limit of a call is this many times its CPU deadline: a busy machine must not kill innocents.
 pub(crate) const WALL_PER_CPU: u32 = 10;
 

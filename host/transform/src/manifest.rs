@@ -53,6 +53,9 @@ pub struct Grants {
     /// Hosts, each with a port or for all, or `*`: whatever the transform lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<String>,
+    /// Keyed state, which needs nobody's leave but is bounded by the tenant's quota.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub state: bool,
 }
 
 /// Limits that the plugin asks for; absent = the host's defaults.
@@ -311,7 +314,7 @@ mod tests {
             check_manifest(&manifest)
         };
         assert!(change(|m| m.wit = Some("0.1.0".to_owned())).is_ok());
-        for wit in ["0.1.2", "0.2.0", "1.1.0", "0.0.9", "x"] {
+        for wit in ["0.1.3", "0.2.0", "1.1.0", "0.0.9", "x"] {
             let manifest = Manifest { wit: Some(wit.to_owned()), ..manifest("parse") };
             assert!(matches!(check_manifest(&manifest), Err(ManifestError::Wit { .. })), "{wit}");
         }

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 
 use wasmill_chunk::Chunk;
+use wasmill_state::SliceState;
 
 use crate::fault::{PluginFault, reason_of};
 use crate::grants::GrantedFile;
-use crate::step::{Declared, Step};
+use crate::state::Keeping;
+use crate::step::{Declared, Step, Table};
 
 /// Makes a configured instance; `Err` is the refusal of `configure`.
 pub type NativePlugin = dyn Fn(&NativeSetup<'_>) -> Result<Box<dyn NativeInstance>, String> + Send + Sync;
@@ -32,6 +34,19 @@ pub trait NativeInstance: Send {
     fn fields(&self) -> &[Vec<String>];
     /// Stages what it writes; on `Err` nothing of it is applied.
     fn process(&mut self, chunk: &mut Chunk) -> Result<(), String>;
+    /// The declared tables of state, by name.
+    fn tables(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// As `process`, with state and the numbers of its tables; what it writes is taken back on `Err`.
+    fn process_keeping(
+        &mut self,
+        chunk: &mut Chunk,
+        _state: &mut SliceState,
+        _tables: &[usize],
+    ) -> Result<(), String> {
+        self.process(chunk)
+    }
 }
 
 /// The native counterpart of an instance of a component.
@@ -51,7 +66,9 @@ impl Configured {
         };
         let instance =
             plugin(&setup).map_err(|message| PluginFault::Returned { message: reason_of(message) })?;
-        let declared = Declared { fields: instance.fields().to_vec(), ..Declared::default() };
+        let table = |name| Table { name, version: 1, ttl_ns: 0 };
+        let tables = instance.tables().into_iter().map(table).collect();
+        let declared = Declared { fields: instance.fields().to_vec(), tables, ..Declared::default() };
         Ok(Configured { instance, declared, calls: 0 })
     }
 
@@ -63,9 +80,19 @@ impl Configured {
         self.calls
     }
 
-    pub(crate) fn process(&mut self, mut chunk: Box<Chunk>) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
+    pub(crate) fn process(
+        &mut self,
+        mut chunk: Box<Chunk>,
+        keeping: &mut Option<Box<Keeping>>,
+    ) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
         self.calls += 1;
-        let result = self.instance.process(&mut chunk);
+        let result = match keeping {
+            Some(keeping) => {
+                let Keeping { state, tables, .. } = &mut **keeping;
+                self.instance.process_keeping(&mut chunk, state, tables)
+            }
+            None => self.instance.process(&mut chunk),
+        };
         let result = result.map_err(|message| PluginFault::Returned { message: reason_of(message) });
         (Some(chunk), result)
     }

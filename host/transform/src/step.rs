@@ -15,6 +15,15 @@ pub(crate) struct Declared {
     /// Bytes of all their keys.
     pub(crate) key_bytes: usize,
     pub(crate) outputs: Vec<u32>,
+    pub(crate) tables: Vec<Table>,
+}
+
+/// A table of state.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Table {
+    pub(crate) name: String,
+    pub(crate) version: u32,
+    pub(crate) ttl_ns: u64,
 }
 
 pub(crate) struct Step {
@@ -30,4 +39,12 @@ pub(crate) struct Step {
     pub(crate) log: Arc<dyn LogSink>,
     /// Fixed by the first instance.
     pub(crate) declared: OnceLock<Declared>,
+}
+
+impl Step {
+    /// What the chunk's columns have slots for: the declared fields, and behind them those that say which key group a record
+    /// is in.
+    pub(crate) fn fields(&self, declared: &Declared) -> Vec<Vec<String>> {
+        declared.fields.iter().chain(&self.grants.state.key).cloned().collect()
+    }
 }

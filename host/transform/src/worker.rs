@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use wasmill_chunk::{Chunk, Failure, FinishOptions, NO_INPUT, RowSink, Verdicts};
+use wasmill_chunk::{Chunk, Failure, FinishOptions, NO_INPUT, RowCheck, RowSink, Verdicts};
+use wasmill_state::{Layer, SliceState};
 
 use crate::bisect::Bisection;
 use crate::chain::Chain;
@@ -18,8 +19,10 @@ use crate::clock::thread_cpu;
 use crate::fault::PluginFault;
 use crate::http::{Sending, requests_max, wait_max};
 use crate::instance::{Call, Instance};
+use crate::limits::RUNS_WITHOUT_MAX;
 use crate::report::{DeadLetter, Slice, SliceReport, TransformReport};
 use crate::seed::{self, Generator};
+use crate::state::{self, Keeping};
 use crate::step::Step;
 
 /// Runs slices through a chain on one thread; keeps warm instances and buffers.
@@ -77,12 +80,31 @@ pub(crate) struct Failed {
     pub(crate) unrunnable: bool,
 }
 
+/// Records that took the state of their chunk with them.
+struct FailedRows {
+    /// Of the chunk.
+    rows: Vec<u32>,
+    letters: Vec<DeadLetter>,
+}
+
+/// What a slice of a chain that keeps state runs over.
+pub struct Kept<'a> {
+    pub state: SliceState,
+    /// Records of which a row is refused fail like those that a transform fails: what was changed of state for them does not
+    /// count.
+    pub check: Option<&'a mut dyn RowCheck>,
+}
+
 /// What all runs of one slice share.
 pub(crate) struct Run<'a> {
     pub(crate) slice: &'a Slice<'a>,
     pub(crate) options: &'a FinishOptions,
     pub(crate) sink: &'a mut dyn RowSink,
     pub(crate) report: SliceReport,
+    /// Of a chain that keeps state.
+    pub(crate) keeping: Option<Box<Keeping>>,
+    /// Asked where state was written.
+    pub(crate) check: Option<&'a mut dyn RowCheck>,
 }
 
 // A worker is made on one thread and runs on another.
@@ -132,15 +154,41 @@ impl ChainWorker {
     /// Cuts the slice into chunks and takes each through the chain. Rows that survive go to `sink` in order.
     /// Never panics or errs because of a guest: what fails is in the report. If the report says `unrunnable`, rows
     /// already in the sink must be thrown away: the slice has no outcome.
+    /// A chain that keeps state begins with none, and what it keeps is thrown away: see [`ChainWorker::run_keeping`].
     pub fn run(&mut self, slice: &Slice<'_>, options: &FinishOptions, sink: &mut dyn RowSink) -> SliceReport {
+        let time = slice.inputs.first().map_or(0, |input| input.arrival);
+        let scratch = || Kept { state: SliceState::scratch(time), check: None };
+        let kept = self.chain.keeps_state().then(scratch);
+        self.run_keeping(slice, options, sink, kept).0
+    }
+
+    /// The same over the state of a stream; what the slice has changed of it comes back, where it has an outcome. Without
+    /// state a plugin that wants some is trapped.
+    pub fn run_keeping(
+        &mut self,
+        slice: &Slice<'_>,
+        options: &FinishOptions,
+        sink: &mut dyn RowSink,
+        kept: Option<Kept<'_>>,
+    ) -> (SliceReport, Option<Layer>) {
         if let Some(remote) = &self.chain.elsewhere {
-            return remote.run(&self.chain, slice, options, sink);
+            return (remote.run(&self.chain, slice, options, sink), None);
         }
         let report = SliceReport {
             transforms: vec![TransformReport::default(); self.chain.steps.len()],
             ..SliceReport::default()
         };
-        let mut run = Run { slice, options, sink, report };
+        let (state, mut check) = kept.map_or((None, None), |Kept { state, check }| (Some(state), check));
+        let keeping = state.map(|state| Box::new(Keeping::new(state)));
+        let unreadable = keeping.as_ref().and_then(|keeping| {
+            let steps = self.chain.steps.iter().zip(self.chain.declared());
+            keeping.unreadable(steps)
+        });
+        let check = check_again(&mut check);
+        let mut run = Run { slice, options, sink, report, keeping, check };
+        if let Some((step, message)) = unreadable {
+            run.report.unrunnable = Some((step, PluginFault::Refused { message }));
+        }
         let mut parts = std::mem::take(&mut self.parts);
         let mut cutter = Cutter { slice, input: 0, row: 0 };
         while run.report.unrunnable.is_none()
@@ -160,7 +208,11 @@ impl ChainWorker {
                     transform.memory_bytes_peak.max(warm.instance.memory_bytes_peak());
             }
         }
-        run.report
+        let layer = match &run.report.unrunnable {
+            None => run.keeping.map(|keeping| keeping.state.finish()),
+            Some(_) => None,
+        };
+        (run.report, layer)
     }
 
     /// The transform that took most of the slice's CPU time, if that is used up.
@@ -183,14 +235,46 @@ impl ChainWorker {
     }
 
     /// Takes rows through the whole chain, and into the sink if every transform agrees. `deadline_max` shortens the
-    /// transforms' own deadlines.
+    /// transforms' own deadlines. Records that fail where state was written for them take it with them: the others run again
+    /// without them, from the state as it was before.
     pub(crate) fn attempt(
         &mut self,
         run: &mut Run<'_>,
         parts: &[Part],
         deadline_max: Option<Duration>,
     ) -> Result<(), Failed> {
-        let Some(first) = parts.first() else { return Ok(()) };
+        let mut without: Option<Vec<Part>> = None;
+        let mut letters = Vec::new();
+        for _ in 0..RUNS_WITHOUT_MAX {
+            let parts = without.as_deref().unwrap_or(parts);
+            match self.attempt_once(run, parts, deadline_max)? {
+                None => {
+                    run.report.failures.append(&mut letters);
+                    return Ok(());
+                }
+                Some(mut failed) => {
+                    without = Some(state::without(parts, &failed.rows));
+                    letters.append(&mut failed.letters);
+                }
+            }
+        }
+        // Who runs its halves finds again what failed here.
+        let message = "other records fail each time they run without those that failed before".to_owned();
+        let step = self.chain.steps.len().saturating_sub(1);
+        Err(Failed { step, fault: PluginFault::BadOutput { message }, unrunnable: false })
+    }
+
+    /// One such attempt. Says which rows of the chunk failed if nothing of it counts because of them.
+    fn attempt_once(
+        &mut self,
+        run: &mut Run<'_>,
+        parts: &[Part],
+        deadline_max: Option<Duration>,
+    ) -> Result<Option<FailedRows>, Failed> {
+        let Some(first) = parts.first() else { return Ok(None) };
+        if let Some(keeping) = &mut run.keeping {
+            keeping.begin();
+        }
         let broken =
             |step, message: String| Failed { step, fault: PluginFault::Host { message }, unrunnable: true };
         let mut chunk = match self.chunk.take() {
@@ -224,10 +308,16 @@ impl ChainWorker {
             };
             let seed = seed::of_call(run.slice.stream_seed, run.slice.id, step.name_seed, offset);
             chunk.enter(index, seed);
+            if let Some(keeping) = &mut run.keeping {
+                keeping.enter(step, instance.declared());
+            }
             let deadline = deadline_max.map_or(step.limits.deadline, |max| max.min(step.limits.deadline));
             let fuel = step.engine.fuel().then(|| instance.fuel_left());
-            let (back, result) =
-                instance.process(chunk, Call { seed, now, deadline, cpu_start: cpu, sending });
+            let (back, result) = instance.process(
+                chunk,
+                &mut run.keeping,
+                Call { seed, now, deadline, cpu_start: cpu, sending },
+            );
             report.http.add(instance.http_used());
             report.fuel += fuel.map_or(0, |before| before.saturating_sub(instance.fuel_left()));
             let Some(back) = back else {
@@ -241,8 +331,14 @@ impl ChainWorker {
             report.calls += 1;
             report.cpu += end.saturating_sub(cpu);
             cpu = end;
+            if let Some(keeping) = &mut run.keeping {
+                keeping.leave(index);
+            }
             if let Err(fault) = result {
                 chunk.discard();
+                if let Some(keeping) = &mut run.keeping {
+                    keeping.state.rollback();
+                }
                 report.traps += 1;
                 self.retire(index, report);
                 self.chunk = Some(chunk);
@@ -251,6 +347,20 @@ impl ChainWorker {
                     unrunnable: matches!(fault, PluginFault::Host { .. }),
                     fault,
                 });
+            }
+        }
+        if let Some(keeping) = &mut run.keeping
+            && let Some(wrote) = keeping.wrote
+        {
+            let failures = chunk.failures_of(run.options, check_again(&mut run.check));
+            let of_records = failures.iter().filter(|failure| failure.input_row != NO_INPUT);
+            if of_records.clone().any(|failure| failure.transform >= wrote) {
+                keeping.state.rollback();
+                let rows = of_records.clone().map(|failure| failure.input_row).collect();
+                let letters =
+                    of_records.cloned().map(|failure| dead_letter(&chain, parts, failure)).collect();
+                self.chunk = Some(chunk);
+                return Ok(Some(FailedRows { rows, letters }));
             }
         }
         self.verdicts.passed = 0;
@@ -265,7 +375,7 @@ impl ChainWorker {
         for failure in self.verdicts.failed.drain(..) {
             run.report.failures.push(dead_letter(&chain, parts, failure));
         }
-        Ok(())
+        Ok(None)
     }
 
     /// What the next call of a transform may send.
@@ -310,6 +420,13 @@ impl ChainWorker {
         if let Some(warm) = self.warm[index].take() {
             report.memory_bytes_peak = report.memory_bytes_peak.max(warm.instance.memory_bytes_peak());
         }
+    }
+}
+
+fn check_again<'a>(check: &'a mut Option<&mut dyn RowCheck>) -> Option<&'a mut dyn RowCheck> {
+    match check {
+        Some(check) => Some(&mut **check),
+        None => None,
     }
 }
 

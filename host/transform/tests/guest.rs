@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use wasmill_chunk::{Cells, Column, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
     Chain, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Limits, Manifest, NullLog,
-    Plugin, Slice, SliceReport, TransformSpec, componentize, inspect,
+    Plugin, Slice, SliceReport, StateGrant, TransformSpec, componentize, inspect,
 };
 
 fn guest() -> Vec<u8> {
@@ -77,6 +77,7 @@ impl Host {
             files: BTreeMap::new(),
             secrets: BTreeMap::new(),
             http: None,
+            state: StateGrant::default(),
             limits: Limits::default(),
         };
         let specs = programs.iter().enumerate().map(spec).collect();

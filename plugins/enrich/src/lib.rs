@@ -8,12 +8,13 @@
 
 pub mod cidr;
 pub mod config;
-pub mod csv;
 pub mod exact;
 pub mod fault;
 pub mod prefix;
 pub mod table;
 pub mod values;
+
+pub use wasmill_csv as csv;
 
 use config::{Config, Format, LOOKUPS_MAX, Lookup, Otherwise, Source};
 use exact::NONE;

@@ -57,6 +57,7 @@ impl Rig {
             path_style = true
             [policy]
             s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
+            http = ["127.0.0.1:1"]
             [streams.filed]
             source = {{ type = "http" }}
             outputs = [{{ type = "directory", path = "filed", interval = "0s" }}]
@@ -172,4 +173,24 @@ fn clients_of_aws_make_fill_change_and_remove_delivery_streams() {
     let together = plain.concat();
     assert!(["abYwBk", "YwBkab"].contains(&together.as_str()), "verbatim, with nothing between: {plain:?}");
     rig.program.stop();
+    // What nobody took is beside the destination, a record a line.
+    for (stream, kind, code) in [
+        ("posted", "http-endpoint-failed", "HttpEndpoint.ConnectionFailed"),
+        ("indexed", "splunk-failed", "Splunk.ConnectionTimeout"),
+        ("searched", "AmazonOpenSearchService-failed", "ConnectionFailed"),
+    ] {
+        let files = keys(&bucket.join(format!("failed-{stream}/{kind}")));
+        let lines: Vec<Value> = files
+            .iter()
+            .flat_map(|file| {
+                std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .map(|line| serde_json::from_str(&line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2, "{stream}: {lines:?}");
+        assert!(
+            lines.iter().all(|line| line["errorCode"] == code && line["rawData"].is_string()),
+            "{lines:?}"
+        );
+    }
 }

@@ -75,7 +75,7 @@ fn asker(hosts: &[&str]) -> Vec<u8> {
     let manifest = Manifest {
         name: "asker".to_owned(),
         version: "1.0.0".to_owned(),
-        wit: Some("0.1.1".to_owned()),
+        wit: Some("0.1.2".to_owned()),
         grants: Grants { http: hosts.collect(), ..Grants::default() },
         ..Manifest::default()
     };

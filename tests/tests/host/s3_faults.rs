@@ -434,6 +434,8 @@ fn object_that_cannot_be_looked_for_is_not_written_before_the_store_is_known_to_
         records: 1,
         stream: "events".to_owned(),
         output: "default".to_owned(),
+        arrival: 0,
+        first_row: 0,
     };
     let deliver = || runtime.block_on(destination.deliver(&Object { meta: &meta, body: &body }));
     fs::write(&there, "theirs").unwrap();

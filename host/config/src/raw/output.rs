@@ -24,6 +24,13 @@ pub(crate) enum Output {
     /// One POST request per batch.
     #[schemars(title = "http output")]
     Http(HttpOutput),
+    /// Splunk's HTTP event collector, with indexer acknowledgement. `url` has no path: `https://splunk.example:8088`.
+    #[schemars(title = "splunk output")]
+    Splunk(SplunkOutput),
+    /// Documents in OpenSearch or Elasticsearch, by `_bulk`. `url` is that of the cluster, with a user and password if it has one: `https://user:password@search.example`.
+    #[serde(rename = "opensearch")]
+    #[schemars(title = "opensearch output")]
+    OpenSearch(OpenSearchOutput),
     /// Standard output.
     #[schemars(title = "stdout output")]
     Stdout(StdoutOutput),
@@ -121,8 +128,108 @@ pub(crate) struct S3Place {
 pub(crate) struct HttpOutput {
     #[serde(flatten)]
     pub(crate) place: HttpPlace,
+    /// How the endpoint is spoken to.
+    #[serde(default)]
+    pub(crate) protocol: HttpProtocol,
+    /// Of the protocol `firehose`: what the endpoint knows its clients by, sent in each request.
+    pub(crate) access_key: Option<HeaderValue>,
+    /// Of the protocol `firehose`: texts by name that hold for all records, sent in each request. At most 50.
+    #[serde(default)]
+    pub(crate) common_attributes: BTreeMap<String, String>,
+    /// Of the protocol `firehose`: by which the stream is named in each request. By default its ARN in the Firehose API.
+    #[schemars(extend("examples" = ["arn:aws:firehose:us-east-1:000000000000:deliverystream/events"]))]
+    pub(crate) source_arn: Option<String>,
     #[serde(flatten)]
     pub(crate) batching: Batching,
+}
+
+/// How an HTTP endpoint is spoken to.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum HttpProtocol {
+    /// The object is the body of the request.
+    #[default]
+    Plain,
+    /// As Amazon Data Firehose delivers to HTTP endpoints: records one by one in a JSON body, and an answer that says which request it is about. Formats are verbatim, raw and ndjson; compression none or gzip.
+    Firehose,
+}
+
+/// Splunk's HTTP event collector.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct SplunkOutput {
+    #[serde(flatten)]
+    pub(crate) place: HttpPlace,
+    /// What records are to Splunk.
+    #[serde(default)]
+    pub(crate) endpoint: SplunkEndpoint,
+    /// Token of the collector; it must have indexer acknowledgement.
+    pub(crate) token: HeaderValue,
+    /// How long to wait until Splunk says that records are indexed; then they are sent again.
+    #[serde(default = "default::acknowledged_within")]
+    pub(crate) acknowledged_within: Span,
+    #[serde(flatten)]
+    pub(crate) batching: Batching,
+}
+
+/// What records are to Splunk.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SplunkEndpoint {
+    /// Events with their metadata, in the collector's JSON.
+    #[default]
+    Event,
+    /// Text of any kind, which Splunk cuts into events.
+    Raw,
+}
+
+/// Documents in OpenSearch or Elasticsearch.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct OpenSearchOutput {
+    #[serde(flatten)]
+    pub(crate) place: HttpPlace,
+    /// Name of the index, before the date that `rotation` puts behind it.
+    pub(crate) index: String,
+    /// How often documents go to another index, by the arrival (UTC) of the oldest record of their batch.
+    #[serde(default)]
+    pub(crate) rotation: Rotation,
+    /// What is done with a document.
+    #[serde(default)]
+    pub(crate) action: Action,
+    /// Whether documents have ids made of their batch and row, so that one that is sent again is the same one. Without them, retries make duplicates.
+    #[serde(default = "default::yes")]
+    pub(crate) document_ids: bool,
+    #[serde(flatten)]
+    pub(crate) batching: Batching,
+}
+
+/// How often documents go to another index.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Rotation {
+    /// Never.
+    #[default]
+    None,
+    /// `index-2016-02-25-13`.
+    Hour,
+    /// `index-2016-02-25`.
+    Day,
+    /// `index-2016-w09`: weeks begin on Sunday, and the first of a year has its first Saturday.
+    Week,
+    /// `index-2016-02`.
+    Month,
+}
+
+/// What is done with a document.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Action {
+    /// It takes the place of one with its id.
+    #[default]
+    Index,
+    /// It is made where there is none with its id; data streams want this.
+    Create,
 }
 
 /// Where and how to post.
@@ -134,6 +241,8 @@ pub(crate) struct HttpPlace {
     /// Headers of every request, by name.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, HeaderValue>,
+    /// Certificates (PEM) of authorities that the server's certificate is checked with, in place of those of the machine.
+    pub(crate) ca: Option<HeaderValue>,
     /// Longest time of one request.
     #[serde(default = "default::timeout")]
     pub(crate) timeout: Span,

@@ -36,6 +36,8 @@ pub(crate) struct Quota {
     pub(crate) streams: Option<u32>,
     /// Bytes of dead letters of all its streams. By default without bound; `max_bytes` of `dead_letters` bounds each stream.
     pub(crate) dead_letter_bytes: Option<Size>,
+    /// Bytes of state that its plugins keep, of all its streams. By default without bound.
+    pub(crate) state_bytes: Option<Size>,
     /// Seconds of CPU time that the compiler may use within an hour. By default without bound.
     #[schemars(range(min = 1))]
     pub(crate) compile_seconds: Option<u32>,

@@ -1,11 +1,9 @@
 //! Outputs: how objects are made, and where they go.
 
-use std::fmt;
 use std::time::Duration;
 
-use super::{Directory, Parquet, S3};
-use crate::authority::HttpReach;
-use crate::secret::{Secret, masked_url};
+use super::{Directory, Endpoint, HttpPost, OpenSearch, Parquet, S3, Splunk};
+use crate::secret::masked_url;
 use crate::tree;
 
 /// One destination of a stream with its batching.
@@ -75,30 +73,11 @@ pub enum Destination {
     Directory(Directory),
     S3(S3),
     Http(HttpPost),
+    /// HTTP in the protocol of Firehose.
+    Endpoint(Endpoint),
+    Splunk(Splunk),
+    OpenSearch(OpenSearch),
     Stdout,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-pub struct HttpPost {
-    /// May hold secrets: [`Destination::shown`].
-    pub url: String,
-    /// Values may be secrets, so all are held as such.
-    pub headers: Vec<(String, Secret)>,
-    /// Of one request.
-    pub timeout: Duration,
-    /// Where it may go, whatever the URL says; `None`: everywhere.
-    pub reach: Option<HttpReach>,
-}
-
-impl fmt::Debug for HttpPost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpPost")
-            .field("url", &masked_url(&self.url))
-            .field("headers", &self.headers)
-            .field("timeout", &self.timeout)
-            .field("reach", &self.reach)
-            .finish()
-    }
 }
 
 impl Destination {
@@ -107,7 +86,9 @@ impl Destination {
         match self {
             Destination::Directory(_) => "directory",
             Destination::S3(_) => "s3",
-            Destination::Http(_) => "http",
+            Destination::Http(_) | Destination::Endpoint(_) => "http",
+            Destination::Splunk(_) => "splunk",
+            Destination::OpenSearch(_) => "opensearch",
             Destination::Stdout => "stdout",
         }
     }
@@ -117,9 +98,19 @@ impl Destination {
         match self {
             Destination::Directory(directory) => directory.path.display().to_string(),
             Destination::S3(s3) => format!("{}/{}", s3.bucket, s3.prefix),
-            Destination::Http(http) => masked_url(&http.url),
+            Destination::OpenSearch(cluster) => {
+                format!("{} {}", masked_url(&cluster.post.url), cluster.index)
+            }
+            Destination::Http(post)
+            | Destination::Endpoint(Endpoint { post, .. })
+            | Destination::Splunk(Splunk { post, .. }) => masked_url(&post.url),
             Destination::Stdout => String::new(),
         }
+    }
+
+    /// Whether it takes records one by one: what another output gives up is nothing for it, nor the other way round.
+    pub fn takes_records(&self) -> bool {
+        matches!(self, Destination::Endpoint(_) | Destination::Splunk(_) | Destination::OpenSearch(_))
     }
 }
 

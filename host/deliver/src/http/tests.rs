@@ -46,8 +46,14 @@ impl Endpoint {
 
 fn open(url: &str) -> Http {
     let headers = BTreeMap::from([("Authorization".to_owned(), "Bearer s3cr3t".to_owned())]);
-    Http::open(&HttpConfig { url: url.to_owned(), headers, timeout: Duration::from_secs(5), reach: None })
-        .unwrap()
+    Http::open(&HttpConfig {
+        url: url.to_owned(),
+        headers,
+        timeout: Duration::from_secs(5),
+        ca: None,
+        reach: None,
+    })
+    .unwrap()
 }
 
 async fn send(http: &Http) -> Result<Delivered, DeliverError> {
@@ -146,6 +152,7 @@ async fn http_endpoint_down_then_up_is_delivered_by_retries() {
         initial: Duration::from_millis(5),
         max: Duration::from_millis(20),
         for_: Some(Duration::from_secs(20)),
+        ..RetryPolicy::default()
     };
     let (started, mut start) = tokio::sync::oneshot::channel();
     let mut started = Some(started);
@@ -171,7 +178,8 @@ async fn http_endpoint_silent_times_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let timeout = Duration::from_millis(100);
-    let http = Http::open(&HttpConfig { url, headers: BTreeMap::new(), timeout, reach: None }).unwrap();
+    let http =
+        Http::open(&HttpConfig { url, headers: BTreeMap::new(), timeout, ca: None, reach: None }).unwrap();
     let error = send(&http).await.unwrap_err();
     assert_eq!(error.message, "the endpoint did not answer in time");
     assert_eq!(error.retry, Retry::Later { after: None });
@@ -186,6 +194,7 @@ async fn http_errors_and_debug_hide_secrets() {
         url: "http://u:s3cr3t@x/".to_owned(),
         headers: BTreeMap::from([("a".to_owned(), "s3cr3t".to_owned())]),
         timeout: Duration::ZERO,
+        ca: None,
         reach: None,
     };
     assert!(!format!("{config:?}").contains("s3cr3t"));
@@ -195,9 +204,15 @@ async fn http_errors_and_debug_hide_secrets() {
 fn http_bad_settings_refused() {
     let refused = |url: &str, header: &str, value: &str| {
         let headers = BTreeMap::from([(header.to_owned(), value.to_owned())]);
-        Http::open(&HttpConfig { url: url.to_owned(), headers, timeout: Duration::from_secs(1), reach: None })
-            .unwrap_err()
-            .message
+        Http::open(&HttpConfig {
+            url: url.to_owned(),
+            headers,
+            timeout: Duration::from_secs(1),
+            ca: None,
+            reach: None,
+        })
+        .unwrap_err()
+        .message
     };
     assert!(refused("not a url", "a", "b").starts_with("the URL is not valid"));
     assert!(refused("ftp://x/", "a", "b").contains("ftp"));
@@ -205,11 +220,39 @@ fn http_bad_settings_refused() {
     assert!(refused("http://x/", "Content-Length", "7").contains("set by the host"));
     assert!(!refused("http://x/", "a", "s3cr3t\n").contains("s3cr3t"));
     let headers = ["a b", "Host", "x", "X"].map(|name| (name.to_owned(), "1".to_owned())).into();
-    let config =
-        HttpConfig { url: "http://[::1".into(), headers, timeout: Duration::from_secs(1), reach: None };
+    let config = HttpConfig {
+        url: "http://[::1".into(),
+        headers,
+        timeout: Duration::from_secs(1),
+        ca: None,
+        reach: None,
+    };
     let at: Vec<Setting> = config.wrong().into_iter().map(|wrong| wrong.at).collect();
     let header = |name: &str| Setting::Header(name.to_owned());
     assert_eq!(at, [Setting::Url, header("Host"), header("a b"), header("x")]);
     let said = Http::open(&config).unwrap_err().message;
     assert!(config.wrong().iter().all(|wrong| said.contains(&wrong.message)), "{said}");
+}
+
+#[test]
+fn authorities_are_certificates_and_for_https_alone() {
+    // PEM around what is no certificate.
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (url, ca, part) in [
+        ("https://a.example/", "a.example", "has no certificate, expected PEM"),
+        ("https://a.example/", broken, "cannot be read"),
+        ("http://a.example/", broken, "https alone"),
+    ] {
+        let config = HttpConfig {
+            url: url.to_owned(),
+            headers: BTreeMap::new(),
+            ca: Some(ca.to_owned()),
+            timeout: Duration::from_secs(1),
+            reach: None,
+        };
+        let wrong = config.wrong();
+        assert_eq!(wrong.iter().map(|wrong| &wrong.at).collect::<Vec<_>>(), [&Setting::Ca], "{ca}");
+        assert!(wrong[0].message.contains(part), "{}", wrong[0].message);
+        assert!(Http::open(&config).is_err());
+    }
 }

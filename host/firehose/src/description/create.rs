@@ -4,8 +4,8 @@ use super::{Definition, Destination, EncryptionState, FORMAT};
 use crate::validate;
 use crate::wire::{
     BufferingHints, CloudWatchLoggingOptions, CreateDeliveryStream, DynamicPartitioning, Encryption,
-    ExtendedS3, HttpEndpoint, HttpRequest, Overlay, Processing, ProcessorParameter, Refusal, RetryOptions,
-    S3,
+    ExtendedS3, HttpEndpoint, HttpRequest, OpenSearch, Overlay, Processing, ProcessorParameter, Refusal,
+    RetryOptions, S3, Splunk,
 };
 
 /// Mebibytes and seconds of buffers of buckets.
@@ -14,7 +14,9 @@ const BUCKET: (i64, i64) = (5, 300);
 const LARGE: (i64, i64) = (128, 300);
 /// Of an HTTP endpoint; the guide has 60 seconds and the API 300.
 const HTTP: (i64, i64) = (5, 300);
+const SPLUNK: (i64, i64) = (5, 60);
 const RETRY_SECONDS: i64 = 300;
+const ACKNOWLEDGMENT_SECONDS: i64 = 180;
 
 impl Definition {
     /// A stream as it begins, in version 1. `now` in milliseconds since the Unix epoch.
@@ -27,22 +29,24 @@ impl Definition {
             Some(input) => EncryptionState::at_creation(input)?,
             None => EncryptionState::default(),
         };
-        let mut destination = match (request.s3, request.extended_s3, request.http_endpoint) {
-            (Some(s3), _, _) => Destination::S3(Box::new(s3)),
-            (_, Some(extended), _) => {
-                // A member of updates, which a configuration does not know.
-                Destination::ExtendedS3(Box::new(ExtendedS3 { backup_update: None, ..extended }))
-            }
-            (_, _, Some(http)) => {
-                Destination::HttpEndpoint(Box::new(HttpEndpoint { s3_update: None, ..http }))
-            }
-            // `validate` lets nothing else through.
-            _ => {
-                return Err(Refusal::invalid(
-                    "Exactly one destination configuration is supported for a Firehose",
-                ));
-            }
-        };
+        // Members of updates are none of a configuration.
+        let s3 = request.s3.map(|s3| Destination::S3(Box::new(s3)));
+        let extended = request.extended_s3.map(|extended| {
+            Destination::ExtendedS3(Box::new(ExtendedS3 { backup_update: None, ..extended }))
+        });
+        let http = request
+            .http_endpoint
+            .map(|http| Destination::HttpEndpoint(Box::new(HttpEndpoint { s3_update: None, ..http })));
+        let splunk =
+            request.splunk.map(|splunk| Destination::Splunk(Box::new(Splunk { s3_update: None, ..splunk })));
+        let cluster = request
+            .opensearch
+            .map(|cluster| Destination::OpenSearch(Box::new(OpenSearch { s3_update: None, ..cluster })));
+        let given = s3.or(extended).or(http).or(splunk).or(cluster);
+        // `validate` lets nothing else through.
+        let mut destination = given.ok_or_else(|| {
+            Refusal::invalid("Exactly one destination configuration is supported for a Firehose")
+        })?;
         destination.settle()?;
         let mut definition = Definition {
             format: FORMAT,
@@ -75,6 +79,14 @@ impl Destination {
             Destination::HttpEndpoint(http) => {
                 validate::http_endpoint(http)?;
                 settle_http_endpoint(http);
+            }
+            Destination::Splunk(splunk) => {
+                validate::splunk_rules(splunk)?;
+                settle_splunk(splunk);
+            }
+            Destination::OpenSearch(cluster) => {
+                validate::opensearch_rules(cluster)?;
+                settle_opensearch(cluster);
             }
         }
         Ok(())
@@ -120,6 +132,36 @@ fn settle_http_endpoint(http: &mut HttpEndpoint) {
     }
     if let Some(processing) = &mut http.processing {
         settle_processing(processing, http.role_arn.as_deref());
+    }
+}
+
+fn settle_splunk(splunk: &mut Splunk) {
+    hints(&mut splunk.buffering_hints, SPLUNK);
+    splunk.acknowledgment_timeout.get_or_insert(ACKNOWLEDGMENT_SECONDS);
+    splunk.logging.get_or_insert_with(no_logging);
+    retry(&mut splunk.retry);
+    splunk.backup_mode.get_or_insert_with(|| "FailedEventsOnly".to_owned());
+    if let Some(s3) = &mut splunk.s3 {
+        settle_s3(s3, BUCKET);
+    }
+    if let Some(processing) = &mut splunk.processing {
+        settle_processing(processing, None);
+    }
+}
+
+fn settle_opensearch(cluster: &mut OpenSearch) {
+    hints(&mut cluster.buffering_hints, BUCKET);
+    cluster.index_rotation_period.get_or_insert_with(|| "OneDay".to_owned());
+    cluster.logging.get_or_insert_with(no_logging);
+    retry(&mut cluster.retry);
+    cluster.backup_mode.get_or_insert_with(|| "FailedDocumentsOnly".to_owned());
+    let document = cluster.document_id.get_or_insert_default();
+    document.default_format.get_or_insert_with(|| "FIREHOSE_DEFAULT".to_owned());
+    if let Some(s3) = &mut cluster.s3 {
+        settle_s3(s3, BUCKET);
+    }
+    if let Some(processing) = &mut cluster.processing {
+        settle_processing(processing, cluster.role_arn.as_deref());
     }
 }
 

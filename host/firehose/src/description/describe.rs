@@ -100,8 +100,37 @@ impl Destination {
                 }
                 shown.insert("HttpEndpointDestinationDescription".to_owned(), whole);
             }
+            Destination::Splunk(splunk) => {
+                let mut whole = object(splunk);
+                rename(&mut whole, "S3Configuration", "S3DestinationDescription");
+                if let Value::Object(members) = &mut whole {
+                    members.remove("HECToken");
+                }
+                shown.insert("SplunkDestinationDescription".to_owned(), whole);
+            }
+            Destination::OpenSearch(cluster) => {
+                let mut whole = object(cluster);
+                rename(&mut whole, "S3Configuration", "S3DestinationDescription");
+                rename(&mut whole, "VpcConfiguration", "VpcConfigurationDescription");
+                if let Some(Value::String(url)) = whole.get_mut("ClusterEndpoint") {
+                    *url = without_user(url);
+                }
+                shown.insert("AmazonopensearchserviceDestinationDescription".to_owned(), whole);
+            }
         }
         shown
+    }
+}
+
+/// A URL without the user and password that it may have.
+fn without_user(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
+        }
+        None => url.rsplit_once('@').map_or(url, |(_, rest)| rest).to_owned(),
     }
 }
 

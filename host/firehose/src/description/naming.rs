@@ -11,7 +11,7 @@ use crate::wire::{ExtendedS3, Refusal, S3};
 pub struct Naming {
     /// The zone of [`Context`](crate::prefix::Context).
     pub zone: TimeZone,
-    /// Of delivered records, and of those that failed; for an HTTP endpoint, of the bucket beside it.
+    /// Of delivered records, and of those that failed; where there is a bucket beside the destination, of that.
     pub objects: Layout,
     /// Of source records, where a bucket keeps them.
     pub backup: Option<Layout>,
@@ -29,12 +29,16 @@ impl Destination {
                 let backup = extended.backup.as_ref().filter(|_| has_backup).map(plain).transpose()?;
                 Ok(Naming { zone, objects: whole(extended)?, backup })
             }
-            Destination::HttpEndpoint(http) => {
-                let objects = plain(http.s3.as_ref().unwrap_or(&S3::default()))?;
-                Ok(Naming { zone: TimeZone::UTC, objects, backup: None })
-            }
+            Destination::HttpEndpoint(http) => beside(http.s3.as_ref()),
+            Destination::Splunk(splunk) => beside(splunk.s3.as_ref()),
+            Destination::OpenSearch(cluster) => beside(cluster.s3.as_ref()),
         }
     }
+}
+
+fn beside(s3: Option<&S3>) -> Result<Naming, Refusal> {
+    let objects = plain(s3.unwrap_or(&S3::default()))?;
+    Ok(Naming { zone: TimeZone::UTC, objects, backup: None })
 }
 
 fn plain(s3: &S3) -> Result<Layout, Refusal> {

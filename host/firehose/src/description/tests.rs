@@ -127,6 +127,54 @@ fn names_change_on_the_way_out_and_secrets_stay_in() {
 }
 
 #[test]
+fn splunk_and_opensearch_have_the_defaults_of_the_service_and_show_no_secret() {
+    let splunk = created(json!({"SplunkDestinationConfiguration": {
+        "HECEndpoint": "https://s.example:8088", "HECEndpointType": "Event", "HECToken": "s3cr3t",
+        "S3Configuration": bucket(json!({})),
+    }}))
+    .unwrap();
+    let description = shown(&splunk, "SplunkDestinationDescription");
+    assert_eq!(description["BufferingHints"], json!({"SizeInMBs": 5, "IntervalInSeconds": 60}));
+    assert_eq!(description["HECAcknowledgmentTimeoutInSeconds"], 180);
+    assert_eq!(description["S3BackupMode"], "FailedEventsOnly");
+    assert_eq!(description["S3DestinationDescription"]["BucketARN"], "arn:aws:s3:::b");
+    assert!(!described(&splunk).to_string().contains("s3cr3t") && !format!("{splunk:?}").contains("s3cr3t"));
+    let update = json!({"HECEndpointType": "Raw", "S3Update": {"Prefix": "failed/"}});
+    let next = updated(&splunk, "SplunkDestinationUpdate", update).unwrap();
+    let Destination::Splunk(merged) = &next.destination else { panic!() };
+    assert_eq!(merged.hec_token.as_ref().map(|token| token.0.as_str()), Some("s3cr3t"));
+    assert_eq!(shown(&next, "SplunkDestinationDescription")["S3DestinationDescription"]["Prefix"], "failed/");
+    let other = json!({"HECEndpoint": "https://s.example:8088"});
+    refused(updated(&http(), "SplunkDestinationUpdate", other), Kind::InvalidArgument, "needs HECEndpoint");
+
+    let cluster = created(json!({"AmazonopensearchserviceDestinationConfiguration": {
+        "RoleARN": "arn:aws:iam::1:role/r", "ClusterEndpoint": "https://u:s3cr3t@o.example", "IndexName": "logs",
+        "S3Configuration": bucket(json!({})),
+    }}))
+    .unwrap();
+    let description = shown(&cluster, "AmazonopensearchserviceDestinationDescription");
+    assert_eq!(description["ClusterEndpoint"], "https://o.example");
+    assert_eq!(description["IndexRotationPeriod"], "OneDay");
+    assert_eq!(description["DocumentIdOptions"], json!({"DefaultDocumentIdFormat": "FIREHOSE_DEFAULT"}));
+    assert_eq!(description["RetryOptions"], json!({"DurationInSeconds": 300}));
+    let update = json!({"IndexName": "other", "S3BackupMode": "AllDocuments"});
+    let next = updated(&cluster, "AmazonopensearchserviceDestinationUpdate", update).unwrap();
+    let description = shown(&next, "AmazonopensearchserviceDestinationDescription");
+    assert_eq!(
+        (&description["IndexName"], &description["S3BackupMode"]),
+        (&json!("other"), &json!("FailedDocumentsOnly"))
+    );
+    for (definition, member, update) in [
+        (&cluster, "ExtendedS3DestinationUpdate", bucket(json!({}))),
+        (&splunk, "AmazonopensearchserviceDestinationUpdate", json!({"IndexName": "a"})),
+    ] {
+        refused(updated(definition, member, update), Kind::InvalidArgument, "OpenSearch cannot be changed");
+    }
+    let stored = serde_json::to_value(&cluster).unwrap();
+    assert_eq!(serde_json::from_value::<Definition>(stored).unwrap(), cluster);
+}
+
+#[test]
 fn a_definition_is_read_as_it_was_stored_and_other_formats_are_refused() {
     let mut definition = http();
     definition.tag(vec![Tag { key: Some("team".to_owned()), value: None }]).unwrap();

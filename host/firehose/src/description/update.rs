@@ -2,7 +2,9 @@
 
 use super::{DESTINATION_ID, Definition, Destination};
 use crate::validate;
-use crate::wire::{ExtendedS3, HttpEndpoint, Kind, Overlay, Refusal, S3, UpdateDestination};
+use crate::wire::{
+    ExtendedS3, HttpEndpoint, Kind, OpenSearch, Overlay, Refusal, S3, Splunk, UpdateDestination,
+};
 
 impl Definition {
     /// The definition in its next version; this one stays as it is. `now` in milliseconds since the Unix epoch.
@@ -30,10 +32,19 @@ impl Definition {
                 "the stream has no other destination than {DESTINATION_ID}"
             )));
         }
-        let mut destination = match (request.s3, request.extended_s3, request.http_endpoint) {
-            (Some(s3), _, _) => self.destination.with_s3(s3)?,
-            (_, Some(extended), _) => self.destination.with_extended_s3(extended)?,
-            (_, _, Some(http)) => self.destination.with_http_endpoint(http)?,
+        let is_cluster = matches!(self.destination, Destination::OpenSearch(_));
+        if is_cluster != request.opensearch.is_some() {
+            return Err(Refusal::invalid(
+                "a destination of OpenSearch cannot be changed to another one, nor another one to it",
+            ));
+        }
+        let UpdateDestination { s3, extended_s3, http_endpoint, splunk, opensearch, .. } = request;
+        let mut destination = match (s3, extended_s3, http_endpoint, splunk, opensearch) {
+            (Some(s3), ..) => self.destination.with_s3(s3)?,
+            (_, Some(extended), ..) => self.destination.with_extended_s3(extended)?,
+            (_, _, Some(http), ..) => self.destination.with_http_endpoint(http)?,
+            (_, _, _, Some(splunk), _) => self.destination.with_splunk(splunk)?,
+            (.., Some(cluster)) => self.destination.with_opensearch(cluster)?,
             // `validate` lets nothing else through.
             _ => {
                 return Err(Refusal::invalid(
@@ -55,7 +66,7 @@ impl Destination {
                 merged.overlay(ExtendedS3::from(merged_s3(stored.plain(), update)));
                 Ok(Destination::ExtendedS3(merged))
             }
-            Destination::HttpEndpoint(_) => {
+            Destination::HttpEndpoint(_) | Destination::Splunk(_) | Destination::OpenSearch(_) => {
                 whole(update.role_arn.is_some() && update.bucket_arn.is_some(), "RoleARN and BucketARN")?;
                 Ok(Destination::S3(Box::new(update)))
             }
@@ -68,7 +79,7 @@ impl Destination {
         let stored = match self {
             Destination::S3(stored) => ExtendedS3::from((**stored).clone()),
             Destination::ExtendedS3(stored) => (**stored).clone(),
-            Destination::HttpEndpoint(_) => {
+            Destination::HttpEndpoint(_) | Destination::Splunk(_) | Destination::OpenSearch(_) => {
                 whole(update.role_arn.is_some() && update.bucket_arn.is_some(), "RoleARN and BucketARN")?;
                 if update.is_partitioned() {
                     return Err(partitioning_is_fixed());
@@ -129,6 +140,55 @@ impl Destination {
             merged.s3 = Some(merged_backup(stored.s3.clone(), s3)?);
         }
         Ok(Destination::HttpEndpoint(Box::new(merged)))
+    }
+}
+
+impl Destination {
+    fn with_splunk(&self, mut update: Splunk) -> Result<Destination, Refusal> {
+        update.s3 = update.s3_update.take();
+        let Destination::Splunk(stored) = self else {
+            let is_whole =
+                update.hec_endpoint.is_some() && update.hec_endpoint_type.is_some() && update.s3.is_some();
+            whole(is_whole, "HECEndpoint, HECEndpointType, HECToken and S3Update")?;
+            if let Some(s3) = &update.s3 {
+                whole_backup(s3)?;
+            }
+            return Ok(Destination::Splunk(Box::new(update)));
+        };
+        if stored.backup_mode.as_deref() == Some("AllEvents")
+            && update.backup_mode.as_deref() == Some("FailedEventsOnly")
+        {
+            return Err(Refusal::invalid(
+                "S3BackupMode cannot be changed to FailedEventsOnly once it is AllEvents",
+            ));
+        }
+        let mut merged = (**stored).clone();
+        let s3 = update.s3.take();
+        merged.overlay(update);
+        if let Some(s3) = s3 {
+            merged.s3 = Some(merged_backup(stored.s3.clone(), s3)?);
+        }
+        Ok(Destination::Splunk(Box::new(merged)))
+    }
+
+    fn with_opensearch(&self, mut update: OpenSearch) -> Result<Destination, Refusal> {
+        let Destination::OpenSearch(stored) = self else {
+            return Err(Refusal::invalid("only a destination of OpenSearch can be changed to one"));
+        };
+        // Members of configurations, which an update does not know.
+        (update.backup_mode, update.vpc) = (None, None);
+        update.s3 = update.s3_update.take();
+        let mut merged = (**stored).clone();
+        // One takes the place of the other.
+        if update.cluster_endpoint.is_some() != update.domain_arn.is_some() {
+            (merged.cluster_endpoint, merged.domain_arn) = (None, None);
+        }
+        let s3 = update.s3.take();
+        merged.overlay(update);
+        if let Some(s3) = s3 {
+            merged.s3 = Some(merged_backup(stored.s3.clone(), s3)?);
+        }
+        Ok(Destination::OpenSearch(Box::new(merged)))
     }
 }
 

@@ -5,6 +5,7 @@ use super::violation::Pattern;
 use super::{At, Given, Violations, conversion, processing};
 use crate::wire::{
     BufferingHints, CloudWatchLoggingOptions, Encryption, ExtendedS3, HttpEndpoint, RetryOptions, S3,
+    SecretsManager,
 };
 
 const LOG_GROUP: Pattern = Pattern {
@@ -141,39 +142,62 @@ pub(super) fn http_endpoint(violations: &mut Violations, at: At<'_>, http: &Http
     if let Some(mode) = &http.backup_mode {
         violations.one_of(at.member("S3BackupMode"), mode, &["FailedDataOnly", "AllData"]);
     }
+    beside(violations, at, (http.s3.as_ref(), http.s3_update.as_ref()), given);
+    secrets_manager(violations, at, http.secrets_manager.as_ref());
+}
+
+pub(super) fn secrets_manager(violations: &mut Violations, at: At<'_>, manager: Option<&SecretsManager>) {
+    let Some(manager) = manager else { return };
+    let at = at.member("SecretsManagerConfiguration");
+    violations.required(at.member("Enabled"), manager.enabled.is_some());
+    arn(violations, at.member("SecretARN"), manager.secret_arn.as_deref(), 2048);
+    arn(violations, at.member("RoleARN"), manager.role_arn.as_deref(), 512);
+}
+
+/// The bucket beside a destination, which an update calls otherwise.
+pub(super) fn beside(
+    violations: &mut Violations,
+    at: At<'_>,
+    (configuration, update): (Option<&S3>, Option<&S3>),
+    given: Given,
+) {
     match given {
         Given::Whole => {
             let at = at.member("S3Configuration");
-            violations.required(at, http.s3.is_some());
-            if let Some(given) = &http.s3 {
-                s3(violations, at, given, Given::Whole);
+            violations.required(at, configuration.is_some());
+            if let Some(configuration) = configuration {
+                s3(violations, at, configuration, Given::Whole);
             }
         }
         Given::Part => {
-            if let Some(given) = &http.s3_update {
-                s3(violations, at.member("S3Update"), given, Given::Part);
+            if let Some(update) = update {
+                s3(violations, at.member("S3Update"), update, Given::Part);
             }
         }
     }
-    if let Some(manager) = &http.secrets_manager {
-        let at = at.member("SecretsManagerConfiguration");
-        violations.required(at.member("Enabled"), manager.enabled.is_some());
-        arn(violations, at.member("SecretARN"), manager.secret_arn.as_deref(), 2048);
-        arn(violations, at.member("RoleARN"), manager.role_arn.as_deref(), 512);
-    }
 }
 
-fn required(violations: &mut Violations, at: At<'_>, is_there: bool, given: Given) {
+pub(super) fn required(violations: &mut Violations, at: At<'_>, is_there: bool, given: Given) {
     violations.required(at, is_there || given == Given::Part);
 }
 
 fn hints(violations: &mut Violations, at: At<'_>, hints: Option<&BufferingHints>, mebibytes_max: i64) {
+    buffer(violations, at, hints, (mebibytes_max, 900));
+}
+
+/// Most mebibytes and seconds.
+pub(super) fn buffer(
+    violations: &mut Violations,
+    at: At<'_>,
+    hints: Option<&BufferingHints>,
+    (mebibytes_max, seconds_max): (i64, i64),
+) {
     let at = at.member("BufferingHints");
     if let Some(size) = hints.and_then(|hints| hints.size_in_mbs) {
         violations.range(at.member("SizeInMBs"), size, 1, mebibytes_max);
     }
     if let Some(interval) = hints.and_then(|hints| hints.interval_in_seconds) {
-        violations.range(at.member("IntervalInSeconds"), interval, 0, 900);
+        violations.range(at.member("IntervalInSeconds"), interval, 0, seconds_max);
     }
 }
 
@@ -189,7 +213,7 @@ fn encryption_constraints(violations: &mut Violations, at: At<'_>, encryption: &
     }
 }
 
-fn logging(violations: &mut Violations, at: At<'_>, logging: Option<&CloudWatchLoggingOptions>) {
+pub(super) fn logging(violations: &mut Violations, at: At<'_>, logging: Option<&CloudWatchLoggingOptions>) {
     let Some(logging) = logging else { return };
     let at = at.member("CloudWatchLoggingOptions");
     let names = [
@@ -204,7 +228,7 @@ fn logging(violations: &mut Violations, at: At<'_>, logging: Option<&CloudWatchL
     }
 }
 
-fn retry(violations: &mut Violations, at: At<'_>, retry: Option<&RetryOptions>) {
+pub(super) fn retry(violations: &mut Violations, at: At<'_>, retry: Option<&RetryOptions>) {
     if let Some(seconds) = retry.and_then(|retry| retry.duration_in_seconds) {
         violations.range(at.member("RetryOptions").member("DurationInSeconds"), seconds, 0, 7200);
     }

@@ -1,7 +1,7 @@
 //! Constraints of whole requests.
 
 use super::member::{self, optional_name, stream_name, tag_key, tags};
-use super::{At, Given, Violations, destination};
+use super::{At, Given, Violations, destination, requests};
 use crate::wire::{
     CreateDeliveryStream, DeleteDeliveryStream, DescribeDeliveryStream, ListDeliveryStreams,
     ListTagsForDeliveryStream, Refusal, StartDeliveryStreamEncryption, StopDeliveryStreamEncryption,
@@ -53,6 +53,14 @@ pub fn create(request: &CreateDeliveryStream) -> Result<(), Refusal> {
             Given::Whole,
         );
     }
+    if let Some(splunk) = &request.splunk {
+        let at = at.member("SplunkDestinationConfiguration");
+        requests::splunk(&mut violations, at, splunk, Given::Whole);
+    }
+    if let Some(cluster) = &request.opensearch {
+        let at = at.member("AmazonopensearchserviceDestinationConfiguration");
+        requests::opensearch(&mut violations, at, cluster, Given::Whole);
+    }
     violations.finish()?;
     let is_direct = request.stream_type.as_deref().is_none_or(|stream_type| stream_type == "DirectPut");
     let has_other_source = request.kinesis_source.is_some()
@@ -63,7 +71,11 @@ pub fn create(request: &CreateDeliveryStream) -> Result<(), Refusal> {
             "only streams of type DirectPut, without another source, are supported here",
         ));
     }
-    let is_known = request.s3.is_some() || request.extended_s3.is_some() || request.http_endpoint.is_some();
+    let is_known = request.s3.is_some()
+        || request.extended_s3.is_some()
+        || request.http_endpoint.is_some()
+        || request.splunk.is_some()
+        || request.opensearch.is_some();
     one_destination(&request.destinations(), is_known, "Configuration")
 }
 
@@ -95,8 +107,20 @@ pub fn update(request: &UpdateDestination) -> Result<(), Refusal> {
             Given::Part,
         );
     }
+    if let Some(splunk) = &request.splunk {
+        let at = at.member("SplunkDestinationUpdate");
+        requests::splunk(&mut violations, at, splunk, Given::Part);
+    }
+    if let Some(cluster) = &request.opensearch {
+        let at = at.member("AmazonopensearchserviceDestinationUpdate");
+        requests::opensearch(&mut violations, at, cluster, Given::Part);
+    }
     violations.finish()?;
-    let is_known = request.s3.is_some() || request.extended_s3.is_some() || request.http_endpoint.is_some();
+    let is_known = request.s3.is_some()
+        || request.extended_s3.is_some()
+        || request.http_endpoint.is_some()
+        || request.splunk.is_some()
+        || request.opensearch.is_some();
     one_destination(&request.destinations(), is_known, "Update")
 }
 
@@ -104,8 +128,8 @@ fn one_destination(given: &[&str], is_known: bool, what: &str) -> Result<(), Ref
     match given {
         [_] if is_known => Ok(()),
         [other] => Err(Refusal::invalid(format!(
-            "{other} is not supported here, expected S3Destination{what}, ExtendedS3Destination{what} or \
-             HttpEndpointDestination{what}"
+            "{other} is not supported here, expected S3Destination{what}, ExtendedS3Destination{what}, \
+             HttpEndpointDestination{what}, SplunkDestination{what} or AmazonopensearchserviceDestination{what}"
         ))),
         _ => Err(Refusal::invalid("Exactly one destination configuration is supported for a Firehose")),
     }
@@ -234,7 +258,7 @@ mod tests {
         for members in [
             r#""Tags":[{"Key":"a"}]"#.to_owned(),
             format!(r#"{s3},"S3DestinationConfiguration":{{{PLACE}}}"#),
-            format!(r#"{s3},"SplunkDestinationConfiguration":{{}}"#),
+            format!(r#"{s3},"RedshiftDestinationConfiguration":{{}}"#),
         ] {
             let refusal = created(&members).unwrap_err();
             assert_eq!(
@@ -292,7 +316,7 @@ mod tests {
         assert_eq!(ask(r#","ExtendedS3DestinationUpdate":{}"#), Ok(()));
         assert!(ask("").unwrap_err().message.starts_with("Exactly one"));
         assert!(
-            ask(r#","SplunkDestinationUpdate":{}"#).unwrap_err().message.contains("is not supported here")
+            ask(r#","IcebergDestinationUpdate":{}"#).unwrap_err().message.contains("is not supported here")
         );
         let version = UpdateDestination { version: Some("v1".to_owned()), ..UpdateDestination::default() };
         assert!(update(&version).unwrap_err().message.contains("pattern: [0-9]+"));

@@ -1,5 +1,6 @@
 //! Rules: what of a destination may stand together. They look at what will be stored.
 
+use super::requests::secret;
 use super::{conversion, processing};
 use crate::prefix::{self, Partitioning};
 use crate::wire::{BufferingHints, ExtendedS3, HttpEndpoint, Processing, Refusal, S3};
@@ -54,18 +55,14 @@ pub fn http_endpoint(http: &HttpEndpoint) -> Result<(), Refusal> {
         processing::rules(processing)?;
         no_partition_keys(processing)?;
     }
-    if let Some(manager) = http.secrets_manager.as_ref().filter(|manager| manager.enabled == Some(true))
-        && manager.secret_arn.is_none()
-    {
-        return Err(Refusal::invalid("SecretsManagerConfiguration must have SecretARN when it is enabled"));
-    }
+    secret(http.secrets_manager.as_ref())?;
     match &http.s3 {
         Some(given) => backup(given, "S3Configuration"),
         None => Ok(()),
     }
 }
 
-fn both_or_neither(hints: Option<&BufferingHints>) -> Result<(), Refusal> {
+pub(super) fn both_or_neither(hints: Option<&BufferingHints>) -> Result<(), Refusal> {
     let Some(hints) = hints else { return Ok(()) };
     match hints.size_in_mbs.is_some() == hints.interval_in_seconds.is_some() {
         true => Ok(()),
@@ -100,7 +97,7 @@ fn partitioned_buffer(hints: Option<&BufferingHints>) -> Result<(), Refusal> {
 }
 
 /// Buckets beside the destination: for source records, and for records that could not be delivered.
-fn backup(given: &S3, name: &str) -> Result<(), Refusal> {
+pub(super) fn backup(given: &S3, name: &str) -> Result<(), Refusal> {
     let broken = |refusal: Refusal| Refusal::invalid(format!("{name}: {}", refusal.message));
     s3(given).map_err(broken)?;
     let interval = given.buffering_hints.as_ref().and_then(|hints| hints.interval_in_seconds);
@@ -114,7 +111,7 @@ fn backup(given: &S3, name: &str) -> Result<(), Refusal> {
     }
 }
 
-fn no_partition_keys(processing: &Processing) -> Result<(), Refusal> {
+pub(super) fn no_partition_keys(processing: &Processing) -> Result<(), Refusal> {
     match processing.has("MetadataExtraction") {
         true => Err(Refusal::invalid(
             "MetadataExtraction processor is of destinations with dynamic partitioning, which is S3",

@@ -324,3 +324,56 @@ members! {
         secrets_manager: SecretsManager = "SecretsManagerConfiguration",
     }
 }
+
+members! {
+    /// Splunk's HTTP event collector.
+    Splunk {
+        hec_endpoint: String = "HECEndpoint",
+        hec_endpoint_type: String = "HECEndpointType",
+        hec_token: Secret = "HECToken",
+        acknowledgment_timeout: i64 = "HECAcknowledgmentTimeoutInSeconds",
+        retry: RetryOptions = "RetryOptions",
+        backup_mode: String = "S3BackupMode",
+        s3: S3 = "S3Configuration",
+        s3_update: S3 = "S3Update",
+        processing: Processing = "ProcessingConfiguration",
+        logging: CloudWatchLoggingOptions = "CloudWatchLoggingOptions",
+        buffering_hints: BufferingHints = "BufferingHints",
+        secrets_manager: SecretsManager = "SecretsManagerConfiguration",
+    }
+}
+
+members! {
+    Vpc {
+        subnet_ids: Vec<String> = "SubnetIds",
+        role_arn: String = "RoleARN",
+        security_group_ids: Vec<String> = "SecurityGroupIds",
+    }
+}
+
+members! {
+    DocumentId {
+        default_format: String = "DefaultDocumentIdFormat",
+    }
+}
+
+members! {
+    /// A cluster of OpenSearch or Elasticsearch.
+    OpenSearch {
+        role_arn: String = "RoleARN",
+        domain_arn: String = "DomainARN",
+        cluster_endpoint: String = "ClusterEndpoint",
+        index_name: String = "IndexName",
+        type_name: String = "TypeName",
+        index_rotation_period: String = "IndexRotationPeriod",
+        buffering_hints: BufferingHints = "BufferingHints",
+        retry: RetryOptions = "RetryOptions",
+        backup_mode: String = "S3BackupMode",
+        s3: S3 = "S3Configuration",
+        s3_update: S3 = "S3Update",
+        processing: Processing = "ProcessingConfiguration",
+        logging: CloudWatchLoggingOptions = "CloudWatchLoggingOptions",
+        vpc: Vpc = "VpcConfiguration",
+        document_id: DocumentId = "DocumentIdOptions",
+    }
+}

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::destination::{ExtendedS3, HttpEndpoint, S3};
+use super::destination::{ExtendedS3, HttpEndpoint, OpenSearch, S3, Splunk};
 use super::members::members;
 
 members! {
@@ -73,13 +73,13 @@ with_destinations! {
         s3: S3 = "S3DestinationConfiguration",
         extended_s3: ExtendedS3 = "ExtendedS3DestinationConfiguration",
         http_endpoint: HttpEndpoint = "HttpEndpointDestinationConfiguration",
+        splunk: Splunk = "SplunkDestinationConfiguration",
+        opensearch: OpenSearch = "AmazonopensearchserviceDestinationConfiguration",
     }
     others {
         redshift = "RedshiftDestinationConfiguration",
         elasticsearch = "ElasticsearchDestinationConfiguration",
-        opensearch = "AmazonopensearchserviceDestinationConfiguration",
         opensearch_serverless = "AmazonOpenSearchServerlessDestinationConfiguration",
-        splunk = "SplunkDestinationConfiguration",
         snowflake = "SnowflakeDestinationConfiguration",
         iceberg = "IcebergDestinationConfiguration",
     }
@@ -96,13 +96,13 @@ with_destinations! {
         s3: S3 = "S3DestinationUpdate",
         extended_s3: ExtendedS3 = "ExtendedS3DestinationUpdate",
         http_endpoint: HttpEndpoint = "HttpEndpointDestinationUpdate",
+        splunk: Splunk = "SplunkDestinationUpdate",
+        opensearch: OpenSearch = "AmazonopensearchserviceDestinationUpdate",
     }
     others {
         redshift = "RedshiftDestinationUpdate",
         elasticsearch = "ElasticsearchDestinationUpdate",
-        opensearch = "AmazonopensearchserviceDestinationUpdate",
         opensearch_serverless = "AmazonOpenSearchServerlessDestinationUpdate",
-        splunk = "SplunkDestinationUpdate",
         snowflake = "SnowflakeDestinationUpdate",
         iceberg = "IcebergDestinationUpdate",
     }

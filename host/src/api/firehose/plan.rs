@@ -4,6 +4,8 @@
 //! destinations that are not there yet, keys of a service that only AWS has. What only AWS's own machinery needs (roles, log
 //! groups) is kept as it was told, and has no effect.
 
+mod requests;
+
 use super::conversion;
 use crate::pipeline::FirehoseSettings;
 use base64::Engine as _;
@@ -21,43 +23,26 @@ const RETRY_FOR: &str = "24h";
 
 /// See the head of this file.
 pub(super) fn stream(definition: &Definition, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
-    let s3 = match &definition.destination {
-        Destination::S3(s3) => ExtendedS3::from((**s3).clone()),
-        Destination::ExtendedS3(extended) => (**extended).clone(),
-        Destination::HttpEndpoint(_) => {
-            return Err(not_here("HttpEndpointDestinationConfiguration", "deliver to a bucket instead"));
-        }
-    };
-    let backed_up = backup(&s3)?;
-    let kept_s3 = [s3.encryption.as_ref(), backed_up.as_ref().and_then(|backup| backup.encryption.as_ref())];
-    if kept_s3.into_iter().flatten().any(|encryption| encryption.kms.is_some()) {
-        return Err(not_here("KMSEncryptionConfig", "set the encryption of the bucket"));
+    match &definition.destination {
+        Destination::S3(s3) => of_bucket(&ExtendedS3::from((**s3).clone()), definition.version, firehose),
+        Destination::ExtendedS3(extended) => of_bucket(extended, definition.version, firehose),
+        Destination::HttpEndpoint(http) => requests::http_endpoint(http, definition.version, firehose),
+        Destination::Splunk(splunk) => requests::splunk(splunk, definition.version, firehose),
+        Destination::OpenSearch(cluster) => requests::opensearch(cluster, definition.version, firehose),
     }
+}
+
+fn of_bucket(s3: &ExtendedS3, version: u64, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
+    let backed_up = backup(s3)?;
+    no_kms(s3)?;
     let main_bucket = bucket(s3.bucket_arn.as_deref().unwrap_or_default())?;
-    let in_backup = backed_up.as_ref().and_then(|backup| backup.prefix.as_ref());
-    let prefixes = [
-        ("Prefix", s3.prefix.as_ref()),
-        ("ErrorOutputPrefix", s3.error_output_prefix.as_ref()),
-        ("S3BackupConfiguration.Prefix", in_backup),
-    ];
-    for (member, prefix) in prefixes {
-        steps_are_names(member, prefix.map_or("", String::as_str))?;
+    steps_are_names(s3, "")?;
+    if let Some(backed_up) = &backed_up {
+        steps_are_names(backed_up, "S3BackupConfiguration.")?;
     }
     let (transforms, is_delimited) = transforms(s3.processing.as_ref())?;
-    let Names { prefix, names, errors } = names(&s3, definition.version);
-    let place = |bucket: &str, prefix: &str| {
-        let mut place = Map::new();
-        place.insert("type".to_owned(), "s3".into());
-        place.insert("bucket".to_owned(), bucket.into());
-        place.insert("prefix".to_owned(), prefix.into());
-        place.insert("region".to_owned(), firehose.region.clone().into());
-        place.insert("path_style".to_owned(), firehose.path_style.into());
-        if let Some(endpoint) = &firehose.endpoint {
-            place.insert("endpoint".to_owned(), endpoint.clone().into());
-        }
-        place
-    };
-    let mut output = place(main_bucket, &prefix);
+    let Names { prefix, names, errors } = names(s3, version);
+    let mut output = place(main_bucket, &prefix, firehose);
     output.insert("firehose".to_owned(), names);
     if let Some(conversion) = s3.conversion.as_ref().filter(|_| s3.is_converted()) {
         output.append(&mut conversion::output(conversion, firehose)?);
@@ -68,30 +53,70 @@ pub(super) fn stream(definition: &Definition, firehose: &FirehoseSettings) -> Re
     let hints = s3.buffering_hints.clone().unwrap_or_default();
     buffer(&mut output, &hints);
     output.insert("retry".to_owned(), json!({ "for": RETRY_FOR }));
-    let (error_prefix, error_names) = errors;
-    let mut letters = place(main_bucket, &error_prefix);
-    letters.insert("firehose".to_owned(), error_names);
-    letters.insert("compression".to_owned(), "none".into());
-    letters.insert("interval".to_owned(), output["interval"].clone());
-    let mut stream = json!({
+    let interval = output["interval"].clone();
+    let mut stream = whole(transforms, output, letters(main_bucket, errors, interval, firehose));
+    if let Some(backed_up) = backed_up {
+        stream["backup"] = backup_output(&backed_up, version, firehose)?;
+    }
+    Ok(stream)
+}
+
+/// Where records go as they came in, as an output.
+fn backup_output(s3: &ExtendedS3, version: u64, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
+    no_kms(s3)?;
+    let Names { prefix, names, errors: _ } = names(s3, version);
+    let mut backup = place(bucket(s3.bucket_arn.as_deref().unwrap_or_default())?, &prefix, firehose);
+    backup.insert("firehose".to_owned(), names);
+    backup.insert("format".to_owned(), "verbatim".into());
+    backup.insert("compression".to_owned(), compression(s3.compression_format.as_deref()).into());
+    buffer(&mut backup, &s3.buffering_hints.clone().unwrap_or_default());
+    backup.insert("retry".to_owned(), json!({ "for": RETRY_FOR }));
+    Ok(backup.into())
+}
+
+fn whole(transforms: Vec<Value>, output: Map<String, Value>, letters: Map<String, Value>) -> Value {
+    json!({
         "source": { "type": "http" },
         "transforms": transforms,
         "outputs": [output],
         // Firehose goes on, however many records fail.
         "max_failed_percent": 100,
         "dead_letters": { "output": letters },
-    });
-    if let Some(backed_up) = backed_up {
-        let Names { prefix, names, errors: _ } = self::names(&backed_up, definition.version);
-        let mut backup = place(bucket(backed_up.bucket_arn.as_deref().unwrap_or_default())?, &prefix);
-        backup.insert("firehose".to_owned(), names);
-        backup.insert("format".to_owned(), "verbatim".into());
-        backup.insert("compression".to_owned(), compression(backed_up.compression_format.as_deref()).into());
-        buffer(&mut backup, &backed_up.buffering_hints.clone().unwrap_or_default());
-        backup.insert("retry".to_owned(), json!({ "for": RETRY_FOR }));
-        stream["backup"] = backup.into();
+    })
+}
+
+fn place(bucket: &str, prefix: &str, firehose: &FirehoseSettings) -> Map<String, Value> {
+    let mut place = Map::new();
+    place.insert("type".to_owned(), "s3".into());
+    place.insert("bucket".to_owned(), bucket.into());
+    place.insert("prefix".to_owned(), prefix.into());
+    place.insert("region".to_owned(), firehose.region.clone().into());
+    place.insert("path_style".to_owned(), firehose.path_style.into());
+    if let Some(endpoint) = &firehose.endpoint {
+        place.insert("endpoint".to_owned(), endpoint.clone().into());
     }
-    Ok(stream)
+    place
+}
+
+/// Where records go that failed.
+fn letters(
+    bucket: &str,
+    (prefix, names): (String, Value),
+    interval: Value,
+    firehose: &FirehoseSettings,
+) -> Map<String, Value> {
+    let mut letters = place(bucket, &prefix, firehose);
+    letters.insert("firehose".to_owned(), names);
+    letters.insert("compression".to_owned(), "none".into());
+    letters.insert("interval".to_owned(), interval);
+    letters
+}
+
+fn no_kms(s3: &ExtendedS3) -> Result<(), Refusal> {
+    match s3.encryption.as_ref().is_some_and(|encryption| encryption.kms.is_some()) {
+        true => Err(not_here("KMSEncryptionConfig", "set the encryption of the bucket")),
+        false => Ok(()),
+    }
 }
 
 /// Where records go as they came in, if they do.
@@ -118,13 +143,16 @@ fn bucket(arn: &str) -> Result<&str, Refusal> {
 }
 
 /// A bucket has no steps; whoever copies it into directories has.
-fn steps_are_names(member: &str, prefix: &str) -> Result<(), Refusal> {
-    match prefix.split('/').find(|step| *step == "." || *step == "..") {
-        None => Ok(()),
-        Some(step) => Err(Refusal::invalid(format!(
-            "{member} {prefix:?} has the step {step:?}, which no name has here"
-        ))),
+fn steps_are_names(s3: &ExtendedS3, within: &str) -> Result<(), Refusal> {
+    for (member, prefix) in [("Prefix", &s3.prefix), ("ErrorOutputPrefix", &s3.error_output_prefix)] {
+        let prefix = prefix.as_deref().unwrap_or_default();
+        if let Some(step) = prefix.split('/').find(|step| *step == "." || *step == "..") {
+            return Err(Refusal::invalid(format!(
+                "{within}{member} {prefix:?} has the step {step:?}, which no name has here"
+            )));
+        }
     }
+    Ok(())
 }
 
 /// Sizes are of records before compression, as Firehose has it.

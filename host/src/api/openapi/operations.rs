@@ -2,6 +2,7 @@
 
 mod access;
 mod firehose;
+mod state;
 mod streams;
 
 use super::shapes::Shape::{self, Any, Bytes, Flag, List, Named, Number, Object, OneOf, Open, Perhaps, Text};
@@ -60,6 +61,7 @@ pub(super) const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain";
 const STREAMS: &str = "streams";
 const LETTERS: &str = "dead letters";
+const STATE: &str = "state";
 const REPLAYS: &str = "replays";
 const PLUGINS: &str = "plugins";
 pub(super) const ACCESS: &str = "access";
@@ -68,6 +70,7 @@ const HOST: &str = "host";
 pub(super) const TAGS: &[(&str, &str)] = &[
     (STREAMS, "Push records, and see how streams are."),
     (LETTERS, "Records that could not be transformed, encoded or delivered."),
+    (STATE, "What plugins keep by key."),
     (REPLAYS, "History, run again."),
     (PLUGINS, "Which version of a plugin is live."),
     (ACCESS, "Tenants, keys and the audit log."),
@@ -134,8 +137,8 @@ const OF_PLUGIN: &[(u16, &str)] = &[
 const WHICH: &[Body] = &[Body { kind: JSON, shape: Named("Which") }];
 
 /// All of them, by noun.
-pub(super) const OPERATIONS: [&[Said]; 4] =
-    [DATA, streams::OPERATIONS, access::OPERATIONS, firehose::OPERATIONS];
+pub(super) const OPERATIONS: [&[Said]; 5] =
+    [DATA, streams::OPERATIONS, state::OPERATIONS, access::OPERATIONS, firehose::OPERATIONS];
 
 const RECORDS: &[Body] = &[
     Body { kind: "application/x-ndjson", shape: Bytes },

@@ -98,6 +98,28 @@ pub(super) const NAMED: &[(&str, Shape)] = &[
         ]),
     ),
     (
+        "Table",
+        Object(&[
+            ("transform", Text, ""),
+            ("table", Text, "as the plugin declares it"),
+            ("version", Number, "of the layout of its values"),
+            ("ttl_ns", Number, "entries that were not written for so long are gone; 0: they stay"),
+            ("entries", Number, ""),
+            ("bytes", Number, "as the quota state_bytes counts them"),
+        ]),
+    ),
+    (
+        "Entry",
+        Object(&[
+            ("group", Number, "key group"),
+            ("key?", Text, "where it is text"),
+            ("key_base64", Text, ""),
+            ("value?", Text, "where it is text"),
+            ("value_base64", Text, ""),
+            ("sum?", Number, "of a value of eight bytes"),
+        ]),
+    ),
+    (
         "Quotas",
         Object(&[
             ("records_per_second?", Number, ""),
@@ -112,6 +134,7 @@ pub(super) const NAMED: &[(&str, Shape)] = &[
             ("plugin_bytes?", Number, ""),
             ("streams?", Number, ""),
             ("dead_letter_bytes?", Number, ""),
+            ("state_bytes?", Number, ""),
             ("compile_seconds?", Number, ""),
             ("deliveries?", Number, ""),
         ]),

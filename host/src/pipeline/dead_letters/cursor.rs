@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use wasmill_deliver::ObjectMeta;
 
+use super::error::StoreError;
 use super::letter::KeptObject;
 use super::lines;
-use super::store::StoreError;
 
 const CURSOR: &str = "cursor.json";
 const REMEDY: &str =
@@ -163,6 +163,8 @@ mod tests {
             records: 1,
             stream: "events".into(),
             output: "dead-letters".into(),
+            arrival: 0,
+            first_row: 0,
         };
         let file = "objects/kept".into();
         let objects = vec![KeptObject { file, meta: meta.clone() }];

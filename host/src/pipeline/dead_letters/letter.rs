@@ -6,7 +6,8 @@
 //! ```
 //!
 //! `payload` is the record as text; bytes that are no UTF-8 stand as `payload_base64` instead. A letter of the
-//! delivery stage has an `object` in their place: its file, and everything that the destination has to be told.
+//! delivery stage has an `object` in their place: its file, and everything that the destination has to be told; or it is
+//! a single `row` of a batch.
 
 use std::collections::BTreeMap;
 
@@ -49,6 +50,23 @@ pub struct DeadLetter {
     pub payload_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub object: Option<KeptObject>,
+    /// Of a row that its destination refused while it took others of the batch; its bytes are the payload.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub row: Option<LetterRow>,
+}
+
+/// Which row of which batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LetterRow {
+    pub batch_id: String,
+    pub row: u64,
+}
+
+impl LetterRow {
+    /// Tells it from all others.
+    pub(super) fn id(&self) -> String {
+        format!("{}/{}", self.batch_id, self.row)
+    }
 }
 
 /// An object that could not be delivered.
@@ -129,6 +147,17 @@ impl DeadLetter {
             (None, Some(text)) => BASE64.decode(text).unwrap_or_default(),
             (None, None) => Vec::new(),
         }
+    }
+
+    /// What a letter of the delivery stage is known by.
+    pub(super) fn delivery_id(&self) -> Option<String> {
+        let object = self.object.as_ref().map(|object| object.meta.batch_id.clone());
+        object.or_else(|| self.row.as_ref().map(LetterRow::id))
+    }
+
+    /// Whether it holds a row as plugins left it, or one that no record stands behind, in place of a record.
+    pub(crate) fn is_row_of_plugins(&self) -> bool {
+        self.stage != Stage::Delivery && (self.offset < 0 || self.child >= SEALED_CHILD)
     }
 
     /// Tells letters of records apart: what is not above the last one that was kept is there already.

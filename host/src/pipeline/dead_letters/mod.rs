@@ -11,12 +11,14 @@
 //! what has left. Nothing here knows outcomes, plugins or destinations.
 
 mod cursor;
+mod error;
 mod filter;
 mod letter;
 mod lines;
 mod store;
 
 pub(crate) use cursor::{Cursor, Underway};
+pub use error::{Bound, StoreError};
 pub use filter::Filter;
-pub use letter::{Change, Changes, DeadLetter, KeptObject, Stage};
-pub use store::{Appended, Applied, Bound, Snapshot, Store, StoreError, View};
+pub use letter::{Change, Changes, DeadLetter, KeptObject, LetterRow, Stage};
+pub use store::{Appended, Applied, Snapshot, Store, View};

@@ -13,13 +13,13 @@
 //! their new reason; a replay must not wait for room.
 
 use std::collections::{HashSet, VecDeque};
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::error::{Bound, StoreError};
 use super::filter::Filter;
 use super::letter::{Change, Changes, DeadLetter, SEALED_CHILD, Stage};
 use super::lines::{self, LetterFile, Unreadable};
@@ -32,42 +32,6 @@ const STATE_REMEDY: &str = "put back a copy of it, or move it away: then the str
     number or letter that was removed may come again";
 /// Far more batches than are given up between two checkpoints.
 const GIVEN_UP_MAX: usize = 1_024;
-
-/// Why letters could not be kept, read or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error(
-        "dead letters in {path} are full: {needs} bytes more do not fit, {bytes} of at most {max} ({bound}) are \
-         taken; replay, export or purge some"
-    )]
-    Full { path: PathBuf, needs: u64, bytes: u64, max: u64, bound: Bound },
-    #[error("dead letters in {path}")]
-    Io {
-        path: PathBuf,
-        #[source]
-        error: io::Error,
-    },
-    /// Its error names line and column.
-    #[error("{path} is damaged ({error}); {remedy}")]
-    Damaged { path: PathBuf, error: serde_json::Error, remedy: &'static str },
-}
-
-/// Whose bound it is that letters do not fit within.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
-    /// The stream's own.
-    Own,
-    Quota,
-}
-
-impl fmt::Display for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Bound::Own => "max_bytes",
-            Bound::Quota => "what quota dead_letter_bytes leaves to this stream",
-        })
-    }
-}
 
 /// What outlives the letters.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -115,6 +79,8 @@ pub struct Store {
     object_bytes: u64,
     /// Batch ids of the letters of the delivery stage that were there at the opening.
     batches: HashSet<String>,
+    /// Of the letters of single rows: their batches and rows.
+    rows: HashSet<String>,
 }
 
 /// One file of letters as it was at some moment. Whatever becomes of its name, these lines stay: none is passed over because
@@ -165,7 +131,7 @@ impl Store {
         if anew {
             state.kept_to = None;
         }
-        let mut batches = HashSet::new();
+        let (mut batches, mut rows) = (HashSet::new(), HashSet::new());
         let mut files = VecDeque::new();
         for path in paths(dir).map_err(at)? {
             let whole = LetterFile { bytes: u64::MAX, ..LetterFile::empty(path.clone()) };
@@ -178,8 +144,9 @@ impl Store {
                         Some(letter) => {
                             file.note(&letter, line.len() as u64);
                             state.next_number = state.next_number.max(letter.number + 1);
-                            if let Some(object) = letter.object {
-                                batches.insert(object.meta.batch_id);
+                            if let Some(id) = letter.delivery_id() {
+                                let known = if letter.row.is_some() { &mut rows } else { &mut batches };
+                                known.insert(id);
                             } else if !anew && letter.number >= state.first_number {
                                 state.kept_to = state.kept_to.max(Some(letter.key()));
                             }
@@ -215,6 +182,7 @@ impl Store {
             saved,
             object_bytes: 0,
             batches,
+            rows,
         };
         store.tidy_objects().map_err(at)?;
         store.save().map_err(at)?;
@@ -251,14 +219,19 @@ impl Store {
         let io = |dir: &Path, error| StoreError::Io { path: dir.to_owned(), error };
         let mut state = self.state.clone();
         let mut appended = Appended::default();
-        let mut text = Vec::new();
+        let (mut text, mut rows) = (Vec::new(), Vec::new());
         if self.files.back().is_some_and(|file| file.bytes >= FILE_BYTES) {
             self.next_file().map_err(|error| io(&self.dir, error))?;
         }
         let Some(mut file) = self.files.back().cloned() else { return Ok(appended) };
         for letter in letters {
             // Keys within one call are told apart by whoever makes them.
-            if letter.object.is_none() && Some(letter.key()) <= self.state.kept_to {
+            let row = letter.row.as_ref().and_then(|_| letter.delivery_id());
+            let had = match &row {
+                Some(row) => self.rows.contains(row) || self.state.given_up.contains(row),
+                None => letter.object.is_none() && Some(letter.key()) <= self.state.kept_to,
+            };
+            if had {
                 continue;
             }
             let numbered = DeadLetter { number: state.next_number, failed: now, ..letter.clone() };
@@ -270,7 +243,9 @@ impl Store {
                 appended.full = Some(full);
                 break;
             }
-            if letter.object.is_none() {
+            if let Some(row) = row {
+                rows.push(row);
+            } else if letter.object.is_none() {
                 state.kept_to = state.kept_to.max(Some(letter.key()));
             }
             state.next_number += 1;
@@ -290,6 +265,7 @@ impl Store {
             return Err(io(&self.dir, error));
         }
         self.state = state;
+        self.rows.extend(rows);
         if let Some(last) = self.files.back_mut() {
             *last = file;
         }
@@ -397,14 +373,15 @@ impl Store {
 
     /// A batch whose letter goes is still one that was given up, although no checkpoint says so yet.
     fn note_given_up(&mut self, changes: &Changes, touched: &[usize]) -> io::Result<()> {
-        if self.object_bytes == 0 {
+        if self.object_bytes == 0 && self.rows.is_empty() {
             return Ok(());
         }
-        let given_up = &mut self.state.given_up;
+        let (given_up, rows) = (&mut self.state.given_up, &mut self.rows);
         for file in touched.iter().filter_map(|at| self.files.get(*at)) {
             file.read(|_, letter| {
                 let gone = letter.filter(|letter| changes.get(&letter.number) == Some(&Change::Removed));
-                let id = gone.and_then(|letter| letter.object).map(|object| object.meta.batch_id);
+                let id = gone.and_then(|letter| letter.delivery_id());
+                id.iter().for_each(|id| _ = rows.remove(id));
                 // Doing it again adds nothing.
                 given_up.extend(id.filter(|id| !given_up.contains(id)));
                 true

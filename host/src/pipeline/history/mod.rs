@@ -59,6 +59,11 @@ pub enum HistoryError {
     Wrong { what: &'static str, reason: String },
     #[error("{reason}")]
     Plugin { reason: String },
+    #[error(
+        "the chain of stream {stream:?} keeps state, and its history cannot be replayed through it: the state that its records saw is gone. \
+         Send the records to a new stream, which begins without state"
+    )]
+    KeepsState { stream: String },
     #[error("no records of stream {stream:?} arrived from {from} to before {to}; {kept}")]
     Empty { stream: String, from: String, to: String, kept: String },
     #[error(transparent)]
@@ -198,6 +203,10 @@ impl Replays {
         }
         self.check_room(&wanted.id)?;
         let version = self.version(source, &wanted.plugins).await?;
+        if version.chain.keeps_state() {
+            // Neither that of today nor none is what these records saw.
+            return Err(HistoryError::KeepsState { stream: wanted.stream });
+        }
         let plan = match &wanted.output {
             Some(dir) => {
                 // Whoever may name a directory to this host may write into it: the plan there says so.
@@ -396,9 +405,11 @@ impl To<'_> {
         let named = match &output.destination {
             config::Destination::Directory(directory) => directory.object.clone(),
             config::Destination::S3(s3) => s3.object.clone(),
-            config::Destination::Http(_) | config::Destination::Stdout => {
-                config::ObjectName::Template(OBJECT.to_owned())
-            }
+            config::Destination::Http(_)
+            | config::Destination::Endpoint(_)
+            | config::Destination::Splunk(_)
+            | config::Destination::OpenSearch(_)
+            | config::Destination::Stdout => config::ObjectName::Template(OBJECT.to_owned()),
         };
         let directory =
             |path| config::Destination::Directory(config::Directory { path, object: named.clone() });
@@ -413,7 +424,10 @@ impl To<'_> {
                         ..s3.clone()
                     }),
                     // Requests have no names that could meet; their batch ids tell them apart.
-                    config::Destination::Http(http) => config::Destination::Http(http.clone()),
+                    to @ (config::Destination::Http(_)
+                    | config::Destination::Endpoint(_)
+                    | config::Destination::Splunk(_)
+                    | config::Destination::OpenSearch(_)) => to.clone(),
                     config::Destination::Stdout => {
                         return Err(format!(
                             "output {:?} is standard output, which cannot take a replay",
@@ -435,7 +449,10 @@ impl To<'_> {
                     found.path.join(To::prefix(id)).display().to_string()
                 }
                 config::Destination::S3(s3) => format!("s3://{}/{}{}/", s3.bucket, s3.prefix, To::prefix(id)),
-                http @ config::Destination::Http(_) => http.shown(),
+                to @ (config::Destination::Http(_)
+                | config::Destination::Endpoint(_)
+                | config::Destination::Splunk(_)
+                | config::Destination::OpenSearch(_)) => to.shown(),
                 config::Destination::Stdout => String::new(),
             },
         }

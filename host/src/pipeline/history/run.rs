@@ -161,7 +161,7 @@ impl Replay {
                 let (chain, over) = (&self.version.chain, &self.cancel);
                 self.workers.submit_slice(&self.tenant, self.lane, chain, over, move |worker| {
                     // Nobody waits when the replay was cancelled.
-                    drop(reply.send(cut.run(&route, worker)));
+                    drop(reply.send(cut.run(&route, None, worker)));
                 });
                 in_flight.push_back(done);
             }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use wasmill_deliver::{Delivered, GaveUp, Object, ObjectMeta, batch_id, with_retry};
+use wasmill_deliver::{
+    DeliverError, Delivered, Fault, GaveUp, Object, ObjectMeta, Retry, batch_id, with_retry,
+};
 use wasmill_encode::Encoder;
 
 use super::run::{Replay, RunError};
@@ -46,7 +48,17 @@ pub(super) async fn deliver(replay: Arc<Replay>, key: BatchKey, batch: OpenBatch
         );
     };
     let body = file.path();
-    let attempt = || async { output.destination.deliver(&Object { meta: &meta, body: &body }).await };
+    let attempt = || async {
+        let attempted = output.destination.deliver(&Object { meta: &meta, body: &body }).await;
+        match output.destination.refused(&meta).first() {
+            // A replay keeps no letters of what leaves.
+            Some(row) => {
+                let message = format!("row {} of the batch was refused: {}", row.row, row.message);
+                Err(DeliverError::new(Fault::Client, Retry::Never, message, String::new()))
+            }
+            None => attempted,
+        }
+    };
     let delivered = with_retry(&output.retry, replay.cancel.cancelled(), on_retry, attempt).await;
     let delivered = delivered.map_err(|gave_up| match gave_up {
         GaveUp::Cancelled => RunError::Cancelled,
@@ -56,7 +68,7 @@ pub(super) async fn deliver(replay: Arc<Replay>, key: BatchKey, batch: OpenBatch
     })?;
     replay.note(|progress| {
         match delivered {
-            Delivered::Created => progress.objects += 1,
+            Delivered::Created | Delivered::InPart => progress.objects += 1,
             Delivered::AlreadyOurs => progress.objects_there += 1,
         }
         progress.error = None;
@@ -115,6 +127,8 @@ fn stage(
         records: batch.records,
         stream: replay.stream.clone(),
         output: output.name.clone(),
+        arrival: batch.first_arrival,
+        first_row: 0,
     };
     Ok(Staged { meta, file })
 }

@@ -4,13 +4,17 @@
 //! Source: Developer Guide, chapter on handling failures. A reason that begins with a code of Firehose (`Lambda.…: `,
 //! `DynamicPartitioning.…: `) is told apart from its message; others have the code of their type.
 
+use std::path::Path;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
-use wasmill_deliver::ErrorOutputType;
+use serde_json::{Value, json};
+use wasmill_deliver::{ErrorOutputType, FRAMED_CONTENT_TYPE, ObjectMeta, each_row};
 
-use crate::pipeline::dead_letters::{DeadLetter, Stage};
+use crate::pipeline::dead_letters::{DeadLetter, LetterRow, Stage};
 
+/// How codes of documents begin, before the status that the cluster gave.
+const OPEN_SEARCH: &str = "OpenSearch";
 /// Name of the transform that takes partition keys out of records, where the Firehose API has made the stream.
 const PARTITION: &str = "partition";
 
@@ -19,15 +23,112 @@ pub(super) fn error_type(letter: &DeadLetter) -> ErrorOutputType {
         Stage::Transform if letter.transform == PARTITION => ErrorOutputType::MetadataExtractionFailed,
         Stage::Transform => ErrorOutputType::ProcessingFailed,
         Stage::Encode => ErrorOutputType::FormatConversionFailed,
-        Stage::Delivery => ErrorOutputType::HttpEndpointFailed,
+        Stage::Delivery => match code(&letter.reason).and_then(|(code, _)| code.split_once('.')) {
+            Some(("Splunk", _)) => ErrorOutputType::SplunkFailed,
+            Some((OPEN_SEARCH, _)) => ErrorOutputType::OpenSearchFailed,
+            _ => ErrorOutputType::HttpEndpointFailed,
+        },
     }
 }
 
-/// With its line feed.
-pub(super) fn line(letter: &DeadLetter) -> Vec<u8> {
+/// Id and index of a row that arrived then.
+type Document<'a> = dyn Fn(&ObjectMeta, u64, i64) -> Option<(Option<String>, String)> + 'a;
+
+/// What a letter of the delivery stage stands for.
+pub(super) struct Rows<'a> {
+    /// The object, if it has one.
+    pub(super) object: Option<&'a Path>,
+    /// Id and index of a document.
+    pub(super) document: &'a Document<'a>,
+}
+
+/// One line for each record, with its line feed.
+pub(super) fn lines(letter: &DeadLetter, rows: &Rows<'_>) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut push = |line: &Value| {
+        text.extend_from_slice(line.to_string().as_bytes());
+        text.push(b'\n');
+    };
+    let (whole, of) = (line(letter), error_type(letter));
+    let framed =
+        letter.object.as_ref().filter(|object| object.meta.content_type.starts_with(FRAMED_CONTENT_TYPE));
+    if let (Some(kept), Some(path)) = (framed, rows.object) {
+        let mut row = kept.meta.first_row;
+        let is_json = kept.meta.content_type.ends_with("json");
+        let read = each_row(path, |arrival, bytes| {
+            let record = if is_json { bytes.strip_suffix(b"\n").unwrap_or(bytes) } else { bytes };
+            let mut line = whole.clone();
+            line["rawData"] = STANDARD.encode(record).into();
+            line["arrivalTimestamp"] = (arrival / 1_000_000).into();
+            numbered(&mut line, of, &kept.meta, (row, arrival), rows.document);
+            push(&line);
+            row += 1;
+        });
+        if read.is_ok() && row > kept.meta.first_row {
+            return text;
+        }
+    }
+    let mut line = whole;
+    if let Some(row) = &letter.row {
+        numbered(&mut line, of, &meta_of(letter, row), (row.row, letter.arrival), rows.document);
+    }
+    if let Some(object) = &letter.object {
+        line["object"] = object.meta.name.as_str().into();
+    }
+    let mut text = line.to_string().into_bytes();
+    text.push(b'\n');
+    text
+}
+
+fn meta_of(letter: &DeadLetter, row: &LetterRow) -> ObjectMeta {
+    ObjectMeta {
+        name: String::new(),
+        content_type: FRAMED_CONTENT_TYPE.to_owned(),
+        content_encoding: None,
+        batch_id: row.batch_id.clone(),
+        digest: 0,
+        body_digest: 0,
+        raw_bytes: 0,
+        bytes: 0,
+        records: 1,
+        stream: String::new(),
+        output: letter.output.clone().unwrap_or_default(),
+        arrival: letter.arrival,
+        first_row: row.row,
+    }
+}
+
+/// By which the record is known, in the words of its destination.
+fn numbered(
+    line: &mut Value,
+    of: ErrorOutputType,
+    meta: &ObjectMeta,
+    (row, arrival): (u64, i64),
+    document: &Document<'_>,
+) {
+    match of {
+        ErrorOutputType::SplunkFailed => line["EventId"] = format!("{}.{row}", meta.batch_id).into(),
+        ErrorOutputType::OpenSearchFailed => {
+            let (id, index) = document(meta, row, arrival).unwrap_or_default();
+            line["esDocumentId"] = id.into();
+            line["esIndexName"] = index.into();
+            // Types are no more.
+            line["esTypeName"] = "".into();
+        }
+        _ => {
+            line["subsequenceNumber"] = row.into();
+            line["dataId"] = format!("{}-{row}", meta.batch_id).into();
+        }
+    }
+}
+
+/// Without what tells records of one letter apart.
+fn line(letter: &DeadLetter) -> Value {
     let error = error_type(letter);
     let (code, message) =
         code(&letter.reason).unwrap_or((default_code(error, &letter.reason), &letter.reason));
+    // The code of these is the status of HTTP alone.
+    let code = code.strip_prefix(OPEN_SEARCH).and_then(|rest| rest.strip_prefix('.')).unwrap_or(code);
     let raw = STANDARD.encode(letter.payload_bytes());
     let (arrival, failed) = (letter.arrival / 1_000_000, letter.failed / 1_000_000);
     let mut line = match error {
@@ -46,12 +147,7 @@ pub(super) fn line(letter: &DeadLetter) -> Vec<u8> {
         line["transform"] = letter.transform.as_str().into();
         line["plugin"] = letter.plugin.as_str().into();
     }
-    if let Some(object) = &letter.object {
-        line["object"] = object.meta.name.as_str().into();
-    }
-    let mut text = line.to_string().into_bytes();
-    text.push(b'\n');
-    text
+    line
 }
 
 fn default_code(error: ErrorOutputType, reason: &str) -> &'static str {
@@ -73,15 +169,15 @@ fn is_no_json(reason: &str) -> bool {
 fn code(reason: &str) -> Option<(&str, &str)> {
     let (code, message) = reason.split_once(": ")?;
     let (family, name) = code.split_once('.')?;
-    let known = ["Lambda", "DynamicPartitioning", "DataFormatConversion", "HttpEndpoint"].contains(&family);
-    (known && !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric()))
-        .then_some((code, message))
+    let known =
+        ["Lambda", "DynamicPartitioning", "DataFormatConversion", "HttpEndpoint", "Splunk", OPEN_SEARCH]
+            .contains(&family);
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
+    (known && !name.is_empty() && name.bytes().all(is_name)).then_some((code, message))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn letter(stage: Stage, transform: &str, reason: &str) -> DeadLetter {
@@ -101,11 +197,12 @@ mod tests {
             payload: Some("{}".to_owned()),
             payload_base64: None,
             object: None,
+            row: None,
         }
     }
 
     fn told(letter: &DeadLetter) -> Value {
-        let text = line(letter);
+        let text = lines(letter, &Rows { object: None, document: &|_, _, _| None });
         assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 1);
         serde_json::from_slice(&text).unwrap()
     }
@@ -153,5 +250,71 @@ mod tests {
             let told = self::told(&letter(Stage::Encode, "", reason));
             assert_eq!(told["lastErrorCode"], "DataFormatConversion.ParseError");
         }
+    }
+
+    #[test]
+    fn batch_that_was_given_up_is_a_line_for_each_of_its_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("object");
+        let mut rows = Vec::new();
+        for (row, arrival) in
+            [(&b"{}\n"[..], 1_499_999_000_000_000_000_i64), (b"a\n", 1_500_000_000_000_000_000)]
+        {
+            rows.extend_from_slice(&u32::try_from(row.len()).unwrap().to_le_bytes());
+            rows.extend_from_slice(&arrival.to_le_bytes());
+            rows.extend_from_slice(row);
+        }
+        std::fs::write(&path, rows).unwrap();
+        let of = |reason: &str| {
+            let mut letter = letter(Stage::Delivery, "", reason);
+            letter.payload = None;
+            let row = LetterRow { batch_id: "batch".to_owned(), row: 7 };
+            let meta = ObjectMeta {
+                content_type: "application/vnd.wasmill.records+json".to_owned(),
+                ..meta_of(&letter, &row)
+            };
+            letter.object =
+                Some(crate::pipeline::dead_letters::KeptObject { file: "object".to_owned(), meta });
+            let document = |meta: &ObjectMeta, row: u64, arrival: i64| {
+                Some((Some(format!("{}-{row}", meta.batch_id)), format!("logs-{}", arrival / 1_000_000_000)))
+            };
+            let text = lines(&letter, &Rows { object: Some(&path), document: &document });
+            let lines: Vec<Value> = text
+                .split_inclusive(|byte| *byte == b'\n')
+                .map(|line| serde_json::from_slice(line).unwrap())
+                .collect();
+            (error_type(&letter).to_string(), lines)
+        };
+        let (kind, lines) = of("HttpEndpoint.RequestTimeout: the endpoint did not answer in time");
+        assert_eq!(kind, "http-endpoint-failed");
+        assert_eq!(lines.len(), 2);
+        assert_eq!(
+            lines[0],
+            json!({
+                "attemptsMade": 4, "arrivalTimestamp": 1_499_999_000_000_u64, "errorCode": "HttpEndpoint.RequestTimeout",
+                "errorMessage": "the endpoint did not answer in time", "attemptEndingTimestamp": 1_500_000_001_250_u64,
+                "rawData": "e30=", "subsequenceNumber": 7, "dataId": "batch-7",
+            })
+        );
+        assert_eq!(
+            (lines[1]["rawData"].as_str(), lines[1]["dataId"].as_str()),
+            (Some("YQ=="), Some("batch-8"))
+        );
+        let (kind, lines) = of("Splunk.ServerError.ContentTooLarge: the collector answered 413");
+        assert_eq!(kind, "splunk-failed");
+        assert_eq!(
+            (lines[0]["errorCode"].as_str(), lines[1]["EventId"].as_str()),
+            (Some("Splunk.ServerError.ContentTooLarge"), Some("batch.8"))
+        );
+        let (kind, lines) = of("OpenSearch.503: the cluster answered 503");
+        assert_eq!(kind, "AmazonOpenSearchService-failed");
+        assert_eq!(
+            (lines[0]["errorCode"].as_str(), lines[0]["esDocumentId"].as_str()),
+            (Some("503"), Some("batch-7"))
+        );
+        assert_eq!(
+            (lines[1]["esIndexName"].as_str(), lines[1]["esTypeName"].as_str()),
+            (Some("logs-1500000000"), Some(""))
+        );
     }
 }

@@ -8,12 +8,12 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::PoisonError;
 
-use wasmill_deliver::{ErrorOutputType, NameContext, ObjectMeta, batch_id};
+use wasmill_deliver::{ErrorOutputType, FRAMED_CONTENT_TYPE, NameContext, ObjectMeta, batch_id};
 use wasmill_encode::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Encoder, Format, extension};
 
 use super::{LettersOutput, OWNER, firehose};
 use crate::pipeline::context::{Output, StreamContext};
-use crate::pipeline::dead_letters::{KeptObject, StoreError, Underway};
+use crate::pipeline::dead_letters::{DeadLetter, KeptObject, StoreError, Underway};
 
 /// Objects of letters that leave with one object of letters.
 const KEPT_MAX: usize = 64;
@@ -50,7 +50,10 @@ pub(super) fn gather(context: &StreamContext, own: &LettersOutput) -> Result<Opt
         let mut gathered: Option<Gathered> = None;
         file.each(after, |line, letter| {
             let error = as_firehose.then(|| firehose::error_type(&letter));
-            let line = if as_firehose { Cow::Owned(firehose::line(&letter)) } else { Cow::Borrowed(line) };
+            let line = match as_firehose {
+                true => Cow::Owned(of_firehose(context, own, &letter)),
+                false => Cow::Borrowed(line),
+            };
             let gathered = gathered.get_or_insert_with(|| Gathered {
                 first: letter.number,
                 last: letter.number,
@@ -69,7 +72,11 @@ pub(super) fn gather(context: &StreamContext, own: &LettersOutput) -> Result<Opt
             gathered.last = letter.number;
             gathered.letters += 1;
             gathered.lines.extend_from_slice(&line);
-            if let Some(object) = letter.object.filter(|_| own.takes_objects()) {
+            let is_told = |object: &KeptObject| {
+                as_firehose && object.meta.content_type.starts_with(FRAMED_CONTENT_TYPE)
+            };
+            let leaves = |object: &KeptObject| own.takes_objects() && !is_told(object);
+            if let Some(object) = letter.object.filter(leaves) {
                 gathered.kept.push(Kept { number: letter.number, failed: letter.failed, object });
             }
             gathered.full = bytes >= own.output.seal.size || gathered.kept.len() >= KEPT_MAX;
@@ -82,6 +89,22 @@ pub(super) fn gather(context: &StreamContext, own: &LettersOutput) -> Result<Opt
         // All of its letters above are gone.
         after = file.last_number;
     }
+}
+
+/// The lines of a letter, in the manner of Firehose. What could not be delivered of records has one for each: as many bytes
+/// as a batch of their output has, and a half.
+fn of_firehose(context: &StreamContext, own: &LettersOutput, letter: &DeadLetter) -> Vec<u8> {
+    let output = context.outputs.iter().find(|output| Some(&output.name) == letter.output.as_ref());
+    let object = letter.object.as_ref().map(|object| own.cursor().kept(object));
+    firehose::lines(
+        letter,
+        &firehose::Rows {
+            object: object.as_deref(),
+            document: &|meta, row, arrival| {
+                output.and_then(|output| output.destination.document(meta, row, arrival))
+            },
+        },
+    )
 }
 
 /// Makes the object and notes, durably, that it leaves next.
@@ -115,6 +138,8 @@ pub(super) fn decide(
                 records: gathered.letters,
                 stream: context.name.clone(),
                 output: output.name.clone(),
+                arrival: gathered.failed,
+                first_row: 0,
             },
             objects: gathered
                 .kept
@@ -210,6 +235,8 @@ mod tests {
             records: 0,
             stream: String::new(),
             output: String::new(),
+            arrival: 0,
+            first_row: 0,
         }
     }
 

@@ -37,6 +37,7 @@ const DEFAULTS: Limits = Limits {
     plugin_bytes: Some(64 << 20),
     streams: None,
     dead_letter_bytes: None,
+    state_bytes: None,
     compile_seconds: None,
     deliveries: None,
 };
@@ -62,6 +63,7 @@ fn limits(quota: &config::Quota) -> Limits {
         plugin_bytes: quota.plugin_bytes,
         streams: quota.streams,
         dead_letter_bytes: quota.dead_letter_bytes,
+        state_bytes: quota.state_bytes,
         compile_seconds: quota.compile_seconds,
         deliveries: quota.deliveries,
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use wasmill_state::Usage;
 use wasmill_tenant::{Bucket, Quota, Quotas as Limits};
 
 use super::rate::Rate;
@@ -44,6 +45,8 @@ pub struct TenantQuota {
     /// Instances that are kept for the next slice, and their linear memory.
     warm: [AtomicU64; 2],
     streams: Mutex<Vec<Weak<StreamContext>>>,
+    /// What its plugins keep.
+    state: Arc<Usage>,
     refused: [Counter; Quota::ALL.len()],
     logged: [AtomicU64; Quota::ALL.len()],
 }
@@ -90,6 +93,11 @@ impl TenantQuota {
             uploads: AtomicU64::new(0),
             warm: [AtomicU64::new(0), AtomicU64::new(0)],
             streams: Mutex::default(),
+            state: {
+                let state = Usage::default();
+                state.set_limit(limits.state_bytes);
+                Arc::new(state)
+            },
             refused: array::from_fn(|_| Counter::default()),
             logged: array::from_fn(|_| AtomicU64::new(0)),
             limits: RwLock::new(Arc::new(limits)),
@@ -111,7 +119,18 @@ impl TenantQuota {
             *compile = compile_bucket(*compile, &limits, now());
         }
         self.deliveries.change(limits.deliveries);
+        self.state.set_limit(limits.state_bytes);
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
+    }
+
+    /// What its plugins keep, which slices ask themselves.
+    pub(crate) fn state(&self) -> &Arc<Usage> {
+        &self.state
+    }
+
+    /// Bytes of state that are stored.
+    pub fn state_bytes(&self) -> u64 {
+        self.state.stored()
     }
 
     pub fn tenant(&self) -> &str {

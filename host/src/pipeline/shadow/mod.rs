@@ -210,6 +210,14 @@ impl Shadow {
         candidate: Result<Candidate, String>,
     ) -> Shadow {
         let mut report = ShadowReport::new(stream, plugin, live, of.digest, of.sample_percent);
+        let candidate = candidate.and_then(|candidate| match candidate.version.chain.keeps_state() {
+            // What it would have to see is that of the live version at each slice.
+            true => {
+                Err("the chain keeps state, which a candidate beside the live version cannot have yet"
+                    .to_owned())
+            }
+            false => Ok(candidate),
+        });
         let candidate = match candidate {
             Ok(candidate) => Some(candidate),
             Err(reason) => {
@@ -326,7 +334,7 @@ fn run(task: &Task, lane: LaneId, worker: &mut WorkerState) {
     let version = Arc::clone(&candidate.version);
     let route =
         Route { version, lane, growth: Growth::default(), traced: true, backup: None, ..task.route.clone() };
-    let done = task.cut.run(&route, worker);
+    let done = task.cut.run(&route, None, worker);
     // A copy: whoever reads the report must not wait for a thread of so low a priority. Nobody else writes it.
     let mut report = locked(&shadow.report).clone();
     let name = |place: usize| candidate.version.transform(place);

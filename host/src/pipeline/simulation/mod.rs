@@ -6,6 +6,7 @@
 //! simulation would find it.
 
 mod plugin;
+mod state;
 mod store;
 mod tests;
 mod world;
@@ -27,4 +28,8 @@ pub(crate) enum Mutant {
     OpenRowsForgotten,
     /// Delivered batches are delivered again after a restart, under another name.
     RenamedAfterRestart,
+    /// State is changed before the outcome that carries it is durable: a slice that runs again sees what it has made.
+    StateAppliedTwice,
+    /// The journal lets go of outcomes whose changes of state are not durable in the store.
+    StateLost,
 }

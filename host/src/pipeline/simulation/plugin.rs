@@ -2,11 +2,18 @@
 //!
 //! The first byte of a payload says what may become of the record, so that a checker knows what must.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use wasmill_buffer::testing::FaultyDisk;
 use wasmill_chunk::{Cells, Chunk, Column, RowsId};
-use wasmill_transform::{NativeInstance, Plugin};
+use wasmill_state::{SliceState, group_of};
+use wasmill_transform::{
+    Chain, ChainOptions, Engine, EngineOptions, Limits, NativeInstance, NullLog, Plugin, StateGrant,
+    TransformSpec,
+};
+
+use crate::pipeline::plan::ChainVersion;
 
 /// What may become of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,20 +48,77 @@ impl Class {
     }
 }
 
+/// The table in which it counts how often it has seen a record, if it keeps state.
+pub(super) const SEEN: &str = "seen";
+/// The key of all records.
+pub(super) const ALL: &[u8] = b"*";
+
 struct Dice {
     disk: FaultyDisk,
     fields: Vec<Vec<String>>,
+    keeps: bool,
 }
 
 /// Its dice are the disk's.
-pub(super) fn dice(disk: &FaultyDisk) -> Arc<Plugin> {
+fn dice(disk: &FaultyDisk, keeps: bool) -> Arc<Plugin> {
     let disk = disk.clone();
-    Plugin::native("dice", Arc::new(move |_| Ok(Box::new(Dice { disk: disk.clone(), fields: Vec::new() }))))
+    let dice = move || Dice { disk: disk.clone(), fields: Vec::new(), keeps };
+    Plugin::native("dice", Arc::new(move |_| Ok(Box::new(dice()))))
+}
+
+fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE
+        .get_or_init(|| Engine::new(EngineOptions { instances_max: 64, ..EngineOptions::default() }).unwrap())
+}
+
+/// The chain of it alone.
+pub(super) fn chain(disk: &FaultyDisk, keeps: bool, outputs: &[String]) -> ChainVersion {
+    let plugin = dice(disk, keeps);
+    let spec = TransformSpec {
+        name: "dice".to_owned(),
+        plugin: plugin.clone(),
+        config: "{}".to_owned(),
+        files: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        http: None,
+        state: StateGrant::default(),
+        limits: Limits::default(),
+    };
+    let chain =
+        Chain::build(engine(), vec![spec], outputs, ChainOptions::default(), Arc::new(NullLog)).unwrap();
+    ChainVersion::new(1, chain, vec![plugin])
+}
+
+/// What stands in front of the filler.
+fn id(payload: &[u8]) -> &[u8] {
+    payload.split(|byte| *byte == b':').next().unwrap_or_default()
 }
 
 impl NativeInstance for Dice {
     fn fields(&self) -> &[Vec<String>] {
         &self.fields
+    }
+
+    fn tables(&self) -> Vec<String> {
+        if self.keeps { vec![SEEN.to_owned()] } else { Vec::new() }
+    }
+
+    /// Counts every record, those included that fail: the host takes that back.
+    fn process_keeping(
+        &mut self,
+        chunk: &mut Chunk,
+        state: &mut SliceState,
+        tables: &[usize],
+    ) -> Result<(), String> {
+        if let Some(seen) = tables.first() {
+            let payloads = chunk.payloads(RowsId::MAIN).map_err(|misuse| format!("{misuse:?}"))?;
+            let ids: Vec<Vec<u8>> = payloads.iter().map(|payload| id(payload).to_vec()).collect();
+            for key in ids.iter().flat_map(|id| [&id[..], ALL]) {
+                state.add(*seen, group_of(key), key, 1).map_err(|error| error.to_string())?;
+            }
+        }
+        self.process(chunk)
     }
 
     fn process(&mut self, chunk: &mut Chunk) -> Result<(), String> {

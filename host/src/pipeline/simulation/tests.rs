@@ -36,6 +36,7 @@ fn crashes_and_faults_lose_nothing_and_double_nothing() {
     assert!(sum(|seen| seen.acknowledged) > 50 * lives, "{}", sum(|seen| seen.acknowledged));
     assert!(sum(|seen| seen.objects) > 20 * lives, "{}", sum(|seen| seen.objects));
     assert!(sum(|seen| seen.staged) > lives && sum(|seen| seen.letters) > 5 * lives);
+    assert!(sum(|seen| seen.counted) > 10 * lives, "{}", sum(|seen| seen.counted));
 }
 
 #[test]
@@ -95,6 +96,16 @@ fn staged_file_that_is_not_synced_is_found() {
 #[test]
 fn open_rows_that_are_forgotten_are_found() {
     assert!(found(Mutant::OpenRowsForgotten, false));
+}
+
+#[test]
+fn state_that_is_changed_before_its_outcome_is_found() {
+    assert!(found(Mutant::StateAppliedTwice, false));
+}
+
+#[test]
+fn state_that_the_journal_lets_go_of_too_soon_is_found() {
+    assert!(found(Mutant::StateLost, false));
 }
 
 #[test]

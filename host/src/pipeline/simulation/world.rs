@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -14,20 +14,20 @@ use wasmill_buffer::testing::FaultyDisk;
 use wasmill_buffer::{Durability, Journal, Options, Records, Stream, StreamKey, StreamOptions};
 use wasmill_deliver::{Destination, NameTemplate, RetryPolicy, SyncCount};
 use wasmill_encode::{Compression, Format};
-use wasmill_transform::{
-    Chain, ChainOptions, Engine, EngineOptions, Limits, NullLog, TransformSpec, WORKER_STACK_BYTES,
-};
+use wasmill_state::Crashing;
+use wasmill_transform::WORKER_STACK_BYTES;
 
 use super::Mutant;
 use super::plugin::{self, Class};
+use super::state;
 use super::store::{Objects, Way, locked};
 use crate::pipeline::batch::SealAt;
 use crate::pipeline::context::{Output, StreamContext};
 use crate::pipeline::dead_letters::Store;
-use crate::pipeline::plan::ChainVersion;
 use crate::pipeline::reload::Demoter;
 use crate::pipeline::shadow::StreamShadows;
 use crate::pipeline::staging::Staging;
+use crate::pipeline::state::StateHouse;
 use crate::pipeline::stats::StreamStats;
 use crate::pipeline::stream::{Parts, StreamError, StreamTask};
 use crate::pipeline::workers::Workers;
@@ -67,16 +67,18 @@ pub(super) struct Seen {
     pub(super) objects: u64,
     pub(super) staged: u64,
     pub(super) letters: u64,
+    /// Records that the state has counted.
+    pub(super) counted: u64,
     pub(super) restored: bool,
 }
 
 /// A record that a client sent.
 #[derive(Clone, Copy, Debug)]
-struct Sent {
-    class: Class,
-    acknowledged: bool,
+pub(super) struct Sent {
+    pub(super) class: Class,
+    pub(super) acknowledged: bool,
     /// Before the data directory was put back to an earlier state: it may be gone or done twice.
-    forgotten: bool,
+    pub(super) forgotten: bool,
     /// Acknowledged before that state was saved: it may be done twice.
     saved: bool,
 }
@@ -86,6 +88,7 @@ struct Saved {
     disk: FaultyDisk,
     /// Files of the store, by name.
     letters: Vec<(OsString, Vec<u8>)>,
+    state: Crashing,
 }
 
 struct World {
@@ -94,6 +97,8 @@ struct World {
     objects: Arc<Objects>,
     sent: Arc<Mutex<BTreeMap<u64, Sent>>>,
     letters: TempDir,
+    state: Crashing,
+    incarnation: [u8; 16],
     saved: Option<Saved>,
     seen: Seen,
 }
@@ -114,6 +119,8 @@ fn simulate(plan: Plan) -> Result<Seen, String> {
         objects: Arc::default(),
         sent: Arc::default(),
         letters: letters.map_err(|error| error.to_string())?,
+        state: Crashing::default(),
+        incarnation: [0; 16],
         saved: None,
         seen: Seen::default(),
     };
@@ -144,30 +151,12 @@ pub(super) fn run(plans: impl Iterator<Item = Plan> + Send + 'static) -> Vec<(Pl
         .unwrap()
 }
 
-fn engine() -> &'static Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE
-        .get_or_init(|| Engine::new(EngineOptions { instances_max: 64, ..EngineOptions::default() }).unwrap())
-}
-
-fn chain(disk: &FaultyDisk) -> ChainVersion {
-    let plugin = plugin::dice(disk);
-    let spec = TransformSpec {
-        name: "dice".to_owned(),
-        plugin: plugin.clone(),
-        config: "{}".to_owned(),
-        files: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        http: None,
-        limits: Limits::default(),
-    };
-    let outputs = OUTPUTS.map(str::to_owned);
-    let chain =
-        Chain::build(engine(), vec![spec], &outputs, ChainOptions::default(), Arc::new(NullLog)).unwrap();
-    ChainVersion::new(1, chain, vec![plugin])
-}
-
 impl World {
+    /// Half of the seeds run a chain that keeps state: its slices run one by one.
+    fn keeps(&self) -> bool {
+        self.plan.seed.is_multiple_of(2)
+    }
+
     fn random(&self, bound: u64) -> u64 {
         self.disk.random(bound)
     }
@@ -196,12 +185,23 @@ impl World {
                 std::fs::write(self.letters.path().join(name), content).unwrap();
             }
             self.disk = saved.disk;
+            self.state = saved.state;
             self.seen.restored = true;
             for sent in locked(&self.sent).values_mut() {
                 sent.forgotten = true;
             }
         }
-        if self.random(3) == 0 { self.disk.restart() } else { self.disk.reboot() }
+        // A process that ends leaves what it has written, a machine what is durable and perhaps some of the rest.
+        if self.random(3) == 0 {
+            self.state = self.state.crashed(|behind| behind);
+            self.disk.restart();
+        } else {
+            let kept = self.random(3);
+            self.state = self
+                .state
+                .crashed(|behind| if kept == 0 { behind } else { behind / 3 * (kept as usize - 1) });
+            self.disk.reboot();
+        }
     }
 
     fn letter_files(&self) -> Vec<(OsString, Vec<u8>)> {
@@ -218,7 +218,8 @@ impl World {
             return;
         }
         let letters = self.letter_files();
-        self.saved = Some(Saved { disk: self.disk.copy(self.plan.seed ^ 0x5a5a), letters });
+        let state = self.state.crashed(|behind| behind);
+        self.saved = Some(Saved { disk: self.disk.copy(self.plan.seed ^ 0x5a5a), letters, state });
         for sent in locked(&self.sent).values_mut() {
             sent.saved = sent.acknowledged;
         }
@@ -255,6 +256,7 @@ impl World {
             Err(error) if last => return Err(format!("the last life cannot open its stream: {error:?}")),
             Err(_) => return Ok(End::Crash),
         };
+        self.incarnation = stream.incarnation();
         let workers = Arc::new(Workers::stepped());
         let task = match self.open(&stream, &workers, last) {
             Ok(task) => task,
@@ -410,12 +412,21 @@ impl World {
                     max_partitions: 100,
                     inline_bytes_max: 300,
                 },
-                retry: RetryPolicy { initial: Duration::ZERO, max: Duration::ZERO, for_: None },
+                retry: RetryPolicy {
+                    initial: Duration::ZERO,
+                    max: Duration::ZERO,
+                    for_: None,
+                    ..RetryPolicy::default()
+                },
                 pause: false,
                 staging: Arc::new(staging.map_err(|(path, error)| format!("{}: {error}", path.display()))?),
             });
         }
-        let mut recovered = recovery::recover(stream, &outputs).map_err(|error| format!("{error:?}"))?;
+        let quota = crate::pipeline::TenantQuota::without_limits();
+        let house = Arc::new(StateHouse::with(self.state.store()));
+        let state = house.stream(stream.incarnation(), Arc::clone(quota.state()));
+        let mut recovered =
+            recovery::recover(stream, &outputs, &state).map_err(|error| format!("{error:?}"))?;
         if self.plan.mutant == Mutant::RenamedAfterRestart {
             for ready in &mut recovered.standing.undelivered {
                 ready.sealed.batch_id.push_str("-again");
@@ -440,8 +451,9 @@ impl World {
             workers: workers.clone(),
             tenant: "default".into(),
             lane: 0,
-            quota: crate::pipeline::TenantQuota::without_limits(),
+            quota,
             stats: Arc::new(StreamStats::new(stream.key(), OUTPUTS.map(str::to_owned))),
+            state,
             settled: tokio::sync::watch::Sender::new(false),
             over: tokio_util::sync::CancellationToken::new(),
             letters: Mutex::new(letters),
@@ -458,7 +470,7 @@ impl World {
             mutant: self.plan.mutant,
         });
         recovery::clean_staging(&context, &recovered.standing.undelivered);
-        let version = Arc::new(chain(&self.disk));
+        let version = Arc::new(plugin::chain(&self.disk, self.keeps(), &OUTPUTS.map(str::to_owned)));
         let (_chains, chains_seen) = watch::channel(version);
         let (finished, finished_seen) = mpsc::channel(64);
         let mut senders = Vec::new();
@@ -513,6 +525,9 @@ impl World {
             return Err(wrong.clone());
         }
         let sent = locked(&self.sent).clone();
+        if self.keeps() {
+            self.seen.counted = state::check(&self.state, self.incarnation, &sent, &found, &failed)?;
+        }
         for (n, sent) in &sent {
             let base = format!("{}{n}", sent.class.letter());
             let copies = [found.get(&base), found.get(&format!("{base}+")), failed.get(&base)];

@@ -22,7 +22,13 @@ impl StreamTask {
             undelivered = None;
         }
         let replay = self.replay.as_ref().map(|running| running.needs_from);
-        let needed = [commit, replay, undelivered, self.open.oldest_outcome()];
+        #[cfg_attr(not(test), expect(unused_mut, reason = "a planted bug changes it"))]
+        let mut state = self.keeping.needed_from();
+        #[cfg(test)]
+        if self.context.mutant == crate::pipeline::simulation::Mutant::StateLost {
+            state = None;
+        }
+        let needed = [commit, replay, undelivered, state, self.open.oldest_outcome()];
         // Where nothing is kept, nothing has to be said again because others have written meanwhile.
         needed.into_iter().flatten().min().unwrap_or_else(|| match self.context.buffer.has_entries() {
             true => self.context.buffer.journal_end(),

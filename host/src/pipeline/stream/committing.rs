@@ -26,6 +26,9 @@ impl StreamTask {
                 || self.open.next_due().is_some_and(|due| now >= due)
                 || self.pressed_by_open_batches();
         }
+        if self.replay_waits.is_some() {
+            return true;
+        }
         let interval =
             self.context.outputs.iter().map(|output| output.seal.interval).min().unwrap_or_default();
         let stale =
@@ -38,9 +41,9 @@ impl StreamTask {
             || self.pressed()
     }
 
-    /// Rows and dead letters that no outcome carries.
+    /// Rows, dead letters and changes of state that no outcome carries.
     pub(super) fn uncommitted_bytes(&self) -> usize {
-        self.open.pending_bytes() + self.letter_bytes
+        self.open.pending_bytes() + self.letter_bytes + self.keeping.pending_bytes()
     }
 
     /// Whether the buffer fills up, so that what may be let go of has to be: records that ran, by an outcome.
@@ -55,7 +58,9 @@ impl StreamTask {
 
     pub(super) fn start_commit(&mut self) {
         let now = Instant::now();
-        if self.commit.is_some() || !self.commit_due(now) {
+        // What a replay changes of state lies behind the outcome before it, and before the next one.
+        let replaying = self.replay.as_ref().is_some_and(|running| running.keeps_state);
+        if self.commit.is_some() || replaying || !self.keeping.has_room() || !self.commit_due(now) {
             return;
         }
         let all = (self.drain.is_cancelled() && self.intake_done()) || self.pressed_by_open_batches();
@@ -92,6 +97,7 @@ impl StreamTask {
             blobs,
             letters: self.letters_in_order(),
             replay: None,
+            state: self.keeping.take_pending(),
         });
         self.letter_bytes = 0;
         self.slice_bytes = 0;
@@ -130,6 +136,7 @@ impl StreamTask {
             tracing::info!(stream = %self.context.name, failures = running.failures, "commit succeeded, stream goes on");
         }
         self.committed = committed.to;
+        self.keeping.durable(committed.at, &committed.state);
         self.context.decisions.publish(running.answers);
         self.open.made_durable(committed.at, &committed.open, OPEN_BYTES_MEMORY);
         let stats = &self.context.stats;
@@ -211,13 +218,12 @@ impl StreamTask {
         stats.undelivered_batches.sub(1);
         stats.undelivered_bytes.sub(sealed.bytes);
         stats.pending.sub(sealed.records);
-        if finished.delivered {
-            stats.delivered.add(sealed.records);
+        stats.delivered.add(sealed.records.saturating_sub(finished.failed));
+        stats.delivery_failed.add(finished.failed.min(sealed.records));
+        if finished.failed < sealed.records {
             stats.objects.add(1);
             stats.bytes_raw.add(sealed.raw_bytes);
             stats.bytes.add(sealed.bytes);
-        } else {
-            stats.delivery_failed.add(sealed.records);
         }
         if !stats.balanced() {
             tracing::error!(

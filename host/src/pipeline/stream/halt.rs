@@ -81,6 +81,7 @@ impl StreamTask {
         self.intake.restart(floor);
         self.open.withdraw_pending(floor);
         self.letters.clear();
+        self.keeping.withdraw();
         self.letter_bytes = 0;
         self.answers.clear();
         self.context.stats.backlog_bytes.fetch_add(self.slice_bytes.cast_signed(), Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! A delivery stream in the words of Amazon Data Firehose: the same counters again, under the names that its users know.
 
+use crate::pipeline::firehose_stats::{Receiver, Sent};
 use crate::pipeline::stats::StreamStats;
 
 use super::{Families, Metric};
@@ -43,6 +44,9 @@ pub(super) fn tell(families: &mut Families, stream: &StreamStats, now_ns: i64) {
         families.set_float(FirehoseDeliverySuccess, labels, success(objects, retries));
         families.set_float(FirehoseDataFreshness, labels, stream.freshness_s(now_ns));
     }
+    for receiver in [Receiver::HttpEndpoint, Receiver::Splunk, Receiver::OpenSearch] {
+        tell_receiver(families, stream, receiver, now_ns);
+    }
     let letters = Some(&stream.letters_output).filter(|letters| letters.configured());
     let source = firehose.backup.get().and_then(|place| stream.outputs.get(*place));
     if letters.is_some() || source.is_some() {
@@ -56,6 +60,55 @@ pub(super) fn tell(families: &mut Families, stream: &StreamStats, now_ns: i64) {
         let source_age = source.map_or(0.0, |_| stream.freshness_s(now_ns));
         families.set_float(FirehoseBackupFreshness, labels, age.max(source_age));
     }
+}
+
+/// Destinations of one kind, together.
+fn tell_receiver(families: &mut Families, stream: &StreamStats, receiver: Receiver, now_ns: i64) {
+    use Metric::*;
+    let labels = &[("tenant", stream.tenant.as_str()), ("stream", stream.name.as_str())];
+    let all = stream.firehose.receivers.get().map(Vec::as_slice).unwrap_or_default();
+    let sent: Vec<&Sent> =
+        all.iter().filter(|(other, _)| *other == receiver).map(|(_, sent)| sent.as_ref()).collect();
+    if sent.is_empty() {
+        return;
+    }
+    let sum = |of: fn(&Sent) -> u64| sent.iter().map(|sent| of(sent)).sum::<u64>();
+    let requests = (sum(|sent| sent.requests.taken()), sum(|sent| sent.requests.tried()));
+    let records = (sum(|sent| sent.records.taken()), sum(|sent| sent.records.tried()));
+    let ([of_records, of_bytes, of_success, of_freshness], (done, tried)) = match receiver {
+        Receiver::HttpEndpoint => {
+            families.set(FirehoseHttpEndpointProcessedRecords, labels, records.1);
+            families.set(FirehoseHttpEndpointProcessedBytes, labels, sum(|sent| sent.bytes.tried()));
+            let metrics = [
+                FirehoseHttpEndpointRecords,
+                FirehoseHttpEndpointBytes,
+                FirehoseHttpEndpointSuccess,
+                FirehoseHttpEndpointFreshness,
+            ];
+            (metrics, requests)
+        }
+        Receiver::Splunk => {
+            let waited: f64 = sent.iter().map(|sent| sent.acknowledged_after().as_secs_f64()).sum();
+            families.set(FirehoseSplunkRequests, labels, requests.0);
+            families.set_float(FirehoseSplunkAckLatency, labels, waited);
+            let metrics =
+                [FirehoseSplunkRecords, FirehoseSplunkBytes, FirehoseSplunkSuccess, FirehoseSplunkFreshness];
+            (metrics, requests)
+        }
+        Receiver::OpenSearch => {
+            let metrics = [
+                FirehoseOpenSearchRecords,
+                FirehoseOpenSearchBytes,
+                FirehoseOpenSearchSuccess,
+                FirehoseOpenSearchFreshness,
+            ];
+            (metrics, records)
+        }
+    };
+    families.set(of_records, labels, records.0);
+    families.set(of_bytes, labels, sum(|sent| sent.bytes.taken()));
+    families.set_float(of_success, labels, success(done, tried.saturating_sub(done)));
+    families.set_float(of_freshness, labels, stream.freshness_s(now_ns));
 }
 
 fn success(done: u64, failed: u64) -> f64 {

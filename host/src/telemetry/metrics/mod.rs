@@ -21,7 +21,7 @@ use wasmill_transform::ProcessStats;
 
 pub use names::{Kind, Metric};
 
-use crate::pipeline::stats::{OutputStats, StreamStats, TransformStats};
+use crate::pipeline::stats::{OutputStats, StreamStats, TableStats, TransformStats};
 use crate::pipeline::{Difference, ShadowReport, TenantQuota};
 
 /// Longest label value; plugins choose their versions.
@@ -188,6 +188,16 @@ impl Families {
         for transform in stream.with_transforms(|transforms| transforms.clone()) {
             self.transform(of, &transform);
         }
+        for table in stream.kept() {
+            self.table(of, &table);
+        }
+    }
+
+    fn table(&mut self, [tenant, stream]: [(&'static str, &str); 2], table: &TableStats) {
+        let labels =
+            &[tenant, stream, ("transform", table.transform.as_str()), ("table", table.table.as_str())];
+        self.set(Metric::StateEntries, labels, table.entries);
+        self.set(Metric::StateBytes, labels, table.bytes);
     }
 
     fn output(&mut self, [tenant, stream]: [(&'static str, &str); 2], output: &OutputStats) {

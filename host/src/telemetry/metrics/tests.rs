@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use wasmill_buffer::StreamKey;
 
 use super::*;
+use crate::pipeline::firehose_stats::{Receiver, Sent};
 use crate::pipeline::stats::Pause;
 
 type Sample = (BTreeMap<String, String>, f64);
@@ -192,6 +193,8 @@ fn delivery_stream_is_told_in_the_words_of_firehose_and_no_other_stream_is() {
     ] {
         assert_eq!(scraped.value(metric, &[("stream", "access")]), value, "{}", metric.name());
     }
+    // There is no destination of other kinds.
+    assert!(!scraped.0.contains_key(Metric::FirehoseHttpEndpointRecords.name()));
     // There is no output for what failed, and none for source records.
     assert!(!scraped.0.contains_key(Metric::FirehoseBackupRecords.name()));
     let backed_up = stream();
@@ -203,6 +206,46 @@ fn delivery_stream_is_told_in_the_words_of_firehose_and_no_other_stream_is() {
     let delivered = stream().outputs[0].delivered.get() + 50;
     assert_eq!(scraped.value(Metric::FirehoseBackupRecords, &[("stream", "access")]), delivered as f64);
     assert_eq!(scraped.value(Metric::FirehoseDeliveryRecords, &[("stream", "access")]), 4.0);
+}
+
+#[test]
+fn destinations_that_take_records_one_by_one_are_told_by_their_kind() {
+    let delivery = stream();
+    let sent = |tried: &[(u64, u64)], taken: &[(u64, u64)]| {
+        let sent = Arc::new(Sent::default());
+        tried.iter().for_each(|(records, bytes)| sent.tried(*records, *bytes));
+        taken.iter().for_each(|(records, bytes)| sent.taken(*records, *bytes));
+        sent
+    };
+    let splunk = sent(&[(5, 50)], &[(5, 50)]);
+    splunk.acknowledged(std::time::Duration::from_millis(2500));
+    let receivers = vec![
+        (Receiver::HttpEndpoint, sent(&[(10, 100), (10, 100), (1, 7)], &[(10, 100)])),
+        (Receiver::HttpEndpoint, sent(&[(2, 20)], &[(2, 20)])),
+        (Receiver::Splunk, splunk),
+        (Receiver::OpenSearch, sent(&[(4, 40)], &[(3, 30)])),
+    ];
+    delivery.firehose.receivers.set(receivers).unwrap();
+    let scraped = rendered(&[Arc::new(delivery)], &[]);
+    for (metric, value) in [
+        (Metric::FirehoseHttpEndpointRecords, 12.0),
+        (Metric::FirehoseHttpEndpointBytes, 120.0),
+        (Metric::FirehoseHttpEndpointProcessedRecords, 23.0),
+        (Metric::FirehoseHttpEndpointProcessedBytes, 227.0),
+        (Metric::FirehoseHttpEndpointSuccess, 0.5),
+        (Metric::FirehoseHttpEndpointFreshness, 1.5),
+        (Metric::FirehoseSplunkRecords, 5.0),
+        (Metric::FirehoseSplunkBytes, 50.0),
+        (Metric::FirehoseSplunkRequests, 1.0),
+        (Metric::FirehoseSplunkAckLatency, 2.5),
+        (Metric::FirehoseSplunkSuccess, 1.0),
+        (Metric::FirehoseOpenSearchRecords, 3.0),
+        (Metric::FirehoseOpenSearchBytes, 30.0),
+        (Metric::FirehoseOpenSearchSuccess, 0.75),
+    ] {
+        assert_eq!(scraped.value(metric, &[("stream", "access")]), value, "{}", metric.name());
+    }
+    assert!(!scraped.0.contains_key(Metric::FirehoseDeliveryRecords.name()));
 }
 
 #[test]

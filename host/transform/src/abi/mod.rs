@@ -8,21 +8,24 @@ mod http;
 mod records;
 mod setup;
 mod shapes;
+mod state;
 
 pub(crate) use shapes::OutBuffers;
 
+use wasmill_state::StateError;
 use wasmtime::component::{ComponentType, Lift, Linker, WasmStr};
 use wasmtime::{AsContext, StoreContextMut};
 
+use crate::fault::Interrupted;
 use crate::instance::{Guest, Phase};
 use crate::log::Level;
 
 /// Version of the WIT package that this host speaks.
-pub(crate) const VERSION: &str = "0.1.1";
+pub(crate) const VERSION: &str = "0.1.2";
 /// The interface that a plugin must export.
-pub(crate) const TRANSFORM: &str = "wasmill:plugin/transform@0.1.1";
+pub(crate) const TRANSFORM: &str = "wasmill:plugin/transform@0.1.2";
 /// Optional exports, looked up by name.
-pub(crate) const EVENT_TIME: &str = "wasmill:plugin/event-time@0.1.1";
+pub(crate) const EVENT_TIME: &str = "wasmill:plugin/event-time@0.1.2";
 
 /// Whether `name` is this interface in any version that goes with this host's. Versions of one line (the major one; the
 /// minor one while that is 0) differ only by what they add, so what a component was built for need not be ours.
@@ -48,6 +51,7 @@ pub(crate) const IMPORTS: &[(&str, &[&str])] = &[
     ("setup", &["field", "output", "secret", "file"]),
     ("log", &["write"]),
     ("http", http::FUNCTIONS),
+    ("state", state::FUNCTIONS),
     // Types only.
     ("transform", &[]),
 ];
@@ -60,6 +64,7 @@ pub(crate) struct Rows;
 #[error("{function}: {cause}")]
 pub(crate) struct AbiError {
     pub(crate) function: &'static str,
+    #[source]
     pub(crate) cause: AbiCause,
 }
 
@@ -81,6 +86,14 @@ pub(crate) enum AbiCause {
     Path { steps: usize, limit: usize },
     #[error("{0}")]
     Text(&'static str),
+    #[error("lists of different lengths")]
+    Lengths,
+    #[error("{keys} keys at once; at most {limit} are allowed")]
+    TooManyKeys { keys: usize, limit: usize },
+    #[error(transparent)]
+    Overdue(Interrupted),
+    #[error(transparent)]
+    State(StateError),
 }
 
 impl AbiError {
@@ -109,6 +122,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     records::add_to_linker(&mut linker.instance(&interface("records"))?)?;
     setup::add_to_linker(&mut linker.instance(&interface("setup"))?)?;
     http::add_to_linker(&mut linker.instance(&interface("http"))?)?;
+    state::add_to_linker(&mut linker.instance(&interface("state"))?)?;
     linker.instance(&interface("log"))?.func_wrap(
         "write",
         |mut store: StoreContextMut<'_, Guest>, (level, message): (LevelIn, WasmStr)| {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use wasmill_chunk::{CellsRef, ColumnRef, FloatsRef, IntsRef};
+use wasmill_chunk::{CellsRef, Column, ColumnRef, FloatsRef, IntsRef};
 use wasmtime::StoreContext;
 use wasmtime::component::{ComponentType, Lift, Lower, WasmList};
 
@@ -76,6 +76,22 @@ pub(super) struct ColumnOut {
 
 #[derive(ComponentType, Lower)]
 #[component(record)]
+pub(super) struct EntriesOut {
+    groups: Arc<Vec<u8>>,
+    keys: ColumnOut,
+    values: ColumnOut,
+}
+
+impl EntriesOut {
+    /// Scans are rare, and their buffers are not kept.
+    pub(super) fn new(groups: Vec<u8>, keys: Column, values: Column) -> EntriesOut {
+        let column = |Column { data, ends }| ColumnOut { data: Arc::new(data), ends: Arc::new(ends) };
+        EntriesOut { groups: Arc::new(groups), keys: column(keys), values: column(values) }
+    }
+}
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
 pub(super) struct CellsOut {
     state: Arc<Vec<u8>>,
     values: ColumnOut,
@@ -142,6 +158,10 @@ impl OutBuffers {
 
     pub(super) fn ints(&mut self, from: IntsRef<'_>) -> IntsOut {
         IntsOut { state: self.state.fill(from.state), values: self.int_list(from.values) }
+    }
+
+    pub(super) fn byte_list(&mut self, from: &[u8]) -> Arc<Vec<u8>> {
+        self.state.fill(from)
     }
 
     pub(super) fn int_list(&mut self, from: &[i64]) -> Arc<Vec<i64>> {

@@ -20,7 +20,7 @@ use super::wire::{Body, Channel, put_i64s, put_u32s};
 use crate::chain::{Chain, ChainError, TransformSpec};
 use crate::engine::{Engine, EngineOptions, WORKER_STACK_BYTES};
 use crate::fault::PluginFault;
-use crate::grants::GrantedFile;
+use crate::grants::{GrantedFile, StateGrant};
 use crate::http::HttpGrant;
 use crate::log::{Level, LogSink};
 use crate::plugin::{Digest, Plugin};
@@ -207,6 +207,7 @@ impl Inside {
                 hosts,
                 outbound: Arc::new(ThroughHost { channel: Arc::clone(&self.channel), step }),
             }),
+            state: StateGrant::default(),
             limits,
         })
     }

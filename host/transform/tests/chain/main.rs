@@ -12,5 +12,6 @@ mod doors;
 mod isolation;
 mod limits;
 mod speed;
+mod state;
 mod support;
 mod wasi;

@@ -165,7 +165,7 @@ pub mod wasmill {
                     }
                     let ptr9 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/http@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/http@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "send"]
                         fn wit_import10(_: *mut u8, _: usize, _: *mut u8);
@@ -390,7 +390,7 @@ pub mod wasmill {
                 #[inline]
                 unsafe fn drop(_handle: u32) {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "[resource-drop]chunk"]
                         fn drop(_: i32);
@@ -410,7 +410,7 @@ pub mod wasmill {
                 pub fn len(&self) -> u32 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.len"]
                             fn wit_import0(_: i32) -> i32;
@@ -431,7 +431,7 @@ pub mod wasmill {
                 pub fn seed(&self) -> u64 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.seed"]
                             fn wit_import0(_: i32) -> i64;
@@ -464,7 +464,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.offsets"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -505,7 +505,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.arrival-times"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -545,7 +545,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.keys"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -612,7 +612,7 @@ pub mod wasmill {
                         let len0 = vec0.len();
                         let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.attributes"]
                             fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
@@ -681,7 +681,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.payloads"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -734,7 +734,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-text"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -799,7 +799,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-raw"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -863,7 +863,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-floats"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -916,7 +916,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-ints"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -969,7 +969,7 @@ pub mod wasmill {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.get-strings"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -1044,7 +1044,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-payloads"]
                             fn wit_import5(
@@ -1091,7 +1091,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.clear"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -1122,7 +1122,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-text"]
                             fn wit_import5(
@@ -1180,7 +1180,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-raw"]
                             fn wit_import5(
@@ -1234,7 +1234,7 @@ pub mod wasmill {
                         let ptr2 = vec2.as_ptr().cast::<u8>();
                         let len2 = vec2.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-floats"]
                             fn wit_import3(
@@ -1281,7 +1281,7 @@ pub mod wasmill {
                         let ptr2 = vec2.as_ptr().cast::<u8>();
                         let len2 = vec2.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-ints"]
                             fn wit_import3(
@@ -1359,7 +1359,7 @@ pub mod wasmill {
                             }
                         }
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-strings"]
                             fn wit_import2(_: i32, _: i32, _: *mut u8, _: usize);
@@ -1399,7 +1399,7 @@ pub mod wasmill {
                         let ptr4 = vec4.as_ptr().cast::<u8>();
                         let len4 = vec4.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-keys"]
                             fn wit_import5(
@@ -1456,7 +1456,7 @@ pub mod wasmill {
                         let ptr5 = vec5.as_ptr().cast::<u8>();
                         let len5 = vec5.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.set-attributes"]
                             fn wit_import6(
@@ -1519,7 +1519,7 @@ pub mod wasmill {
                         let ptr5 = vec5.as_ptr().cast::<u8>();
                         let len5 = vec5.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.partition"]
                             fn wit_import6(
@@ -1572,7 +1572,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.route"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -1595,7 +1595,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.keep"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -1625,7 +1625,7 @@ pub mod wasmill {
                         let ptr3 = vec3.as_ptr().cast::<u8>();
                         let len3 = vec3.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.fail"]
                             fn wit_import4(
@@ -1673,7 +1673,7 @@ pub mod wasmill {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[method]chunk.derive"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize) -> i32;
@@ -1702,7 +1702,7 @@ pub mod wasmill {
                 pub fn fresh(rows: u32) -> Chunk {
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                         unsafe extern "C" {
                             #[link_name = "[static]chunk.fresh"]
                             fn wit_import0(_: i32) -> i32;
@@ -1722,7 +1722,7 @@ pub mod wasmill {
             pub fn emit(rows: Chunk) -> () {
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "emit"]
                         fn wit_import0(_: i32);
@@ -1769,7 +1769,7 @@ pub mod wasmill {
                         }
                     }
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "field"]
                         fn wit_import2(_: *mut u8, _: usize) -> i32;
@@ -1802,7 +1802,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "output"]
                         fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
@@ -1866,7 +1866,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "secret"]
                         fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
@@ -1944,7 +1944,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "file"]
                         fn wit_import2(_: *mut u8, _: usize, _: i64, _: i32, _: *mut u8);
@@ -2056,7 +2056,7 @@ pub mod wasmill {
                     let ptr0 = vec0.as_ptr().cast::<u8>();
                     let len0 = vec0.len();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/log@0.1.1")]
+                    #[link(wasm_import_module = "wasmill:plugin/log@0.1.2")]
                     unsafe extern "C" {
                         #[link_name = "write"]
                         fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -2066,6 +2066,753 @@ pub mod wasmill {
                         unreachable!()
                     }
                     wit_import1(level.clone() as i32, ptr0.cast_mut(), len0);
+                }
+            }
+        }
+        /// Since 0.1.2. Keyed state of this transform in this stream, for a plugin whose manifest asks for it (`grants.state`). It is
+        /// durable with what becomes of the records, exactly once: when a slice runs again, it sees the state as it was before it.
+        /// Writes are staged like all others: an export that does not return ok leaves none, neither do records that fail, there or in
+        /// a later transform; the rest of their chunk then runs again without them.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod state {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Chunk = super::super::super::wasmill::plugin::records::Chunk;
+            pub type Column = super::super::super::wasmill::plugin::records::Column;
+            pub type Cells = super::super::super::wasmill::plugin::records::Cells;
+            /// An entry's place in a table.
+            #[derive(Clone)]
+            pub struct Place {
+                pub group: u8,
+                pub key: _rt::Vec<u8>,
+            }
+            impl ::core::fmt::Debug for Place {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Place")
+                        .field("group", &self.group)
+                        .field("key", &self.key)
+                        .finish()
+                }
+            }
+            /// One group, key and value for each.
+            #[derive(Clone)]
+            pub struct Entries {
+                pub groups: _rt::Vec<u8>,
+                pub keys: Column,
+                pub values: Column,
+            }
+            impl ::core::fmt::Debug for Entries {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Entries")
+                        .field("groups", &self.groups)
+                        .field("keys", &self.keys)
+                        .field("values", &self.values)
+                        .finish()
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Inside configure only. A table of this transform by its name (1 to 64 letters, digits, `-`, `_`, `.`); every instance
+            /// declares the same ones in the same order. `version` is that of the layout of its values: a plugin with a lower one than
+            /// what is stored is refused. Entries that were not written for `ttl-ns`, by the arrival of a slice's first record, are
+            /// missing and get removed; 0 = they stay.
+            #[allow(async_fn_in_trait)]
+            pub fn table(
+                name: &str,
+                version: u32,
+                ttl_ns: u64,
+            ) -> Result<u32, _rt::String> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 3 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 3
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    unsafe extern "C" {
+                        #[link_name = "table"]
+                        fn wit_import2(_: *mut u8, _: usize, _: i32, _: i64, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: i64,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import2(
+                        ptr0.cast_mut(),
+                        len0,
+                        _rt::as_i32(&version),
+                        _rt::as_i64(&ttl_ns),
+                        ptr1,
+                    );
+                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                    let result8 = match l3 {
+                        0 => {
+                            let e = {
+                                let l4 = *ptr1
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                l4 as u32
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l5 = *ptr1
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l6 = *ptr1
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len7 = l6;
+                                let bytes7 = _rt::Vec::from_raw_parts(
+                                    l5.cast(),
+                                    len7,
+                                    len7,
+                                );
+                                _rt::string_lift(bytes7)
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result8
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The key group of each row, by the fields that the transform's config names as its `key`; 0 for all where it names none.
+            /// Of one field that is a string it is the group of its text.
+            #[allow(async_fn_in_trait)]
+            pub fn groups(rows: &Chunk) -> _rt::Vec<u8> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 2 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 2
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    unsafe extern "C" {
+                        #[link_name = "groups"]
+                        fn wit_import1(_: i32, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1((rows).handle() as i32, ptr0);
+                    let l2 = *ptr0.add(0).cast::<*mut u8>();
+                    let l3 = *ptr0
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len4 = l3;
+                    let result5 = <_ as From<
+                        _rt::Vec<_>,
+                    >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4));
+                    result5
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The key group of any key: for state under another key than the rows'.
+            #[allow(async_fn_in_trait)]
+            pub fn group_of(keys: &Column) -> _rt::Vec<u8> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 2 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 2
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let super::super::super::wasmill::plugin::records::Column {
+                        data: data0,
+                        ends: ends0,
+                    } = keys;
+                    let vec1 = data0;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec2 = ends0;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    unsafe extern "C" {
+                        #[link_name = "group-of"]
+                        fn wit_import4(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import4(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import4(ptr1.cast_mut(), len1, ptr2.cast_mut(), len2, ptr3);
+                    let l5 = *ptr3.add(0).cast::<*mut u8>();
+                    let l6 = *ptr3
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len7 = l6;
+                    let result8 = <_ as From<
+                        _rt::Vec<_>,
+                    >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7));
+                    result8
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// One group for each key, here and below: an entry is known by table, group and key. State 0 missing, 3 value. Reads see
+            /// what this slice has written.
+            #[allow(async_fn_in_trait)]
+            pub fn get(table: u32, groups: &[u8], keys: &Column) -> Cells {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 6 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 6
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = groups;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let super::super::super::wasmill::plugin::records::Column {
+                        data: data1,
+                        ends: ends1,
+                    } = keys;
+                    let vec2 = data1;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let vec3 = ends1;
+                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                    let len3 = vec3.len();
+                    let ptr4 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    unsafe extern "C" {
+                        #[link_name = "get"]
+                        fn wit_import5(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import5(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import5(
+                        _rt::as_i32(&table),
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr2.cast_mut(),
+                        len2,
+                        ptr3.cast_mut(),
+                        len3,
+                        ptr4,
+                    );
+                    let l6 = *ptr4.add(0).cast::<*mut u8>();
+                    let l7 = *ptr4
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len8 = l7;
+                    let l9 = *ptr4
+                        .add(2 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>();
+                    let l10 = *ptr4
+                        .add(3 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len11 = l10;
+                    let l12 = *ptr4
+                        .add(4 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>();
+                    let l13 = *ptr4
+                        .add(5 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len14 = l13;
+                    let result15 = super::super::super::wasmill::plugin::records::Cells {
+                        state: <_ as From<
+                            _rt::Vec<_>,
+                        >>::from(_rt::Vec::from_raw_parts(l6.cast(), len8, len8)),
+                        values: super::super::super::wasmill::plugin::records::Column {
+                            data: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l9.cast(), len11, len11)),
+                            ends: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l12.cast(), len14, len14)),
+                        },
+                    };
+                    result15
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The layout version with which each value was written, 0 for one that is missing: for a plugin whose layout has changed,
+            /// so that it can read the older ones.
+            #[allow(async_fn_in_trait)]
+            pub fn versions(table: u32, groups: &[u8], keys: &Column) -> _rt::Vec<u32> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 2 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 2
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = groups;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let super::super::super::wasmill::plugin::records::Column {
+                        data: data1,
+                        ends: ends1,
+                    } = keys;
+                    let vec2 = data1;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let vec3 = ends1;
+                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                    let len3 = vec3.len();
+                    let ptr4 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    unsafe extern "C" {
+                        #[link_name = "versions"]
+                        fn wit_import5(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import5(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import5(
+                        _rt::as_i32(&table),
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr2.cast_mut(),
+                        len2,
+                        ptr3.cast_mut(),
+                        len3,
+                        ptr4,
+                    );
+                    let l6 = *ptr4.add(0).cast::<*mut u8>();
+                    let l7 = *ptr4
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len8 = l7;
+                    let result9 = <_ as From<
+                        _rt::Vec<_>,
+                    >>::from(_rt::Vec::from_raw_parts(l6.cast(), len8, len8));
+                    result9
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// 3 put, 2 remove, 0 leave alone; of several for one entry the last stays. Traps where the tenant's quota is used up: that
+            /// costs the records that want more. At most 4096 bytes of a key, 1 MiB of a value.
+            #[allow(async_fn_in_trait)]
+            pub fn put(table: u32, groups: &[u8], keys: &Column, values: &Cells) -> () {
+                unsafe {
+                    let vec0 = groups;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let super::super::super::wasmill::plugin::records::Column {
+                        data: data1,
+                        ends: ends1,
+                    } = keys;
+                    let vec2 = data1;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let vec3 = ends1;
+                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                    let len3 = vec3.len();
+                    let super::super::super::wasmill::plugin::records::Cells {
+                        state: state4,
+                        values: values4,
+                    } = values;
+                    let vec5 = state4;
+                    let ptr5 = vec5.as_ptr().cast::<u8>();
+                    let len5 = vec5.len();
+                    let super::super::super::wasmill::plugin::records::Column {
+                        data: data6,
+                        ends: ends6,
+                    } = values4;
+                    let vec7 = data6;
+                    let ptr7 = vec7.as_ptr().cast::<u8>();
+                    let len7 = vec7.len();
+                    let vec8 = ends6;
+                    let ptr8 = vec8.as_ptr().cast::<u8>();
+                    let len8 = vec8.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    unsafe extern "C" {
+                        #[link_name = "put"]
+                        fn wit_import9(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import9(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import9(
+                        _rt::as_i32(&table),
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr2.cast_mut(),
+                        len2,
+                        ptr3.cast_mut(),
+                        len3,
+                        ptr5.cast_mut(),
+                        len5,
+                        ptr7.cast_mut(),
+                        len7,
+                        ptr8.cast_mut(),
+                        len8,
+                    );
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Adds to values that are little-endian s64 (missing = 0; any other length traps), saturating; the sums, in order.
+            #[allow(async_fn_in_trait)]
+            pub fn add(
+                table: u32,
+                groups: &[u8],
+                keys: &Column,
+                deltas: &[i64],
+            ) -> _rt::Vec<i64> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 2 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 2
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = groups;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let super::super::super::wasmill::plugin::records::Column {
+                        data: data1,
+                        ends: ends1,
+                    } = keys;
+                    let vec2 = data1;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let vec3 = ends1;
+                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                    let len3 = vec3.len();
+                    let vec4 = deltas;
+                    let ptr4 = vec4.as_ptr().cast::<u8>();
+                    let len4 = vec4.len();
+                    let ptr5 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    unsafe extern "C" {
+                        #[link_name = "add"]
+                        fn wit_import6(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import6(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import6(
+                        _rt::as_i32(&table),
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr2.cast_mut(),
+                        len2,
+                        ptr3.cast_mut(),
+                        len3,
+                        ptr4.cast_mut(),
+                        len4,
+                        ptr5,
+                    );
+                    let l7 = *ptr5.add(0).cast::<*mut u8>();
+                    let l8 = *ptr5
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len9 = l8;
+                    let result10 = <_ as From<
+                        _rt::Vec<_>,
+                    >>::from(_rt::Vec::from_raw_parts(l7.cast(), len9, len9));
+                    result10
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Group by group, in the order of the keys' bytes: of each group those from `from-key` on and before `to-key` (empty = to
+            /// the end), behind `after`. At most `limit` and what the host hands over at once; none only where there are no more.
+            #[allow(async_fn_in_trait)]
+            pub fn scan(
+                table: u32,
+                from_key: &[u8],
+                to_key: &[u8],
+                after: Option<&Place>,
+                limit: u32,
+            ) -> Entries {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 10 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 10
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = from_key;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = to_key;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let (result4_0, result4_1, result4_2, result4_3) = match after {
+                        Some(e) => {
+                            let Place { group: group2, key: key2 } = e;
+                            let vec3 = key2;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            (1i32, _rt::as_i32(group2), ptr3.cast_mut(), len3)
+                        }
+                        None => (0i32, 0i32, ::core::ptr::null_mut(), 0usize),
+                    };
+                    let ptr5 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    unsafe extern "C" {
+                        #[link_name = "scan"]
+                        fn wit_import6(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import6(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import6(
+                        _rt::as_i32(&table),
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        result4_0,
+                        result4_1,
+                        result4_2,
+                        result4_3,
+                        _rt::as_i32(&limit),
+                        ptr5,
+                    );
+                    let l7 = *ptr5.add(0).cast::<*mut u8>();
+                    let l8 = *ptr5
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len9 = l8;
+                    let l10 = *ptr5
+                        .add(2 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>();
+                    let l11 = *ptr5
+                        .add(3 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len12 = l11;
+                    let l13 = *ptr5
+                        .add(4 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>();
+                    let l14 = *ptr5
+                        .add(5 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len15 = l14;
+                    let l16 = *ptr5
+                        .add(6 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>();
+                    let l17 = *ptr5
+                        .add(7 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len18 = l17;
+                    let l19 = *ptr5
+                        .add(8 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>();
+                    let l20 = *ptr5
+                        .add(9 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len21 = l20;
+                    let result22 = Entries {
+                        groups: <_ as From<
+                            _rt::Vec<_>,
+                        >>::from(_rt::Vec::from_raw_parts(l7.cast(), len9, len9)),
+                        keys: super::super::super::wasmill::plugin::records::Column {
+                            data: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l10.cast(), len12, len12)),
+                            ends: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l13.cast(), len15, len15)),
+                        },
+                        values: super::super::super::wasmill::plugin::records::Column {
+                            data: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l16.cast(), len18, len18)),
+                            ends: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l19.cast(), len21, len21)),
+                        },
+                    };
+                    result22
                 }
             }
         }
@@ -2205,28 +2952,28 @@ pub mod exports {
                 }
                 #[doc(hidden)]
                 #[macro_export]
-                macro_rules! __export_wasmill_plugin_transform_0_1_1_cabi {
+                macro_rules! __export_wasmill_plugin_transform_0_1_2_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "wasmill:plugin/transform@0.1.1#configure")] unsafe extern "C" fn
+                        "wasmill:plugin/transform@0.1.2#configure")] unsafe extern "C" fn
                         export_configure(arg0 : * mut u8, arg1 : usize,) -> * mut u8 {
                         unsafe { $($path_to_types)*:: _export_configure_cabi::<$ty >
                         (arg0, arg1) } } #[unsafe (export_name =
-                        "cabi_post_wasmill:plugin/transform@0.1.1#configure")] unsafe
+                        "cabi_post_wasmill:plugin/transform@0.1.2#configure")] unsafe
                         extern "C" fn _post_return_configure(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_configure::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "wasmill:plugin/transform@0.1.1#process")] unsafe extern "C" fn
+                        "wasmill:plugin/transform@0.1.2#process")] unsafe extern "C" fn
                         export_process(arg0 : i32,) -> * mut u8 { unsafe {
                         $($path_to_types)*:: _export_process_cabi::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "cabi_post_wasmill:plugin/transform@0.1.1#process")] unsafe
+                        "cabi_post_wasmill:plugin/transform@0.1.2#process")] unsafe
                         extern "C" fn _post_return_process(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_process::<$ty > (arg0) } } };
                     };
                 }
                 #[doc(hidden)]
-                pub use __export_wasmill_plugin_transform_0_1_1_cabi;
+                pub use __export_wasmill_plugin_transform_0_1_2_cabi;
                 #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                 #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
                 struct _RetArea(
@@ -2452,25 +3199,25 @@ mod _rt {
 #[allow(unused_macros)]
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __export_requester_impl {
+macro_rules! __export_importer_impl {
     ($ty:ident) => {
         wasmill_sdk::bindings::export!($ty with_types_in wasmill_sdk::bindings);
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::wasmill::plugin::transform::__export_wasmill_plugin_transform_0_1_1_cabi!($ty
+        exports::wasmill::plugin::transform::__export_wasmill_plugin_transform_0_1_2_cabi!($ty
         with_types_in $($path_to_types_root)*:: exports::wasmill::plugin::transform);
         const _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe
         (link_section =
-        "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.1:requester:imports and exports")]
+        "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.2:importer:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2014] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2495] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xde\x0e\x01A\x02\x01\
-A\x0b\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xc0\x12\x01A\x02\x01\
+A\x0f\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
 \x04body\x02\x04\0\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04bo\
 dy\x02\x04\0\x08response\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08\
-requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.1\x05\0\
+requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.2\x05\0\
 \x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\x01r\
 \x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05state\0\
 \x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06values\x09\
@@ -2498,37 +3245,49 @@ t-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\x04self\x
 eep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\0\x12[meth\
 od]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\0\x14[me\
 thod]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fresh\x01%\x01\
-@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.1\x05\
+@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.2\x05\
 \x01\x01B\x0d\x01ps\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01y\x01s\x01\
 @\x01\x04names\0\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04names\0\x04\
 \x04\0\x06secret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06offsetw\x03\
-leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.1\x05\x02\x01\
+leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.2\x05\x02\x01\
 B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\
 \x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/l\
-og@0.1.1\x05\x03\x02\x03\0\x01\x05chunk\x01B\x08\x02\x03\x02\x01\x04\x04\0\x05ch\
-unk\x03\0\0\x01j\0\x01s\x01@\x01\x06configs\0\x02\x04\0\x09configure\x01\x03\x01\
-h\x01\x01@\x01\x04rows\x04\0\x02\x04\0\x07process\x01\x05\x04\0\x1ewasmill:plugi\
-n/transform@0.1.1\x05\x05\x04\0\x1ewasmill:plugin/requester@0.1.1\x04\0\x0b\x0f\x01\
-\0\x09requester\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\
-\x070.251.0\x10wit-bindgen-rust\x060.58.0";
+og@0.1.2\x05\x03\x02\x03\0\x01\x05chunk\x02\x03\0\x01\x06column\x02\x03\0\x01\x05\
+cells\x01B\x20\x02\x03\x02\x01\x04\x04\0\x05chunk\x03\0\0\x02\x03\x02\x01\x05\x04\
+\0\x06column\x03\0\x02\x02\x03\x02\x01\x06\x04\0\x05cells\x03\0\x04\x01p}\x01r\x02\
+\x05group}\x03key\x06\x04\0\x05place\x03\0\x07\x01r\x03\x06groups\x06\x04keys\x03\
+\x06values\x03\x04\0\x07entries\x03\0\x09\x01j\x01y\x01s\x01@\x03\x04names\x07ve\
+rsiony\x06ttl-nsw\0\x0b\x04\0\x05table\x01\x0c\x01h\x01\x01@\x01\x04rows\x0d\0\x06\
+\x04\0\x06groups\x01\x0e\x01@\x01\x04keys\x03\0\x06\x04\0\x08group-of\x01\x0f\x01\
+@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x05\x04\0\x03get\x01\x10\x01py\x01@\x03\
+\x05tabley\x06groups\x06\x04keys\x03\0\x11\x04\0\x08versions\x01\x12\x01@\x04\x05\
+tabley\x06groups\x06\x04keys\x03\x06values\x05\x01\0\x04\0\x03put\x01\x13\x01px\x01\
+@\x04\x05tabley\x06groups\x06\x04keys\x03\x06deltas\x14\0\x14\x04\0\x03add\x01\x15\
+\x01k\x08\x01@\x05\x05tabley\x08from-key\x06\x06to-key\x06\x05after\x16\x05limit\
+y\0\x0a\x04\0\x04scan\x01\x17\x03\0\x1awasmill:plugin/state@0.1.2\x05\x07\x01B\x08\
+\x02\x03\x02\x01\x04\x04\0\x05chunk\x03\0\0\x01j\0\x01s\x01@\x01\x06configs\0\x02\
+\x04\0\x09configure\x01\x03\x01h\x01\x01@\x01\x04rows\x04\0\x02\x04\0\x07process\
+\x01\x05\x04\0\x1ewasmill:plugin/transform@0.1.2\x05\x08\x04\0\x1dwasmill:plugin\
+/importer@0.1.2\x04\0\x0b\x0e\x01\0\x08importer\x03\0\0\0G\x09producers\x01\x0cp\
+rocessed-by\x02\x0dwit-component\x070.251.0\x10wit-bindgen-rust\x060.58.0";
         };
     };
 }
 #[doc(inline)]
-pub use __export_requester_impl as export;
+pub use __export_importer_impl as export;
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.1:requester-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.2:importer-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1956] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x84\x0e\x01A\x02\x01\
-A\x08\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2447] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf0\x11\x01A\x02\x01\
+A\x0d\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
 \x04body\x02\x04\0\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04bo\
 dy\x02\x04\0\x08response\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08\
-requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.1\x05\0\
+requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.2\x05\0\
 \x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\x01r\
 \x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05state\0\
 \x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06values\x09\
@@ -2556,17 +3315,29 @@ t-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\x04self\x
 eep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\0\x12[meth\
 od]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\0\x14[me\
 thod]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fresh\x01%\x01\
-@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.1\x05\
+@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.2\x05\
 \x01\x01B\x0d\x01ps\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01y\x01s\x01\
 @\x01\x04names\0\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04names\0\x04\
 \x04\0\x06secret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06offsetw\x03\
-leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.1\x05\x02\x01\
+leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.2\x05\x02\x01\
 B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\
 \x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/l\
-og@0.1.1\x05\x03\x04\0>wasmill:plugin/requester-with-all-of-its-exports-removed@\
-0.1.1\x04\0\x0b/\x01\0)requester-with-all-of-its-exports-removed\x03\0\0\0G\x09p\
-roducers\x01\x0cprocessed-by\x02\x0dwit-component\x070.251.0\x10wit-bindgen-rust\
-\x060.58.0";
+og@0.1.2\x05\x03\x02\x03\0\x01\x05chunk\x02\x03\0\x01\x06column\x02\x03\0\x01\x05\
+cells\x01B\x20\x02\x03\x02\x01\x04\x04\0\x05chunk\x03\0\0\x02\x03\x02\x01\x05\x04\
+\0\x06column\x03\0\x02\x02\x03\x02\x01\x06\x04\0\x05cells\x03\0\x04\x01p}\x01r\x02\
+\x05group}\x03key\x06\x04\0\x05place\x03\0\x07\x01r\x03\x06groups\x06\x04keys\x03\
+\x06values\x03\x04\0\x07entries\x03\0\x09\x01j\x01y\x01s\x01@\x03\x04names\x07ve\
+rsiony\x06ttl-nsw\0\x0b\x04\0\x05table\x01\x0c\x01h\x01\x01@\x01\x04rows\x0d\0\x06\
+\x04\0\x06groups\x01\x0e\x01@\x01\x04keys\x03\0\x06\x04\0\x08group-of\x01\x0f\x01\
+@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x05\x04\0\x03get\x01\x10\x01py\x01@\x03\
+\x05tabley\x06groups\x06\x04keys\x03\0\x11\x04\0\x08versions\x01\x12\x01@\x04\x05\
+tabley\x06groups\x06\x04keys\x03\x06values\x05\x01\0\x04\0\x03put\x01\x13\x01px\x01\
+@\x04\x05tabley\x06groups\x06\x04keys\x03\x06deltas\x14\0\x14\x04\0\x03add\x01\x15\
+\x01k\x08\x01@\x05\x05tabley\x08from-key\x06\x06to-key\x06\x05after\x16\x05limit\
+y\0\x0a\x04\0\x04scan\x01\x17\x03\0\x1awasmill:plugin/state@0.1.2\x05\x07\x04\0=\
+wasmill:plugin/importer-with-all-of-its-exports-removed@0.1.2\x04\0\x0b.\x01\0(i\
+mporter-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed\
+-by\x02\x0dwit-component\x070.251.0\x10wit-bindgen-rust\x060.58.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -493,7 +493,7 @@ impl TextColumn {
     }
 }
 
-/// Plain byte strings one after the other, for reasons of failures.
+/// Plain byte strings one after the other, for reasons of failures and keys of state.
 #[derive(Debug)]
 pub struct Strings(pub(crate) raw::Column);
 
@@ -530,7 +530,12 @@ impl Strings {
 
     /// Appends one string.
     pub fn push(&mut self, value: &str) {
-        self.0.data.extend_from_slice(value.as_bytes());
+        self.push_bytes(value.as_bytes());
+    }
+
+    /// Appends one string of any bytes.
+    pub fn push_bytes(&mut self, value: &[u8]) {
+        self.0.data.extend_from_slice(value);
         self.0.ends.push(end_of(&self.0.data));
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 #[rustfmt::skip]
 pub mod bindings;
 
-use bindings::wasmill::plugin::{log, records, setup};
+use bindings::wasmill::plugin::{log, records, setup, state};
 
 /// What `configure` may ask the host for.
 pub struct Setup {
@@ -44,6 +44,10 @@ impl Setup {
     /// An output of the stream by name.
     pub fn output(&mut self, name: &str) -> Result<Output, String> {
         setup::output(name).map(Output)
+    }
+
+    pub(crate) fn declare_table(&mut self, name: &str, version: u32, ttl_ns: u64) -> Result<u32, String> {
+        state::table(name, version, ttl_ns)
     }
 
     /// A secret that the transform's config grants.
@@ -113,6 +117,11 @@ impl<'a> Chunk<'a> {
     /// An attribute of the rows.
     pub fn attributes(&self, name: &str) -> Text {
         Text(self.raw().attributes(name))
+    }
+
+    /// The key group of each row, by the fields that the transform's config names as its `key`; 0 where it names none.
+    pub fn groups(&self) -> Vec<u8> {
+        state::groups(self.raw())
     }
 
     /// The rows' payloads.

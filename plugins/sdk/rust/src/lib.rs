@@ -17,6 +17,7 @@ pub mod log;
 pub mod path;
 mod record;
 mod span;
+pub mod state;
 pub mod time;
 
 #[cfg(target_arch = "wasm32")]
@@ -43,6 +44,7 @@ pub use face::{bindings, glue};
 ///
 /// The host makes one instance per worker and calls [`Plugin::configure`] once and [`Plugin::process`] once per
 /// chunk. Memory of the plugin is a cache, never state: the host may use a fresh instance at any call.
+/// What is to stay is kept in [`state`].
 pub trait Plugin: Sized {
     /// Reads the transform's config (JSON text) and declares every field and output that `process` will use.
     /// Every instance must declare the same, in the same order. An `Err` refuses the plugin with this text.
@@ -86,6 +88,22 @@ impl Setup {
             }
             content.extend_from_slice(&piece);
         }
+    }
+
+    /// Declares a table of state by its name (1 to 64 letters, digits, `-`, `_`, `.`). `version` is that of the layout of its
+    /// values: a plugin with a lower one than what is stored is refused. Entries that were not written for `ttl` are missing.
+    ///
+    /// # Errors
+    /// Why the host refuses it.
+    pub fn table(
+        &mut self,
+        name: &str,
+        version: u32,
+        ttl: Option<std::time::Duration>,
+    ) -> Result<state::Table, String> {
+        let ttl_ns = ttl.map_or(0, |ttl| u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX).max(1));
+        let number = self.declare_table(name, version, ttl_ns)?;
+        Ok(state::Table { number, version })
     }
 
     /// Declares a top-level field.

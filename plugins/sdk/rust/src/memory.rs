@@ -26,11 +26,12 @@ pub struct Grants {
 pub struct Setup {
     grants: Grants,
     pub(crate) fields: Vec<Vec<String>>,
+    tables: usize,
 }
 
 impl Setup {
     pub(crate) fn new(grants: Grants) -> Self {
-        Self { grants, fields: Vec::new() }
+        Self { grants, fields: Vec::new(), tables: 0 }
     }
 
     /// Declares a field by its object keys, outermost first, verbatim: keys with dots work.
@@ -52,6 +53,12 @@ impl Setup {
                 self.grants.outputs.iter().map(|output| format!("`{output}`")).collect::<Vec<_>>().join(", ")
             )),
         }
+    }
+
+    pub(crate) fn declare_table(&mut self, name: &str, version: u32, ttl_ns: u64) -> Result<u32, String> {
+        let table = crate::state::declare(self.tables, name, version, ttl_ns)?;
+        self.tables += 1;
+        Ok(table)
     }
 
     /// A secret that the transform's config grants.
@@ -140,6 +147,12 @@ impl<'a> Chunk<'a> {
     /// An attribute of the rows.
     pub fn attributes(&self, name: &str) -> Text {
         Text(own_cells(trap(self.host.borrow_mut().attributes(self.rows, name))))
+    }
+
+    /// The key group of each row, by the fields that the transform's config names as its `key`: here it names none, and all are
+    /// in group 0.
+    pub fn groups(&self) -> Vec<u8> {
+        vec![0; self.len()]
     }
 
     /// The rows' payloads.

@@ -24,6 +24,7 @@
 mod case;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasmill_chunk::{
@@ -33,6 +34,7 @@ use wasmill_chunk::{
 use crate::Plugin;
 use crate::log::Level;
 use crate::native::{Grants, Native};
+use crate::state;
 
 pub use case::cases;
 
@@ -46,6 +48,9 @@ pub enum Verdict {
     /// It failed for this reason.
     Failed(String),
 }
+
+/// Records that failed, by number, and why.
+type Failures = Vec<(usize, String)>;
 
 /// A row that left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +79,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    fn fail(&mut self, failed: &BTreeMap<usize, String>) {
+        for (number, reason) in failed {
+            if let Some(verdict) = self.verdicts.get_mut(*number) {
+                *verdict = Verdict::Failed(reason.clone());
+            }
+        }
+    }
+
     /// The payloads that left.
     #[must_use]
     pub fn rows(&self) -> Vec<&str> {
@@ -151,16 +164,17 @@ impl Run {
         self
     }
 
-    /// Configures the plugin and runs the records through it. `Err` is the refusal of `configure`.
+    /// Configures the plugin and runs the records through it. State begins empty. `Err` is the refusal of `configure`.
     pub fn records<P: Plugin>(&self, records: &[impl AsRef<[u8]>]) -> Result<Outcome, String> {
+        state::forget();
         let mut plugin = Native::<P>::configure(&self.config, &self.grants)?;
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { emitted: Vec::new(), verdicts: vec![Verdict::Dropped; records.len()] };
+        let records: Vec<(usize, &[u8])> = records.iter().map(AsRef::as_ref).enumerate().collect();
         for (number, rows) in records.chunks(self.chunk_rows).enumerate() {
             if self.fresh && number > 0 {
                 plugin = Native::configure(&self.config, &self.grants)?;
             }
-            let rows: Vec<&[u8]> = rows.iter().map(AsRef::as_ref).collect();
-            self.chunk(&mut plugin, number * self.chunk_rows, &rows, &mut outcome)?;
+            self.chunk(&mut plugin, rows, &mut outcome)?;
         }
         Ok(outcome)
     }
@@ -169,79 +183,82 @@ impl Run {
     fn chunk<P: Plugin>(
         &self,
         plugin: &mut Native<P>,
-        first: usize,
-        rows: &[&[u8]],
+        rows: &[(usize, &[u8])],
         outcome: &mut Outcome,
     ) -> Result<(), String> {
-        match self.call(plugin, first, rows) {
-            Ok((emitted, verdicts)) => {
+        match self.call(plugin, rows) {
+            Ok((emitted, failed)) => {
+                let failed: BTreeMap<usize, String> = failed.into_iter().collect();
+                if state::has_written() && !failed.is_empty() {
+                    // They take what was written with them.
+                    state::rollback();
+                    outcome.fail(&failed);
+                    let mut left = rows.to_vec();
+                    left.retain(|(number, _)| !failed.contains_key(number));
+                    return if left.is_empty() { Ok(()) } else { self.chunk(plugin, &left, outcome) };
+                }
+                for row in &emitted {
+                    let verdict = usize::try_from(row.offset).ok();
+                    if let Some(verdict) = verdict.and_then(|number| outcome.verdicts.get_mut(number)) {
+                        *verdict = Verdict::Passed;
+                    }
+                }
                 outcome.emitted.extend(emitted);
-                outcome.verdicts.extend(verdicts);
+                outcome.fail(&failed);
             }
-            Err(reason) if rows.len() == 1 => outcome.verdicts.push(Verdict::Failed(reason)),
+            Err(reason) if rows.len() == 1 => outcome.fail(&BTreeMap::from([(rows[0].0, reason)])),
             Err(_) => {
-                for (row, record) in rows.iter().enumerate() {
+                for row in rows {
                     *plugin = Native::configure(&self.config, &self.grants)?;
-                    self.chunk(plugin, first + row, &[record], outcome)?;
+                    self.chunk(plugin, &[*row], outcome)?;
                 }
             }
         }
         Ok(())
     }
 
+    /// Rows that left, and records that failed.
     fn call<P: Plugin>(
         &self,
         plugin: &mut Native<P>,
-        first: usize,
-        rows: &[&[u8]],
-    ) -> Result<(Vec<Row>, Vec<Verdict>), String> {
+        rows: &[(usize, &[u8])],
+    ) -> Result<(Vec<Row>, Failures), String> {
         let layout = Layout::new(&[plugin.fields().to_vec()]).map_err(|error| error.to_string())?;
         let mut chunk = Chunk::new(Arc::new(layout), ChunkLimits::default());
-        let (mut data, mut ends) = (Vec::new(), Vec::new());
-        for row in rows {
-            data.extend_from_slice(row);
-            ends.push(small(data.len()));
+        for (place, (number, record)) in rows.iter().enumerate() {
+            let ends = [small(record.len())];
+            let input = Input {
+                arrival: self.arrival + *number as i64 * i64::from(ARRIVAL_STEP),
+                ..Input::of_payloads(*number as u64, ColumnRef { data: record, ends: &ends })
+            };
+            let taken = if place == 0 { chunk.begin(&input, 0..1) } else { chunk.extend(&input, 0..1) };
+            taken.map_err(|error| error.to_string())?;
         }
-        let deltas: Vec<u32> = (0..rows.len()).map(|row| small(row) * ARRIVAL_STEP).collect();
-        let input = Input {
-            first_offset: first as u64,
-            payloads: ColumnRef { data: &data, ends: &ends },
-            arrival: self.arrival + first as i64 * i64::from(ARRIVAL_STEP),
-            arrival_deltas: Some(&deltas),
-            keys: None,
-            attributes: &[],
-        };
-        chunk.begin(&input, 0..rows.len()).map_err(|error| error.to_string())?;
-        chunk.enter(0, SEED ^ first as u64);
+        chunk.enter(0, SEED ^ rows.first().map_or(0, |(number, _)| *number as u64));
+        // A run is one slice, and the time of a slice is the arrival of its first record.
+        state::begin(self.arrival);
         if let Err(error) = plugin.process(&mut chunk) {
+            state::rollback();
             chunk.discard();
             return Err(error);
         }
-        chunk.apply().map_err(|error| error.to_string())?;
+        chunk.apply().map_err(|error| {
+            state::rollback();
+            error.to_string()
+        })?;
         let mut gather = Gather::default();
         let mut report = Verdicts::default();
         chunk.finish(&FinishOptions::default(), &mut gather, &mut report);
-        Ok((gather.rows.clone(), verdicts(first, rows.len(), &gather.rows, &report)))
+        let failed = report.failed.into_iter().filter_map(|failure| {
+            let (number, _) = rows.get(failure.input_row as usize)?;
+            Some((*number, failure.reason))
+        });
+        Ok((gather.rows, failed.collect()))
     }
 }
 
 fn small(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn verdicts(first: usize, rows: usize, emitted: &[Row], report: &Verdicts) -> Vec<Verdict> {
-    let mut verdicts = vec![Verdict::Dropped; rows];
-    for row in emitted {
-        if let Ok(offset) = usize::try_from(row.offset) {
-            verdicts[offset - first] = Verdict::Passed;
-        }
-    }
-    for failure in &report.failed {
-        if let Some(verdict) = verdicts.get_mut(failure.input_row as usize) {
-            *verdict = Verdict::Failed(failure.reason.clone());
-        }
-    }
-    verdicts
 }
 
 #[derive(Default)]

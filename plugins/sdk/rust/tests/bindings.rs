@@ -14,7 +14,7 @@ fn bindings_are_what_the_generator_makes_of_the_wit() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut resolve = Resolve::default();
     let (package, _files) = resolve.push_path(here.join("../../../wit")).unwrap();
-    let world = resolve.select_world(&[package], Some("requester")).unwrap();
+    let world = resolve.select_world(&[package], Some("importer")).unwrap();
     let options = Opts {
         format: true,
         pub_export_macro: true,

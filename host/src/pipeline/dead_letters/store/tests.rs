@@ -19,6 +19,7 @@ fn letter(offset: i64, payload: &[u8]) -> DeadLetter {
         payload: None,
         payload_base64: None,
         object: None,
+        row: None,
     }
     .with_payload(payload)
 }
@@ -254,6 +255,8 @@ fn object_is_counted_and_goes_with_its_letter_and_its_batch_is_remembered() {
         records: 3,
         stream: "s".into(),
         output: "o".into(),
+        arrival: 0,
+        first_row: 0,
     };
     let object = super::super::KeptObject { file: file.clone(), meta };
     let kept = DeadLetter { stage: Stage::Delivery, object: Some(object), payload: None, ..letter(7, b"") };

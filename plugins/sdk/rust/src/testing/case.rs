@@ -62,7 +62,8 @@ impl Came {
             Err(refusal) => return Came::Refused(refusal),
         };
         let mut rows: Vec<&Row> = outcome.emitted.iter().collect();
-        rows.sort_by_key(|row| (row.offset, row.child));
+        // Rows without a record have no order but that in which they left.
+        rows.sort_by_key(|row| (row.offset, if row.offset < 0 { 0 } else { row.child }));
         let letters =
             outcome.reasons().into_iter().map(|(record, reason)| (record, reason.to_owned())).collect();
         Came::Records { rows: rows.into_iter().map(|row| row.payload.clone()).collect(), letters }

@@ -1,0 +1,339 @@
+//! Keyed state of a host's streams: the one store of the data directory, and what of it a stream and its slices see.
+//!
+//! The store is opened when the first stream needs it, and let go of when it fails, so that it can be opened anew once there
+//! is room on the disk again. What it has then must be what it had: what outcomes carry is applied again only at a start.
+//!
+//! A journal that is not synced (`durability = "os"`) may lose outcomes with the machine that the store has applied. Their
+//! records run again, and count again, as their objects are delivered again.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use wasmill_config as config;
+use wasmill_state::{Incarnation, Layer, SliceState, Store, StoreError, StreamStore, TableUse, Usage, View};
+use wasmill_transform::{Chain, PluginFault, SliceReport, TransformReport};
+
+use super::sources::with_causes;
+
+/// Directory of the store, in the data directory.
+const DIRECTORY: &str = "state";
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why a stream's state cannot be read or written now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateTrouble {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a thread of the host panicked at it")]
+    Panicked,
+    /// Journal positions.
+    #[error(
+        "the state store has lost changes that it had: it has those up to journal position {found}, {applied} were applied; a \
+         restart applies them again"
+    )]
+    Lost { found: u64, applied: u64 },
+    #[error(
+        "the state store has changes up to journal position {found}, where the journal ends at {end}: they are from different times; \
+         put back a state store of the journal's time, or remove {path} to begin without state"
+    )]
+    Ahead { found: u64, end: u64, path: PathBuf },
+}
+
+/// The state of all streams of a host. See the head of this file.
+pub(crate) struct StateHouse {
+    path: PathBuf,
+    /// The journal may lose outcomes that were applied.
+    journal_loses: bool,
+    store: Mutex<Option<Store>>,
+    streams: Mutex<Vec<Weak<StreamState>>>,
+}
+
+impl StateHouse {
+    pub(crate) fn of(data_dir: &Path, durability: config::Durability) -> StateHouse {
+        StateHouse {
+            path: data_dir.join(DIRECTORY),
+            journal_loses: durability == config::Durability::Os,
+            store: Mutex::default(),
+            streams: Mutex::default(),
+        }
+    }
+
+    /// One that is open already.
+    #[cfg(test)]
+    pub(crate) fn with(store: Store) -> StateHouse {
+        StateHouse {
+            store: Mutex::new(Some(store)),
+            ..StateHouse::of(Path::new("/data"), config::Durability::Fsync)
+        }
+    }
+
+    /// The store, opened or made if need be. Blocks.
+    pub(crate) fn store(&self) -> Result<Store, StoreError> {
+        let mut store = locked(&self.store);
+        if let Some(store) = &*store {
+            return Ok(store.clone());
+        }
+        let opened = Store::open(&self.path)?;
+        *store = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// The store, if there is one on disk. Blocks.
+    pub(crate) fn existing(&self) -> Result<Option<Store>, StoreError> {
+        let there = locked(&self.store).is_some() || self.path.exists();
+        if there { self.store().map(Some) } else { Ok(None) }
+    }
+
+    /// A stream of it.
+    pub(crate) fn stream(self: &Arc<Self>, incarnation: Incarnation, usage: Arc<Usage>) -> Arc<StreamState> {
+        let stream = Arc::new(StreamState {
+            house: Arc::clone(self),
+            incarnation,
+            usage,
+            store: Mutex::default(),
+            applied: AtomicU64::new(0),
+        });
+        let mut streams = locked(&self.streams);
+        streams.retain(|stream| stream.strong_count() > 0);
+        streams.push(Arc::downgrade(&stream));
+        stream
+    }
+
+    /// Removes what is stored of a stream that is gone. Blocks.
+    pub(crate) fn remove(&self, incarnation: Incarnation) -> Result<(), StoreError> {
+        match self.existing()? {
+            Some(store) => store.drop_stream(incarnation),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes what is stored of streams that are not among `known`: a crash came between a stream's end and that of its
+    /// state. Says how many. Blocks.
+    pub(crate) fn remove_others(&self, known: &[Incarnation]) -> Result<usize, StoreError> {
+        let Some(store) = self.existing()? else { return Ok(0) };
+        let mut gone = store.incarnations()?;
+        gone.retain(|incarnation| !known.contains(incarnation));
+        gone.iter().try_for_each(|incarnation| store.drop_stream(*incarnation))?;
+        Ok(gone.len())
+    }
+
+    /// The host ends: whoever needs the directory next can have it.
+    pub(crate) fn close(&self) {
+        self.let_go();
+    }
+
+    /// It has failed: whoever needs it next opens it anew, as soon as nobody uses it any more.
+    fn let_go(&self) {
+        let streams: Vec<_> = locked(&self.streams).iter().filter_map(Weak::upgrade).collect();
+        streams.iter().for_each(|stream| drop(locked(&stream.store).take()));
+        drop(locked(&self.store).take());
+    }
+}
+
+/// The state of one stream.
+pub(crate) struct StreamState {
+    house: Arc<StateHouse>,
+    incarnation: Incarnation,
+    usage: Arc<Usage>,
+    store: Mutex<Option<StreamStore>>,
+    /// Journal position up to which outcomes are known to be applied.
+    applied: AtomicU64,
+}
+
+impl StreamState {
+    /// Opened if need be. Blocks.
+    pub(crate) fn store(&self) -> Result<StreamStore, StateTrouble> {
+        let mut store = locked(&self.store);
+        if let Some(store) = &*store {
+            return Ok(store.clone());
+        }
+        let opened = self.house.store()?.stream(self.incarnation, Arc::clone(&self.usage))?;
+        let (found, applied) = (position(&opened), self.applied.load(Ordering::Relaxed));
+        if found < applied {
+            return Err(StateTrouble::Lost { found, applied });
+        }
+        *store = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// What is stored, if anything can be. Blocks.
+    pub(crate) fn existing(&self) -> Result<Option<StreamStore>, StateTrouble> {
+        match self.house.existing()? {
+            Some(_) => self.store().map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Applies what an outcome at this position carries, unless that was done. Blocks.
+    pub(crate) fn apply(&self, position: u64, layer: &Layer) -> Result<Vec<TableUse>, StateTrouble> {
+        let applied = self.store().and_then(|store| {
+            store.apply(position, layer)?;
+            Ok(store.tables())
+        });
+        if applied.is_err() {
+            self.house.let_go();
+        } else {
+            self.applied.fetch_max(position, Ordering::Relaxed);
+        }
+        applied
+    }
+
+    /// Makes durable what was applied. Blocks.
+    pub(crate) fn persist(&self) -> Result<(), StateTrouble> {
+        // Another one is not what was applied to.
+        let store = self.store().and_then(|_| Ok(self.house.store()?));
+        let persisted = store.and_then(|store| Ok(store.persist()?));
+        if persisted.is_err() {
+            self.house.let_go();
+        }
+        persisted
+    }
+
+    /// Bytes of all streams that were applied and are not durable.
+    pub(crate) fn behind(&self) -> u64 {
+        locked(&self.house.store).as_ref().map_or(0, Store::behind)
+    }
+
+    /// Whether the store is of the journal's time, which ends there: every outcome that it has lies before. Blocks.
+    pub(crate) fn check(&self, end: u64) -> Result<(), StateTrouble> {
+        let Some(store) = self.existing()? else { return Ok(()) };
+        let found = position(&store);
+        if found == 0 || found < end {
+            return Ok(());
+        }
+        if !self.house.journal_loses {
+            return Err(StateTrouble::Ahead { found, end, path: self.house.path.clone() });
+        }
+        tracing::warn!(
+            path = %self.house.path.display(), found, end,
+            "the state store has changes of outcomes that the journal has lost; their records run again, and count again"
+        );
+        store.rewind(end.saturating_sub(1)).map_err(StateTrouble::Store)
+    }
+}
+
+fn position(store: &StreamStore) -> u64 {
+    store.mark().map_or(0, |mark| mark.position)
+}
+
+/// What a slice sees: changes on their way over what is stored.
+pub(crate) struct StateBelow {
+    /// The newest first.
+    pub(crate) layers: Vec<Arc<Layer>>,
+    pub(crate) stream: Arc<StreamState>,
+}
+
+impl StateBelow {
+    /// State for a slice of this time. Blocks.
+    pub(crate) fn over(self, time: i64) -> Result<SliceState, StateTrouble> {
+        let StateBelow { layers, stream } = self;
+        let base = Arc::new(stream.store()?);
+        Ok(SliceState::new(View::new(layers, base), time, Some(Arc::clone(&stream.usage))))
+    }
+}
+
+/// The report of a slice whose state cannot be read: no record is to blame.
+pub(crate) fn unreadable(chain: &Chain, error: &StateTrouble) -> SliceReport {
+    let fault = PluginFault::Host { message: format!("its state cannot be read: {}", with_causes(error)) };
+    let transforms = chain.transforms().map(|_| TransformReport::default()).collect();
+    SliceReport { transforms, unrunnable: Some((0, fault)), ..SliceReport::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmill_state::{TableId, TableSpec};
+
+    use super::*;
+
+    fn layer(value: &[u8]) -> Layer {
+        let mut state = SliceState::scratch(1);
+        let table = state.table(&TableId::new("t", "a").unwrap(), TableSpec::default());
+        state.put(table, 0, b"k", Some(value)).unwrap();
+        state.finish()
+    }
+
+    fn value(stream: &Arc<StreamState>) -> Option<Vec<u8>> {
+        let below = StateBelow { layers: Vec::new(), stream: Arc::clone(stream) };
+        let mut state = below.over(0).unwrap();
+        let table = state.table(&TableId::new("t", "a").unwrap(), TableSpec::default());
+        state.get(table, 0, b"k").unwrap().map(|value| value.to_vec())
+    }
+
+    #[test]
+    fn store_that_was_let_go_of_is_opened_anew_and_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync));
+        assert!(house.existing().unwrap().is_none(), "none is made before it is needed");
+        let usage = Arc::new(Usage::default());
+        let stream = house.stream([1; 16], Arc::clone(&usage));
+        stream.apply(5, &layer(b"one")).unwrap();
+        let stored = usage.stored();
+        assert!(stored > 0);
+        house.let_go();
+        assert_eq!(usage.stored(), 0);
+        assert_eq!(value(&stream), Some(b"one".to_vec()));
+        assert_eq!(usage.stored(), stored);
+        stream.apply(5, &layer(b"again")).unwrap();
+        assert_eq!(value(&stream), Some(b"one".to_vec()));
+        stream.apply(6, &layer(b"two")).unwrap();
+        stream.persist().unwrap();
+        assert_eq!(value(&stream), Some(b"two".to_vec()));
+    }
+
+    #[test]
+    fn store_that_has_lost_what_was_applied_is_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync));
+        let stream = house.stream([1; 16], Arc::default());
+        stream.apply(5, &layer(b"one")).unwrap();
+        house.let_go();
+        std::fs::remove_dir_all(directory.path().join(DIRECTORY)).unwrap();
+        let lost = stream.apply(6, &layer(b"two")).unwrap_err();
+        assert!(matches!(lost, StateTrouble::Lost { found: 0, applied: 5 }), "{lost:?}");
+        // The next start applies what the journal has.
+        let restarted = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync))
+            .stream([1; 16], Arc::default());
+        drop((stream, house));
+        restarted.apply(5, &layer(b"one")).unwrap();
+        assert_eq!(value(&restarted), Some(b"one".to_vec()));
+    }
+
+    #[test]
+    fn store_of_a_later_time_than_the_journal_is_refused_and_state_of_nobody_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync));
+        for incarnation in [[1; 16], [2; 16]] {
+            house.stream(incarnation, Arc::default()).apply(700, &layer(b"one")).unwrap();
+        }
+        let stream = house.stream([1; 16], Arc::default());
+        assert!(stream.check(701).is_ok());
+        let ahead = stream.check(700).unwrap_err().to_string();
+        assert!(ahead.contains("up to journal position 700, where the journal ends at 700"), "{ahead}");
+        assert_eq!(house.remove_others(&[[1; 16]]).unwrap(), 1);
+        assert_eq!(house.store().unwrap().incarnations().unwrap(), [[1; 16]]);
+        house.remove([1; 16]).unwrap();
+        assert!(house.store().unwrap().incarnations().unwrap().is_empty());
+    }
+
+    #[test]
+    fn store_that_is_ahead_of_a_journal_which_loses_outcomes_takes_those_that_come_in_their_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Os));
+        let stream = house.stream([1; 16], Arc::default());
+        stream.apply(700, &layer(b"one")).unwrap();
+        stream.apply(900, &layer(b"two")).unwrap();
+        drop(stream);
+        // That of 900 is gone, and the next one comes where it was, or before.
+        let stream = house.stream([1; 16], Arc::default());
+        stream.check(800).unwrap();
+        assert_eq!(value(&stream), Some(b"two".to_vec()));
+        stream.apply(700, &layer(b"one")).unwrap();
+        assert_eq!(value(&stream), Some(b"two".to_vec()));
+        stream.apply(800, &layer(b"three")).unwrap();
+        assert_eq!(value(&stream), Some(b"three".to_vec()));
+    }
+}

@@ -1,0 +1,70 @@
+//! Replays of dead letters beside slices, and between them where the chain keeps state: what a replay changes must lie behind
+//! what every outcome before it has changed, and before what the next slice sees.
+
+use tokio::task::JoinError;
+
+use super::StreamTask;
+use crate::pipeline::commit::Committed;
+use crate::pipeline::replay::{self, ReplayError, Replayed};
+use crate::pipeline::stats::Pause;
+
+impl StreamTask {
+    /// Whether another one may be asked for.
+    pub(super) fn may_replay(&self) -> bool {
+        self.replay.is_none() && self.replay_waits.is_none()
+    }
+
+    pub(super) fn take_replay(&mut self, request: replay::Request) {
+        if request.version.chain.keeps_state() || request.clear.is_some() {
+            self.replay_waits = Some(request);
+            self.start_waiting_replay();
+        } else {
+            self.start_replay(request);
+        }
+    }
+
+    /// Whether a replay that changes state runs or waits: no slice is started meanwhile.
+    pub(super) fn replay_has_state(&self) -> bool {
+        self.replay_waits.is_some() || self.replay.as_ref().is_some_and(|running| running.keeps_state)
+    }
+
+    /// Refuses the one that waits for an outcome which itself waits for room among the dead letters: nothing would ever happen.
+    pub(super) fn refuse_stuck_replay(&mut self) {
+        if self.replay_waits.is_some()
+            && self.context.stats.is_paused_by(Pause::Letters)
+            && let Some(request) = self.replay_waits.take()
+        {
+            // The client may have gone.
+            drop(request.reply.send(Err(ReplayError::NoRoom)));
+        }
+    }
+
+    /// Starts the one that waits, once everything before it has an outcome.
+    pub(super) fn start_waiting_replay(&mut self) {
+        let quiet = self.commit.is_none() && !self.intake.has_slices() && self.gathered == self.committed;
+        if quiet && let Some(request) = self.replay_waits.take() {
+            self.start_replay(request);
+        }
+    }
+
+    fn start_replay(&mut self, request: replay::Request) {
+        let seed = self.intake.stream_seed();
+        let state = request.version.chain.keeps_state().then(|| self.state_below());
+        self.replay = Some(replay::Running::start(request, &self.context, self.committed, seed, state));
+    }
+
+    pub(super) fn replayed(&mut self, result: Result<Result<(Committed, Replayed), ReplayError>, JoinError>) {
+        let Some(running) = self.replay.take() else { return };
+        let answer = match result {
+            Ok(Ok((committed, replayed))) => {
+                self.keeping.durable(committed.at, &committed.state);
+                self.emitted(committed);
+                Ok(replayed)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_panicked) => Err(ReplayError::Worker),
+        };
+        // The client may have gone.
+        drop(running.reply.send(answer));
+    }
+}

@@ -1,0 +1,222 @@
+//! Where bytes are kept: what the store asks of an embedded database, that database, and one in memory that can crash.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs::File;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use crate::error::StoreError;
+use crate::limits::{BLOCK_BYTES, BLOCK_ENTRIES};
+
+/// Blocks that were read; all tables of all streams together.
+const CACHE_BYTES: u64 = 32 << 20;
+/// Entries that wait in memory for a file of their own; the database's own journal has them, too.
+const MEMTABLE_BYTES: u64 = 16 << 20;
+/// That journal; it is written anew past it.
+const JOURNAL_BYTES: u64 = 64 << 20;
+
+/// Which keys are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Space {
+    /// What is known of streams and tables.
+    About,
+    Entries,
+}
+
+/// Changes that are there together or not at all. A value of `None` removes the key.
+#[derive(Default)]
+pub(crate) struct Batch(pub(crate) Vec<(Space, Vec<u8>, Option<Vec<u8>>)>);
+
+impl Batch {
+    pub(crate) fn put(&mut self, space: Space, key: Vec<u8>, value: Vec<u8>) {
+        self.0.push((space, key, Some(value)));
+    }
+
+    pub(crate) fn remove(&mut self, space: Space, key: Vec<u8>) {
+        self.0.push((space, key, None));
+    }
+}
+
+/// Keys and values in the order of the keys.
+pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What keeps bytes. Batches become durable in the order in which they were written.
+pub(crate) trait Engine: Send + Sync {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    /// From `from` on and before `to`, in bounded memory; whether there may be more.
+    fn range(&self, space: Space, from: &[u8], to: &[u8]) -> Result<(Pairs, bool), StoreError>;
+    fn write(&self, batch: Batch) -> Result<(), StoreError>;
+    /// Makes everything durable that was written.
+    fn persist(&self) -> Result<(), StoreError>;
+}
+
+fn failed(action: &'static str) -> impl Fn(fjall::Error) -> StoreError {
+    move |error| StoreError::Engine { action, source: error.into() }
+}
+
+/// The database on disk.
+pub(crate) struct OnDisk {
+    database: Database,
+    about: Keyspace,
+    entries: Keyspace,
+}
+
+impl OnDisk {
+    /// What is there, or a new one. That is made beside its place and then takes it: the database does not open what it has left
+    /// half-made.
+    pub(crate) fn open(path: &Path) -> Result<OnDisk, StoreError> {
+        if !path.exists() {
+            let made = path.with_added_extension("making");
+            OnDisk::make(&made, path).map_err(|error| StoreError::Open { path: made, source: error })?;
+        }
+        OnDisk::open_at(path)
+    }
+
+    fn make(beside: &Path, path: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if beside.exists() {
+            std::fs::remove_dir_all(beside)?;
+        }
+        let made = OnDisk::open_at(beside)?;
+        made.persist()?;
+        drop(made);
+        std::fs::rename(beside, path)?;
+        if let Some(parent) = path.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn open_at(path: &Path) -> Result<OnDisk, StoreError> {
+        let open = || {
+            let builder = Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1);
+            let database = builder.max_journaling_size(JOURNAL_BYTES).open()?;
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            let about = database.keyspace("about", options)?;
+            let entries = database.keyspace("entries", options)?;
+            Ok(OnDisk { database, about, entries })
+        };
+        open().map_err(|error: fjall::Error| StoreError::Open { path: path.to_owned(), source: error.into() })
+    }
+
+    fn space(&self, space: Space) -> &Keyspace {
+        match space {
+            Space::About => &self.about,
+            Space::Entries => &self.entries,
+        }
+    }
+}
+
+impl Engine for OnDisk {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.space(space).get(key).map_err(failed("read"))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn range(&self, space: Space, from: &[u8], to: &[u8]) -> Result<(Pairs, bool), StoreError> {
+        let (mut pairs, mut bytes) = (Pairs::new(), 0);
+        if from >= to {
+            return Ok((pairs, false));
+        }
+        for pair in self.space(space).range(from..to) {
+            if pairs.len() >= BLOCK_ENTRIES || bytes >= BLOCK_BYTES {
+                return Ok((pairs, true));
+            }
+            let (key, value) = pair.into_inner().map_err(failed("read"))?;
+            bytes += key.len() + value.len();
+            pairs.push((key.to_vec(), value.to_vec()));
+        }
+        Ok((pairs, false))
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        let mut write = self.database.batch();
+        for (space, key, value) in batch.0 {
+            match value {
+                Some(value) => write.insert(self.space(space), key, value),
+                None => write.remove(self.space(space), key),
+            }
+        }
+        write.commit().map_err(failed("write"))
+    }
+
+    fn persist(&self) -> Result<(), StoreError> {
+        self.database.persist(PersistMode::SyncAll).map_err(failed("sync"))
+    }
+}
+
+type Map = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
+
+/// One in memory, for tests and simulations: a crash takes the batches with it that nobody made durable, or some of them.
+#[derive(Default)]
+pub(crate) struct InMemory(Mutex<Contents>);
+
+#[derive(Default)]
+struct Contents {
+    now: Map,
+    durable: Map,
+    /// What is not durable, batch by batch.
+    behind: Vec<Batch>,
+}
+
+fn change(map: &mut Map, batch: &Batch) {
+    for (space, key, value) in &batch.0 {
+        let key = (*space, key.clone());
+        match value {
+            Some(value) => map.insert(key, value.clone()),
+            None => map.remove(&key),
+        };
+    }
+}
+
+impl InMemory {
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What another process would find after a crash: of the batches that are not durable, as many as `kept` says.
+    pub(crate) fn crashed(&self, kept: impl FnOnce(usize) -> usize) -> InMemory {
+        let contents = self.contents();
+        let mut durable = contents.durable.clone();
+        let kept = kept(contents.behind.len());
+        contents.behind.iter().take(kept).for_each(|batch| change(&mut durable, batch));
+        InMemory(Mutex::new(Contents { now: durable.clone(), durable, behind: Vec::new() }))
+    }
+}
+
+impl Engine for InMemory {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.contents().now.get(&(space, key.to_vec())).cloned())
+    }
+
+    fn range(&self, space: Space, from: &[u8], to: &[u8]) -> Result<(Pairs, bool), StoreError> {
+        if from >= to {
+            return Ok((Pairs::new(), false));
+        }
+        let bounds = (Bound::Included((space, from.to_vec())), Bound::Excluded((space, to.to_vec())));
+        // Few at a time, so that tests go from one block to the next.
+        const BLOCK: usize = 7;
+        let contents = self.contents();
+        let mut pairs = contents.now.range(bounds).map(|((_, key), value)| (key.clone(), value.clone()));
+        let block: Pairs = pairs.by_ref().take(BLOCK).collect();
+        let more = pairs.next().is_some();
+        Ok((block, more))
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        let mut contents = self.contents();
+        change(&mut contents.now, &batch);
+        contents.behind.push(batch);
+        Ok(())
+    }
+
+    fn persist(&self) -> Result<(), StoreError> {
+        let contents = &mut *self.contents();
+        contents.durable.clone_from(&contents.now);
+        contents.behind.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,337 @@
+//! What one slice, or several one after another, have changed and nobody has stored yet.
+//!
+//! A layer is also what an outcome carries: [`Layer::write`] and [`Layer::read`] are its form there.
+//!
+//! ```text
+//! of each table, one after another in the order of their addresses:
+//!   u32 LE   length of the address
+//!   bytes    address: key group, key
+//!   u8       1 put, 0 removed
+//! of those that were put:
+//!   i64 LE   when, by the time of the slice, nanoseconds since the epoch
+//!   u32 LE   layout version of the value
+//!   u32 LE   length of the value
+//!   bytes    value
+//! ```
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{CHANGE_BYTES, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::table::{Address, Entry, TableId, TableSpec};
+use crate::usage::Pending;
+
+/// What became of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Put(Entry),
+    Removed,
+}
+
+impl Change {
+    pub(crate) fn entry(&self) -> Option<&Entry> {
+        match self {
+            Change::Put(entry) => Some(entry),
+            Change::Removed => None,
+        }
+    }
+
+    /// About what it takes in memory, which is more than in an outcome.
+    pub(crate) fn bytes(&self, address: &[u8]) -> usize {
+        CHANGE_BYTES + address.len() + self.entry().map_or(0, |entry| entry.value.len())
+    }
+}
+
+/// What became of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableChanges {
+    pub(crate) spec: TableSpec,
+    /// Nothing is left of what was in it before.
+    pub(crate) cleared: bool,
+    pub(crate) entries: BTreeMap<Address, Change>,
+}
+
+/// See the head of this file.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    /// The latest time of its slices.
+    pub(crate) clock: i64,
+    pub(crate) tables: BTreeMap<TableId, TableChanges>,
+    pub(crate) bytes: usize,
+    pub(crate) pending: Option<Pending>,
+}
+
+/// A table in an outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenTable {
+    pub transform: String,
+    pub table: String,
+    pub version: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ttl_ns: u64,
+    /// Nothing is left of what was in it before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cleared: bool,
+    pub entries: u64,
+    /// Where its entries are, within what the outcome calls its blobs.
+    pub blob: Range<usize>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What an outcome says of the changes that it carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The latest time of its slices, nanoseconds since the epoch.
+    pub clock: i64,
+    pub tables: Vec<WrittenTable>,
+}
+
+/// The changes in an outcome are not what this version writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the changes of state in it are not readable")]
+pub struct LayerError;
+
+impl Layer {
+    /// A layer that empties these tables.
+    pub fn clearing(tables: impl IntoIterator<Item = (TableId, TableSpec)>) -> Layer {
+        let cleared = |spec| TableChanges { spec, cleared: true, entries: BTreeMap::new() };
+        let tables = tables.into_iter().map(|(id, spec)| (id, cleared(spec))).collect();
+        Layer { clock: i64::MIN, tables, bytes: 0, pending: None }
+    }
+
+    /// Whether nothing has changed, not even the time.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// About what it takes in memory, which is more than in an outcome.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many entries were put or removed.
+    pub fn changes(&self) -> usize {
+        self.tables.values().map(|table| table.entries.len()).sum()
+    }
+
+    /// Puts the changes of a later slice over these.
+    pub fn add(&mut self, later: Layer) {
+        let Layer { clock, tables, bytes, pending } = later;
+        if self.is_empty() {
+            *self = Layer { clock, tables, bytes, pending };
+            return;
+        }
+        self.clock = self.clock.max(clock);
+        for (id, later) in tables {
+            let table = match self.tables.entry(id) {
+                MapEntry::Vacant(none) => {
+                    self.bytes += of_table(&later);
+                    none.insert(later);
+                    continue;
+                }
+                MapEntry::Occupied(table) => table.into_mut(),
+            };
+            table.spec = later.spec;
+            if later.cleared {
+                self.bytes -= of_table(table);
+                self.bytes += of_table(&later);
+                *table = later;
+                continue;
+            }
+            for (address, change) in later.entries {
+                self.bytes += change.bytes(&address);
+                match table.entries.entry(address) {
+                    MapEntry::Occupied(mut before) => {
+                        let before_bytes = before.get().bytes(before.key());
+                        self.bytes -= before_bytes;
+                        before.insert(change);
+                    }
+                    MapEntry::Vacant(none) => {
+                        none.insert(change);
+                    }
+                }
+            }
+        }
+        match (&mut self.pending, pending) {
+            (Some(pending), Some(more)) => pending.add(more.bytes()),
+            (none, more) => *none = none.take().or(more),
+        }
+    }
+
+    /// Appends the entries to `blobs`, and says what an outcome has to say of them. Ranges count from `base`.
+    pub fn write(&self, blobs: &mut Vec<u8>, base: usize) -> Written {
+        let mut tables = Vec::with_capacity(self.tables.len());
+        for (id, table) in &self.tables {
+            let start = base + blobs.len();
+            for (address, change) in &table.entries {
+                write_bytes(blobs, address);
+                match change {
+                    Change::Put(entry) => {
+                        blobs.push(1);
+                        blobs.extend_from_slice(&entry.written.to_le_bytes());
+                        blobs.extend_from_slice(&entry.version.to_le_bytes());
+                        write_bytes(blobs, &entry.value);
+                    }
+                    Change::Removed => blobs.push(0),
+                }
+            }
+            tables.push(WrittenTable {
+                transform: id.transform().to_owned(),
+                table: id.table().to_owned(),
+                version: table.spec.version,
+                ttl_ns: table.spec.ttl_ns,
+                cleared: table.cleared,
+                entries: table.entries.len() as u64,
+                blob: start..base + blobs.len(),
+            });
+        }
+        Written { clock: self.clock, tables }
+    }
+
+    /// What an outcome carries.
+    ///
+    /// # Errors
+    /// It is not what [`Layer::write`] makes.
+    pub fn read(written: &Written, blobs: &[u8]) -> Result<Layer, LayerError> {
+        let mut layer = Layer { clock: written.clock, ..Layer::default() };
+        for table in &written.tables {
+            let id = TableId::new(&table.transform, &table.table).ok_or(LayerError)?;
+            let mut left = blobs.get(table.blob.clone()).ok_or(LayerError)?;
+            let mut changes = TableChanges {
+                spec: TableSpec { version: table.version, ttl_ns: table.ttl_ns },
+                cleared: table.cleared,
+                entries: BTreeMap::new(),
+            };
+            while !left.is_empty() {
+                let (address, change) = read_change(&mut left).ok_or(LayerError)?;
+                changes.entries.insert(address, change);
+            }
+            if changes.entries.len() as u64 != table.entries {
+                return Err(LayerError);
+            }
+            layer.bytes += of_table(&changes);
+            layer.tables.insert(id, changes);
+        }
+        Ok(layer)
+    }
+
+    /// What it says of an entry: nothing, or that it is there or not.
+    pub(crate) fn find(&self, table: &TableId, address: &[u8]) -> Option<Option<&Entry>> {
+        let table = self.tables.get(table)?;
+        match table.entries.get(address) {
+            Some(change) => Some(change.entry()),
+            None => table.cleared.then_some(None),
+        }
+    }
+}
+
+fn of_table(table: &TableChanges) -> usize {
+    table.entries.iter().map(|(address, change)| change.bytes(address)).sum()
+}
+
+fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    // Keys and values are far below 4 GiB.
+    out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn read_change(left: &mut &[u8]) -> Option<(Address, Change)> {
+    let address = read_bytes(left, 1 + KEY_BYTES_MAX)?;
+    if address.is_empty() {
+        return None;
+    }
+    let (kind, rest) = left.split_first()?;
+    *left = rest;
+    let change = match kind {
+        0 => Change::Removed,
+        1 => {
+            let (written, rest) = left.split_first_chunk::<8>()?;
+            let (version, rest) = rest.split_first_chunk::<4>()?;
+            *left = rest;
+            let value = Arc::from(read_bytes(left, VALUE_BYTES_MAX)?);
+            let (written, version) = (i64::from_le_bytes(*written), u32::from_le_bytes(*version));
+            Change::Put(Entry { written, version, value })
+        }
+        _ => return None,
+    };
+    Some((address.into(), change))
+}
+
+fn read_bytes<'a>(left: &mut &'a [u8], max: usize) -> Option<&'a [u8]> {
+    let (len, rest) = left.split_first_chunk::<4>()?;
+    let len = usize::try_from(u32::from_le_bytes(*len)).ok().filter(|len| *len <= max)?;
+    let (bytes, rest) = rest.split_at_checked(len)?;
+    *left = rest;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::address;
+
+    fn put(value: &[u8]) -> Change {
+        Change::Put(Entry { written: 7, version: 2, value: value.into() })
+    }
+
+    fn layer(cleared: bool, entries: &[(&[u8], Change)]) -> Layer {
+        let entries = entries.iter().map(|(key, change)| (address(3, key), change.clone()));
+        let table =
+            TableChanges { spec: TableSpec { version: 2, ttl_ns: 5 }, cleared, entries: entries.collect() };
+        let bytes = of_table(&table);
+        let tables = [(TableId::new("t", "a").unwrap(), table)].into();
+        Layer { clock: 9, tables, bytes, pending: None }
+    }
+
+    fn same(a: &Layer, b: &Layer) -> bool {
+        (a.clock, &a.tables, a.bytes) == (b.clock, &b.tables, b.bytes)
+    }
+
+    #[test]
+    fn layer_written_and_read_is_the_same() {
+        let before = layer(true, &[(b"k", put(b"value")), (b"", put(b"")), (b"gone", Change::Removed)]);
+        let mut blobs = b"rows".to_vec();
+        let written = before.write(&mut blobs, 0);
+        assert_eq!((written.tables[0].entries, written.tables[0].blob.start), (3, 4));
+        assert!(same(&Layer::read(&written, &blobs).unwrap(), &before));
+        let text = serde_json::to_string(&written).unwrap();
+        assert_eq!(serde_json::from_str::<Written>(&text).unwrap(), written);
+    }
+
+    #[test]
+    fn layer_that_is_cut_or_counts_otherwise_is_refused() {
+        let before = layer(false, &[(b"k", put(b"value")), (b"gone", Change::Removed)]);
+        let mut blobs = Vec::new();
+        let written = before.write(&mut blobs, 0);
+        for end in 0..blobs.len() {
+            let mut cut = written.clone();
+            cut.tables[0].blob.end = end;
+            assert!(Layer::read(&cut, &blobs).is_err(), "{end}");
+            assert!(Layer::read(&written, &blobs[..end]).is_err(), "{end}");
+        }
+        let mut more = written.clone();
+        more.tables[0].entries = 3;
+        assert!(Layer::read(&more, &blobs).is_err());
+    }
+
+    #[test]
+    fn later_changes_win_and_a_cleared_table_forgets_what_was_before() {
+        let mut layers = layer(false, &[(b"a", put(b"1")), (b"b", put(b"1"))]);
+        layers.add(layer(false, &[(b"a", Change::Removed), (b"c", put(b"2"))]));
+        let whole = layer(false, &[(b"a", Change::Removed), (b"b", put(b"1")), (b"c", put(b"2"))]);
+        assert!(same(&layers, &whole));
+        layers.add(layer(true, &[(b"d", put(b"3"))]));
+        assert!(same(&layers, &layer(true, &[(b"d", put(b"3"))])));
+        let id = TableId::new("t", "a").unwrap();
+        assert_eq!(layers.find(&id, &address(3, b"a")), Some(None));
+        assert_eq!(layer(false, &[]).find(&id, &address(3, b"a")), None);
+    }
+}

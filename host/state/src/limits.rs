@@ -1,0 +1,30 @@
+//! Every bound of the state in one place.
+
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 4096;
+/// Longest value, in bytes.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Most tables of one transform.
+pub const TABLES_MAX: usize = 64;
+/// Memory of the changes of one slice, and of what takes them back: as they are written into its outcome they are less, far
+/// below what one entry of the journal takes.
+pub const SLICE_BYTES_MAX: usize = 64 << 20;
+/// Most entries and bytes that one scan hands over.
+pub const SCAN_ENTRIES_MAX: usize = 65_536;
+pub const SCAN_BYTES_MAX: usize = 4 << 20;
+/// What an entry counts besides its key and its value: where it belongs, and when it was written.
+pub(crate) const ENTRY_BYTES: usize = 48;
+/// Entries that are read from the store at a time.
+pub(crate) const BLOCK_ENTRIES: usize = 512;
+/// The same, in bytes.
+pub(crate) const BLOCK_BYTES: usize = 1 << 20;
+/// Entries of tables with a time to live that each batch of changes looks at, to remove those that are too old.
+pub(crate) const SWEPT_ENTRIES: usize = 2048;
+/// Entries that are removed at a time when a table or a stream is dropped.
+pub(crate) const DROPPED_ENTRIES: usize = 4096;
+/// What a change takes in memory besides its key and its value: its place among the others, pointers and counts.
+pub(crate) const CHANGE_BYTES: usize = 112;
+/// What a slice keeps of what it read, of all tables, so that writing it needs no second read.
+pub(crate) const SEEN_ENTRIES: usize = 16_384;
+/// The same, in bytes of values.
+pub(crate) const SEEN_BYTES: usize = 4 << 20;

@@ -1,0 +1,319 @@
+//! State as one slice sees and changes it.
+//!
+//! Reads see the slice's own writes. What is written since [`SliceState::begin`] is taken back by [`SliceState::rollback`]:
+//! an attempt at a chunk that fails leaves nothing behind. Nothing of it is seen by anybody else before the slice's layer is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::error::StateError;
+use crate::layer::{Change, Layer, TableChanges};
+use crate::limits::{
+    CHANGE_BYTES, KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SEEN_BYTES, SEEN_ENTRIES, SLICE_BYTES_MAX,
+    VALUE_BYTES_MAX,
+};
+use crate::table::{Address, Entry, TableId, TableSpec, address, counted_bytes};
+use crate::usage::{Pending, Usage};
+use crate::view::{View, group_start};
+
+/// Entries that a scan walks over before it asks whether it may go on.
+const ASK_EVERY: u32 = 256;
+
+/// See the head of this file.
+pub struct SliceState {
+    view: View,
+    now: i64,
+    tables: Vec<Table>,
+    undo: Vec<Undo>,
+    undo_bytes: usize,
+    /// Of what was read, over all tables.
+    seen: Seen,
+    /// As they were at `begin`.
+    before: Totals,
+    totals: Totals,
+    usage: Option<Arc<Usage>>,
+}
+
+/// One table of a transform, as the slice knows it.
+struct Table {
+    id: TableId,
+    changes: TableChanges,
+    /// What was read from below, so that writing it needs no second read.
+    seen: HashMap<Address, Option<Entry>>,
+}
+
+struct Undo {
+    table: usize,
+    address: Address,
+    before: Option<Change>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    entries: usize,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    /// About what the changes take in memory.
+    bytes: usize,
+    /// What they add to what is counted for the tenant.
+    counted: i64,
+}
+
+/// Entries of a scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    pub groups: Vec<u8>,
+    pub keys: Vec<Box<[u8]>>,
+    pub values: Vec<Arc<[u8]>>,
+}
+
+/// Which entries are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scan<'a> {
+    /// Of each group keys from here on,
+    pub from: &'a [u8],
+    /// and before this one; empty = to the end.
+    pub to: &'a [u8],
+    /// Behind this group and key.
+    pub after: Option<(u8, &'a [u8])>,
+    /// At most so many entries.
+    pub limit: usize,
+}
+
+impl SliceState {
+    /// State over `view` for a slice of this time. Time never goes back: it is at least what the view has seen.
+    pub fn new(view: View, time: i64, usage: Option<Arc<Usage>>) -> SliceState {
+        let now = view.clock().max(time);
+        SliceState {
+            view,
+            now,
+            tables: Vec::new(),
+            undo: Vec::new(),
+            undo_bytes: 0,
+            seen: Seen::default(),
+            before: Totals::default(),
+            totals: Totals::default(),
+            usage,
+        }
+    }
+
+    /// State of a stream that has none, and keeps none.
+    pub fn scratch(time: i64) -> SliceState {
+        SliceState::new(View::default(), time, None)
+    }
+
+    /// The layout version that a table has where it was written before.
+    pub fn version(&self, id: &TableId) -> Option<u32> {
+        self.view.spec(id).map(|spec| spec.version)
+    }
+
+    /// The number of a table, by which the other methods know it.
+    pub fn table(&mut self, id: &TableId, spec: TableSpec) -> usize {
+        if let Some(known) = self.tables.iter().position(|table| table.id == *id) {
+            return known;
+        }
+        let changes = TableChanges { spec, ..TableChanges::default() };
+        self.tables.push(Table { id: id.clone(), changes, seen: HashMap::new() });
+        self.tables.len() - 1
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn get(&mut self, table: usize, group: u8, key: &[u8]) -> Result<Option<Arc<[u8]>>, StateError> {
+        let now = self.now;
+        let ttl = self.tables[table].changes.spec.ttl_ns;
+        let entry = self.physical(table, &address(group, key))?;
+        Ok(entry.filter(|entry| entry.is_live(ttl, now)).map(|entry| entry.value))
+    }
+
+    /// The layout version that the value of a key was written with, if there is one.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn version_of(&mut self, table: usize, group: u8, key: &[u8]) -> Result<Option<u32>, StateError> {
+        let now = self.now;
+        let ttl = self.tables[table].changes.spec.ttl_ns;
+        let entry = self.physical(table, &address(group, key))?;
+        Ok(entry.filter(|entry| entry.is_live(ttl, now)).map(|entry| entry.version))
+    }
+
+    /// Writes a value, or removes the key.
+    ///
+    /// # Errors
+    /// It is too much, or the store cannot be read.
+    pub fn put(
+        &mut self,
+        table: usize,
+        group: u8,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), StateError> {
+        if key.len() > KEY_BYTES_MAX {
+            return Err(StateError::KeyTooLong { bytes: key.len() });
+        }
+        if let Some(bytes) = value.map(<[u8]>::len).filter(|bytes| *bytes > VALUE_BYTES_MAX) {
+            return Err(StateError::ValueTooLong { bytes });
+        }
+        let address = address(group, key);
+        let change = match value {
+            Some(value) => {
+                let version = self.tables[table].changes.spec.version;
+                Change::Put(Entry { written: self.now, version, value: value.into() })
+            }
+            None => Change::Removed,
+        };
+        let mut totals = self.totals;
+        totals.bytes += change.bytes(&address);
+        let mut undo_bytes = self.undo_bytes + CHANGE_BYTES + address.len();
+        if let Some(before) = self.tables[table].changes.entries.get(&address) {
+            totals.bytes -= before.bytes(&address);
+            undo_bytes += before.bytes(&address);
+        }
+        if totals.bytes + undo_bytes > SLICE_BYTES_MAX {
+            return Err(StateError::SliceFull);
+        }
+        if self.usage.is_some() {
+            let before = self.physical(table, &address)?;
+            let before = before.map_or(0, |entry| counted_bytes(&address, &entry.value));
+            let after = change.entry().map_or(0, |entry| counted_bytes(&address, &entry.value));
+            totals.counted += after - before;
+            let refused = self.usage.as_ref().and_then(|usage| usage.refuses(totals.counted));
+            if let Some(limit) = refused.filter(|_| after > before) {
+                return Err(StateError::Full { limit });
+            }
+        }
+        (self.totals, self.undo_bytes) = (totals, undo_bytes);
+        let before = self.tables[table].changes.entries.insert(address.clone(), change);
+        self.undo.push(Undo { table, address, before });
+        Ok(())
+    }
+
+    /// Adds to a sum, which is kept as 8 bytes, little-endian; saturating.
+    ///
+    /// # Errors
+    /// As [`SliceState::put`], and where the value is no sum.
+    pub fn add(&mut self, table: usize, group: u8, key: &[u8], delta: i64) -> Result<i64, StateError> {
+        let before = match self.get(table, group, key)? {
+            None => 0,
+            Some(value) => {
+                let sum: Result<[u8; 8], _> = value[..].try_into();
+                i64::from_le_bytes(sum.map_err(|_| StateError::NotASum { bytes: value.len() })?)
+            }
+        };
+        let sum = before.saturating_add(delta);
+        self.put(table, group, key, Some(&sum.to_le_bytes()))?;
+        Ok(sum)
+    }
+
+    /// Entries in the order of their groups and keys. Whoever asks is asked now and then whether it may go on: a table may
+    /// have many entries that are too old.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn scan(
+        &self,
+        table: usize,
+        scan: Scan<'_>,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<Scanned, StateError> {
+        let Table { id, changes, .. } = &self.tables[table];
+        let mut found = Scanned::default();
+        let (limit, mut bytes) = (scan.limit.min(SCAN_ENTRIES_MAX), 0);
+        let start = match scan.after {
+            Some((group, key)) if key >= scan.from => Some([&[group], key, &[0]].concat().into()),
+            Some((group, _)) => group_start(usize::from(group), scan.from),
+            None => group_start(0, scan.from),
+        };
+        let Some(start) = start else { return Ok(found) };
+        let mut walk = self.view.walk(id, Some(changes), start);
+        let mut steps = 0_u32;
+        while found.keys.len() < limit && bytes < SCAN_BYTES_MAX {
+            steps = steps.wrapping_add(1);
+            if steps.is_multiple_of(ASK_EVERY) && !goes_on() {
+                return Err(StateError::Stopped);
+            }
+            let Some((address, entry)) = walk.next()? else { break };
+            let Some((group, key)) = address.split_first() else { break };
+            if key < scan.from {
+                walk.skip_to([&[*group], scan.from].concat().into());
+                continue;
+            }
+            if !scan.to.is_empty() && key >= scan.to {
+                let Some(next) = group_start(usize::from(*group) + 1, scan.from) else { break };
+                walk.skip_to(next);
+                continue;
+            }
+            if entry.is_live(changes.spec.ttl_ns, self.now) {
+                bytes += key.len() + entry.value.len();
+                found.groups.push(*group);
+                found.keys.push(key.into());
+                found.values.push(entry.value);
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is written from here on can be taken back.
+    pub fn begin(&mut self) {
+        self.undo = Vec::new();
+        self.undo_bytes = 0;
+        self.before = self.totals;
+    }
+
+    /// Whether something was written since `begin`.
+    pub fn has_written(&self) -> bool {
+        !self.undo.is_empty()
+    }
+
+    /// Takes back what was written since `begin`.
+    pub fn rollback(&mut self) {
+        while let Some(Undo { table, address, before }) = self.undo.pop() {
+            let entries = &mut self.tables[table].changes.entries;
+            match before {
+                Some(before) => entries.insert(address, before),
+                None => entries.remove(&address),
+            };
+        }
+        self.undo_bytes = 0;
+        self.totals = self.before;
+    }
+
+    /// The slice's layer.
+    pub fn finish(self) -> Layer {
+        let changed = self.tables.into_iter().filter(|table| !table.changes.entries.is_empty());
+        let tables: BTreeMap<TableId, TableChanges> =
+            changed.map(|table| (table.id, table.changes)).collect();
+        let pending = self.usage.filter(|_| !tables.is_empty());
+        Layer {
+            clock: self.now,
+            bytes: self.totals.bytes,
+            pending: pending.map(|usage| Pending::new(usage, self.totals.counted)),
+            tables,
+        }
+    }
+
+    /// The entry, however old it is.
+    fn physical(&mut self, number: usize, address: &[u8]) -> Result<Option<Entry>, StateError> {
+        let table = &self.tables[number];
+        if let Some(change) = table.changes.entries.get(address) {
+            return Ok(change.entry().cloned());
+        }
+        if let Some(seen) = table.seen.get(address) {
+            return Ok(seen.clone());
+        }
+        let found = self.view.find(&table.id, address)?;
+        if self.seen.entries >= SEEN_ENTRIES || self.seen.bytes >= SEEN_BYTES {
+            self.tables.iter_mut().for_each(|table| table.seen.clear());
+            self.seen = Seen::default();
+        }
+        self.seen.entries += 1;
+        self.seen.bytes += address.len() + found.as_ref().map_or(0, |entry| entry.value.len());
+        self.tables[number].seen.insert(address.into(), found.clone());
+        Ok(found)
+    }
+}

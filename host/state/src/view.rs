@@ -1,0 +1,203 @@
+//! What a slice sees: layers over what is stored.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::error::StoreError;
+use crate::layer::{Change, Layer, TableChanges};
+use crate::table::{Address, Entry, TableId, TableSpec, address};
+
+/// What is stored of one stream.
+pub trait Base: Send + Sync {
+    /// An entry, by group and key.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn get(&self, table: &TableId, address: &[u8]) -> Result<Option<Entry>, StoreError>;
+
+    /// Entries in their order, from this address on: some of them, in bounded memory.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn range(&self, table: &TableId, from: &[u8]) -> Result<Range, StoreError>;
+
+    /// What was declared last of a table that is stored.
+    fn spec(&self, table: &TableId) -> Option<TableSpec>;
+
+    /// The time up to which the stream's state has come; what is older never comes back.
+    fn clock(&self) -> i64;
+}
+
+/// Some of a table's entries.
+#[derive(Debug, Default)]
+pub struct Range {
+    pub entries: Vec<(Box<[u8]>, Entry)>,
+    /// There may be more behind the last one; then there is a last one.
+    pub more: bool,
+}
+
+/// Nothing is stored.
+struct Nothing;
+
+impl Base for Nothing {
+    fn get(&self, _table: &TableId, _address: &[u8]) -> Result<Option<Entry>, StoreError> {
+        Ok(None)
+    }
+
+    fn range(&self, _table: &TableId, _from: &[u8]) -> Result<Range, StoreError> {
+        Ok(Range::default())
+    }
+
+    fn spec(&self, _table: &TableId) -> Option<TableSpec> {
+        None
+    }
+
+    fn clock(&self) -> i64 {
+        i64::MIN
+    }
+}
+
+/// See the head of this file. Cheap to clone.
+#[derive(Clone)]
+pub struct View {
+    /// The newest first.
+    layers: Vec<Arc<Layer>>,
+    base: Arc<dyn Base>,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        View { layers: Vec::new(), base: Arc::new(Nothing) }
+    }
+}
+
+impl View {
+    /// `layers` over `base`, the newest first; empty ones are left out.
+    pub fn new(layers: impl IntoIterator<Item = Arc<Layer>>, base: Arc<dyn Base>) -> View {
+        View { layers: layers.into_iter().filter(|layer| !layer.is_empty()).collect(), base }
+    }
+
+    /// The latest time that state was changed at.
+    pub fn clock(&self) -> i64 {
+        self.layers.iter().map(|layer| layer.clock).fold(self.base.clock(), i64::max)
+    }
+
+    /// What was declared of a table when something was last written to it.
+    pub fn spec(&self, table: &TableId) -> Option<TableSpec> {
+        let of_layer = |layer: &Arc<Layer>| layer.tables.get(table).map(|table| table.spec);
+        self.layers.iter().find_map(of_layer).or_else(|| self.base.spec(table))
+    }
+
+    /// The entry, however old it is.
+    pub(crate) fn find(&self, table: &TableId, address: &[u8]) -> Result<Option<Entry>, StoreError> {
+        match self.layers.iter().find_map(|layer| layer.find(table, address)) {
+            Some(found) => Ok(found.cloned()),
+            None => self.base.get(table, address),
+        }
+    }
+
+    /// A walk over a table with `own` changes over all of it, from an address on.
+    pub(crate) fn walk<'a>(
+        &'a self,
+        table: &'a TableId,
+        own: Option<&'a TableChanges>,
+        from: Address,
+    ) -> Walk<'a> {
+        let mut changes: Vec<&TableChanges> = Vec::new();
+        let mut base = Some(Block::default());
+        let layers = self.layers.iter().filter_map(|layer| layer.tables.get(table));
+        for layer in own.into_iter().chain(layers) {
+            changes.push(layer);
+            if layer.cleared {
+                base = None;
+                break;
+            }
+        }
+        Walk { view: self, table, changes, base, from: Some(from) }
+    }
+}
+
+/// Entries that were read from the store.
+#[derive(Default)]
+struct Block {
+    entries: std::collections::VecDeque<(Address, Entry)>,
+    /// Behind the last entry, there may be more from here on; nothing was read yet where it is `None`.
+    next: Option<Address>,
+    ended: bool,
+}
+
+/// Entries of a table in their order, however old they are.
+pub(crate) struct Walk<'a> {
+    view: &'a View,
+    table: &'a TableId,
+    /// The newest first.
+    changes: Vec<&'a TableChanges>,
+    base: Option<Block>,
+    /// `None` at the end.
+    from: Option<Address>,
+}
+
+impl Walk<'_> {
+    /// Goes on at an address, which lies behind the last entry.
+    pub(crate) fn skip_to(&mut self, from: Address) {
+        self.from = Some(from);
+    }
+
+    /// The next entry.
+    pub(crate) fn next(&mut self) -> Result<Option<(Address, Entry)>, StoreError> {
+        while let Some(from) = self.from.take() {
+            let mut first: Option<(&Address, &Change)> = None;
+            for changes in &self.changes {
+                let range = (Bound::Included(&*from), Bound::Unbounded);
+                let found = changes.entries.range::<[u8], _>(range).next();
+                // Of the same address the newest.
+                if let Some(found) = found
+                    && first.is_none_or(|(address, _)| found.0 < address)
+                {
+                    first = Some(found);
+                }
+            }
+            let stored = self.stored(&from)?;
+            let change = match (first, stored) {
+                (None, None) => return Ok(None),
+                (Some((address, change)), Some((stored, _))) if *address <= stored => {
+                    Some((address.clone(), change.entry().cloned()))
+                }
+                (Some((address, change)), None) => Some((address.clone(), change.entry().cloned())),
+                (_, Some((address, entry))) => Some((address, Some(entry))),
+            };
+            let Some((address, entry)) = change else { return Ok(None) };
+            let mut after = address.to_vec();
+            after.push(0);
+            self.from = Some(after.into());
+            if let Some(entry) = entry {
+                return Ok(Some((address, entry)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first stored entry from an address on.
+    fn stored(&mut self, from: &[u8]) -> Result<Option<(Address, Entry)>, StoreError> {
+        let Some(block) = &mut self.base else { return Ok(None) };
+        while block.entries.front().is_some_and(|(address, _)| **address < *from) {
+            block.entries.pop_front();
+        }
+        if block.entries.is_empty() && !block.ended {
+            let next = match block.next.take() {
+                Some(next) if *next > *from => next,
+                _ => from.into(),
+            };
+            let read = self.view.base.range(self.table, &next)?;
+            block.ended = !read.more;
+            block.next = read.entries.last().map(|(last, _)| [last, &[0][..]].concat().into());
+            block.entries = read.entries.into();
+        }
+        Ok(block.entries.front().cloned())
+    }
+}
+
+/// The first address of a group, or `None` behind the last.
+pub(crate) fn group_start(group: usize, key: &[u8]) -> Option<Address> {
+    u8::try_from(group).ok().map(|group| address(group, key))
+}

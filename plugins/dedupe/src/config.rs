@@ -1,0 +1,79 @@
+//! The config: what makes two records the same, within which time, and what becomes of the second.
+
+use serde::Deserialize;
+use wasmill_keyed::{Span, TimeFormat};
+use wasmill_sdk::path::Path;
+
+/// The transform's config.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The fields that make up the key; none = the whole payload, byte for byte.
+    #[serde(default)]
+    pub by: Vec<Path>,
+    /// Records of one key that are less than this apart are duplicates.
+    pub within: Span,
+    /// The field with the event time; none = the time of arrival.
+    pub time: Option<Path>,
+    /// How it stands there.
+    #[serde(default)]
+    pub time_format: TimeFormat,
+    /// How much later than newer ones records may come.
+    #[serde(default)]
+    pub delay: Span,
+    /// Whether a duplicate begins the time anew.
+    #[serde(default)]
+    pub extend: bool,
+    /// What becomes of duplicates.
+    #[serde(default)]
+    pub duplicates: Fate,
+    /// The output of duplicates that are kept.
+    pub duplicates_output: Option<String>,
+    /// A field that is true in duplicates that are kept.
+    pub mark: Option<Path>,
+    /// What becomes of late records.
+    #[serde(default = "keep")]
+    pub late: Fate,
+    /// The output of late records that are kept.
+    pub late_output: Option<String>,
+}
+
+/// What becomes of records of a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fate {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They become dead letters.
+    Fail,
+    /// They pass.
+    Keep,
+}
+
+fn keep() -> Fate {
+    Fate::Keep
+}
+
+impl Config {
+    /// What contradicts itself.
+    pub fn check(&self) -> Result<(), String> {
+        if self.within.is_zero() {
+            return Err("config: `within` must not be 0".to_owned());
+        }
+        let told = self.duplicates_output.is_some() || self.mark.is_some();
+        if self.duplicates == Fate::Keep && !told {
+            return Err(
+                "config: duplicates that are kept need a `mark` or a `duplicates_output`, or nothing is done"
+                    .to_owned(),
+            );
+        }
+        if self.duplicates != Fate::Keep && told {
+            return Err("config: `mark` and `duplicates_output` need `duplicates = \"keep\"`".to_owned());
+        }
+        if self.late != Fate::Keep && self.late_output.is_some() {
+            return Err("config: `late_output` needs `late = \"keep\"`".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! Two kinds of records of one stream, over the columns of a chunk.
+
+use wasmill_keyed::key::{Part, parts, quote};
+use wasmill_keyed::{Address, By, EventTime, State, Table};
+use wasmill_sdk::{Chunk, Field, Setup, TextColumn};
+
+use crate::config::{Fate, Kind, StreamsConfig};
+use crate::engine::{self, Joined, Record, Side, Spec, Tables};
+
+/// Longest record that is kept.
+pub const PAYLOAD_MAX: usize = 64 << 10;
+/// Most records of a key that may be asked for.
+const ROWS_MAX: usize = 10_000;
+
+/// The configured join.
+#[derive(Debug)]
+pub struct Streams {
+    spec: Spec,
+    time: EventTime,
+    by: By,
+    side: Field,
+    left: Named,
+    right: Named,
+    late: Fate,
+    others: Fate,
+}
+
+/// A side by the text of its records, and the beginning of the field that gets them: `"name":`.
+#[derive(Debug)]
+struct Named {
+    is: Vec<u8>,
+    into: Vec<u8>,
+}
+
+impl Streams {
+    /// Reads the config; `table` declares a table of the state by its name.
+    pub fn new(
+        config: &StreamsConfig,
+        setup: &mut Setup,
+        mut table: impl FnMut(&mut Setup, &str) -> Result<Table, String>,
+    ) -> Result<Self, String> {
+        if config.on.is_empty() {
+            return Err("config: `on` needs a field".to_owned());
+        }
+        if config.left.is == config.right.is || config.left.into == config.right.into {
+            return Err("config: `left` and `right` need an `is` and an `into` of their own".to_owned());
+        }
+        if config.rows_max == 0 || config.rows_max > ROWS_MAX {
+            return Err(format!("config: `rows_max` is not from 1 to {ROWS_MAX}"));
+        }
+        let named = |is: &str, into: &str| {
+            let mut field = Vec::new();
+            quote(into.as_bytes(), &mut field);
+            field.push(b':');
+            Named { is: is.as_bytes().to_vec(), into: field }
+        };
+        let tables = Tables {
+            entries: table(setup, "sides")?,
+            timers: table(setup, "timers")?,
+            progress: table(setup, "progress")?,
+        };
+        Ok(Self {
+            spec: Spec {
+                tables,
+                before: config.before.ns(),
+                after: config.after.ns(),
+                delay: config.delay.ns(),
+                left: matches!(config.kind, Kind::Left | Kind::Full),
+                right: matches!(config.kind, Kind::Right | Kind::Full),
+                rows_max: config.rows_max,
+            },
+            time: EventTime::new(config.time.as_ref(), config.time_format, setup),
+            by: By::new(&config.on, setup)?,
+            side: setup.field(&config.side.0),
+            left: named(&config.left.is, &config.left.into),
+            right: named(&config.right.is, &config.right.into),
+            late: config.late,
+            others: config.others,
+        })
+    }
+
+    /// Takes a chunk; `groups` are the key groups of its rows.
+    pub fn process(&self, rows: &Chunk<'_>, groups: &[u8], state: &mut impl State) -> Result<(), String> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut keep = vec![0; rows.len()];
+        let mut settle = |row: usize, fate: Fate, reason: &str| match fate {
+            Fate::Drop => {}
+            Fate::Fail => rows.fail(row, reason),
+            Fate::Keep => keep.get_mut(row).into_iter().for_each(|keep| *keep = 1),
+        };
+        let (payloads, sides) = (rows.payloads(), rows.text(self.side));
+        let times = self.time.read(rows);
+        let keys = self.by.read(rows, groups);
+        let (mut records, mut of_record) = (Vec::new(), Vec::new());
+        for (row, (time, key)) in times.into_iter().zip(&keys.of_row).enumerate() {
+            let side = match sides.get(row) {
+                Some(side) if side == self.left.is => Side::Left,
+                Some(side) if side == self.right.is => Side::Right,
+                _ => {
+                    settle(row, self.others, "it is of neither side of the join");
+                    continue;
+                }
+            };
+            let payload = payloads.get(row);
+            let record = time.and_then(|time| {
+                let number = key.map_err(str::to_owned)? as usize;
+                if payload.len() > PAYLOAD_MAX {
+                    return Err(format!(
+                        "it has more than {PAYLOAD_MAX} bytes, too many to be kept for a join"
+                    ));
+                }
+                let key = keys.keys.get(number).cloned().unwrap_or_default();
+                let has_value = parts(&key).all(|part| !matches!(part, Part::Missing | Part::Null));
+                let group = keys.groups.get(number).copied().unwrap_or(0);
+                Ok(Record { address: has_value.then(|| Address::new(group, key)), side, time, payload })
+            });
+            match record {
+                Ok(record) => {
+                    records.push(record);
+                    of_record.push(row);
+                }
+                Err(reason) => rows.fail(row, &reason),
+            }
+        }
+        let outcome = engine::process(&self.spec, state, &records).map_err(|fault| fault.to_string())?;
+        let row_of = |number: usize| of_record.get(number).copied().unwrap_or(usize::MAX);
+        for number in outcome.late {
+            settle(row_of(number), self.late, "it is late: what it could meet has been forgotten");
+        }
+        for number in outcome.crowded {
+            rows.fail(row_of(number), "too many records of its key wait for the other side (`rows_max`)");
+        }
+        rows.keep(&keep);
+        self.emit(rows, &records, row_of, &outcome.joined);
+        Ok(())
+    }
+
+    /// Pairs as rows of the record that completed them, what is alone as rows of their own.
+    fn emit(
+        &self,
+        rows: &Chunk<'_>,
+        records: &[Record<'_>],
+        row_of: impl Fn(usize) -> usize,
+        joined: &[Joined],
+    ) {
+        let (mut sources, mut pairs, mut alone) = (Vec::new(), TextColumn::new(), TextColumn::new());
+        for joined in joined {
+            match joined {
+                Joined::Pair { record: number, other } => {
+                    let Some(record) = records.get(*number) else { continue };
+                    sources.push(u32::try_from(row_of(*number)).unwrap_or(u32::MAX));
+                    match record.side {
+                        Side::Left => self.write(record.payload, other, &mut pairs),
+                        Side::Right => self.write(other, record.payload, &mut pairs),
+                    }
+                }
+                Joined::Alone { side: Side::Left, payload } => self.write(payload, b"null", &mut alone),
+                Joined::Alone { side: Side::Right, payload } => self.write(b"null", payload, &mut alone),
+            }
+        }
+        if !sources.is_empty() {
+            let derived = rows.derive(&sources);
+            derived.set_payloads(&pairs);
+            rows.emit(derived);
+        }
+        if !alone.is_empty() {
+            let fresh = rows.fresh(u32::try_from(alone.len()).unwrap_or(u32::MAX));
+            fresh.set_payloads(&alone);
+            rows.emit(fresh);
+        }
+    }
+
+    fn write(&self, left: &[u8], right: &[u8], out: &mut TextColumn) {
+        let buffer = out.buffer();
+        buffer.push(b'{');
+        buffer.extend_from_slice(&self.left.into);
+        buffer.extend_from_slice(left);
+        buffer.push(b',');
+        buffer.extend_from_slice(&self.right.into);
+        buffer.extend_from_slice(right);
+        buffer.push(b'}');
+        out.finish();
+    }
+}

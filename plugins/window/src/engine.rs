@@ -1,0 +1,353 @@
+//! Windows over keyed state: takes a chunk of records, gives the results that are due.
+//!
+//! Records are taken in their order, and the watermark moves with each: what is late and what is due does not depend
+//! on how the stream is cut. State is read and written once per chunk: the windows that the chunk's records belong to
+//! and those whose timers the chunk's last watermark reaches are fetched together, everything happens in memory, and
+//! what changed is written together. Closing reads the timers that are due and nothing else.
+
+use wasmill_keyed::state::ordered;
+use wasmill_keyed::watermark::crosses;
+use wasmill_keyed::{Address, Progress, State, StateFault, Table, Working};
+
+use crate::aggregate::{Aggregate, Value};
+use crate::pane::{Pane, Panes, next_multiple};
+use crate::shape::{Shape, Window};
+
+/// Most open sessions of a key.
+pub const SESSIONS_MAX: usize = 1000;
+
+/// The tables of the state.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables {
+    /// [`Panes`] by key and window.
+    pub entries: Table,
+    /// Their timers.
+    pub timers: Table,
+    /// [`Progress`].
+    pub progress: Table,
+}
+
+/// What is computed, and when it is given.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Where it is kept.
+    pub tables: Tables,
+    /// The windows.
+    pub shape: Shape,
+    /// What is computed, each with a fingerprint of its definition.
+    pub aggregates: Vec<(u32, Aggregate)>,
+    /// How much later than newer ones records may come, in nanoseconds.
+    pub delay: i64,
+    /// How long after its end a window takes records that come too late, in nanoseconds.
+    pub lateness: i64,
+    /// Results whenever a chunk changed them, in place of those at the end.
+    pub updates: bool,
+    /// Early results whenever event time passes a multiple of this, in nanoseconds.
+    pub early_every: Option<i64>,
+    /// Early results after so many records.
+    pub early_records: Option<u64>,
+}
+
+impl Spec {
+    /// Whether a timer can be due between two watermarks: those of tumbling and sliding windows are at known moments.
+    fn may_be_due(&self, from: i64, to: i64) -> bool {
+        let Shape::Aligned { size, slide, offset } = self.shape else { return from < to };
+        let end = offset.saturating_add(size);
+        let early = self.early_every.is_some_and(|every| crosses(from, to, 0, every));
+        early || crosses(from, to, end, slide) || crosses(from, to, end.saturating_add(self.lateness), slide)
+    }
+}
+
+/// Why a result is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// Before the window ended.
+    Early,
+    /// When it ended.
+    OnTime,
+    /// After it ended, because a late record changed it.
+    Late,
+    /// A chunk changed it.
+    Update,
+}
+
+impl Timing {
+    /// As it stands in rows.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Early => "early",
+            Self::OnTime => "on_time",
+            Self::Late => "late",
+            Self::Update => "update",
+        }
+    }
+}
+
+/// A result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fired {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The window.
+    pub window: Window,
+    /// Why now.
+    pub timing: Timing,
+    /// One JSON value for each aggregate.
+    pub values: Vec<Vec<u8>>,
+}
+
+/// A record of a chunk.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    /// Its key group.
+    pub group: u8,
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its time in nanoseconds.
+    pub time: i64,
+    /// Its row in the columns of values.
+    pub row: usize,
+}
+
+/// What became of a chunk.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Results in the order in which they became due.
+    pub fired: Vec<Fired>,
+    /// Rows that came too late for every window of theirs.
+    pub late: Vec<usize>,
+    /// Rows whose key has too many open sessions.
+    pub crowded: Vec<usize>,
+    /// More is due: call [`advance`] again, or wait for the next chunk.
+    pub more: bool,
+}
+
+/// Takes a chunk of records; `values` has a column for each aggregate.
+pub fn process(
+    spec: &Spec,
+    state: &mut impl State,
+    records: &[Record<'_>],
+    values: &[Vec<Value>],
+) -> Result<Outcome, StateFault> {
+    let mut progress = Progress::load(state, spec.tables.progress)?;
+    let mut last = progress;
+    records.iter().for_each(|record| last.see(record.time, spec.delay));
+
+    let mut run = Run::new(spec, progress.watermark);
+    let mut targets: Vec<(usize, Window)> = Vec::new();
+    let mut ends = Vec::with_capacity(records.len());
+    for record in records {
+        for window in spec.shape.windows(record.time) {
+            targets.push((run.working.slot(address(spec, record, window)), window));
+        }
+        ends.push(targets.len());
+    }
+    let may_be_due = progress.backlog || spec.may_be_due(progress.watermark, last.watermark);
+    run.load(state, may_be_due.then_some(last.watermark))?;
+    // What an earlier call left over is done before anything new is taken.
+    run.fire(progress.watermark);
+    let mut from = 0;
+    for (record, to) in records.iter().zip(ends) {
+        let row = values.iter().map(|column| column.get(record.row).unwrap_or(&Value::Absent));
+        run.take(record, targets.get(from..to).unwrap_or_default(), row);
+        from = to;
+        progress.see(record.time, spec.delay);
+        run.fire(progress.watermark);
+    }
+    run.finish(state, progress)
+}
+
+/// The watermark has come to `watermark` without a record.
+pub fn advance(spec: &Spec, state: &mut impl State, watermark: i64) -> Result<Outcome, StateFault> {
+    let mut progress = Progress::load(state, spec.tables.progress)?;
+    if watermark <= progress.watermark && !progress.backlog {
+        return Ok(Outcome::default());
+    }
+    progress.reach(watermark);
+    let mut run = Run::new(spec, progress.watermark);
+    run.load(state, Some(progress.watermark))?;
+    run.fire(progress.watermark);
+    run.finish(state, progress)
+}
+
+fn address(spec: &Spec, record: &Record<'_>, window: Window) -> Address {
+    let mut key = record.key.to_vec();
+    if let Shape::Aligned { .. } = spec.shape {
+        key.extend_from_slice(&ordered(window.start));
+        key.extend_from_slice(&ordered(window.end));
+    }
+    Address::new(record.group, key)
+}
+
+/// One call.
+struct Run<'s> {
+    spec: &'s Spec,
+    watermark: i64,
+    working: Working<Panes>,
+    outcome: Outcome,
+}
+
+impl<'s> Run<'s> {
+    fn new(spec: &'s Spec, watermark: i64) -> Self {
+        let working = Working::new(spec.tables.entries, spec.tables.timers);
+        Self { spec, watermark, working, outcome: Outcome::default() }
+    }
+
+    /// Fetches all entries, and those that are due.
+    fn load(&mut self, state: &mut impl State, due: Option<i64>) -> Result<(), StateFault> {
+        self.outcome.more = self.working.load(state, due, |panes| {
+            panes.fit(self.spec);
+            panes.wake(self.spec)
+        })?;
+        Ok(())
+    }
+
+    /// Queues an entry for when it is due.
+    fn queue(&mut self, slot: usize) {
+        let wake = self.working.get(slot).and_then(|(_, panes)| panes.wake(self.spec));
+        self.working.queue(slot, wake);
+    }
+
+    /// Takes a record into its windows.
+    fn take<'v>(
+        &mut self,
+        record: &Record<'_>,
+        targets: &[(usize, Window)],
+        values: impl Iterator<Item = &'v Value> + Clone,
+    ) {
+        let mut is_late = true;
+        for (slot, window) in targets {
+            let Some((_, Panes(panes))) = self.working.get(*slot) else { continue };
+            let (window, met) = match self.spec.shape {
+                Shape::Aligned { .. } => (*window, !panes.is_empty()),
+                Shape::Session { .. } => {
+                    let met = panes.iter().map(Pane::window).filter(|other| other.meets(*window));
+                    met.fold((*window, false), |(window, _), other| (window.cover(other), true))
+                }
+            };
+            if window.end.saturating_add(self.spec.lateness) <= self.watermark {
+                continue;
+            }
+            is_late = false;
+            if !met && panes.len() >= SESSIONS_MAX {
+                self.outcome.crowded.push(record.row);
+                continue;
+            }
+            let Some((address, Panes(panes))) = self.working.change(*slot) else { continue };
+            let at = place(panes, window, self.spec);
+            let Some(pane) = panes.get_mut(at) else { continue };
+            pane.add(record.time, values.clone(), self.spec);
+            let timing = if pane.window().end <= self.watermark {
+                pane.fired = true;
+                Some(Timing::Late)
+            } else if self.spec.early_records.is_some_and(|records| pane.unsent >= records) {
+                Some(Timing::Early)
+            } else {
+                None
+            };
+            if let Some(timing) = timing.filter(|_| !self.spec.updates) {
+                pane.unsent = 0;
+                self.outcome.fired.push(fired(address, pane, timing, self.spec));
+            }
+            self.queue(*slot);
+        }
+        if is_late {
+            self.outcome.late.push(record.row);
+        }
+    }
+
+    /// Gives and removes what is due at `watermark`, in order of time.
+    fn fire(&mut self, watermark: i64) {
+        self.watermark = watermark;
+        while let Some((at, slot)) = self.working.due(watermark) {
+            self.wake(slot, at);
+            self.queue(slot);
+        }
+    }
+
+    /// Does what is due for an entry at this moment. Afterwards nothing of it is.
+    fn wake(&mut self, slot: usize, at: i64) {
+        let (spec, watermark) = (self.spec, self.watermark);
+        let Some((address, Panes(panes))) = self.working.change(slot) else { return };
+        for pane in panes.iter_mut() {
+            if pane.wake(spec) > at {
+                continue;
+            }
+            let is_over = pane.window().end <= at;
+            let timing = match (spec.updates, is_over) {
+                (true, _) => Timing::Update,
+                (false, true) => Timing::OnTime,
+                (false, false) => Timing::Early,
+            };
+            let is_new = if timing == Timing::OnTime { !pane.fired } else { pane.unsent > 0 };
+            if is_new {
+                pane.unsent = 0;
+                self.outcome.fired.push(fired(address, pane, timing, spec));
+            }
+            pane.fired |= is_over;
+            pane.early_at = spec.early_every.and_then(|every| next_multiple(watermark, every));
+        }
+        panes.retain(|pane| pane.window().end.saturating_add(spec.lateness) > at);
+    }
+
+    /// Writes what changed.
+    fn finish(mut self, state: &mut impl State, mut progress: Progress) -> Result<Outcome, StateFault> {
+        if self.spec.updates {
+            self.update();
+        }
+        self.working.finish(state)?;
+        progress.backlog = self.outcome.more;
+        progress.store(state, self.spec.tables.progress)?;
+        Ok(self.outcome)
+    }
+
+    /// Gives every window that changed, by window and key.
+    fn update(&mut self) {
+        let mut changed = Vec::new();
+        for (address, Panes(panes)) in self.working.changed() {
+            for pane in panes.iter_mut().filter(|pane| pane.unsent > 0) {
+                pane.unsent = 0;
+                changed.push(fired(address, pane, Timing::Update, self.spec));
+            }
+        }
+        changed.sort_by(|left, right| (left.window, &left.key).cmp(&(right.window, &right.key)));
+        self.outcome.fired.append(&mut changed);
+    }
+}
+
+/// The place of the pane of a window, which takes in every session that it meets.
+fn place(panes: &mut Vec<Pane>, window: Window, spec: &Spec) -> usize {
+    let Some(at) = panes.iter().position(|pane| pane.window().meets(window)) else {
+        let at = panes.partition_point(|pane| pane.window() < window);
+        panes.insert(at, Pane::new(window, spec));
+        return at;
+    };
+    while let Some(next) = panes.get(at + 1)
+        && next.window().meets(window)
+    {
+        let next = panes.remove(at + 1);
+        if let Some(pane) = panes.get_mut(at) {
+            pane.merge(next, spec);
+        }
+    }
+    if let Some(pane) = panes.get_mut(at)
+        && pane.window() != window
+    {
+        pane.widen(window);
+        pane.fired = false;
+    }
+    at
+}
+
+/// A result of a pane. Of aligned windows the address has start and end behind the key.
+fn fired(address: &Address, pane: &Pane, timing: Timing, spec: &Spec) -> Fired {
+    let behind = if let Shape::Aligned { .. } = spec.shape { 16 } else { 0 };
+    let key_len = address.key.len().saturating_sub(behind);
+    let key = address.key.get(..key_len).unwrap_or_default().to_vec();
+    Fired { key, window: pane.window(), timing, values: pane.results(spec) }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;
