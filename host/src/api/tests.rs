@@ -10,15 +10,13 @@ use wasmill_control::{AuditLog, Control};
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 use wasmill_tenant::{Quotas, TenantName};
 
-use crate::pipeline::stats::StreamStats;
+use super::access::RouteHead;
+use super::{Absence, Access, ApiLimits, Host, LettersRequest, ListenLimits, ReplaysRequest, router, serve};
 use crate::pipeline::{
     DefineAnswer, DefineError, DefineRequest, FirehoseSettings, Flaw, HistoryError, LeftError, LettersError,
     PluginFile, SampleError, SampledSlice, StateDeskError, StateRequest, TenantQuota, UsageError, UsagePage,
-    UsageQuery, UsageReader, VersionsError, VersionsRequest, When,
+    UsageQuery, UsageReader, VersionsError, VersionsRequest, When, stats::StreamStats,
 };
-
-use super::access::RouteHead;
-use super::{Absence, Access, ApiLimits, Host, LettersRequest, ListenLimits, ReplaysRequest, router, serve};
 
 #[derive(Default)]
 pub(super) struct Fake {
@@ -596,9 +594,7 @@ async fn sample_answers_with_records_or_a_reason() {
         ("access/sample?records=0", "400", "expected 1 to 100"),
     ] {
         let answer = request(&fake, &format!("GET /v1/streams/{path} HTTP/1.1"), b"").await;
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(text),
-            "{path}: {answer}"
-        );
+        let is_it = answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(text);
+        assert!(is_it, "{path}: {answer}");
     }
 }

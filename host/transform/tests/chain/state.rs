@@ -37,7 +37,12 @@ fn spec_of(guest: &Guest) -> TransformSpec {
     let manifest = Manifest {
         name: "keeper".to_owned(),
         version: "1.0.0".to_owned(),
-        grants: Grants { state: true, ..Grants::default() },
+        grants: Grants {
+            state: true,
+            files: vec!["table".to_owned()],
+            secrets: vec!["key".to_owned()],
+            ..Grants::default()
+        },
         ..Manifest::default()
     };
     spec("t0", guest.load(manifest).unwrap())
