@@ -14,7 +14,7 @@ const LONG_FILES: [&str; 0] = [];
 const GENERATED: [&str; 1] = ["plugins/sdk/rust/src/bindings.rs"];
 
 /// What a stage may know of the others. The program itself, `host`, wires them and may know all.
-const STAGES: [(&str, &[&str]); 15] = [
+const STAGES: [(&str, &[&str]); 16] = [
     ("author", &[]),
     ("buffer", &[]),
     ("cases", &["wasmill-chunk", "wasmill-transform"]),
@@ -26,6 +26,7 @@ const STAGES: [(&str, &[&str]); 15] = [
     ("deliver", &["wasmill-firehose"]),
     ("encode", &[]),
     ("firehose", &[]),
+    ("inference", &[]),
     ("ingest", &[]),
     ("state", &[]),
     ("tenant", &[]),

@@ -5,6 +5,7 @@
 //! - `WASMILL_GUESTS`: directory with the components that only tests use;
 //! - `WASMILL_BIN`: the `wasmill` binary, for the black-box tests;
 //! - `WASMILL_READERS`: packages of Python that read what the host writes or speak to it, for `PYTHONPATH`;
+//! - `WASMILL_TRAINERS`: packages of Python that train models, export and run them, for `PYTHONPATH`;
 //! - `WASMILL_NODE_CLIENTS`: packages of npm that speak to it, for `NODE_PATH`;
 //! - `WASMILL_OPENSEARCH`: a node of OpenSearch that it delivers to.
 //!
@@ -42,6 +43,27 @@ const READERS: [&str; 18] = [
     "s3transfer==0.19.3",
     "six==1.17.0",
     "urllib3==2.8.0",
+];
+
+/// What models are trained, exported and run with where they are made, with all that they need.
+const TRAINERS: [&str; 17] = [
+    "cloudpickle==3.1.3",
+    "flatbuffers==25.12.19",
+    "joblib==1.6.0",
+    "lightgbm==4.7.0",
+    "ml_dtypes==0.6.0",
+    "narwhals==2.29.0",
+    "numpy==2.4.6",
+    "onnx==1.23.2",
+    "onnxmltools==1.16.0",
+    "onnxruntime==1.32.0",
+    "packaging==26.4",
+    "protobuf==7.36.2",
+    "scikit-learn==1.9.1",
+    "scipy==1.17.1",
+    "skl2onnx==1.20.0",
+    "threadpoolctl==3.8.0",
+    "typing_extensions==4.16.0",
 ];
 
 /// Others' clients of the Firehose API that run on Node, with all that they need.
@@ -95,11 +117,16 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
         }
     }
     let nextest = process::output_of(cargo(project).args(["nextest", "--version"])).is_some();
-    let (mut readers, mut clients, mut opensearch) = (None, None, None);
+    let (mut readers, mut trainers, mut clients, mut opensearch) = (None, None, None, None);
     if !fast {
         steps.run("readers", || {
             let found = python_packages("readers", &READERS.map(str::to_owned), "about 80 MB");
             readers = unless_needed("readers", found, all)?;
+            Ok(None)
+        });
+        steps.run("trainers", || {
+            let found = python_packages("trainers", &TRAINERS.map(str::to_owned), "about 130 MB");
+            trainers = unless_needed("trainers of models", found, all)?;
             Ok(None)
         });
         steps.run("clients", || {
@@ -112,8 +139,12 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
             Ok(None)
         });
     }
-    let packages =
-        [("WASMILL_READERS", readers), ("WASMILL_NODE_CLIENTS", clients), ("WASMILL_OPENSEARCH", opensearch)];
+    let packages = [
+        ("WASMILL_READERS", readers),
+        ("WASMILL_TRAINERS", trainers),
+        ("WASMILL_NODE_CLIENTS", clients),
+        ("WASMILL_OPENSEARCH", opensearch),
+    ];
     steps.run("tests", || run_tests(project, filter, fast, nextest, &packages));
     // `cargo test` runs them among the rest.
     if !fast && nextest {
