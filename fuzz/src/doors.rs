@@ -58,6 +58,7 @@ fn spec(kind: Kind, plugin: &Arc<Plugin>, image: Image) -> TransformSpec {
         plugin: Arc::clone(plugin),
         config: kind.config(&image.finish()),
         files: BTreeMap::new(),
+        models: BTreeMap::new(),
         secrets: BTreeMap::new(),
         http: None,
         state: StateGrant::default(),

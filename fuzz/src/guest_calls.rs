@@ -73,6 +73,7 @@ fn spec(guest: &Arc<Plugin>, index: usize, image: Vec<u8>) -> TransformSpec {
         plugin: Arc::clone(guest),
         config: String::new(),
         files: BTreeMap::from([("image".to_owned(), GrantedFile::from_bytes(image))]),
+        models: BTreeMap::new(),
         secrets: BTreeMap::from([("name".to_owned(), "hush".to_owned())]),
         http: None,
         state: StateGrant::default(),

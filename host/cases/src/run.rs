@@ -13,6 +13,8 @@ use wasmill_transform::{
 
 use crate::case::{ARRIVAL, ARRIVAL_STEP, Case};
 
+/// A granted file that ends so is a model, by what stands before it.
+const MODEL_SUFFIX: &str = ".onnx";
 /// Lines of a guest's log that are kept.
 const LOG_LINES_MAX: usize = 50;
 
@@ -101,7 +103,16 @@ impl LogSink for Kept {
 pub fn run(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, way: Way, limits: Limits) -> Result<Ran> {
     let log = Arc::new(Kept::default());
     let mut spec = spec(Arc::clone(plugin), &case.config);
-    spec.files = case.files.clone();
+    for (name, file) in &case.files {
+        match name.strip_suffix(MODEL_SUFFIX) {
+            Some(model) => {
+                spec.models.insert(model.to_owned(), engine.model(name, file)?);
+            }
+            None => {
+                spec.files.insert(name.clone(), file.clone());
+            }
+        }
+    }
     spec.limits = limits;
     let refused = |reason: String, log: &Kept| {
         let got = Got::Refused(reason);
@@ -154,6 +165,7 @@ pub fn spec(plugin: Arc<Plugin>, config: &str) -> TransformSpec {
         plugin,
         config: config.to_owned(),
         files: BTreeMap::new(),
+        models: BTreeMap::new(),
         secrets: BTreeMap::new(),
         http: None,
         state: StateGrant::default(),

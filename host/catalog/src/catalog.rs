@@ -210,6 +210,11 @@ impl Catalog {
         Arc::clone(&self.handle.shared)
     }
 
+    /// Where what is kept of its tenant's plugins lies; what goes with them may lie beside.
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.handle.shared.options.data_dir
+    }
+
     /// Most bytes of a plugin file.
     pub fn wasm_bytes_max(&self) -> u64 {
         self.handle.shared.options.compile.wasm_bytes

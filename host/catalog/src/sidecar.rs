@@ -31,6 +31,7 @@ struct Grants {
     secrets: Option<Vec<String>>,
     http: Option<Vec<String>>,
     state: Option<bool>,
+    models: Option<Vec<String>>,
 }
 
 /// Why a sidecar was refused.
@@ -88,11 +89,12 @@ impl Sidecar {
         }
         let none = wasmill_transform::Grants::default();
         let asked = manifest.map_or(&none, |manifest| &manifest.grants);
-        let Grants { files, secrets, http, state: _ } = &self.grants;
+        let Grants { files, secrets, http, state: _, models } = &self.grants;
         for (kind, granted, asked) in [
             ("files", files, &asked.files),
             ("secrets", secrets, &asked.secrets),
             ("http", http, &asked.http),
+            ("models", models, &asked.models),
         ] {
             let Some(granted) = granted else { continue };
             if manifest.is_none() {
@@ -134,6 +136,9 @@ impl Sidecar {
         if let Some(secrets) = &self.grants.secrets {
             manifest.grants.secrets.retain(|name| secrets.contains(name));
         }
+        if let Some(models) = &self.grants.models {
+            manifest.grants.models.retain(|name| models.contains(name));
+        }
         if let Some(http) = &self.grants.http {
             let asked = std::mem::take(&mut manifest.grants.http);
             let has = |list: &[String], host: &str| list.iter().any(|entry| http_covers(entry, host));
@@ -166,6 +171,7 @@ mod tests {
                 secrets: vec!["key".to_owned()],
                 http: vec!["a.example".to_owned()],
                 state: true,
+                models: Vec::new(),
             },
             limits: ManifestLimits { memory_bytes: Some(100), deadline_ms: None, output_bytes: Some(10) },
             ..Manifest::default()
@@ -213,6 +219,7 @@ mod tests {
             (r#"{"limits": {"output_bytes": 0}}"#, "at least 1"),
             (r#"{"grants": {"secrets": ["key", "other"]}}"#, "\"other\""),
             (r#"{"grants": {"files": ["key"]}}"#, "grants.files has \"key\""),
+            (r#"{"grants": {"models": ["key"]}}"#, "grants.models has \"key\""),
             (r#"{"grants": {"http": ["b.example"]}}"#, "grants.http has \"b.example\""),
             (r#"{"name": "filter"}"#, "unknown field `name`"),
             (r#"{"limits": {"cpu": 1}}"#, "unknown field `cpu`"),

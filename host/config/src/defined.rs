@@ -122,6 +122,7 @@ impl Settings {
             bad: &bad,
             aliases: &aliases,
             policy: None,
+            model_dir: self.model_dir_of(tenant).map(Path::to_owned),
             authority: Authority::Bound(&policy),
             judged: Bad::default(),
         };

@@ -71,6 +71,7 @@ impl Draft {
             bad: &bad,
             aliases: &aliases,
             policy: None,
+            model_dir: None,
             authority: Authority::Operator,
             judged,
         };
@@ -83,6 +84,7 @@ impl Draft {
                 aliases,
                 data_dir: resolved.data_dir,
                 plugin_dir: resolved.plugin_dir,
+                model_dir: resolved.model_dir,
                 workers: resolved.workers,
                 http: resolved.http,
                 buffer: resolved.buffer,

@@ -19,6 +19,7 @@ mod describe;
 mod draft;
 mod firehose;
 mod limits;
+mod models;
 mod names;
 mod network;
 mod outputs;

@@ -45,6 +45,9 @@ mod default {
     pub(super) fn data_dir() -> String {
         "data".to_owned()
     }
+    pub(super) fn model_dir() -> String {
+        "models".to_owned()
+    }
     pub(super) fn plugin_dir() -> String {
         "plugins".to_owned()
     }
@@ -162,6 +165,9 @@ pub(crate) struct Config {
     /// Directory of `.wasm` plugins. It is watched: a changed file takes over between two slices. Relative to this file.
     #[serde(default = "default::plugin_dir")]
     pub(crate) plugin_dir: String,
+    /// Directory of models, `.onnx` files that transforms name. It is watched: a changed model takes over between two slices. Relative to this file.
+    #[serde(default = "default::model_dir")]
+    pub(crate) model_dir: String,
     /// Threads that run transforms. By default one per core.
     #[schemars(range(min = 1, max = 1024))]
     pub(crate) workers: Option<u32>,
@@ -206,6 +212,8 @@ pub(crate) struct Config {
 pub(crate) struct Tenant {
     /// Directory of this tenant's `.wasm` plugins, watched as the other is. By default the directory named like the tenant inside `plugin_dir`. Relative to this file.
     pub(crate) plugin_dir: Option<String>,
+    /// Directory of its models. By default the one named like the tenant inside `model_dir`. Relative to this file.
+    pub(crate) model_dir: Option<String>,
     /// What this tenant may use.
     #[serde(default)]
     pub(crate) quota: Quota,
@@ -516,6 +524,9 @@ pub(crate) struct Transform {
     /// Secrets that the plugin may read, by the name under which it asks for them; for tenants other than `default` as `{ granted = ".." }`.
     #[serde(default)]
     pub(crate) secrets: BTreeMap<String, SecretSource>,
+    /// Models that the plugin may run, by the name under which it loads them: names of files in `model_dir`, without `.onnx`.
+    #[serde(default)]
+    pub(crate) models: BTreeMap<String, String>,
     /// Hosts to which the plugin may send requests: names, addresses or networks, each with a port or for all, as text or with headers that the host sets. A name stands for its public addresses; others must be listed, too. For tenants other than `default` only what `[tenants.NAME.grants]` has.
     #[serde(default)]
     #[schemars(extend("examples" = [["scores.example", "10.1.2.3:8080"]]))]

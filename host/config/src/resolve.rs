@@ -39,6 +39,7 @@ const NO_STREAMS: &str = "no streams: nothing would run; a stream is a table suc
 pub(crate) struct Resolved {
     pub(crate) data_dir: PathBuf,
     pub(crate) plugin_dir: PathBuf,
+    pub(crate) model_dir: PathBuf,
     pub(crate) workers: usize,
     pub(crate) http: Http,
     pub(crate) buffer: Buffer,
@@ -66,6 +67,8 @@ pub(crate) struct Resolver<'a> {
     pub(crate) aliases: &'a Aliases,
     /// Of the tenant whose streams are looked at; none for the operator's own.
     pub(crate) policy: Option<Policy>,
+    /// Of that tenant.
+    pub(crate) model_dir: Option<PathBuf>,
     pub(crate) authority: Authority<'a>,
     /// What these checks found.
     pub(crate) judged: Bad,
@@ -166,6 +169,7 @@ impl Resolver<'_> {
         let resolved = Resolved {
             data_dir: self.directory("data_dir", &config.data_dir),
             plugin_dir: self.directory("plugin_dir", &config.plugin_dir),
+            model_dir: self.directory("model_dir", &config.model_dir),
             workers,
             http: self.http(&config.http),
             buffer: self.buffer(&config.buffer),
@@ -185,6 +189,7 @@ impl Resolver<'_> {
             firehose: self.firehose(config.firehose),
         };
         let mut policies = config.policy.is_some();
+        self.model_dir = Some(resolved.model_dir.clone());
         let mut streams = Vec::with_capacity(config.streams.len());
         for (name, stream) in config.streams {
             let key = format!("streams.{}", tree::segment(&name));
@@ -202,13 +207,14 @@ impl Resolver<'_> {
             if name == DEFAULT_TENANT {
                 let elsewhere = !tenant.streams.is_empty()
                     || tenant.plugin_dir.is_some()
+                    || tenant.model_dir.is_some()
                     || tenant.policy.is_some()
                     || tenant.signing.is_some()
                     || tenant.isolation.is_some();
                 if elsewhere {
                     self.problem(
                         &key,
-                        "tenant \"default\" is the one of [streams.NAME], [policy], [signing], \"isolation\" and \"plugin_dir\": they are written there",
+                        "tenant \"default\" is the one of [streams.NAME], [policy], [signing], \"isolation\", \"plugin_dir\" and \"model_dir\": they are written there",
                     );
                 }
                 if tenant.grants.is_some() {
@@ -223,6 +229,7 @@ impl Resolver<'_> {
                 Some(written) => self.directory(&format!("{key}.plugin_dir"), written),
                 None => resolved.plugin_dir.join(&name),
             };
+            let model_dir = self.tenant_models(&key, &name, tenant.model_dir.as_deref(), &resolved.model_dir);
             let signing =
                 tenant.signing.as_ref().map(|signing| self.signing(&format!("{key}.signing"), signing));
             self.policy = Some(self.policy(&format!("{key}.grants"), &name, tenant.grants.as_ref()));
@@ -236,7 +243,7 @@ impl Resolver<'_> {
             policies |= policy.is_some();
             let policy =
                 policy.map(|policy| self.api_policy(&format!("{key}.policy"), policy)).unwrap_or_default();
-            tenants.push(Tenant { name, plugin_dir, signing, policy, isolation });
+            tenants.push(Tenant { name, plugin_dir, model_dir, signing, policy, isolation });
         }
         // Where streams may be made over HTTP, there need be none before.
         if streams.is_empty() && !policies && self.sound("streams") && self.sound("tenants") {
@@ -536,13 +543,14 @@ impl Resolver<'_> {
             let secret = self.transform_secret(&key, grant, source);
             secrets.insert(grant.clone(), secret);
         }
+        let models = self.models(&format!("{key}.models"), &transform.models);
         let http = self.plugin_http(&format!("{key}.http"), transform.http);
         let state_key = self.state_key(&format!("{key}.key"), &transform.key);
         let limits = self.limits(&format!("{key}.limits"), &transform.limits);
         let config = serde_json::Value::Object(transform.config).to_string();
         let policy = self.policy.as_ref().map(Policy::granted);
         let plugin = PluginRef { name: plugin, digest };
-        Transform { name, key, plugin, config, files, secrets, http, state_key, policy, limits }
+        Transform { name, key, plugin, config, files, secrets, models, http, state_key, policy, limits }
     }
 
     /// Two listeners cannot share an address, and standard input has one reader.

@@ -51,6 +51,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The watched directory of `.wasm` files.
     pub plugin_dir: PathBuf,
+    /// The watched directory of `.onnx` models.
+    pub model_dir: PathBuf,
     /// Transform worker threads, at least 1.
     pub workers: usize,
     /// The HTTP listener.
@@ -117,6 +119,8 @@ pub struct Tenant {
     pub name: String,
     /// The watched directory of its `.wasm` files.
     pub plugin_dir: PathBuf,
+    /// The watched directory of its `.onnx` models.
+    pub model_dir: PathBuf,
     pub signing: Option<Signing>,
     pub policy: Policy,
     pub isolation: Isolation,
@@ -164,6 +168,15 @@ impl Settings {
         }
         let found = self.tenants.iter().find(|known| known.name == tenant);
         found.map(|tenant| tenant.plugin_dir.as_path())
+    }
+
+    /// The watched directory of a tenant's models, if this configuration knows it.
+    pub fn model_dir_of(&self, tenant: &str) -> Option<&Path> {
+        if tenant == DEFAULT_TENANT {
+            return Some(&self.model_dir);
+        }
+        let found = self.tenants.iter().find(|known| known.name == tenant);
+        found.map(|tenant| tenant.model_dir.as_path())
     }
 
     /// What was written.
@@ -451,6 +464,8 @@ pub struct Transform {
     pub secrets: BTreeMap<String, Secret>,
     /// Where its plugin may send requests; `None`: nowhere.
     pub http: Option<PluginHttp>,
+    /// Files of models, by the names under which the plugin loads them.
+    pub models: BTreeMap<String, PathBuf>,
     /// Paths of the fields that say in which key group of its state a record is, outermost keys first.
     pub state_key: Vec<Vec<String>>,
     /// What the tenant could grant; `None`: the operator's own stream, which says itself.

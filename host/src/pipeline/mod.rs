@@ -41,6 +41,7 @@ mod leftovers;
 mod letters;
 mod letters_output;
 mod live;
+mod models;
 mod network;
 mod offline;
 mod opening;

@@ -14,6 +14,7 @@ use wasmill_transform::{
     TransformError, TransformSpec,
 };
 
+use super::models;
 use super::network;
 use super::quotas::TenantQuota;
 use super::sources::with_causes;
@@ -32,8 +33,10 @@ pub(crate) struct ChainVersion {
     /// Grows with each version of a stream's chain in this process.
     pub(crate) generation: u64,
     pub(crate) chain: Arc<Chain>,
-    /// Of plugins and granted files, for outcomes.
+    /// Of plugins, granted files and models, for outcomes.
     pub(crate) digests: Vec<String>,
+    /// Files of models and their digests, as [`models::there`] has them.
+    pub(crate) models: Vec<String>,
     pub(crate) plugins: Vec<Arc<Plugin>>,
 }
 
@@ -41,7 +44,9 @@ impl ChainVersion {
     pub(crate) fn new(generation: u64, chain: Arc<Chain>, plugins: Vec<Arc<Plugin>>) -> ChainVersion {
         let of_plugins = chain.transforms().map(|(_, digest)| digest.to_string());
         let of_files = chain.files().map(|(_, name, digest)| format!("{name}={digest}"));
-        ChainVersion { generation, digests: of_plugins.chain(of_files).collect(), chain, plugins }
+        let models: Vec<String> = chain.models().map(|(file, digest)| models::shown(file, digest)).collect();
+        let digests = of_plugins.chain(of_files).chain(models.iter().cloned()).collect();
+        ChainVersion { generation, digests, models, chain, plugins }
     }
 
     /// Writes names and versions into the counters, which go on counting.
@@ -101,6 +106,8 @@ pub(crate) struct ChainPlan {
     given: GivenPlugins,
     /// Of the tenant.
     quota: Option<Arc<TenantQuota>>,
+    /// Models that ran last, in the place of what the directory has.
+    kept: Option<models::Kept>,
 }
 
 /// Plugins that do not come from the plugin directory, by name; they stay for as long as the host runs. For
@@ -117,6 +124,7 @@ impl ChainPlan {
             outputs: stream.routes().map(|output| output.name.clone()).collect(),
             given: Arc::clone(given),
             quota: None,
+            kept: None,
         }
     }
 
@@ -231,7 +239,7 @@ impl ChainPlan {
         let mut problems = Vec::new();
         for (index, plugin) in plugins {
             let Some(transform) = self.transforms.get(index) else { continue };
-            match spec(&self.tenant, transform, plugin) {
+            match spec(engine, self.kept.as_ref(), &self.tenant, transform, plugin) {
                 Ok(mut spec) => {
                     if let Some(quota) = &self.quota {
                         spec.limits.memory_bytes = quota.plugin_memory(spec.limits.memory_bytes);
@@ -335,6 +343,9 @@ impl ChainPlan {
             },
             None => self.problems_of(engine, &found, &|_| true),
         };
+        if let Some(first) = self.first_with_kept_models(engine, catalog, whole.as_ref(), &problems) {
+            return Ok(first);
+        }
         let Some(plugins) = self.last_run(catalog, &found, &problems) else { return Err(problems) };
         let Ok(chain) = self.build(engine, catalog, &plugins) else { return Err(problems) };
         for problem in &problems {
@@ -348,6 +359,28 @@ impl ChainPlan {
         }
         let version = ChainVersion::new(1, chain, plugins);
         Ok(FirstChain { version, refused: whole, fell_back: true })
+    }
+
+    /// The same plugins with the models that ran last, if that helps.
+    fn first_with_kept_models(
+        &self,
+        engine: &Engine,
+        catalog: &Catalog,
+        plugins: Option<&Vec<Arc<Plugin>>>,
+        problems: &[ChainProblem],
+    ) -> Option<FirstChain> {
+        let plugins =
+            plugins.filter(|_| self.transforms.iter().any(|transform| !transform.models.is_empty()))?;
+        let kept = Some(models::Kept::of(catalog, &self.stream));
+        let chain = ChainPlan { kept, ..self.clone() }.build(engine, catalog, plugins).ok()?;
+        for problem in problems {
+            tracing::error!(
+                stream = %self.stream, reason = problem.message,
+                "model is bad or missing, the stream starts with the one that it ran last"
+            );
+        }
+        let version = ChainVersion::new(1, chain, plugins.clone());
+        Some(FirstChain { version, refused: Some(plugins.clone()), fell_back: true })
     }
 
     /// What was found, with the version that ran last in the place of every bad one.
@@ -445,6 +478,8 @@ fn all(found: Vec<Result<Arc<Plugin>, ChainProblem>>) -> Result<Vec<Arc<Plugin>>
 
 /// An error has its key.
 fn spec(
+    engine: &Engine,
+    kept: Option<&models::Kept>,
     tenant: &str,
     transform: &config::Transform,
     plugin: &Arc<Plugin>,
@@ -466,6 +501,7 @@ fn spec(
     let secrets = transform.secrets.iter().map(|(name, secret)| (name.clone(), secret.reveal().to_owned()));
     let http = transform.http.as_ref().map(|http| network::grant(tenant, http)).transpose();
     let http = http.map_err(|message| (format!("{}.http", transform.key), message))?;
+    let models = models::granted(engine, transform, kept)?;
     Ok(TransformSpec {
         name: transform.name.clone(),
         plugin: Arc::clone(plugin),
@@ -474,6 +510,7 @@ fn spec(
         secrets: secrets.collect(),
         http,
         state: StateGrant { key: transform.state_key.clone() },
+        models,
         limits: plugin_limits(&transform.limits),
     })
 }

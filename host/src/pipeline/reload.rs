@@ -18,6 +18,7 @@ use wasmill_catalog::{Catalog, CatalogError};
 use wasmill_transform::{Digest, Engine, Plugin, WORKER_STACK_BYTES};
 
 use self::slot::Slot;
+use super::models::{Kept, ModelWatch};
 use super::plan::{ChainPlan, ChainVersion};
 use super::shadow::StreamShadows;
 use super::stats::StreamStats;
@@ -52,6 +53,7 @@ pub(crate) struct Blame {
 }
 
 enum Request {
+    /// Of plugins or of models.
     DirectoryChanged,
     Add(Box<Reloading>),
     Remove {
@@ -121,10 +123,15 @@ impl Reloader {
                 }
             }
         });
+        let looked = requests.clone();
+        let models = ModelWatch::new(move || {
+            // A full queue has a request of this kind; a thread that has ended needs none.
+            let _heard = looked.try_send(Request::DirectoryChanged);
+        });
         let thread = std::thread::Builder::new()
             .name("reloader".to_owned())
             .stack_size(WORKER_STACK_BYTES + (1 << 20))
-            .spawn(move || serve(&received, &engine, &catalog))?;
+            .spawn(move || serve(&received, models, &engine, &catalog))?;
         Ok(Reloader { requests, thread: Some(thread) })
     }
 
@@ -199,7 +206,7 @@ impl Drop for Reloader {
     }
 }
 
-fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog) {
+fn serve(requests: &Receiver<Request>, mut models: ModelWatch, engine: &Engine, catalog: &Catalog) {
     let mut slots: Vec<Slot> = Vec::new();
     while let Ok(request) = requests.recv() {
         match request {
@@ -213,6 +220,7 @@ fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog) {
             Request::Add(stream) => {
                 let mut slot = Slot::new(*stream);
                 slot.note_running(catalog);
+                models.follow(&slot.stream.plan.transforms);
                 // The directory may have changed since its chain was built.
                 slot.reload(engine, catalog);
                 slot.follow_shadows(engine, catalog);
@@ -223,6 +231,9 @@ fn serve(requests: &Receiver<Request>, engine: &Engine, catalog: &Catalog) {
             Request::Rebuild => slots.iter_mut().for_each(|slot| slot.rebuild(engine, catalog)),
             Request::Remove { lane } => slots.retain(|slot| slot.stream.lane != lane),
             Request::Forget { stream, reply } => {
+                if let Err(error) = Kept::of(catalog, &stream).forget() {
+                    tracing::warn!(%stream, error = &error as &dyn std::error::Error, "kept models cannot be removed");
+                }
                 // Whoever asked may have gone; it is forgotten all the same.
                 drop(reply.send(catalog.forget_stream(&stream)));
                 expire(catalog, &slots);

@@ -11,7 +11,9 @@ pub(super) fn told(manifest: &Manifest, transform: &Transform) -> String {
     let files = (&manifest.grants.files, transform.files.keys().collect(), granted(|policy| &policy.files));
     let secrets =
         (&manifest.grants.secrets, transform.secrets.keys().collect(), granted(|policy| &policy.secrets));
-    for (kind, (asked, named, granted)) in [("file", files), ("secret", secrets)] {
+    // Models are whatever the tenant's directory has: no policy names them.
+    let models = (&manifest.grants.models, transform.models.keys().collect(), None);
+    for (kind, (asked, named, granted)) in [("file", files), ("secret", secrets), ("model", models)] {
         let named: Vec<&String> = named;
         let missing: Vec<&String> = asked.iter().filter(|name| !named.contains(name)).collect();
         let Some(first) = missing.first() else { continue };

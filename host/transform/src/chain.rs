@@ -21,6 +21,7 @@ use crate::isolation::{BuildError, Isolation, Remote};
 use crate::limits::{Limits, WAITING_CHAIN_MAX};
 use crate::log::LogSink;
 use crate::manifest::Sample;
+use crate::models::GrantedModel;
 use crate::plugin::{Digest, Plugin};
 use crate::seed;
 use crate::state::Keeping;
@@ -40,6 +41,8 @@ pub struct TransformSpec {
     /// Without one nothing is sent for its plugin.
     pub http: Option<HttpGrant>,
     pub state: StateGrant,
+    /// Models by the names under which the plugin loads them.
+    pub models: BTreeMap<String, GrantedModel>,
     /// Narrowed by the manifest's own limits.
     pub limits: Limits,
 }
@@ -271,6 +274,13 @@ impl Chain {
         })
     }
 
+    /// File and digest of every model, for the outcome.
+    pub fn models(&self) -> impl Iterator<Item = (&str, Digest)> {
+        self.steps
+            .iter()
+            .flat_map(|step| step.grants.models.values().map(|model| (&*model.file, model.digest)))
+    }
+
     /// Name and digest of every transform, in order.
     pub fn transforms(&self) -> impl ExactSizeIterator<Item = (&str, Digest)> {
         self.steps.iter().map(|step| (&*step.name, step.plugin.digest))
@@ -301,7 +311,7 @@ fn declared(step: &Step) -> &Declared {
 }
 
 fn step(engine: &Engine, spec: TransformSpec, outputs: &Arc<[String]>, log: &Arc<dyn LogSink>) -> Step {
-    let TransformSpec { name, plugin, config, files, secrets, http, state, limits } = spec;
+    let TransformSpec { name, plugin, config, files, secrets, http, state, models, limits } = spec;
     Step {
         engine: engine.clone(),
         name_seed: seed::of_name(&name),
@@ -309,7 +319,7 @@ fn step(engine: &Engine, spec: TransformSpec, outputs: &Arc<[String]>, log: &Arc
         limits: limits.narrowed(&plugin.manifest.limits),
         plugin,
         config,
-        grants: Arc::new(GrantSet { files, secrets, http, state }),
+        grants: Arc::new(GrantSet { files, secrets, http, state, models }),
         outputs: Arc::clone(outputs),
         log: Arc::clone(log),
         declared: OnceLock::new(),
@@ -330,6 +340,22 @@ fn asked_for(step: &Step, length: usize) -> Result<(), PluginFault> {
         let message = "the transform's \"key\" says in which key group of its state a record is, and the plugin's manifest asks for no state \
                        (\"grants\": {\"state\": true})";
         return Err(PluginFault::Refused { message: message.to_owned() });
+    }
+    let models = &step.grants.models;
+    let unasked_model = models.keys().find(|name| !asked.models.contains(name));
+    if let Some(name) = unasked_model {
+        let message = format!(
+            "the config grants the model {name:?}, which the plugin's manifest does not ask for (\"grants\": {{\"models\": [{name:?}]}})"
+        );
+        return Err(PluginFault::Refused { message });
+    }
+    let bytes: u64 = models.values().map(GrantedModel::memory_bytes).sum();
+    if bytes > step.limits.memory_bytes {
+        let message = format!(
+            "its models take {bytes} bytes of memory; the transform's limits.memory is {}: smaller models or a higher limit would do",
+            step.limits.memory_bytes
+        );
+        return Err(PluginFault::Refused { message });
     }
     // A file without a manifest asks for nothing by name and gets what the operator hands it, but nothing that leaves the host.
     if step.plugin.manifest.name.is_empty() {
@@ -361,8 +387,12 @@ fn asked_for(step: &Step, length: usize) -> Result<(), PluginFault> {
     Ok(())
 }
 
-/// State does not leave the host's own process.
+/// State and models do not leave the host's own process.
 fn apart(step: &Step) -> Result<(), PluginFault> {
+    if !step.grants.models.is_empty() {
+        let message = "it is granted models, which plugins in a process of their own (isolation = \"process\") cannot have yet";
+        return Err(PluginFault::Refused { message: message.to_owned() });
+    }
     if !step.plugin.manifest.grants.state {
         return Ok(());
     }

@@ -16,10 +16,12 @@ use wasmtime::{
 };
 
 use crate::componentize::Program;
+use crate::grants::GrantedFile;
 use crate::instance::Guest;
 use crate::isolation::{Isolation, ProcessOptions, ProcessStats, Processes};
 use crate::limits;
 use crate::manifest::Manifest;
+use crate::models::{GrantedModel, LoadedModels};
 use crate::plugin::{Digest, LoadError, Plugin};
 use crate::ticker::Ticker;
 
@@ -76,6 +78,7 @@ struct Inner {
     fuel: bool,
     debug_info: bool,
     apart: OnceLock<Apart>,
+    models: LoadedModels,
     _ticker: Ticker,
 }
 
@@ -133,7 +136,8 @@ impl Engine {
         let ticker = Ticker::start(engine.weak(), tick).map_err(EngineError::Ticker)?;
         let EngineOptions { fuel, debug_info, .. } = options;
         let apart = OnceLock::new();
-        let inner = Inner { linker, engine, pooling, fuel, debug_info, apart, _ticker: ticker };
+        let models = LoadedModels::default();
+        let inner = Inner { linker, engine, pooling, fuel, debug_info, apart, models, _ticker: ticker };
         Ok(Engine { inner: Arc::new(inner) })
     }
 
@@ -193,6 +197,18 @@ impl Engine {
     /// What processes for plugins did so far.
     pub fn process_stats(&self) -> ProcessStats {
         self.inner.apart.get().map_or_else(ProcessStats::default, |apart| apart.processes.stats())
+    }
+
+    /// Reads a model, unless one of the same content is in use; `file` is how it is called. May take some time.
+    ///
+    /// # Errors
+    /// Why it is none that runs here.
+    pub fn model(
+        &self,
+        file: &str,
+        content: &GrantedFile,
+    ) -> Result<GrantedModel, wasmill_inference::ModelError> {
+        self.inner.models.load(file, content)
     }
 
     /// Whether guests' fuel is counted.

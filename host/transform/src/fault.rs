@@ -202,6 +202,7 @@ pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> 
             AbiCause::Misuse(
                 wasmill_chunk::Misuse::TooLarge { .. } | wasmill_chunk::Misuse::TooManyRows { .. },
             ) => PluginFault::OutputTooLarge { message },
+            AbiCause::NoRoom { limit, .. } => PluginFault::Memory { limit_bytes: limit as u64, message },
             AbiCause::Overdue(interrupted) => PluginFault::Deadline { message: interrupted.to_string() },
             AbiCause::State(StateError::Store(_)) => PluginFault::Host { message: with_causes(abi) },
             AbiCause::State(StateError::Full { .. } | StateError::SliceFull) => {

@@ -1,4 +1,4 @@
-//! What a transform is handed at `configure`, files by content and secrets, both by name; the network; and state.
+//! What a transform is handed at `configure`, files by content and secrets, both by name; the network; state; and models.
 //!
 //! Owns nothing on disk: a granted file is read once, whole and bounded, and shared by all instances. Secrets never show
 //! in `Debug`.
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::http::HttpGrant;
+use crate::models::GrantedModel;
 use crate::plugin::Digest;
 
 /// A granted file, by content. Cheap to clone.
@@ -102,6 +103,7 @@ pub(crate) struct GrantSet {
     /// The network, as far as there is one for it.
     pub(crate) http: Option<HttpGrant>,
     pub(crate) state: StateGrant,
+    pub(crate) models: BTreeMap<String, GrantedModel>,
 }
 
 /// What a transform's config says of its state.

@@ -149,6 +149,9 @@ fn unknown_imports(item: &Item) -> Vec<String> {
             .map(|function| format!("imports {function:?} of {interface}; this host speaks {}", abi::VERSION))
             .collect();
     }
+    if name.starts_with("wasi:nn/") && version == abi::nn::VERSION {
+        return Vec::new();
+    }
     let known =
         ["wasi:io/", "wasi:cli/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
     if known.iter().any(|package| name.starts_with(package)) && version.starts_with("0.2.") {
@@ -170,12 +173,17 @@ mod tests {
         assert!(
             unknown_imports(&item("wasmill:plugin/records@0.1.2", &["[method]chunk.len", "emit"])).is_empty()
         );
+        assert!(unknown_imports(&item("wasi:nn/graph@0.2.0-rc-2024-10-28", &["load-by-name"])).is_empty());
         assert!(unknown_imports(&item("wasi:random/random@0.2.3", &["get-random-bytes"])).is_empty());
         let text = unknown_imports(&item("wasmill:plugin/records@0.1.2", &["[method]chunk.zip"])).join("");
         assert!(text.contains("[method]chunk.zip") && text.contains("records@0.1.2"), "{text}");
-        for foreign in
-            ["wasi:http/outgoing-handler@0.2.3", "wasi:io/poll@0.3.0", "wasmill:plugin/net@0.1.2", "env"]
-        {
+        for foreign in [
+            "wasi:http/outgoing-handler@0.2.3",
+            "wasi:nn/graph@0.2.0-rc-2024-08-19",
+            "wasi:io/poll@0.3.0",
+            "wasmill:plugin/net@0.1.2",
+            "env",
+        ] {
             assert!(unknown_imports(&item(foreign, &[])).join("").contains(foreign));
         }
     }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmill_chunk::Chunk;
+use wasmill_inference::Model;
 use wasmtime::component::{Resource, TypedFunc};
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::abi::{OutBuffers, Rows};
+use crate::abi::{AbiCause, OutBuffers, Rows};
 use crate::clock::thread_cpu;
 use crate::door;
 use crate::fault::{Interrupted, PluginFault, fault_of};
@@ -18,6 +19,7 @@ use crate::grants::GrantSet;
 use crate::http::{Answers, HttpCall, HttpRequest, HttpUse, Sending};
 use crate::limits::{HANDLES_MAX, Limiter, WALL_PER_CPU};
 use crate::log::{Level, LogGate};
+use crate::models::Inference;
 use crate::plugin::{Code, ComponentCode, Plugin};
 use crate::state::Keeping;
 use crate::step::{Declared, Step};
@@ -26,6 +28,8 @@ use crate::wasi::Wasi;
 /// An instance is not replaced for its memory before this many calls, or one that needs much would be made anew for
 /// every chunk.
 const CALLS_BEFORE_WATERMARK: u64 = 64;
+/// Of a name that is not known, in an error.
+const NAME_SHOWN_BYTES_MAX: usize = 64;
 
 /// What the guest is being asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub(crate) struct Guest {
     pub(crate) declared: Declared,
     pub(crate) outputs: Arc<[String]>,
     pub(crate) grants: Arc<GrantSet>,
+    /// Tensors and models that it has in hand.
+    pub(crate) inference: Inference,
     /// State, during `process` of a chain that keeps some.
     pub(crate) keeping: Option<Box<Keeping>>,
     /// What its manifest asks for.
@@ -114,6 +120,43 @@ impl Guest {
     /// Whether the running call may go on: asked by host functions that take their time.
     pub(crate) fn in_time(&self) -> Result<(), Interrupted> {
         self.meter.check()
+    }
+
+    /// The same for whoever cannot ask the guest meanwhile.
+    pub(crate) fn allowance(&self) -> impl Fn() -> Result<(), Interrupted> + use<> {
+        let meter = self.meter;
+        move || meter.check()
+    }
+
+    /// A model by the name that manifest and transform have for it.
+    pub(crate) fn granted_model(&self, name: &str) -> Result<Arc<Model>, String> {
+        if let Some(granted) = self.grants.models.get(name) {
+            return Ok(Arc::clone(&granted.model));
+        }
+        let name = crate::fault::cut_text(name, NAME_SHOWN_BYTES_MAX);
+        let list = |names: Vec<&String>| match names.as_slice() {
+            [] => "none".to_owned(),
+            names => names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "),
+        };
+        Err(format!(
+            "no model {name:?} is granted: the manifest (grants.models) asks for {}, the transform (models) names {}",
+            list(self.asked.manifest.grants.models.iter().collect()),
+            list(self.grants.models.keys().collect())
+        ))
+    }
+
+    /// Bytes of tensors that it may still have beside its memory.
+    pub(crate) fn room(&self) -> usize {
+        let used = self.limiter.used().saturating_add(self.inference.bytes);
+        self.limiter.limit().saturating_sub(used)
+    }
+
+    /// Whether so many more bytes of tensors may be there.
+    pub(crate) fn has_room(&self, bytes: usize) -> Result<(), AbiCause> {
+        if bytes <= self.room() {
+            return Ok(());
+        }
+        Err(AbiCause::NoRoom { bytes, limit: self.limiter.limit() })
     }
 
     /// Bytes that one call may be handed.
@@ -309,6 +352,7 @@ pub(crate) fn guest(step: &Step, door: Option<door::State>) -> Guest {
         declared: Declared::default(),
         outputs: Arc::clone(&step.outputs),
         grants: Arc::clone(&step.grants),
+        inference: Inference::default(),
         keeping: None,
         asked: Arc::clone(&step.plugin),
         http: HttpCall::new(Duration::ZERO, 0, Sending::PROBE),

@@ -31,6 +31,7 @@ mod isolation;
 mod limits;
 mod log;
 mod manifest;
+mod models;
 #[cfg(feature = "native")]
 mod native;
 mod plugin;
@@ -64,8 +65,10 @@ pub use manifest::{
     Grants, Manifest, ManifestError, ManifestLimits, SECTION as MANIFEST_SECTION, Sample, check_manifest,
     embed_manifest, read_manifest,
 };
+pub use models::GrantedModel;
 #[cfg(feature = "native")]
 pub use native::{NativeInstance, NativePlugin, NativeSetup};
 pub use plugin::{Digest, DigestError, LoadError, Plugin};
 pub use report::{DeadLetter, Slice, SliceReport, TransformReport};
+pub use wasmill_inference::{MODEL_BYTES_MAX, ModelError};
 pub use worker::{ChainWorker, Kept};

@@ -56,6 +56,9 @@ pub struct Grants {
     /// Keyed state, which needs nobody's leave but is bounded by the tenant's quota.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub state: bool,
+    /// Names by which it loads models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
 }
 
 /// Limits that the plugin asks for; absent = the host's defaults.

@@ -75,6 +75,7 @@ impl Host {
             plugin: Arc::clone(&self.plugin),
             config: program.to_string(),
             files: BTreeMap::new(),
+            models: BTreeMap::new(),
             secrets: BTreeMap::new(),
             http: None,
             state: StateGrant::default(),

@@ -83,6 +83,7 @@ impl Bench {
             plugin: Arc::clone(&self.plugin),
             config: config.to_owned(),
             files: BTreeMap::new(),
+            models: BTreeMap::new(),
             secrets: BTreeMap::new(),
             http: None,
             state: StateGrant::default(),

@@ -109,8 +109,13 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         with("grants-asked-by-the-thousand", Harmless, &plain, |manifest| {
             let names = |kind: &str| (0..5000).map(|n| format!("{kind}-{n}")).collect();
-            manifest.grants =
-                Grants { files: names("file"), secrets: names("secret"), http: names("host"), state: true };
+            manifest.grants = Grants {
+                files: names("file"),
+                secrets: names("secret"),
+                http: names("host"),
+                state: true,
+                models: names("model"),
+            };
         }),
         with("sample-by-the-hundred-thousand", Harmless, &plain, |manifest| {
             manifest.sample = Some(Sample { records: vec![String::new(); 300_000], ..Sample::default() });

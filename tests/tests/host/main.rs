@@ -31,6 +31,7 @@ mod isolation;
 mod letters;
 mod letters_output;
 mod memory;
+mod models;
 mod opensearch;
 mod partitions;
 mod plugin_http;

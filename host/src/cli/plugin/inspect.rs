@@ -163,7 +163,8 @@ impl Sheet {
         let asked =
             [named("files", &grants.files), named("secrets", &grants.secrets), named("http", &grants.http)];
         let state = grants.state.then(|| "state".to_owned());
-        let asked: Vec<String> = asked.into_iter().chain([state]).flatten().collect();
+        let models = named("models", &grants.models);
+        let asked: Vec<String> = asked.into_iter().chain([state, models]).flatten().collect();
         self.line("asks for", &if asked.is_empty() { "nothing".to_owned() } else { asked.join("; ") });
         if let Some(sample) = &manifest.sample {
             self.line("sample", &crate::cli::check::counted(sample.records.len(), "record"));

@@ -7,6 +7,7 @@ use wasmill_catalog::{Catalog, CatalogError, ShadowOf};
 use wasmill_transform::{Chain, Digest, Engine, Plugin};
 
 use super::{Blame, Reloading};
+use crate::pipeline::models;
 use crate::pipeline::plan::{ChainProblem, ChainVersion};
 use crate::pipeline::shadow::{Candidate, CandidateLog, Shadow, candidate_options};
 use crate::pipeline::stats::wall_clock_ns;
@@ -14,12 +15,18 @@ use crate::pipeline::stats::wall_clock_ns;
 /// Refused sets of plugins that a stream remembers.
 const REFUSED_MAX: usize = 16;
 
+/// Plugins, and the models beside them.
+struct Tried {
+    plugins: Vec<Arc<Plugin>>,
+    models: Vec<String>,
+}
+
 /// See the head of this file.
 pub(super) struct Slot {
     pub(super) stream: Reloading,
     before: Option<Arc<ChainVersion>>,
     /// Sets of plugins that did not pass, or failed too much; the newest.
-    refused: VecDeque<Vec<Arc<Plugin>>>,
+    refused: VecDeque<Tried>,
     /// What the directory has and does not go live, once it was tried.
     probed: Option<Vec<Arc<Plugin>>>,
 }
@@ -31,7 +38,8 @@ pub(super) fn same(one: &[Arc<Plugin>], other: &[Arc<Plugin>]) -> bool {
 
 impl Slot {
     pub(super) fn new(mut stream: Reloading) -> Slot {
-        let refused = stream.refused.take().into_iter().collect();
+        let models = models::there(&stream.plan.transforms);
+        let refused = stream.refused.take().map(|plugins| Tried { plugins, models }).into_iter().collect();
         Slot { stream, before: None, refused, probed: None }
     }
 
@@ -44,6 +52,13 @@ impl Slot {
     /// For the next start, in case a file is bad by then.
     pub(super) fn note_running(&self, catalog: &Catalog) {
         let plan = &self.stream.plan;
+        let kept = models::Kept::of(catalog, &plan.stream).keep(&plan.transforms, &self.current().chain);
+        if let Err(error) = kept {
+            tracing::warn!(
+                stream = %plan.stream, error = &error as &dyn std::error::Error,
+                "models that run cannot be kept; a bad one at the next start has none before"
+            );
+        }
         if let Err(error) = catalog.note_running(&plan.stream, &plan.versions(&self.current())) {
             tracing::warn!(
                 stream = %plan.stream, error = &error as &dyn std::error::Error,
@@ -66,19 +81,25 @@ impl Slot {
                 return;
             }
         };
-        let refused = self.refused.iter().any(|refused| same(refused, &plugins));
-        if !refused && !same(&self.current().plugins, &plugins) {
+        let models = models::there(&plan.transforms);
+        let refused =
+            self.refused.iter().any(|refused| same(&refused.plugins, &plugins) && refused.models == models);
+        let current = self.current();
+        let others = current.models != models;
+        if !refused && (others || !same(&current.plugins, &plugins)) {
             match plan.build(engine, catalog, &plugins) {
                 Ok(chain) => self.take(catalog, chain, plugins),
                 Err(problems) => {
                     self.stream.stats.reloads_refused.add(1);
                     for problem in problems {
-                        tracing::warn!(
-                            stream = %plan.stream, reason = problem.message,
-                            "new plugin version refused, the one before goes on"
-                        );
+                        let (stream, reason) = (&plan.stream, problem.message);
+                        if others {
+                            tracing::warn!(%stream, reason, "changed model refused, the one before goes on");
+                        } else {
+                            tracing::warn!(%stream, reason, "new plugin version refused, the one before goes on");
+                        }
                     }
-                    self.refuse(plugins);
+                    self.refuse(Tried { plugins, models });
                 }
             }
         }
@@ -103,7 +124,8 @@ impl Slot {
     /// What does not go live is tried all the same, so that everybody sees whether it could.
     fn probe_newest(&mut self, engine: &Engine, catalog: &Catalog) {
         let Ok(newest) = self.stream.plan.find_newest(catalog) else { return };
-        let tried = self.refused.iter().chain(&self.probed).any(|tried| same(tried, &newest));
+        let refused = self.refused.iter().map(|tried| &tried.plugins);
+        let tried = refused.chain(&self.probed).any(|tried| same(tried, &newest));
         if tried || same(&self.current().plugins, &newest) {
             return;
         }
@@ -174,8 +196,8 @@ impl Slot {
         Shadow::new(&plan.stream, name, of, (live, current.generation), build())
     }
 
-    fn refuse(&mut self, plugins: Vec<Arc<Plugin>>) {
-        self.refused.push_back(plugins);
+    fn refuse(&mut self, tried: Tried) {
+        self.refused.push_back(tried);
         if self.refused.len() > REFUSED_MAX {
             self.refused.pop_front();
         }
@@ -183,7 +205,7 @@ impl Slot {
 
     /// Somebody wants this version in spite of what it did.
     pub(super) fn pardon(&mut self, digest: Digest) {
-        self.refused.retain(|refused| refused.iter().all(|plugin| plugin.digest != digest));
+        self.refused.retain(|refused| refused.plugins.iter().all(|plugin| plugin.digest != digest));
     }
 
     /// Takes the stream back to what it ran before `generation`, if there is something.
@@ -192,11 +214,13 @@ impl Slot {
         if current.generation != generation {
             return;
         }
-        let only_sidecars = self.before.as_ref().is_some_and(|before| before.digests == current.digests);
+        // Sidecars, models or files: then the version before is one of the same plugins.
+        let same_code = |before: &Arc<ChainVersion>| before.chain.transforms().eq(current.chain.transforms());
+        let only_sidecars = self.before.as_ref().is_some_and(same_code);
         if blame.lasting && !only_sidecars && self.demote_for_good(engine, catalog, &current, blame) {
             return;
         }
-        self.refuse(current.plugins.clone());
+        self.refuse(Tried { plugins: current.plugins.clone(), models: current.models.clone() });
         if blame.lasting && !only_sidecars {
             return;
         }

@@ -80,6 +80,7 @@ pub(super) fn chain(disk: &FaultyDisk, keeps: bool, outputs: &[String]) -> Chain
         plugin: plugin.clone(),
         config: "{}".to_owned(),
         files: BTreeMap::new(),
+        models: BTreeMap::new(),
         secrets: BTreeMap::new(),
         http: None,
         state: StateGrant::default(),

@@ -5,6 +5,7 @@
 //! text that names the function and what was wrong.
 
 mod http;
+pub(crate) mod nn;
 mod records;
 mod setup;
 mod shapes;
@@ -94,6 +95,8 @@ pub(crate) enum AbiCause {
     Overdue(Interrupted),
     #[error(transparent)]
     State(StateError),
+    #[error("{bytes} bytes of tensors, with which the instance would have more than the {limit} that it may")]
+    NoRoom { bytes: usize, limit: usize },
 }
 
 impl AbiError {
@@ -123,6 +126,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     setup::add_to_linker(&mut linker.instance(&interface("setup"))?)?;
     http::add_to_linker(&mut linker.instance(&interface("http"))?)?;
     state::add_to_linker(&mut linker.instance(&interface("state"))?)?;
+    nn::add_to_linker(linker)?;
     linker.instance(&interface("log"))?.func_wrap(
         "write",
         |mut store: StoreContextMut<'_, Guest>, (level, message): (LevelIn, WasmStr)| {

@@ -208,6 +208,7 @@ impl Inside {
                 outbound: Arc::new(ThroughHost { channel: Arc::clone(&self.channel), step }),
             }),
             state: StateGrant::default(),
+            models: std::collections::BTreeMap::new(),
             limits,
         })
     }

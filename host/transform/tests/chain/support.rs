@@ -142,6 +142,7 @@ pub(crate) fn spec(name: &str, plugin: Arc<Plugin>) -> TransformSpec {
         plugin,
         config: "{}".to_owned(),
         files: BTreeMap::from([("table".to_owned(), GrantedFile::from_bytes(b"0123456789".to_vec()))]),
+        models: BTreeMap::new(),
         secrets: BTreeMap::from([("key".to_owned(), "hush".to_owned())]),
         http: None,
         state: StateGrant::default(),
