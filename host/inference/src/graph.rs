@@ -339,8 +339,7 @@ impl Taken {
             | (element::DOUBLE, data @ Data::F64(_))
             | (element::INT64, data @ Data::I64(_)) => data,
             (element::DOUBLE, Data::F32(data)) => Data::F64(data.into_iter().map(f64::from).collect()),
-            (element::INT64, Data::F32(data)) if data.iter().all(|number| number.fract() == 0.0) =>
-            {
+            (element::INT64, Data::F32(data)) if data.iter().all(|number| number.fract() == 0.0) => {
                 Data::I64(data.into_iter().map(|number| number as i64).collect())
             }
             (wanted, data) => {

@@ -15,7 +15,12 @@ fn bindings_are_what_the_generator_makes_of_the_wit() {
         ..Opts::default()
     };
     check(("wit", "wit/plugin.wit"), "importer", "src/bindings.rs", options);
-    check(("wit/inference", "wit/inference"), "scorer", "src/nn.rs", Opts { generate_all: true, ..Opts::default() });
+    check(
+        ("wit/inference", "wit/inference"),
+        "scorer",
+        "src/nn.rs",
+        Opts { generate_all: true, ..Opts::default() },
+    );
 }
 
 fn check((path, shown): (&str, &str), world: &str, file: &str, options: Opts) {
