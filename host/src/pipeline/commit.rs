@@ -31,6 +31,7 @@ use super::context::{Output, StreamContext};
 use super::dead_letters::{Changes, DeadLetter};
 use super::fit;
 use super::outcome::{self, BatchKey, Counts, Letter, OpenRows, Outcome, OutcomeError, Ran, Sealed};
+use super::stream::Reached;
 
 /// Of a batch of which no row fits.
 const NOTHING: Encoded = Encoded { raw_bytes: 0, bytes: 0, digest: 0, body_digest: 0 };
@@ -52,6 +53,8 @@ pub(crate) struct Commit {
     pub(crate) replay: Option<Replay>,
     /// What has changed of state.
     pub(crate) state: Arc<Layer>,
+    /// Of a stream that has event time.
+    pub(crate) event_time: Option<Reached>,
 }
 
 /// What makes a commit that of a replay.
@@ -59,6 +62,8 @@ pub(crate) struct Replay {
     /// Where the journal ended when it began; part of the batch ids.
     pub(crate) journal_end: u64,
     pub(crate) changes: Changes,
+    /// No letters ran: transforms were told of a watermark. Rows of theirs that fail become letters, those here first.
+    pub(crate) told: Option<Vec<(Letter, Bytes)>>,
 }
 
 /// What is durable now.
@@ -71,6 +76,7 @@ pub(crate) struct Committed {
     /// Rows that were sealed and did not fit the columns of their output, by its number: they are dead letters.
     pub(crate) refused: Vec<(u32, u64)>,
     pub(crate) state: Arc<Layer>,
+    pub(crate) event_time: Option<Reached>,
     /// Where the rows of open batches lie in the outcome's body.
     pub(crate) open: HashMap<PieceId, Range<usize>>,
 }
@@ -129,8 +135,7 @@ impl Commit {
             let (commit, job_context) = (self.clone(), context.clone());
             context.workers.submit(&context.tenant, context.lane, move |worker| {
                 let (key, batch) = &commit.due[index];
-                let replay = commit.replay.as_ref().map(|replay| replay.journal_end);
-                let staged = stage(&job_context, key, batch, replay, &mut worker.encoder);
+                let staged = stage(&job_context, key, batch, commit.replay.as_ref(), &mut worker.encoder);
                 // The stream may have been stopped meanwhile; then nobody waits.
                 drop(reply.send(staged));
             });
@@ -140,6 +145,8 @@ impl Commit {
         let mut blobs = Blobs::after(&self.blobs);
         let mut inline = Vec::new();
         let (mut refused, mut unfit) = (Vec::new(), Vec::new());
+        let told = self.replay.as_ref().and_then(|replay| replay.told.as_ref());
+        unfit.extend(told.into_iter().flatten().cloned());
         for done in encoding {
             let mut staged = done.await.map_err(|_gone| CommitError::Worker)??;
             if let Some(object) = staged.inline {
@@ -164,7 +171,7 @@ impl Commit {
             all_letters.iter().map(|(letter, payload)| dead_letter(self.from, letter, payload)).collect();
         let replay = self.replay.as_ref().map(|replay| replay.changes.clone());
         let outcome = Outcome {
-            version: outcome::version(replay.is_some(), state.is_some()),
+            version: outcome::version(replay.is_some(), state.is_some(), self.event_time.is_some()),
             from: self.from,
             to: self.to,
             chain: self.chain.clone(),
@@ -178,6 +185,7 @@ impl Commit {
                 .collect(),
             replay,
             state,
+            watermark: self.event_time.map(|reached| reached.watermark),
         };
         let (body, blobs_at) = outcome::write(&outcome, &self.blobs, &blobs.parts)?;
         let at = context
@@ -185,10 +193,10 @@ impl Commit {
             .entry(EntryKind::Outcome, self.from..self.to, body)
             .await
             .map_err(CommitError::Append)?;
-        match &outcome.replay {
-            Some(changes) => context.settle_replay(changes).await,
-            None => context.store_letters(letters).await,
+        if let Some(changes) = &outcome.replay {
+            context.settle_replay(changes).await;
         }
+        context.store_letters(letters).await;
         let open = outcome
             .open
             .into_iter()
@@ -203,8 +211,8 @@ impl Commit {
             .map(|(sealed, inline)| Ready { at, sealed, inline })
             .collect();
         let (counts, rows) = (outcome.counts, self.rows.clone());
-        let state = Arc::clone(&self.state);
-        Ok(Committed { at, to: self.to, counts, rows, sealed, refused, state, open })
+        let (state, event_time) = (Arc::clone(&self.state), self.event_time);
+        Ok(Committed { at, to: self.to, counts, rows, sealed, refused, state, event_time, open })
     }
 }
 
@@ -314,11 +322,11 @@ fn stage(
     context: &StreamContext,
     key: &BatchKey,
     batch: &OpenBatch,
-    replay: Option<u64>,
+    replay: Option<&Replay>,
     encoder: &mut Encoder,
 ) -> Result<Staged, CommitError> {
     let output = &context.outputs[key.output as usize];
-    let id = identity(context, output, key, batch, replay);
+    let id = identity(context, output, key, batch, replay.map(|replay| replay.journal_end));
     let name = name(&context.name, output, key, batch.first_arrival, &id);
     let pieces = pieces(context, batch)?;
     let framed = Some(batch.raw_bytes);
@@ -357,7 +365,7 @@ fn stage(
         (made.result, made.spooled, None)
     };
     let refused = refused(output, batch, &pieces, rejected).map_err(CommitError::Encode)?;
-    if let Some((first, _)) = refused.first().filter(|_| replay.is_some()) {
+    if let Some((first, _)) = refused.first().filter(|_| replay.is_some_and(|replay| replay.told.is_none())) {
         // The letters that are replayed have them, and stay. What cannot be removed now is at the next start.
         drop(output.staging.discard(&id));
         let (rows, reason) = (refused.len(), first.reason.clone());

@@ -24,6 +24,7 @@ mod define;
 mod delivery;
 mod descriptors;
 mod ending;
+mod event_time;
 mod face;
 mod fate;
 pub mod firehose_stats;

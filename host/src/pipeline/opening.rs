@@ -23,6 +23,7 @@ use wasmill_transform::{
 
 use super::context::{Output, StreamContext};
 use super::dead_letters::{Cursor, Store, StoreError};
+use super::event_time::EventTime;
 use super::firehose_stats::Receiver;
 use super::host::HostOptions;
 use super::letters_output::LettersOutput;
@@ -403,6 +404,10 @@ impl Opening {
             }
             None => None,
         };
+        let event_time = stream.event_time.as_ref().map(EventTime::new).transpose().map_err(|message| {
+            let key = format!("{}.event_time", stream.key);
+            StartError::Invalid(vec![settings.problem(&key, message)])
+        })?;
         let stats = Arc::new(StreamStats::new(&key, stream.outputs.iter().map(|o| o.name.clone())));
         for (stats, output) in stats.outputs.iter().zip(&opened) {
             if let Some(inferred) = output.columns.as_ref().and_then(|columns| columns.inferred()) {
@@ -446,6 +451,7 @@ impl Opening {
             decides_durably: stream.decide.as_ref().is_none_or(|decide| decide.durable),
             fallback: stream.fallback,
             backup: stream.backup.and_then(|number| u32::try_from(number).ok()),
+            event_time: event_time.map(Arc::new),
             #[cfg(test)]
             mutant: super::simulation::Mutant::None,
         });

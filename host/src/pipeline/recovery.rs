@@ -102,7 +102,7 @@ pub(crate) fn recover(
 ) -> Result<Recovered, RecoveryError> {
     state.check(buffer.journal_end().0).map_err(RecoveryError::StateStore)?;
     let mut applied = false;
-    let CheckpointBody { mut processed, columns: mut pinned } = checkpoint(buffer)?;
+    let CheckpointBody { mut processed, columns: mut pinned, mut watermark } = checkpoint(buffer)?;
     let mut open = OpenBatches::new(outputs.iter().map(|output| output.seal).collect());
     let mut undelivered: BTreeMap<(Position, String), Ready> = BTreeMap::new();
     let mut delivered: HashSet<String> = HashSet::new();
@@ -128,6 +128,7 @@ pub(crate) fn recover(
             lost.extend(covered.filter(|end| *end < outcome.from).map(|end| end..outcome.from));
             covered = Some(outcome.to);
         }
+        watermark = watermark.max(outcome.watermark);
         for then in &outcome.outputs {
             if let Some(columns) = &then.columns {
                 pinned.insert(then.name.clone(), columns.clone());
@@ -175,7 +176,7 @@ pub(crate) fn recover(
     let undelivered: Vec<Ready> =
         undelivered.into_values().filter(|ready| !delivered.contains(&ready.sealed.batch_id)).collect();
     lost.extend(covered.filter(|end| *end < processed).map(|end| end..processed));
-    let standing = Standing { open, undelivered, processed, letters, replayed };
+    let standing = Standing { open, undelivered, processed, letters, replayed, watermark };
     Ok(Recovered { standing, lost })
 }
 

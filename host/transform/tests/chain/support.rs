@@ -48,20 +48,20 @@ impl Guest {
 
     /// The core module with component metadata.
     pub(crate) fn core(&self) -> Vec<u8> {
-        self.core_for("0.1.2")
+        self.core_for("0.1.3")
     }
 
     /// As [`Guest::core`], built for this version of the ABI.
     pub(crate) fn core_for(&self, version: &str) -> Vec<u8> {
-        let at = |text: &str| text.replace("@0.1.2", &format!("@{version}"));
+        let at = |text: &str| text.replace("@0.1.3", &format!("@{version}"));
         let Guest { imports, items, configure, process, .. } = self;
         let text = format!(
             r#"(module
-              (import "wasmill:plugin/records@0.1.2" "[resource-drop]chunk" (func $drop (param i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.len" (func $len (param i32) (result i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.payloads" (func $payloads (param i32 i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.keep" (func $keep (param i32 i32 i32)))
-              (import "wasmill:plugin/log@0.1.2" "write" (func $log (param i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.3" "[resource-drop]chunk" (func $drop (param i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.len" (func $len (param i32) (result i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.payloads" (func $payloads (param i32 i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.keep" (func $keep (param i32 i32 i32)))
+              (import "wasmill:plugin/log@0.1.3" "write" (func $log (param i32 i32 i32)))
               {imports}
               (memory (export "memory") 4)
               ;; 16: result of the exports; 32: result of $payloads; 1024: texts; from 131072: allocations
@@ -78,12 +78,12 @@ impl Guest {
                 (local.get $at))
               (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
                 (call $alloc (local.get 3)))
-              (func (export "wasmill:plugin/transform@0.1.2#configure") (param $config i32) (param $config-len i32) (result i32)
+              (func (export "wasmill:plugin/transform@0.1.3#configure") (param $config i32) (param $config-len i32) (result i32)
                 (local $i i32)
                 {configure}
                 (i32.store (i32.const 16) (i32.const 0))
                 (i32.const 16))
-              (func (export "wasmill:plugin/transform@0.1.2#process") (param $rows i32) (result i32)
+              (func (export "wasmill:plugin/transform@0.1.3#process") (param $rows i32) (result i32)
                 (local $i i32) (local $j i32) (local $n i32)
                 (global.set $top (i32.const 131072))
                 {process}
@@ -100,7 +100,7 @@ impl Guest {
         let more: String =
             self.world_imports.iter().map(|interface| format!("import {interface};\n")).collect();
         let world = format!(
-            "package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.2; {more} }}"
+            "package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.3; {more} }}"
         );
         let package = resolve.push_str("guest.wit", &at(&world)).unwrap();
         let world = resolve.select_world(&[package], Some("guest")).unwrap();
