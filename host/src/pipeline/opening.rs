@@ -424,6 +424,9 @@ impl Opening {
         let _first = stats.firehose.outputs.set(named.map(|(place, _)| place).collect());
         let receivers = opened.iter().filter_map(|output| receiver(&output.destination));
         let _first = stats.firehose.receivers.set(receivers.collect());
+        if event_time.is_some() {
+            stats.event_time.track();
+        }
         stats.dead_letter_bytes.set(letters.bytes());
         stats.dead_letters.kept.set(letters.count());
         stats.letters_output.configured.store(letters_output.is_some(), Ordering::Relaxed);

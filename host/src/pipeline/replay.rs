@@ -323,7 +323,8 @@ fn transform(
         sink = sink.traced();
     }
     let slice = Slice { id, stream_seed, inputs: &inputs };
-    let time = inputs.first().map_or_else(wall_clock_ns, |input| input.arrival);
+    let now = if told { wall_clock_ns() } else { 0 };
+    let time = inputs.first().map_or(now, |input| input.arrival);
     let watermark = clock.as_ref().map_or(NO_TIME, |clock| clock.watermark);
     let watermarks = [watermark];
     let row_times: Vec<RowTimes<'_>> = times

@@ -238,6 +238,8 @@ impl Chain {
         if steps.is_empty() {
             return Ok(whole(steps, None));
         }
+        // Event time does not go there yet.
+        let options = ChainOptions { event_time: false, ..options.clone() };
         match Remote::build(isolation, &steps, outputs, &options) {
             Ok(remote) => Ok(whole(steps, Some(remote))),
             Err(BuildError::Layout(message)) => Err(ChainError::Layout(message)),

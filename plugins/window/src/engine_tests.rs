@@ -331,7 +331,8 @@ fn a_chunk_costs_a_handful_of_calls_and_closing_reads_only_what_is_due() {
     let keys: Vec<[u8; 2]> = (0..1000_u16).map(u16::to_be_bytes).collect();
     let chunk = |state: &mut Counting, time: i64| {
         let rows = keys.iter().enumerate();
-        let records: Vec<Record<'_>> = rows.map(|(row, key)| Record { group: 0, key, time, row, before: None }).collect();
+        let records: Vec<Record<'_>> =
+            rows.map(|(row, key)| Record { group: 0, key, time, row, before: None }).collect();
         let values = vec![vec![Value::Number(crate::aggregate::number::Number::Int(1)); records.len()]];
         let outcome = process(&spec, state, &records, &values).unwrap();
         (std::mem::take(&mut state.calls), std::mem::take(&mut state.scanned), outcome.fired.len())

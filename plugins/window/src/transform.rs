@@ -57,7 +57,9 @@ impl Windows {
         let (early_every, early_records) = early(config)?;
         let of_stream = config.time.is_none() && setup.has_event_time();
         if of_stream && !config.delay.is_zero() {
-            return Err("config: `delay` is that of the stream's `event_time`, whose watermark counts".to_owned());
+            return Err(
+                "config: `delay` is that of the stream's `event_time`, whose watermark counts".to_owned()
+            );
         }
         if config.late_output.is_some() && config.late != Late::Keep {
             return Err("config: `late_output` needs `late = \"keep\"`".to_owned());

@@ -48,7 +48,8 @@ const SECOND: i64 = 1_000_000_000;
 
 /// Windows by the stream's event time, as `start count` in the order in which they left, and whether a window was given twice.
 fn by_stream(times: &[Option<i64>], delay: i64, rows: usize) -> Vec<String> {
-    let config = r#"{"window":{"kind":"tumbling","size":"10s"},"time_format":"s","aggregates":{"n":{"op":"count"}}}"#;
+    let config =
+        r#"{"window":{"kind":"tumbling","size":"10s"},"time_format":"s","aggregates":{"n":{"op":"count"}}}"#;
     let ns = times.iter().map(|time| time.map(|time| time * SECOND)).collect();
     let run = Run::new(config).chunk_rows(rows).event_time(ns, delay * SECOND);
     let outcome = run.records::<Window>(&vec!["{}"; times.len()]).unwrap();
@@ -61,7 +62,8 @@ fn windows_by_the_streams_watermark_are_the_same_however_it_is_cut_and_close_beh
     let whole = by_stream(&times, 13, 4000);
     // The newest time is 199 at most, and 13 seconds less are waited for: 170 to 180 is the last one that can be over.
     assert!(whole.len() >= 18, "{whole:?}");
-    let count = |row: &String| row.split("\"n\":").nth(1).unwrap().trim_end_matches('}').parse::<u64>().unwrap();
+    let count =
+        |row: &String| row.split("\"n\":").nth(1).unwrap().trim_end_matches('}').parse::<u64>().unwrap();
     let whole_ones = whole.iter().filter(|row| count(row) == 10).count();
     assert!(whole_ones >= 15, "nothing is late: {whole:?}");
     for rows in [1, 3, 64] {

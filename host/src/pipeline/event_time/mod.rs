@@ -19,7 +19,7 @@ use wasmill_transform::{RowTimes, Times};
 
 pub(crate) use self::late::route_late;
 use self::read::{Reader, Why};
-pub use self::stats::EventTimeStats;
+pub(super) use self::stats::EventTimeStats;
 use super::outcome::Letter;
 use super::slice::Part;
 

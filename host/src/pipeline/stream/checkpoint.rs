@@ -106,6 +106,7 @@ impl StreamTask {
         let body = CheckpointBody { processed: next.0, columns: columns.clone(), watermark };
         let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
         self.context.buffer.checkpoint(body, next.0, next.1, durable).await?;
+        self.clock_checkpointed(watermark);
         if durable {
             self.note_columns(&columns);
             self.discard_files().await;

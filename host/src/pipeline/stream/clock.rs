@@ -152,6 +152,13 @@ impl StreamTask {
         Some(if all { clock.watermark } else { clock.durable }).filter(|watermark| *watermark != NO_TIME)
     }
 
+    /// A checkpoint says so.
+    pub(super) fn clock_checkpointed(&mut self, watermark: Option<i64>) {
+        if let Some((clock, watermark)) = self.clock.as_mut().zip(watermark) {
+            clock.durable = clock.durable.max(watermark);
+        }
+    }
+
     /// Another version runs: it may have more to do at this watermark, and may do what the one before did not.
     pub(super) fn clock_of_version(&mut self) {
         if let Some(clock) = &mut self.clock {

@@ -39,6 +39,8 @@ pub(crate) struct Guest {
     pub(crate) configure: &'static str,
     /// Body of `process`; `$rows` is the chunk, `$i`, `$j`, `$n` are free.
     pub(crate) process: &'static str,
+    /// Body of `on-watermark`, which is exported if there is one; `$ns` is the watermark, `$i` is free.
+    pub(crate) on_watermark: &'static str,
 }
 
 impl Guest {
@@ -54,7 +56,17 @@ impl Guest {
     /// As [`Guest::core`], built for this version of the ABI.
     pub(crate) fn core_for(&self, version: &str) -> Vec<u8> {
         let at = |text: &str| text.replace("@0.1.3", &format!("@{version}"));
-        let Guest { imports, items, configure, process, .. } = self;
+        let Guest { imports, items, configure, process, on_watermark, .. } = self;
+        let told = match *on_watermark {
+            "" => String::new(),
+            body => format!(
+                r#"(func (export "wasmill:plugin/event-time@0.1.3#on-watermark") (param $ns i64) (result i32)
+                (local $i i32)
+                {body}
+                (i32.store (i32.const 16) (i32.const 0))
+                (i32.const 16))"#
+            ),
+        };
         let text = format!(
             r#"(module
               (import "wasmill:plugin/records@0.1.3" "[resource-drop]chunk" (func $drop (param i32)))
@@ -89,7 +101,8 @@ impl Guest {
                 {process}
                 (call $drop (local.get $rows))
                 (i32.store (i32.const 16) (i32.const 0))
-                (i32.const 16)))"#
+                (i32.const 16))
+              {told})"#
         );
         let mut module = wat::parse_str(at(&text)).unwrap();
         let mut resolve = Resolve::default();
@@ -99,6 +112,7 @@ impl Guest {
         }
         let more: String =
             self.world_imports.iter().map(|interface| format!("import {interface};\n")).collect();
+        let more = if told.is_empty() { more } else { more + "export wasmill:plugin/event-time@0.1.3;\n" };
         let world = format!(
             "package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.3; {more} }}"
         );

@@ -32,10 +32,10 @@ use wasmill_chunk::{
 };
 
 use crate::Plugin;
+use crate::event_time::{self, Call};
 use crate::log::Level;
 use crate::native::{Grants, Native};
 use crate::state;
-use crate::event_time::{self, Call};
 
 pub use case::cases;
 
@@ -129,7 +129,14 @@ impl Run {
     #[must_use]
     pub fn new(config: &str) -> Self {
         let grants = Grants { outputs: vec!["default".to_owned()], ..Grants::default() };
-        Self { config: config.to_owned(), grants, arrival: ARRIVAL, chunk_rows: 500, fresh: false, times: None }
+        Self {
+            config: config.to_owned(),
+            grants,
+            arrival: ARRIVAL,
+            chunk_rows: 500,
+            fresh: false,
+            times: None,
+        }
     }
 
     /// Grants a file.
