@@ -269,3 +269,71 @@ fn records_without_a_time_become_dead_letters_unless_the_stream_says_otherwise()
         }
     }
 }
+
+/// The guest that numbers how often it was told, or fails then.
+fn counting(told: &str, idle_timeout: &str) -> String {
+    format!(
+        r#"
+        [streams.events]
+        source = {{ type = "http" }}
+        outputs = [{{ type = "directory", path = "out", interval = "50ms" }}]
+        event_time = {{ field = "t", format = "s", idle_timeout = "{idle_timeout}" }}
+        [[streams.events.transforms]]
+        plugin = "counter"
+        config = {{ key = "user", told = "{told}" }}
+        "#
+    )
+}
+
+/// The numbers of the rows that it gave when it was told, and how many other rows there are.
+fn told(scratch: &Scratch) -> (Vec<u64>, usize) {
+    let lines = objects::lines(&scratch.out());
+    let rows: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut numbers: Vec<u64> = rows.iter().filter_map(|row| row["told"].as_u64()).collect();
+    numbers.sort_unstable();
+    (numbers, rows.iter().filter(|row| row["told"].is_null()).count())
+}
+
+#[test]
+fn what_plugins_give_and_change_without_records_is_there_once_after_kills() {
+    const KILLS: usize = 5;
+    let (Some(binary), Some(scratch)) = (binary(), crate::state::scratch(&counting("number", "50ms"))) else {
+        return;
+    };
+    for kill in 0..=KILLS {
+        let program = Program::start(&binary, &scratch.config());
+        assert!(send(program.address(), kill, &format!("{{\"user\":\"u\",\"t\":{kill}}}")));
+        let before = told(&scratch).0.len();
+        // At least one of them was given by the idle timeout.
+        wait_until("it was told", || told(&scratch).0.len() > before + 2);
+        if kill < KILLS {
+            drop(program.kill());
+        } else {
+            program.stop();
+        }
+    }
+    let (numbers, others) = told(&scratch);
+    let all: Vec<u64> = (1..=numbers.len() as u64).collect();
+    assert_eq!((numbers, others), (all, KILLS + 1));
+    assert!(scratch.letters("events").is_empty());
+}
+
+#[test]
+fn plugin_that_fails_when_it_is_told_holds_up_the_stream_and_loses_nothing() {
+    let Some(scratch) = crate::state::scratch(&counting("fail", "1h")) else { return };
+    let running = Running::start(&scratch.config(), COMPILER);
+    running.push("events", "{\"user\":\"u\",\"t\":7}");
+    let stats = running.stats("events");
+    wait_until("the stream is paused", || {
+        stats.paused().is_some_and(|reason| reason.contains("counter") && reason.contains("told to fail"))
+    });
+    assert_eq!((stats.processed.get(), stats.failed.get()), (0, 0));
+    running.crash();
+    assert!(objects::lines(&scratch.out()).is_empty() && scratch.letters("events").is_empty());
+    // With another config it goes on, and what failed was never there.
+    scratch.configure(&counting("number", "1h"));
+    let running = Running::start(&scratch.config(), COMPILER);
+    wait_until("it goes on", || told(&scratch) == (vec![1], 1));
+    running.drain();
+    assert_eq!(told(&scratch), (vec![1], 1));
+}
