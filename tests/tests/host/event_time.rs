@@ -239,7 +239,9 @@ fn late_records_go_where_the_stream_says_and_are_counted() {
         };
         assert_eq!(counted, expected, "{options}");
         assert_eq!(stats.passed.get() + stats.dropped.get(), 5);
-        assert_eq!(running.state("events")["event_time"]["watermark_ns"], 90_000_000_000_i64);
+        wait_until("the watermark is told", || {
+            running.state("events")["event_time"]["watermark_ns"] == 90_000_000_000_i64
+        });
         running.drain();
         assert_eq!((ids(&scratch, "all"), ids(&scratch, "late")), (all, late), "{options}");
     }

@@ -166,9 +166,18 @@ fn scaled_int(value: i64, unit: i64) -> Result<i64, Why> {
 }
 
 fn scaled_float(value: f64, unit: i64) -> Result<i64, Why> {
-    #[expect(clippy::cast_precision_loss, reason = "units are powers of ten that a float holds exactly")]
-    let ns = (value * unit as f64).round();
     // 2^63 itself is out of range; so is what is no number.
-    #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-    if ns.abs() < 9_223_372_036_854_775_808.0 { Ok(ns as i64) } else { Err(Why::Range) }
+    if value.is_nan() || value.abs() >= 9_223_372_036_854_775_808.0 {
+        return Err(Why::Range);
+    }
+    // The parts of the unit by themselves: in one float there are not digits enough for both.
+    #[expect(clippy::cast_precision_loss, reason = "units are powers of ten that a float holds exactly")]
+    let parts = (value.fract() * unit as f64).round();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the range is checked, and parts are less than a unit"
+    )]
+    let (whole, parts) = (value.trunc() as i64, parts as i64);
+    let ns = whole.checked_mul(unit).and_then(|whole| whole.checked_add(parts));
+    ns.filter(|ns| *ns != NO_TIME).ok_or(Why::Range)
 }

@@ -1,3 +1,5 @@
+//! Times as they are read, what of them is late, and that nothing depends on how a stream is cut.
+
 use std::collections::BTreeSet;
 
 use wasmill_buffer::Frame;
