@@ -118,7 +118,10 @@ impl Windows {
                 EventTime::new(config.time.as_ref(), config.time_format, setup)
             },
             of_stream,
-            time_format: if config.time.is_some() { config.time_format } else { TimeFormat::Rfc3339 },
+            time_format: match config.time.is_some() || of_stream {
+                true => config.time_format,
+                false => TimeFormat::Rfc3339,
+            },
             by,
             inputs,
             outputs,

@@ -69,6 +69,7 @@ fn windows_by_the_streams_watermark_are_the_same_however_it_is_cut_and_close_beh
     for rows in [1, 3, 64] {
         assert_eq!(by_stream(&times, 13, rows), whole, "{rows} records at a time");
     }
+    assert!(whole[0].contains("\"window_start\":-10,"), "in the format that is asked for: {}", whole[0]);
     // Closed by the watermark behind the last record, not by one that comes later.
     assert_eq!(by_stream(&[Some(3), Some(20)], 5, 10).len(), 1);
 }
