@@ -53,11 +53,11 @@ fn record(id: i64, user: &str, time: i64) -> String {
     json!({ "id": id, "user": user, "t": time }).to_string()
 }
 
-/// Records in the order in which they are sent: most of them within 200 ms of the newest, some within the lateness besides.
+/// Records in the order in which they are sent: most of them within 200 ms of the newest, some within the lateness besides, some later.
 fn records() -> Vec<(String, i64, i64)> {
     (0..4000)
         .map(|id| {
-            let behind = if id % 11 == 0 { 190 + id * 7919 % 250 } else { id * 7919 % 190 };
+            let behind = if id % 11 == 0 { 190 + id * 7919 % 1300 } else { id * 7919 % 190 };
             (format!("u{}", id % 5), 1_000_000 + id * 10 - behind, id)
         })
         .collect()
