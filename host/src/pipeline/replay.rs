@@ -343,7 +343,7 @@ fn transform(
     let (report, layer, owed) = match state.map(|below| below.over(time)).transpose() {
         Ok(state) => {
             let kept = state.map(|state| Kept { state, check: as_check(&mut checks) });
-            worker.run_keeping(lane, chain, &slice, of_rows, &options, &mut sink, kept)
+            worker.run_keeping(lane, chain, (&slice, of_rows), &options, &mut sink, kept)
         }
         Err(error) => (unreadable(chain, &error), None, false),
     };

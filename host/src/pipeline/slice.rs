@@ -299,7 +299,7 @@ impl Cut {
         let (report, state, owed) = match state.map(|below| below.over(time)).transpose() {
             Ok(state) => {
                 let kept = state.map(|state| Kept { state, check: as_check(&mut checks) });
-                worker.run_keeping(route.lane, chain, &slice, times, &options, &mut sink, kept)
+                worker.run_keeping(route.lane, chain, (&slice, times), &options, &mut sink, kept)
             }
             Err(error) => (unreadable(chain, &error), None, false),
         };
