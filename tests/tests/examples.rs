@@ -13,8 +13,8 @@ use std::process::Command;
 
 use serde_json::Value;
 use wasmill_tests::program::Program;
-use wasmill_tests::{access_log, objects};
 use wasmill_tests::servers::S3Server;
+use wasmill_tests::{access_log, objects};
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -196,8 +196,9 @@ struct Ran {
 }
 
 impl Ran {
-    /// Runs it with a file of the data beside the checkout; `None`, with the reason said, where something is missing.
-    fn script(example: &str, data: &Path) -> Option<Ran> {
+    /// Runs it with these plugins and a file of the data beside the checkout; `None`, with the reason said, where
+    /// something is missing.
+    fn script(example: &str, names: &[&str], data: &Path) -> Option<Ran> {
         let (Some(program), Some(plugins), Some(packages)) = (
             wasmill_tests::program::binary(),
             std::env::var_os("WASMILL_PLUGINS"),
@@ -212,7 +213,11 @@ impl Ran {
         }
         let dir = tempfile::tempdir().unwrap();
         copy(&path_of(example), dir.path());
-        copy(Path::new(&plugins), &dir.path().join("plugins"));
+        std::fs::create_dir(dir.path().join("plugins")).unwrap();
+        for name in names {
+            let file = format!("{name}.wasm");
+            std::fs::copy(Path::new(&plugins).join(&file), dir.path().join("plugins").join(&file)).unwrap();
+        }
         let ran = Command::new("sh")
             .arg(dir.path().join("run.sh"))
             .arg(std::fs::canonicalize(data).unwrap())
@@ -253,7 +258,8 @@ fn path_of(example: &str) -> PathBuf {
 #[test]
 fn access_log_becomes_tables_of_which_the_report_is_true() {
     const EXAMPLE: &str = "log-analytics";
-    let Some(ran) = Ran::script(EXAMPLE, &access_log::path()) else { return };
+    const PLUGINS: [&str; 6] = ["anomaly", "derive", "features", "filter", "parse", "window"];
+    let Some(ran) = Ran::script(EXAMPLE, &PLUGINS, &access_log::path()) else { return };
     // What a few lines of code make of the log.
     let log = String::from_utf8_lossy(&std::fs::read(access_log::path()).unwrap()).into_owned();
     let (mut errors, mut clients) = (BTreeMap::new(), HashMap::new());
@@ -300,7 +306,7 @@ const LABELLED: [(&str, &str); 4] = [
 fn machine_that_will_fail_is_announced_to_the_webhook() {
     const EXAMPLE: &str = "predictive-maintenance/machine-temperature";
     let data = access_log::path().with_file_name("machine-temperature.csv");
-    let Some(ran) = Ran::script(EXAMPLE, &data) else { return };
+    let Some(ran) = Ran::script(EXAMPLE, &["alarm", "anomaly", "derive", "parse"], &data) else { return };
     assert!(ran.letters("machine").is_empty());
     assert_eq!(objects::lines(&ran.dir.path().join("out")).len(), 22_695);
     let notices = std::fs::read_to_string(ran.dir.path().join("notices.ndjson")).unwrap();

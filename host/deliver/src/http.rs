@@ -38,14 +38,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 const DETAIL_BYTES_MAX: usize = 512;
 /// Headers that we set ourselves and settings may not. Of objects the content type is theirs to say: a body that a plugin
 /// wrote may be more than its format tells.
-const RESERVED: [&str; 6] = [
-    "content-length",
-    "content-encoding",
-    "transfer-encoding",
-    "host",
-    "connection",
-    "idempotency-key",
-];
+const RESERVED: [&str; 6] =
+    ["content-length", "content-encoding", "transfer-encoding", "host", "connection", "idempotency-key"];
 
 /// Checked settings of an HTTP destination.
 #[derive(Clone)]

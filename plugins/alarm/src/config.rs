@@ -132,7 +132,8 @@ impl RateConfig {
 impl RateLimit {
     /// The rates of a key and of all.
     pub fn rates(&self) -> Result<(Option<Rate>, Option<Rate>), String> {
-        let rate = |config: &Option<RateConfig>, of| config.as_ref().map(|config| config.rate(of)).transpose();
+        let rate =
+            |config: &Option<RateConfig>, of| config.as_ref().map(|config| config.rate(of)).transpose();
         Ok((rate(&self.key, "key")?, rate(&self.overall, "overall")?))
     }
 }

@@ -250,11 +250,7 @@ fn notice(status: Status, course: &Course, told: Told, overall: &Overall) -> Not
 }
 
 /// Takes a chunk of records; for each what became of it.
-pub fn process(
-    spec: &Spec,
-    state: &mut impl State,
-    records: &[Record],
-) -> Result<Vec<Outcome>, StateFault> {
+pub fn process(spec: &Spec, state: &mut impl State, records: &[Record]) -> Result<Vec<Outcome>, StateFault> {
     let mut places: HashMap<&Address, usize> = HashMap::new();
     let mut addresses = Vec::new();
     for record in records {

@@ -71,9 +71,10 @@ mod tests {
     #[test]
     fn as_many_as_allowed_leave_at_once_and_then_one_by_one() {
         let rate = Rate::new(3, 30).unwrap();
-        assert_eq!(left(rate, &[0, 0, 0, 0, 9, 10, 10, 19, 20, 200, 200, 200, 200]), [
-            0, 0, 0, 10, 20, 200, 200, 200
-        ]);
+        assert_eq!(
+            left(rate, &[0, 0, 0, 0, 9, 10, 10, 19, 20, 200, 200, 200, 200]),
+            [0, 0, 0, 10, 20, 200, 200, 200]
+        );
         assert_eq!(left(Rate::new(1, 5).unwrap(), &[-7, -3, -2, 2, 3]), [-7, -2, 3]);
     }
 

@@ -216,11 +216,10 @@ mod tests {
         assert_eq!(written(Value::Float(1.5)), ["1.5", "1.5", "1.5"]);
         assert_eq!(written(Value::Bool(true)), ["true", "true", "true"]);
         assert_eq!(written(Value::Missing), ["", "", "null"]);
-        assert_eq!(written(Value::Json(br#"{"a":"b"}"#)), [
-            r#"{"a":"b"}"#,
-            r#"{\"a\":\"b\"}"#,
-            r#"{"a":"b"}"#
-        ]);
+        assert_eq!(
+            written(Value::Json(br#"{"a":"b"}"#)),
+            [r#"{"a":"b"}"#, r#"{\"a\":\"b\"}"#, r#"{"a":"b"}"#]
+        );
     }
 
     #[test]

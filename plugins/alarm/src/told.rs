@@ -8,7 +8,16 @@ use crate::engine::Notice;
 
 /// What templates can name, behind `alarm.`.
 pub const NAMES: [&str; 11] = [
-    "name", "status", "key", "fingerprint", "starts_at", "fired_at", "ends_at", "at", "seconds", "records",
+    "name",
+    "status",
+    "key",
+    "fingerprint",
+    "starts_at",
+    "fired_at",
+    "ends_at",
+    "at",
+    "seconds",
+    "records",
     "notice",
 ];
 

@@ -102,13 +102,14 @@ impl Alarms {
         let mut columns = self.fields.load(rows);
         let keys = self.by.read(rows, groups);
         let (records, of_record) = self.records(rows, &columns, &keys);
-        let outcomes =
-            engine::process(&self.spec, state, &records).map_err(|fault| fault.to_string())?;
+        let outcomes = engine::process(&self.spec, state, &records).map_err(|fault| fault.to_string())?;
         let told: Vec<(usize, &[u8], Notice)> = of_record
             .iter()
             .zip(&records)
             .zip(&outcomes)
-            .filter_map(|((row, record), outcome)| Some((*row, record.address.key.as_slice(), outcome.notice?)))
+            .filter_map(|((row, record), outcome)| {
+                Some((*row, record.address.key.as_slice(), outcome.notice?))
+            })
             .collect();
         self.emit(rows, &mut columns, &told);
         self.mark(rows, &of_record, &outcomes);

@@ -3,7 +3,8 @@
 use wasmill_alarm::Alarm;
 use wasmill_sdk::testing::{Run, take_log};
 
-const RECORDS: [&str; 4] = [r#"{"m":"a","v":9}"#, r#"{"m":"b","v":9}"#, r#"{"m":"a","v":1}"#, r#"{"m":"b","v":9}"#];
+const RECORDS: [&str; 4] =
+    [r#"{"m":"a","v":9}"#, r#"{"m":"b","v":9}"#, r#"{"m":"a","v":1}"#, r#"{"m":"b","v":9}"#];
 
 fn config(more: &str) -> String {
     format!(r#"{{"condition":"v > 5","by":["m"],"output":"alarms","body":"{{\"a\":{{{{m}}}}}}"{more}}}"#)
@@ -22,11 +23,14 @@ fn notices_go_to_their_output_each_on_its_own_and_in_order() {
                 (row.partition[0].1.as_str(), row.payload.as_str())
             })
             .collect();
-        assert_eq!(told, [
-            ("00000000000000000001", r#"{"a":"a"}"#),
-            ("00000000000000000002", r#"{"a":"b"}"#),
-            ("00000000000000000003", r#"{"a":"a"}"#),
-        ]);
+        assert_eq!(
+            told,
+            [
+                ("00000000000000000001", r#"{"a":"a"}"#),
+                ("00000000000000000002", r#"{"a":"b"}"#),
+                ("00000000000000000003", r#"{"a":"a"}"#),
+            ]
+        );
         assert_eq!(records.iter().map(|row| row.payload.as_str()).collect::<Vec<_>>(), RECORDS);
         assert!(records.iter().all(|row| row.route == 0 && row.partition.is_empty()));
     }

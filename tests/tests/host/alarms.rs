@@ -124,7 +124,8 @@ fn webhook_gets_each_notice_once_whatever_ends_the_program() {
     let scratch = Scratch::new(&config(&receiver.url()));
     scratch.deploy_bytes("alarm", &std::fs::read(plugins.join("alarm.wasm")).unwrap());
     let (records, expected) = records();
-    let told = |text: &str| expected.iter().filter(|body| body["text"].as_str().unwrap().contains(text)).count();
+    let told =
+        |text: &str| expected.iter().filter(|body| body["text"].as_str().unwrap().contains(text)).count();
     assert!(told("firing") > 20 && told("resolved") > 10);
     assert!(expected.iter().any(|body| body["notice"] == 3), "none is repeated");
     // Large enough for several notices of one slice.
