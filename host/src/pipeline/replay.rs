@@ -43,6 +43,7 @@ use super::batch::{OpenBatch, Piece};
 use super::commit::{Commit, CommitError, Committed};
 use super::context::StreamContext;
 use super::dead_letters::{Change, Changes, DeadLetter, Stage};
+use super::due::Due;
 use super::event_time::{LateCounts, NO_TIME, SliceClock};
 use super::fit::{self, Checks, as_check};
 use super::outcome::{self, BatchKey, Counts, Letter};
@@ -237,7 +238,7 @@ async fn run(
         chain: vec![outcome::Ran { to: processed, digests: version.digests.clone() }],
         counts: Counts { emitted: ran.emitted, ..Counts::default() },
         rows,
-        due: ran.pieces.into_iter().map(|(key, piece)| (key, OpenBatch::of(piece, now))).collect(),
+        due: ran.pieces.into_iter().map(|(key, piece)| Due::new(key, OpenBatch::of(piece, now))).collect(),
         open: Vec::new(),
         pieces: Vec::new(),
         blobs: Vec::new(),

@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod alarms;
 mod authoring;
 mod columns;
 mod control;

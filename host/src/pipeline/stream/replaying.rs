@@ -48,9 +48,9 @@ impl StreamTask {
 
     fn start_replay(&mut self, request: replay::Request) {
         let seed = self.intake.stream_seed();
-        let state = request.version.chain.keeps_state().then(|| self.state_below());
-        let clock = self.slice_clock();
-        let processed = self.committed;
+        let state =
+            request.version.chain.keeps_state().then(|| self.keeping.below(None, &self.context.state));
+        let (clock, processed) = (self.slice_clock(), self.committed);
         self.replay = Some(replay::Running::start(request, &self.context, processed, seed, state, clock));
     }
 
