@@ -90,7 +90,9 @@ pub(crate) struct StreamContext {
     pub(crate) shadows: Arc<StreamShadows>,
     pub(crate) samples: Arc<Samples>,
     pub(crate) decisions: Arc<Decisions>,
-    /// Clients that wait for what becomes of a record are answered when that is durable, not already when it ran.
+    /// Clients may wait for what becomes of a record.
+    pub(crate) decides: bool,
+    /// They are answered when that is durable, not already when it ran.
     pub(crate) decides_durably: bool,
     /// Number of the output that takes what another one gave up.
     pub(crate) fallback: Option<usize>,

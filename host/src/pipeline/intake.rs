@@ -35,7 +35,10 @@ pub(super) struct Intake {
     read: u64,
     waiting: Waiting,
     waiting_since: Option<Instant>,
-    in_flight: FuturesOrdered<oneshot::Receiver<Done>>,
+    /// Bytes of the stream that were durable when it was read from last.
+    durable_bytes: u64,
+    /// With the time since when the slice waited.
+    in_flight: FuturesOrdered<oneshot::Receiver<(Instant, Done)>>,
     slice_bytes: usize,
     slice_wait: Duration,
     slices_max: usize,
@@ -60,6 +63,7 @@ impl Intake {
             read: from,
             waiting: Waiting::default(),
             waiting_since: None,
+            durable_bytes: 0,
             in_flight: FuturesOrdered::new(),
             slice_bytes,
             slice_wait,
@@ -97,8 +101,8 @@ impl Intake {
         !self.in_flight.is_empty()
     }
 
-    /// The oldest slice's result; `None` if its worker panicked.
-    pub(super) async fn next_done(&mut self) -> Option<Done> {
+    /// The oldest slice's result, and since when its records waited; `None` if its worker panicked.
+    pub(super) async fn next_done(&mut self) -> Option<(Instant, Done)> {
         self.in_flight.next().await.and_then(Result::ok)
     }
 
@@ -106,6 +110,12 @@ impl Intake {
     pub(super) fn due(&self) -> Option<Instant> {
         let waits = !self.waiting.frames.is_empty() && self.in_flight.len() < self.slices_max();
         self.waiting_since.filter(|_| waits).map(|since| since + self.slice_wait)
+    }
+
+    /// With how many durable bytes of the stream the slice that waits is full: fewer change nothing before it is due.
+    pub(super) fn full_at(&self) -> Option<u64> {
+        let missing = self.slice_bytes().saturating_sub(self.waiting.bytes);
+        (self.waiting_since.is_some() && missing > 0).then(|| self.durable_bytes + missing as u64)
     }
 
     /// Forgets everything that is not gathered: reading goes on at `from`.
@@ -143,12 +153,14 @@ impl Intake {
             let Some(cut) = self.waiting.cut(self.slice_bytes()) else { return Ok(()) };
             self.waiting_since = (!self.waiting.frames.is_empty()).then_some(now);
             let state = self.one_by_one.then(&state);
-            self.start(context, version, cut, state);
+            self.start(context, version, cut, state, since);
         }
         Ok(())
     }
 
     fn fill(&mut self, context: &StreamContext) -> Result<(), ReadError> {
+        // What becomes durable meanwhile is read, and counts once more.
+        self.durable_bytes = context.buffer.durable_bytes();
         let found = context.buffer.try_frames(self.read, self.slice_bytes())?;
         for lost in &found.lost {
             tracing::error!(
@@ -174,6 +186,7 @@ impl Intake {
         version: &Arc<ChainVersion>,
         cut: Cut,
         state: Option<StateBelow>,
+        since: Instant,
     ) {
         let shadows = context.shadows.turn(version.generation, cut.from, cut.to);
         let route = Route {
@@ -197,7 +210,7 @@ impl Intake {
             done.answers = decisions.wanted().then(|| SliceAnswers::of(&done)).flatten();
             let offer = beside.offer(shadows, cut, &route, &mut done);
             // Nobody waits when the stream was stopped or took its slices back.
-            drop(reply.send(done));
+            drop(reply.send((since, done)));
             offer.send();
         });
         self.in_flight.push_back(done);

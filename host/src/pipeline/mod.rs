@@ -23,6 +23,7 @@ mod decide;
 mod define;
 mod delivery;
 mod descriptors;
+mod due;
 mod ending;
 mod face;
 mod fate;

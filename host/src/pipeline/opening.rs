@@ -443,6 +443,7 @@ impl Opening {
             shadows: Arc::new(StreamShadows::new(follows(stream), self.shadows.clone())),
             samples: Arc::default(),
             decisions: Arc::default(),
+            decides: stream.decide.is_some(),
             decides_durably: stream.decide.as_ref().is_none_or(|decide| decide.durable),
             fallback: stream.fallback,
             backup: stream.backup.and_then(|number| u32::try_from(number).ok()),

@@ -39,6 +39,7 @@ use super::batch::{OpenBatch, Piece};
 use super::commit::{Commit, CommitError, Committed};
 use super::context::StreamContext;
 use super::dead_letters::{Change, Changes, DeadLetter, Stage};
+use super::due::Due;
 use super::fit::{self, Checks, as_check};
 use super::outcome::{BatchKey, Counts, Ran};
 use super::plan::ChainVersion;
@@ -197,7 +198,7 @@ async fn run(
         chain: vec![Ran { to: processed, digests: version.digests.clone() }],
         counts: Counts { emitted: ran.emitted, ..Counts::default() },
         rows,
-        due: ran.pieces.into_iter().map(|(key, piece)| (key, OpenBatch::of(piece, now))).collect(),
+        due: ran.pieces.into_iter().map(|(key, piece)| Due::new(key, OpenBatch::of(piece, now))).collect(),
         open: Vec::new(),
         pieces: Vec::new(),
         blobs: Vec::new(),

@@ -10,6 +10,7 @@ mod committing;
 mod halt;
 mod keeping;
 mod replaying;
+mod sealing;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -41,14 +42,16 @@ use super::slice::Done;
 use super::unfit::Unfit;
 use halt::Halt;
 use keeping::Keeping;
+use sealing::Sealing;
 
 /// Records of a slice take at most this many bytes.
 const SLICE_BYTES: usize = 4 << 20;
 /// A slice that is not full waits for more, unless an output delivers at once: for a part of the shortest interval, within these
-/// bounds. Each slice costs a turn of a thread, and with many streams that have little each, turns are what there is to save.
-const SLICE_WAIT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(500);
+/// bounds. Each slice costs a turn of a thread, and with many streams that have little each, turns are what there is to save. It
+/// is no time besides the interval: a batch is as old as the wait for its first slice.
+const SLICE_WAIT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 /// That part.
-const SLICE_WAITS_OF_INTERVAL: u32 = 20;
+const SLICE_WAITS_OF_INTERVAL: u32 = 5;
 /// Rows that no outcome carries; past it an outcome is written although no batch is due.
 const PENDING_BYTES_MAX: usize = 24 << 20;
 /// Rows of open batches kept in memory besides the journal.
@@ -104,6 +107,7 @@ pub(crate) struct StreamTask {
     replay_waits: Option<replay::Request>,
     expired: Instant,
     open: OpenBatches,
+    sealing: Sealing,
     letters: Vec<(Letter, Bytes)>,
     /// Of these letters, in memory.
     letter_bytes: usize,
@@ -180,7 +184,8 @@ impl StreamTask {
         let context = parts.context;
         let smallest = context.outputs.iter().map(|output| output.seal.size).min().unwrap_or(0);
         let interval = context.outputs.iter().map(|output| output.seal.interval).min().unwrap_or_default();
-        // A batch is over its size by a slice at most.
+        // A batch is over its size by a slice at most, and records that wait for a slice leave room for others.
+        let smallest = smallest.min(context.buffer_bytes_max);
         let slice_bytes = usize::try_from(smallest / 4).unwrap_or(SLICE_BYTES).clamp(64 << 10, SLICE_BYTES);
         let slice_wait = match interval {
             Duration::ZERO => Duration::ZERO,
@@ -209,6 +214,7 @@ impl StreamTask {
             replay_waits: None,
             expired: Instant::now(),
             open: standing.open,
+            sealing: Sealing::default(),
             letters: Vec::new(),
             letter_bytes: 0,
             slice_bytes: 0,
@@ -275,6 +281,8 @@ impl StreamTask {
                 return self.write_last_checkpoint().await;
             }
             let (wake, read) = (self.wake(), self.intake.read());
+            let full_at =
+                self.intake.full_at().filter(|_| !self.context.decides && !self.drain.is_cancelled());
             let may_read = self.halt == Halt::No && self.intake.may_read() && self.has_room();
             let may_read = may_read && earlier.is_none();
             let may_replay = self.may_replay() && self.has_room() && !self.drain.is_cancelled();
@@ -283,6 +291,7 @@ impl StreamTask {
             tokio::select! {
                 biased;
                 committed = join(&mut self.commit), if self.commit.is_some() => self.committed(committed),
+                () = self.sealing.encoded(), if !self.sealing.is_empty() => {}
                 Some(finished) = self.finished.recv() => self.finished(&finished),
                 _stored = join_earlier(&mut earlier), if earlier.is_some() => earlier = None,
                 replayed = join_replay(&mut self.replay), if self.replay.is_some() => {
@@ -292,9 +301,10 @@ impl StreamTask {
                 Some(request) = self.replays.recv(), if may_replay => self.take_replay(request),
                 Ok(()) = self.chains.changed() => self.take_chain(),
                 done = self.intake.next_done(), if may_gather && self.intake.has_slices() => {
-                    self.gather(done.ok_or(StreamError::SliceLost)?)?;
+                    let (since, done) = done.ok_or(StreamError::SliceLost)?;
+                    self.gather(since, done)?;
                 }
-                () = self.context.buffer.durable_past(read), if may_read => {}
+                () = more_durable(&self.context, read, full_at), if may_read => {}
                 () = self.drain.cancelled(), if !self.drain.is_cancelled() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -318,12 +328,12 @@ impl StreamTask {
         if self.replay_has_state() {
             return Ok(());
         }
-        let hurry = self.drain.is_cancelled() || self.context.decisions.wanted();
+        let hurry = self.drain.is_cancelled() || self.context.decisions.wanted() || self.pressed();
         let room = self.has_room();
-        let mut intake = std::mem::take(&mut self.intake);
-        let started = intake.start_slices(&self.context, &self.current, room, hurry, || self.state_below());
-        self.intake = intake;
-        match started {
+        let (context, keeping) = (&self.context, &self.keeping);
+        let committing = self.commit.as_ref().map(|running| &running.commit.state);
+        let below = || keeping.below(committing, &context.state);
+        match self.intake.start_slices(context, &self.current, room, hurry, below) {
             Ok(()) => {
                 if self.intake_done() {
                     self.goes_on();
@@ -341,7 +351,8 @@ impl StreamTask {
         }
     }
 
-    fn gather(&mut self, mut done: Done) -> Result<(), StreamError> {
+    /// Takes a slice's result; its records have waited `since` then.
+    fn gather(&mut self, since: Instant, mut done: Done) -> Result<(), StreamError> {
         self.count_transforms(&done);
         if let Some((transform, fault)) = done.unrunnable.take() {
             self.unrunnable(&done.version, transform, &fault);
@@ -381,7 +392,7 @@ impl StreamTask {
         }
         for (key, piece) in done.pieces {
             self.rows[key.output as usize] += piece.records;
-            self.open.add(key, piece, now);
+            self.open.add(key, piece, since);
         }
         Ok(())
     }
@@ -424,6 +435,7 @@ impl StreamTask {
             && self.intake_done()
             && self.gathered == self.committed
             && self.open.is_empty()
+            && self.sealing.is_empty()
             && self.ledger.is_empty()
     }
 
@@ -444,6 +456,14 @@ impl StreamTask {
 /// What a letter takes in memory, about.
 fn letter_bytes((letter, payload): &(Letter, Bytes)) -> usize {
     size_of::<(Letter, Bytes)>() + payload.len() + letter.reason.len() + letter.plugin.len()
+}
+
+/// Waits for records past `read`, or for so many bytes that a slice is full.
+async fn more_durable(context: &StreamContext, read: u64, full_at: Option<u64>) {
+    match full_at {
+        Some(bytes) => context.buffer.durable_bytes_at(bytes).await,
+        None => context.buffer.durable_past(read).await,
+    }
 }
 
 /// The same of the running replay.

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use wasmill_keyed::key::{Part, part, quote};
-use wasmill_keyed::{By, EventTime, State, Table, TimeFormat};
+use wasmill_keyed::{By, EventTime, Fate, State, Table, TimeFormat};
 use wasmill_sdk::path::Path;
 use wasmill_sdk::{Chunk, Field, Output, Setup, TextColumn};
 
 use crate::aggregate::number::Number;
 use crate::aggregate::{Aggregate, Value};
-use crate::config::{AGGREGATES_MAX, Config, Emit, Late};
+use crate::config::{AGGREGATES_MAX, Config, Emit};
 use crate::engine::{self, Fired, Outcome, Record, Spec, Tables};
 
 /// Most bytes of a value that `first` and `last` keep.
@@ -30,7 +30,7 @@ pub struct Windows {
     start: Field,
     end: Field,
     timing: Option<Field>,
-    late: Late,
+    late: Fate,
     late_output: Option<Output>,
     ahead: Option<i64>,
     pass: bool,
@@ -53,7 +53,7 @@ impl Windows {
             return Err(format!("config: `aggregates` needs 1 to {AGGREGATES_MAX} entries"));
         }
         let (early_every, early_records) = early(config)?;
-        if config.late_output.is_some() && config.late != Late::Keep {
+        if config.late_output.is_some() && config.late != Fate::Keep {
             return Err("config: `late_output` needs `late = \"keep\"`".to_owned());
         }
         // Fields of a result stand in the order in which they are declared.
@@ -165,9 +165,9 @@ impl Windows {
         let mut routes = vec![0; rows.len()];
         for row in outcome.late.iter().filter(|row| !failed.contains(row)) {
             match self.late {
-                Late::Drop => {}
-                Late::Fail => rows.fail(*row, "it is late: the windows of its time have been closed"),
-                Late::Keep => {
+                Fate::Drop => {}
+                Fate::Fail => rows.fail(*row, "it is late: the windows of its time have been closed"),
+                Fate::Keep => {
                     if let (Some(keep), Some(route)) = (keep.get_mut(*row), routes.get_mut(*row)) {
                         *keep = 1;
                         *route = self.late_output.map_or(0, Output::number);

@@ -49,7 +49,8 @@ impl StreamTask {
 
     fn start_replay(&mut self, request: replay::Request) {
         let seed = self.intake.stream_seed();
-        let state = request.version.chain.keeps_state().then(|| self.state_below());
+        let state =
+            request.version.chain.keeps_state().then(|| self.keeping.below(None, &self.context.state));
         self.replay = Some(replay::Running::start(request, &self.context, self.committed, seed, state));
     }
 
