@@ -6,14 +6,15 @@
     reason = "a test fails by panicking, and says why it skips"
 )]
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use wasmill_tests::objects;
 use wasmill_tests::program::Program;
 use wasmill_tests::servers::S3Server;
+use wasmill_tests::{access_log, objects};
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -58,8 +59,10 @@ fn examples_run_to_what_they_promise() {
     let (found, others): (Vec<PathBuf>, Vec<PathBuf>) =
         found.into_iter().partition(|path| path.join("expected.json").is_file());
     assert!(!found.is_empty());
-    let others: Vec<_> = others.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-    assert_eq!(others, ["firehose-migration"], "an example that nobody runs");
+    let mut others: Vec<_> = others.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    others.sort_unstable();
+    let tested = ["firehose-migration", "log-analytics", "predictive-maintenance"];
+    assert_eq!(others, tested, "an example that nobody runs");
     for example in found {
         let name = example.file_name().unwrap().to_string_lossy().into_owned();
         assert!(example.join("README.md").is_file(), "{name} has no README.md");
@@ -184,4 +187,154 @@ fn texts(bucket: &Path) -> Vec<(String, String)> {
             (name, text)
         })
         .collect()
+}
+
+/// An example that reads real data by its script `run.sh`, once it has run.
+struct Ran {
+    dir: tempfile::TempDir,
+    said: String,
+}
+
+impl Ran {
+    /// Runs it with these plugins and a file of the data beside the checkout; `None`, with the reason said, where
+    /// something is missing.
+    fn script(example: &str, names: &[&str], data: &Path) -> Option<Ran> {
+        let (Some(program), Some(plugins), Some(packages)) = (
+            wasmill_tests::program::binary(),
+            std::env::var_os("WASMILL_PLUGINS"),
+            std::env::var_os("WASMILL_READERS"),
+        ) else {
+            println!("skipped: WASMILL_PLUGINS or WASMILL_READERS is not set; `cargo xtask test` sets both");
+            return None;
+        };
+        if !data.is_file() {
+            println!("skipped: no {}", data.display());
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        copy(&path_of(example), dir.path());
+        std::fs::create_dir(dir.path().join("plugins")).unwrap();
+        for name in names {
+            let file = format!("{name}.wasm");
+            std::fs::copy(Path::new(&plugins).join(&file), dir.path().join("plugins").join(&file)).unwrap();
+        }
+        let ran = Command::new("sh")
+            .arg(dir.path().join("run.sh"))
+            .arg(std::fs::canonicalize(data).unwrap())
+            .env("WASMILL", &program)
+            .env("PORT", "0")
+            .env("PYTHONPATH", &packages)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(ran.stdout).unwrap();
+        assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+        Some(Ran { dir, said })
+    }
+
+    /// The line that begins so, in words.
+    fn words(&self, start: &str) -> Vec<&str> {
+        let line = self.said.lines().map(str::trim).find(|line| line.starts_with(start));
+        line.unwrap_or_else(|| panic!("no {start:?} in {}", self.said)).split_whitespace().collect()
+    }
+
+    fn letters(&self, stream: &str) -> Vec<PathBuf> {
+        let mut files = wasmill_tests::scratch::letters(&self.dir.path().join("data"), stream);
+        files.retain(|file| std::fs::metadata(file).unwrap().len() > 0);
+        files
+    }
+
+    /// The picture of the README is the one that was made.
+    fn made(&self, example: &str, picture: &str) {
+        let made = std::fs::read_to_string(self.dir.path().join(picture)).unwrap();
+        let shown = std::fs::read_to_string(path_of(example).join(picture)).unwrap_or_default();
+        assert!(made == shown, "{picture} of {example} is not what its script makes: run it, and look at it");
+    }
+}
+
+fn path_of(example: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples").join(example)
+}
+
+#[test]
+fn access_log_becomes_tables_of_which_the_report_is_true() {
+    const EXAMPLE: &str = "log-analytics";
+    const PLUGINS: [&str; 6] = ["anomaly", "derive", "features", "filter", "parse", "window"];
+    let Some(ran) = Ran::script(EXAMPLE, &PLUGINS, &access_log::path()) else { return };
+    // What a few lines of code make of the log.
+    let log = String::from_utf8_lossy(&std::fs::read(access_log::path()).unwrap()).into_owned();
+    let (mut errors, mut clients) = (BTreeMap::new(), HashMap::new());
+    let mut bytes = 0_u64;
+    for line in log.lines() {
+        let (head, rest) = line.split_once("] \"").unwrap();
+        let mut behind = rest.split_once("\" ").unwrap().1.split(' ');
+        let is_error = behind.next().unwrap() >= "400";
+        bytes += behind.next().unwrap().parse().unwrap_or(0);
+        let time = head.split_once('[').unwrap().1;
+        *errors.entry(&time[..17]).or_insert(0_u64) += u64::from(is_error);
+        *clients.entry(line.split(' ').next().unwrap()).or_insert(0_u64) += 1;
+    }
+    let all: u64 = errors.values().sum();
+    let total = ran.words("10000");
+    let expected = [access_log::LINES as u64, errors.len() as u64, all].map(|number| number.to_string());
+    assert_eq!((&total[..3], total[5]), (&expected.each_ref().map(String::as_str)[..], &*bytes.to_string()));
+    for stream in ["minutes", "pages"] {
+        assert!(ran.letters(stream).is_empty(), "{stream} has dead letters");
+    }
+    // Who asked most: counts of the five best of each minute are below the truth, and not far.
+    let talkers = ran.said.split("Who asked most").nth(1).unwrap().lines().skip(2).take(5);
+    for talker in talkers {
+        let (client, count) = talker.trim().split_once(' ').unwrap();
+        let (count, truth): (u64, u64) = (count.trim().parse().unwrap(), clients[client]);
+        assert!(count <= truth && count * 4 > truth, "{client} asked {truth} times, not {count}");
+    }
+    // The minute with most errors is unusual.
+    let worst = errors.iter().max_by_key(|(_, count)| **count).unwrap();
+    assert_eq!(worst, (&"20/May/2015:09:05", &15));
+    assert_eq!(ran.words("2015-05-20 09:05")[2..4], ["errors", "15"]);
+    ran.made(EXAMPLE, "report.svg");
+}
+
+/// The labelled windows of the machine's temperature; the last ends in its failure.
+const LABELLED: [(&str, &str); 4] = [
+    ("2013-12-10T06:25", "2013-12-12T05:35"),
+    ("2013-12-15T17:50", "2013-12-17T17:00"),
+    ("2014-01-27T14:20", "2014-01-29T13:30"),
+    ("2014-02-07T14:55", "2014-02-09T14:05"),
+];
+
+#[test]
+fn machine_that_will_fail_is_announced_to_the_webhook() {
+    const EXAMPLE: &str = "predictive-maintenance/machine-temperature";
+    let data = access_log::path().with_file_name("machine-temperature.csv");
+    let Some(ran) = Ran::script(EXAMPLE, &["alarm", "anomaly", "derive", "parse"], &data) else { return };
+    assert!(ran.letters("machine").is_empty());
+    assert_eq!(objects::lines(&ran.dir.path().join("out")).len(), 22_695);
+    let notices = std::fs::read_to_string(ran.dir.path().join("notices.ndjson")).unwrap();
+    let notices: Vec<Value> = notices.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // Each alarm: told when it fires, each day that it goes on, and when it ends.
+    let mut alarms: Vec<&str> = Vec::new();
+    let mut open: Option<(&str, u64)> = None;
+    for notice in &notices {
+        let key = notice["dedup_key"].as_str().unwrap();
+        let (before, number) = (open.take(), notice["notice"].as_u64().unwrap());
+        assert_eq!(before.map_or(1, |(_, number)| number + 1), number, "{notice}");
+        assert!(before.is_none_or(|(open, _)| open == key), "{notice}");
+        if number == 1 {
+            alarms.push(notice["at"].as_str().unwrap());
+        }
+        match notice["status"].as_str() {
+            Some("firing") => open = Some((key, number)),
+            Some("resolved") if number > 1 => {}
+            _ => panic!("{notice}"),
+        }
+    }
+    let within = |alarm: &&str, window: &(&str, &str)| (window.0..=window.1).contains(&&alarm[..16]);
+    let hit = LABELLED.map(|window| alarms.iter().any(|alarm| within(alarm, &window)));
+    let is_false = |alarm: &&&str| !LABELLED.iter().any(|window| within(alarm, window));
+    let false_alarms = alarms.iter().filter(is_false).count();
+    println!("{alarms:?}: windows {hit:?}, false alarms {false_alarms}");
+    assert!(hit[3], "the failure is not announced: {alarms:?}");
+    assert!(hit.iter().filter(|hit| **hit).count() >= 3, "{alarms:?}");
+    assert!(false_alarms <= 5, "{alarms:?}");
+    ran.made(EXAMPLE, "picture.svg");
 }

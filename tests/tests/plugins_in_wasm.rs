@@ -27,8 +27,8 @@ fn components() -> Option<Components> {
 fn components_every_case_folder_agrees_warm_fresh_and_cut_differently() {
     let plugins = case::plugins().unwrap();
     for known in [
-        "anomaly", "dedupe", "derive", "enrich", "features", "filter", "join", "jq", "parse", "redact",
-        "score", "unpack", "window",
+        "alarm", "anomaly", "dedupe", "derive", "enrich", "features", "filter", "join", "jq", "parse",
+        "redact", "score", "unpack", "window",
     ] {
         assert!(plugins.iter().any(|directory| case::name(directory) == known), "plugins/{known} is missing");
     }

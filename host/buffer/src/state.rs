@@ -100,6 +100,10 @@ pub(crate) struct StreamCore {
     pub(crate) key: StreamKey,
     pub(crate) incarnation: [u8; 16],
     pub(crate) durable_end: watch::Sender<u64>,
+    /// Of payloads, since it was opened.
+    pub(crate) durable_bytes: AtomicU64,
+    /// Below so many of these bytes nobody is woken by more of them.
+    pub(crate) patient_to: AtomicU64,
     pub(crate) buffered: AtomicU64,
     /// Charges of the frames that are kept although the checkpoint needs them no more.
     pub(crate) retained: AtomicU64,
@@ -114,11 +118,23 @@ impl StreamCore {
             key,
             incarnation,
             durable_end: watch::Sender::new(next_offset),
+            durable_bytes: AtomicU64::new(0),
+            patient_to: AtomicU64::new(0),
             buffered: AtomicU64::new(0),
             retained: AtomicU64::new(0),
             max_bytes: AtomicU64::new(u64::MAX),
             deleted: AtomicBool::new(false),
         }
+    }
+
+    /// Says that everything before `until` is durable.
+    pub(crate) fn durable(&self, until: u64) {
+        // After the bytes were counted: whoever asks for more afterwards sees them, or is seen here.
+        let wakes = self.durable_bytes.load(Ordering::SeqCst) >= self.patient_to.load(Ordering::SeqCst);
+        self.durable_end.send_if_modified(|end| {
+            *end = until;
+            wakes
+        });
     }
 
     /// Wakes everyone who waits for records, to look again.

@@ -126,6 +126,22 @@ fn item(
     Item { stream: core.cloned(), header, body, work, reply: None, charge, room: None }
 }
 
+/// While it lives, a stream wakes nobody before it has so many bytes.
+struct Patience<'a>(&'a StreamCore);
+
+impl Patience<'_> {
+    fn begin(core: &StreamCore, bytes: u64) -> Patience<'_> {
+        core.patient_to.store(bytes, Ordering::SeqCst);
+        Patience(core)
+    }
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        self.0.patient_to.store(0, Ordering::SeqCst);
+    }
+}
+
 impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, core: Arc<StreamCore>) -> Stream {
         Stream { shared, core }
@@ -173,6 +189,33 @@ impl Stream {
                 return;
             }
             // Marked ended before it wakes us, so that a wake-up from now on is seen below.
+            if self.has_ended() {
+                return std::future::pending().await;
+            }
+            if end.changed().await.is_err() || self.has_ended() {
+                return;
+            }
+        }
+    }
+
+    /// Bytes of the payloads that became durable since the stream was opened.
+    pub fn durable_bytes(&self) -> u64 {
+        self.core.durable_bytes.load(Ordering::SeqCst)
+    }
+
+    /// Waits until [`Stream::durable_bytes`] is `bytes`: for a reader that has what to do with less at another time. Until then,
+    /// records of this stream that become durable wake nobody, whoever else waits for some; so a stream has one such reader, and
+    /// what is woken is one task once instead of once for each append.
+    ///
+    /// Returns or waits for ever as [`Stream::durable_past`] does if the stream or the journal ends.
+    pub async fn durable_bytes_at(&self, bytes: u64) {
+        let mut end = self.watch_durable_end();
+        let _patient = Patience::begin(&self.core, bytes);
+        loop {
+            end.borrow_and_update();
+            if self.durable_bytes() >= bytes {
+                return;
+            }
             if self.has_ended() {
                 return std::future::pending().await;
             }

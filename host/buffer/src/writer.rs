@@ -414,6 +414,8 @@ impl Writer {
                                     stream.producers.remember(numbered, receipt, header.arrival);
                                 }
                                 count(&self.shared.counters.records, u64::from(header.count));
+                                let bytes = records.payload.len() as u64;
+                                core.durable_bytes.fetch_add(bytes, Ordering::SeqCst);
                                 let frame = Arc::new(Frame::from_records(&header, records));
                                 state.cache.insert(frame, self.shared.options.memory_bytes);
                             }
@@ -458,7 +460,7 @@ impl Writer {
         for (stream, reply, result, until, kind, room) in answers {
             drop(room);
             if let (Kind::Records, Some(stream), Ok(_)) = (kind, &stream, &result) {
-                stream.durable_end.send_replace(until);
+                stream.durable(until);
             }
             answer(reply, result);
         }

@@ -8,6 +8,8 @@
 )]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wasmill_buffer::{
     AppendError, EntryKind, Journal, OpenError, Options, Position, Records, Recovery, Stream, StreamKey,
@@ -267,4 +269,50 @@ async fn durable_past_returns_with_the_record_and_at_the_end_but_not_again() {
     stream.durable_past(1).await;
     let mut waits = Box::pin(stream.durable_past(2));
     assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(waits.as_mut().poll(cx).is_pending())).await);
+}
+
+#[tokio::test]
+async fn durable_bytes_at_wakes_once_there_are_so_many_or_the_journal_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    let soon = std::time::Duration::from_secs(20);
+    put(&stream, "abc").await;
+    assert_eq!(stream.durable_bytes(), 3);
+    stream.durable_bytes_at(3).await;
+    let polls = Arc::new(AtomicUsize::new(0));
+    let waits = tokio::spawn({
+        let (stream, polls) = (stream.clone(), Arc::clone(&polls));
+        async move {
+            let mut waits = Box::pin(stream.durable_bytes_at(6));
+            let counted = std::future::poll_fn(|cx| {
+                polls.fetch_add(1, Ordering::SeqCst);
+                waits.as_mut().poll(cx)
+            });
+            counted.await;
+        }
+    });
+    while polls.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    put(&stream, "de").await;
+    put(&stream, "").await;
+    assert_eq!((stream.durable_end(), stream.durable_bytes()), (3, 5));
+    put(&stream, "f").await;
+    tokio::time::timeout(soon, waits).await.unwrap().unwrap();
+    assert_eq!(polls.load(Ordering::SeqCst), 2, "what is too little wakes nobody");
+    // With it goes its patience.
+    let mut waits = Box::pin(stream.durable_bytes_at(100));
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(waits.as_mut().poll(cx).is_pending())).await);
+    drop(waits);
+    let waits = tokio::spawn({
+        let stream = stream.clone();
+        async move { stream.durable_past(4).await }
+    });
+    put(&stream, "g").await;
+    tokio::time::timeout(soon, waits).await.unwrap().unwrap();
+    let mut waits = Box::pin(stream.durable_bytes_at(100));
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(waits.as_mut().poll(cx).is_pending())).await);
+    journal.close().await.unwrap();
+    tokio::time::timeout(soon, waits).await.unwrap();
+    assert!(stream.has_ended());
 }

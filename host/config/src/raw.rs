@@ -7,7 +7,9 @@
 mod access;
 mod authority;
 mod columns;
+mod event_time;
 mod firehose;
+mod limits;
 mod output;
 mod policy;
 mod quota;
@@ -20,7 +22,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::access::{Auth, AuthMode, ClientScope, Jwt, MetricsAccess, Tls, TlsClient};
 pub(crate) use self::authority::Policy;
 pub(crate) use self::columns::{Parquet, ParquetVersion, TableSchema, TableSchemaSource};
+pub(crate) use self::event_time::{EventTime, Late, Unreadable};
 pub(crate) use self::firehose::Firehose;
+pub(crate) use self::limits::Limits;
 pub(crate) use self::output::{
     Action, BackupBatching, BackupFormat, BackupOutput, Batching, Codec, DirectoryPlace, FirehoseNames,
     Format, HeaderValue, HttpOutput, HttpPlace, HttpProtocol, LettersOutput, LettersThen, OpenSearchOutput,
@@ -355,6 +359,8 @@ pub(crate) struct Stream {
     pub(crate) retention: Option<Retention>,
     /// Lets clients ask what becomes of a record while they wait (`POST /v1/streams/{name}/decide`). By default nobody may.
     pub(crate) decide: Option<Decide>,
+    /// Where the records have their time. The host then keeps the stream's watermark, and hands it to the plugins. By default it knows of none.
+    pub(crate) event_time: Option<EventTime>,
     /// Plugins that the records pass, in this order.
     #[serde(default)]
     #[schemars(with = "Vec<Transform>")]
@@ -557,42 +563,4 @@ pub(crate) enum SecretSource {
     /// Name of a secret in the tenant's policy: of streams that are made over HTTP, the only way.
     #[schemars(title = "secret")]
     Secret(String),
-}
-
-/// What one instance of a plugin may use.
-#[derive(Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(title = "limits")]
-pub(crate) struct Limits {
-    /// Linear memory.
-    #[schemars(extend("default" = default::memory()))]
-    pub(crate) memory: Size,
-    /// CPU time of one call, which is one chunk of about 128 KiB.
-    #[schemars(extend("default" = default::deadline()))]
-    pub(crate) deadline: Span,
-    /// CPU time of `configure`.
-    #[schemars(extend("default" = default::configure_deadline()))]
-    pub(crate) configure_deadline: Span,
-    /// Bytes that one call may hand over.
-    #[schemars(extend("default" = default::output()))]
-    pub(crate) output: Size,
-    /// Log text of one call; more is cut.
-    #[schemars(extend("default" = default::log()))]
-    pub(crate) log: Size,
-    /// Time that one call may wait for answers to its requests, all together.
-    #[schemars(extend("default" = default::http_deadline()))]
-    pub(crate) http_deadline: Span,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            memory: default::memory(),
-            deadline: default::deadline(),
-            configure_deadline: default::configure_deadline(),
-            output: default::output(),
-            log: default::log(),
-            http_deadline: default::http_deadline(),
-        }
-    }
 }

@@ -58,7 +58,7 @@ impl Config {
     /// Everything for which `Destination::open` would refuse these settings. Touches nothing.
     pub fn wrong(&self) -> Vec<Wrong> {
         match self {
-            Config::Http(config) => config.wrong(),
+            Config::Http(config) => config.wrong_of_objects(),
             Config::Endpoint(config) => config.wrong(),
             Config::Splunk(config) => config.wrong(),
             Config::OpenSearch(config) => config.wrong(),

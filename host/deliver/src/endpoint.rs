@@ -21,7 +21,7 @@ use crate::destination::{Setting, Wrong, refused};
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::http::{Answer, Exchange, HttpConfig, Silence, shown};
 use crate::object::{Delivered, Object, ObjectMeta};
-use crate::records::{Fit, Part, Rest, Underway, next_part};
+use crate::records::{Fit, Part, Rest, Underway, deliver_parts, make_body, unmade};
 use crate::sent::Sent;
 
 const FIT: Fit = Fit {
@@ -29,8 +29,6 @@ const FIT: Fit = Fit {
     bytes: protocol::BODY_BYTES_MAX - 256,
     cost: protocol::record_bytes,
 };
-/// Bodies from this size on are made off the async threads.
-const BLOCKING_BYTES_MIN: usize = 64 << 10;
 /// Headers that the protocol has begin so.
 const RESERVED: &str = "x-amz-firehose-";
 
@@ -131,20 +129,7 @@ impl Endpoint {
     }
 
     pub(crate) async fn deliver(&self, object: &Object<'_>) -> Result<Delivered, DeliverError> {
-        let meta = object.meta;
-        loop {
-            let part = next_part(object, self.underway.at(meta), FIT).await?;
-            if part.is_empty() {
-                self.underway.done(meta);
-                return Ok(Delivered::Created);
-            }
-            let next = (part.next, part.row + part.len() as u64);
-            let (records, bytes) = (part.len() as u64, part.payload_bytes());
-            self.sent.tried(records, bytes);
-            self.send(&protocol::request_id(&meta.batch_id, part.row), part).await?;
-            self.sent.taken(records, bytes);
-            self.underway.with(meta, |progress| progress.at = Some(next));
-        }
+        deliver_parts(object, &self.underway, &self.sent, FIT, |part| self.send(object.meta, part)).await
     }
 
     /// What was sent so far.
@@ -156,25 +141,17 @@ impl Endpoint {
         self.underway.give_up(meta)
     }
 
-    async fn send(&self, id: &str, part: Part) -> Result<(), DeliverError> {
+    async fn send(&self, meta: &ObjectMeta, part: Part) -> Result<(), DeliverError> {
+        let id = protocol::request_id(&meta.batch_id, part.row);
         let timestamp = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
-        let is_large = part.cost >= BLOCKING_BYTES_MIN;
-        let (gzip, own) = (self.gzip, id.to_owned());
-        let make = move || body(&own, timestamp, &part, gzip);
-        let made = if is_large {
-            tokio::task::spawn_blocking(make).await.map_err(io::Error::other)
-        } else {
-            Ok(make())
-        };
-        let body = made.and_then(|made| made).map_err(|error| {
-            let retry = Retry::Later { after: None };
-            DeliverError::new(Fault::Host, retry, "the request cannot be made", error.to_string())
-        })?;
+        let (gzip, own) = (self.gzip, id.clone());
+        let made = make_body(part.cost, move || body(&own, timestamp, &part, gzip)).await?;
+        let body = made.map_err(|error| unmade(&error))?;
         let mut headers = self.headers.clone();
-        let value = HeaderValue::from_str(id);
+        let value = HeaderValue::from_str(&id);
         headers.extend(value.ok().map(|value| (HeaderName::from_static(protocol::REQUEST_ID_HEADER), value)));
         let answer = self.exchange.post(self.url.clone(), headers, body, protocol::ANSWER_BYTES_MAX).await;
-        self.answered(id, answer)
+        self.answered(&id, answer)
     }
 
     /// What an answer means. Messages begin with Firehose's code of the error.

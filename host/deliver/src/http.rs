@@ -36,16 +36,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Of a refusal's text, in bytes: so much is shown to the operator.
 const DETAIL_BYTES_MAX: usize = 512;
-/// Headers that we set ourselves and settings may not.
-const RESERVED: [&str; 7] = [
-    "content-length",
-    "content-type",
-    "content-encoding",
-    "transfer-encoding",
-    "host",
-    "connection",
-    "idempotency-key",
-];
+/// Headers that we set ourselves and settings may not. Of objects the content type is theirs to say: a body that a plugin
+/// wrote may be more than its format tells.
+const RESERVED: [&str; 6] =
+    ["content-length", "content-encoding", "transfer-encoding", "host", "connection", "idempotency-key"];
 
 /// Checked settings of an HTTP destination.
 #[derive(Clone)]
@@ -87,17 +81,22 @@ impl std::fmt::Debug for Http {
 
 impl HttpConfig {
     /// Everything for which `Http::open` would refuse these settings.
-    pub(crate) fn wrong(&self) -> Vec<Wrong> {
-        self.parsed().err().unwrap_or_default()
+    pub(crate) fn wrong_of_objects(&self) -> Vec<Wrong> {
+        self.parsed(Body::Object).err().unwrap_or_default()
     }
 
-    /// Where requests go and with which headers.
+    /// Everything that is wrong of them for a protocol, which says itself what its bodies are.
+    pub(crate) fn wrong(&self) -> Vec<Wrong> {
+        self.parsed(Body::Protocol).err().unwrap_or_default()
+    }
+
+    /// Where requests of a protocol go and with which headers.
     pub(crate) fn opened(&self) -> Result<(Url, HeaderMap), DeliverError> {
-        self.parsed().map_err(|wrong| refused(&wrong))
+        self.parsed(Body::Protocol).map_err(|wrong| refused(&wrong))
     }
 
     /// Where requests go and with which headers, or everything that is wrong.
-    fn parsed(&self) -> Result<(Url, HeaderMap), Vec<Wrong>> {
+    fn parsed(&self, body: Body) -> Result<(Url, HeaderMap), Vec<Wrong>> {
         let mut wrong = Vec::new();
         let url = checked_url(&self.url);
         let url = url.map_err(|message| wrong.push(Wrong { at: Setting::Url, message })).ok();
@@ -113,7 +112,7 @@ impl HttpConfig {
         }
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
-            match header(name, value) {
+            match header(name, value, body) {
                 Ok((header, _)) if headers.contains_key(&header) => {
                     let message = format!("the header {header} is there twice");
                     wrong.push(Wrong { at: Setting::Header(name.clone()), message });
@@ -128,12 +127,21 @@ impl HttpConfig {
     }
 }
 
+/// What is posted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// Whole objects.
+    Object,
+    /// What a protocol makes of records.
+    Protocol,
+}
+
 /// A header that requests may have.
-fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+fn header(name: &str, value: &str, body: Body) -> Result<(HeaderName, HeaderValue), String> {
     let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
         return Err(format!("{name:?} is not a header name"));
     };
-    if RESERVED.contains(&header.as_str()) {
+    if RESERVED.contains(&header.as_str()) || header == CONTENT_TYPE && body == Body::Protocol {
         return Err(format!("the header {header} is set by the host"));
     }
     let Ok(mut value) = HeaderValue::from_str(value) else {
@@ -146,7 +154,7 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> 
 impl Http {
     /// Checks the settings and builds the client; touches no network.
     pub fn open(config: &HttpConfig) -> Result<Http, DeliverError> {
-        let (url, headers) = config.opened()?;
+        let (url, headers) = config.parsed(Body::Object).map_err(|wrong| refused(&wrong))?;
         let client = exchange::client(config, &url)?;
         let place = url.origin().ascii_serialization();
         Ok(Http { client, url, headers, place })
@@ -166,7 +174,7 @@ impl Http {
             return Err(wrong("the staged body has another length than its metadata"));
         }
         let mut headers = self.headers.clone();
-        headers.insert(CONTENT_TYPE, content_type);
+        headers.entry(CONTENT_TYPE).or_insert(content_type);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         headers.insert("idempotency-key", key);
         headers.insert("wasmill-records", HeaderValue::from(meta.records));

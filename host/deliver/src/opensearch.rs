@@ -6,7 +6,6 @@
 //! The index is named by the arrival of the record, so that it is the same whenever it is tried.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,7 +21,7 @@ use crate::destination::{Wrong, refused};
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::http::{Answer, Exchange, HttpConfig, Silence, shown};
 use crate::object::{Delivered, Object, ObjectMeta};
-use crate::records::{Fit, Part, PartRow, RefusedRow, Rest, Underway, next_part};
+use crate::records::{Fit, Part, PartRow, RefusedRow, Rest, Underway, make_body, next_part};
 use crate::sent::Sent;
 
 /// Far below what clusters take of one request. Beside a document stand some 200 bytes of what is to be done with it.
@@ -53,7 +52,7 @@ pub enum Action {
 }
 
 /// Checked settings of a cluster.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct OpenSearchConfig {
     /// Where it is, without `/_bulk`.
     pub http: HttpConfig,
@@ -62,19 +61,6 @@ pub struct OpenSearchConfig {
     pub action: Action,
     /// Whether documents have ids of ours; without them one that is sent again is another document.
     pub ids: bool,
-}
-
-impl fmt::Debug for OpenSearchConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let OpenSearchConfig { http, index, rotation, action, ids } = self;
-        f.debug_struct("OpenSearchConfig")
-            .field("http", http)
-            .field("index", index)
-            .field("rotation", rotation)
-            .field("action", action)
-            .field("ids", ids)
-            .finish()
-    }
 }
 
 impl OpenSearchConfig {
@@ -90,12 +76,18 @@ pub struct OpenSearch {
     exchange: Exchange,
     url: Url,
     headers: HeaderMap,
+    documents: Arc<Documents>,
+    underway: Underway,
+    sent: Arc<Sent>,
+}
+
+/// What becomes of records.
+#[derive(Debug)]
+struct Documents {
     index: String,
     rotation: Rotation,
     action: Action,
     ids: bool,
-    underway: Underway,
-    sent: Arc<Sent>,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +109,34 @@ enum Verdict {
     Refused(String),
 }
 
+impl Documents {
+    fn index(&self, arrival: i64) -> String {
+        index(&self.index, self.rotation, arrival)
+    }
+
+    fn body<'a>(&self, batch: &str, rows: impl Iterator<Item = PartRow<'a>>) -> Bytes {
+        let action = match self.action {
+            Action::Index => "index",
+            Action::Create => "create",
+        };
+        let mut body = Vec::new();
+        for found in rows {
+            let mut what = json!({ "_index": self.index(found.arrival) });
+            if self.ids {
+                what["_id"] = id(batch, found.row).into();
+            }
+            body.extend_from_slice(json!({ action: what }).to_string().as_bytes());
+            body.push(b'\n');
+            // Within JSON it is nothing but space.
+            body.extend(
+                text(found.bytes).iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }),
+            );
+            body.push(b'\n');
+        }
+        body.into()
+    }
+}
+
 impl OpenSearch {
     /// Checks the settings and builds the client; touches no network.
     pub fn open(config: &OpenSearchConfig) -> Result<OpenSearch, DeliverError> {
@@ -134,10 +154,12 @@ impl OpenSearch {
             exchange,
             url: bulk,
             headers,
-            index: config.index.clone(),
-            rotation: config.rotation,
-            action: config.action,
-            ids: config.ids,
+            documents: Arc::new(Documents {
+                index: config.index.clone(),
+                rotation: config.rotation,
+                action: config.action,
+                ids: config.ids,
+            }),
             underway: Underway::default(),
             sent: Arc::default(),
         })
@@ -152,7 +174,7 @@ impl OpenSearch {
                 self.underway.done(meta);
                 return Ok(Delivered::Created);
             }
-            let has_refused = self.part(meta, &part).await?;
+            let has_refused = self.part(meta, Arc::new(part)).await?;
             if has_refused {
                 return Ok(Delivered::InPart);
             }
@@ -160,12 +182,16 @@ impl OpenSearch {
     }
 
     /// Sends what is left of a part: whether rows of it were refused, and all others are taken.
-    async fn part(&self, meta: &ObjectMeta, part: &Part) -> Result<bool, DeliverError> {
+    async fn part(&self, meta: &ObjectMeta, part: Arc<Part>) -> Result<bool, DeliverError> {
         let settled: HashSet<u64> =
             self.underway.with(meta, |progress| progress.taken.iter().copied().collect());
-        let left: Vec<PartRow<'_>> = part.rows().filter(|found| !settled.contains(&found.row)).collect();
+        let settled = Arc::new(settled);
+        let left: Vec<PartRow<'_>> = left_of(&part, &settled).collect();
         self.sent.tried(left.len() as u64, left.iter().map(|found| found.bytes.len() as u64).sum());
-        let items = self.send(self.body(meta, &left), left.len()).await?;
+        let (documents, batch) = (Arc::clone(&self.documents), meta.batch_id.clone());
+        let (whole, without) = (Arc::clone(&part), Arc::clone(&settled));
+        let body = make_body(part.cost, move || documents.body(&batch, left_of(&whole, &without)));
+        let items = self.send(body.await?, left.len()).await?;
         let (mut done, mut refused, mut again) = (Vec::new(), Vec::new(), None);
         let (mut taken_records, mut taken_bytes) = (0, 0);
         for (found, item) in left.iter().zip(&items) {
@@ -216,7 +242,7 @@ impl OpenSearch {
             && let Ok(part) = next_part(object, at, FIT).await
         {
             let taken: HashSet<u64> = taken.into_iter().collect();
-            let left = part.rows().filter(|found| !taken.contains(&found.row));
+            let left = left_of(&part, &taken);
             let left: Vec<RefusedRow> = left.map(|found| refused_row(&found, message.to_owned())).collect();
             self.underway.with(meta, |progress| {
                 progress.refused.extend(left);
@@ -228,38 +254,13 @@ impl OpenSearch {
 
     /// Id and index of a row's document.
     pub(crate) fn document(&self, meta: &ObjectMeta, row: u64, arrival: i64) -> (Option<String>, String) {
-        (self.ids.then(|| id(meta, row)), self.index(arrival))
+        let documents = &self.documents;
+        (documents.ids.then(|| id(&meta.batch_id, row)), documents.index(arrival))
     }
 
     /// What was sent so far.
     pub(crate) fn sent(&self) -> &Arc<Sent> {
         &self.sent
-    }
-
-    fn index(&self, arrival: i64) -> String {
-        index(&self.index, self.rotation, arrival)
-    }
-
-    fn body(&self, meta: &ObjectMeta, documents: &[PartRow<'_>]) -> Bytes {
-        let action = match self.action {
-            Action::Index => "index",
-            Action::Create => "create",
-        };
-        let mut body = Vec::with_capacity(documents.iter().map(|found| found.bytes.len() + 200).sum());
-        for found in documents {
-            let mut what = json!({ "_index": self.index(found.arrival) });
-            if self.ids {
-                what["_id"] = id(meta, found.row).into();
-            }
-            body.extend_from_slice(json!({ action: what }).to_string().as_bytes());
-            body.push(b'\n');
-            // Within JSON it is nothing but space.
-            body.extend(
-                text(found.bytes).iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }),
-            );
-            body.push(b'\n');
-        }
-        body.into()
     }
 
     async fn send(&self, body: Bytes, documents: usize) -> Result<Vec<Item>, DeliverError> {
@@ -319,11 +320,16 @@ impl OpenSearch {
         match item.status {
             200..=299 => Verdict::Taken,
             // Nobody else has ids of this batch.
-            409 if self.ids && self.action == Action::Create => Verdict::Taken,
+            409 if self.documents.ids && self.documents.action == Action::Create => Verdict::Taken,
             429 | 500..=599 => Verdict::Again(message()),
             _ => Verdict::Refused(message()),
         }
     }
+}
+
+/// Rows of a part without those that need no other try.
+fn left_of<'a>(part: &'a Part, settled: &'a HashSet<u64>) -> impl Iterator<Item = PartRow<'a>> {
+    part.rows().filter(|found| !settled.contains(&found.row))
 }
 
 fn refused_row(found: &PartRow<'_>, message: String) -> RefusedRow {
@@ -349,8 +355,8 @@ fn reason(error: &Value) -> String {
 }
 
 /// The same whenever the row is sent.
-fn id(meta: &ObjectMeta, row: u64) -> String {
-    format!("{}-{row}", meta.batch_id)
+fn id(batch: &str, row: u64) -> String {
+    format!("{batch}-{row}")
 }
 
 /// `arrival` in nanoseconds since the Unix epoch.

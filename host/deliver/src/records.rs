@@ -13,10 +13,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::destination::body_error;
 use crate::fault::{DeliverError, Fault, Retry};
-use crate::object::{Object, ObjectMeta};
+use crate::object::{Delivered, Object, ObjectMeta};
+use crate::sent::Sent;
 
 const HEAD_BYTES: usize = 4 + 8;
 const BUFFER_BYTES: usize = 256 << 10;
+/// Bodies from this size on are made off the async threads.
+const BLOCKING_BYTES_MIN: usize = 64 << 10;
 /// Batches whose progress is remembered; far more than are on their way at a time.
 const REMEMBERED_MAX: usize = 256;
 /// How content types of framed rows begin.
@@ -212,6 +215,51 @@ impl Underway {
         let done = progress.at.map_or((0, 0), |(bytes, row)| (bytes, row.saturating_sub(meta.first_row)));
         Rest { refused: progress.refused, done }
     }
+}
+
+/// Sends what is left of a batch, one part after another: `send` comes back when the destination has all of a part.
+pub(crate) async fn deliver_parts<F>(
+    object: &Object<'_>,
+    underway: &Underway,
+    sent: &Sent,
+    fit: Fit,
+    send: impl Fn(Part) -> F,
+) -> Result<Delivered, DeliverError>
+where
+    F: Future<Output = Result<(), DeliverError>>,
+{
+    let meta = object.meta;
+    loop {
+        let part = next_part(object, underway.at(meta), fit).await?;
+        if part.is_empty() {
+            underway.done(meta);
+            return Ok(Delivered::Created);
+        }
+        let next = (part.next, part.row + part.len() as u64);
+        let (records, bytes) = (part.len() as u64, part.payload_bytes());
+        sent.tried(records, bytes);
+        send(part).await?;
+        sent.taken(records, bytes);
+        underway.with(meta, |progress| progress.at = Some(next));
+    }
+}
+
+/// Makes a request's body, off the async threads if it is of many bytes.
+pub(crate) async fn make_body<T: Send + 'static>(
+    bytes: usize,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, DeliverError> {
+    if bytes < BLOCKING_BYTES_MIN {
+        return Ok(make());
+    }
+    let made = tokio::task::spawn_blocking(make).await;
+    made.map_err(|error| unmade(&error))
+}
+
+/// The request cannot be made.
+pub(crate) fn unmade(error: &dyn std::error::Error) -> DeliverError {
+    let retry = Retry::Later { after: None };
+    DeliverError::new(Fault::Host, retry, "the request cannot be made", error.to_string())
 }
 
 /// The next part of an object.

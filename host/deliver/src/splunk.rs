@@ -20,7 +20,7 @@ use crate::destination::{Setting, Wrong, refused};
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::http::{Answer, Exchange, HttpConfig, Silence, shown};
 use crate::object::{Delivered, Object, ObjectMeta};
-use crate::records::{Fit, Part, Rest, Underway, next_part};
+use crate::records::{Fit, Part, Rest, Underway, deliver_parts, make_body};
 use crate::sent::Sent;
 
 /// What Firehose sends at most, and every collector takes.
@@ -140,20 +140,7 @@ impl Splunk {
     }
 
     pub(crate) async fn deliver(&self, object: &Object<'_>) -> Result<Delivered, DeliverError> {
-        let meta = object.meta;
-        loop {
-            let part = next_part(object, self.underway.at(meta), FIT).await?;
-            if part.is_empty() {
-                self.underway.done(meta);
-                return Ok(Delivered::Created);
-            }
-            let next = (part.next, part.row + part.len() as u64);
-            let (records, bytes) = (part.len() as u64, part.payload_bytes());
-            self.sent.tried(records, bytes);
-            self.send(meta, part).await?;
-            self.sent.taken(records, bytes);
-            self.underway.with(meta, |progress| progress.at = Some(next));
-        }
+        deliver_parts(object, &self.underway, &self.sent, FIT, |part| self.send(object.meta, part)).await
     }
 
     /// What was sent so far.
@@ -169,7 +156,8 @@ impl Splunk {
         let mut headers = self.headers.clone();
         let channel = HeaderValue::from_str(&channel(meta));
         headers.extend(channel.ok().map(|channel| (HeaderName::from_static(CHANNEL), channel)));
-        let body: Bytes = part.iter().collect::<Vec<_>>().concat().into();
+        let joined = make_body(part.cost, move || part.iter().collect::<Vec<_>>().concat());
+        let body = Bytes::from(joined.await?);
         let answer = self.exchange.post(self.send.clone(), headers.clone(), body, ANSWER_BYTES_MAX).await;
         let (answer, said) = self.said(answer)?;
         let detail = || format!("{}: {}", self.exchange.place(), answer.shown());

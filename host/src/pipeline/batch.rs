@@ -111,6 +111,14 @@ impl OpenBatch {
         self.pieces.iter().map(|gathered| gathered.piece.first_offset).max().unwrap_or(0)
     }
 
+    /// Pieces that no outcome carries yet.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = (PieceId, &Piece, &Bytes)> {
+        self.pieces.iter().filter_map(|Gathered { id, piece, .. }| match &piece.rows {
+            Rows::Pending(bytes) => Some((*id, piece, bytes)),
+            Rows::Durable { .. } => None,
+        })
+    }
+
     /// The journal position of the oldest outcome that carries rows of this batch.
     pub(crate) fn oldest_outcome(&self) -> Option<Position> {
         self.pieces
@@ -311,14 +319,9 @@ impl OpenBatches {
     }
 
     /// Pieces that no outcome carries yet, for the outcome that is being written.
-    pub(crate) fn pending(&self) -> impl Iterator<Item = (PieceId, &BatchKey, &Piece, &Bytes)> {
-        self.batches.iter().flat_map(move |(key, batches)| {
-            batches.iter().flat_map(|batch| &batch.pieces).filter_map(
-                move |Gathered { id, piece, .. }| match &piece.rows {
-                    Rows::Pending(bytes) => Some((*id, key, piece, bytes)),
-                    Rows::Durable { .. } => None,
-                },
-            )
+    pub(crate) fn pending(&self) -> impl Iterator<Item = (&BatchKey, (PieceId, &Piece, &Bytes))> {
+        self.batches.iter().flat_map(|(key, batches)| {
+            batches.iter().flat_map(OpenBatch::pending).map(move |pending| (key, pending))
         })
     }
 
@@ -445,7 +448,7 @@ mod tests {
 
     fn blobs(open: &OpenBatches) -> (HashMap<PieceId, Range<usize>>, Vec<u8>) {
         let (mut at, mut body) = (HashMap::new(), Vec::new());
-        for (id, _, _, rows) in open.pending() {
+        for (_, (id, _, rows)) in open.pending() {
             at.insert(id, body.len()..body.len() + rows.len());
             body.extend_from_slice(rows);
         }

@@ -14,6 +14,7 @@ use super::batch::SealAt;
 use super::columns::Columns;
 use super::dead_letters::{Appended, Applied, Bound, Changes, DeadLetter, Store, StoreError};
 use super::decide::Decisions;
+use super::event_time::EventTime;
 use super::letters_output::LettersOutput;
 use super::outcome::OutputThen;
 use super::quotas::{TenantQuota, Turn};
@@ -90,12 +91,16 @@ pub(crate) struct StreamContext {
     pub(crate) shadows: Arc<StreamShadows>,
     pub(crate) samples: Arc<Samples>,
     pub(crate) decisions: Arc<Decisions>,
-    /// Clients that wait for what becomes of a record are answered when that is durable, not already when it ran.
+    /// Clients may wait for what becomes of a record.
+    pub(crate) decides: bool,
+    /// They are answered when that is durable, not already when it ran.
     pub(crate) decides_durably: bool,
     /// Number of the output that takes what another one gave up.
     pub(crate) fallback: Option<usize>,
     /// Number of the output that takes records as they came in.
     pub(crate) backup: Option<u32>,
+    /// Where its records have their time.
+    pub(crate) event_time: Option<Arc<EventTime>>,
     #[cfg(test)]
     pub(crate) mutant: super::simulation::Mutant,
 }

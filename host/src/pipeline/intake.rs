@@ -15,6 +15,7 @@ use wasmill_buffer::{Frame, ReadError};
 
 use super::context::StreamContext;
 use super::decide::SliceAnswers;
+use super::event_time::SliceClock;
 use super::plan::ChainVersion;
 use super::slice::{Cut, Done, Growth, Part, Route};
 use super::state::StateBelow;
@@ -35,11 +36,14 @@ pub(super) struct Intake {
     read: u64,
     waiting: Waiting,
     waiting_since: Option<Instant>,
-    in_flight: FuturesOrdered<oneshot::Receiver<Done>>,
+    /// Bytes of the stream that were durable when it was read from last.
+    durable_bytes: u64,
+    /// With the time since when the slice waited.
+    in_flight: FuturesOrdered<oneshot::Receiver<(Instant, Done)>>,
     slice_bytes: usize,
     slice_wait: Duration,
     slices_max: usize,
-    /// The chain keeps state: each slice sees what the one before has made of it.
+    /// The chain keeps state, or the stream has event time: each slice sees what the one before has made of it.
     one_by_one: bool,
     stream_seed: u64,
     growth: Growth,
@@ -60,6 +64,7 @@ impl Intake {
             read: from,
             waiting: Waiting::default(),
             waiting_since: None,
+            durable_bytes: 0,
             in_flight: FuturesOrdered::new(),
             slice_bytes,
             slice_wait,
@@ -97,8 +102,8 @@ impl Intake {
         !self.in_flight.is_empty()
     }
 
-    /// The oldest slice's result; `None` if its worker panicked.
-    pub(super) async fn next_done(&mut self) -> Option<Done> {
+    /// The oldest slice's result, and since when its records waited; `None` if its worker panicked.
+    pub(super) async fn next_done(&mut self) -> Option<(Instant, Done)> {
         self.in_flight.next().await.and_then(Result::ok)
     }
 
@@ -106,6 +111,12 @@ impl Intake {
     pub(super) fn due(&self) -> Option<Instant> {
         let waits = !self.waiting.frames.is_empty() && self.in_flight.len() < self.slices_max();
         self.waiting_since.filter(|_| waits).map(|since| since + self.slice_wait)
+    }
+
+    /// With how many durable bytes of the stream the slice that waits is full: fewer change nothing before it is due.
+    pub(super) fn full_at(&self) -> Option<u64> {
+        let missing = self.slice_bytes().saturating_sub(self.waiting.bytes);
+        (self.waiting_since.is_some() && missing > 0).then(|| self.durable_bytes + missing as u64)
     }
 
     /// Forgets everything that is not gathered: reading goes on at `from`.
@@ -117,16 +128,17 @@ impl Intake {
     }
 
     /// Reads what is durable while `room` allows, cuts it, and gives it to the workers, over `state` where the chain keeps
-    /// some. Slices that are not full wait a little for more, unless `hurry`.
+    /// some, and by `clock` where the stream has event time. Slices that are not full wait a little for more, unless `hurry`.
     pub(super) fn start_slices(
         &mut self,
         context: &StreamContext,
         version: &Arc<ChainVersion>,
         room: bool,
         hurry: bool,
+        clock: Option<&SliceClock>,
         state: impl Fn() -> StateBelow,
     ) -> Result<(), ReadError> {
-        self.one_by_one = version.chain.keeps_state();
+        self.one_by_one = version.chain.keeps_state() || clock.is_some();
         while self.in_flight.len() < self.slices_max() {
             if room && self.waiting.bytes < self.slice_bytes() {
                 self.fill(context)?;
@@ -142,13 +154,15 @@ impl Intake {
             }
             let Some(cut) = self.waiting.cut(self.slice_bytes()) else { return Ok(()) };
             self.waiting_since = (!self.waiting.frames.is_empty()).then_some(now);
-            let state = self.one_by_one.then(&state);
-            self.start(context, version, cut, state);
+            let state = version.chain.keeps_state().then(&state);
+            self.start(context, version, cut, (state, clock.cloned()), since);
         }
         Ok(())
     }
 
     fn fill(&mut self, context: &StreamContext) -> Result<(), ReadError> {
+        // What becomes durable meanwhile is read, and counts once more.
+        self.durable_bytes = context.buffer.durable_bytes();
         let found = context.buffer.try_frames(self.read, self.slice_bytes())?;
         for lost in &found.lost {
             tracing::error!(
@@ -173,7 +187,8 @@ impl Intake {
         context: &StreamContext,
         version: &Arc<ChainVersion>,
         cut: Cut,
-        state: Option<StateBelow>,
+        (state, clock): (Option<StateBelow>, Option<SliceClock>),
+        since: Instant,
     ) {
         let shadows = context.shadows.turn(version.generation, cut.from, cut.to);
         let route = Route {
@@ -186,6 +201,7 @@ impl Intake {
             columns: context.outputs.iter().map(|output| output.columns.clone()).collect(),
             backup: context.backup,
             outputs: context.outputs.iter().map(|output| output.name.clone()).collect(),
+            clock,
         };
         let (reply, done) = oneshot::channel();
         let (beside, samples) = (Arc::clone(&context.shadows), Arc::clone(&context.samples));
@@ -197,7 +213,7 @@ impl Intake {
             done.answers = decisions.wanted().then(|| SliceAnswers::of(&done)).flatten();
             let offer = beside.offer(shadows, cut, &route, &mut done);
             // Nobody waits when the stream was stopped or took its slices back.
-            drop(reply.send(done));
+            drop(reply.send((since, done)));
             offer.send();
         });
         self.in_flight.push_back(done);

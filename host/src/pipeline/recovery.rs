@@ -102,9 +102,10 @@ pub(crate) fn recover(
 ) -> Result<Recovered, RecoveryError> {
     state.check(buffer.journal_end().0).map_err(RecoveryError::StateStore)?;
     let mut applied = false;
-    let CheckpointBody { mut processed, columns: mut pinned } = checkpoint(buffer)?;
+    let CheckpointBody { mut processed, columns: mut pinned, mut watermark } = checkpoint(buffer)?;
     let mut open = OpenBatches::new(outputs.iter().map(|output| output.seal).collect());
-    let mut undelivered: BTreeMap<(Position, String), Ready> = BTreeMap::new();
+    // In the order in which they were sealed, which is that of deliveries: partitions of one slice differ in nothing else.
+    let mut undelivered: Vec<Ready> = Vec::new();
     let mut delivered: HashSet<String> = HashSet::new();
     let mut letters = Vec::new();
     let mut replayed = Changes::new();
@@ -128,6 +129,7 @@ pub(crate) fn recover(
             lost.extend(covered.filter(|end| *end < outcome.from).map(|end| end..outcome.from));
             covered = Some(outcome.to);
         }
+        watermark = watermark.max(outcome.watermark);
         for then in &outcome.outputs {
             if let Some(columns) = &then.columns {
                 pinned.insert(then.name.clone(), columns.clone());
@@ -140,8 +142,7 @@ pub(crate) fn recover(
                 open.forget(&sealed.key, sealed.last_offset);
             }
             if sealed.records > 0 {
-                let ready = Ready { at: position, sealed, inline: None };
-                undelivered.insert((position, ready.sealed.batch_id.clone()), ready);
+                undelivered.push(Ready { at: position, sealed, inline: None });
             }
         }
         for rows in outcome.open {
@@ -172,10 +173,9 @@ pub(crate) fn recover(
         state.persist().map_err(RecoveryError::StateStore)?;
     }
     pin(outputs, &pinned)?;
-    let undelivered: Vec<Ready> =
-        undelivered.into_values().filter(|ready| !delivered.contains(&ready.sealed.batch_id)).collect();
+    undelivered.retain(|ready| !delivered.contains(&ready.sealed.batch_id));
     lost.extend(covered.filter(|end| *end < processed).map(|end| end..processed));
-    let standing = Standing { open, undelivered, processed, letters, replayed };
+    let standing = Standing { open, undelivered, processed, letters, replayed, watermark };
     Ok(Recovered { standing, lost })
 }
 

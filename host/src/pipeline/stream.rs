@@ -6,10 +6,12 @@
 //! flight, rows that no outcome carries yet, batches that are sealed and not delivered.
 
 mod checkpoint;
+mod clock;
 mod committing;
 mod halt;
 mod keeping;
 mod replaying;
+mod sealing;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -36,19 +38,23 @@ use super::ledger::Ledger;
 use super::outcome::{Counts, Letter, Ran};
 use super::plan::ChainVersion;
 use super::reload::Demoter;
-use super::replay::{self, ReplayError, Replayed};
+use super::replay::{self, ReplayError};
 use super::slice::Done;
 use super::unfit::Unfit;
+use clock::Clock;
+pub(crate) use clock::Reached;
 use halt::Halt;
 use keeping::Keeping;
+use sealing::Sealing;
 
 /// Records of a slice take at most this many bytes.
 const SLICE_BYTES: usize = 4 << 20;
 /// A slice that is not full waits for more, unless an output delivers at once: for a part of the shortest interval, within these
-/// bounds. Each slice costs a turn of a thread, and with many streams that have little each, turns are what there is to save.
-const SLICE_WAIT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(500);
+/// bounds. Each slice costs a turn of a thread, and with many streams that have little each, turns are what there is to save. It
+/// is no time besides the interval: a batch is as old as the wait for its first slice.
+const SLICE_WAIT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 /// That part.
-const SLICE_WAITS_OF_INTERVAL: u32 = 20;
+const SLICE_WAITS_OF_INTERVAL: u32 = 5;
 /// Rows that no outcome carries; past it an outcome is written although no batch is due.
 const PENDING_BYTES_MAX: usize = 24 << 20;
 /// Rows of open batches kept in memory besides the journal.
@@ -79,6 +85,8 @@ pub(crate) struct Standing {
     pub(crate) letters: Vec<DeadLetter>,
     /// What replays of such outcomes did to letters: done again before that.
     pub(crate) replayed: Changes,
+    /// How far event time had come, as outcomes and the checkpoint have it.
+    pub(crate) watermark: Option<i64>,
 }
 
 /// See the head of this file.
@@ -104,6 +112,7 @@ pub(crate) struct StreamTask {
     replay_waits: Option<replay::Request>,
     expired: Instant,
     open: OpenBatches,
+    sealing: Sealing,
     letters: Vec<(Letter, Bytes)>,
     /// Of these letters, in memory.
     letter_bytes: usize,
@@ -123,6 +132,8 @@ pub(crate) struct StreamTask {
     commit: Option<Running>,
     ledger: Ledger,
     keeping: Keeping,
+    /// Of a stream that has event time.
+    clock: Option<Clock>,
     checkpoint: (u64, Position),
     /// When the checkpoint was written that nobody has made durable; it rides along with whatever is written next.
     riding_since: Option<Instant>,
@@ -180,7 +191,8 @@ impl StreamTask {
         let context = parts.context;
         let smallest = context.outputs.iter().map(|output| output.seal.size).min().unwrap_or(0);
         let interval = context.outputs.iter().map(|output| output.seal.interval).min().unwrap_or_default();
-        // A batch is over its size by a slice at most.
+        // A batch is over its size by a slice at most, and records that wait for a slice leave room for others.
+        let smallest = smallest.min(context.buffer_bytes_max);
         let slice_bytes = usize::try_from(smallest / 4).unwrap_or(SLICE_BYTES).clamp(64 << 10, SLICE_BYTES);
         let slice_wait = match interval {
             Duration::ZERO => Duration::ZERO,
@@ -209,6 +221,7 @@ impl StreamTask {
             replay_waits: None,
             expired: Instant::now(),
             open: standing.open,
+            sealing: Sealing::default(),
             letters: Vec::new(),
             letter_bytes: 0,
             slice_bytes: 0,
@@ -221,6 +234,10 @@ impl StreamTask {
             commit: None,
             ledger: Ledger::default(),
             keeping: Keeping::default(),
+            clock: context
+                .event_time
+                .as_ref()
+                .map(|rules| Clock::new(rules.idle_timeout, standing.watermark)),
             checkpoint: (0, Position::default()),
             riding_since: None,
             looked_after: Instant::now(),
@@ -265,6 +282,7 @@ impl StreamTask {
             if earlier.is_none() {
                 self.start_slices()?;
                 self.start_commit();
+                self.start_telling();
                 self.start_waiting_replay();
                 self.start_state_work();
             }
@@ -275,6 +293,8 @@ impl StreamTask {
                 return self.write_last_checkpoint().await;
             }
             let (wake, read) = (self.wake(), self.intake.read());
+            let full_at =
+                self.intake.full_at().filter(|_| !self.context.decides && !self.drain.is_cancelled());
             let may_read = self.halt == Halt::No && self.intake.may_read() && self.has_room();
             let may_read = may_read && earlier.is_none();
             let may_replay = self.may_replay() && self.has_room() && !self.drain.is_cancelled();
@@ -283,6 +303,7 @@ impl StreamTask {
             tokio::select! {
                 biased;
                 committed = join(&mut self.commit), if self.commit.is_some() => self.committed(committed),
+                () = self.sealing.encoded(), if !self.sealing.is_empty() => {}
                 Some(finished) = self.finished.recv() => self.finished(&finished),
                 _stored = join_earlier(&mut earlier), if earlier.is_some() => earlier = None,
                 replayed = join_replay(&mut self.replay), if self.replay.is_some() => {
@@ -292,9 +313,10 @@ impl StreamTask {
                 Some(request) = self.replays.recv(), if may_replay => self.take_replay(request),
                 Ok(()) = self.chains.changed() => self.take_chain(),
                 done = self.intake.next_done(), if may_gather && self.intake.has_slices() => {
-                    self.gather(done.ok_or(StreamError::SliceLost)?)?;
+                    let (since, done) = done.ok_or(StreamError::SliceLost)?;
+                    self.gather(since, done)?;
                 }
-                () = self.context.buffer.durable_past(read), if may_read => {}
+                () = more_durable(&self.context, read, full_at), if may_read => {}
                 () = self.drain.cancelled(), if !self.drain.is_cancelled() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -318,12 +340,12 @@ impl StreamTask {
         if self.replay_has_state() {
             return Ok(());
         }
-        let hurry = self.drain.is_cancelled() || self.context.decisions.wanted();
+        let hurry = self.drain.is_cancelled() || self.context.decisions.wanted() || self.pressed();
         let room = self.has_room();
-        let mut intake = std::mem::take(&mut self.intake);
-        let started = intake.start_slices(&self.context, &self.current, room, hurry, || self.state_below());
-        self.intake = intake;
-        match started {
+        let (context, keeping, clock) = (&self.context, &self.keeping, self.slice_clock());
+        let committing = self.commit.as_ref().map(|running| &running.commit.state);
+        let below = || keeping.below(committing, &context.state);
+        match self.intake.start_slices(context, &self.current, room, hurry, clock.as_ref(), below) {
             Ok(()) => {
                 if self.intake_done() {
                     self.goes_on();
@@ -341,7 +363,8 @@ impl StreamTask {
         }
     }
 
-    fn gather(&mut self, mut done: Done) -> Result<(), StreamError> {
+    /// Takes a slice's result; its records have waited `since` then.
+    fn gather(&mut self, since: Instant, mut done: Done) -> Result<(), StreamError> {
         self.count_transforms(&done);
         if let Some((transform, fault)) = done.unrunnable.take() {
             self.unrunnable(&done.version, transform, &fault);
@@ -370,6 +393,7 @@ impl StreamTask {
         if let Some(layer) = done.state.take().filter(|layer| !layer.is_empty()) {
             self.keeping.gather(layer);
         }
+        self.clock_gather(done.event_time);
         self.letter_bytes += done.letters.iter().map(letter_bytes).sum::<usize>();
         self.letters.append(&mut done.letters);
         self.slice_bytes += done.bytes;
@@ -381,7 +405,7 @@ impl StreamTask {
         }
         for (key, piece) in done.pieces {
             self.rows[key.output as usize] += piece.records;
-            self.open.add(key, piece, now);
+            self.open.add(key, piece, since);
         }
         Ok(())
     }
@@ -424,6 +448,7 @@ impl StreamTask {
             && self.intake_done()
             && self.gathered == self.committed
             && self.open.is_empty()
+            && self.sealing.is_empty()
             && self.ledger.is_empty()
     }
 
@@ -433,11 +458,18 @@ impl StreamTask {
         let due = if self.commit.is_none() { self.open.next_due() } else { None };
         let halt = if let Halt::Until(when) = self.halt { Some(when) } else { None };
         let slice = if self.replay_has_state() { None } else { self.intake.due() };
-        [slice, due, halt, self.keeping.due(), Some(self.looked_after + LOOK_AFTER_EVERY)]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(now)
+        [
+            slice,
+            due,
+            halt,
+            self.keeping.due(),
+            self.clock_wakes(now),
+            Some(self.looked_after + LOOK_AFTER_EVERY),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(now)
     }
 }
 
@@ -446,10 +478,18 @@ fn letter_bytes((letter, payload): &(Letter, Bytes)) -> usize {
     size_of::<(Letter, Bytes)>() + payload.len() + letter.reason.len() + letter.plugin.len()
 }
 
+/// Waits for records past `read`, or for so many bytes that a slice is full.
+async fn more_durable(context: &StreamContext, read: u64, full_at: Option<u64>) {
+    match full_at {
+        Some(bytes) => context.buffer.durable_bytes_at(bytes).await,
+        None => context.buffer.durable_past(read).await,
+    }
+}
+
 /// The same of the running replay.
 async fn join_replay(
     running: &mut Option<replay::Running>,
-) -> Result<Result<(Committed, Replayed), ReplayError>, JoinError> {
+) -> Result<Result<replay::Ran, ReplayError>, JoinError> {
     match running {
         Some(running) => (&mut running.task).await,
         None => std::future::pending().await,

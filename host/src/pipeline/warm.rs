@@ -7,6 +7,7 @@
 //! fresh instances, and nothing else.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmill_transform::{Chain, ChainWorker};
@@ -75,7 +76,6 @@ struct Inner {
     all: Kept,
     aside: Kept,
     turn: u64,
-    looked_ns: u64,
 }
 
 /// See the head of this file.
@@ -83,11 +83,13 @@ struct Inner {
 pub(crate) struct WarmChains {
     most: WarmBounds,
     inner: Mutex<Inner>,
+    /// When idle chains were looked for; outside of the lock, because every job asks.
+    looked_ns: AtomicU64,
 }
 
 impl WarmChains {
     pub(crate) fn new(most: WarmBounds) -> WarmChains {
-        WarmChains { most, inner: Mutex::default() }
+        WarmChains { most, inner: Mutex::default(), looked_ns: AtomicU64::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -171,11 +173,11 @@ impl WarmChains {
 
     /// Now and then lets go of chains that were not needed for long.
     pub(crate) fn expire(&self, now_ns: u64) {
-        let mut inner = self.lock();
-        if now_ns < inner.looked_ns + LOOK_NS {
+        if now_ns < self.looked_ns.load(Ordering::Relaxed) + LOOK_NS {
             return;
         }
-        inner.looked_ns = now_ns;
+        self.looked_ns.store(now_ns, Ordering::Relaxed);
+        let mut inner = self.lock();
         let mut gone = Vec::new();
         while let Some((turn, lane)) = inner.turns.first_key_value().map(|(turn, lane)| (*turn, *lane))
             && inner.get(lane, turn).is_none_or(|warm| warm.used_ns + IDLE_NS <= now_ns)

@@ -224,8 +224,8 @@ fn above(prefix: &[u8]) -> Vec<u8> {
     vec![u8::MAX; prefix.len() + 1]
 }
 
-fn counted(tables: &[TableUse]) -> i64 {
-    tables.iter().map(|table| i64::try_from(table.bytes).unwrap_or(i64::MAX)).sum()
+fn counted<'a>(tables: impl IntoIterator<Item = &'a TableUse>) -> i64 {
+    tables.into_iter().map(|table| i64::try_from(table.bytes).unwrap_or(i64::MAX)).sum()
 }
 
 fn table_use(id: TableId, value: &[u8]) -> Option<TableUse> {
@@ -356,9 +356,7 @@ impl StreamStore {
         batch.put(Space::About, incarnation.to_vec(), mark_value(mark));
         store.engine.write(batch)?;
         store.behind.fetch_add(layer.bytes as u64 + 64, Ordering::Relaxed);
-        let before: Vec<TableUse> = known.tables.values().cloned().collect();
-        let after: Vec<TableUse> = tables.values().cloned().collect();
-        usage.add_stored(counted(&after) - counted(&before));
+        usage.add_stored(counted(tables.values()) - counted(known.tables.values()));
         *known = Known { mark: Some(mark), tables, sweep };
         clock.store(now, Ordering::Relaxed);
         Ok(true)

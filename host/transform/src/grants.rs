@@ -104,6 +104,8 @@ pub(crate) struct GrantSet {
     pub(crate) http: Option<HttpGrant>,
     pub(crate) state: StateGrant,
     pub(crate) models: BTreeMap<String, GrantedModel>,
+    /// The stream has event time.
+    pub(crate) event_time: bool,
 }
 
 /// What a transform's config says of its state.

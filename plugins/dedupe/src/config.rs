@@ -1,7 +1,7 @@
 //! The config: what makes two records the same, within which time, and what becomes of the second.
 
 use serde::Deserialize;
-use wasmill_keyed::{Span, TimeFormat};
+use wasmill_keyed::{Fate, Span, TimeFormat};
 use wasmill_sdk::path::Path;
 
 /// The transform's config.
@@ -32,27 +32,10 @@ pub struct Config {
     /// A field that is true in duplicates that are kept.
     pub mark: Option<Path>,
     /// What becomes of late records.
-    #[serde(default = "keep")]
+    #[serde(default = "Fate::keep")]
     pub late: Fate,
     /// The output of late records that are kept.
     pub late_output: Option<String>,
-}
-
-/// What becomes of records of a kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fate {
-    /// They are dropped.
-    #[default]
-    Drop,
-    /// They become dead letters.
-    Fail,
-    /// They pass.
-    Keep,
-}
-
-fn keep() -> Fate {
-    Fate::Keep
 }
 
 impl Config {

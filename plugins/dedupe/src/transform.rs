@@ -1,9 +1,9 @@
 //! The engine over the columns of a chunk.
 
-use wasmill_keyed::{Address, By, EventTime, State, Table};
+use wasmill_keyed::{Address, By, EventTime, Fate, State, Table};
 use wasmill_sdk::{Chunk, Field, Output, Setup, TextColumn};
 
-use crate::config::{Config, Fate};
+use crate::config::Config;
 use crate::engine::{self, Record, Spec, Tables, Verdict};
 
 /// Longer keys are known by their digest (`XXH3`, 128 bits).

@@ -88,7 +88,8 @@ impl<'a> Value<'a> {
     }
 
     /// The value as text: texts as they are, numbers in shortest form, null as nothing.
-    pub(crate) fn into_text(self) -> Option<Cow<'a, str>> {
+    #[must_use]
+    pub fn into_text(self) -> Option<Cow<'a, str>> {
         match self {
             Value::Missing | Value::Null => None,
             Value::Bool(value) => Some(Cow::Borrowed(if value { "true" } else { "false" })),

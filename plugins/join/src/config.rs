@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use wasmill_keyed::{Span, TimeFormat};
+use wasmill_keyed::{Fate, Span, TimeFormat};
 use wasmill_sdk::path::Path;
 
 /// The transform's config: exactly one of the two.
@@ -129,7 +129,7 @@ pub struct StreamsConfig {
     #[serde(default)]
     pub late: Fate,
     /// What becomes of records of neither side.
-    #[serde(default = "keep")]
+    #[serde(default = "Fate::keep")]
     pub others: Fate,
     /// Most records that are kept of a key, on each side.
     #[serde(default = "rows_max")]
@@ -144,23 +144,6 @@ pub struct SideConfig {
     pub is: String,
     /// The field that gets the record.
     pub into: String,
-}
-
-/// What becomes of records of a kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fate {
-    /// They are dropped.
-    #[default]
-    Drop,
-    /// They become dead letters.
-    Fail,
-    /// They pass.
-    Keep,
-}
-
-fn keep() -> Fate {
-    Fate::Keep
 }
 
 fn rows_max() -> usize {

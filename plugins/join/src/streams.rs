@@ -1,10 +1,10 @@
 //! Two kinds of records of one stream, over the columns of a chunk.
 
 use wasmill_keyed::key::{Part, parts, quote};
-use wasmill_keyed::{Address, By, EventTime, State, Table};
+use wasmill_keyed::{Address, By, EventTime, Fate, State, Table};
 use wasmill_sdk::{Chunk, Field, Setup, TextColumn};
 
-use crate::config::{Fate, Kind, StreamsConfig};
+use crate::config::{Kind, StreamsConfig};
 use crate::engine::{self, Joined, Record, Side, Spec, Tables};
 
 /// Longest record that is kept.

@@ -1,5 +1,7 @@
 //! [`State`] of the host, through the SDK: what a transform keeps in production, and in tests of the whole plugin.
 
+use std::time::Duration;
+
 use wasmill_sdk::state::{self as sdk, Keys, Scan};
 use wasmill_sdk::{Setup, TextColumn};
 
@@ -20,7 +22,21 @@ impl Host {
     /// # Errors
     /// Why the host refuses it.
     pub fn declare(&mut self, setup: &mut Setup, name: &str, version: u32) -> Result<Table, String> {
-        let table = setup.table(name, version, None)?;
+        self.declare_for(setup, name, version, None)
+    }
+
+    /// The same; entries that were not written for so long, by the arrival of records, are missing and get removed.
+    ///
+    /// # Errors
+    /// Why the host refuses it.
+    pub fn declare_for(
+        &mut self,
+        setup: &mut Setup,
+        name: &str,
+        version: u32,
+        time_to_live: Option<Duration>,
+    ) -> Result<Table, String> {
+        let table = setup.table(name, version, time_to_live)?;
         let number = u32::try_from(self.tables.len()).unwrap_or(u32::MAX);
         self.tables.push(table);
         Ok(Table(number))

@@ -5,6 +5,7 @@
 //! is the same in memory. Whatever a plugin keeps between two calls is there and nowhere else, so that a chunk that
 //! is run again, cut differently or run by another instance gives the same rows.
 
+pub mod fate;
 pub mod host;
 pub mod key;
 pub mod moment;
@@ -13,6 +14,7 @@ pub mod state;
 pub mod watermark;
 pub mod working;
 
+pub use fate::Fate;
 pub use host::Host;
 pub use key::{By, Part};
 pub use moment::{EventTime, TimeFormat};

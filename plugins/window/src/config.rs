@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use wasmill_keyed::{Span, TimeFormat};
+use wasmill_keyed::{Fate, Span, TimeFormat};
 use wasmill_sdk::path::Path;
 
 use crate::aggregate::Aggregate;
@@ -47,7 +47,7 @@ pub struct Config {
     pub early: Option<Early>,
     /// What happens to late records.
     #[serde(default)]
-    pub late: Late,
+    pub late: Fate,
     /// The output of late records that are kept.
     pub late_output: Option<String>,
     /// Records that are further ahead of their arrival fail.
@@ -121,19 +121,6 @@ pub struct Early {
     pub every: Option<Span>,
     /// After so many records of a window.
     pub records: Option<u64>,
-}
-
-/// What happens to a late record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Late {
-    /// It is dropped.
-    #[default]
-    Drop,
-    /// It becomes a dead letter.
-    Fail,
-    /// It passes, to `late_output` where that is named.
-    Keep,
 }
 
 /// One aggregate.

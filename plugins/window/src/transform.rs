@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use wasmill_keyed::key::{Part, part, quote};
-use wasmill_keyed::{By, EventTime, State, Table, TimeFormat};
+use wasmill_keyed::{By, EventTime, Fate, State, Table, TimeFormat};
 use wasmill_sdk::path::Path;
 use wasmill_sdk::{Chunk, Field, Output, Setup, TextColumn};
 
 use crate::aggregate::number::Number;
 use crate::aggregate::{Aggregate, Value};
-use crate::config::{AGGREGATES_MAX, Config, Emit, Late};
+use crate::config::{AGGREGATES_MAX, Config, Emit};
 use crate::engine::{self, Fired, Outcome, Record, Spec, Tables};
 
 /// Most bytes of a value that `first` and `last` keep.
@@ -22,6 +22,8 @@ pub const ITEM_BYTES: usize = 256;
 pub struct Windows {
     spec: Spec,
     time: EventTime,
+    /// Time and watermark are those that the host keeps of the stream.
+    of_stream: bool,
     time_format: TimeFormat,
     by: By,
     /// Field and name of the values of each aggregate; a count of rows has none.
@@ -30,7 +32,7 @@ pub struct Windows {
     start: Field,
     end: Field,
     timing: Option<Field>,
-    late: Late,
+    late: Fate,
     late_output: Option<Output>,
     ahead: Option<i64>,
     pass: bool,
@@ -53,7 +55,13 @@ impl Windows {
             return Err(format!("config: `aggregates` needs 1 to {AGGREGATES_MAX} entries"));
         }
         let (early_every, early_records) = early(config)?;
-        if config.late_output.is_some() && config.late != Late::Keep {
+        let of_stream = config.time.is_none() && setup.has_event_time();
+        if of_stream && !config.delay.is_zero() {
+            return Err(
+                "config: `delay` is that of the stream's `event_time`, whose watermark counts".to_owned()
+            );
+        }
+        if config.late_output.is_some() && config.late != Fate::Keep {
             return Err("config: `late_output` needs `late = \"keep\"`".to_owned());
         }
         // Fields of a result stand in the order in which they are declared.
@@ -104,8 +112,16 @@ impl Windows {
                 early_every,
                 early_records,
             },
-            time: EventTime::new(config.time.as_ref(), config.time_format, setup),
-            time_format: if config.time.is_some() { config.time_format } else { TimeFormat::Rfc3339 },
+            time: if of_stream {
+                EventTime::of_stream()
+            } else {
+                EventTime::new(config.time.as_ref(), config.time_format, setup)
+            },
+            of_stream,
+            time_format: match config.time.is_some() || of_stream {
+                true => config.time_format,
+                false => TimeFormat::Rfc3339,
+            },
             by,
             inputs,
             outputs,
@@ -126,6 +142,7 @@ impl Windows {
         }
         let mut failed = HashSet::new();
         let times = self.time.read(rows);
+        let watermarks = self.of_stream.then(|| rows.watermarks());
         let arrivals = self.ahead.map(|_| rows.arrival_times());
         let keys = self.by.read(rows, groups);
         let values = self.values(rows, &mut failed);
@@ -138,7 +155,8 @@ impl Windows {
                 let number = key.map_err(str::to_owned)? as usize;
                 self.not_ahead(time, row, arrivals.as_deref())?;
                 let key = keys.keys.get(number).map(Vec::as_slice).unwrap_or_default();
-                Ok(Record { group: keys.groups.get(number).copied().unwrap_or(0), key, time, row })
+                let before = watermarks.as_ref().and_then(|watermarks| watermarks.get(row)).copied();
+                Ok(Record { group: keys.groups.get(number).copied().unwrap_or(0), key, time, row, before })
             });
             match record {
                 Ok(record) => records.push(record),
@@ -159,15 +177,28 @@ impl Windows {
         Ok(())
     }
 
+    /// Gives what is due at the stream's watermark.
+    pub fn on_watermark(&self, ns: i64, rows: &Chunk<'_>, state: &mut impl State) -> Result<(), String> {
+        if !self.of_stream {
+            return Ok(());
+        }
+        let outcome = engine::advance(&self.spec, state, ns).map_err(|fault| fault.to_string())?;
+        if outcome.more {
+            wasmill_sdk::event_time::more();
+        }
+        self.emit(rows, &outcome.fired);
+        Ok(())
+    }
+
     /// What becomes of the records themselves.
     fn settle(&self, rows: &Chunk<'_>, outcome: &Outcome, failed: &HashSet<usize>) {
         let mut keep = vec![u8::from(self.pass); rows.len()];
         let mut routes = vec![0; rows.len()];
         for row in outcome.late.iter().filter(|row| !failed.contains(row)) {
             match self.late {
-                Late::Drop => {}
-                Late::Fail => rows.fail(*row, "it is late: the windows of its time have been closed"),
-                Late::Keep => {
+                Fate::Drop => {}
+                Fate::Fail => rows.fail(*row, "it is late: the windows of its time have been closed"),
+                Fate::Keep => {
                     if let (Some(keep), Some(route)) = (keep.get_mut(*row), routes.get_mut(*row)) {
                         *keep = 1;
                         *route = self.late_output.map_or(0, Output::number);

@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod alarms;
 mod authoring;
 mod columns;
 mod control;
@@ -19,6 +20,7 @@ mod disk;
 mod doors;
 mod ending;
 mod endpoints;
+mod event_time;
 mod firehose;
 mod firehose_sdks;
 mod follow;

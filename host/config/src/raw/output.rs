@@ -238,7 +238,7 @@ pub(crate) struct HttpPlace {
     /// Where to post to.
     #[schemars(extend("format" = "url", "examples" = ["https://collector.example/in"]))]
     pub(crate) url: String,
-    /// Headers of every request, by name.
+    /// Headers of every request, by name. Where an object is the body, `content-type` is the format's unless it is here.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, HeaderValue>,
     /// Certificates (PEM) of authorities that the server's certificate is checked with, in place of those of the machine.

@@ -89,6 +89,20 @@ async fn http_batch_arrives_whole_with_its_headers() {
 }
 
 #[tokio::test]
+async fn http_content_type_of_settings_takes_the_place_of_the_formats() {
+    let (endpoint, url) = Endpoint::start(vec![]).await;
+    let headers = BTreeMap::from([("Content-Type".to_owned(), "application/json".to_owned())]);
+    let config = HttpConfig { url, headers, timeout: Duration::from_secs(5), ca: None, reach: None };
+    send(&Http::open(&config).unwrap()).await.unwrap();
+    let got = endpoint.got.lock().unwrap();
+    let types: Vec<_> = got[0].0.get_all("content-type").iter().collect();
+    assert_eq!(types, ["application/json"]);
+    assert!(config.wrong_of_objects().is_empty());
+    // A protocol says itself what its bodies are.
+    assert!(config.wrong()[0].message.contains("set by the host"));
+}
+
+#[tokio::test]
 async fn http_large_body_arrives_whole() {
     let endpoint = Endpoint::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

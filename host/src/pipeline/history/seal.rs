@@ -17,8 +17,8 @@ use wasmill_encode::Encoder;
 use super::run::{Replay, RunError};
 use crate::pipeline::batch::{OpenBatch, Rows};
 use crate::pipeline::columns;
-use crate::pipeline::commit::name;
 use crate::pipeline::context::Output;
+use crate::pipeline::due::name;
 use crate::pipeline::outcome::BatchKey;
 use crate::pipeline::staging::Staging;
 

@@ -32,4 +32,8 @@ pub(crate) enum Mutant {
     StateAppliedTwice,
     /// The journal lets go of outcomes whose changes of state are not durable in the store.
     StateLost,
+    /// The journal lets go of outcomes with rows of batches that are encoded beside the commits.
+    AsideLost,
+    /// Of such batches a later one is sealed before an earlier one of its partition.
+    AsidePassed,
 }

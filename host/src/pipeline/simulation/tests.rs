@@ -109,6 +109,16 @@ fn state_that_the_journal_lets_go_of_too_soon_is_found() {
 }
 
 #[test]
+fn rows_that_the_journal_lets_go_of_while_their_batch_is_encoded_are_found() {
+    assert!(found(Mutant::AsideLost, false));
+}
+
+#[test]
+fn later_batch_that_is_sealed_before_an_earlier_one_is_found() {
+    assert!(found(Mutant::AsidePassed, false));
+}
+
+#[test]
 fn batches_that_get_another_name_after_a_restart_are_found() {
     assert!(found(Mutant::RenamedAfterRestart, false));
 }

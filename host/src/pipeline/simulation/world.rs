@@ -157,6 +157,11 @@ impl World {
         self.plan.seed.is_multiple_of(2)
     }
 
+    /// Whether clients may wait for answers: large batches are encoded beside the commits then.
+    fn decides(&self) -> bool {
+        (self.plan.seed / 2).is_multiple_of(2)
+    }
+
     fn random(&self, bound: u64) -> u64 {
         self.disk.random(bound)
     }
@@ -464,9 +469,11 @@ impl World {
             shadows: Arc::new(StreamShadows::new(Vec::new(), sync_channel(1).0)),
             samples: Arc::default(),
             decisions: Arc::default(),
+            decides: self.decides(),
             decides_durably: true,
             fallback: None,
             backup: None,
+            event_time: None,
             mutant: self.plan.mutant,
         });
         recovery::clean_staging(&context, &recovered.standing.undelivered);

@@ -28,7 +28,13 @@ impl StreamTask {
         if self.context.mutant == crate::pipeline::simulation::Mutant::StateLost {
             state = None;
         }
-        let needed = [commit, replay, undelivered, state, self.open.oldest_outcome()];
+        #[cfg_attr(not(test), expect(unused_mut, reason = "a planted bug changes it"))]
+        let mut aside = self.sealing.needed_from();
+        #[cfg(test)]
+        if self.context.mutant == crate::pipeline::simulation::Mutant::AsideLost {
+            aside = None;
+        }
+        let needed = [commit, replay, undelivered, state, self.open.oldest_outcome(), aside];
         // Where nothing is kept, nothing has to be said again because others have written meanwhile.
         needed.into_iter().flatten().min().unwrap_or_else(|| match self.context.buffer.has_entries() {
             true => self.context.buffer.journal_end(),
@@ -102,9 +108,11 @@ impl StreamTask {
             return Ok(());
         }
         let columns = self.inferred_columns();
-        let body = CheckpointBody { processed: next.0, columns: columns.clone() };
+        let watermark = self.durable_watermark();
+        let body = CheckpointBody { processed: next.0, columns: columns.clone(), watermark };
         let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
         self.context.buffer.checkpoint(body, next.0, next.1, durable).await?;
+        self.clock_checkpointed(watermark);
         if durable {
             self.note_columns(&columns);
             self.discard_files().await;
@@ -154,12 +162,13 @@ impl StreamTask {
     pub(super) fn observe(&self) {
         let stats = &self.context.stats;
         stats.unprocessed.set(self.context.buffer.durable_end().saturating_sub(self.committed));
-        stats.open_batches.set(self.open.len() as u64);
+        stats.open_batches.set((self.open.len() + self.sealing.len()) as u64);
         stats.overflowed.set(self.open.overflowed);
         stats.buffered_bytes.set(self.context.buffer.buffered_bytes());
         stats.retained_bytes.set(self.context.buffer.retained_bytes());
         stats.oldest_retained.store(self.context.buffer.oldest_retained().unwrap_or(0), Ordering::Relaxed);
-        let open = self.open.first_arrival();
+        self.observe_clock();
+        let open = [self.open.first_arrival(), self.sealing.first_arrival()].into_iter().flatten().min();
         stats.oldest_open_batch.store(open.unwrap_or(0), Ordering::Relaxed);
         let unread = self.context.buffer.oldest_arrival(self.gathered);
         let sealing = self.commit.as_ref().and_then(|running| running.first_arrival);

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::pipeline::commit::{Commit, CommitError, Committed, Ready};
 use crate::pipeline::delivery::Finished;
+use crate::pipeline::due::Due;
 use crate::pipeline::outcome::{Letter, OpenRows};
 use crate::pipeline::sources::with_causes;
 use crate::pipeline::stats::Pause;
@@ -22,7 +23,8 @@ impl StreamTask {
     pub(super) fn commit_due(&self, now: Instant) -> bool {
         let last = self.drain.is_cancelled() && self.intake_done();
         if self.gathered == self.committed {
-            return (last && !self.open.is_empty())
+            return (last && !(self.open.is_empty() && self.sealing.is_empty()))
+                || self.sealing.any_encoded()
                 || self.open.next_due().is_some_and(|due| now >= due)
                 || self.pressed_by_open_batches();
         }
@@ -36,6 +38,7 @@ impl StreamTask {
         last || stale
             || !self.answers.is_empty()
             || self.open.any_full()
+            || self.sealing.any_encoded()
             || self.open.next_due().is_some_and(|due| now >= due)
             || self.uncommitted_bytes() >= PENDING_BYTES_MAX
             || self.pressed()
@@ -65,10 +68,15 @@ impl StreamTask {
         }
         let all = (self.drain.is_cancelled() && self.intake_done()) || self.pressed_by_open_batches();
         let due = self.open.take_due(now, all);
+        let turn = self.sealing.turn(&self.context, due, all);
+        let journal_end = self.context.buffer.journal_end();
         let mut blobs = Vec::with_capacity(self.open.pending_bytes());
         let mut open = Vec::new();
         let mut pieces = Vec::new();
-        for (id, key, piece, rows) in self.open.pending() {
+        // Those that are set aside come first: recovery puts rows behind one another as it finds them.
+        let aside = turn.set_aside.iter();
+        let aside = aside.flat_map(|(key, batch)| batch.pending().map(move |pending| (key, pending)));
+        for (key, (id, piece, rows)) in aside.chain(self.open.pending()) {
             let start = blobs.len();
             blobs.extend_from_slice(rows);
             pieces.push(id);
@@ -80,9 +88,13 @@ impl StreamTask {
                 blob: start..blobs.len(),
             });
         }
-        let oldest = due.iter().filter_map(|(_, batch)| batch.oldest_outcome()).min();
-        let needs_from = oldest.unwrap_or_else(|| self.context.buffer.journal_end());
-        let first_arrival = due.iter().map(|(_, batch)| batch.first_arrival).min();
+        let named = turn.named.iter().map(|aside| aside.needs_from);
+        let oldest = turn.sealed.iter().filter_map(|(_, batch)| batch.oldest_outcome()).chain(named).min();
+        let needs_from = oldest.unwrap_or(journal_end);
+        let named = turn.named.into_iter().map(|aside| aside.due);
+        let sealed = turn.sealed.into_iter().map(|(key, batch)| Due::new(key, batch));
+        let due: Vec<Arc<Due>> = named.chain(sealed).collect();
+        let first_arrival = due.iter().map(|due| due.batch.first_arrival).min();
         let rows = self.rows.clone();
         self.rows.fill(0);
         let commit = Arc::new(Commit {
@@ -98,11 +110,13 @@ impl StreamTask {
             letters: self.letters_in_order(),
             replay: None,
             state: self.keeping.take_pending(),
+            event_time: self.clock_commit(),
         });
         self.letter_bytes = 0;
         self.slice_bytes = 0;
         self.uncommitted_since = None;
         let task = tokio::spawn(commit.clone().run(self.context.clone()));
+        self.sealing.begin(&self.context, turn.set_aside, journal_end);
         let answers = std::mem::take(&mut self.answers);
         self.commit = Some(Running { commit, needs_from, first_arrival, answers, failures: 0, task });
     }
@@ -137,6 +151,7 @@ impl StreamTask {
         }
         self.committed = committed.to;
         self.keeping.durable(committed.at, &committed.state);
+        self.clock_durable(committed.event_time);
         self.context.decisions.publish(running.answers);
         self.open.made_durable(committed.at, &committed.open, OPEN_BYTES_MEMORY);
         let stats = &self.context.stats;

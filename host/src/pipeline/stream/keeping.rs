@@ -14,7 +14,7 @@ use wasmill_state::{Layer, TableUse};
 
 use super::{COMMIT_RETRY_MAX, RETRY_AFTER, StreamTask};
 use crate::pipeline::sources::with_causes;
-use crate::pipeline::state::{StateBelow, StateTrouble};
+use crate::pipeline::state::{StateBelow, StateTrouble, StreamState};
 use crate::pipeline::stats::Pause;
 
 /// What was applied is made durable after this time,
@@ -56,6 +56,13 @@ impl Keeping {
     /// What no outcome carries is forgotten.
     pub(super) fn withdraw(&mut self) {
         self.pending = Arc::default();
+    }
+
+    /// What the next slice sees, while the changes in `committing` are on their way.
+    pub(super) fn below(&self, committing: Option<&Arc<Layer>>, stream: &Arc<StreamState>) -> StateBelow {
+        let unapplied = self.unapplied.iter().rev().map(|(_, layer)| layer);
+        let layers = std::iter::once(&self.pending).chain(committing).chain(unapplied);
+        StateBelow { layers: layers.cloned().collect(), stream: Arc::clone(stream) }
     }
 
     /// For the next outcome.
@@ -114,14 +121,6 @@ impl Keeping {
 }
 
 impl StreamTask {
-    /// What the next slice sees.
-    pub(super) fn state_below(&self) -> StateBelow {
-        let committing = self.commit.as_ref().map(|running| Arc::clone(&running.commit.state));
-        let unapplied = self.keeping.unapplied.iter().rev().map(|(_, layer)| Arc::clone(layer));
-        let layers = std::iter::once(Arc::clone(&self.keeping.pending)).chain(committing).chain(unapplied);
-        StateBelow { layers: layers.collect(), stream: Arc::clone(&self.context.state) }
-    }
-
     /// Gives the store the next thing to do, off this thread.
     pub(super) fn start_state_work(&mut self) {
         let (now, keeping) = (Instant::now(), &mut self.keeping);
