@@ -112,7 +112,7 @@ fn of_floats(data: &[f32], function: Function) -> Result<Vec<f32>, Stop> {
         Function::Gelu => each(data, |x| 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))),
         Function::GeluTanh => each(data, |x| {
             // sqrt(2 / pi)
-            let inner = 0.797_884_56 * (x + 0.044_715 * x * x * x);
+            let inner = 0.797_884_6 * (x + 0.044_715 * x * x * x);
             0.5 * x * (1.0 + libm::tanhf(inner))
         }),
         Function::HardSigmoid(alpha, beta) => each(data, |x| (alpha * x + beta).clamp(0.0, 1.0)),
