@@ -1,6 +1,8 @@
 //! `src/bindings.rs` and `src/watermark_bindings.rs` are what wit-bindgen makes of `wit/plugin.wit`. After a change there,
 //! `BLESS=1 cargo test -p wasmill-sdk --test bindings` writes them anew.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 use wit_bindgen_core::wit_parser::Resolve;
