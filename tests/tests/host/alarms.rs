@@ -101,7 +101,7 @@ fn taken(received: Vec<Received>) -> Vec<Received> {
     let mut first = Vec::new();
     for request in received.into_iter().filter(|request| request.status == 200) {
         let key = request.headers["idempotency-key"].clone();
-        // Whether a request was taken whose answer a crash cost, nobody knows: it is sent again, and says so.
+        // What was delivered shortly before a crash is sent again, and says so by its key.
         let body = bodies.entry(key).or_insert_with(|| {
             first.push(request.clone());
             request.body.clone()
