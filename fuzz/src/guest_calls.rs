@@ -41,7 +41,7 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
     let mut module = wat::parse_str(text()).unwrap();
     let mut resolve = Resolve::default();
     resolve.push_str("plugin.wit", WIT).unwrap();
-    let world = "package fuzz:guest;\nworld guest { include wasmill:plugin/keeper@0.1.2; }";
+    let world = "package fuzz:guest;\nworld guest { include wasmill:plugin/keeper@0.1.3; }";
     let package = resolve.push_str("guest.wit", world).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();

@@ -4,8 +4,8 @@ use crate::guest::{Guest, each};
 
 /// What a guest imports that sends requests.
 pub(crate) const HTTP: (&str, &str) = (
-    "import wasmill:plugin/http@0.1.2;",
-    r#"(import "wasmill:plugin/http@0.1.2" "send" (func $send (param i32 i32 i32)))"#,
+    "import wasmill:plugin/http@0.1.3;",
+    r#"(import "wasmill:plugin/http@0.1.3" "send" (func $send (param i32 i32 i32)))"#,
 );
 
 impl Guest {

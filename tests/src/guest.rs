@@ -33,7 +33,7 @@ pub(crate) fn assemble(text: &str, packages: &[String], world: &str) -> Vec<u8> 
         resolve.push_str(format!("package-{index}.wit"), package).expect("a package of the guest's");
     }
     let world =
-        format!("package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.2; {world} }}");
+        format!("package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.3; {world} }}");
     let package = resolve.push_str("guest.wit", &world).expect("the guest's world");
     let world = resolve.select_world(&[package], Some("guest")).expect("the guest's world");
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
@@ -360,18 +360,18 @@ impl Guest {
         let Guest { imports: (world, imports), items, configure, process } = self;
         let text = format!(
             r#"(module
-              (import "wasmill:plugin/records@0.1.2" "[resource-drop]chunk" (func $drop (param i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.len" (func $len (param i32) (result i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.payloads" (func $payloads (param i32 i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.set-payloads" (func $set-payloads (param i32 i32 i32 i32 i32 i32 i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.partition" (func $partition (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.route" (func $route (param i32 i32 i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.keep" (func $keep (param i32 i32 i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.fail" (func $fail (param i32 i32 i32 i32 i32 i32 i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.derive" (func $derive (param i32 i32 i32) (result i32)))
-              (import "wasmill:plugin/records@0.1.2" "[static]chunk.fresh" (func $fresh (param i32) (result i32)))
-              (import "wasmill:plugin/records@0.1.2" "emit" (func $emit (param i32)))
-              (import "wasmill:plugin/setup@0.1.2" "output" (func $output (param i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.3" "[resource-drop]chunk" (func $drop (param i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.len" (func $len (param i32) (result i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.payloads" (func $payloads (param i32 i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.set-payloads" (func $set-payloads (param i32 i32 i32 i32 i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.partition" (func $partition (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.route" (func $route (param i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.keep" (func $keep (param i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.fail" (func $fail (param i32 i32 i32 i32 i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.derive" (func $derive (param i32 i32 i32) (result i32)))
+              (import "wasmill:plugin/records@0.1.3" "[static]chunk.fresh" (func $fresh (param i32) (result i32)))
+              (import "wasmill:plugin/records@0.1.3" "emit" (func $emit (param i32)))
+              (import "wasmill:plugin/setup@0.1.3" "output" (func $output (param i32 i32 i32)))
               {imports}
               (memory (export "memory") 4)
               ;; 16: result of the exports; 32: payloads; 48: result of $output; 1024: texts; from 131072: allocations
@@ -392,11 +392,11 @@ impl Guest {
                 (call $at (local.get $row) (i32.const 0)))
               (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
                 (call $alloc (local.get 3)))
-              (func (export "wasmill:plugin/transform@0.1.2#configure") (param $config i32) (param $config-len i32) (result i32)
+              (func (export "wasmill:plugin/transform@0.1.3#configure") (param $config i32) (param $config-len i32) (result i32)
                 {configure}
                 (i32.store (i32.const 16) (i32.const 0))
                 (i32.const 16))
-              (func (export "wasmill:plugin/transform@0.1.2#process") (param $rows i32) (result i32)
+              (func (export "wasmill:plugin/transform@0.1.3#process") (param $rows i32) (result i32)
                 (local $i i32) (local $j i32) (local $k i32) (local $m i32) (local $n i32)
                 (global.set $top (i32.const 131072))
                 (local.set $n (call $len (local.get $rows)))

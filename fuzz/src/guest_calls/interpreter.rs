@@ -69,7 +69,7 @@ pub(super) fn text() -> String {
         let types: String = (0..*params).map(|at| if wide(at) { " i64" } else { " i32" }).collect();
         let result_type = if result.is_empty() { String::new() } else { format!("(result {result})") };
         imports += &format!(
-            "(import \"wasmill:plugin/{interface}@0.1.2\" \"{name}\" (func $f{index} (param{types}) {result_type}))\n"
+            "(import \"wasmill:plugin/{interface}@0.1.3\" \"{name}\" (func $f{index} (param{types}) {result_type}))\n"
         );
         let arg = |at: u32| format!("(call $arg (i32.const {at}))");
         let args: String = (0..*params)
@@ -124,12 +124,12 @@ pub(super) fn text() -> String {
             (loop $next
               {operations})
             (call $arg (i32.const 0)))
-          (func (export "wasmill:plugin/transform@0.1.2#configure") (param i32 i32) (result i32)
+          (func (export "wasmill:plugin/transform@0.1.3#configure") (param i32 i32) (result i32)
             (call $f{file} (i32.const 1024) (i32.const 5) (i64.const 0) (i32.const {BASE}) (i32.const {ANSWER}))
             (global.set $loaded (i32.const 1))
             (global.set $pc (i32.load (i32.const {BASE})))
             (call $run))
-          (func (export "wasmill:plugin/transform@0.1.2#process") (param $rows i32) (result i32)
+          (func (export "wasmill:plugin/transform@0.1.3#process") (param $rows i32) (result i32)
             (global.set $top (i32.const {HEAP}))
             (global.set $allocations (i32.const 0))
             ;; The probe of a chain, which no script is made for.

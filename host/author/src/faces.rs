@@ -12,9 +12,9 @@ use wasm_encoder::{
 
 use crate::component::{assemble, with_metadata};
 
-const RECORDS: &str = "wasmill:plugin/records@0.1.2";
-const SETUP: &str = "wasmill:plugin/setup@0.1.2";
-const TRANSFORM: &str = "wasmill:plugin/transform@0.1.2";
+const RECORDS: &str = "wasmill:plugin/records@0.1.3";
+const SETUP: &str = "wasmill:plugin/setup@0.1.3";
+const TRANSFORM: &str = "wasmill:plugin/transform@0.1.3";
 /// A longer name of a field is refused.
 pub const FIELD_BYTES_MAX: usize = 1024;
 

@@ -56,6 +56,16 @@ impl Chunk {
         Ok(&self.times)
     }
 
+    /// Which record of the chunk stands behind each row, counted from 0; [`NO_INPUT`] behind rows that were made.
+    pub fn records(&self, rows: RowsId) -> Result<Vec<u32>, Misuse> {
+        let group = self.group(rows)?;
+        if group == 0 {
+            return Ok(self.table.rows.iter().map(|row| row.input).collect());
+        }
+        let of_root = |&root: &u32| self.table.rows.get(root as usize).map_or(NO_INPUT, |row| row.input);
+        Ok(self.turn.groups[group].roots.iter().map(of_root).collect())
+    }
+
     pub fn keys(&mut self, rows: RowsId) -> Result<CellsRef<'_>, Misuse> {
         let group = self.group(rows)?;
         self.side(group, None)

@@ -258,6 +258,7 @@ impl Resolver<'_> {
             dead_letters,
             retention: _,
             decide: _,
+            event_time: _,
             transforms: _,
             outputs,
         } = stream;

@@ -17,6 +17,7 @@ mod decide;
 mod defined;
 mod describe;
 mod draft;
+mod event_time;
 mod firehose;
 mod limits;
 mod names;
@@ -45,10 +46,11 @@ pub use problem::{Invalid, LoadError, Problem};
 pub use secret::{Secret, masked_url};
 pub use settings::{
     Action, Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Decide, Destination, Directory,
-    Durability, Endpoint, FileSource, Firehose, FirehoseNames, Format, GrantPolicy, HostHeaders, Http,
-    HttpPost, Isolation, Jwks, Jwt, LettersOutput, Limits, ObjectName, OpenSearch, Output, Parquet,
-    PluginHttp, PluginRef, Quota, Retention, Retry, Rotation, S3, SchemaSource, Settings, Signing, Source,
-    SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource, Tenant, Transform,
+    Durability, Endpoint, EventTime, FileSource, Firehose, FirehoseNames, Format, GrantPolicy, HostHeaders,
+    Http, HttpPost, Isolation, Jwks, Jwt, Late, LettersOutput, Limits, ObjectName, OpenSearch, Output,
+    Parquet, PluginHttp, PluginRef, Quota, Retention, Retry, Rotation, S3, SchemaSource, Settings, Signing,
+    Source, SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource, Tenant, TimeFormat, TimeSource,
+    Transform, Unreadable,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

@@ -7,6 +7,7 @@
 mod access;
 mod authority;
 mod columns;
+mod event_time;
 mod firehose;
 mod output;
 mod policy;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::access::{Auth, AuthMode, ClientScope, Jwt, MetricsAccess, Tls, TlsClient};
 pub(crate) use self::authority::Policy;
 pub(crate) use self::columns::{Parquet, ParquetVersion, TableSchema, TableSchemaSource};
+pub(crate) use self::event_time::{EventTime, Late, Unreadable};
 pub(crate) use self::firehose::Firehose;
 pub(crate) use self::output::{
     Action, BackupBatching, BackupFormat, BackupOutput, Batching, Codec, DirectoryPlace, FirehoseNames,
@@ -347,6 +349,8 @@ pub(crate) struct Stream {
     pub(crate) retention: Option<Retention>,
     /// Lets clients ask what becomes of a record while they wait (`POST /v1/streams/{name}/decide`). By default nobody may.
     pub(crate) decide: Option<Decide>,
+    /// Where the records have their time. The host then keeps the stream's watermark, and hands it to the plugins. By default it knows of none.
+    pub(crate) event_time: Option<EventTime>,
     /// Plugins that the records pass, in this order.
     #[serde(default)]
     #[schemars(with = "Vec<Transform>")]

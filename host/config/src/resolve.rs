@@ -16,6 +16,7 @@ use toml::de::DeTable;
 
 use crate::authority::{self, Authority};
 use crate::decide;
+use crate::event_time;
 use crate::names;
 use crate::outputs;
 use crate::policy::Policy;
@@ -379,6 +380,9 @@ impl Resolver<'_> {
             }
             index
         });
+        let event_time = stream
+            .event_time
+            .map(|written| event_time::event_time(self, &key, written, &outputs, names_known));
         let backup = stream.backup.map(|written| {
             let backup = outputs::backup(self, format!("{key}.backup"), written);
             if let Some(taken) = outputs.iter().find(|output| output.name == backup.name) {
@@ -406,6 +410,7 @@ impl Resolver<'_> {
             dead_letters,
             retention,
             decide,
+            event_time,
             transforms,
             outputs,
         };

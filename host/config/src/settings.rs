@@ -5,6 +5,7 @@
 //! come out of a [`Draft`] without problems, or are built by tests.
 
 mod columns;
+mod event_time;
 mod firehose;
 mod objects;
 mod output;
@@ -24,6 +25,7 @@ use crate::secret::Secret;
 use crate::tree::{self, Aliases, Found};
 
 pub use columns::{Parquet, SchemaSource};
+pub use event_time::{EventTime, Late, TimeFormat, TimeSource, Unreadable};
 pub use firehose::Firehose;
 pub use objects::{Directory, FirehoseNames, ObjectName, S3};
 pub use output::{Codec, Compression, Destination, Format, Output, Retry};
@@ -348,6 +350,8 @@ pub struct Stream {
     pub retention: Option<Retention>,
     /// How clients are answered that wait for what becomes of a record; `None`: not at all.
     pub decide: Option<Decide>,
+    /// Where records have their time; `None`: the host does not look.
+    pub event_time: Option<EventTime>,
     pub transforms: Vec<Transform>,
     /// Never empty; the first is the default.
     pub outputs: Vec<Output>,

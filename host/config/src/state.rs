@@ -29,7 +29,7 @@ impl Resolver<'_> {
 }
 
 /// Names, outermost first; none may be empty.
-fn path(text: &str) -> Option<Vec<String>> {
+pub(crate) fn path(text: &str) -> Option<Vec<String>> {
     let mut names = vec![String::new()];
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {

@@ -25,8 +25,9 @@ use super::batch::PieceId;
 use super::columns::ColumnsError;
 use super::context::{Output, StreamContext};
 use super::dead_letters::{Changes, DeadLetter};
-use super::due::Due;
+use super::due::{Apart, Due};
 use super::outcome::{self, Counts, Letter, OpenRows, Outcome, OutcomeError, Ran, Sealed};
+use super::stream::Reached;
 
 /// What the stream has decided to make durable.
 pub(crate) struct Commit {
@@ -46,6 +47,8 @@ pub(crate) struct Commit {
     pub(crate) replay: Option<Replay>,
     /// What has changed of state.
     pub(crate) state: Arc<Layer>,
+    /// Of a stream that has event time.
+    pub(crate) event_time: Option<Reached>,
 }
 
 /// What makes a commit that of a replay.
@@ -53,6 +56,8 @@ pub(crate) struct Replay {
     /// Where the journal ended when it began; part of the batch ids.
     pub(crate) journal_end: u64,
     pub(crate) changes: Changes,
+    /// No letters ran: transforms were told of a watermark. Rows of theirs that fail become letters, those here first.
+    pub(crate) told: Option<Vec<(Letter, Bytes)>>,
 }
 
 /// What is durable now.
@@ -65,6 +70,7 @@ pub(crate) struct Committed {
     /// Rows that were sealed and did not fit the columns of their output, by its number: they are dead letters.
     pub(crate) refused: Vec<(u32, u64)>,
     pub(crate) state: Arc<Layer>,
+    pub(crate) event_time: Option<Reached>,
     /// Where the rows of open batches lie in the outcome's body.
     pub(crate) open: HashMap<PieceId, Range<usize>>,
 }
@@ -111,15 +117,20 @@ impl Commit {
     /// Makes it durable. After an error it may be run again: nothing outside has seen anything of it.
     pub(crate) async fn run(self: Arc<Self>, context: Arc<StreamContext>) -> Result<Committed, CommitError> {
         let mut encoding = Vec::with_capacity(self.due.len());
-        let replay = self.replay.as_ref().map(|replay| replay.journal_end);
+        let apart = self
+            .replay
+            .as_ref()
+            .map(|replay| Apart { journal_end: replay.journal_end, of_letters: replay.told.is_none() });
         for due in &self.due {
-            encoding.push(due.take_begun().unwrap_or_else(|| due.encode(&context, replay, false)));
+            encoding.push(due.take_begun().unwrap_or_else(|| due.encode(&context, apart, false)));
         }
         let mut sealed = Vec::with_capacity(encoding.len());
         let mut unsynced = Vec::new();
         let mut blobs = Blobs::after(&self.blobs);
         let mut inline = Vec::new();
         let (mut refused, mut unfit) = (Vec::new(), Vec::new());
+        let told = self.replay.as_ref().and_then(|replay| replay.told.as_ref());
+        unfit.extend(told.into_iter().flatten().cloned());
         for done in encoding {
             let mut staged = done.await.map_err(|_gone| CommitError::Worker)??;
             if let Some(object) = staged.inline {
@@ -146,7 +157,7 @@ impl Commit {
             all_letters.iter().map(|(letter, payload)| dead_letter(self.from, letter, payload)).collect();
         let replay = self.replay.as_ref().map(|replay| replay.changes.clone());
         let outcome = Outcome {
-            version: outcome::version(replay.is_some(), state.is_some()),
+            version: outcome::version(replay.is_some(), state.is_some(), self.event_time.is_some()),
             from: self.from,
             to: self.to,
             chain: self.chain.clone(),
@@ -160,6 +171,7 @@ impl Commit {
                 .collect(),
             replay,
             state,
+            watermark: self.event_time.map(|reached| reached.watermark),
         };
         let (body, blobs_at) = outcome::write(&outcome, &self.blobs, &blobs.parts)?;
         let at = context
@@ -167,10 +179,10 @@ impl Commit {
             .entry(EntryKind::Outcome, self.from..self.to, body)
             .await
             .map_err(CommitError::Append)?;
-        match &outcome.replay {
-            Some(changes) => context.settle_replay(changes).await,
-            None => context.store_letters(letters).await,
+        if let Some(changes) = &outcome.replay {
+            context.settle_replay(changes).await;
         }
+        context.store_letters(letters).await;
         let open = outcome
             .open
             .into_iter()
@@ -185,8 +197,8 @@ impl Commit {
             .map(|(sealed, inline)| Ready { at, sealed, inline })
             .collect();
         let (counts, rows) = (outcome.counts, self.rows.clone());
-        let state = Arc::clone(&self.state);
-        Ok(Committed { at, to: self.to, counts, rows, sealed, refused, state, open })
+        let (state, event_time) = (Arc::clone(&self.state), self.event_time);
+        Ok(Committed { at, to: self.to, counts, rows, sealed, refused, state, event_time, open })
     }
 }
 

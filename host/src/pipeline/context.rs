@@ -14,6 +14,7 @@ use super::batch::SealAt;
 use super::columns::Columns;
 use super::dead_letters::{Appended, Applied, Bound, Changes, DeadLetter, Store, StoreError};
 use super::decide::Decisions;
+use super::event_time::EventTime;
 use super::letters_output::LettersOutput;
 use super::outcome::OutputThen;
 use super::quotas::{TenantQuota, Turn};
@@ -98,6 +99,8 @@ pub(crate) struct StreamContext {
     pub(crate) fallback: Option<usize>,
     /// Number of the output that takes records as they came in.
     pub(crate) backup: Option<u32>,
+    /// Where its records have their time.
+    pub(crate) event_time: Option<Arc<EventTime>>,
     #[cfg(test)]
     pub(crate) mutant: super::simulation::Mutant,
 }

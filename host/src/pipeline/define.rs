@@ -387,7 +387,7 @@ impl Host {
             // The file has it no more, and it cannot deliver what it has stored.
             self.inner.filed.hurry(&key);
             self.remove_stream(tenant.as_str(), name, within, true).await?;
-            self.inner.filed.left(&key);
+            self.has_left(&key);
             return Ok(DefineAnswer { body: deleted(), ..DefineAnswer::default() });
         }
         self.not_of_file(tenant, name)?;

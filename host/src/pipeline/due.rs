@@ -22,6 +22,15 @@ use super::outcome::{BatchKey, Letter, Sealed};
 
 /// Of a batch of which no row fits.
 const NOTHING: Encoded = Encoded { raw_bytes: 0, bytes: 0, digest: 0, body_digest: 0 };
+/// What makes a batch one of a replay: it joins no other.
+#[derive(Clone, Copy)]
+pub(crate) struct Apart {
+    /// Where the journal ended when the replay began; part of the batch's id.
+    pub(crate) journal_end: u64,
+    /// Letters have the rows: those that do not fit stay there, and nothing is sealed.
+    pub(crate) of_letters: bool,
+}
+
 /// A batch that a commit seals.
 pub(crate) struct Due {
     pub(crate) key: BatchKey,
@@ -74,7 +83,7 @@ impl Due {
     pub(crate) fn encode(
         self: &Arc<Self>,
         context: &Arc<StreamContext>,
-        replay: Option<u64>,
+        replay: Option<Apart>,
         synced: bool,
     ) -> oneshot::Receiver<Result<Staged, CommitError>> {
         let (reply, encoded) = oneshot::channel();
@@ -110,11 +119,11 @@ fn stage(
     context: &StreamContext,
     key: &BatchKey,
     batch: &OpenBatch,
-    replay: Option<u64>,
+    replay: Option<Apart>,
     encoder: &mut Encoder,
 ) -> Result<Staged, CommitError> {
     let output = &context.outputs[key.output as usize];
-    let id = identity(context, output, key, batch, replay);
+    let id = identity(context, output, key, batch, replay.map(|apart| apart.journal_end));
     let name = name(&context.name, output, key, batch.first_arrival, &id);
     let pieces = pieces(context, batch)?;
     let framed = Some(batch.raw_bytes);
@@ -153,7 +162,7 @@ fn stage(
         (made.result, made.spooled, None)
     };
     let refused = refused(output, batch, &pieces, rejected).map_err(CommitError::Encode)?;
-    if let Some((first, _)) = refused.first().filter(|_| replay.is_some()) {
+    if let Some((first, _)) = refused.first().filter(|_| replay.is_some_and(|apart| apart.of_letters)) {
         // The letters that are replayed have them, and stay. What cannot be removed now is at the next start.
         drop(output.staging.discard(&id));
         let (rows, reason) = (refused.len(), first.reason.clone());

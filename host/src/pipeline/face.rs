@@ -466,6 +466,15 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
             "last_error": letters.last_error(),
         })
     });
+    let event_time = stream.event_time.is_tracked().then(|| {
+        let [kept, dropped, routed] = stream.event_time.late().map(|(_, count)| count);
+        json!({
+            "watermark_ns": stream.event_time.watermark(),
+            "lag_seconds": stream.event_time.lag_s(now),
+            "late": { "kept": kept, "dropped": dropped, "routed": routed },
+            "unreadable": stream.event_time.unreadable.get(),
+        })
+    });
     json!({
         "name": stream.name,
         "records_in": stream.records_in.get(),
@@ -486,6 +495,7 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
             "delivery": stream.dead_letters.delivery.get(),
         },
         "dead_letters_output": letters_output,
+        "event_time": event_time,
         "buffered_bytes": stream.buffered_bytes.get(),
         "retained_bytes": stream.retained_bytes.get(),
         "retained_seconds": stream.retained_age_s(now),

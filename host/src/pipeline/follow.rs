@@ -127,8 +127,7 @@ impl Filed {
         }
     }
 
-    /// A stream that the file has no more was removed with what it had stored.
-    pub(super) fn left(&self, key: &StreamKey) {
+    fn left(&self, key: &StreamKey) {
         self.leaving().remove(key);
         let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
         let mut without = Settings::clone(&settings);
@@ -289,8 +288,19 @@ impl Host {
         let text = with_causes(error);
         if held && !lives {
             self.set_idle(&key_of(stream), text.clone());
+            // It may have been removed by force meanwhile.
+            if !self.inner.filed.settings().streams.iter().any(|known| same_name(known, stream)) {
+                self.forget_idle(stream);
+            }
         }
         format!("{} is to {what}: {text}", stream.key)
+    }
+
+    /// A stream that the file has no more was removed with what it had stored.
+    pub(super) fn has_left(&self, key: &StreamKey) {
+        self.inner.filed.left(key);
+        // Who was ending it found that it could not, and that it ran no more.
+        self.inner.idle.all().remove(key);
     }
 
     fn hold(&self, settings: &Settings, mut streams: Vec<config::Stream>) {

@@ -15,6 +15,7 @@ use wasmill_buffer::{Frame, ReadError};
 
 use super::context::StreamContext;
 use super::decide::SliceAnswers;
+use super::event_time::SliceClock;
 use super::plan::ChainVersion;
 use super::slice::{Cut, Done, Growth, Part, Route};
 use super::state::StateBelow;
@@ -42,7 +43,7 @@ pub(super) struct Intake {
     slice_bytes: usize,
     slice_wait: Duration,
     slices_max: usize,
-    /// The chain keeps state: each slice sees what the one before has made of it.
+    /// The chain keeps state, or the stream has event time: each slice sees what the one before has made of it.
     one_by_one: bool,
     stream_seed: u64,
     growth: Growth,
@@ -127,16 +128,17 @@ impl Intake {
     }
 
     /// Reads what is durable while `room` allows, cuts it, and gives it to the workers, over `state` where the chain keeps
-    /// some. Slices that are not full wait a little for more, unless `hurry`.
+    /// some, and by `clock` where the stream has event time. Slices that are not full wait a little for more, unless `hurry`.
     pub(super) fn start_slices(
         &mut self,
         context: &StreamContext,
         version: &Arc<ChainVersion>,
         room: bool,
         hurry: bool,
+        clock: Option<&SliceClock>,
         state: impl Fn() -> StateBelow,
     ) -> Result<(), ReadError> {
-        self.one_by_one = version.chain.keeps_state();
+        self.one_by_one = version.chain.keeps_state() || clock.is_some();
         while self.in_flight.len() < self.slices_max() {
             if room && self.waiting.bytes < self.slice_bytes() {
                 self.fill(context)?;
@@ -152,8 +154,8 @@ impl Intake {
             }
             let Some(cut) = self.waiting.cut(self.slice_bytes()) else { return Ok(()) };
             self.waiting_since = (!self.waiting.frames.is_empty()).then_some(now);
-            let state = self.one_by_one.then(&state);
-            self.start(context, version, cut, state, since);
+            let state = version.chain.keeps_state().then(&state);
+            self.start(context, version, cut, (state, clock.cloned()), since);
         }
         Ok(())
     }
@@ -185,7 +187,7 @@ impl Intake {
         context: &StreamContext,
         version: &Arc<ChainVersion>,
         cut: Cut,
-        state: Option<StateBelow>,
+        (state, clock): (Option<StateBelow>, Option<SliceClock>),
         since: Instant,
     ) {
         let shadows = context.shadows.turn(version.generation, cut.from, cut.to);
@@ -199,6 +201,7 @@ impl Intake {
             columns: context.outputs.iter().map(|output| output.columns.clone()).collect(),
             backup: context.backup,
             outputs: context.outputs.iter().map(|output| output.name.clone()).collect(),
+            clock,
         };
         let (reply, done) = oneshot::channel();
         let (beside, samples) = (Arc::clone(&context.shadows), Arc::clone(&context.samples));

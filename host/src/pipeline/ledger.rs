@@ -20,6 +20,9 @@ pub(crate) struct CheckpointBody {
     /// Columns that were taken from a first batch, by the name of the output.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) columns: BTreeMap<String, String>,
+    /// The watermark of durable outcomes, of a stream that has event time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) watermark: Option<i64>,
 }
 
 /// Batches delivered whose outcomes are still needed, as a journal entry.

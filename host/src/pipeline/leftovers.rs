@@ -103,7 +103,7 @@ impl Host {
         for key in leaving {
             self.inner.filed.hurry(&key);
             match self.remove_stream(&key.tenant, &key.name, WITHIN_FORCED, true).await {
-                Ok(()) | Err(ChangeError::NoStream { .. }) => self.inner.filed.left(&key),
+                Ok(()) | Err(ChangeError::NoStream { .. }) => self.has_left(&key),
                 Err(error) => {
                     let reason = format!("stream {:?}: {}", key.name, with_causes(&error));
                     return Err(LeftError::Failed { tenant: tenant.clone(), what: "removed", reason });

@@ -202,7 +202,7 @@ impl DeadLetters {
         version: &Arc<ChainVersion>,
     ) -> Result<Replayed, LettersError> {
         let (reply, done) = oneshot::channel();
-        let request = replay::Request { letters, version: version.clone(), clear: None, reply };
+        let request = replay::Request { letters, version: version.clone(), clear: None, tell: None, reply };
         self.replays.send(request).await.map_err(|_ended| ReplayError::Ended)?;
         Ok(done.await.map_err(|_ended| ReplayError::Ended)??)
     }

@@ -25,6 +25,7 @@ mod delivery;
 mod descriptors;
 mod due;
 mod ending;
+mod event_time;
 mod face;
 mod fate;
 pub mod firehose_stats;

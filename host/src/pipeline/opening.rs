@@ -23,6 +23,7 @@ use wasmill_transform::{
 
 use super::context::{Output, StreamContext};
 use super::dead_letters::{Cursor, Store, StoreError};
+use super::event_time::EventTime;
 use super::firehose_stats::Receiver;
 use super::host::HostOptions;
 use super::letters_output::LettersOutput;
@@ -403,6 +404,10 @@ impl Opening {
             }
             None => None,
         };
+        let event_time = stream.event_time.as_ref().map(EventTime::new).transpose().map_err(|message| {
+            let key = format!("{}.event_time", stream.key);
+            StartError::Invalid(vec![settings.problem(&key, message)])
+        })?;
         let stats = Arc::new(StreamStats::new(&key, stream.outputs.iter().map(|o| o.name.clone())));
         for (stats, output) in stats.outputs.iter().zip(&opened) {
             if let Some(inferred) = output.columns.as_ref().and_then(|columns| columns.inferred()) {
@@ -419,6 +424,9 @@ impl Opening {
         let _first = stats.firehose.outputs.set(named.map(|(place, _)| place).collect());
         let receivers = opened.iter().filter_map(|output| receiver(&output.destination));
         let _first = stats.firehose.receivers.set(receivers.collect());
+        if event_time.is_some() {
+            stats.event_time.track();
+        }
         stats.dead_letter_bytes.set(letters.bytes());
         stats.dead_letters.kept.set(letters.count());
         stats.letters_output.configured.store(letters_output.is_some(), Ordering::Relaxed);
@@ -447,6 +455,7 @@ impl Opening {
             decides_durably: stream.decide.as_ref().is_none_or(|decide| decide.durable),
             fallback: stream.fallback,
             backup: stream.backup.and_then(|number| u32::try_from(number).ok()),
+            event_time: event_time.map(Arc::new),
             #[cfg(test)]
             mutant: super::simulation::Mutant::None,
         });

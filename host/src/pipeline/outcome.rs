@@ -23,19 +23,22 @@ use wasmill_state::Written;
 use super::dead_letters::{Changes, Stage};
 
 /// Raised when a field changes its meaning; readers keep every older number. 2: an outcome may be that of a replay. 3: it may
-/// carry changes of state.
-pub(crate) const VERSION: u32 = 3;
+/// carry changes of state. 4: it may say how far event time has come.
+pub(crate) const VERSION: u32 = 4;
+/// What an outcome with changes of state and without event time is written as.
+const VERSION_STATE: u32 = 3;
 /// What an outcome of a replay without changes of state is written as.
 const VERSION_REPLAY: u32 = 2;
 /// What an outcome with neither is written as.
 const VERSION_PLAIN: u32 = 1;
 
 /// The lowest version that has what an outcome carries: older hosts read it then.
-pub(crate) fn version(replay: bool, state: bool) -> u32 {
-    match (replay, state) {
-        (_, true) => VERSION,
-        (true, false) => VERSION_REPLAY,
-        (false, false) => VERSION_PLAIN,
+pub(crate) fn version(replay: bool, state: bool, event_time: bool) -> u32 {
+    match (replay, state, event_time) {
+        (_, _, true) => VERSION,
+        (_, true, false) => VERSION_STATE,
+        (true, false, false) => VERSION_REPLAY,
+        (false, false, false) => VERSION_PLAIN,
     }
 }
 
@@ -181,6 +184,9 @@ pub(crate) struct Outcome {
     /// What has changed of the state of its transforms; ranges are within the blobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<Written>,
+    /// The watermark behind its input, of a stream that has event time; nanoseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) watermark: Option<i64>,
 }
 
 /// Why an entry is no outcome that this version can read.
@@ -267,6 +273,7 @@ mod tests {
             }],
             replay: None,
             state: None,
+            watermark: Some(-7),
         }
     }
 
@@ -309,7 +316,7 @@ mod tests {
         let (body, _) =
             write(&Outcome { version: VERSION + 1, ..sample() }, b"{}\n{}\n", &[Bytes::from_static(b"bad")])
                 .unwrap();
-        assert!(matches!(read(&body), Err(OutcomeError::Version { found: 4 })));
+        assert!(matches!(read(&body), Err(OutcomeError::Version { found: 5 })));
     }
 
     #[test]

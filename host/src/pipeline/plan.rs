@@ -98,6 +98,7 @@ pub(crate) struct ChainPlan {
     pub(crate) transforms: Vec<config::Transform>,
     /// The first is the default.
     outputs: Vec<String>,
+    event_time: bool,
     given: GivenPlugins,
     /// Of the tenant.
     quota: Option<Arc<TenantQuota>>,
@@ -115,6 +116,7 @@ impl ChainPlan {
             key: stream.key.clone(),
             transforms: stream.transforms.clone(),
             outputs: stream.routes().map(|output| output.name.clone()).collect(),
+            event_time: stream.event_time.is_some(),
             given: Arc::clone(given),
             quota: None,
         }
@@ -245,6 +247,7 @@ impl ChainPlan {
                 }
             }
         }
+        let options = ChainOptions { event_time: self.event_time, ..options };
         let built = match engine.isolation(&self.tenant) {
             Some(apart) => Chain::build_apart(engine, &apart, specs, &self.outputs, options, log),
             None => Chain::build(engine, specs, &self.outputs, options, log),

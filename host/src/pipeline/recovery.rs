@@ -102,7 +102,7 @@ pub(crate) fn recover(
 ) -> Result<Recovered, RecoveryError> {
     state.check(buffer.journal_end().0).map_err(RecoveryError::StateStore)?;
     let mut applied = false;
-    let CheckpointBody { mut processed, columns: mut pinned } = checkpoint(buffer)?;
+    let CheckpointBody { mut processed, columns: mut pinned, mut watermark } = checkpoint(buffer)?;
     let mut open = OpenBatches::new(outputs.iter().map(|output| output.seal).collect());
     // In the order in which they were sealed, which is that of deliveries: partitions of one slice differ in nothing else.
     let mut undelivered: Vec<Ready> = Vec::new();
@@ -129,6 +129,7 @@ pub(crate) fn recover(
             lost.extend(covered.filter(|end| *end < outcome.from).map(|end| end..outcome.from));
             covered = Some(outcome.to);
         }
+        watermark = watermark.max(outcome.watermark);
         for then in &outcome.outputs {
             if let Some(columns) = &then.columns {
                 pinned.insert(then.name.clone(), columns.clone());
@@ -174,7 +175,7 @@ pub(crate) fn recover(
     pin(outputs, &pinned)?;
     undelivered.retain(|ready| !delivered.contains(&ready.sealed.batch_id));
     lost.extend(covered.filter(|end| *end < processed).map(|end| end..processed));
-    let standing = Standing { open, undelivered, processed, letters, replayed };
+    let standing = Standing { open, undelivered, processed, letters, replayed, watermark };
     Ok(Recovered { standing, lost })
 }
 

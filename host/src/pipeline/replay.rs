@@ -19,10 +19,14 @@
 //! offsets lie in the past, and batches are named and recovered by offsets. Their batch ids have the journal's end as a
 //! further part of the partition's hash, so they are never used again either.
 //!
+//! Transforms are told of a watermark in the same way while no records come (`stream/clock.rs`): such a run has no letters, and
+//! its outcome has those of rows that fail.
+//!
 //! Letters of the delivery stage have no records to run: what they hold is sent to its output again (`resend`).
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -30,7 +34,7 @@ use tokio::time::Instant;
 use wasmill_buffer::Position;
 use wasmill_chunk::{ColumnRef, Input};
 use wasmill_state::Layer;
-use wasmill_transform::{Kept, PluginFault, Slice};
+use wasmill_transform::{Kept, PluginFault, RowTimes, Slice, Times};
 
 mod resend;
 
@@ -40,12 +44,15 @@ use super::commit::{Commit, CommitError, Committed};
 use super::context::StreamContext;
 use super::dead_letters::{Change, Changes, DeadLetter, Stage};
 use super::due::Due;
+use super::event_time::{LateCounts, NO_TIME, SliceClock};
 use super::fit::{self, Checks, as_check};
-use super::outcome::{BatchKey, Counts, Ran};
+use super::outcome::{self, BatchKey, Counts, Letter};
 use super::plan::ChainVersion;
 use super::sink::SliceSink;
 use super::slice::finish_options;
 use super::state::{StateBelow, unreadable};
+use super::stats::wall_clock_ns;
+use super::stream::Reached;
 use super::workers::{LaneId, WorkerState};
 
 /// Lanes of replays: they neither take the streams' warm instances nor their turn.
@@ -101,6 +108,8 @@ pub(crate) struct Request {
     pub(crate) version: Arc<ChainVersion>,
     /// No letters run: this is what changes of state.
     pub(crate) clear: Option<Layer>,
+    /// No letters run: transforms are told of this watermark.
+    pub(crate) tell: Option<i64>,
     pub(crate) reply: oneshot::Sender<Result<Replayed, ReplayError>>,
 }
 
@@ -110,8 +119,18 @@ pub(crate) struct Running {
     pub(crate) needs_from: Position,
     /// It may change state.
     pub(crate) keeps_state: bool,
-    pub(crate) task: JoinHandle<Result<(Committed, Replayed), ReplayError>>,
+    pub(crate) tell: Option<i64>,
+    pub(crate) task: JoinHandle<Result<Ran, ReplayError>>,
     pub(crate) reply: oneshot::Sender<Result<Replayed, ReplayError>>,
+}
+
+/// What came of it.
+pub(crate) struct Ran {
+    /// None where nothing did.
+    pub(crate) committed: Option<Committed>,
+    pub(crate) replayed: Replayed,
+    /// Transforms have more to do at the watermark.
+    pub(crate) owed: bool,
 }
 
 impl Running {
@@ -122,13 +141,19 @@ impl Running {
         processed: u64,
         seed: u64,
         state: Option<StateBelow>,
+        clock: Option<SliceClock>,
     ) -> Running {
-        let Request { letters, version, clear, reply } = request;
+        let Request { letters, version, clear, tell, reply } = request;
         let needs_from = context.buffer.journal_end();
-        let keeps_state = state.is_some() || clear.is_some();
-        let over = Over { seed, state, clear };
+        let keeps_state = state.is_some() || clear.is_some() || tell.is_some();
+        // Letters are not judged, and move nothing.
+        let clock = clock.map(|clock| match tell {
+            Some(watermark) => SliceClock { watermark, due: true, frozen: false, ..clock },
+            None => SliceClock { frozen: true, ..clock },
+        });
+        let over = Over { seed, state, clear, clock, tell };
         let ran = run(context.clone(), letters, version, processed, needs_from, over);
-        Running { needs_from, keeps_state, task: tokio::spawn(ran), reply }
+        Running { needs_from, keeps_state, tell, task: tokio::spawn(ran), reply }
     }
 }
 
@@ -140,6 +165,10 @@ struct Over {
     state: Option<StateBelow>,
     /// In place of what letters change.
     clear: Option<Layer>,
+    /// Of a stream that has event time.
+    clock: Option<SliceClock>,
+    /// In place of letters: what transforms are told.
+    tell: Option<i64>,
 }
 
 async fn run(
@@ -149,8 +178,8 @@ async fn run(
     processed: u64,
     journal_end: Position,
     over: Over,
-) -> Result<(Committed, Replayed), ReplayError> {
-    let Over { seed, state, clear } = over;
+) -> Result<Ran, ReplayError> {
+    let Over { seed, state, clear, clock, tell } = over;
     if let Some(layer) = clear {
         let commit = Commit {
             from: processed,
@@ -163,18 +192,25 @@ async fn run(
             pieces: Vec::new(),
             blobs: Vec::new(),
             letters: Vec::new(),
-            replay: Some(super::commit::Replay { journal_end: journal_end.0, changes: Changes::new() }),
+            replay: Some(super::commit::Replay {
+                journal_end: journal_end.0,
+                changes: Changes::new(),
+                told: None,
+            }),
             state: Arc::new(layer),
+            event_time: None,
         };
         let committed = Arc::new(commit).run(context).await;
         let failed = |error: CommitError| ReplayError::Commit { reason: super::sources::with_causes(&error) };
-        return Ok((committed.map_err(failed)?, Replayed::default()));
+        let committed = Some(committed.map_err(failed)?);
+        return Ok(Ran { committed, replayed: Replayed::default(), owed: false });
     }
     let (reply, done) = oneshot::channel();
     let (job_context, job_version) = (context.clone(), version.clone());
     let lane = LANE | context.lane;
     context.workers.submit_slice(&context.tenant, lane, &version.chain, &context.over, move |worker| {
-        let ran = transform(&job_context, &job_version, &letters, (seed, state), worker);
+        let input = Transforming { letters: &letters, processed, seed, clock, told: tell.is_some() };
+        let ran = transform(&job_context, &job_version, &input, state, worker);
         worker.forget(lane);
         // The host may have been stopped meanwhile; then nobody waits.
         drop(reply.send(ran));
@@ -187,6 +223,10 @@ async fn run(
         return Err(ReplayError::Ended);
     }
     let ran = ran.map_err(|_gone| ReplayError::Worker)??;
+    let owed = ran.owed;
+    if tell.is_some() && ran.pieces.is_empty() && ran.state.is_empty() && ran.letters.is_empty() {
+        return Ok(Ran { committed: None, replayed: ran.replayed, owed });
+    }
     let now = Instant::now();
     let mut rows = vec![0; context.outputs.len()];
     for (key, piece) in &ran.pieces {
@@ -195,7 +235,7 @@ async fn run(
     let commit = Arc::new(Commit {
         from: processed,
         to: processed,
-        chain: vec![Ran { to: processed, digests: version.digests.clone() }],
+        chain: vec![outcome::Ran { to: processed, digests: version.digests.clone() }],
         counts: Counts { emitted: ran.emitted, ..Counts::default() },
         rows,
         due: ran.pieces.into_iter().map(|(key, piece)| Due::new(key, OpenBatch::of(piece, now))).collect(),
@@ -204,13 +244,30 @@ async fn run(
         blobs: Vec::new(),
         letters: Vec::new(),
         state: Arc::new(ran.state),
-        replay: Some(super::commit::Replay { journal_end: journal_end.0, changes: ran.changes }),
+        replay: Some(super::commit::Replay {
+            journal_end: journal_end.0,
+            changes: ran.changes,
+            told: tell.map(|_| ran.letters),
+        }),
+        event_time: tell.map(|watermark| Reached { watermark, late: LateCounts::default() }),
     });
     let committed = commit
         .run(context)
         .await
         .map_err(|error: CommitError| ReplayError::Commit { reason: super::sources::with_causes(&error) })?;
-    Ok((committed, ran.replayed))
+    Ok(Ran { committed: Some(committed), replayed: ran.replayed, owed })
+}
+
+/// What runs.
+struct Transforming<'a> {
+    letters: &'a [DeadLetter],
+    /// Where the stream's outcomes end.
+    processed: u64,
+    /// Of the stream.
+    seed: u64,
+    clock: Option<SliceClock>,
+    /// Transforms are told of the clock's watermark, and what of theirs fails becomes letters.
+    told: bool,
 }
 
 struct Transformed {
@@ -220,20 +277,27 @@ struct Transformed {
     replayed: Replayed,
     /// What has changed of state.
     state: Layer,
+    /// Of rows that no record stands behind.
+    letters: Vec<(Letter, Bytes)>,
+    /// Transforms have more to do at the watermark.
+    owed: bool,
 }
 
 /// Runs on a worker thread.
 fn transform(
     context: &StreamContext,
     version: &ChainVersion,
-    letters: &[DeadLetter],
-    (stream_seed, state): (u64, Option<StateBelow>),
+    input: &Transforming<'_>,
+    state: Option<StateBelow>,
     worker: &mut WorkerState,
 ) -> Result<Transformed, ReplayError> {
     let keeps = state.is_some();
+    let Transforming { letters, processed, seed: stream_seed, clock, told } = input;
+    let (stream_seed, told) = (*stream_seed, *told);
     let tried = letters.len() as u64;
     let (rows, letters): (Vec<&DeadLetter>, Vec<&DeadLetter>) =
         letters.iter().partition(|letter| keeps && letter.is_row_of_plugins());
+    let (letters, times, untimed) = with_times(letters, clock.as_ref());
     let payloads: Vec<(Vec<u8>, [u32; 1])> = letters
         .iter()
         .map(|letter| {
@@ -251,7 +315,7 @@ fn transform(
             ..Input::of_payloads(u64::try_from(letter.offset).unwrap_or(0), ColumnRef { data, ends })
         })
         .collect();
-    let id = inputs.first().map_or(0, |input| input.first_offset);
+    let id = inputs.first().map_or(*processed, |input| input.first_offset);
     let formats: Vec<_> = context.outputs.iter().map(|output| output.format).collect();
     let options = finish_options(&formats);
     let mut sink = SliceSink::new(formats, id, 0);
@@ -260,15 +324,29 @@ fn transform(
         sink = sink.traced();
     }
     let slice = Slice { id, stream_seed, inputs: &inputs };
-    let time = inputs.first().map_or(0, |input| input.arrival);
+    let now = if told { wall_clock_ns() } else { 0 };
+    let time = inputs.first().map_or(now, |input| input.arrival);
+    let watermark = clock.as_ref().map_or(NO_TIME, |clock| clock.watermark);
+    let watermarks = [watermark];
+    let row_times: Vec<RowTimes<'_>> = times
+        .iter()
+        .map(|time| RowTimes { times: std::slice::from_ref(time), watermarks: &watermarks })
+        .collect();
+    let of_rows = clock.as_ref().map(|_| Times {
+        rows: &row_times,
+        before: watermark,
+        after: watermark,
+        due: told,
+        arrival: time,
+    });
     let (chain, lane) = (&version.chain, LANE | context.lane);
     let mut checks = Checks::of(&columns);
-    let (report, layer) = match state.map(|below| below.over(time)).transpose() {
+    let (report, layer, owed) = match state.map(|below| below.over(time)).transpose() {
         Ok(state) => {
             let kept = state.map(|state| Kept { state, check: as_check(&mut checks) });
-            worker.run_keeping(lane, chain, &slice, &options, &mut sink, kept)
+            worker.run_keeping(lane, chain, (&slice, of_rows), &options, &mut sink, kept)
         }
-        Err(error) => (unreadable(chain, &error), None),
+        Err(error) => (unreadable(chain, &error), None, false),
     };
     context.stats.with_transforms(|transforms| {
         let sent = report.transforms.iter().map(|transform| transform.http);
@@ -278,10 +356,22 @@ fn transform(
         return Err(ReplayError::Unrunnable { transform: version.transform(transform).to_owned(), fault });
     }
     let mut changes: Changes = letters.iter().map(|letter| (letter.number, Change::Removed)).collect();
-    let mut failed = rows.len() as u64;
+    let mut failed = (rows.len() + untimed.len()) as u64;
+    changes.extend(untimed.into_iter().map(|(letter, reason)| (letter.number, again(letter, reason))));
+    let mut made: Vec<(Letter, Bytes)> = Vec::new();
     changes.extend(rows.into_iter().map(|letter| (letter.number, stays(letter))));
     for failure in &report.failures {
         let Some(letter) = letters.get(failure.input) else {
+            if told {
+                let output = context.outputs.get(failure.route as usize);
+                let output =
+                    output.filter(|_| failure.transform.is_empty()).map(|output| output.name.clone());
+                made.push(of_nobody(time, output, failure.reason.clone(), Bytes::new(), |letter| {
+                    letter.transform = failure.transform.to_string();
+                    letter.plugin = failure.digest.as_ref().map(ToString::to_string).unwrap_or_default();
+                }));
+                continue;
+            }
             // Nobody could keep a letter of it: then all stay as they are.
             return Err(ReplayError::Rowless {
                 transform: failure.transform.to_string(),
@@ -304,6 +394,10 @@ fn transform(
     let mut unfit = 0;
     for found in withdrawn.unfit {
         let output = context.outputs.get(found.route as usize).map(|output| output.name.clone());
+        if found.offset < 0 && told {
+            made.push(of_nobody(found.arrival, output, found.reason, Bytes::from(found.row), |_| ()));
+            continue;
+        }
         if found.offset < 0 {
             return Err(ReplayError::Rowless { transform: output.unwrap_or_default(), reason: found.reason });
         }
@@ -328,17 +422,74 @@ fn transform(
     let replayed = Replayed { tried, passed, dropped: tried.saturating_sub(passed + failed), failed };
     let emitted = report.emitted - withdrawn.rows;
     let state = layer.unwrap_or_default();
-    Ok(Transformed { pieces: sink.into_pieces(), emitted, changes, replayed, state })
+    Ok(Transformed { pieces: sink.into_pieces(), emitted, changes, replayed, state, letters: made, owed })
 }
 
-/// What becomes of a row that plugins made of a record which they have seen: run on it again, they would keep it twice.
-fn stays(letter: &DeadLetter) -> Change {
+/// Letters that run, with their event times, and those that cannot, with the reason.
+fn with_times<'a>(
+    letters: Vec<&'a DeadLetter>,
+    clock: Option<&SliceClock>,
+) -> (Vec<&'a DeadLetter>, Vec<i64>, Vec<(&'a DeadLetter, String)>) {
+    let Some(clock) = clock else { return (letters, Vec::new(), Vec::new()) };
+    let (mut run, mut times, mut untimed) = (Vec::new(), Vec::new(), Vec::new());
+    for letter in letters {
+        // A row of plugins is no record, and has no time of its own.
+        if letter.is_row_of_plugins() {
+            run.push(letter);
+            times.push(NO_TIME);
+            continue;
+        }
+        let data = letter.payload_bytes();
+        // A record is far shorter than 4 GiB.
+        let ends = [u32::try_from(data.len()).unwrap_or(u32::MAX)];
+        let column = ColumnRef { data: &data, ends: &ends };
+        let input = Input { arrival: letter.arrival, ..Input::of_payloads(0, column) };
+        match clock.rules.of_letter(&input) {
+            Ok(time) => {
+                run.push(letter);
+                times.push(time);
+            }
+            Err(reason) => untimed.push((letter, reason)),
+        }
+    }
+    (run, times, untimed)
+}
+
+/// The letter of a row that no record stands behind.
+fn of_nobody(
+    arrival: i64,
+    output: Option<String>,
+    reason: String,
+    row: Bytes,
+    of: impl FnOnce(&mut Letter),
+) -> (Letter, Bytes) {
+    let mut letter = Letter {
+        offset: -1,
+        child: 0,
+        arrival,
+        transform: String::new(),
+        plugin: String::new(),
+        output,
+        reason,
+        blob: 0..0,
+    };
+    of(&mut letter);
+    (letter, row)
+}
+
+/// What becomes of a letter that fails again before any transform saw it.
+fn again(letter: &DeadLetter, reason: String) -> Change {
     Change::Again {
         stage: letter.stage,
         transform: letter.transform.clone(),
         plugin: letter.plugin.clone(),
         output: letter.output.clone(),
-        reason: ROW_STAYS.to_owned(),
+        reason,
         attempts: letter.attempts.saturating_add(1),
     }
+}
+
+/// What becomes of a row that plugins made of a record which they have seen: run on it again, they would keep it twice.
+fn stays(letter: &DeadLetter) -> Change {
+    again(letter, ROW_STAYS.to_owned())
 }

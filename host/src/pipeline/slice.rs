@@ -13,6 +13,7 @@ use wasmill_transform::{Kept, PluginFault, Slice, TransformReport};
 use super::batch::{Piece, Rows};
 use super::columns::Columns;
 use super::decide::SliceAnswers;
+use super::event_time::{self, Judged, Progress, SliceClock};
 use super::fit::{self, Checks, Unfit, as_check};
 use super::outcome::{BatchKey, Counts, Letter};
 use super::plan::ChainVersion;
@@ -50,11 +51,36 @@ impl Part {
         let start = if first == 0 { 0 } else { frame.ends[first - 1] };
         let fits = frame.ends[first..].partition_point(|end| (end - start) as usize <= bytes);
         let last = first + fits.max(1);
+        Part::of_rows(frame, first, last)
+    }
+
+    fn of_rows(frame: Arc<Frame>, first: usize, last: usize) -> Part {
         if first == 0 && last == frame.ends.len() {
             return Part::whole(frame);
         }
+        let start = if first == 0 { 0 } else { frame.ends[first - 1] };
         let ends = frame.ends[first..last].iter().map(|end| end - start).collect();
         Part { frame, first, last, ends: Some(ends) }
+    }
+
+    /// Some of its rows, at least one, counted from its own first one.
+    pub(crate) fn some(&self, rows: std::ops::Range<usize>) -> Part {
+        Part::of_rows(self.frame.clone(), self.first + rows.start, self.first + rows.end)
+    }
+
+    /// The letter of a row that no plugin has seen.
+    pub(crate) fn letter(&self, row: usize, reason: String) -> (Letter, Bytes) {
+        let letter = Letter {
+            offset: (self.first_offset() + row as u64).cast_signed(),
+            child: 0,
+            arrival: self.arrival(row),
+            transform: String::new(),
+            plugin: String::new(),
+            output: None,
+            reason,
+            blob: 0..0,
+        };
+        (letter, Bytes::copy_from_slice(self.row(row)))
     }
 
     pub(crate) fn last(&self) -> usize {
@@ -86,12 +112,12 @@ impl Part {
         self.payload().len()
     }
 
-    fn arrival(&self, row: usize) -> i64 {
+    pub(crate) fn arrival(&self, row: usize) -> i64 {
         let delta = self.frame.arrival_deltas.as_ref().map_or(0, |deltas| deltas[self.first + row]);
         self.frame.arrival + i64::from(delta)
     }
 
-    fn input(&self) -> Input<'_> {
+    pub(crate) fn input(&self) -> Input<'_> {
         Input {
             first_offset: self.first_offset(),
             payloads: ColumnRef {
@@ -136,8 +162,18 @@ pub(crate) struct Done {
     pub(crate) state: Option<Layer>,
     /// What clients are told that wait for it.
     pub(crate) answers: Option<SliceAnswers>,
+    /// How far event time has come, of a stream that has it.
+    pub(crate) event_time: Option<Progress>,
     /// The chain could not run: there is no result, and the slice must run again.
     pub(crate) unrunnable: Option<(usize, PluginFault)>,
+}
+
+/// What became of late records.
+#[derive(Default)]
+struct Late {
+    passed: u64,
+    letters: Vec<(Letter, Bytes)>,
+    unrunnable: Option<(usize, PluginFault)>,
 }
 
 /// What a slice runs through, and into.
@@ -155,6 +191,8 @@ pub(crate) struct Route {
     /// The output that takes records as they came in.
     pub(crate) backup: Option<u32>,
     pub(crate) outputs: Vec<String>,
+    /// Of a stream that has event time.
+    pub(crate) clock: Option<SliceClock>,
 }
 
 /// How large the first piece of a slice was for what went in, by the slice that came back last.
@@ -241,25 +279,32 @@ impl Cut {
 
     /// Runs on a worker thread, over state if the chain keeps some: of that nothing is held any more when this is done.
     pub(crate) fn run(&self, route: &Route, state: Option<StateBelow>, worker: &mut WorkerState) -> Done {
-        let inputs: Vec<Input<'_>> = self.parts.iter().map(Part::input).collect();
+        let mut judged = route.clock.as_ref().map(|clock| clock.judge(&self.parts));
+        let parts = judged.as_ref().map_or(&self.parts, |judged| &judged.parts);
+        let inputs: Vec<Input<'_>> = parts.iter().map(Part::input).collect();
         let slice = Slice { id: self.from, stream_seed: route.stream_seed, inputs: &inputs };
         let bytes = self.parts.iter().map(|part| part.bytes() as u64).sum();
+        let rows = judged.as_ref().map(Judged::rows);
+        let times = judged.as_ref().zip(rows.as_ref());
         let mut sink = SliceSink::new(route.formats.clone(), self.from, route.growth.room(bytes));
         if route.traced || route.columns.iter().any(Option::is_some) {
             sink = sink.traced();
         }
         let options = finish_options(&route.formats);
         let time = self.parts.first().map_or(0, |part| part.arrival(0));
+        let times = times.map(|(judged, rows)| judged.times(rows, time));
         let chain = &route.version.chain;
         let mut checks = Checks::of(&route.columns);
         let keeps = state.is_some();
-        let (report, state) = match state.map(|below| below.over(time)).transpose() {
+        let (report, state, owed) = match state.map(|below| below.over(time)).transpose() {
             Ok(state) => {
                 let kept = state.map(|state| Kept { state, check: as_check(&mut checks) });
-                worker.run_keeping(route.lane, chain, &slice, &options, &mut sink, kept)
+                worker.run_keeping(route.lane, chain, (&slice, times), &options, &mut sink, kept)
             }
-            Err(error) => (unreadable(chain, &error), None),
+            Err(error) => (unreadable(chain, &error), None, false),
         };
+        let mut late = self.route_late(judged.as_ref(), route, &options, &mut sink);
+        late.unrunnable = report.unrunnable.clone().or(late.unrunnable.take());
         let growth = sink.first_bytes();
         if !keeps {
             // Columns that were pinned meanwhile count, too; where state was kept, it is kept for what was asked then.
@@ -271,7 +316,7 @@ impl Cut {
             .iter()
             .map(|failure| {
                 // A row that no record stands behind (an aggregate) has no bytes either.
-                let part = self.parts.get(failure.input);
+                let part = parts.get(failure.input);
                 let row = part.map_or(0, |_| failure.row as usize);
                 let after_last = failure.transform.is_empty();
                 let letter = Letter {
@@ -289,6 +334,11 @@ impl Cut {
             .collect();
         let unfit_records = withdrawn.unfit.iter().filter(|unfit| unfit.offset >= 0).count() as u64;
         letters.extend(withdrawn.unfit.into_iter().map(|unfit| self.unfit(unfit, route)));
+        let late_failed = late.letters.len() as u64;
+        letters.append(&mut late.letters);
+        let untimed = judged.as_mut().map_or(Vec::new(), |judged| std::mem::take(&mut judged.letters));
+        let untimed_failed = untimed.len() as u64;
+        letters.extend(untimed);
         route.growth.note(bytes, growth);
         let records = self.parts.iter().map(Part::records).sum();
         // Rows that no record stands behind have no verdict either.
@@ -296,14 +346,16 @@ impl Cut {
         let plugin_failed = failed().filter(|failure| !failure.transform.is_empty()).count() as u64;
         let counts = Counts {
             records,
-            passed: report.passed - unfit_records,
-            dropped: report.dropped,
-            failed: failed().count() as u64 + unfit_records,
+            passed: report.passed + late.passed - unfit_records,
+            dropped: report.dropped + judged.as_ref().map_or(0, |judged| judged.dropped),
+            failed: failed().count() as u64 + unfit_records + late_failed + untimed_failed,
             absorbed: 0,
-            emitted: report.emitted - withdrawn.rows,
+            emitted: report.emitted + late.passed - withdrawn.rows,
         };
+        let event_time =
+            judged.map(|judged| Progress { watermark: judged.watermark, owed, late: judged.counts });
         let (mut pieces, trace) = sink.finish(&route.outputs);
-        let backup = route.backup.filter(|_| records > 0 && report.unrunnable.is_none());
+        let backup = route.backup.filter(|_| records > 0 && late.unrunnable.is_none());
         let backed_up = if backup.is_some() { records } else { 0 };
         pieces.extend(backup.map(|output| self.as_it_came(output, route)));
         Done {
@@ -314,6 +366,7 @@ impl Cut {
             plugin_failed,
             pieces,
             answers: None,
+            event_time,
             backed_up,
             trace: trace.filter(|_| route.traced),
             bytes,
@@ -322,7 +375,34 @@ impl Cut {
             faults: report.faults,
             chunks_bisected: report.chunks_bisected,
             state,
-            unrunnable: report.unrunnable,
+            unrunnable: late.unrunnable,
         }
+    }
+
+    /// Late records that go to an output of their own: each has one row.
+    fn route_late(
+        &self,
+        judged: Option<&Judged>,
+        route: &Route,
+        options: &FinishOptions,
+        sink: &mut SliceSink,
+    ) -> Late {
+        let mut late = Late::default();
+        let Some((judged, clock)) = judged.zip(route.clock.as_ref()) else { return late };
+        let Some(output) = clock.rules.late_output() else { return late };
+        match event_time::route_late(&judged.late, output, options, sink) {
+            Ok((verdicts, failed)) => {
+                late.passed = verdicts.passed;
+                late.letters.extend(failed.into_iter().filter_map(|(part, failure)| {
+                    let row = usize::try_from(failure.input_row).ok()?;
+                    let (mut letter, payload) = judged.late.get(part)?.letter(row, failure.reason);
+                    letter.output = route.outputs.get(output as usize).cloned();
+                    Some((letter, payload))
+                }));
+            }
+            // The slice runs again: no record is to blame.
+            Err(error) => late.unrunnable = Some((0, PluginFault::Host { message: error.to_string() })),
+        }
+        late
     }
 }

@@ -13,6 +13,7 @@ use wasmill_state::TableUse;
 use wasmill_transform::HttpUse;
 
 use super::dead_letters::Stage;
+use super::event_time::EventTimeStats;
 use super::firehose_stats::FirehoseStats;
 use super::usage::Counted;
 
@@ -154,6 +155,8 @@ pub enum Pause {
     Letters,
     /// State cannot be stored.
     State,
+    /// Plugins fail when they are told how far event time has come.
+    Watermark,
 }
 
 /// What is stored of a table of state.
@@ -201,6 +204,7 @@ pub struct StreamStats {
     pub emitted: Counter,
     pub dead_letters: LetterStats,
     pub dead_letter_bytes: Gauge,
+    pub event_time: EventTimeStats,
     pub letters_output: LettersOutputStats,
     pub firehose: FirehoseStats,
     /// Rows that went to the overflow partition of their output.

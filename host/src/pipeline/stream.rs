@@ -6,6 +6,7 @@
 //! flight, rows that no outcome carries yet, batches that are sealed and not delivered.
 
 mod checkpoint;
+mod clock;
 mod committing;
 mod halt;
 mod keeping;
@@ -37,9 +38,11 @@ use super::ledger::Ledger;
 use super::outcome::{Counts, Letter, Ran};
 use super::plan::ChainVersion;
 use super::reload::Demoter;
-use super::replay::{self, ReplayError, Replayed};
+use super::replay::{self, ReplayError};
 use super::slice::Done;
 use super::unfit::Unfit;
+use clock::Clock;
+pub(crate) use clock::Reached;
 use halt::Halt;
 use keeping::Keeping;
 use sealing::Sealing;
@@ -82,6 +85,8 @@ pub(crate) struct Standing {
     pub(crate) letters: Vec<DeadLetter>,
     /// What replays of such outcomes did to letters: done again before that.
     pub(crate) replayed: Changes,
+    /// How far event time had come, as outcomes and the checkpoint have it.
+    pub(crate) watermark: Option<i64>,
 }
 
 /// See the head of this file.
@@ -127,6 +132,8 @@ pub(crate) struct StreamTask {
     commit: Option<Running>,
     ledger: Ledger,
     keeping: Keeping,
+    /// Of a stream that has event time.
+    clock: Option<Clock>,
     checkpoint: (u64, Position),
     /// When the checkpoint was written that nobody has made durable; it rides along with whatever is written next.
     riding_since: Option<Instant>,
@@ -227,6 +234,10 @@ impl StreamTask {
             commit: None,
             ledger: Ledger::default(),
             keeping: Keeping::default(),
+            clock: context
+                .event_time
+                .as_ref()
+                .map(|rules| Clock::new(rules.idle_timeout, standing.watermark)),
             checkpoint: (0, Position::default()),
             riding_since: None,
             looked_after: Instant::now(),
@@ -271,6 +282,7 @@ impl StreamTask {
             if earlier.is_none() {
                 self.start_slices()?;
                 self.start_commit();
+                self.start_telling();
                 self.start_waiting_replay();
                 self.start_state_work();
             }
@@ -330,10 +342,10 @@ impl StreamTask {
         }
         let hurry = self.drain.is_cancelled() || self.context.decisions.wanted() || self.pressed();
         let room = self.has_room();
-        let (context, keeping) = (&self.context, &self.keeping);
+        let (context, keeping, clock) = (&self.context, &self.keeping, self.slice_clock());
         let committing = self.commit.as_ref().map(|running| &running.commit.state);
         let below = || keeping.below(committing, &context.state);
-        match self.intake.start_slices(context, &self.current, room, hurry, below) {
+        match self.intake.start_slices(context, &self.current, room, hurry, clock.as_ref(), below) {
             Ok(()) => {
                 if self.intake_done() {
                     self.goes_on();
@@ -381,6 +393,7 @@ impl StreamTask {
         if let Some(layer) = done.state.take().filter(|layer| !layer.is_empty()) {
             self.keeping.gather(layer);
         }
+        self.clock_gather(done.event_time);
         self.letter_bytes += done.letters.iter().map(letter_bytes).sum::<usize>();
         self.letters.append(&mut done.letters);
         self.slice_bytes += done.bytes;
@@ -445,11 +458,18 @@ impl StreamTask {
         let due = if self.commit.is_none() { self.open.next_due() } else { None };
         let halt = if let Halt::Until(when) = self.halt { Some(when) } else { None };
         let slice = if self.replay_has_state() { None } else { self.intake.due() };
-        [slice, due, halt, self.keeping.due(), Some(self.looked_after + LOOK_AFTER_EVERY)]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(now)
+        [
+            slice,
+            due,
+            halt,
+            self.keeping.due(),
+            self.clock_wakes(now),
+            Some(self.looked_after + LOOK_AFTER_EVERY),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(now)
     }
 }
 
@@ -469,7 +489,7 @@ async fn more_durable(context: &StreamContext, read: u64, full_at: Option<u64>) 
 /// The same of the running replay.
 async fn join_replay(
     running: &mut Option<replay::Running>,
-) -> Result<Result<(Committed, Replayed), ReplayError>, JoinError> {
+) -> Result<Result<replay::Ran, ReplayError>, JoinError> {
     match running {
         Some(running) => (&mut running.task).await,
         None => std::future::pending().await,

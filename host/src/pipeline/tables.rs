@@ -152,8 +152,13 @@ impl StateDesk {
             tables.into_iter().map(|table| (table.id, wasmill_state::TableSpec { version: 0, ..table.spec }));
         let (reply, done) = oneshot::channel();
         let version = self.chains.borrow().clone();
-        let request =
-            replay::Request { letters: Vec::new(), version, clear: Some(Layer::clearing(cleared)), reply };
+        let request = replay::Request {
+            letters: Vec::new(),
+            version,
+            clear: Some(Layer::clearing(cleared)),
+            tell: None,
+            reply,
+        };
         self.replays.send(request).await.map_err(|_ended| ReplayError::Ended)?;
         done.await.map_err(|_ended| ReplayError::Ended)??;
         tracing::info!(

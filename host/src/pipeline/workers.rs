@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use wasmill_chunk::{FinishOptions, RowSink};
 use wasmill_encode::Encoder;
 use wasmill_state::Layer;
-use wasmill_transform::{Chain, ChainWorker, Kept, Slice, SliceReport, WORKER_STACK_BYTES};
+use wasmill_transform::{Chain, ChainWorker, Kept, Slice, SliceReport, Times, WORKER_STACK_BYTES};
 
 use self::queues::{Next, Queues, Taken};
 use self::waiting::Waiting;
@@ -67,25 +67,25 @@ impl WorkerState {
     }
 
     /// Takes a slice through warm instances of `chain`, for the lane whose chain it is, over the state of its stream if the chain
-    /// keeps some; what has changed of that comes back, where it has an outcome. What another process uses for it counts as if
-    /// it were used here.
+    /// keeps some; what has changed of that comes back, where it has an outcome, and whether transforms have more to do at the
+    /// watermark. What another process uses for it counts as if it were used here.
     pub(crate) fn run_keeping(
         &mut self,
         lane: LaneId,
         chain: &Arc<Chain>,
-        slice: &Slice<'_>,
+        (slice, times): (&Slice<'_>, Option<Times<'_>>),
         options: &FinishOptions,
         sink: &mut dyn RowSink,
         kept: Option<Kept<'_>>,
-    ) -> (SliceReport, Option<Layer>) {
+    ) -> (SliceReport, Option<Layer>, bool) {
         let held = self.held.take().filter(|(of, held)| *of == lane && Arc::ptr_eq(held.chain(), chain));
         let held = held.map(|(_, held)| held).or_else(|| self.warm.take(lane, chain));
         let mut held = held.unwrap_or_else(|| ChainWorker::new(Arc::clone(chain)));
-        let (report, layer) = held.run_keeping(slice, options, sink, kept);
+        let (report, layer, owed) = held.run_timed(slice, times, options, sink, kept);
         self.held = Some((lane, held));
         self.elsewhere += report.cpu_elsewhere;
         self.waited |= chain.runs_elsewhere();
-        (report, layer)
+        (report, layer, owed)
     }
 
     /// Lets go of the lane's chain: it does not run soon.

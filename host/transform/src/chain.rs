@@ -13,6 +13,7 @@ use wasmill_state::SliceState;
 
 use crate::clock::thread_cpu;
 use crate::engine::Engine;
+use crate::event_time::{CallClock, NO_TIME};
 use crate::fault::PluginFault;
 use crate::grants::{GrantSet, GrantedFile, StateGrant};
 use crate::http::{HttpGrant, Sending, covers};
@@ -61,6 +62,8 @@ pub struct ChainOptions {
     pub slice_cpu_max: Option<Duration>,
     /// Whether its guests' requests are sent; else each is told that they are not.
     pub sends: bool,
+    /// Whether its slices come with event times.
+    pub event_time: bool,
 }
 
 impl Default for ChainOptions {
@@ -73,6 +76,7 @@ impl Default for ChainOptions {
             bisect_deadlines: 4,
             slice_cpu_max: None,
             sends: true,
+            event_time: false,
         }
     }
 }
@@ -143,7 +147,7 @@ impl Chain {
         let mut errors = Vec::new();
         let length = transforms.len();
         for (index, spec) in transforms.into_iter().enumerate() {
-            let step = step(engine, spec, &outputs, &log);
+            let step = step(engine, spec, &outputs, &log, options.event_time);
             if let Err(fault) = asked_for(&step, length) {
                 errors.push(failed(index, &step, fault));
                 continue;
@@ -206,7 +210,10 @@ impl Chain {
         log: Arc<dyn LogSink>,
     ) -> Result<Arc<Chain>, ChainError> {
         let shared: Arc<[String]> = outputs.into();
-        let steps: Vec<Step> = transforms.into_iter().map(|spec| step(engine, spec, &shared, &log)).collect();
+        let steps: Vec<Step> = transforms
+            .into_iter()
+            .map(|spec| step(engine, spec, &shared, &log, options.event_time))
+            .collect();
         // Also judged there; what is sent is sent from here.
         let unasked = steps.iter().enumerate().filter_map(|(index, step)| {
             let asked = asked_for(step, steps.len()).and_then(|()| apart(step));
@@ -231,6 +238,8 @@ impl Chain {
         if steps.is_empty() {
             return Ok(whole(steps, None));
         }
+        // Event time does not go there yet.
+        let options = ChainOptions { event_time: false, ..options.clone() };
         match Remote::build(isolation, &steps, outputs, &options) {
             Ok(remote) => Ok(whole(steps, Some(remote))),
             Err(BuildError::Layout(message)) => Err(ChainError::Layout(message)),
@@ -257,6 +266,11 @@ impl Chain {
     /// Whether it keeps state: then its slices run one after another, each over what the one before has changed.
     pub fn keeps_state(&self) -> bool {
         self.steps.iter().any(|step| !declared(step).tables.is_empty())
+    }
+
+    /// Whether it is told how far event time has come, also when no records come.
+    pub fn takes_watermarks(&self) -> bool {
+        self.options.event_time && self.steps.iter().any(|step| step.plugin.takes_watermarks())
     }
 
     /// Whether its guests may wait for others: it should not run where many wait for the thread.
@@ -300,7 +314,13 @@ fn declared(step: &Step) -> &Declared {
     step.declared.get().unwrap_or(&NOTHING)
 }
 
-fn step(engine: &Engine, spec: TransformSpec, outputs: &Arc<[String]>, log: &Arc<dyn LogSink>) -> Step {
+fn step(
+    engine: &Engine,
+    spec: TransformSpec,
+    outputs: &Arc<[String]>,
+    log: &Arc<dyn LogSink>,
+    event_time: bool,
+) -> Step {
     let TransformSpec { name, plugin, config, files, secrets, http, state, limits } = spec;
     Step {
         engine: engine.clone(),
@@ -309,7 +329,7 @@ fn step(engine: &Engine, spec: TransformSpec, outputs: &Arc<[String]>, log: &Arc
         limits: limits.narrowed(&plugin.manifest.limits),
         plugin,
         config,
-        grants: Arc::new(GrantSet { files, secrets, http, state }),
+        grants: Arc::new(GrantSet { files, secrets, http, state, event_time }),
         outputs: Arc::clone(outputs),
         log: Arc::clone(log),
         declared: OnceLock::new(),
@@ -363,12 +383,16 @@ fn asked_for(step: &Step, length: usize) -> Result<(), PluginFault> {
 
 /// State does not leave the host's own process.
 fn apart(step: &Step) -> Result<(), PluginFault> {
-    if !step.plugin.manifest.grants.state {
+    let what = if step.plugin.manifest.grants.state {
+        "it keeps state"
+    } else if step.grants.event_time && step.plugin.takes_watermarks() {
+        "it takes watermarks (`on-watermark`)"
+    } else {
         return Ok(());
-    }
+    };
     let message =
-        "it keeps state, which plugins in a process of their own (isolation = \"process\") cannot have yet";
-    Err(PluginFault::Refused { message: message.to_owned() })
+        format!("{what}, which plugins in a process of their own (isolation = \"process\") cannot have yet");
+    Err(PluginFault::Refused { message })
 }
 
 /// Runs one transform alone over `records`; whatever it writes is thrown away.
@@ -396,7 +420,8 @@ fn probe(
     if let Some(keeping) = &mut keeping {
         keeping.enter(step, instance.declared());
     }
-    let (back, result) = instance.process(rows, &mut keeping, call);
+    let mut clock = step.grants.event_time.then(|| Box::new(CallClock::on_watermark(NO_TIME)));
+    let (back, result) = instance.process(rows, &mut keeping, &mut clock, call);
     let mut rows = back.ok_or_else(lost)?;
     let result = result.and_then(|()| {
         rows.apply().map_err(|over| PluginFault::OutputTooLarge { message: over.to_string() })

@@ -102,6 +102,8 @@ pub(crate) struct GrantSet {
     /// The network, as far as there is one for it.
     pub(crate) http: Option<HttpGrant>,
     pub(crate) state: StateGrant,
+    /// The stream has event time.
+    pub(crate) event_time: bool,
 }
 
 /// What a transform's config says of its state.

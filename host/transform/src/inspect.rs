@@ -29,7 +29,7 @@ pub enum Kind {
 /// One imported or exported interface and its functions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Item {
-    /// As in the WIT: `wasmill:plugin/records@0.1.2`.
+    /// As in the WIT: `wasmill:plugin/records@0.1.3`.
     pub interface: String,
     /// Methods as `[method]chunk.len`.
     pub functions: Vec<String>,
@@ -168,13 +168,13 @@ mod tests {
     #[test]
     fn unknown_imports_names_the_interface_and_the_function() {
         assert!(
-            unknown_imports(&item("wasmill:plugin/records@0.1.2", &["[method]chunk.len", "emit"])).is_empty()
+            unknown_imports(&item("wasmill:plugin/records@0.1.3", &["[method]chunk.len", "emit"])).is_empty()
         );
         assert!(unknown_imports(&item("wasi:random/random@0.2.3", &["get-random-bytes"])).is_empty());
-        let text = unknown_imports(&item("wasmill:plugin/records@0.1.2", &["[method]chunk.zip"])).join("");
-        assert!(text.contains("[method]chunk.zip") && text.contains("records@0.1.2"), "{text}");
+        let text = unknown_imports(&item("wasmill:plugin/records@0.1.3", &["[method]chunk.zip"])).join("");
+        assert!(text.contains("[method]chunk.zip") && text.contains("records@0.1.3"), "{text}");
         for foreign in
-            ["wasi:http/outgoing-handler@0.2.3", "wasi:io/poll@0.3.0", "wasmill:plugin/net@0.1.2", "env"]
+            ["wasi:http/outgoing-handler@0.2.3", "wasi:io/poll@0.3.0", "wasmill:plugin/net@0.1.3", "env"]
         {
             assert!(unknown_imports(&item(foreign, &[])).join("").contains(foreign));
         }

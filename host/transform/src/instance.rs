@@ -13,6 +13,7 @@ use wasmtime::{Store, UpdateDeadline};
 use crate::abi::{OutBuffers, Rows};
 use crate::clock::thread_cpu;
 use crate::door;
+use crate::event_time::CallClock;
 use crate::fault::{Interrupted, PluginFault, fault_of};
 use crate::grants::GrantSet;
 use crate::http::{Answers, HttpCall, HttpRequest, HttpUse, Sending};
@@ -45,6 +46,8 @@ pub(crate) struct Guest {
     pub(crate) grants: Arc<GrantSet>,
     /// State, during `process` of a chain that keeps some.
     pub(crate) keeping: Option<Box<Keeping>>,
+    /// Event time, during `process` and `on-watermark` of a stream that has it.
+    pub(crate) clock: Option<Box<CallClock>>,
     /// What its manifest asks for.
     pub(crate) asked: Arc<Plugin>,
     /// Of the call.
@@ -191,6 +194,7 @@ pub(crate) struct Call {
 }
 
 type ProcessFunc = TypedFunc<(Resource<Rows>,), (Result<(), String>,)>;
+type WatermarkFunc = TypedFunc<(i64,), (Result<(), String>,)>;
 
 /// A configured instance, ready for chunks. After an `Err` of [`Instance::process`] it must be dropped.
 pub(crate) enum Instance {
@@ -231,21 +235,46 @@ impl Instance {
         }
     }
 
-    /// Hands the chunk over, and state where there is some, and takes them back, whatever happens.
+    /// Hands the chunk over, and state and event time where there is some, and takes them back, whatever happens.
     pub(crate) fn process(
         &mut self,
         mut chunk: Box<Chunk>,
         keeping: &mut Option<Box<Keeping>>,
+        clock: &mut Option<Box<CallClock>>,
         call: Call,
     ) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
         match self {
-            Instance::Component(component) => component.process(chunk, keeping, call),
+            Instance::Component(component) => component.lend(chunk, keeping, clock, call, |component| {
+                component.process.call(&mut component.store, (Resource::new_borrow(0),))
+            }),
             Instance::Door(door) => {
                 let result = door.process(&mut chunk, call);
                 (Some(chunk), result)
             }
             #[cfg(feature = "native")]
             Instance::Native(native) => native.process(chunk, keeping),
+        }
+    }
+
+    /// The same of `on-watermark`, whose rows are made in the chunk; nothing where the plugin does not export it.
+    pub(crate) fn on_watermark(
+        &mut self,
+        chunk: Box<Chunk>,
+        keeping: &mut Option<Box<Keeping>>,
+        clock: &mut Option<Box<CallClock>>,
+        call: Call,
+        ns: i64,
+    ) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
+        match self {
+            Instance::Component(component) => match component.on_watermark {
+                Some(on_watermark) => component.lend(chunk, keeping, clock, call, |component| {
+                    on_watermark.call(&mut component.store, (ns,))
+                }),
+                None => (Some(chunk), Ok(())),
+            },
+            Instance::Door(_) => (Some(chunk), Ok(())),
+            #[cfg(feature = "native")]
+            Instance::Native(_) => (Some(chunk), Ok(())),
         }
     }
 
@@ -310,6 +339,7 @@ pub(crate) fn guest(step: &Step, door: Option<door::State>) -> Guest {
         outputs: Arc::clone(&step.outputs),
         grants: Arc::clone(&step.grants),
         keeping: None,
+        clock: None,
         asked: Arc::clone(&step.plugin),
         http: HttpCall::new(Duration::ZERO, 0, Sending::PROBE),
         http_deadline: limits.http_deadline,
@@ -349,6 +379,7 @@ pub(crate) fn guard(
 pub(crate) struct Component {
     store: Store<Guest>,
     process: ProcessFunc,
+    on_watermark: Option<WatermarkFunc>,
     calls: u64,
     /// Linear memory after `configure`: tables and models are no reason to start anew.
     memory_at_start: usize,
@@ -364,10 +395,10 @@ impl Component {
         );
         store.set_max_component_handles(HANDLES_MAX);
         match Component::configure(&mut store, step, code) {
-            Ok(process) => {
+            Ok((process, on_watermark)) => {
                 store.data_mut().end_call();
                 let memory_at_start = store.data().limiter.used();
-                Ok(Component { store, process, calls: 0, memory_at_start })
+                Ok(Component { store, process, on_watermark, calls: 0, memory_at_start })
             }
             Err(Ended::Returned(message)) => {
                 store.data_mut().end_call();
@@ -380,33 +411,44 @@ impl Component {
         }
     }
 
-    fn configure(store: &mut Store<Guest>, step: &Step, code: &ComponentCode) -> Result<ProcessFunc, Ended> {
+    fn configure(
+        store: &mut Store<Guest>,
+        step: &Step,
+        code: &ComponentCode,
+    ) -> Result<(ProcessFunc, Option<WatermarkFunc>), Ended> {
         let instance = code.pre.instantiate(&mut *store)?;
         let configure =
             instance.get_typed_func::<(&str,), (Result<(), String>,)>(&mut *store, code.configure)?;
         let process = instance.get_typed_func(&mut *store, code.process)?;
+        let on_watermark =
+            code.on_watermark.map(|export| instance.get_typed_func(&mut *store, export)).transpose()?;
         match configure.call(&mut *store, (step.config.as_str(),))? {
-            (Ok(()),) => Ok(process),
+            (Ok(()),) => Ok((process, on_watermark)),
             (Err(message),) => Err(Ended::Returned(crate::fault::reason_of(message))),
         }
     }
 
-    fn process(
+    /// One call, with everything lent to the guest for as long as it lasts.
+    fn lend(
         &mut self,
         chunk: Box<Chunk>,
         keeping: &mut Option<Box<Keeping>>,
+        clock: &mut Option<Box<CallClock>>,
         call: Call,
+        run: impl FnOnce(&mut Component) -> wasmtime::Result<(Result<(), String>,)>,
     ) -> (Option<Box<Chunk>>, Result<(), PluginFault>) {
         let guest = self.store.data_mut();
         guest.begin_call(Phase::Process, call);
         guest.chunk = Some(chunk);
         guest.keeping = keeping.take();
+        guest.clock = clock.take();
         self.calls += 1;
         self.store.set_epoch_deadline(1);
-        let result = self.process.call(&mut self.store, (Resource::new_borrow(0),));
+        let result = run(self);
         let guest = self.store.data_mut();
         let chunk = guest.chunk.take();
         *keeping = guest.keeping.take();
+        *clock = guest.clock.take();
         let stderr = guest.end_call();
         let result = match result {
             Ok((Ok(()),)) => Ok(()),

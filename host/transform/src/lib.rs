@@ -22,6 +22,7 @@ mod clock;
 mod componentize;
 mod door;
 mod engine;
+mod event_time;
 mod fault;
 mod grants;
 mod http;
@@ -51,6 +52,7 @@ pub use child::{
 pub use componentize::{ComponentizeError, componentize};
 pub use door::{Door, SmartModule};
 pub use engine::{Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
+pub use event_time::{RowTimes, Times};
 pub use fault::{Owner, PluginFault};
 pub use grants::{GrantError, GrantedFile, StateGrant};
 pub use http::{

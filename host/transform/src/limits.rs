@@ -48,6 +48,8 @@ pub(crate) const TABLE_NAME_BYTES_MAX: usize = 64;
 /// A chunk of which other records fail each time it runs without those that failed before is run so many times; then it is
 /// halved.
 pub(crate) const RUNS_WITHOUT_MAX: usize = 8;
+/// A transform that has more to do at a watermark is told of it so many times; then the next slice goes on.
+pub(crate) const TELLINGS_MAX: u32 = 16;
 /// The wall-clock limit of a call is this many times its CPU deadline: a busy machine must not kill innocents.
 pub(crate) const WALL_PER_CPU: u32 = 10;
 

@@ -314,7 +314,7 @@ mod tests {
             check_manifest(&manifest)
         };
         assert!(change(|m| m.wit = Some("0.1.0".to_owned())).is_ok());
-        for wit in ["0.1.3", "0.2.0", "1.1.0", "0.0.9", "x"] {
+        for wit in ["0.1.4", "0.2.0", "1.1.0", "0.0.9", "x"] {
             let manifest = Manifest { wit: Some(wit.to_owned()), ..manifest("parse") };
             assert!(matches!(check_manifest(&manifest), Err(ManifestError::Wit { .. })), "{wit}");
         }

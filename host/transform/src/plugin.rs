@@ -110,7 +110,7 @@ pub(crate) struct ComponentCode {
     pub(crate) pre: InstancePre<Guest>,
     pub(crate) configure: ComponentExportIndex,
     pub(crate) process: ComponentExportIndex,
-    on_watermark: Option<ComponentExportIndex>,
+    pub(crate) on_watermark: Option<ComponentExportIndex>,
 }
 
 /// Why compiled code could not be loaded.

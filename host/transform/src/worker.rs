@@ -3,6 +3,8 @@
 //! Owns cutting a slice into chunks, the turn of each transform, and when an instance is replaced. What a guest does
 //! wrong ends in the report; nothing that it staged is applied unless its call returned ok.
 
+mod turn;
+
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -16,14 +18,16 @@ use wasmill_state::{Layer, SliceState};
 use crate::bisect::Bisection;
 use crate::chain::Chain;
 use crate::clock::thread_cpu;
+use crate::event_time::{CallClock, Times};
 use crate::fault::PluginFault;
 use crate::http::{Sending, requests_max, wait_max};
-use crate::instance::{Call, Instance};
+use crate::instance::Instance;
 use crate::limits::RUNS_WITHOUT_MAX;
 use crate::report::{DeadLetter, Slice, SliceReport, TransformReport};
-use crate::seed::{self, Generator};
+use crate::seed::Generator;
 use crate::state::{self, Keeping};
 use crate::step::Step;
+use turn::Turn;
 
 /// Runs slices through a chain on one thread; keeps warm instances and buffers.
 pub struct ChainWorker {
@@ -80,6 +84,13 @@ pub(crate) struct Failed {
     pub(crate) unrunnable: bool,
 }
 
+impl Failed {
+    /// The host itself is at fault.
+    fn broken(step: usize, message: String) -> Failed {
+        Failed { step, fault: PluginFault::Host { message }, unrunnable: true }
+    }
+}
+
 /// Records that took the state of their chunk with them.
 struct FailedRows {
     /// Of the chunk.
@@ -105,6 +116,10 @@ pub(crate) struct Run<'a> {
     pub(crate) keeping: Option<Box<Keeping>>,
     /// Asked where state was written.
     pub(crate) check: Option<&'a mut dyn RowCheck>,
+    /// Of a stream that has event time.
+    pub(crate) times: Option<Times<'a>>,
+    /// What the call that comes next sees of it.
+    pub(crate) clock: Option<Box<CallClock>>,
 }
 
 // A worker is made on one thread and runs on another.
@@ -171,8 +186,22 @@ impl ChainWorker {
         sink: &mut dyn RowSink,
         kept: Option<Kept<'_>>,
     ) -> (SliceReport, Option<Layer>) {
+        let (report, layer, _) = self.run_timed(slice, None, options, sink, kept);
+        (report, layer)
+    }
+
+    /// The same with event time: transforms that export `on-watermark` are told of it after each chunk that has moved it. Also
+    /// says whether they have more to do at this watermark than one run does.
+    pub fn run_timed(
+        &mut self,
+        slice: &Slice<'_>,
+        times: Option<Times<'_>>,
+        options: &FinishOptions,
+        sink: &mut dyn RowSink,
+        kept: Option<Kept<'_>>,
+    ) -> (SliceReport, Option<Layer>, bool) {
         if let Some(remote) = &self.chain.elsewhere {
-            return (remote.run(&self.chain, slice, options, sink), None);
+            return (remote.run(&self.chain, slice, options, sink), None, false);
         }
         let report = SliceReport {
             transforms: vec![TransformReport::default(); self.chain.steps.len()],
@@ -185,12 +214,13 @@ impl ChainWorker {
             keeping.unreadable(steps)
         });
         let check = check_again(&mut check);
-        let mut run = Run { slice, options, sink, report, keeping, check };
+        let mut run = Run { slice, options, sink, report, keeping, check, times, clock: None };
         if let Some((step, message)) = unreadable {
             run.report.unrunnable = Some((step, PluginFault::Refused { message }));
         }
         let mut parts = std::mem::take(&mut self.parts);
         let mut cutter = Cutter { slice, input: 0, row: 0 };
+        let mut telling = self.telling(times.as_ref());
         while run.report.unrunnable.is_none()
             && cutter.next(&mut parts, self.chain.options.chunk_bytes, self.chain.options.chunk_rows)
         {
@@ -200,7 +230,10 @@ impl ChainWorker {
             }
             run.report.chunks += 1;
             self.chunk(&mut run, &parts);
+            let place = cutter.place();
+            telling.reached(self, &mut run, Some(place));
         }
+        telling.reached(self, &mut run, None);
         self.parts = parts;
         for (transform, warm) in run.report.transforms.iter_mut().zip(&self.warm) {
             if let Some(warm) = warm {
@@ -212,7 +245,7 @@ impl ChainWorker {
             None => run.keeping.map(|keeping| keeping.state.finish()),
             Some(_) => None,
         };
-        (run.report, layer)
+        (run.report, layer, telling.owed)
     }
 
     /// The transform that took most of the slice's CPU time, if that is used up.
@@ -275,79 +308,23 @@ impl ChainWorker {
         if let Some(keeping) = &mut run.keeping {
             keeping.begin();
         }
-        let broken =
-            |step, message: String| Failed { step, fault: PluginFault::Host { message }, unrunnable: true };
-        let mut chunk = match self.chunk.take() {
-            Some(chunk) => chunk,
-            None => Box::new(Chunk::new(Arc::clone(&self.chain.layout), self.chain.chunk_limits)),
-        };
+        let mut chunk = self.spare_chunk();
         for (index, part) in parts.iter().enumerate() {
             let Some(input) = run.slice.inputs.get(part.input) else { continue };
             let rows = part.rows.clone();
             let taken = if index == 0 { chunk.begin(input, rows) } else { chunk.extend(input, rows) };
-            taken.map_err(|misuse| broken(0, format!("input columns: {misuse}")))?;
+            taken.map_err(|misuse| Failed::broken(0, format!("input columns: {misuse}")))?;
         }
         let (offset, now) = origin(run.slice, first);
         let chain = Arc::clone(&self.chain);
+        run.clock = run.times.as_ref().map(|times| Box::new(times.of_chunk(run.slice, parts)));
         let mut cpu = thread_cpu();
-        for (index, step) in chain.steps.iter().enumerate() {
+        for index in 0..chain.steps.len() {
             if chunk.rows_left() == 0 {
                 break;
             }
-            if let Some(position) = &self.position {
-                position.mark(index);
-            }
-            let sending = self.sending(step, index, &run.report);
-            let report = &mut run.report.transforms[index];
-            let instance = match self.instance(index, report) {
-                Ok(instance) => instance,
-                Err(fault) => {
-                    self.chunk = Some(chunk);
-                    return Err(Failed { step: index, fault, unrunnable: true });
-                }
-            };
-            let seed = seed::of_call(run.slice.stream_seed, run.slice.id, step.name_seed, offset);
-            chunk.enter(index, seed);
-            if let Some(keeping) = &mut run.keeping {
-                keeping.enter(step, instance.declared());
-            }
-            let deadline = deadline_max.map_or(step.limits.deadline, |max| max.min(step.limits.deadline));
-            let fuel = step.engine.fuel().then(|| instance.fuel_left());
-            let (back, result) = instance.process(
-                chunk,
-                &mut run.keeping,
-                Call { seed, now, deadline, cpu_start: cpu, sending },
-            );
-            report.http.add(instance.http_used());
-            report.fuel += fuel.map_or(0, |before| before.saturating_sub(instance.fuel_left()));
-            let Some(back) = back else {
-                return Err(broken(index, "the chunk was lost in a call".to_owned()));
-            };
-            chunk = back;
-            let result = result.and_then(|()| {
-                chunk.apply().map_err(|over| PluginFault::OutputTooLarge { message: over.to_string() })
-            });
-            let end = thread_cpu();
-            report.calls += 1;
-            report.cpu += end.saturating_sub(cpu);
-            cpu = end;
-            if let Some(keeping) = &mut run.keeping {
-                keeping.leave(index);
-            }
-            if let Err(fault) = result {
-                chunk.discard();
-                if let Some(keeping) = &mut run.keeping {
-                    keeping.state.rollback();
-                }
-                report.traps += 1;
-                self.retire(index, report);
-                self.chunk = Some(chunk);
-                return Err(Failed {
-                    step: index,
-                    unrunnable: matches!(fault, PluginFault::Host { .. }),
-                    fault,
-                });
-            }
+            let turn = Turn { index, offset, now, deadline_max, on_watermark: None };
+            chunk = self.turn(run, chunk, turn, &mut cpu)?;
         }
         if let Some(keeping) = &mut run.keeping
             && let Some(wrote) = keeping.wrote
@@ -363,6 +340,19 @@ impl ChainWorker {
                 return Ok(Some(FailedRows { rows, letters }));
             }
         }
+        self.finish(run, chunk, parts);
+        Ok(None)
+    }
+
+    fn spare_chunk(&mut self) -> Box<Chunk> {
+        match self.chunk.take() {
+            Some(chunk) => chunk,
+            None => Box::new(Chunk::new(Arc::clone(&self.chain.layout), self.chain.chunk_limits)),
+        }
+    }
+
+    /// Rows that have come through all transforms leave.
+    fn finish(&mut self, run: &mut Run<'_>, mut chunk: Box<Chunk>, parts: &[Part]) {
         self.verdicts.passed = 0;
         self.verdicts.dropped = 0;
         self.verdicts.emitted = 0;
@@ -373,9 +363,8 @@ impl ChainWorker {
         run.report.dropped += self.verdicts.dropped;
         run.report.emitted += self.verdicts.emitted;
         for failure in self.verdicts.failed.drain(..) {
-            run.report.failures.push(dead_letter(&chain, parts, failure));
+            run.report.failures.push(dead_letter(&self.chain, parts, failure));
         }
-        Ok(None)
     }
 
     /// What the next call of a transform may send.
@@ -473,6 +462,11 @@ struct Cutter<'a> {
 }
 
 impl Cutter<'_> {
+    /// Input and row behind the chunk that was cut last.
+    fn place(&self) -> (usize, usize) {
+        (self.input, self.row)
+    }
+
     /// Fills `parts` with the next chunk; false at the end of the slice.
     fn next(&mut self, parts: &mut Vec<Part>, bytes_max: usize, rows_max: usize) -> bool {
         parts.clear();

@@ -90,16 +90,28 @@ pub fn read_rfc3339(text: &[u8]) -> Option<i64> {
 pub struct EventTime {
     field: Option<(Field, String)>,
     format: TimeFormat,
+    of_stream: bool,
 }
 
 impl EventTime {
     /// The time in a field, or where none is named the time of arrival.
     pub fn new(path: Option<&Path>, format: TimeFormat, setup: &mut Setup) -> Self {
-        Self { field: path.map(|path| (setup.field(&path.0), path.shown())), format }
+        Self { field: path.map(|path| (setup.field(&path.0), path.shown())), format, of_stream: false }
+    }
+
+    /// The event time that the host keeps, in streams that have it.
+    #[must_use]
+    pub fn of_stream() -> Self {
+        Self { field: None, format: TimeFormat::default(), of_stream: true }
     }
 
     /// The moment of each row, or why it has none.
     pub fn read(&self, rows: &Chunk<'_>) -> Vec<Result<i64, String>> {
+        if self.of_stream {
+            let times = rows.event_times();
+            let time = |row| times.get(row).ok_or_else(|| "it has no event time".to_owned());
+            return (0..times.len()).map(time).collect();
+        }
         let Some((field, name)) = &self.field else {
             return rows.arrival_times().into_iter().map(Ok).collect();
         };

@@ -108,6 +108,8 @@ pub struct Record<'a> {
     pub time: i64,
     /// Its row in the columns of values.
     pub row: usize,
+    /// The watermark when it came, where the stream keeps one; else it moves the plugin's own.
+    pub before: Option<i64>,
 }
 
 /// What became of a chunk.
@@ -132,7 +134,10 @@ pub fn process(
 ) -> Result<Outcome, StateFault> {
     let mut progress = Progress::load(state, spec.tables.progress)?;
     let mut last = progress;
-    records.iter().for_each(|record| last.see(record.time, spec.delay));
+    records.iter().for_each(|record| match record.before {
+        Some(watermark) => last.reach(watermark),
+        None => last.see(record.time, spec.delay),
+    });
 
     let mut run = Run::new(spec, progress.watermark);
     let mut targets: Vec<(usize, Window)> = Vec::new();
@@ -149,11 +154,17 @@ pub fn process(
     run.fire(progress.watermark);
     let mut from = 0;
     for (record, to) in records.iter().zip(ends) {
+        if let Some(watermark) = record.before {
+            progress.reach(watermark);
+            run.fire(progress.watermark);
+        }
         let row = values.iter().map(|column| column.get(record.row).unwrap_or(&Value::Absent));
         run.take(record, targets.get(from..to).unwrap_or_default(), row);
         from = to;
-        progress.see(record.time, spec.delay);
-        run.fire(progress.watermark);
+        if record.before.is_none() {
+            progress.see(record.time, spec.delay);
+            run.fire(progress.watermark);
+        }
     }
     run.finish(state, progress)
 }
@@ -164,10 +175,17 @@ pub fn advance(spec: &Spec, state: &mut impl State, watermark: i64) -> Result<Ou
     if watermark <= progress.watermark && !progress.backlog {
         return Ok(Outcome::default());
     }
+    // Nothing is written where nothing is due: what is kept may be behind, and then more is looked at.
+    if !progress.backlog && !spec.may_be_due(progress.watermark, watermark) {
+        return Ok(Outcome::default());
+    }
     progress.reach(watermark);
     let mut run = Run::new(spec, progress.watermark);
     run.load(state, Some(progress.watermark))?;
     run.fire(progress.watermark);
+    if !progress.backlog && !run.outcome.more && run.working.changed().next().is_none() {
+        return Ok(Outcome::default());
+    }
     run.finish(state, progress)
 }
 

@@ -56,7 +56,7 @@ impl Stream {
             .iter()
             .zip(records)
             .enumerate()
-            .map(|(row, (key, (_, time)))| Record { group: key[0] % 3, key, time: *time, row })
+            .map(|(row, (key, (_, time)))| Record { group: key[0] % 3, key, time: *time, row, before: None })
             .collect();
         let values = vec![vec![Value::Number(crate::aggregate::number::Number::Int(1)); records.len()]];
         let outcome = process(&self.spec, &mut self.state, &records, &values).unwrap();
@@ -218,7 +218,7 @@ fn a_config_with_other_aggregates_keeps_what_the_old_one_counted() {
     let first = Aggregate::First;
     stream.spec.aggregates = vec![(7, first), (PRINT, Aggregate::Count)];
     let values = vec![vec![Value::Absent], vec![Value::Number(crate::aggregate::number::Number::Int(1))]];
-    let record = Record { group: 1, key: &[1], time: 10, row: 0 };
+    let record = Record { group: 1, key: &[1], time: 10, row: 0, before: None };
     let outcome = process(&stream.spec, &mut stream.state, &[record], &values).unwrap();
     assert_eq!(outcome.fired[0].values, [b"null".to_vec(), b"2".to_vec()]);
 }
@@ -331,7 +331,8 @@ fn a_chunk_costs_a_handful_of_calls_and_closing_reads_only_what_is_due() {
     let keys: Vec<[u8; 2]> = (0..1000_u16).map(u16::to_be_bytes).collect();
     let chunk = |state: &mut Counting, time: i64| {
         let rows = keys.iter().enumerate();
-        let records: Vec<Record<'_>> = rows.map(|(row, key)| Record { group: 0, key, time, row }).collect();
+        let records: Vec<Record<'_>> =
+            rows.map(|(row, key)| Record { group: 0, key, time, row, before: None }).collect();
         let values = vec![vec![Value::Number(crate::aggregate::number::Number::Int(1)); records.len()]];
         let outcome = process(&spec, state, &records, &values).unwrap();
         (std::mem::take(&mut state.calls), std::mem::take(&mut state.scanned), outcome.fired.len())

@@ -38,6 +38,10 @@ impl Plugin for Window {
         let groups = rows.groups();
         self.transform.process(rows, &groups, &mut self.state)
     }
+
+    fn on_watermark(&mut self, ns: i64, rows: &mut Chunk<'_>) -> Result<(), String> {
+        self.transform.on_watermark(ns, rows, &mut self.state)
+    }
 }
 
-wasmill_sdk::export!(Window);
+wasmill_sdk::export_windower!(Window);

@@ -22,6 +22,8 @@ pub const ITEM_BYTES: usize = 256;
 pub struct Windows {
     spec: Spec,
     time: EventTime,
+    /// Time and watermark are those that the host keeps of the stream.
+    of_stream: bool,
     time_format: TimeFormat,
     by: By,
     /// Field and name of the values of each aggregate; a count of rows has none.
@@ -53,6 +55,12 @@ impl Windows {
             return Err(format!("config: `aggregates` needs 1 to {AGGREGATES_MAX} entries"));
         }
         let (early_every, early_records) = early(config)?;
+        let of_stream = config.time.is_none() && setup.has_event_time();
+        if of_stream && !config.delay.is_zero() {
+            return Err(
+                "config: `delay` is that of the stream's `event_time`, whose watermark counts".to_owned()
+            );
+        }
         if config.late_output.is_some() && config.late != Fate::Keep {
             return Err("config: `late_output` needs `late = \"keep\"`".to_owned());
         }
@@ -104,8 +112,16 @@ impl Windows {
                 early_every,
                 early_records,
             },
-            time: EventTime::new(config.time.as_ref(), config.time_format, setup),
-            time_format: if config.time.is_some() { config.time_format } else { TimeFormat::Rfc3339 },
+            time: if of_stream {
+                EventTime::of_stream()
+            } else {
+                EventTime::new(config.time.as_ref(), config.time_format, setup)
+            },
+            of_stream,
+            time_format: match config.time.is_some() || of_stream {
+                true => config.time_format,
+                false => TimeFormat::Rfc3339,
+            },
             by,
             inputs,
             outputs,
@@ -126,6 +142,7 @@ impl Windows {
         }
         let mut failed = HashSet::new();
         let times = self.time.read(rows);
+        let watermarks = self.of_stream.then(|| rows.watermarks());
         let arrivals = self.ahead.map(|_| rows.arrival_times());
         let keys = self.by.read(rows, groups);
         let values = self.values(rows, &mut failed);
@@ -138,7 +155,8 @@ impl Windows {
                 let number = key.map_err(str::to_owned)? as usize;
                 self.not_ahead(time, row, arrivals.as_deref())?;
                 let key = keys.keys.get(number).map(Vec::as_slice).unwrap_or_default();
-                Ok(Record { group: keys.groups.get(number).copied().unwrap_or(0), key, time, row })
+                let before = watermarks.as_ref().and_then(|watermarks| watermarks.get(row)).copied();
+                Ok(Record { group: keys.groups.get(number).copied().unwrap_or(0), key, time, row, before })
             });
             match record {
                 Ok(record) => records.push(record),
@@ -155,6 +173,19 @@ impl Windows {
             failed.insert(*row);
         }
         self.settle(rows, &outcome, &failed);
+        self.emit(rows, &outcome.fired);
+        Ok(())
+    }
+
+    /// Gives what is due at the stream's watermark.
+    pub fn on_watermark(&self, ns: i64, rows: &Chunk<'_>, state: &mut impl State) -> Result<(), String> {
+        if !self.of_stream {
+            return Ok(());
+        }
+        let outcome = engine::advance(&self.spec, state, ns).map_err(|fault| fault.to_string())?;
+        if outcome.more {
+            wasmill_sdk::event_time::more();
+        }
         self.emit(rows, &outcome.fired);
         Ok(())
     }

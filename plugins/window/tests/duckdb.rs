@@ -99,8 +99,9 @@ fn windows(shape: Shape, delay: i64, lateness: i64, rows: &[Row]) -> (Vec<Vec<Js
     for chunk in rows.chunks(97) {
         let keys: Vec<[u8; 1]> = chunk.iter().map(|row| [row.1]).collect();
         let records = chunk.iter().zip(&keys).enumerate();
-        let records: Vec<Record<'_>> =
-            records.map(|(row, (of, key))| Record { group: key[0] % 7, key, time: of.0, row }).collect();
+        let records: Vec<Record<'_>> = records
+            .map(|(row, (of, key))| Record { group: key[0] % 7, key, time: of.0, row, before: None })
+            .collect();
         let outcome = process(&spec, &mut state, &records, &values(chunk)).unwrap();
         late += outcome.late.len();
         keep(outcome.fired);

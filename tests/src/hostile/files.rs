@@ -182,9 +182,9 @@ pub(super) fn cases() -> Vec<Case> {
             Refused("evil:door/back@1.0.0"),
             import("evil:door@1.0.0", "back", "open").wasm(),
         ),
-        Case::new("wants-what-a-later-host-has", Refused("wasmill:plugin/filesystem@0.1.2"), {
+        Case::new("wants-what-a-later-host-has", Refused("wasmill:plugin/filesystem@0.1.3"), {
             let instance = "(instance (export \"open\" (func (result u32))))";
-            wat(&format!("(component (import \"wasmill:plugin/filesystem@0.1.2\" {instance}))"))
+            wat(&format!("(component (import \"wasmill:plugin/filesystem@0.1.3\" {instance}))"))
         }),
         Case::new("wants-nine-hundred-things", Refused("evil:package/"), wat(&imports)),
         Case::new("wants-files-and-sockets-of-wasi", Harmless, denied().wasm()),

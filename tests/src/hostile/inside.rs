@@ -88,7 +88,7 @@ pub(super) fn cases() -> Vec<Case> {
     let post_return_of_process = Core {
         items: format!(
             "(global $had (mut i32) (i32.const 0))
-             (func (export \"cabi_post_wasmill:plugin/transform@0.1.2#process\") (param i32)
+             (func (export \"cabi_post_wasmill:plugin/transform@0.1.3#process\") (param i32)
                (if (global.get $had) (then {LOOP})))"
         ),
         ..Core::rows("(global.set $had (i32.const 1))")
@@ -104,7 +104,7 @@ pub(super) fn cases() -> Vec<Case> {
             "loop-in-post-return-of-configure",
             Unfit(CPU),
             Core::items(format!(
-                "(func (export \"cabi_post_wasmill:plugin/transform@0.1.2#configure\") (param i32) {LOOP})"
+                "(func (export \"cabi_post_wasmill:plugin/transform@0.1.3#configure\") (param i32) {LOOP})"
             )),
         ),
         case("loop-in-post-return-of-process", Letter(CPU), post_return_of_process),

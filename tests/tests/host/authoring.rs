@@ -175,7 +175,7 @@ fn manifest_that_a_host_would_not_take_is_refused_at_its_place_and_nothing_is_wr
         (r#"{"name":"../p","version":"1.0.0"}"#, "../p"),
         (r#"{"name":"p","name":"q","version":"1.0.0"}"#, "duplicate field"),
         (r#"{"name":"p","version":"one"}"#, "no semantic version"),
-        (r#"{"name":"p","version":"1.0.0","wit":"9.9.9"}"#, "this host has 0.1.2"),
+        (r#"{"name":"p","version":"1.0.0","wit":"9.9.9"}"#, "this host has 0.1.3"),
         (r#"{"name":"p","version":"1.0.0","config_schema":5}"#, "JSON Schema"),
         (
             r#"{"name":"p","version":"1.0.0","config_schema":{"type":"objekt"}}"#,

@@ -20,6 +20,7 @@ mod disk;
 mod doors;
 mod ending;
 mod endpoints;
+mod event_time;
 mod firehose;
 mod firehose_sdks;
 mod follow;

@@ -208,9 +208,9 @@ fn normal(path: &Path) -> PathBuf {
 fn entry_of(main: &Path, guest: &Path) -> String {
     let name = |path: &Path| Value::from(path.to_string_lossy()).to_string();
     format!(
-        "import * as records from \"wasmill:plugin/records@0.1.2\";
-import * as setup from \"wasmill:plugin/setup@0.1.2\";
-import * as log from \"wasmill:plugin/log@0.1.2\";
+        "import * as records from \"wasmill:plugin/records@0.1.3\";
+import * as setup from \"wasmill:plugin/setup@0.1.3\";
+import * as log from \"wasmill:plugin/log@0.1.3\";
 import plugin from {};
 import {{ guest }} from {};
 

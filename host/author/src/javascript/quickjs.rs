@@ -18,8 +18,8 @@ use wasm_encoder::{
 };
 use wasmparser::{BinaryReader, Encoding, Parser, Payload, TypeRef};
 
-const PROCESS: &str = "wasmill:plugin/transform@0.1.2#process";
-const DROP: (&str, &str) = ("wasmill:plugin/records@0.1.2", "[resource-drop]chunk");
+const PROCESS: &str = "wasmill:plugin/transform@0.1.3#process";
+const DROP: (&str, &str) = ("wasmill:plugin/records@0.1.3", "[resource-drop]chunk");
 
 /// Sections of a component that hold a module or a component.
 const MODULE_SECTION: u8 = 1;

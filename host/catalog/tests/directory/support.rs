@@ -26,13 +26,13 @@ static CORE: LazyLock<Vec<u8>> = LazyLock::new(|| core("", ""));
 pub(crate) fn core(wit_import: &str, wasm_import: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
-          (import "wasmill:plugin/records@0.1.2" "[resource-drop]chunk" (func $drop (param i32)))
+          (import "wasmill:plugin/records@0.1.3" "[resource-drop]chunk" (func $drop (param i32)))
           {wasm_import}
           (memory (export "memory") 1)
           (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-          (func (export "wasmill:plugin/transform@0.1.2#configure") (param i32 i32) (result i32)
+          (func (export "wasmill:plugin/transform@0.1.3#configure") (param i32 i32) (result i32)
             (i32.store (i32.const 16) (i32.const 0)) (i32.const 16))
-          (func (export "wasmill:plugin/transform@0.1.2#process") (param i32) (result i32)
+          (func (export "wasmill:plugin/transform@0.1.3#process") (param i32) (result i32)
             (call $drop (local.get 0)) (i32.store (i32.const 16) (i32.const 0)) (i32.const 16)))"#
     );
     let mut module = wat::parse_str(&text).unwrap();
@@ -43,7 +43,7 @@ pub(crate) fn core(wit_import: &str, wasm_import: &str) -> Vec<u8> {
         resolve.push_str("http.wit", package).unwrap();
     }
     let world = format!(
-        "package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.2; {wit_import} }}"
+        "package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.3; {wit_import} }}"
     );
     let package = resolve.push_str("guest.wit", &world).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();

@@ -38,6 +38,7 @@ use super::plan::{ChainPlan, ChainVersion};
 use super::recovery;
 use super::with_causes;
 use super::workers::{LaneId, Workers};
+use crate::pipeline::event_time::EventTime;
 
 /// Replays that run at a time.
 const RUNNING_MAX: usize = 2;
@@ -258,6 +259,10 @@ impl Replays {
             workers: Arc::clone(&self.shop.workers),
             tenant: source.buffer.key().tenant.as_str().into(),
             lane: LANE | self.lanes.fetch_add(1, Ordering::Relaxed),
+            event_time: source.settings.event_time.as_ref().and_then(|written| {
+                // Whoever opened the stream has read it.
+                EventTime::new(written).ok().map(Arc::new)
+            }),
             beside: place.beside,
             staging: place.staging,
             cancel: self.stop.child_token(),

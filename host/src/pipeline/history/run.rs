@@ -24,6 +24,7 @@ use super::progress::{ReplayProgress, ReplayState};
 use super::seal;
 use crate::pipeline::batch::{OpenBatches, SealAt};
 use crate::pipeline::context::Output;
+use crate::pipeline::event_time::{EventTime, NO_TIME, SliceClock};
 use crate::pipeline::intake::Waiting;
 use crate::pipeline::plan::ChainVersion;
 use crate::pipeline::slice::{Done, Growth, Route};
@@ -53,6 +54,8 @@ pub(super) struct Replay {
     pub(super) workers: Arc<Workers>,
     pub(super) tenant: TenantId,
     pub(super) lane: LaneId,
+    /// Of a stream that has event time.
+    pub(super) event_time: Option<Arc<EventTime>>,
     /// Directory of the dead letters.
     pub(super) beside: PathBuf,
     /// Staging directories of its own, gone when it ends.
@@ -214,6 +217,13 @@ impl Replay {
             // They are in the backup since they came in.
             backup: None,
             outputs: self.outputs.iter().map(|output| output.name.clone()).collect(),
+            // How far the stream was then is not known: nobody is late.
+            clock: self.event_time.as_ref().map(|rules| SliceClock {
+                rules: rules.clone(),
+                watermark: NO_TIME,
+                due: false,
+                frozen: true,
+            }),
         }
     }
 }

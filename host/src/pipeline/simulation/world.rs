@@ -473,6 +473,7 @@ impl World {
             decides_durably: true,
             fallback: None,
             backup: None,
+            event_time: None,
             mutant: self.plan.mutant,
         });
         recovery::clean_staging(&context, &recovered.standing.undelivered);

@@ -108,9 +108,11 @@ impl StreamTask {
             return Ok(());
         }
         let columns = self.inferred_columns();
-        let body = CheckpointBody { processed: next.0, columns: columns.clone() };
+        let watermark = self.durable_watermark();
+        let body = CheckpointBody { processed: next.0, columns: columns.clone(), watermark };
         let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
         self.context.buffer.checkpoint(body, next.0, next.1, durable).await?;
+        self.clock_checkpointed(watermark);
         if durable {
             self.note_columns(&columns);
             self.discard_files().await;
@@ -165,6 +167,7 @@ impl StreamTask {
         stats.buffered_bytes.set(self.context.buffer.buffered_bytes());
         stats.retained_bytes.set(self.context.buffer.retained_bytes());
         stats.oldest_retained.store(self.context.buffer.oldest_retained().unwrap_or(0), Ordering::Relaxed);
+        self.observe_clock();
         let open = [self.open.first_arrival(), self.sealing.first_arrival()].into_iter().flatten().min();
         stats.oldest_open_batch.store(open.unwrap_or(0), Ordering::Relaxed);
         let unread = self.context.buffer.oldest_arrival(self.gathered);

@@ -110,6 +110,7 @@ impl StreamTask {
             letters: self.letters_in_order(),
             replay: None,
             state: self.keeping.take_pending(),
+            event_time: self.clock_commit(),
         });
         self.letter_bytes = 0;
         self.slice_bytes = 0;
@@ -150,6 +151,7 @@ impl StreamTask {
         }
         self.committed = committed.to;
         self.keeping.durable(committed.at, &committed.state);
+        self.clock_durable(committed.event_time);
         self.context.decisions.publish(running.answers);
         self.open.made_durable(committed.at, &committed.open, OPEN_BYTES_MEMORY);
         let stats = &self.context.stats;

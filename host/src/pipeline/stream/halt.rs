@@ -82,6 +82,7 @@ impl StreamTask {
         self.open.withdraw_pending(floor);
         self.letters.clear();
         self.keeping.withdraw();
+        self.clock_withdraw();
         self.letter_bytes = 0;
         self.answers.clear();
         self.context.stats.backlog_bytes.fetch_add(self.slice_bytes.cast_signed(), Ordering::Relaxed);
@@ -103,6 +104,7 @@ impl StreamTask {
         self.context.stats.reloads.add(1);
         tracing::info!(stream = %self.context.name, plugins = next.digests.join(", "), from = self.intake.read(), "plugins reloaded");
         self.current = next;
+        self.clock_of_version();
     }
 }
 

@@ -4,8 +4,7 @@
 use tokio::task::JoinError;
 
 use super::StreamTask;
-use crate::pipeline::commit::Committed;
-use crate::pipeline::replay::{self, ReplayError, Replayed};
+use crate::pipeline::replay::{self, Ran, ReplayError};
 use crate::pipeline::stats::Pause;
 
 impl StreamTask {
@@ -51,20 +50,24 @@ impl StreamTask {
         let seed = self.intake.stream_seed();
         let state =
             request.version.chain.keeps_state().then(|| self.keeping.below(None, &self.context.state));
-        self.replay = Some(replay::Running::start(request, &self.context, self.committed, seed, state));
+        let (clock, processed) = (self.slice_clock(), self.committed);
+        self.replay = Some(replay::Running::start(request, &self.context, processed, seed, state, clock));
     }
 
-    pub(super) fn replayed(&mut self, result: Result<Result<(Committed, Replayed), ReplayError>, JoinError>) {
+    pub(super) fn replayed(&mut self, result: Result<Result<Ran, ReplayError>, JoinError>) {
         let Some(running) = self.replay.take() else { return };
-        let answer = match result {
-            Ok(Ok((committed, replayed))) => {
+        let result = result.unwrap_or(Err(ReplayError::Worker));
+        if let Some(watermark) = running.tell {
+            self.told(watermark, result);
+            return;
+        }
+        let answer = result.map(|Ran { committed, replayed, .. }| {
+            if let Some(committed) = committed {
                 self.keeping.durable(committed.at, &committed.state);
                 self.emitted(committed);
-                Ok(replayed)
             }
-            Ok(Err(error)) => Err(error),
-            Err(_panicked) => Err(ReplayError::Worker),
-        };
+            replayed
+        });
         // The client may have gone.
         drop(running.reply.send(answer));
     }

@@ -159,6 +159,17 @@ impl Families {
         ] {
             self.set(metric, labels, value);
         }
+        let event_time = &stream.event_time;
+        if event_time.is_tracked() {
+            for (fate, count) in event_time.late() {
+                self.set(RecordsLate, &[tenant, name, ("fate", fate)], count);
+            }
+            self.set(TimesUnreadable, labels, event_time.unreadable.get());
+            if let Some(watermark) = event_time.watermark() {
+                self.set_float(Watermark, labels, watermark as f64 / 1e9);
+                self.set_float(WatermarkLag, labels, event_time.lag_s(now_ns));
+            }
+        }
         let letters = &stream.dead_letters;
         for (stage, counter) in
             [("transform", &letters.transform), ("encode", &letters.encode), ("delivery", &letters.delivery)]

@@ -4,6 +4,7 @@
 //! Semantics live in `wasmill-chunk`; here is only the crossing. A guest that breaks the contract is trapped with a
 //! text that names the function and what was wrong.
 
+mod event_clock;
 mod http;
 mod records;
 mod setup;
@@ -21,11 +22,11 @@ use crate::instance::{Guest, Phase};
 use crate::log::Level;
 
 /// Version of the WIT package that this host speaks.
-pub(crate) const VERSION: &str = "0.1.2";
+pub(crate) const VERSION: &str = "0.1.3";
 /// The interface that a plugin must export.
-pub(crate) const TRANSFORM: &str = "wasmill:plugin/transform@0.1.2";
+pub(crate) const TRANSFORM: &str = "wasmill:plugin/transform@0.1.3";
 /// Optional exports, looked up by name.
-pub(crate) const EVENT_TIME: &str = "wasmill:plugin/event-time@0.1.2";
+pub(crate) const EVENT_TIME: &str = "wasmill:plugin/event-time@0.1.3";
 
 /// Whether `name` is this interface in any version that goes with this host's. Versions of one line (the major one; the
 /// minor one while that is 0) differ only by what they add, so what a component was built for need not be ours.
@@ -52,6 +53,7 @@ pub(crate) const IMPORTS: &[(&str, &[&str])] = &[
     ("log", &["write"]),
     ("http", http::FUNCTIONS),
     ("state", state::FUNCTIONS),
+    ("event-clock", event_clock::FUNCTIONS),
     // Types only.
     ("transform", &[]),
 ];
@@ -123,6 +125,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     setup::add_to_linker(&mut linker.instance(&interface("setup"))?)?;
     http::add_to_linker(&mut linker.instance(&interface("http"))?)?;
     state::add_to_linker(&mut linker.instance(&interface("state"))?)?;
+    event_clock::add_to_linker(&mut linker.instance(&interface("event-clock"))?)?;
     linker.instance(&interface("log"))?.func_wrap(
         "write",
         |mut store: StoreContextMut<'_, Guest>, (level, message): (LevelIn, WasmStr)| {

@@ -7,15 +7,15 @@ use wasmill_transform::{ChainError, ChainOptions, Grants, Manifest, PluginFault,
 use crate::support::{Bench, Guest, picky, refusal, spec, text_of};
 
 const SETUP: &str = r#"
-  (import "wasmill:plugin/setup@0.1.2" "field" (func $field (param i32 i32) (result i32)))
-  (import "wasmill:plugin/setup@0.1.2" "output" (func $output (param i32 i32 i32)))
-  (import "wasmill:plugin/setup@0.1.2" "secret" (func $secret (param i32 i32 i32)))
-  (import "wasmill:plugin/setup@0.1.2" "file" (func $file (param i32 i32 i64 i32 i32)))"#;
+  (import "wasmill:plugin/setup@0.1.3" "field" (func $field (param i32 i32) (result i32)))
+  (import "wasmill:plugin/setup@0.1.3" "output" (func $output (param i32 i32 i32)))
+  (import "wasmill:plugin/setup@0.1.3" "secret" (func $secret (param i32 i32 i32)))
+  (import "wasmill:plugin/setup@0.1.3" "file" (func $file (param i32 i32 i64 i32 i32)))"#;
 
 const TEXT: &str = r#"
-  (import "wasmill:plugin/records@0.1.2" "[method]chunk.get-text" (func $get-text (param i32 i32 i32)))
-  (import "wasmill:plugin/records@0.1.2" "[method]chunk.set-text" (func $set-text (param i32 i32 i32 i32 i32 i32 i32 i32)))
-  (import "wasmill:plugin/setup@0.1.2" "field" (func $field (param i32 i32) (result i32)))"#;
+  (import "wasmill:plugin/records@0.1.3" "[method]chunk.get-text" (func $get-text (param i32 i32 i32)))
+  (import "wasmill:plugin/records@0.1.3" "[method]chunk.set-text" (func $set-text (param i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "wasmill:plugin/setup@0.1.3" "field" (func $field (param i32 i32) (result i32)))"#;
 
 /// Declares the field `a`: a list of one string at 1040, whose text is at 1024.
 const FIELD_A: &str = r#"
@@ -64,7 +64,7 @@ fn setup_outside_configure_traps() {
 #[test]
 fn chunk_inside_configure_traps() {
     let guest = Guest {
-        imports: r#"(import "wasmill:plugin/records@0.1.2" "[static]chunk.fresh" (func $fresh (param i32) (result i32)))"#,
+        imports: r#"(import "wasmill:plugin/records@0.1.3" "[static]chunk.fresh" (func $fresh (param i32) (result i32)))"#,
         configure: "(drop (call $fresh (i32.const 1)))",
         ..Guest::default()
     };
@@ -148,7 +148,7 @@ fn secret_file_and_output_are_given_by_name_only() {
 #[test]
 fn route_to_an_output_nobody_declared_traps() {
     let guest = Guest {
-        imports: r#"(import "wasmill:plugin/records@0.1.2" "[method]chunk.route" (func $route (param i32 i32 i32)))"#,
+        imports: r#"(import "wasmill:plugin/records@0.1.3" "[method]chunk.route" (func $route (param i32 i32 i32)))"#,
         process: "(i32.store (i32.const 1024) (i32.const 2))
                   (call $route (local.get $rows) (i32.const 1024) (call $len (local.get $rows)))",
         ..Guest::default()
@@ -168,8 +168,8 @@ fn derived_handle_of_an_earlier_call_traps() {
     // Keeps a derived chunk from the first call and emits it in the second.
     let guest = Guest {
         imports: r#"
-          (import "wasmill:plugin/records@0.1.2" "[static]chunk.fresh" (func $fresh (param i32) (result i32)))
-          (import "wasmill:plugin/records@0.1.2" "emit" (func $emit (param i32)))"#,
+          (import "wasmill:plugin/records@0.1.3" "[static]chunk.fresh" (func $fresh (param i32) (result i32)))
+          (import "wasmill:plugin/records@0.1.3" "emit" (func $emit (param i32)))"#,
         items: "(global $kept (mut i32) (i32.const -1))",
         process: "(if (call $len (local.get $rows)) (then
                     (if (i32.eq (global.get $kept) (i32.const -1))
@@ -256,7 +256,7 @@ fn manifest_sample_fails_is_refused() {
 fn same_records_give_the_same_seed_and_others_another() {
     // Logs the seed's eight bytes as letters.
     let guest = Guest {
-        imports: r#"(import "wasmill:plugin/records@0.1.2" "[method]chunk.seed" (func $seed (param i32) (result i64)))"#,
+        imports: r#"(import "wasmill:plugin/records@0.1.3" "[method]chunk.seed" (func $seed (param i32) (result i64)))"#,
         process: "(i64.store (i32.const 1024)
                     (i64.or (i64.const 0x4040404040404040)
                       (i64.and (call $seed (local.get $rows)) (i64.const 0x0f0f0f0f0f0f0f0f))))

@@ -57,7 +57,7 @@ fn inspect_tells_imports_exports_and_manifest() {
     assert!(inspection.refused.is_empty(), "{:?}", inspection.refused);
     let records = inspection.imports.iter().find(|item| item.interface.contains("records")).unwrap();
     assert!(records.functions.iter().any(|function| function == "[method]chunk.keep"));
-    assert!(inspection.exports.iter().any(|item| item.interface == "wasmill:plugin/transform@0.1.2"));
+    assert!(inspection.exports.iter().any(|item| item.interface == "wasmill:plugin/transform@0.1.3"));
     let json = serde_json::to_string(&inspection).unwrap();
     assert!(json.contains("sha256:"), "{json}");
     // The manifest survives componentizing only in the file itself, which is what the digest covers.
@@ -112,7 +112,7 @@ fn component_of_another_version_of_the_same_line_runs() {
 fn component_of_another_line_is_refused() {
     let core = picky().core_for("0.2.0");
     let refused = inspect(&core).unwrap().refused.join("; ");
-    assert!(refused.contains("wasmill:plugin/transform@0.1.2"), "{refused}");
+    assert!(refused.contains("wasmill:plugin/transform@0.1.3"), "{refused}");
     assert!(matches!(load(&core, Manifest::default()), Err(LoadError::Link(_))));
 }
 

@@ -71,8 +71,8 @@ fn chain_apart_does_what_it_does_here() {
 fn chain_apart_gets_its_files_and_secrets_and_says_what_it_logs() {
     let guest = Guest {
         imports: r#"
-          (import "wasmill:plugin/setup@0.1.2" "secret" (func $secret (param i32 i32 i32)))
-          (import "wasmill:plugin/setup@0.1.2" "file" (func $file (param i32 i32 i64 i32 i32)))"#,
+          (import "wasmill:plugin/setup@0.1.3" "secret" (func $secret (param i32 i32 i32)))
+          (import "wasmill:plugin/setup@0.1.3" "file" (func $file (param i32 i32 i64 i32 i32)))"#,
         items: r#"(data (i32.const 1024) "key") (data (i32.const 1040) "table")"#,
         configure: r#"
           (call $secret (i32.const 1024) (i32.const 3) (i32.const 32))

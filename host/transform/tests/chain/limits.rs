@@ -131,7 +131,7 @@ fn guest_recurses_without_end_is_a_clean_trap() {
 #[test]
 fn guest_output_bomb_is_stopped() {
     let guest = Guest {
-        imports: r#"(import "wasmill:plugin/records@0.1.2" "[method]chunk.derive" (func $derive (param i32 i32 i32) (result i32)))"#,
+        imports: r#"(import "wasmill:plugin/records@0.1.3" "[method]chunk.derive" (func $derive (param i32 i32 i32) (result i32)))"#,
         process: "(if (call $len (local.get $rows)) (then
                    (local.set $j (call $alloc (i32.const 4194304)))
                    (memory.fill (local.get $j) (i32.const 0) (i32.const 4194304))
@@ -170,7 +170,7 @@ fn guest_log_flood_is_capped_and_counted() {
 #[test]
 fn guest_keeps_handles_without_end_is_stopped() {
     let guest = Guest {
-        imports: r#"(import "wasmill:plugin/records@0.1.2" "[static]chunk.fresh" (func $fresh (param i32) (result i32)))"#,
+        imports: r#"(import "wasmill:plugin/records@0.1.3" "[static]chunk.fresh" (func $fresh (param i32) (result i32)))"#,
         process: "(if (call $len (local.get $rows)) (then
                     (loop $more (drop (call $fresh (i32.const 1))) (br $more))))",
         ..Guest::default()
@@ -183,7 +183,7 @@ fn guest_keeps_handles_without_end_is_stopped() {
 #[test]
 fn guest_leaks_a_few_handles_per_call_is_recycled_and_loses_nothing() {
     let guest = Guest {
-        imports: r#"(import "wasmill:plugin/records@0.1.2" "[static]chunk.fresh" (func $fresh (param i32) (result i32)))"#,
+        imports: r#"(import "wasmill:plugin/records@0.1.3" "[static]chunk.fresh" (func $fresh (param i32) (result i32)))"#,
         process: "(loop $more
                     (drop (call $fresh (i32.const 1)))
                     (local.set $i (i32.add (local.get $i) (i32.const 1)))
@@ -230,8 +230,8 @@ fn strings_more_than_there_are_rows_are_refused_before_any_is_copied() {
     // 5,000 times the same MiB.
     let guest = Guest {
         imports: r#"
-          (import "wasmill:plugin/records@0.1.2" "[method]chunk.set-strings" (func $set-strings (param i32 i32 i32 i32)))
-          (import "wasmill:plugin/setup@0.1.2" "field" (func $field (param i32 i32) (result i32)))"#,
+          (import "wasmill:plugin/records@0.1.3" "[method]chunk.set-strings" (func $set-strings (param i32 i32 i32 i32)))
+          (import "wasmill:plugin/setup@0.1.3" "field" (func $field (param i32 i32) (result i32)))"#,
         items: r#"
           (data (i32.const 1024) "a")
           (data (i32.const 1040) "\00\04\00\00\01\00\00\00")"#,
@@ -263,7 +263,7 @@ fn strings_more_than_there_are_rows_are_refused_before_any_is_copied() {
 fn keys_of_fields_beyond_their_limit_are_refused() {
     let guest = Guest {
         imports: r#"
-          (import "wasmill:plugin/setup@0.1.2" "field" (func $field (param i32 i32) (result i32)))"#,
+          (import "wasmill:plugin/setup@0.1.3" "field" (func $field (param i32 i32) (result i32)))"#,
         configure: "
           (i32.store (i32.const 1024) (i32.const 65536))
           (i32.store (i32.const 1028) (i32.const 60000))

@@ -9,6 +9,7 @@ mod abi;
 mod bisection;
 mod code;
 mod doors;
+mod event_time;
 mod isolation;
 mod limits;
 mod speed;

@@ -5,11 +5,11 @@ use wasmill_transform::{ChainOptions, Grants, Manifest, TransformSpec};
 use crate::support::{Bench, Guest, spec, text_of};
 
 const IMPORTS: &str = r#"
-  (import "wasmill:plugin/state@0.1.2" "table" (func $table (param i32 i32 i32 i64 i32)))
-  (import "wasmill:plugin/state@0.1.2" "get" (func $get (param i32 i32 i32 i32 i32 i32 i32 i32)))
-  (import "wasmill:plugin/state@0.1.2" "put" (func $put (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
-  (import "wasmill:plugin/state@0.1.2" "add" (func $add (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
-  (import "wasmill:plugin/state@0.1.2" "scan" (func $scan (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#;
+  (import "wasmill:plugin/state@0.1.3" "table" (func $table (param i32 i32 i32 i64 i32)))
+  (import "wasmill:plugin/state@0.1.3" "get" (func $get (param i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "wasmill:plugin/state@0.1.3" "put" (func $put (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "wasmill:plugin/state@0.1.3" "add" (func $add (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "wasmill:plugin/state@0.1.3" "scan" (func $scan (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#;
 
 /// 1024: the name `t`; 1040: groups, zeros; 1056: ends 1, 1; 1072: states 3, 1; 1088: deltas; 1104: ends 2, 1; 1120: ends 5000.
 const DATA: &str = r#"
@@ -24,7 +24,7 @@ const DECLARE: &str =
 
 fn keeper(configure: &'static str, process: &'static str) -> Guest {
     Guest {
-        world_imports: vec!["wasmill:plugin/state@0.1.2"],
+        world_imports: vec!["wasmill:plugin/state@0.1.3"],
         imports: IMPORTS,
         items: DATA,
         configure,

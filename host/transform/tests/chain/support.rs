@@ -39,6 +39,8 @@ pub(crate) struct Guest {
     pub(crate) configure: &'static str,
     /// Body of `process`; `$rows` is the chunk, `$i`, `$j`, `$n` are free.
     pub(crate) process: &'static str,
+    /// Body of `on-watermark`, which is exported if there is one; `$ns` is the watermark, `$i` is free.
+    pub(crate) on_watermark: &'static str,
 }
 
 impl Guest {
@@ -48,20 +50,30 @@ impl Guest {
 
     /// The core module with component metadata.
     pub(crate) fn core(&self) -> Vec<u8> {
-        self.core_for("0.1.2")
+        self.core_for("0.1.3")
     }
 
     /// As [`Guest::core`], built for this version of the ABI.
     pub(crate) fn core_for(&self, version: &str) -> Vec<u8> {
-        let at = |text: &str| text.replace("@0.1.2", &format!("@{version}"));
-        let Guest { imports, items, configure, process, .. } = self;
+        let at = |text: &str| text.replace("@0.1.3", &format!("@{version}"));
+        let Guest { imports, items, configure, process, on_watermark, .. } = self;
+        let told = match *on_watermark {
+            "" => String::new(),
+            body => format!(
+                r#"(func (export "wasmill:plugin/event-time@0.1.3#on-watermark") (param $ns i64) (result i32)
+                (local $i i32)
+                {body}
+                (i32.store (i32.const 16) (i32.const 0))
+                (i32.const 16))"#
+            ),
+        };
         let text = format!(
             r#"(module
-              (import "wasmill:plugin/records@0.1.2" "[resource-drop]chunk" (func $drop (param i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.len" (func $len (param i32) (result i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.payloads" (func $payloads (param i32 i32)))
-              (import "wasmill:plugin/records@0.1.2" "[method]chunk.keep" (func $keep (param i32 i32 i32)))
-              (import "wasmill:plugin/log@0.1.2" "write" (func $log (param i32 i32 i32)))
+              (import "wasmill:plugin/records@0.1.3" "[resource-drop]chunk" (func $drop (param i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.len" (func $len (param i32) (result i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.payloads" (func $payloads (param i32 i32)))
+              (import "wasmill:plugin/records@0.1.3" "[method]chunk.keep" (func $keep (param i32 i32 i32)))
+              (import "wasmill:plugin/log@0.1.3" "write" (func $log (param i32 i32 i32)))
               {imports}
               (memory (export "memory") 4)
               ;; 16: result of the exports; 32: result of $payloads; 1024: texts; from 131072: allocations
@@ -78,18 +90,19 @@ impl Guest {
                 (local.get $at))
               (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
                 (call $alloc (local.get 3)))
-              (func (export "wasmill:plugin/transform@0.1.2#configure") (param $config i32) (param $config-len i32) (result i32)
+              (func (export "wasmill:plugin/transform@0.1.3#configure") (param $config i32) (param $config-len i32) (result i32)
                 (local $i i32)
                 {configure}
                 (i32.store (i32.const 16) (i32.const 0))
                 (i32.const 16))
-              (func (export "wasmill:plugin/transform@0.1.2#process") (param $rows i32) (result i32)
+              (func (export "wasmill:plugin/transform@0.1.3#process") (param $rows i32) (result i32)
                 (local $i i32) (local $j i32) (local $n i32)
                 (global.set $top (i32.const 131072))
                 {process}
                 (call $drop (local.get $rows))
                 (i32.store (i32.const 16) (i32.const 0))
-                (i32.const 16)))"#
+                (i32.const 16))
+              {told})"#
         );
         let mut module = wat::parse_str(at(&text)).unwrap();
         let mut resolve = Resolve::default();
@@ -99,8 +112,9 @@ impl Guest {
         }
         let more: String =
             self.world_imports.iter().map(|interface| format!("import {interface};\n")).collect();
+        let more = if told.is_empty() { more } else { more + "export wasmill:plugin/event-time@0.1.3;\n" };
         let world = format!(
-            "package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.2; {more} }}"
+            "package test:guest;\nworld guest {{ include wasmill:plugin/transformer@0.1.3; {more} }}"
         );
         let package = resolve.push_str("guest.wit", &at(&world)).unwrap();
         let world = resolve.select_world(&[package], Some("guest")).unwrap();

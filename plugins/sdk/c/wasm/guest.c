@@ -5,7 +5,7 @@
 #include "../src/host.h"
 
 #define IMPORT(interface, function)                                                                                    \
-    __attribute__((import_module("wasmill:plugin/" interface "@0.1.2"), import_name(function)))
+    __attribute__((import_module("wasmill:plugin/" interface "@0.1.3"), import_name(function)))
 #define EXPORT(function) __attribute__((export_name(function)))
 #define METHOD(name) IMPORT("records", "[method]chunk." name)
 
@@ -77,18 +77,18 @@ static result *give(wm_error error) {
     return &returned;
 }
 
-EXPORT("wasmill:plugin/transform@0.1.2#configure") result *configure(const char *config, size_t len) {
+EXPORT("wasmill:plugin/transform@0.1.3#configure") result *configure(const char *config, size_t len) {
     return give(wm_instance_configure(&instance, &wm_this_plugin, wm_bytes(config, len)));
 }
 
-EXPORT("wasmill:plugin/transform@0.1.2#process") result *process(uint32_t chunk) {
+EXPORT("wasmill:plugin/transform@0.1.3#process") result *process(uint32_t chunk) {
     wm_error error = wm_instance_process(&instance, chunk);
     chunk_drop(chunk);
     return give(error);
 }
 
 /// The message of an error lies in the call's memory until the host has read it.
-EXPORT("cabi_post_wasmill:plugin/transform@0.1.2#process") void process_end(result *done) {
+EXPORT("cabi_post_wasmill:plugin/transform@0.1.3#process") void process_end(result *done) {
     (void)done;
     wm_arena_reset(&instance.call);
 }

@@ -8,6 +8,1593 @@
 #[allow(dead_code, clippy::all)]
 pub mod wasmill {
     pub mod plugin {
+        /// Grows only by functions, methods and interfaces. No record, enum or signature below ever changes.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod records {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            /// Value i = data[ends[i-1]..ends[i]]; one end per row, never falling, the last = length of data.
+            #[derive(Clone)]
+            pub struct Column {
+                pub data: _rt::Vec<u8>,
+                pub ends: _rt::Vec<u32>,
+            }
+            impl ::core::fmt::Debug for Column {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Column")
+                        .field("data", &self.data)
+                        .field("ends", &self.ends)
+                        .finish()
+                }
+            }
+            /// One state byte and one value (empty or 0 unless the state is 3) per row.
+            /// Read: 0 missing, 1 null, 2 other type, 3 value. Write: 0 leave alone, 1 null, 2 remove, 3 value.
+            #[derive(Clone)]
+            pub struct Cells {
+                pub state: _rt::Vec<u8>,
+                pub values: Column,
+            }
+            impl ::core::fmt::Debug for Cells {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Cells")
+                        .field("state", &self.state)
+                        .field("values", &self.values)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            pub struct Floats {
+                pub state: _rt::Vec<u8>,
+                pub values: _rt::Vec<f64>,
+            }
+            impl ::core::fmt::Debug for Floats {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Floats")
+                        .field("state", &self.state)
+                        .field("values", &self.values)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            pub struct Ints {
+                pub state: _rt::Vec<u8>,
+                pub values: _rt::Vec<i64>,
+            }
+            impl ::core::fmt::Debug for Ints {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Ints")
+                        .field("state", &self.state)
+                        .field("values", &self.values)
+                        .finish()
+                }
+            }
+            /// A row index means a row of this chunk. Reads never see pending writes. Writes are staged per target
+            /// (the last call wins) and applied together when the export returns ok, in this order whatever the
+            /// order of calls: clear or set-payloads; fields by slot; key, attributes, partition, route; verdict.
+            /// Verdict: fail beats replaced beats dropped beats kept. Wrong lengths or unknown slots trap.
+            #[derive(Debug)]
+            #[repr(transparent)]
+            pub struct Chunk {
+                handle: _rt::Resource<Chunk>,
+            }
+            impl Chunk {
+                #[doc(hidden)]
+                pub unsafe fn from_handle(handle: u32) -> Self {
+                    Self {
+                        handle: unsafe { _rt::Resource::from_handle(handle) },
+                    }
+                }
+                #[doc(hidden)]
+                pub fn take_handle(&self) -> u32 {
+                    _rt::Resource::take_handle(&self.handle)
+                }
+                #[doc(hidden)]
+                pub fn handle(&self) -> u32 {
+                    _rt::Resource::handle(&self.handle)
+                }
+            }
+            unsafe impl _rt::WasmResource for Chunk {
+                #[inline]
+                unsafe fn drop(_handle: u32) {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                    unsafe extern "C" {
+                        #[link_name = "[resource-drop]chunk"]
+                        fn drop(_: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn drop(_: i32) {
+                        unreachable!()
+                    }
+                    unsafe {
+                        drop(_handle as i32);
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn len(&self) -> u32 {
+                    unsafe {
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.len"]
+                            fn wit_import0(_: i32) -> i32;
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import0(_: i32) -> i32 {
+                            unreachable!()
+                        }
+                        let ret = wit_import0((self).handle() as i32);
+                        ret as u32
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// From slice id, transform and first offset: the same on every attempt.
+                #[allow(async_fn_in_trait)]
+                pub fn seed(&self) -> u64 {
+                    unsafe {
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.seed"]
+                            fn wit_import0(_: i32) -> i64;
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import0(_: i32) -> i64 {
+                            unreachable!()
+                        }
+                        let ret = wit_import0((self).handle() as i32);
+                        ret as u64
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Of the ingested record; -1 for fresh rows.
+                #[allow(async_fn_in_trait)]
+                pub fn offsets(&self) -> _rt::Vec<i64> {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 2 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 2
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.offsets"]
+                            fn wit_import1(_: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, ptr0);
+                        let l2 = *ptr0.add(0).cast::<*mut u8>();
+                        let l3 = *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len4 = l3;
+                        let result5 = <_ as From<
+                            _rt::Vec<_>,
+                        >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4));
+                        result5
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Nanoseconds since the epoch.
+                #[allow(async_fn_in_trait)]
+                pub fn arrival_times(&self) -> _rt::Vec<i64> {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 2 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 2
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.arrival-times"]
+                            fn wit_import1(_: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, ptr0);
+                        let l2 = *ptr0.add(0).cast::<*mut u8>();
+                        let l3 = *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len4 = l3;
+                        let result5 = <_ as From<
+                            _rt::Vec<_>,
+                        >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4));
+                        result5
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn keys(&self) -> Cells {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 6 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 6
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.keys"]
+                            fn wit_import1(_: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, ptr0);
+                        let l2 = *ptr0.add(0).cast::<*mut u8>();
+                        let l3 = *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len4 = l3;
+                        let l5 = *ptr0
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l6 = *ptr0
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len7 = l6;
+                        let l8 = *ptr0
+                            .add(4 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l9 = *ptr0
+                            .add(5 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len10 = l9;
+                        let result11 = Cells {
+                            state: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
+                            values: Column {
+                                data: <_ as From<
+                                    _rt::Vec<_>,
+                                >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
+                                ends: <_ as From<
+                                    _rt::Vec<_>,
+                                >>::from(_rt::Vec::from_raw_parts(l8.cast(), len10, len10)),
+                            },
+                        };
+                        result11
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn attributes(&self, name: &str) -> Cells {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 6 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 6
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = name;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.attributes"]
+                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+                        let l3 = *ptr1.add(0).cast::<*mut u8>();
+                        let l4 = *ptr1
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len5 = l4;
+                        let l6 = *ptr1
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l7 = *ptr1
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len8 = l7;
+                        let l9 = *ptr1
+                            .add(4 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l10 = *ptr1
+                            .add(5 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len11 = l10;
+                        let result12 = Cells {
+                            state: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l3.cast(), len5, len5)),
+                            values: Column {
+                                data: <_ as From<
+                                    _rt::Vec<_>,
+                                >>::from(_rt::Vec::from_raw_parts(l6.cast(), len8, len8)),
+                                ends: <_ as From<
+                                    _rt::Vec<_>,
+                                >>::from(_rt::Vec::from_raw_parts(l9.cast(), len11, len11)),
+                            },
+                        };
+                        result12
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn payloads(&self) -> Column {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 4
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.payloads"]
+                            fn wit_import1(_: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, ptr0);
+                        let l2 = *ptr0.add(0).cast::<*mut u8>();
+                        let l3 = *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len4 = l3;
+                        let l5 = *ptr0
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l6 = *ptr0
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len7 = l6;
+                        let result8 = Column {
+                            data: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
+                            ends: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
+                        };
+                        result8
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Unescaped UTF-8 of JSON strings.
+                #[allow(async_fn_in_trait)]
+                pub fn get_text(&self, slot: u32) -> Cells {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 6 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 6
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.get-text"]
+                            fn wit_import1(_: i32, _: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, _rt::as_i32(&slot), ptr0);
+                        let l2 = *ptr0.add(0).cast::<*mut u8>();
+                        let l3 = *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len4 = l3;
+                        let l5 = *ptr0
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l6 = *ptr0
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len7 = l6;
+                        let l8 = *ptr0
+                            .add(4 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l9 = *ptr0
+                            .add(5 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len10 = l9;
+                        let result11 = Cells {
+                            state: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
+                            values: Column {
+                                data: <_ as From<
+                                    _rt::Vec<_>,
+                                >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
+                                ends: <_ as From<
+                                    _rt::Vec<_>,
+                                >>::from(_rt::Vec::from_raw_parts(l8.cast(), len10, len10)),
+                            },
+                        };
+                        result11
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Any value as its JSON text, verbatim: nested values, booleans, exact decimals.
+                #[allow(async_fn_in_trait)]
+                pub fn get_raw(&self, slot: u32) -> Cells {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 6 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 6
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.get-raw"]
+                            fn wit_import1(_: i32, _: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, _rt::as_i32(&slot), ptr0);
+                        let l2 = *ptr0.add(0).cast::<*mut u8>();
+                        let l3 = *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len4 = l3;
+                        let l5 = *ptr0
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l6 = *ptr0
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len7 = l6;
+                        let l8 = *ptr0
+                            .add(4 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l9 = *ptr0
+                            .add(5 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len10 = l9;
+                        let result11 = Cells {
+                            state: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
+                            values: Column {
+                                data: <_ as From<
+                                    _rt::Vec<_>,
+                                >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
+                                ends: <_ as From<
+                                    _rt::Vec<_>,
+                                >>::from(_rt::Vec::from_raw_parts(l8.cast(), len10, len10)),
+                            },
+                        };
+                        result11
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn get_floats(&self, slot: u32) -> Floats {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 4
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.get-floats"]
+                            fn wit_import1(_: i32, _: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, _rt::as_i32(&slot), ptr0);
+                        let l2 = *ptr0.add(0).cast::<*mut u8>();
+                        let l3 = *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len4 = l3;
+                        let l5 = *ptr0
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l6 = *ptr0
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len7 = l6;
+                        let result8 = Floats {
+                            state: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
+                            values: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
+                        };
+                        result8
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Exact; a number that is no s64 has state 2.
+                #[allow(async_fn_in_trait)]
+                pub fn get_ints(&self, slot: u32) -> Ints {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 4
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.get-ints"]
+                            fn wit_import1(_: i32, _: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, _rt::as_i32(&slot), ptr0);
+                        let l2 = *ptr0.add(0).cast::<*mut u8>();
+                        let l3 = *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len4 = l3;
+                        let l5 = *ptr0
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l6 = *ptr0
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len7 = l6;
+                        let result8 = Ints {
+                            state: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
+                            values: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
+                        };
+                        result8
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// For interpreters; none = states 0 to 2.
+                #[allow(async_fn_in_trait)]
+                pub fn get_strings(&self, slot: u32) -> _rt::Vec<Option<_rt::String>> {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 2 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 2
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.get-strings"]
+                            fn wit_import1(_: i32, _: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, _rt::as_i32(&slot), ptr0);
+                        let l2 = *ptr0.add(0).cast::<*mut u8>();
+                        let l3 = *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let base8 = l2;
+                        let len8 = l3;
+                        let mut result8 = _rt::Vec::with_capacity(len8);
+                        for i in 0..len8 {
+                            let base = base8
+                                .add(i * (3 * ::core::mem::size_of::<*const u8>()));
+                            let e8 = {
+                                let l4 = i32::from(*base.add(0).cast::<u8>());
+                                match l4 {
+                                    0 => None,
+                                    1 => {
+                                        let e = {
+                                            let l5 = *base
+                                                .add(::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l6 = *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len7 = l6;
+                                            let bytes7 = _rt::Vec::from_raw_parts(
+                                                l5.cast(),
+                                                len7,
+                                                len7,
+                                            );
+                                            _rt::string_lift(bytes7)
+                                        };
+                                        Some(e)
+                                    }
+                                    _ => _rt::invalid_enum_discriminant(),
+                                }
+                            };
+                            result8.push(e8);
+                        }
+                        _rt::cabi_dealloc(
+                            base8,
+                            len8 * (3 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        );
+                        let result9 = result8;
+                        result9
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// 1:1; states 0 and 3 only.
+                #[allow(async_fn_in_trait)]
+                pub fn set_payloads(&self, values: &Cells) -> () {
+                    unsafe {
+                        let Cells { state: state0, values: values0 } = values;
+                        let vec1 = state0;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        let Column { data: data2, ends: ends2 } = values0;
+                        let vec3 = data2;
+                        let ptr3 = vec3.as_ptr().cast::<u8>();
+                        let len3 = vec3.len();
+                        let vec4 = ends2;
+                        let ptr4 = vec4.as_ptr().cast::<u8>();
+                        let len4 = vec4.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.set-payloads"]
+                            fn wit_import5(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import5(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import5(
+                            (self).handle() as i32,
+                            ptr1.cast_mut(),
+                            len1,
+                            ptr3.cast_mut(),
+                            len3,
+                            ptr4.cast_mut(),
+                            len4,
+                        );
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// 1 = the row starts from {} and gets only the fields set (parsers).
+                #[allow(async_fn_in_trait)]
+                pub fn clear(&self, rows: &[u8]) -> () {
+                    unsafe {
+                        let vec0 = rows;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.clear"]
+                            fn wit_import1(_: i32, _: *mut u8, _: usize);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, ptr0.cast_mut(), len0);
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// The host escapes; bad UTF-8 fails that row.
+                #[allow(async_fn_in_trait)]
+                pub fn set_text(&self, slot: u32, values: &Cells) -> () {
+                    unsafe {
+                        let Cells { state: state0, values: values0 } = values;
+                        let vec1 = state0;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        let Column { data: data2, ends: ends2 } = values0;
+                        let vec3 = data2;
+                        let ptr3 = vec3.as_ptr().cast::<u8>();
+                        let len3 = vec3.len();
+                        let vec4 = ends2;
+                        let ptr4 = vec4.as_ptr().cast::<u8>();
+                        let len4 = vec4.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.set-text"]
+                            fn wit_import5(
+                                _: i32,
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import5(
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import5(
+                            (self).handle() as i32,
+                            _rt::as_i32(&slot),
+                            ptr1.cast_mut(),
+                            len1,
+                            ptr3.cast_mut(),
+                            len3,
+                            ptr4.cast_mut(),
+                            len4,
+                        );
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// One JSON value each, else that row fails.
+                #[allow(async_fn_in_trait)]
+                pub fn set_raw(&self, slot: u32, values: &Cells) -> () {
+                    unsafe {
+                        let Cells { state: state0, values: values0 } = values;
+                        let vec1 = state0;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        let Column { data: data2, ends: ends2 } = values0;
+                        let vec3 = data2;
+                        let ptr3 = vec3.as_ptr().cast::<u8>();
+                        let len3 = vec3.len();
+                        let vec4 = ends2;
+                        let ptr4 = vec4.as_ptr().cast::<u8>();
+                        let len4 = vec4.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.set-raw"]
+                            fn wit_import5(
+                                _: i32,
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import5(
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import5(
+                            (self).handle() as i32,
+                            _rt::as_i32(&slot),
+                            ptr1.cast_mut(),
+                            len1,
+                            ptr3.cast_mut(),
+                            len3,
+                            ptr4.cast_mut(),
+                            len4,
+                        );
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Shortest round-trip form; NaN or infinite fails that row.
+                #[allow(async_fn_in_trait)]
+                pub fn set_floats(&self, slot: u32, values: &Floats) -> () {
+                    unsafe {
+                        let Floats { state: state0, values: values0 } = values;
+                        let vec1 = state0;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        let vec2 = values0;
+                        let ptr2 = vec2.as_ptr().cast::<u8>();
+                        let len2 = vec2.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.set-floats"]
+                            fn wit_import3(
+                                _: i32,
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import3(
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import3(
+                            (self).handle() as i32,
+                            _rt::as_i32(&slot),
+                            ptr1.cast_mut(),
+                            len1,
+                            ptr2.cast_mut(),
+                            len2,
+                        );
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn set_ints(&self, slot: u32, values: &Ints) -> () {
+                    unsafe {
+                        let Ints { state: state0, values: values0 } = values;
+                        let vec1 = state0;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        let vec2 = values0;
+                        let ptr2 = vec2.as_ptr().cast::<u8>();
+                        let len2 = vec2.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.set-ints"]
+                            fn wit_import3(
+                                _: i32,
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import3(
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import3(
+                            (self).handle() as i32,
+                            _rt::as_i32(&slot),
+                            ptr1.cast_mut(),
+                            len1,
+                            ptr2.cast_mut(),
+                            len2,
+                        );
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// None = leave alone.
+                #[allow(async_fn_in_trait)]
+                pub fn set_strings(
+                    &self,
+                    slot: u32,
+                    values: &[Option<_rt::String>],
+                ) -> () {
+                    unsafe {
+                        let vec1 = values;
+                        let len1 = vec1.len();
+                        let layout1 = _rt::alloc::Layout::from_size_align(
+                                vec1.len() * (3 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            )
+                            .unwrap();
+                        let (result1, _cleanup1) = wit_bindgen::rt::Cleanup::new(
+                            layout1,
+                        );
+                        for (i, e) in vec1.into_iter().enumerate() {
+                            let base = result1
+                                .add(i * (3 * ::core::mem::size_of::<*const u8>()));
+                            {
+                                match e {
+                                    Some(e) => {
+                                        *base.add(0).cast::<u8>() = (1i32) as u8;
+                                        let vec0 = e;
+                                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                                        let len0 = vec0.len();
+                                        *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len0;
+                                        *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr0.cast_mut();
+                                    }
+                                    None => {
+                                        *base.add(0).cast::<u8>() = (0i32) as u8;
+                                    }
+                                };
+                            }
+                        }
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.set-strings"]
+                            fn wit_import2(_: i32, _: i32, _: *mut u8, _: usize);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2(
+                            (self).handle() as i32,
+                            _rt::as_i32(&slot),
+                            result1,
+                            len1,
+                        );
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn set_keys(&self, values: &Cells) -> () {
+                    unsafe {
+                        let Cells { state: state0, values: values0 } = values;
+                        let vec1 = state0;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        let Column { data: data2, ends: ends2 } = values0;
+                        let vec3 = data2;
+                        let ptr3 = vec3.as_ptr().cast::<u8>();
+                        let len3 = vec3.len();
+                        let vec4 = ends2;
+                        let ptr4 = vec4.as_ptr().cast::<u8>();
+                        let len4 = vec4.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.set-keys"]
+                            fn wit_import5(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import5(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import5(
+                            (self).handle() as i32,
+                            ptr1.cast_mut(),
+                            len1,
+                            ptr3.cast_mut(),
+                            len3,
+                            ptr4.cast_mut(),
+                            len4,
+                        );
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn set_attributes(&self, name: &str, values: &Cells) -> () {
+                    unsafe {
+                        let vec0 = name;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let Cells { state: state1, values: values1 } = values;
+                        let vec2 = state1;
+                        let ptr2 = vec2.as_ptr().cast::<u8>();
+                        let len2 = vec2.len();
+                        let Column { data: data3, ends: ends3 } = values1;
+                        let vec4 = data3;
+                        let ptr4 = vec4.as_ptr().cast::<u8>();
+                        let len4 = vec4.len();
+                        let vec5 = ends3;
+                        let ptr5 = vec5.as_ptr().cast::<u8>();
+                        let len5 = vec5.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.set-attributes"]
+                            fn wit_import6(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import6(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import6(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            ptr2.cast_mut(),
+                            len2,
+                            ptr4.cast_mut(),
+                            len4,
+                            ptr5.cast_mut(),
+                            len5,
+                        );
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn partition(&self, name: &str, values: &Cells) -> () {
+                    unsafe {
+                        let vec0 = name;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let Cells { state: state1, values: values1 } = values;
+                        let vec2 = state1;
+                        let ptr2 = vec2.as_ptr().cast::<u8>();
+                        let len2 = vec2.len();
+                        let Column { data: data3, ends: ends3 } = values1;
+                        let vec4 = data3;
+                        let ptr4 = vec4.as_ptr().cast::<u8>();
+                        let len4 = vec4.len();
+                        let vec5 = ends3;
+                        let ptr5 = vec5.as_ptr().cast::<u8>();
+                        let len5 = vec5.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.partition"]
+                            fn wit_import6(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import6(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import6(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            ptr2.cast_mut(),
+                            len2,
+                            ptr4.cast_mut(),
+                            len4,
+                            ptr5.cast_mut(),
+                            len5,
+                        );
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Per row a number from setup.output; 0 = default. Moves the row, never copies it.
+                #[allow(async_fn_in_trait)]
+                pub fn route(&self, outputs: &[u32]) -> () {
+                    unsafe {
+                        let vec0 = outputs;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.route"]
+                            fn wit_import1(_: i32, _: *mut u8, _: usize);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, ptr0.cast_mut(), len0);
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// One byte per row: 1 keep, 0 drop.
+                #[allow(async_fn_in_trait)]
+                pub fn keep(&self, rows: &[u8]) -> () {
+                    unsafe {
+                        let vec0 = rows;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.keep"]
+                            fn wit_import1(_: i32, _: *mut u8, _: usize);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, ptr0.cast_mut(), len0);
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Calls add up; the first reason of a row stays.
+                #[allow(async_fn_in_trait)]
+                pub fn fail(&self, rows: &[u32], reasons: &Column) -> () {
+                    unsafe {
+                        let vec0 = rows;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let Column { data: data1, ends: ends1 } = reasons;
+                        let vec2 = data1;
+                        let ptr2 = vec2.as_ptr().cast::<u8>();
+                        let len2 = vec2.len();
+                        let vec3 = ends1;
+                        let ptr3 = vec3.as_ptr().cast::<u8>();
+                        let len3 = vec3.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.fail"]
+                            fn wit_import4(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import4(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import4(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            ptr2.cast_mut(),
+                            len2,
+                            ptr3.cast_mut(),
+                            len3,
+                        );
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// New rows (1:N), each a copy of its source row as read, with its offset, time, key, attributes,
+                /// partition and route. Sources of emitted rows become "replaced"; a failed source takes them along.
+                #[allow(async_fn_in_trait)]
+                pub fn derive(&self, sources: &[u32]) -> Chunk {
+                    unsafe {
+                        let vec0 = sources;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]chunk.derive"]
+                            fn wit_import1(_: i32, _: *mut u8, _: usize) -> i32;
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                        ) -> i32 {
+                            unreachable!()
+                        }
+                        let ret = wit_import1(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                        );
+                        Chunk::from_handle(ret as u32)
+                    }
+                }
+            }
+            impl Chunk {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Rows without a source (aggregates): payload {}, arrival time of the slice.
+                #[allow(async_fn_in_trait)]
+                pub fn fresh(rows: u32) -> Chunk {
+                    unsafe {
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                        unsafe extern "C" {
+                            #[link_name = "[static]chunk.fresh"]
+                            fn wit_import0(_: i32) -> i32;
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import0(_: i32) -> i32 {
+                            unreachable!()
+                        }
+                        let ret = wit_import0(_rt::as_i32(&rows));
+                        Chunk::from_handle(ret as u32)
+                    }
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Appends derived or fresh rows after the kept rows, in order of calls. Not emitted = discarded.
+            #[allow(async_fn_in_trait)]
+            pub fn emit(rows: Chunk) -> () {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.3")]
+                    unsafe extern "C" {
+                        #[link_name = "emit"]
+                        fn wit_import0(_: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0(_: i32) {
+                        unreachable!()
+                    }
+                    wit_import0((&rows).take_handle() as i32);
+                }
+            }
+        }
+        /// Since 0.1.3. Event time, of a stream whose configuration says where it is (`event_time`): the host reads the time of each
+        /// record and keeps the watermark, the moment before which all records have come, as far as the stream waits for them.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod event_clock {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Chunk = super::super::super::wasmill::plugin::records::Chunk;
+            pub type Ints = super::super::super::wasmill::plugin::records::Ints;
+            #[allow(unused_unsafe, clippy::all)]
+            /// Whether the stream has event time; inside configure, too. Where it has none, the functions below trap.
+            #[allow(async_fn_in_trait)]
+            pub fn tracked() -> bool {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/event-clock@0.1.3")]
+                    unsafe extern "C" {
+                        #[link_name = "tracked"]
+                        fn wit_import0() -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0() -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import0();
+                    _rt::bool_lift(ret as u8)
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Nanoseconds since the epoch; state 0 or 3. Missing: no record stands behind the row, or the time of its record cannot be read.
+            #[allow(async_fn_in_trait)]
+            pub fn times(rows: &Chunk) -> Ints {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 4
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/event-clock@0.1.3")]
+                    unsafe extern "C" {
+                        #[link_name = "times"]
+                        fn wit_import1(_: i32, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1((rows).handle() as i32, ptr0);
+                    let l2 = *ptr0.add(0).cast::<*mut u8>();
+                    let l3 = *ptr0
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len4 = l3;
+                    let l5 = *ptr0
+                        .add(2 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>();
+                    let l6 = *ptr0
+                        .add(3 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len7 = l6;
+                    let result8 = super::super::super::wasmill::plugin::records::Ints {
+                        state: <_ as From<
+                            _rt::Vec<_>,
+                        >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
+                        values: <_ as From<
+                            _rt::Vec<_>,
+                        >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
+                    };
+                    result8
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The watermark when the record of each row came, before it moved it: what is due by it was due before this record. Never
+            /// falling from row to row; the least s64 while there is none. Of rows that no record stands behind, it is that after the chunk.
+            #[allow(async_fn_in_trait)]
+            pub fn watermarks(rows: &Chunk) -> _rt::Vec<i64> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 2 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 2
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/event-clock@0.1.3")]
+                    unsafe extern "C" {
+                        #[link_name = "watermarks"]
+                        fn wit_import1(_: i32, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import1((rows).handle() as i32, ptr0);
+                    let l2 = *ptr0.add(0).cast::<*mut u8>();
+                    let l3 = *ptr0
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len4 = l3;
+                    let result5 = <_ as From<
+                        _rt::Vec<_>,
+                    >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4));
+                    result5
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Inside on-watermark: more is due than one call does. It is called again with the same watermark, after what was emitted has left.
+            #[allow(async_fn_in_trait)]
+            pub fn more() -> () {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasmill:plugin/event-clock@0.1.3")]
+                    unsafe extern "C" {
+                        #[link_name = "more"]
+                        fn wit_import0();
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0() {
+                        unreachable!()
+                    }
+                    wit_import0();
+                }
+            }
+        }
         /// Since 0.1.1. For a plugin that manifest (`grants.http`), transform (`http`) and the tenant's policy grant it together;
         /// inside process only, and not while a plugin is only tried. What was answered is part of what becomes of the records:
         /// once that is durable, nothing is asked again. Before, after a crash or for halves of a chunk that failed, it may be: use
@@ -165,7 +1752,7 @@ pub mod wasmill {
                     }
                     let ptr9 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/http@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/http@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "send"]
                         fn wit_import10(_: *mut u8, _: usize, _: *mut u8);
@@ -287,1454 +1874,6 @@ pub mod wasmill {
                 }
             }
         }
-        /// Grows only by functions, methods and interfaces. No record, enum or signature below ever changes.
-        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
-        pub mod records {
-            #[used]
-            #[doc(hidden)]
-            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
-            use super::super::super::_rt;
-            /// Value i = data[ends[i-1]..ends[i]]; one end per row, never falling, the last = length of data.
-            #[derive(Clone)]
-            pub struct Column {
-                pub data: _rt::Vec<u8>,
-                pub ends: _rt::Vec<u32>,
-            }
-            impl ::core::fmt::Debug for Column {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("Column")
-                        .field("data", &self.data)
-                        .field("ends", &self.ends)
-                        .finish()
-                }
-            }
-            /// One state byte and one value (empty or 0 unless the state is 3) per row.
-            /// Read: 0 missing, 1 null, 2 other type, 3 value. Write: 0 leave alone, 1 null, 2 remove, 3 value.
-            #[derive(Clone)]
-            pub struct Cells {
-                pub state: _rt::Vec<u8>,
-                pub values: Column,
-            }
-            impl ::core::fmt::Debug for Cells {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("Cells")
-                        .field("state", &self.state)
-                        .field("values", &self.values)
-                        .finish()
-                }
-            }
-            #[derive(Clone)]
-            pub struct Floats {
-                pub state: _rt::Vec<u8>,
-                pub values: _rt::Vec<f64>,
-            }
-            impl ::core::fmt::Debug for Floats {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("Floats")
-                        .field("state", &self.state)
-                        .field("values", &self.values)
-                        .finish()
-                }
-            }
-            #[derive(Clone)]
-            pub struct Ints {
-                pub state: _rt::Vec<u8>,
-                pub values: _rt::Vec<i64>,
-            }
-            impl ::core::fmt::Debug for Ints {
-                fn fmt(
-                    &self,
-                    f: &mut ::core::fmt::Formatter<'_>,
-                ) -> ::core::fmt::Result {
-                    f.debug_struct("Ints")
-                        .field("state", &self.state)
-                        .field("values", &self.values)
-                        .finish()
-                }
-            }
-            /// A row index means a row of this chunk. Reads never see pending writes. Writes are staged per target
-            /// (the last call wins) and applied together when the export returns ok, in this order whatever the
-            /// order of calls: clear or set-payloads; fields by slot; key, attributes, partition, route; verdict.
-            /// Verdict: fail beats replaced beats dropped beats kept. Wrong lengths or unknown slots trap.
-            #[derive(Debug)]
-            #[repr(transparent)]
-            pub struct Chunk {
-                handle: _rt::Resource<Chunk>,
-            }
-            impl Chunk {
-                #[doc(hidden)]
-                pub unsafe fn from_handle(handle: u32) -> Self {
-                    Self {
-                        handle: unsafe { _rt::Resource::from_handle(handle) },
-                    }
-                }
-                #[doc(hidden)]
-                pub fn take_handle(&self) -> u32 {
-                    _rt::Resource::take_handle(&self.handle)
-                }
-                #[doc(hidden)]
-                pub fn handle(&self) -> u32 {
-                    _rt::Resource::handle(&self.handle)
-                }
-            }
-            unsafe impl _rt::WasmResource for Chunk {
-                #[inline]
-                unsafe fn drop(_handle: u32) {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                    unsafe extern "C" {
-                        #[link_name = "[resource-drop]chunk"]
-                        fn drop(_: i32);
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn drop(_: i32) {
-                        unreachable!()
-                    }
-                    unsafe {
-                        drop(_handle as i32);
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                #[allow(async_fn_in_trait)]
-                pub fn len(&self) -> u32 {
-                    unsafe {
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.len"]
-                            fn wit_import0(_: i32) -> i32;
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import0(_: i32) -> i32 {
-                            unreachable!()
-                        }
-                        let ret = wit_import0((self).handle() as i32);
-                        ret as u32
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// From slice id, transform and first offset: the same on every attempt.
-                #[allow(async_fn_in_trait)]
-                pub fn seed(&self) -> u64 {
-                    unsafe {
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.seed"]
-                            fn wit_import0(_: i32) -> i64;
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import0(_: i32) -> i64 {
-                            unreachable!()
-                        }
-                        let ret = wit_import0((self).handle() as i32);
-                        ret as u64
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Of the ingested record; -1 for fresh rows.
-                #[allow(async_fn_in_trait)]
-                pub fn offsets(&self) -> _rt::Vec<i64> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 2 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 2
-                                * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.offsets"]
-                            fn wit_import1(_: i32, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, ptr0);
-                        let l2 = *ptr0.add(0).cast::<*mut u8>();
-                        let l3 = *ptr0
-                            .add(::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len4 = l3;
-                        let result5 = <_ as From<
-                            _rt::Vec<_>,
-                        >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4));
-                        result5
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Nanoseconds since the epoch.
-                #[allow(async_fn_in_trait)]
-                pub fn arrival_times(&self) -> _rt::Vec<i64> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 2 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 2
-                                * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.arrival-times"]
-                            fn wit_import1(_: i32, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, ptr0);
-                        let l2 = *ptr0.add(0).cast::<*mut u8>();
-                        let l3 = *ptr0
-                            .add(::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len4 = l3;
-                        let result5 = <_ as From<
-                            _rt::Vec<_>,
-                        >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4));
-                        result5
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                #[allow(async_fn_in_trait)]
-                pub fn keys(&self) -> Cells {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 6 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 6
-                                * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.keys"]
-                            fn wit_import1(_: i32, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, ptr0);
-                        let l2 = *ptr0.add(0).cast::<*mut u8>();
-                        let l3 = *ptr0
-                            .add(::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len4 = l3;
-                        let l5 = *ptr0
-                            .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l6 = *ptr0
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len7 = l6;
-                        let l8 = *ptr0
-                            .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l9 = *ptr0
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len10 = l9;
-                        let result11 = Cells {
-                            state: <_ as From<
-                                _rt::Vec<_>,
-                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
-                            values: Column {
-                                data: <_ as From<
-                                    _rt::Vec<_>,
-                                >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
-                                ends: <_ as From<
-                                    _rt::Vec<_>,
-                                >>::from(_rt::Vec::from_raw_parts(l8.cast(), len10, len10)),
-                            },
-                        };
-                        result11
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                #[allow(async_fn_in_trait)]
-                pub fn attributes(&self, name: &str) -> Cells {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 6 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 6
-                                * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let vec0 = name;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.attributes"]
-                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import2(
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
-                        let l3 = *ptr1.add(0).cast::<*mut u8>();
-                        let l4 = *ptr1
-                            .add(::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len5 = l4;
-                        let l6 = *ptr1
-                            .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l7 = *ptr1
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len8 = l7;
-                        let l9 = *ptr1
-                            .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l10 = *ptr1
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len11 = l10;
-                        let result12 = Cells {
-                            state: <_ as From<
-                                _rt::Vec<_>,
-                            >>::from(_rt::Vec::from_raw_parts(l3.cast(), len5, len5)),
-                            values: Column {
-                                data: <_ as From<
-                                    _rt::Vec<_>,
-                                >>::from(_rt::Vec::from_raw_parts(l6.cast(), len8, len8)),
-                                ends: <_ as From<
-                                    _rt::Vec<_>,
-                                >>::from(_rt::Vec::from_raw_parts(l9.cast(), len11, len11)),
-                            },
-                        };
-                        result12
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                #[allow(async_fn_in_trait)]
-                pub fn payloads(&self) -> Column {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 4
-                                * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.payloads"]
-                            fn wit_import1(_: i32, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, ptr0);
-                        let l2 = *ptr0.add(0).cast::<*mut u8>();
-                        let l3 = *ptr0
-                            .add(::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len4 = l3;
-                        let l5 = *ptr0
-                            .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l6 = *ptr0
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len7 = l6;
-                        let result8 = Column {
-                            data: <_ as From<
-                                _rt::Vec<_>,
-                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
-                            ends: <_ as From<
-                                _rt::Vec<_>,
-                            >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
-                        };
-                        result8
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Unescaped UTF-8 of JSON strings.
-                #[allow(async_fn_in_trait)]
-                pub fn get_text(&self, slot: u32) -> Cells {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 6 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 6
-                                * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.get-text"]
-                            fn wit_import1(_: i32, _: i32, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, _rt::as_i32(&slot), ptr0);
-                        let l2 = *ptr0.add(0).cast::<*mut u8>();
-                        let l3 = *ptr0
-                            .add(::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len4 = l3;
-                        let l5 = *ptr0
-                            .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l6 = *ptr0
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len7 = l6;
-                        let l8 = *ptr0
-                            .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l9 = *ptr0
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len10 = l9;
-                        let result11 = Cells {
-                            state: <_ as From<
-                                _rt::Vec<_>,
-                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
-                            values: Column {
-                                data: <_ as From<
-                                    _rt::Vec<_>,
-                                >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
-                                ends: <_ as From<
-                                    _rt::Vec<_>,
-                                >>::from(_rt::Vec::from_raw_parts(l8.cast(), len10, len10)),
-                            },
-                        };
-                        result11
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Any value as its JSON text, verbatim: nested values, booleans, exact decimals.
-                #[allow(async_fn_in_trait)]
-                pub fn get_raw(&self, slot: u32) -> Cells {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 6 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 6
-                                * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.get-raw"]
-                            fn wit_import1(_: i32, _: i32, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, _rt::as_i32(&slot), ptr0);
-                        let l2 = *ptr0.add(0).cast::<*mut u8>();
-                        let l3 = *ptr0
-                            .add(::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len4 = l3;
-                        let l5 = *ptr0
-                            .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l6 = *ptr0
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len7 = l6;
-                        let l8 = *ptr0
-                            .add(4 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l9 = *ptr0
-                            .add(5 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len10 = l9;
-                        let result11 = Cells {
-                            state: <_ as From<
-                                _rt::Vec<_>,
-                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
-                            values: Column {
-                                data: <_ as From<
-                                    _rt::Vec<_>,
-                                >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
-                                ends: <_ as From<
-                                    _rt::Vec<_>,
-                                >>::from(_rt::Vec::from_raw_parts(l8.cast(), len10, len10)),
-                            },
-                        };
-                        result11
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                #[allow(async_fn_in_trait)]
-                pub fn get_floats(&self, slot: u32) -> Floats {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 4
-                                * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.get-floats"]
-                            fn wit_import1(_: i32, _: i32, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, _rt::as_i32(&slot), ptr0);
-                        let l2 = *ptr0.add(0).cast::<*mut u8>();
-                        let l3 = *ptr0
-                            .add(::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len4 = l3;
-                        let l5 = *ptr0
-                            .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l6 = *ptr0
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len7 = l6;
-                        let result8 = Floats {
-                            state: <_ as From<
-                                _rt::Vec<_>,
-                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
-                            values: <_ as From<
-                                _rt::Vec<_>,
-                            >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
-                        };
-                        result8
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Exact; a number that is no s64 has state 2.
-                #[allow(async_fn_in_trait)]
-                pub fn get_ints(&self, slot: u32) -> Ints {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 4 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 4
-                                * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.get-ints"]
-                            fn wit_import1(_: i32, _: i32, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, _rt::as_i32(&slot), ptr0);
-                        let l2 = *ptr0.add(0).cast::<*mut u8>();
-                        let l3 = *ptr0
-                            .add(::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len4 = l3;
-                        let l5 = *ptr0
-                            .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l6 = *ptr0
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let len7 = l6;
-                        let result8 = Ints {
-                            state: <_ as From<
-                                _rt::Vec<_>,
-                            >>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
-                            values: <_ as From<
-                                _rt::Vec<_>,
-                            >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
-                        };
-                        result8
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// For interpreters; none = states 0 to 2.
-                #[allow(async_fn_in_trait)]
-                pub fn get_strings(&self, slot: u32) -> _rt::Vec<Option<_rt::String>> {
-                    unsafe {
-                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
-                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
-                        struct RetArea(
-                            [::core::mem::MaybeUninit<
-                                u8,
-                            >; 2 * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 2
-                                * ::core::mem::size_of::<*const u8>()],
-                        );
-                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.get-strings"]
-                            fn wit_import1(_: i32, _: i32, _: *mut u8);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: i32, _: *mut u8) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, _rt::as_i32(&slot), ptr0);
-                        let l2 = *ptr0.add(0).cast::<*mut u8>();
-                        let l3 = *ptr0
-                            .add(::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
-                        let base8 = l2;
-                        let len8 = l3;
-                        let mut result8 = _rt::Vec::with_capacity(len8);
-                        for i in 0..len8 {
-                            let base = base8
-                                .add(i * (3 * ::core::mem::size_of::<*const u8>()));
-                            let e8 = {
-                                let l4 = i32::from(*base.add(0).cast::<u8>());
-                                match l4 {
-                                    0 => None,
-                                    1 => {
-                                        let e = {
-                                            let l5 = *base
-                                                .add(::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>();
-                                            let l6 = *base
-                                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>();
-                                            let len7 = l6;
-                                            let bytes7 = _rt::Vec::from_raw_parts(
-                                                l5.cast(),
-                                                len7,
-                                                len7,
-                                            );
-                                            _rt::string_lift(bytes7)
-                                        };
-                                        Some(e)
-                                    }
-                                    _ => _rt::invalid_enum_discriminant(),
-                                }
-                            };
-                            result8.push(e8);
-                        }
-                        _rt::cabi_dealloc(
-                            base8,
-                            len8 * (3 * ::core::mem::size_of::<*const u8>()),
-                            ::core::mem::size_of::<*const u8>(),
-                        );
-                        let result9 = result8;
-                        result9
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// 1:1; states 0 and 3 only.
-                #[allow(async_fn_in_trait)]
-                pub fn set_payloads(&self, values: &Cells) -> () {
-                    unsafe {
-                        let Cells { state: state0, values: values0 } = values;
-                        let vec1 = state0;
-                        let ptr1 = vec1.as_ptr().cast::<u8>();
-                        let len1 = vec1.len();
-                        let Column { data: data2, ends: ends2 } = values0;
-                        let vec3 = data2;
-                        let ptr3 = vec3.as_ptr().cast::<u8>();
-                        let len3 = vec3.len();
-                        let vec4 = ends2;
-                        let ptr4 = vec4.as_ptr().cast::<u8>();
-                        let len4 = vec4.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.set-payloads"]
-                            fn wit_import5(
-                                _: i32,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                            );
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import5(
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import5(
-                            (self).handle() as i32,
-                            ptr1.cast_mut(),
-                            len1,
-                            ptr3.cast_mut(),
-                            len3,
-                            ptr4.cast_mut(),
-                            len4,
-                        );
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// 1 = the row starts from {} and gets only the fields set (parsers).
-                #[allow(async_fn_in_trait)]
-                pub fn clear(&self, rows: &[u8]) -> () {
-                    unsafe {
-                        let vec0 = rows;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.clear"]
-                            fn wit_import1(_: i32, _: *mut u8, _: usize);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, ptr0.cast_mut(), len0);
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// The host escapes; bad UTF-8 fails that row.
-                #[allow(async_fn_in_trait)]
-                pub fn set_text(&self, slot: u32, values: &Cells) -> () {
-                    unsafe {
-                        let Cells { state: state0, values: values0 } = values;
-                        let vec1 = state0;
-                        let ptr1 = vec1.as_ptr().cast::<u8>();
-                        let len1 = vec1.len();
-                        let Column { data: data2, ends: ends2 } = values0;
-                        let vec3 = data2;
-                        let ptr3 = vec3.as_ptr().cast::<u8>();
-                        let len3 = vec3.len();
-                        let vec4 = ends2;
-                        let ptr4 = vec4.as_ptr().cast::<u8>();
-                        let len4 = vec4.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.set-text"]
-                            fn wit_import5(
-                                _: i32,
-                                _: i32,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                            );
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import5(
-                            _: i32,
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import5(
-                            (self).handle() as i32,
-                            _rt::as_i32(&slot),
-                            ptr1.cast_mut(),
-                            len1,
-                            ptr3.cast_mut(),
-                            len3,
-                            ptr4.cast_mut(),
-                            len4,
-                        );
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// One JSON value each, else that row fails.
-                #[allow(async_fn_in_trait)]
-                pub fn set_raw(&self, slot: u32, values: &Cells) -> () {
-                    unsafe {
-                        let Cells { state: state0, values: values0 } = values;
-                        let vec1 = state0;
-                        let ptr1 = vec1.as_ptr().cast::<u8>();
-                        let len1 = vec1.len();
-                        let Column { data: data2, ends: ends2 } = values0;
-                        let vec3 = data2;
-                        let ptr3 = vec3.as_ptr().cast::<u8>();
-                        let len3 = vec3.len();
-                        let vec4 = ends2;
-                        let ptr4 = vec4.as_ptr().cast::<u8>();
-                        let len4 = vec4.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.set-raw"]
-                            fn wit_import5(
-                                _: i32,
-                                _: i32,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                            );
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import5(
-                            _: i32,
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import5(
-                            (self).handle() as i32,
-                            _rt::as_i32(&slot),
-                            ptr1.cast_mut(),
-                            len1,
-                            ptr3.cast_mut(),
-                            len3,
-                            ptr4.cast_mut(),
-                            len4,
-                        );
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Shortest round-trip form; NaN or infinite fails that row.
-                #[allow(async_fn_in_trait)]
-                pub fn set_floats(&self, slot: u32, values: &Floats) -> () {
-                    unsafe {
-                        let Floats { state: state0, values: values0 } = values;
-                        let vec1 = state0;
-                        let ptr1 = vec1.as_ptr().cast::<u8>();
-                        let len1 = vec1.len();
-                        let vec2 = values0;
-                        let ptr2 = vec2.as_ptr().cast::<u8>();
-                        let len2 = vec2.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.set-floats"]
-                            fn wit_import3(
-                                _: i32,
-                                _: i32,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                            );
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import3(
-                            _: i32,
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import3(
-                            (self).handle() as i32,
-                            _rt::as_i32(&slot),
-                            ptr1.cast_mut(),
-                            len1,
-                            ptr2.cast_mut(),
-                            len2,
-                        );
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                #[allow(async_fn_in_trait)]
-                pub fn set_ints(&self, slot: u32, values: &Ints) -> () {
-                    unsafe {
-                        let Ints { state: state0, values: values0 } = values;
-                        let vec1 = state0;
-                        let ptr1 = vec1.as_ptr().cast::<u8>();
-                        let len1 = vec1.len();
-                        let vec2 = values0;
-                        let ptr2 = vec2.as_ptr().cast::<u8>();
-                        let len2 = vec2.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.set-ints"]
-                            fn wit_import3(
-                                _: i32,
-                                _: i32,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                            );
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import3(
-                            _: i32,
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import3(
-                            (self).handle() as i32,
-                            _rt::as_i32(&slot),
-                            ptr1.cast_mut(),
-                            len1,
-                            ptr2.cast_mut(),
-                            len2,
-                        );
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// None = leave alone.
-                #[allow(async_fn_in_trait)]
-                pub fn set_strings(
-                    &self,
-                    slot: u32,
-                    values: &[Option<_rt::String>],
-                ) -> () {
-                    unsafe {
-                        let vec1 = values;
-                        let len1 = vec1.len();
-                        let layout1 = _rt::alloc::Layout::from_size_align(
-                                vec1.len() * (3 * ::core::mem::size_of::<*const u8>()),
-                                ::core::mem::size_of::<*const u8>(),
-                            )
-                            .unwrap();
-                        let (result1, _cleanup1) = wit_bindgen::rt::Cleanup::new(
-                            layout1,
-                        );
-                        for (i, e) in vec1.into_iter().enumerate() {
-                            let base = result1
-                                .add(i * (3 * ::core::mem::size_of::<*const u8>()));
-                            {
-                                match e {
-                                    Some(e) => {
-                                        *base.add(0).cast::<u8>() = (1i32) as u8;
-                                        let vec0 = e;
-                                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                                        let len0 = vec0.len();
-                                        *base
-                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len0;
-                                        *base
-                                            .add(::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr0.cast_mut();
-                                    }
-                                    None => {
-                                        *base.add(0).cast::<u8>() = (0i32) as u8;
-                                    }
-                                };
-                            }
-                        }
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.set-strings"]
-                            fn wit_import2(_: i32, _: i32, _: *mut u8, _: usize);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import2(
-                            _: i32,
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import2(
-                            (self).handle() as i32,
-                            _rt::as_i32(&slot),
-                            result1,
-                            len1,
-                        );
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                #[allow(async_fn_in_trait)]
-                pub fn set_keys(&self, values: &Cells) -> () {
-                    unsafe {
-                        let Cells { state: state0, values: values0 } = values;
-                        let vec1 = state0;
-                        let ptr1 = vec1.as_ptr().cast::<u8>();
-                        let len1 = vec1.len();
-                        let Column { data: data2, ends: ends2 } = values0;
-                        let vec3 = data2;
-                        let ptr3 = vec3.as_ptr().cast::<u8>();
-                        let len3 = vec3.len();
-                        let vec4 = ends2;
-                        let ptr4 = vec4.as_ptr().cast::<u8>();
-                        let len4 = vec4.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.set-keys"]
-                            fn wit_import5(
-                                _: i32,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                            );
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import5(
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import5(
-                            (self).handle() as i32,
-                            ptr1.cast_mut(),
-                            len1,
-                            ptr3.cast_mut(),
-                            len3,
-                            ptr4.cast_mut(),
-                            len4,
-                        );
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                #[allow(async_fn_in_trait)]
-                pub fn set_attributes(&self, name: &str, values: &Cells) -> () {
-                    unsafe {
-                        let vec0 = name;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        let Cells { state: state1, values: values1 } = values;
-                        let vec2 = state1;
-                        let ptr2 = vec2.as_ptr().cast::<u8>();
-                        let len2 = vec2.len();
-                        let Column { data: data3, ends: ends3 } = values1;
-                        let vec4 = data3;
-                        let ptr4 = vec4.as_ptr().cast::<u8>();
-                        let len4 = vec4.len();
-                        let vec5 = ends3;
-                        let ptr5 = vec5.as_ptr().cast::<u8>();
-                        let len5 = vec5.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.set-attributes"]
-                            fn wit_import6(
-                                _: i32,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                            );
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import6(
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import6(
-                            (self).handle() as i32,
-                            ptr0.cast_mut(),
-                            len0,
-                            ptr2.cast_mut(),
-                            len2,
-                            ptr4.cast_mut(),
-                            len4,
-                            ptr5.cast_mut(),
-                            len5,
-                        );
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                #[allow(async_fn_in_trait)]
-                pub fn partition(&self, name: &str, values: &Cells) -> () {
-                    unsafe {
-                        let vec0 = name;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        let Cells { state: state1, values: values1 } = values;
-                        let vec2 = state1;
-                        let ptr2 = vec2.as_ptr().cast::<u8>();
-                        let len2 = vec2.len();
-                        let Column { data: data3, ends: ends3 } = values1;
-                        let vec4 = data3;
-                        let ptr4 = vec4.as_ptr().cast::<u8>();
-                        let len4 = vec4.len();
-                        let vec5 = ends3;
-                        let ptr5 = vec5.as_ptr().cast::<u8>();
-                        let len5 = vec5.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.partition"]
-                            fn wit_import6(
-                                _: i32,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                            );
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import6(
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import6(
-                            (self).handle() as i32,
-                            ptr0.cast_mut(),
-                            len0,
-                            ptr2.cast_mut(),
-                            len2,
-                            ptr4.cast_mut(),
-                            len4,
-                            ptr5.cast_mut(),
-                            len5,
-                        );
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Per row a number from setup.output; 0 = default. Moves the row, never copies it.
-                #[allow(async_fn_in_trait)]
-                pub fn route(&self, outputs: &[u32]) -> () {
-                    unsafe {
-                        let vec0 = outputs;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.route"]
-                            fn wit_import1(_: i32, _: *mut u8, _: usize);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, ptr0.cast_mut(), len0);
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// One byte per row: 1 keep, 0 drop.
-                #[allow(async_fn_in_trait)]
-                pub fn keep(&self, rows: &[u8]) -> () {
-                    unsafe {
-                        let vec0 = rows;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.keep"]
-                            fn wit_import1(_: i32, _: *mut u8, _: usize);
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, _: usize) {
-                            unreachable!()
-                        }
-                        wit_import1((self).handle() as i32, ptr0.cast_mut(), len0);
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Calls add up; the first reason of a row stays.
-                #[allow(async_fn_in_trait)]
-                pub fn fail(&self, rows: &[u32], reasons: &Column) -> () {
-                    unsafe {
-                        let vec0 = rows;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        let Column { data: data1, ends: ends1 } = reasons;
-                        let vec2 = data1;
-                        let ptr2 = vec2.as_ptr().cast::<u8>();
-                        let len2 = vec2.len();
-                        let vec3 = ends1;
-                        let ptr3 = vec3.as_ptr().cast::<u8>();
-                        let len3 = vec3.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.fail"]
-                            fn wit_import4(
-                                _: i32,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                                _: *mut u8,
-                                _: usize,
-                            );
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import4(
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                            _: *mut u8,
-                            _: usize,
-                        ) {
-                            unreachable!()
-                        }
-                        wit_import4(
-                            (self).handle() as i32,
-                            ptr0.cast_mut(),
-                            len0,
-                            ptr2.cast_mut(),
-                            len2,
-                            ptr3.cast_mut(),
-                            len3,
-                        );
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// New rows (1:N), each a copy of its source row as read, with its offset, time, key, attributes,
-                /// partition and route. Sources of emitted rows become "replaced"; a failed source takes them along.
-                #[allow(async_fn_in_trait)]
-                pub fn derive(&self, sources: &[u32]) -> Chunk {
-                    unsafe {
-                        let vec0 = sources;
-                        let ptr0 = vec0.as_ptr().cast::<u8>();
-                        let len0 = vec0.len();
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[method]chunk.derive"]
-                            fn wit_import1(_: i32, _: *mut u8, _: usize) -> i32;
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import1(
-                            _: i32,
-                            _: *mut u8,
-                            _: usize,
-                        ) -> i32 {
-                            unreachable!()
-                        }
-                        let ret = wit_import1(
-                            (self).handle() as i32,
-                            ptr0.cast_mut(),
-                            len0,
-                        );
-                        Chunk::from_handle(ret as u32)
-                    }
-                }
-            }
-            impl Chunk {
-                #[allow(unused_unsafe, clippy::all)]
-                /// Rows without a source (aggregates): payload {}, arrival time of the slice.
-                #[allow(async_fn_in_trait)]
-                pub fn fresh(rows: u32) -> Chunk {
-                    unsafe {
-                        #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                        unsafe extern "C" {
-                            #[link_name = "[static]chunk.fresh"]
-                            fn wit_import0(_: i32) -> i32;
-                        }
-                        #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import0(_: i32) -> i32 {
-                            unreachable!()
-                        }
-                        let ret = wit_import0(_rt::as_i32(&rows));
-                        Chunk::from_handle(ret as u32)
-                    }
-                }
-            }
-            #[allow(unused_unsafe, clippy::all)]
-            /// Appends derived or fresh rows after the kept rows, in order of calls. Not emitted = discarded.
-            #[allow(async_fn_in_trait)]
-            pub fn emit(rows: Chunk) -> () {
-                unsafe {
-                    #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/records@0.1.2")]
-                    unsafe extern "C" {
-                        #[link_name = "emit"]
-                        fn wit_import0(_: i32);
-                    }
-                    #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import0(_: i32) {
-                        unreachable!()
-                    }
-                    wit_import0((&rows).take_handle() as i32);
-                }
-            }
-        }
         /// Callable inside configure only. Every instance must declare the same, in the same order.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod setup {
@@ -1769,7 +1908,7 @@ pub mod wasmill {
                         }
                     }
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "field"]
                         fn wit_import2(_: *mut u8, _: usize) -> i32;
@@ -1802,7 +1941,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "output"]
                         fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
@@ -1866,7 +2005,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "secret"]
                         fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
@@ -1944,7 +2083,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/setup@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "file"]
                         fn wit_import2(_: *mut u8, _: usize, _: i64, _: i32, _: *mut u8);
@@ -2056,7 +2195,7 @@ pub mod wasmill {
                     let ptr0 = vec0.as_ptr().cast::<u8>();
                     let len0 = vec0.len();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/log@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/log@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "write"]
                         fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -2146,7 +2285,7 @@ pub mod wasmill {
                     let len0 = vec0.len();
                     let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "table"]
                         fn wit_import2(_: *mut u8, _: usize, _: i32, _: i64, _: *mut u8);
@@ -2221,7 +2360,7 @@ pub mod wasmill {
                     );
                     let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "groups"]
                         fn wit_import1(_: i32, _: *mut u8);
@@ -2270,7 +2409,7 @@ pub mod wasmill {
                     let len2 = vec2.len();
                     let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "group-of"]
                         fn wit_import4(
@@ -2335,7 +2474,7 @@ pub mod wasmill {
                     let len3 = vec3.len();
                     let ptr4 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "get"]
                         fn wit_import5(
@@ -2439,7 +2578,7 @@ pub mod wasmill {
                     let len3 = vec3.len();
                     let ptr4 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "versions"]
                         fn wit_import5(
@@ -2524,7 +2663,7 @@ pub mod wasmill {
                     let ptr8 = vec8.as_ptr().cast::<u8>();
                     let len8 = vec8.len();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "put"]
                         fn wit_import9(
@@ -2617,7 +2756,7 @@ pub mod wasmill {
                     let len4 = vec4.len();
                     let ptr5 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "add"]
                         fn wit_import6(
@@ -2712,7 +2851,7 @@ pub mod wasmill {
                     };
                     let ptr5 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.2")]
+                    #[link(wasm_import_module = "wasmill:plugin/state@0.1.3")]
                     unsafe extern "C" {
                         #[link_name = "scan"]
                         fn wit_import6(
@@ -2952,28 +3091,28 @@ pub mod exports {
                 }
                 #[doc(hidden)]
                 #[macro_export]
-                macro_rules! __export_wasmill_plugin_transform_0_1_2_cabi {
+                macro_rules! __export_wasmill_plugin_transform_0_1_3_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "wasmill:plugin/transform@0.1.2#configure")] unsafe extern "C" fn
+                        "wasmill:plugin/transform@0.1.3#configure")] unsafe extern "C" fn
                         export_configure(arg0 : * mut u8, arg1 : usize,) -> * mut u8 {
                         unsafe { $($path_to_types)*:: _export_configure_cabi::<$ty >
                         (arg0, arg1) } } #[unsafe (export_name =
-                        "cabi_post_wasmill:plugin/transform@0.1.2#configure")] unsafe
+                        "cabi_post_wasmill:plugin/transform@0.1.3#configure")] unsafe
                         extern "C" fn _post_return_configure(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_configure::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "wasmill:plugin/transform@0.1.2#process")] unsafe extern "C" fn
+                        "wasmill:plugin/transform@0.1.3#process")] unsafe extern "C" fn
                         export_process(arg0 : i32,) -> * mut u8 { unsafe {
                         $($path_to_types)*:: _export_process_cabi::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "cabi_post_wasmill:plugin/transform@0.1.2#process")] unsafe
+                        "cabi_post_wasmill:plugin/transform@0.1.3#process")] unsafe
                         extern "C" fn _post_return_process(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_process::<$ty > (arg0) } } };
                     };
                 }
                 #[doc(hidden)]
-                pub use __export_wasmill_plugin_transform_0_1_2_cabi;
+                pub use __export_wasmill_plugin_transform_0_1_3_cabi;
                 #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                 #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
                 struct _RetArea(
@@ -2992,32 +3131,7 @@ pub mod exports {
 #[rustfmt::skip]
 mod _rt {
     #![allow(dead_code, unused_imports, clippy::all)]
-    pub use alloc_crate::string::String;
     pub use alloc_crate::vec::Vec;
-    pub use alloc_crate::alloc;
-    pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
-        if cfg!(debug_assertions) {
-            String::from_utf8(bytes).unwrap()
-        } else {
-            unsafe { String::from_utf8_unchecked(bytes) }
-        }
-    }
-    pub unsafe fn cabi_dealloc(ptr: *mut u8, size: usize, align: usize) {
-        if size == 0 {
-            return;
-        }
-        unsafe {
-            let layout = alloc::Layout::from_size_align_unchecked(size, align);
-            alloc::dealloc(ptr, layout);
-        }
-    }
-    pub unsafe fn invalid_enum_discriminant<T>() -> T {
-        if cfg!(debug_assertions) {
-            panic!("invalid enum discriminant")
-        } else {
-            unsafe { core::hint::unreachable_unchecked() }
-        }
-    }
     use core::fmt;
     use core::marker;
     use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -3151,6 +3265,42 @@ mod _rt {
             self as i32
         }
     }
+    pub use alloc_crate::string::String;
+    pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
+        if cfg!(debug_assertions) {
+            String::from_utf8(bytes).unwrap()
+        } else {
+            unsafe { String::from_utf8_unchecked(bytes) }
+        }
+    }
+    pub unsafe fn invalid_enum_discriminant<T>() -> T {
+        if cfg!(debug_assertions) {
+            panic!("invalid enum discriminant")
+        } else {
+            unsafe { core::hint::unreachable_unchecked() }
+        }
+    }
+    pub unsafe fn cabi_dealloc(ptr: *mut u8, size: usize, align: usize) {
+        if size == 0 {
+            return;
+        }
+        unsafe {
+            let layout = alloc::Layout::from_size_align_unchecked(size, align);
+            alloc::dealloc(ptr, layout);
+        }
+    }
+    pub use alloc_crate::alloc;
+    pub unsafe fn bool_lift(val: u8) -> bool {
+        if cfg!(debug_assertions) {
+            match val {
+                0 => false,
+                1 => true,
+                _ => panic!("invalid bool discriminant"),
+            }
+        } else {
+            val != 0
+        }
+    }
     pub fn as_i64<T: AsI64>(t: T) -> i64 {
         t.as_i64()
     }
@@ -3205,71 +3355,76 @@ macro_rules! __export_importer_impl {
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::wasmill::plugin::transform::__export_wasmill_plugin_transform_0_1_2_cabi!($ty
+        exports::wasmill::plugin::transform::__export_wasmill_plugin_transform_0_1_3_cabi!($ty
         with_types_in $($path_to_types_root)*:: exports::wasmill::plugin::transform);
         const _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe
         (link_section =
-        "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.2:importer:imports and exports")]
+        "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.3:importer:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2495] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 2659] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xc0\x12\x01A\x02\x01\
-A\x0f\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
-\x04body\x02\x04\0\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04bo\
-dy\x02\x04\0\x08response\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08\
-requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.2\x05\0\
-\x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\x01r\
-\x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05state\0\
-\x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06values\x09\
-\x04\0\x04ints\x03\0\x0a\x04\0\x05chunk\x03\x01\x01h\x0c\x01@\x01\x04self\x0d\0y\
-\x04\0\x11[method]chunk.len\x01\x0e\x01@\x01\x04self\x0d\0w\x04\0\x12[method]chu\
-nk.seed\x01\x0f\x01@\x01\x04self\x0d\0\x09\x04\0\x15[method]chunk.offsets\x01\x10\
-\x04\0\x1b[method]chunk.arrival-times\x01\x10\x01@\x01\x04self\x0d\0\x05\x04\0\x12\
-[method]chunk.keys\x01\x11\x01@\x02\x04self\x0d\x04names\0\x05\x04\0\x18[method]\
-chunk.attributes\x01\x12\x01@\x01\x04self\x0d\0\x03\x04\0\x16[method]chunk.paylo\
-ads\x01\x13\x01@\x02\x04self\x0d\x04sloty\0\x05\x04\0\x16[method]chunk.get-text\x01\
-\x14\x04\0\x15[method]chunk.get-raw\x01\x14\x01@\x02\x04self\x0d\x04sloty\0\x08\x04\
-\0\x18[method]chunk.get-floats\x01\x15\x01@\x02\x04self\x0d\x04sloty\0\x0b\x04\0\
-\x16[method]chunk.get-ints\x01\x16\x01ks\x01p\x17\x01@\x02\x04self\x0d\x04sloty\0\
-\x18\x04\0\x19[method]chunk.get-strings\x01\x19\x01@\x02\x04self\x0d\x06values\x05\
-\x01\0\x04\0\x1a[method]chunk.set-payloads\x01\x1a\x01@\x02\x04self\x0d\x04rows\0\
-\x01\0\x04\0\x13[method]chunk.clear\x01\x1b\x01@\x03\x04self\x0d\x04sloty\x06val\
-ues\x05\x01\0\x04\0\x16[method]chunk.set-text\x01\x1c\x04\0\x15[method]chunk.set\
--raw\x01\x1c\x01@\x03\x04self\x0d\x04sloty\x06values\x08\x01\0\x04\0\x18[method]\
-chunk.set-floats\x01\x1d\x01@\x03\x04self\x0d\x04sloty\x06values\x0b\x01\0\x04\0\
-\x16[method]chunk.set-ints\x01\x1e\x01@\x03\x04self\x0d\x04sloty\x06values\x18\x01\
-\0\x04\0\x19[method]chunk.set-strings\x01\x1f\x04\0\x16[method]chunk.set-keys\x01\
-\x1a\x01@\x03\x04self\x0d\x04names\x06values\x05\x01\0\x04\0\x1c[method]chunk.se\
-t-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\x04self\x0d\
-\x07outputs\x01\x01\0\x04\0\x13[method]chunk.route\x01!\x04\0\x12[method]chunk.k\
-eep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\0\x12[meth\
-od]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\0\x14[me\
-thod]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fresh\x01%\x01\
-@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.2\x05\
-\x01\x01B\x0d\x01ps\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01y\x01s\x01\
-@\x01\x04names\0\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04names\0\x04\
-\x04\0\x06secret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06offsetw\x03\
-leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.2\x05\x02\x01\
-B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\
-\x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/l\
-og@0.1.2\x05\x03\x02\x03\0\x01\x05chunk\x02\x03\0\x01\x06column\x02\x03\0\x01\x05\
-cells\x01B\x20\x02\x03\x02\x01\x04\x04\0\x05chunk\x03\0\0\x02\x03\x02\x01\x05\x04\
-\0\x06column\x03\0\x02\x02\x03\x02\x01\x06\x04\0\x05cells\x03\0\x04\x01p}\x01r\x02\
-\x05group}\x03key\x06\x04\0\x05place\x03\0\x07\x01r\x03\x06groups\x06\x04keys\x03\
-\x06values\x03\x04\0\x07entries\x03\0\x09\x01j\x01y\x01s\x01@\x03\x04names\x07ve\
-rsiony\x06ttl-nsw\0\x0b\x04\0\x05table\x01\x0c\x01h\x01\x01@\x01\x04rows\x0d\0\x06\
-\x04\0\x06groups\x01\x0e\x01@\x01\x04keys\x03\0\x06\x04\0\x08group-of\x01\x0f\x01\
-@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x05\x04\0\x03get\x01\x10\x01py\x01@\x03\
-\x05tabley\x06groups\x06\x04keys\x03\0\x11\x04\0\x08versions\x01\x12\x01@\x04\x05\
-tabley\x06groups\x06\x04keys\x03\x06values\x05\x01\0\x04\0\x03put\x01\x13\x01px\x01\
-@\x04\x05tabley\x06groups\x06\x04keys\x03\x06deltas\x14\0\x14\x04\0\x03add\x01\x15\
-\x01k\x08\x01@\x05\x05tabley\x08from-key\x06\x06to-key\x06\x05after\x16\x05limit\
-y\0\x0a\x04\0\x04scan\x01\x17\x03\0\x1awasmill:plugin/state@0.1.2\x05\x07\x01B\x08\
-\x02\x03\x02\x01\x04\x04\0\x05chunk\x03\0\0\x01j\0\x01s\x01@\x01\x06configs\0\x02\
-\x04\0\x09configure\x01\x03\x01h\x01\x01@\x01\x04rows\x04\0\x02\x04\0\x07process\
-\x01\x05\x04\0\x1ewasmill:plugin/transform@0.1.2\x05\x08\x04\0\x1dwasmill:plugin\
-/importer@0.1.2\x04\0\x0b\x0e\x01\0\x08importer\x03\0\0\0G\x09producers\x01\x0cp\
-rocessed-by\x02\x0dwit-component\x070.251.0\x10wit-bindgen-rust\x060.58.0";
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe4\x13\x01A\x02\x01\
+A\x12\x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\
+\x01r\x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05st\
+ate\0\x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06value\
+s\x09\x04\0\x04ints\x03\0\x0a\x04\0\x05chunk\x03\x01\x01h\x0c\x01@\x01\x04self\x0d\
+\0y\x04\0\x11[method]chunk.len\x01\x0e\x01@\x01\x04self\x0d\0w\x04\0\x12[method]\
+chunk.seed\x01\x0f\x01@\x01\x04self\x0d\0\x09\x04\0\x15[method]chunk.offsets\x01\
+\x10\x04\0\x1b[method]chunk.arrival-times\x01\x10\x01@\x01\x04self\x0d\0\x05\x04\
+\0\x12[method]chunk.keys\x01\x11\x01@\x02\x04self\x0d\x04names\0\x05\x04\0\x18[m\
+ethod]chunk.attributes\x01\x12\x01@\x01\x04self\x0d\0\x03\x04\0\x16[method]chunk\
+.payloads\x01\x13\x01@\x02\x04self\x0d\x04sloty\0\x05\x04\0\x16[method]chunk.get\
+-text\x01\x14\x04\0\x15[method]chunk.get-raw\x01\x14\x01@\x02\x04self\x0d\x04slo\
+ty\0\x08\x04\0\x18[method]chunk.get-floats\x01\x15\x01@\x02\x04self\x0d\x04sloty\
+\0\x0b\x04\0\x16[method]chunk.get-ints\x01\x16\x01ks\x01p\x17\x01@\x02\x04self\x0d\
+\x04sloty\0\x18\x04\0\x19[method]chunk.get-strings\x01\x19\x01@\x02\x04self\x0d\x06\
+values\x05\x01\0\x04\0\x1a[method]chunk.set-payloads\x01\x1a\x01@\x02\x04self\x0d\
+\x04rows\0\x01\0\x04\0\x13[method]chunk.clear\x01\x1b\x01@\x03\x04self\x0d\x04sl\
+oty\x06values\x05\x01\0\x04\0\x16[method]chunk.set-text\x01\x1c\x04\0\x15[method\
+]chunk.set-raw\x01\x1c\x01@\x03\x04self\x0d\x04sloty\x06values\x08\x01\0\x04\0\x18\
+[method]chunk.set-floats\x01\x1d\x01@\x03\x04self\x0d\x04sloty\x06values\x0b\x01\
+\0\x04\0\x16[method]chunk.set-ints\x01\x1e\x01@\x03\x04self\x0d\x04sloty\x06valu\
+es\x18\x01\0\x04\0\x19[method]chunk.set-strings\x01\x1f\x04\0\x16[method]chunk.s\
+et-keys\x01\x1a\x01@\x03\x04self\x0d\x04names\x06values\x05\x01\0\x04\0\x1c[meth\
+od]chunk.set-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\
+\x04self\x0d\x07outputs\x01\x01\0\x04\0\x13[method]chunk.route\x01!\x04\0\x12[me\
+thod]chunk.keep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\
+\0\x12[method]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\
+\0\x14[method]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fres\
+h\x01%\x01@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/record\
+s@0.1.3\x05\0\x02\x03\0\0\x05chunk\x02\x03\0\0\x04ints\x01B\x0e\x02\x03\x02\x01\x01\
+\x04\0\x05chunk\x03\0\0\x02\x03\x02\x01\x02\x04\0\x04ints\x03\0\x02\x01@\0\0\x7f\
+\x04\0\x07tracked\x01\x04\x01h\x01\x01@\x01\x04rows\x05\0\x03\x04\0\x05times\x01\
+\x06\x01px\x01@\x01\x04rows\x05\0\x07\x04\0\x0awatermarks\x01\x08\x01@\0\x01\0\x04\
+\0\x04more\x01\x09\x03\0\x20wasmill:plugin/event-clock@0.1.3\x05\x03\x01B\x0c\x01\
+o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\x04body\x02\x04\0\
+\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04body\x02\x04\0\x08re\
+sponse\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08requests\x07\0\x09\
+\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.3\x05\x04\x01B\x0d\x01ps\
+\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01y\x01s\x01@\x01\x04names\0\
+\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04names\0\x04\x04\0\x06sec\
+ret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06offsetw\x03leny\0\x07\x04\
+\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.3\x05\x05\x01B\x04\x01m\x04\
+\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\x05level\x01\x07\
+messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/log@0.1.3\x05\x06\x02\
+\x03\0\0\x06column\x02\x03\0\0\x05cells\x01B\x20\x02\x03\x02\x01\x01\x04\0\x05ch\
+unk\x03\0\0\x02\x03\x02\x01\x07\x04\0\x06column\x03\0\x02\x02\x03\x02\x01\x08\x04\
+\0\x05cells\x03\0\x04\x01p}\x01r\x02\x05group}\x03key\x06\x04\0\x05place\x03\0\x07\
+\x01r\x03\x06groups\x06\x04keys\x03\x06values\x03\x04\0\x07entries\x03\0\x09\x01\
+j\x01y\x01s\x01@\x03\x04names\x07versiony\x06ttl-nsw\0\x0b\x04\0\x05table\x01\x0c\
+\x01h\x01\x01@\x01\x04rows\x0d\0\x06\x04\0\x06groups\x01\x0e\x01@\x01\x04keys\x03\
+\0\x06\x04\0\x08group-of\x01\x0f\x01@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x05\
+\x04\0\x03get\x01\x10\x01py\x01@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x11\x04\
+\0\x08versions\x01\x12\x01@\x04\x05tabley\x06groups\x06\x04keys\x03\x06values\x05\
+\x01\0\x04\0\x03put\x01\x13\x01px\x01@\x04\x05tabley\x06groups\x06\x04keys\x03\x06\
+deltas\x14\0\x14\x04\0\x03add\x01\x15\x01k\x08\x01@\x05\x05tabley\x08from-key\x06\
+\x06to-key\x06\x05after\x16\x05limity\0\x0a\x04\0\x04scan\x01\x17\x03\0\x1awasmi\
+ll:plugin/state@0.1.3\x05\x09\x01B\x08\x02\x03\x02\x01\x01\x04\0\x05chunk\x03\0\0\
+\x01j\0\x01s\x01@\x01\x06configs\0\x02\x04\0\x09configure\x01\x03\x01h\x01\x01@\x01\
+\x04rows\x04\0\x02\x04\0\x07process\x01\x05\x04\0\x1ewasmill:plugin/transform@0.\
+1.3\x05\x0a\x04\0\x1dwasmill:plugin/importer@0.1.3\x04\0\x0b\x0e\x01\0\x08import\
+er\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.251.0\x10\
+wit-bindgen-rust\x060.58.0";
         };
     };
 }
@@ -3278,66 +3433,71 @@ pub use __export_importer_impl as export;
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.2:importer-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.58.0:wasmill:plugin@0.1.3:importer-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2447] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf0\x11\x01A\x02\x01\
-A\x0d\x01B\x0c\x01o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\
-\x04body\x02\x04\0\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04bo\
-dy\x02\x04\0\x08response\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08\
-requests\x07\0\x09\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.2\x05\0\
-\x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\x01r\
-\x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05state\0\
-\x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06values\x09\
-\x04\0\x04ints\x03\0\x0a\x04\0\x05chunk\x03\x01\x01h\x0c\x01@\x01\x04self\x0d\0y\
-\x04\0\x11[method]chunk.len\x01\x0e\x01@\x01\x04self\x0d\0w\x04\0\x12[method]chu\
-nk.seed\x01\x0f\x01@\x01\x04self\x0d\0\x09\x04\0\x15[method]chunk.offsets\x01\x10\
-\x04\0\x1b[method]chunk.arrival-times\x01\x10\x01@\x01\x04self\x0d\0\x05\x04\0\x12\
-[method]chunk.keys\x01\x11\x01@\x02\x04self\x0d\x04names\0\x05\x04\0\x18[method]\
-chunk.attributes\x01\x12\x01@\x01\x04self\x0d\0\x03\x04\0\x16[method]chunk.paylo\
-ads\x01\x13\x01@\x02\x04self\x0d\x04sloty\0\x05\x04\0\x16[method]chunk.get-text\x01\
-\x14\x04\0\x15[method]chunk.get-raw\x01\x14\x01@\x02\x04self\x0d\x04sloty\0\x08\x04\
-\0\x18[method]chunk.get-floats\x01\x15\x01@\x02\x04self\x0d\x04sloty\0\x0b\x04\0\
-\x16[method]chunk.get-ints\x01\x16\x01ks\x01p\x17\x01@\x02\x04self\x0d\x04sloty\0\
-\x18\x04\0\x19[method]chunk.get-strings\x01\x19\x01@\x02\x04self\x0d\x06values\x05\
-\x01\0\x04\0\x1a[method]chunk.set-payloads\x01\x1a\x01@\x02\x04self\x0d\x04rows\0\
-\x01\0\x04\0\x13[method]chunk.clear\x01\x1b\x01@\x03\x04self\x0d\x04sloty\x06val\
-ues\x05\x01\0\x04\0\x16[method]chunk.set-text\x01\x1c\x04\0\x15[method]chunk.set\
--raw\x01\x1c\x01@\x03\x04self\x0d\x04sloty\x06values\x08\x01\0\x04\0\x18[method]\
-chunk.set-floats\x01\x1d\x01@\x03\x04self\x0d\x04sloty\x06values\x0b\x01\0\x04\0\
-\x16[method]chunk.set-ints\x01\x1e\x01@\x03\x04self\x0d\x04sloty\x06values\x18\x01\
-\0\x04\0\x19[method]chunk.set-strings\x01\x1f\x04\0\x16[method]chunk.set-keys\x01\
-\x1a\x01@\x03\x04self\x0d\x04names\x06values\x05\x01\0\x04\0\x1c[method]chunk.se\
-t-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\x04self\x0d\
-\x07outputs\x01\x01\0\x04\0\x13[method]chunk.route\x01!\x04\0\x12[method]chunk.k\
-eep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\0\x12[meth\
-od]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\0\x14[me\
-thod]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fresh\x01%\x01\
-@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/records@0.1.2\x05\
-\x01\x01B\x0d\x01ps\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01y\x01s\x01\
-@\x01\x04names\0\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04names\0\x04\
-\x04\0\x06secret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06offsetw\x03\
-leny\0\x07\x04\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.2\x05\x02\x01\
-B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\
-\x05level\x01\x07messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/l\
-og@0.1.2\x05\x03\x02\x03\0\x01\x05chunk\x02\x03\0\x01\x06column\x02\x03\0\x01\x05\
-cells\x01B\x20\x02\x03\x02\x01\x04\x04\0\x05chunk\x03\0\0\x02\x03\x02\x01\x05\x04\
-\0\x06column\x03\0\x02\x02\x03\x02\x01\x06\x04\0\x05cells\x03\0\x04\x01p}\x01r\x02\
-\x05group}\x03key\x06\x04\0\x05place\x03\0\x07\x01r\x03\x06groups\x06\x04keys\x03\
-\x06values\x03\x04\0\x07entries\x03\0\x09\x01j\x01y\x01s\x01@\x03\x04names\x07ve\
-rsiony\x06ttl-nsw\0\x0b\x04\0\x05table\x01\x0c\x01h\x01\x01@\x01\x04rows\x0d\0\x06\
-\x04\0\x06groups\x01\x0e\x01@\x01\x04keys\x03\0\x06\x04\0\x08group-of\x01\x0f\x01\
-@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x05\x04\0\x03get\x01\x10\x01py\x01@\x03\
-\x05tabley\x06groups\x06\x04keys\x03\0\x11\x04\0\x08versions\x01\x12\x01@\x04\x05\
-tabley\x06groups\x06\x04keys\x03\x06values\x05\x01\0\x04\0\x03put\x01\x13\x01px\x01\
-@\x04\x05tabley\x06groups\x06\x04keys\x03\x06deltas\x14\0\x14\x04\0\x03add\x01\x15\
-\x01k\x08\x01@\x05\x05tabley\x08from-key\x06\x06to-key\x06\x05after\x16\x05limit\
-y\0\x0a\x04\0\x04scan\x01\x17\x03\0\x1awasmill:plugin/state@0.1.2\x05\x07\x04\0=\
-wasmill:plugin/importer-with-all-of-its-exports-removed@0.1.2\x04\0\x0b.\x01\0(i\
-mporter-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed\
--by\x02\x0dwit-component\x070.251.0\x10wit-bindgen-rust\x060.58.0";
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2611] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x94\x13\x01A\x02\x01\
+A\x10\x01BC\x01p}\x01py\x01r\x02\x04data\0\x04ends\x01\x04\0\x06column\x03\0\x02\
+\x01r\x02\x05state\0\x06values\x03\x04\0\x05cells\x03\0\x04\x01pu\x01r\x02\x05st\
+ate\0\x06values\x06\x04\0\x06floats\x03\0\x07\x01px\x01r\x02\x05state\0\x06value\
+s\x09\x04\0\x04ints\x03\0\x0a\x04\0\x05chunk\x03\x01\x01h\x0c\x01@\x01\x04self\x0d\
+\0y\x04\0\x11[method]chunk.len\x01\x0e\x01@\x01\x04self\x0d\0w\x04\0\x12[method]\
+chunk.seed\x01\x0f\x01@\x01\x04self\x0d\0\x09\x04\0\x15[method]chunk.offsets\x01\
+\x10\x04\0\x1b[method]chunk.arrival-times\x01\x10\x01@\x01\x04self\x0d\0\x05\x04\
+\0\x12[method]chunk.keys\x01\x11\x01@\x02\x04self\x0d\x04names\0\x05\x04\0\x18[m\
+ethod]chunk.attributes\x01\x12\x01@\x01\x04self\x0d\0\x03\x04\0\x16[method]chunk\
+.payloads\x01\x13\x01@\x02\x04self\x0d\x04sloty\0\x05\x04\0\x16[method]chunk.get\
+-text\x01\x14\x04\0\x15[method]chunk.get-raw\x01\x14\x01@\x02\x04self\x0d\x04slo\
+ty\0\x08\x04\0\x18[method]chunk.get-floats\x01\x15\x01@\x02\x04self\x0d\x04sloty\
+\0\x0b\x04\0\x16[method]chunk.get-ints\x01\x16\x01ks\x01p\x17\x01@\x02\x04self\x0d\
+\x04sloty\0\x18\x04\0\x19[method]chunk.get-strings\x01\x19\x01@\x02\x04self\x0d\x06\
+values\x05\x01\0\x04\0\x1a[method]chunk.set-payloads\x01\x1a\x01@\x02\x04self\x0d\
+\x04rows\0\x01\0\x04\0\x13[method]chunk.clear\x01\x1b\x01@\x03\x04self\x0d\x04sl\
+oty\x06values\x05\x01\0\x04\0\x16[method]chunk.set-text\x01\x1c\x04\0\x15[method\
+]chunk.set-raw\x01\x1c\x01@\x03\x04self\x0d\x04sloty\x06values\x08\x01\0\x04\0\x18\
+[method]chunk.set-floats\x01\x1d\x01@\x03\x04self\x0d\x04sloty\x06values\x0b\x01\
+\0\x04\0\x16[method]chunk.set-ints\x01\x1e\x01@\x03\x04self\x0d\x04sloty\x06valu\
+es\x18\x01\0\x04\0\x19[method]chunk.set-strings\x01\x1f\x04\0\x16[method]chunk.s\
+et-keys\x01\x1a\x01@\x03\x04self\x0d\x04names\x06values\x05\x01\0\x04\0\x1c[meth\
+od]chunk.set-attributes\x01\x20\x04\0\x17[method]chunk.partition\x01\x20\x01@\x02\
+\x04self\x0d\x07outputs\x01\x01\0\x04\0\x13[method]chunk.route\x01!\x04\0\x12[me\
+thod]chunk.keep\x01\x1b\x01@\x03\x04self\x0d\x04rows\x01\x07reasons\x03\x01\0\x04\
+\0\x12[method]chunk.fail\x01\"\x01i\x0c\x01@\x02\x04self\x0d\x07sources\x01\0#\x04\
+\0\x14[method]chunk.derive\x01$\x01@\x01\x04rowsy\0#\x04\0\x13[static]chunk.fres\
+h\x01%\x01@\x01\x04rows#\x01\0\x04\0\x04emit\x01&\x03\0\x1cwasmill:plugin/record\
+s@0.1.3\x05\0\x02\x03\0\0\x05chunk\x02\x03\0\0\x04ints\x01B\x0e\x02\x03\x02\x01\x01\
+\x04\0\x05chunk\x03\0\0\x02\x03\x02\x01\x02\x04\0\x04ints\x03\0\x02\x01@\0\0\x7f\
+\x04\0\x07tracked\x01\x04\x01h\x01\x01@\x01\x04rows\x05\0\x03\x04\0\x05times\x01\
+\x06\x01px\x01@\x01\x04rows\x05\0\x07\x04\0\x0awatermarks\x01\x08\x01@\0\x01\0\x04\
+\0\x04more\x01\x09\x03\0\x20wasmill:plugin/event-clock@0.1.3\x05\x03\x01B\x0c\x01\
+o\x02ss\x01p\0\x01p}\x01r\x04\x06methods\x03urls\x07headers\x01\x04body\x02\x04\0\
+\x07request\x03\0\x03\x01r\x03\x06status{\x07headers\x01\x04body\x02\x04\0\x08re\
+sponse\x03\0\x05\x01p\x04\x01j\x01\x06\x01s\x01p\x08\x01@\x01\x08requests\x07\0\x09\
+\x04\0\x04send\x01\x0a\x03\0\x19wasmill:plugin/http@0.1.3\x05\x04\x01B\x0d\x01ps\
+\x01@\x01\x04path\0\0y\x04\0\x05field\x01\x01\x01j\x01y\x01s\x01@\x01\x04names\0\
+\x02\x04\0\x06output\x01\x03\x01j\x01s\x01s\x01@\x01\x04names\0\x04\x04\0\x06sec\
+ret\x01\x05\x01p}\x01j\x01\x06\x01s\x01@\x03\x04names\x06offsetw\x03leny\0\x07\x04\
+\0\x04file\x01\x08\x03\0\x1awasmill:plugin/setup@0.1.3\x05\x05\x01B\x04\x01m\x04\
+\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\x01@\x02\x05level\x01\x07\
+messages\x01\0\x04\0\x05write\x01\x02\x03\0\x18wasmill:plugin/log@0.1.3\x05\x06\x02\
+\x03\0\0\x06column\x02\x03\0\0\x05cells\x01B\x20\x02\x03\x02\x01\x01\x04\0\x05ch\
+unk\x03\0\0\x02\x03\x02\x01\x07\x04\0\x06column\x03\0\x02\x02\x03\x02\x01\x08\x04\
+\0\x05cells\x03\0\x04\x01p}\x01r\x02\x05group}\x03key\x06\x04\0\x05place\x03\0\x07\
+\x01r\x03\x06groups\x06\x04keys\x03\x06values\x03\x04\0\x07entries\x03\0\x09\x01\
+j\x01y\x01s\x01@\x03\x04names\x07versiony\x06ttl-nsw\0\x0b\x04\0\x05table\x01\x0c\
+\x01h\x01\x01@\x01\x04rows\x0d\0\x06\x04\0\x06groups\x01\x0e\x01@\x01\x04keys\x03\
+\0\x06\x04\0\x08group-of\x01\x0f\x01@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x05\
+\x04\0\x03get\x01\x10\x01py\x01@\x03\x05tabley\x06groups\x06\x04keys\x03\0\x11\x04\
+\0\x08versions\x01\x12\x01@\x04\x05tabley\x06groups\x06\x04keys\x03\x06values\x05\
+\x01\0\x04\0\x03put\x01\x13\x01px\x01@\x04\x05tabley\x06groups\x06\x04keys\x03\x06\
+deltas\x14\0\x14\x04\0\x03add\x01\x15\x01k\x08\x01@\x05\x05tabley\x08from-key\x06\
+\x06to-key\x06\x05after\x16\x05limity\0\x0a\x04\0\x04scan\x01\x17\x03\0\x1awasmi\
+ll:plugin/state@0.1.3\x05\x09\x04\0=wasmill:plugin/importer-with-all-of-its-expo\
+rts-removed@0.1.3\x04\0\x0b.\x01\0(importer-with-all-of-its-exports-removed\x03\0\
+\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.251.0\x10wit-bi\
+ndgen-rust\x060.58.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -61,6 +61,11 @@ impl Setup {
         Ok(table)
     }
 
+    /// Whether the stream has [event time](crate::event_time).
+    pub fn has_event_time(&self) -> bool {
+        crate::event_time::tracked()
+    }
+
     /// A secret that the transform's config grants.
     pub fn secret(&mut self, name: &str) -> Result<String, String> {
         self.grants.secrets.get(name).cloned().ok_or_else(|| format!("no secret `{name}` is granted"))
@@ -153,6 +158,24 @@ impl<'a> Chunk<'a> {
     /// in group 0.
     pub fn groups(&self) -> Vec<u8> {
         vec![0; self.len()]
+    }
+
+    /// The event time of each row in nanoseconds since the epoch; missing where no record stands behind it, or its time
+    /// cannot be read. Traps in streams without event time.
+    pub fn event_times(&self) -> Ints {
+        let records = trap(self.host.borrow().records(self.rows));
+        let mut times = IntColumn::default();
+        for record in records {
+            times.push_option(crate::event_time::time(record));
+        }
+        Ints(times.0)
+    }
+
+    /// The watermark when the record of each row came: what is due by it was due before. `i64::MIN` while there is none.
+    /// Traps in streams without event time.
+    pub fn watermarks(&self) -> Vec<i64> {
+        let records = trap(self.host.borrow().records(self.rows));
+        records.into_iter().map(crate::event_time::watermark).collect()
     }
 
     /// The rows' payloads.

@@ -36,4 +36,10 @@ impl<P: Plugin> Native<P> {
         let host = RefCell::new(chunk);
         self.plugin.process(&mut Chunk::new(&host, RowsId::MAIN))
     }
+
+    /// Tells the plugin how far event time has come; the chunk has no rows. As with `process`.
+    pub fn on_watermark(&mut self, ns: i64, chunk: &mut wasmill_chunk::Chunk) -> Result<(), String> {
+        let host = RefCell::new(chunk);
+        self.plugin.on_watermark(ns, &mut Chunk::new(&host, RowsId::MAIN))
+    }
 }

@@ -32,6 +32,7 @@ use wasmill_chunk::{
 };
 
 use crate::Plugin;
+use crate::event_time::{self, Call};
 use crate::log::Level;
 use crate::native::{Grants, Native};
 use crate::state;
@@ -114,6 +115,8 @@ pub struct Run {
     arrival: i64,
     chunk_rows: usize,
     fresh: bool,
+    /// Of the records, and the delay.
+    times: Option<(Vec<Option<i64>>, i64)>,
 }
 
 /// Arrival of the first record: 2026-11-22T00:00:00Z. Each record arrives a millisecond after the one before.
@@ -126,7 +129,14 @@ impl Run {
     #[must_use]
     pub fn new(config: &str) -> Self {
         let grants = Grants { outputs: vec!["default".to_owned()], ..Grants::default() };
-        Self { config: config.to_owned(), grants, arrival: ARRIVAL, chunk_rows: 500, fresh: false }
+        Self {
+            config: config.to_owned(),
+            grants,
+            arrival: ARRIVAL,
+            chunk_rows: 500,
+            fresh: false,
+            times: None,
+        }
     }
 
     /// Grants a file.
@@ -164,9 +174,36 @@ impl Run {
         self
     }
 
+    /// The stream has event time: that of each record, in nanoseconds, and how much later than newer ones others may come. The
+    /// plugin is told of the watermark after each chunk.
+    #[must_use]
+    pub fn event_time(mut self, times: Vec<Option<i64>>, delay: i64) -> Self {
+        self.times = Some((times, delay));
+        self
+    }
+
+    /// The watermark in front of a record.
+    fn watermark(&self, record: usize) -> i64 {
+        let Some((times, delay)) = &self.times else { return i64::MIN };
+        let newest = times.iter().take(record).flatten().max();
+        newest.map_or(i64::MIN, |newest| newest.saturating_sub(*delay))
+    }
+
+    /// What a call on records in front of `end` sees of event time.
+    fn clock(&self, rows: &[(usize, &[u8])], end: usize) -> Option<Call> {
+        let (times, _) = self.times.as_ref()?;
+        Some(Call {
+            times: rows.iter().map(|(number, _)| times.get(*number).copied().flatten()).collect(),
+            watermarks: rows.iter().map(|(number, _)| self.watermark(*number)).collect(),
+            after: self.watermark(end),
+            more: false,
+        })
+    }
+
     /// Configures the plugin and runs the records through it. State begins empty. `Err` is the refusal of `configure`.
     pub fn records<P: Plugin>(&self, records: &[impl AsRef<[u8]>]) -> Result<Outcome, String> {
         state::forget();
+        event_time::begin(self.clock(&[], 0));
         let mut plugin = Native::<P>::configure(&self.config, &self.grants)?;
         let mut outcome = Outcome { emitted: Vec::new(), verdicts: vec![Verdict::Dropped; records.len()] };
         let records: Vec<(usize, &[u8])> = records.iter().map(AsRef::as_ref).enumerate().collect();
@@ -175,8 +212,38 @@ impl Run {
                 plugin = Native::configure(&self.config, &self.grants)?;
             }
             self.chunk(&mut plugin, rows, &mut outcome)?;
+            self.tell(&mut plugin, rows.last().map_or(0, |(number, _)| number + 1), &mut outcome)?;
         }
+        event_time::begin(None);
         Ok(outcome)
+    }
+
+    /// Tells the plugin of the watermark in front of `end`, as often as it wants.
+    fn tell<P: Plugin>(
+        &self,
+        plugin: &mut Native<P>,
+        end: usize,
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
+        let watermark = self.watermark(end);
+        if watermark == i64::MIN {
+            return Ok(());
+        }
+        loop {
+            let layout = Layout::new(&[plugin.fields().to_vec()]).map_err(|error| error.to_string())?;
+            let mut chunk = Chunk::new(Arc::new(layout), ChunkLimits::default());
+            chunk.enter(0, SEED);
+            state::begin(self.arrival);
+            event_time::begin(self.clock(&[], end));
+            plugin.on_watermark(watermark, &mut chunk)?;
+            chunk.apply().map_err(|error| error.to_string())?;
+            let mut gather = Gather::default();
+            chunk.finish(&FinishOptions::default(), &mut gather, &mut Verdicts::default());
+            outcome.emitted.extend(gather.rows);
+            if !event_time::begin(self.clock(&[], end)).is_some_and(|call| call.more) {
+                return Ok(());
+            }
+        }
     }
 
     /// One chunk; where the plugin fails as a whole, its records one by one.
@@ -237,6 +304,7 @@ impl Run {
         chunk.enter(0, SEED ^ rows.first().map_or(0, |(number, _)| *number as u64));
         // A run is one slice, and the time of a slice is the arrival of its first record.
         state::begin(self.arrival);
+        event_time::begin(self.clock(rows, rows.last().map_or(0, |(number, _)| number + 1)));
         if let Err(error) = plugin.process(&mut chunk) {
             state::rollback();
             chunk.discard();

@@ -1,5 +1,5 @@
-//! `src/bindings.rs` is what wit-bindgen makes of `wit/plugin.wit`. After a change there,
-//! `BLESS=1 cargo test -p wasmill-sdk --test bindings` writes it anew.
+//! `src/bindings.rs` and `src/watermark_bindings.rs` are what wit-bindgen makes of `wit/plugin.wit`. After a change there,
+//! `BLESS=1 cargo test -p wasmill-sdk --test bindings` writes them anew.
 
 use std::path::Path;
 
@@ -7,26 +7,25 @@ use wit_bindgen_core::wit_parser::Resolve;
 use wit_bindgen_core::{Files, WorldGenerator as _};
 use wit_bindgen_rust::Opts;
 
-const HEAD: &str = "//! What `wit/plugin.wit` imports and exports, by wit-bindgen; `tests/bindings.rs` keeps it true and writes it anew.\n";
-
-#[test]
-fn bindings_are_what_the_generator_makes_of_the_wit() {
+/// What of a world is checked in as `src/MODULE.rs`.
+fn check(world: &str, module: &str, what: &str) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut resolve = Resolve::default();
     let (package, _files) = resolve.push_path(here.join("../../../wit")).unwrap();
-    let world = resolve.select_world(&[package], Some("importer")).unwrap();
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
     let options = Opts {
         format: true,
         pub_export_macro: true,
-        default_bindings_module: Some("wasmill_sdk::bindings".to_owned()),
+        default_bindings_module: Some(format!("wasmill_sdk::{module}")),
         ..Opts::default()
     };
     let mut files = Files::default();
     options.build().generate(&mut resolve, world, &mut files).unwrap();
     let (_name, generated) = files.iter().next().unwrap();
-    let generated = format!("{HEAD}\n{}", std::str::from_utf8(generated).unwrap());
+    let head = format!("//! {what}, by wit-bindgen; `tests/bindings.rs` keeps it true and writes it anew.\n");
+    let generated = format!("{head}\n{}", std::str::from_utf8(generated).unwrap());
 
-    let file = here.join("src/bindings.rs");
+    let file = here.join(format!("src/{module}.rs"));
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&file, &generated).unwrap();
     }
@@ -36,4 +35,14 @@ fn bindings_are_what_the_generator_makes_of_the_wit() {
         "{} is not what wit-bindgen makes of wit/: BLESS=1 cargo test -p wasmill-sdk --test bindings",
         file.display()
     );
+}
+
+#[test]
+fn bindings_are_what_the_generator_makes_of_the_wit() {
+    check("importer", "bindings", "What `wit/plugin.wit` imports and exports");
+}
+
+#[test]
+fn bindings_of_the_optional_export_are_what_the_generator_makes_of_the_wit() {
+    check("watermark-taker", "watermark_bindings", "The optional export `event-time` of `wit/plugin.wit`");
 }

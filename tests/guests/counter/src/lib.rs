@@ -23,6 +23,20 @@ struct Config {
     /// The groups of the transform's `key`, and not those of the keys themselves.
     #[serde(default)]
     by_groups: bool,
+    /// What it does when it is told of a watermark.
+    #[serde(default)]
+    told: Told,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Told {
+    #[default]
+    Nothing,
+    /// Gives a row with how often it was told, which it counts.
+    Number,
+    /// Counts, and fails.
+    Fail,
 }
 
 fn one() -> u32 {
@@ -40,11 +54,13 @@ pub struct Counter {
     counts: Table,
     last: Table,
     by_groups: bool,
+    times: Field,
+    told: Told,
 }
 
 impl Plugin for Counter {
     fn configure(text: &str, setup: &mut Setup) -> Result<Self, String> {
-        let Config { key, version, ttl_ms, by_groups } = config::read(text)?;
+        let Config { key, version, ttl_ms, by_groups, told } = config::read(text)?;
         let ttl = (ttl_ms > 0).then(|| Duration::from_millis(ttl_ms));
         Ok(Counter {
             key: setup.top(&key),
@@ -56,6 +72,8 @@ impl Plugin for Counter {
             counts: setup.table("counts", version, ttl)?,
             last: setup.table("last", version, ttl)?,
             by_groups,
+            times: setup.top("told"),
+            told,
         })
     }
 
@@ -111,6 +129,23 @@ impl Plugin for Counter {
         rows.set_text(self.before, &lasts);
         Ok(())
     }
+
+    fn on_watermark(&mut self, _ns: i64, rows: &mut Chunk<'_>) -> Result<(), String> {
+        if let Told::Nothing = self.told {
+            return Ok(());
+        }
+        let mut times = IntColumn::new();
+        for sum in self.counts.add(&Keys::of(["told"]), &[1]) {
+            times.push(sum);
+        }
+        if let Told::Fail = self.told {
+            return Err("told to fail".to_owned());
+        }
+        let row = rows.fresh(1);
+        row.set_ints(self.times, &times);
+        rows.emit(row);
+        Ok(())
+    }
 }
 
 impl Counter {
@@ -128,4 +163,4 @@ impl Counter {
     }
 }
 
-wasmill_sdk::export!(Counter);
+wasmill_sdk::export_windower!(Counter);

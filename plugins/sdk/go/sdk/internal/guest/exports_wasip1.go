@@ -81,13 +81,13 @@ func guarded(call func() error) (err error) {
 	return call()
 }
 
-//go:wasmexport wasmill:plugin/transform@0.1.2#configure
+//go:wasmexport wasmill:plugin/transform@0.1.3#configure
 func configure(address, length uint32) unsafe.Pointer {
 	config := take[byte](address, length)
 	return outcome(guarded(func() error { return Plugin.Configure(config, setup{}) }))
 }
 
-//go:wasmexport wasmill:plugin/transform@0.1.2#process
+//go:wasmexport wasmill:plugin/transform@0.1.3#process
 func process(handle int32) unsafe.Pointer {
 	rows := &chunk{handle}
 	err := guarded(func() error { return Plugin.Process(rows) })

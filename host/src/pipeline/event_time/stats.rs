@@ -1,0 +1,52 @@
+//! What others read of a stream's event time.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use crate::pipeline::stats::Counter;
+
+/// See the head of this file. Nothing of it moves where the stream has no event time.
+#[derive(Debug, Default)]
+pub struct EventTimeStats {
+    tracked: AtomicBool,
+    /// Late records that went through the plugins.
+    pub late_kept: Counter,
+    pub late_dropped: Counter,
+    /// To the output of late records.
+    pub late_routed: Counter,
+    /// Records whose time could not be read, whatever became of them.
+    pub unreadable: Counter,
+    /// 0: there is none.
+    watermark: AtomicI64,
+}
+
+impl EventTimeStats {
+    /// The stream has event time.
+    pub(crate) fn track(&self) {
+        self.tracked.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_tracked(&self) -> bool {
+        self.tracked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reached(&self, watermark: i64) {
+        self.watermark.store(watermark, Ordering::Relaxed);
+    }
+
+    /// How far it has come, nanoseconds since the epoch, once there is a watermark.
+    pub fn watermark(&self) -> Option<i64> {
+        Some(self.watermark.load(Ordering::Relaxed)).filter(|watermark| *watermark != 0)
+    }
+
+    /// Seconds that it is behind the clock, 0 before there is one.
+    #[expect(clippy::cast_precision_loss, reason = "an age in seconds needs no 63 bits")]
+    pub fn lag_s(&self, now_ns: i64) -> f64 {
+        self.watermark().map_or(0.0, |watermark| now_ns.saturating_sub(watermark) as f64 / 1e9)
+    }
+
+    /// Late records, by what became of them.
+    pub fn late(&self) -> [(&'static str, u64); 3] {
+        [("kept", &self.late_kept), ("dropped", &self.late_dropped), ("routed", &self.late_routed)]
+            .map(|(what, counter)| (what, counter.get()))
+    }
+}
