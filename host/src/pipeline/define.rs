@@ -139,6 +139,11 @@ impl Idle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// It is gone.
+    pub(super) fn forget(&self, key: &StreamKey) {
+        self.all().remove(key);
+    }
+
     /// Why a stream does not run.
     pub(super) fn reason(&self, key: &StreamKey) -> Option<String> {
         self.all().get(key).map(|tried| tried.reason.clone())

@@ -300,7 +300,7 @@ impl Host {
     pub(super) fn has_left(&self, key: &StreamKey) {
         self.inner.filed.left(key);
         // Who was ending it found that it could not, and that it ran no more.
-        self.inner.idle.all().remove(key);
+        self.inner.idle.forget(key);
     }
 
     fn hold(&self, settings: &Settings, mut streams: Vec<config::Stream>) {

@@ -1,5 +1,7 @@
 //! What no case folder can say: outputs, and results that depend on the chunks.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use wasmill_sdk::testing::Run;
 use wasmill_window::Window;
 

@@ -93,7 +93,7 @@ impl Sealing {
             |batches: &[(BatchKey, OpenBatch)]| batches.iter().map(|(_, batch)| batch.raw_bytes).sum::<u64>();
         let before = self.aside.iter().map(|aside| aside.due.batch.raw_bytes).sum::<u64>();
         let is_much = self.len() + due.len() > ASIDE_MAX || before + bytes(&due) > ASIDE_BYTES_MAX;
-        let may_set_aside = context.decides && !all && !(is_much && !self.is_empty());
+        let may_set_aside = context.decides && !all && (!is_much || self.is_empty());
         if !may_set_aside {
             return Turn { named: std::mem::take(&mut self.aside), sealed: due, ..Turn::default() };
         }

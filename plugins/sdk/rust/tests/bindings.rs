@@ -2,6 +2,8 @@
 //! `src/nn.rs` what it makes of `wit/inference`. After a change there,
 //! `BLESS=1 cargo test -p wasmill-sdk --test bindings` writes them anew.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 use wit_bindgen_core::wit_parser::Resolve;
