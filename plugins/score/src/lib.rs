@@ -191,7 +191,7 @@ impl Score {
         let texts = rows.raw_json(field);
         let mut matrix = Matrix { columns, ..Matrix::default() };
         for row in 0..rows.len() {
-            let read = texts.get(row).map(|text| serde_json::from_slice::<Vec<Option<f64>>>(text));
+            let read = texts.get(row).map(serde_json::from_slice::<Vec<Option<f64>>>);
             let failed = match read {
                 None => Some("no value".to_owned()),
                 Some(Err(_)) => Some("the value is no list of numbers".to_owned()),
