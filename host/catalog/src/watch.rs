@@ -39,7 +39,7 @@ impl Identity {
 /// A watcher of its own for each would be a thread for each, and an instance of what the kernel gives a user few of: inotify's are
 /// 128 by default, for all programs together.
 #[derive(Default)]
-pub(crate) struct Watches {
+struct Watches {
     /// Held while a watch is begun or ended; never by whoever handles events, for whom the watcher would wait.
     watcher: Mutex<Option<RecommendedWatcher>>,
     watched: Arc<Mutex<HashMap<PathBuf, Watched>>>,
@@ -60,7 +60,6 @@ struct Follower {
 
 /// A running watch; ends when dropped.
 pub(crate) struct DirectoryWatch {
-    of: &'static Watches,
     identity: Identity,
     lost: Arc<AtomicBool>,
 }
@@ -72,7 +71,7 @@ impl DirectoryWatch {
         let lost = Arc::new(AtomicBool::new(false));
         let follower = Follower { signals: Arc::clone(signals), lost: Arc::clone(&lost) };
         let identity = SHARED.follow(directory, &follower)?;
-        Ok(DirectoryWatch { of: &SHARED, identity, lost })
+        Ok(DirectoryWatch { identity, lost })
     }
 
     /// Whether it still watches what the path names.
@@ -83,7 +82,7 @@ impl DirectoryWatch {
 
 impl Drop for DirectoryWatch {
     fn drop(&mut self) {
-        self.of.leave(&self.lost);
+        SHARED.leave(&self.lost);
     }
 }
 

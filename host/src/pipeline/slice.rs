@@ -352,8 +352,12 @@ impl Cut {
             absorbed: 0,
             emitted: report.emitted + late.passed - withdrawn.rows,
         };
-        let event_time =
-            judged.map(|judged| Progress { watermark: judged.watermark, owed, late: judged.counts });
+        let event_time = judged.map(|Judged { watermark, timely, counts, .. }| Progress {
+            watermark,
+            timely,
+            owed,
+            late: counts,
+        });
         let (mut pieces, trace) = sink.finish(&route.outputs);
         let backup = route.backup.filter(|_| records > 0 && late.unrunnable.is_none());
         let backed_up = if backup.is_some() { records } else { 0 };

@@ -5,11 +5,9 @@
 //! clock is the newest time that it has seen, so that a record that comes late moves nothing back. State is read and
 //! written once per chunk and key; keys that are inactive have none.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 use wasmill_keyed::state::{decode, encode};
-use wasmill_keyed::{Address, State, StateFault, Table};
+use wasmill_keyed::{Address, Places, State, StateFault, Table};
 
 use crate::rate::{Rate, Spent};
 
@@ -251,14 +249,7 @@ fn notice(status: Status, course: &Course, told: Told, overall: &Overall) -> Not
 
 /// Takes a chunk of records; for each what became of it.
 pub fn process(spec: &Spec, state: &mut impl State, records: &[Record]) -> Result<Vec<Outcome>, StateFault> {
-    let mut places: HashMap<&Address, usize> = HashMap::new();
-    let mut addresses = Vec::new();
-    for record in records {
-        places.entry(&record.address).or_insert_with(|| {
-            addresses.push(record.address.clone());
-            addresses.len() - 1
-        });
-    }
+    let Places { addresses, of_records } = Places::of(records.iter().map(|record| &record.address));
     if addresses.is_empty() {
         return Ok(Vec::new());
     }
@@ -273,8 +264,8 @@ pub fn process(spec: &Spec, state: &mut impl State, records: &[Record]) -> Resul
         kept.map(|bytes| decode(spec.tables.overall, &bytes)).transpose()?.unwrap_or_default();
     let mut overall = before;
     let mut outcomes = Vec::with_capacity(records.len());
-    for record in records {
-        let alarm = places.get(&record.address).and_then(|place| alarms.get_mut(*place));
+    for (record, place) in records.iter().zip(of_records) {
+        let alarm = alarms.get_mut(place);
         outcomes.push(alarm.map(|(alarm, _)| alarm.take(record, spec, &mut overall)).unwrap_or_default());
     }
     // What is kept is written anew, so that a key of which records come is never too old.

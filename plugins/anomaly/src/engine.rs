@@ -3,11 +3,9 @@
 //! State is read and written once per chunk and key. What a detector keeps is found again by its name and definition:
 //! a config with other detectors leaves those that stayed as they were.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 use wasmill_keyed::state::{decode, encode};
-use wasmill_keyed::{Address, State, StateFault, Table};
+use wasmill_keyed::{Address, Places, State, StateFault, Table};
 
 use crate::alarm::{Alarm, Raised, Rule};
 use crate::detect::{Judged, Memory, Method};
@@ -71,24 +69,15 @@ pub fn process(
     state: &mut impl State,
     records: &[Record],
 ) -> Result<Vec<Vec<Said>>, StateFault> {
-    let mut places: HashMap<&Address, usize> = HashMap::new();
-    let mut addresses = Vec::new();
-    for record in records {
-        places.entry(&record.address).or_insert_with(|| {
-            addresses.push(record.address.clone());
-            addresses.len() - 1
-        });
-    }
+    let Places { addresses, of_records } = Places::of(records.iter().map(|record| &record.address));
     let mut kept = Vec::with_capacity(addresses.len());
     for bytes in state.get(table, &addresses) {
         let read = bytes.map(|bytes| decode::<Kept>(table, &bytes)).transpose()?;
         kept.push(read.unwrap_or_default().fit(detectors));
     }
     let mut said = Vec::with_capacity(records.len());
-    for record in records {
-        let Some(Kept(memories)) = places.get(&record.address).and_then(|place| kept.get_mut(*place)) else {
-            continue;
-        };
+    for (record, place) in records.iter().zip(of_records) {
+        let Some(Kept(memories)) = kept.get_mut(place) else { continue };
         let each = detectors.iter().zip(memories).zip(&record.values);
         said.push(
             each.map(|((detector, (_, memory, alarm)), values)| {

@@ -173,6 +173,23 @@ fn windows_close_without_a_record_after_the_idle_timeout_and_once_whatever_ends_
 }
 
 #[test]
+fn sender_that_is_broken_or_behind_keeps_no_window_open() {
+    let options = r#"idle_timeout = "1s", late = "drop", unreadable = "drop""#;
+    let (Some(binary), Some(scratch)) = (binary(), scratch(options)) else { return };
+    let program = Program::start(&binary, &scratch.config());
+    assert!(send(program.address(), 0, &record(1, "u", 6_100)), "{:#?}", program.log());
+    let mut sequence = 0;
+    wait_until("the window closes although such records come all the time", || {
+        sequence += 1;
+        let bad = [record(2, "u", 100), r#"{"t":"broken"}"#.to_owned()].join("\n");
+        assert!(send(program.address(), sequence, &bad), "{:#?}", program.log());
+        !objects::lines(&scratch.out()).is_empty()
+    });
+    program.stop();
+    assert_eq!(found(&scratch), (Counts::from([(("u".to_owned(), 6_000), (1, 1))]), 1));
+}
+
+#[test]
 fn watermark_is_the_same_after_a_crash_and_after_a_stop() {
     let (Some(binary), Some(scratch)) = (binary(), scratch(r#"late = "drop""#)) else { return };
     let late = |program: &Program| {

@@ -296,7 +296,6 @@ outputs = [{ type = "directory", path = "out", compression = "gzip" }]
         (19, "elsewhere/../data/out is inside the data directory data"),
         (23, "the header transfer-encoding is set by the host"),
         (23, "the header idempotency-key is set by the host"),
-        (23, "the header content-type is set by the host"),
         (23, "the header connection is set by the host"),
         (26, "the stream would read its own objects"),
         (29, "the stream would read its own objects"),

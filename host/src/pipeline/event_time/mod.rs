@@ -63,6 +63,8 @@ impl AddAssign for LateCounts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) watermark: i64,
+    /// It had records whose time can be read and which are not late: others say nothing of how far event time has come.
+    pub(crate) timely: bool,
     /// Transforms have more to do at it than the slice did.
     pub(crate) owed: bool,
     pub(crate) late: LateCounts,
@@ -95,6 +97,7 @@ pub(crate) struct Judged {
     pub(crate) counts: LateCounts,
     before: i64,
     pub(crate) watermark: i64,
+    pub(crate) timely: bool,
     due: bool,
 }
 
@@ -162,6 +165,7 @@ impl EventTime {
             }
         };
         if frozen || time >= judged.watermark.saturating_sub(self.lateness) {
+            judged.timely = true;
             return Fate::Passes(time);
         }
         match self.late {
@@ -194,6 +198,7 @@ impl SliceClock {
             counts: LateCounts::default(),
             before: self.watermark,
             watermark: self.watermark,
+            timely: false,
             due: self.due && !self.frozen,
         };
         for part in parts {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use super::NO_TIME;
 use crate::pipeline::stats::Counter;
 
 /// See the head of this file. Nothing of it moves where the stream has no event time.
@@ -15,13 +16,13 @@ pub struct EventTimeStats {
     pub late_routed: Counter,
     /// Records whose time could not be read, whatever became of them.
     pub unreadable: Counter,
-    /// 0: there is none.
     watermark: AtomicI64,
 }
 
 impl EventTimeStats {
     /// The stream has event time.
     pub(crate) fn track(&self) {
+        self.reached(NO_TIME);
         self.tracked.store(true, Ordering::Relaxed);
     }
 
@@ -35,7 +36,8 @@ impl EventTimeStats {
 
     /// How far it has come, nanoseconds since the epoch, once there is a watermark.
     pub fn watermark(&self) -> Option<i64> {
-        Some(self.watermark.load(Ordering::Relaxed)).filter(|watermark| *watermark != 0)
+        let watermark = self.is_tracked().then(|| self.watermark.load(Ordering::Relaxed));
+        watermark.filter(|watermark| *watermark != NO_TIME)
     }
 
     /// Seconds that it is behind the clock, 0 before there is one.

@@ -122,6 +122,21 @@ fn records_whose_time_cannot_be_read_or_is_too_far_ahead_are_never_lost_in_silen
 }
 
 #[test]
+fn records_that_are_late_or_have_no_time_say_nothing_of_how_far_event_time_has_come() {
+    let timely = |late, records: &[String]| {
+        let settings = config::EventTime { late, unreadable: Unreadable::Keep, ..settings() };
+        clock(&settings, 100 * S).judge(&[Part::whole(frame(0, records))]).timely
+    };
+    for late in [Late::Keep, Late::Drop, Late::Route(1)] {
+        assert!(!timely(late, &[record(94), r#"{"t":"x"}"#.to_owned()]));
+        assert!(
+            timely(late, &[record(94), record(95)]),
+            "it is below the watermark, and within the lateness"
+        );
+    }
+}
+
+#[test]
 fn judgement_does_not_depend_on_how_the_stream_is_cut() {
     let times: Vec<i64> = (0..400).map(|n| n - n * 7_919 % 31).collect();
     let records: Vec<String> = times.iter().map(|time| record(*time)).collect();

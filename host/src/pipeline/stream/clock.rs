@@ -1,8 +1,8 @@
 //! The watermark of a stream that has event time: as gathered slices have it, as outcomes have it, and how it goes on while no
 //! records come.
 //!
-//! A slice moves it, and its outcome makes that durable. When none have come for the idle timeout it goes on at the pace of the
-//! clock, from where it was when the last record came; the time while the host was down does not count. Transforms are told of
+//! A slice moves it, and its outcome makes that durable. When none have come for the idle timeout, or none but late ones and such
+//! without a time, it goes on at the pace of the clock, from where it was when the last one came that counts; the time while the host was down does not count. Transforms are told of
 //! that in a run of its own between two slices, as a replay is one, and its outcome carries what they made of it. A run of which
 //! nothing came has no outcome: then nothing depends on how far the watermark was.
 
@@ -114,8 +114,11 @@ impl StreamTask {
         clock.reach(progress.watermark);
         clock.late += progress.late;
         clock.due = progress.owed;
-        clock.since = (Instant::now(), clock.watermark);
-        (clock.told, clock.failures) = (None, 0);
+        if progress.timely {
+            clock.since = (Instant::now(), clock.watermark);
+            clock.told = None;
+        }
+        clock.failures = 0;
         self.tells_again();
     }
 

@@ -24,7 +24,7 @@ impl StreamTask {
         let last = self.drain.is_cancelled() && self.intake_done();
         if self.gathered == self.committed {
             return (last && !(self.open.is_empty() && self.sealing.is_empty()))
-                || self.sealing.any_encoded()
+                || self.sealing.has_next()
                 || self.open.next_due().is_some_and(|due| now >= due)
                 || self.pressed_by_open_batches();
         }
@@ -38,7 +38,7 @@ impl StreamTask {
         last || stale
             || !self.answers.is_empty()
             || self.open.any_full()
-            || self.sealing.any_encoded()
+            || self.sealing.has_next()
             || self.open.next_due().is_some_and(|due| now >= due)
             || self.uncommitted_bytes() >= PENDING_BYTES_MAX
             || self.pressed()

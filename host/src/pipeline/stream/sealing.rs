@@ -28,6 +28,8 @@ pub(super) struct Aside {
     pub(super) due: Arc<Due>,
     /// The oldest outcome that carries rows of it, or an earlier position.
     pub(super) needs_from: Position,
+    /// What keeps its order.
+    place: BatchKey,
     encoded: Arc<AtomicBool>,
 }
 
@@ -59,9 +61,10 @@ impl Sealing {
         self.aside.len()
     }
 
-    /// Whether some batch can be named.
-    pub(super) fn any_encoded(&self) -> bool {
-        self.aside.iter().any(Aside::is_encoded)
+    /// Whether the next commit has one to name.
+    pub(super) fn has_next(&self) -> bool {
+        let mut held = HashSet::new();
+        self.aside.iter().any(|aside| aside.is_next(&mut held))
     }
 
     /// Waits until another batch is encoded.
@@ -101,16 +104,13 @@ impl Sealing {
         // Places at which a batch stays aside: no later one may pass it.
         let mut held = HashSet::new();
         for aside in std::mem::take(&mut self.aside) {
-            let place = place(context, &aside.due.key);
             #[cfg(test)]
             if context.mutant == crate::pipeline::simulation::Mutant::AsidePassed {
                 held.clear();
             }
-            if !held.contains(&place) && aside.is_encoded() {
-                turn.named.push(aside);
-            } else {
-                held.insert(place);
-                self.aside.push(aside);
+            match aside.is_next(&mut held) {
+                true => turn.named.push(aside),
+                false => self.aside.push(aside),
             }
         }
         for batch in due {
@@ -140,18 +140,24 @@ impl Sealing {
             let needs_from = batch.oldest_outcome().unwrap_or(journal_end);
             let encoded = Arc::new(AtomicBool::new(false));
             let (done, news) = (Arc::clone(&encoded), Arc::clone(&self.news));
+            let place = place(context, &key);
             let due = Due::begun(context, key, batch, move || {
                 done.store(true, Ordering::Release);
                 news.notify_one();
             });
-            self.aside.push(Aside { due, needs_from, encoded });
+            self.aside.push(Aside { due, needs_from, place, encoded });
         }
     }
 }
 
 impl Aside {
-    fn is_encoded(&self) -> bool {
-        self.encoded.load(Ordering::Acquire)
+    /// Whether it can be named: it is encoded, and nothing before it is at a place that is `held`. Else it holds its own.
+    fn is_next(&self, held: &mut HashSet<BatchKey>) -> bool {
+        let is_next = self.encoded.load(Ordering::Acquire) && !held.contains(&self.place);
+        if !is_next {
+            held.insert(self.place.clone());
+        }
+        is_next
     }
 }
 
@@ -160,5 +166,38 @@ fn place(context: &StreamContext, key: &BatchKey) -> BatchKey {
     match context.outputs[key.output as usize].destination.ordered() {
         true => BatchKey { output: key.output, partition: Vec::new() },
         false => key.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::pipeline::batch::{Piece, Rows};
+
+    fn aside(partition: &str, encoded: bool) -> Aside {
+        let key = BatchKey { output: 0, partition: vec![("p".to_owned(), partition.to_owned())] };
+        let rows = Rows::Pending(Bytes::from_static(b"x"));
+        let piece = Piece { rows, records: 1, first_offset: 0, first_arrival: 0 };
+        Aside {
+            due: Due::new(key.clone(), OpenBatch::of(piece, Instant::now())),
+            needs_from: Position::default(),
+            place: key,
+            encoded: Arc::new(AtomicBool::new(encoded)),
+        }
+    }
+
+    #[test]
+    fn batch_behind_one_of_its_place_that_is_not_encoded_is_nothing_to_commit_for() {
+        let mut sealing = Sealing::default();
+        assert!(!sealing.has_next());
+        sealing.aside = vec![aside("a", false), aside("a", true)];
+        assert!(!sealing.has_next(), "a commit would name nothing, and the next one would begin at once");
+        sealing.aside.push(aside("b", true));
+        assert!(sealing.has_next());
+        sealing.aside = vec![aside("a", true), aside("a", false)];
+        assert!(sealing.has_next());
     }
 }
