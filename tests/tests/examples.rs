@@ -61,7 +61,7 @@ fn examples_run_to_what_they_promise() {
     assert!(!found.is_empty());
     let mut others: Vec<_> = others.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
     others.sort_unstable();
-    let tested = ["firehose-migration", "log-analytics", "predictive-maintenance"];
+    let tested = ["firehose-migration", "fraud", "log-analytics", "predictive-maintenance"];
     assert_eq!(others, tested, "an example that nobody runs");
     for example in found {
         let name = example.file_name().unwrap().to_string_lossy().into_owned();
@@ -189,25 +189,28 @@ fn texts(bucket: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-/// An example that reads real data by its script `run.sh`, once it has run.
+const READERS: &str = "WASMILL_READERS";
+const TRAINERS: &str = "WASMILL_TRAINERS";
+
+/// An example with a script `run.sh`, once it has run.
 struct Ran {
     dir: tempfile::TempDir,
     said: String,
 }
 
 impl Ran {
-    /// Runs it with these plugins and a file of the data beside the checkout; `None`, with the reason said, where
-    /// something is missing.
-    fn script(example: &str, names: &[&str], data: &Path) -> Option<Ran> {
+    /// Runs it with these plugins, the packages of Python that this variable names, and what it takes of the data beside the
+    /// checkout; `None`, with the reason said, where something is missing.
+    fn script(example: &str, names: &[&str], packages: &str, data: Option<&Path>) -> Option<Ran> {
         let (Some(program), Some(plugins), Some(packages)) = (
             wasmill_tests::program::binary(),
             std::env::var_os("WASMILL_PLUGINS"),
-            std::env::var_os("WASMILL_READERS"),
+            std::env::var_os(packages),
         ) else {
-            println!("skipped: WASMILL_PLUGINS or WASMILL_READERS is not set; `cargo xtask test` sets both");
+            println!("skipped: WASMILL_PLUGINS or {packages} is not set; `cargo xtask test` sets both");
             return None;
         };
-        if !data.is_file() {
+        if let Some(data) = data.filter(|data| !data.exists()) {
             println!("skipped: no {}", data.display());
             return None;
         }
@@ -220,15 +223,28 @@ impl Ran {
         }
         let ran = Command::new("sh")
             .arg(dir.path().join("run.sh"))
-            .arg(std::fs::canonicalize(data).unwrap())
+            .args(data.map(|data| std::fs::canonicalize(data).unwrap()))
             .env("WASMILL", &program)
             .env("PORT", "0")
+            .env("LISTEN", "127.0.0.1:0")
             .env("PYTHONPATH", &packages)
             .output()
             .unwrap();
         let said = String::from_utf8(ran.stdout).unwrap();
         assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
         Some(Ran { dir, said })
+    }
+
+    /// Records of a file that it wrote.
+    fn records(&self, file: &str) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.dir.path().join(file)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Records of its output `out`.
+    fn delivered(&self) -> Vec<Value> {
+        let lines = objects::lines(&self.dir.path().join("out"));
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The line that begins so, in words.
@@ -259,7 +275,7 @@ fn path_of(example: &str) -> PathBuf {
 fn access_log_becomes_tables_of_which_the_report_is_true() {
     const EXAMPLE: &str = "log-analytics";
     const PLUGINS: [&str; 6] = ["anomaly", "derive", "features", "filter", "parse", "window"];
-    let Some(ran) = Ran::script(EXAMPLE, &PLUGINS, &access_log::path()) else { return };
+    let Some(ran) = Ran::script(EXAMPLE, &PLUGINS, READERS, Some(&access_log::path())) else { return };
     // What a few lines of code make of the log.
     let log = String::from_utf8_lossy(&std::fs::read(access_log::path()).unwrap()).into_owned();
     let (mut errors, mut clients) = (BTreeMap::new(), HashMap::new());
@@ -306,11 +322,11 @@ const LABELLED: [(&str, &str); 4] = [
 fn machine_that_will_fail_is_announced_to_the_webhook() {
     const EXAMPLE: &str = "predictive-maintenance/machine-temperature";
     let data = access_log::path().with_file_name("machine-temperature.csv");
-    let Some(ran) = Ran::script(EXAMPLE, &["alarm", "anomaly", "derive", "parse"], &data) else { return };
+    const PLUGINS: [&str; 4] = ["alarm", "anomaly", "derive", "parse"];
+    let Some(ran) = Ran::script(EXAMPLE, &PLUGINS, READERS, Some(&data)) else { return };
     assert!(ran.letters("machine").is_empty());
     assert_eq!(objects::lines(&ran.dir.path().join("out")).len(), 22_695);
-    let notices = std::fs::read_to_string(ran.dir.path().join("notices.ndjson")).unwrap();
-    let notices: Vec<Value> = notices.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let notices = ran.records("notices.ndjson");
     // Each alarm: told when it fires, each day that it goes on, and when it ends.
     let mut alarms: Vec<&str> = Vec::new();
     let mut open: Option<(&str, u64)> = None;
@@ -337,4 +353,88 @@ fn machine_that_will_fail_is_announced_to_the_webhook() {
     assert!(hit.iter().filter(|hit| **hit).count() >= 3, "{alarms:?}");
     assert!(false_alarms <= 5, "{alarms:?}");
     ran.made(EXAMPLE, "picture.svg");
+}
+
+#[test]
+fn engines_are_told_how_many_flights_they_have_left() {
+    const EXAMPLE: &str = "predictive-maintenance/engines";
+    const PLUGINS: [&str; 5] = ["alarm", "derive", "parse", "rolling", "score"];
+    let data = access_log::path().with_file_name("cmapss");
+    let Some(ran) = Ran::script(EXAMPLE, &PLUGINS, TRAINERS, Some(&data)) else { return };
+    assert!(ran.letters("engines").is_empty());
+    let number = |record: &Value, field: &str| record[field].as_f64().unwrap();
+    let flights = ran.delivered();
+    assert_eq!(flights.len(), 13_096);
+    let mut last: BTreeMap<u64, &Value> = BTreeMap::new();
+    let mut fired: Vec<u64> = Vec::new();
+    for flight in &flights {
+        let unit = flight["unit"].as_u64().unwrap();
+        let known = last.entry(unit).or_insert(flight);
+        if number(known, "cycle") < number(flight, "cycle") {
+            *known = flight;
+        }
+        match flight["state"].as_str() {
+            Some("firing") => fired.push(unit),
+            _ => assert!(number(flight, "life") >= 30.0, "no alarm: {flight}"),
+        }
+    }
+    // As published: of each engine how many flights it had left, 100 of them, none capped.
+    let left = std::fs::read_to_string(data.join("RUL_FD001.txt")).unwrap();
+    let left: Vec<f64> = left.split_whitespace().map(|line| line.parse().unwrap()).collect();
+    assert_eq!((left.len(), last.len()), (100, 100));
+    let missed = last.values().zip(&left).map(|(flight, left)| (number(flight, "life") - left).powi(2));
+    let rmse = (missed.sum::<f64>() / 100.0).sqrt();
+    println!("RMSE {rmse:.2}");
+    assert!(rmse <= 20.0, "{rmse}");
+    // Whose alarm ever fired, the webhook has heard of it.
+    let notices = ran.records("notices.ndjson");
+    let firing = notices.iter().filter(|notice| notice["status"] == "firing");
+    let mut told: Vec<u64> = firing.map(|notice| notice["unit"].as_u64().unwrap()).collect();
+    for units in [&mut fired, &mut told] {
+        units.sort_unstable();
+        units.dedup();
+    }
+    assert_eq!(fired, told);
+    assert!(notices.iter().all(|notice| notice["status"] != "firing" || number(notice, "life") < 30.0));
+    assert_eq!(ran.words("RMSE")[5], format!("{rmse:.1}"));
+    assert!(ran.dir.path().join("picture.svg").is_file());
+}
+
+#[test]
+fn payments_are_answered_as_they_are_delivered_and_fraud_is_blocked() {
+    const PLUGINS: [&str; 4] = ["alarm", "derive", "rolling", "score"];
+    let Some(ran) = Ran::script("fraud", &PLUGINS, TRAINERS, None) else { return };
+    assert!(ran.letters("payments").is_empty());
+    let asked = ran.words("asked")[1].trim_end_matches(',').parse::<usize>().unwrap();
+    let id = |record: &Value| record["id"].as_u64().unwrap();
+    // Every answer is what was delivered, field by field.
+    let delivered: BTreeMap<u64, Value> =
+        ran.delivered().into_iter().map(|record| (id(&record), record)).collect();
+    let mut answered = BTreeMap::new();
+    for answer in ran.records("answers.ndjson") {
+        assert_eq!(answer["verdict"], "kept", "{answer}");
+        let rows = answer["rows"].as_array().unwrap().iter().filter(|row| row["output"] != "webhook");
+        answered.extend(rows.map(|row| (id(&row["record"]), row["record"].clone())));
+    }
+    assert_eq!((delivered.len(), answered.len()), (asked, asked));
+    assert!(delivered == answered, "an answer is not what was delivered");
+    // Neither is in what the model was made of.
+    let fraud = ran.records("fraud.json").remove(0);
+    let is_fraud = |number: &u64| fraud.get(number.to_string()).is_some();
+    let blocked: Vec<&Value> = delivered.values().filter(|record| record["answer"] == "block").collect();
+    let hits = blocked.iter().filter(|record| is_fraud(&id(record))).count();
+    let there = delivered.keys().filter(|number| is_fraud(number)).count();
+    println!("fraud {there}, blocked {}, of them fraud {hits}", blocked.len());
+    assert!(hits * 2 >= there, "less than half of the fraud is blocked");
+    assert!(hits * 10 >= blocked.len() * 7, "more than three of ten blocked payments are genuine");
+    let notices = ran.records("notices.ndjson");
+    let card = |record: &Value| record["card"].as_str().unwrap().to_owned();
+    let mut told: Vec<String> = notices.iter().map(card).collect();
+    let mut known: Vec<String> = blocked.iter().map(|record| card(record)).collect();
+    for cards in [&mut told, &mut known] {
+        cards.sort_unstable();
+        cards.dedup();
+    }
+    assert_eq!(told, known);
+    assert!(ran.dir.path().join("report.svg").is_file());
 }
