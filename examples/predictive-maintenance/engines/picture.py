@@ -32,7 +32,7 @@ print(f"\n{len(flights)} flights of {len(last)} engines, {len(notices)} notices"
 print(f"RMSE of the last flight: {rmse((said[unit], left[unit]) for unit in left):.1f} flights "
       f"({rmse((said[unit], min(left[unit], 125)) for unit in left):.1f} with ends beyond 125 flights taken for 125)")
 # Engines that an alarm stands for at the end of what is known.
-alarmed = {unit for unit, flight in last.items() if flight["state"] == "firing"}
+alarmed = {unit for unit, flight in last.items() if flight.get("state") == "firing"}
 due = {unit for unit in left if left[unit] < 30}
 print(f"engines with fewer than 30 flights left: {len(due)}, alarms for {len(due & alarmed)} of them, "
       f"and for {len(alarmed - due)} others")
