@@ -8,7 +8,7 @@ import json
 import math
 import random
 
-SEED, CARDS, SHOPS, DAYS, SHARE = 7, 1200, 200, 75, 0.002
+SEED, CARDS, SHOPS, DAYS, SHARE = 8, 1200, 200, 90, 0.002
 START = datetime.datetime(2026, 3, 2, tzinfo=datetime.timezone.utc).timestamp()
 DAY = 86_400
 CITIES = [(52.52, 13.40), (48.86, 2.35), (40.42, -3.70), (41.90, 12.50), (59.33, 18.07), (51.51, -0.13), (38.72, -9.14),

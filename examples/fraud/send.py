@@ -12,9 +12,9 @@ import threading
 import time
 
 # The model is made of payments before this moment, and tried on those after it.
-SPLIT = "2026-05-04T00:00:00Z"
+SPLIT = "2026-05-07T00:00:00Z"
 # Payments that come at once: so many wait in one request.
-AT_ONCE = 20
+AT_ONCE = 40
 HEADERS = {"content-type": "application/x-ndjson"}
 
 

@@ -38,20 +38,20 @@ with open("fraud.json", encoding="utf-8") as file:
     fraud = json.load(file)
 features = np.array([[value(payment, name) for name in names] for payment in payments], dtype=np.float32)
 is_fraud = np.array([int(str(payment["id"]) in fraud) for payment in payments])
-cards = np.array([payment["card"] for payment in payments])
+days = np.array([payment["time"][:10] for payment in payments])
 
 
 def model():
-    return LGBMClassifier(n_estimators=300, num_leaves=15, learning_rate=0.03, min_child_samples=20, reg_lambda=1,
+    return LGBMClassifier(n_estimators=200, num_leaves=15, learning_rate=0.04, min_child_samples=20, reg_lambda=1,
                           random_state=0, deterministic=True, force_row_wise=True, n_jobs=1, verbose=-1)
 
 
-# Of cards that the model has not seen.
+# Of days that the model has not seen: a pattern goes over many cards, but not over midnight.
 folds = StratifiedGroupKFold(3, shuffle=True, random_state=0)
-said = cross_val_predict(model(), features, is_fraud, groups=cards, cv=folds, method="predict_proba")[:, 1]
+said = cross_val_predict(model(), features, is_fraud, groups=days, cv=folds, method="predict_proba")[:, 1]
 blocked = np.round(said, 4) > 0.5
 hits = int((blocked & (is_fraud == 1)).sum())
-print(f"{len(payments)} payments, {is_fraud.sum()} of them fraud, {len(names)} features; held-out cards in turn: "
+print(f"{len(payments)} payments, {is_fraud.sum()} of them fraud, {len(names)} features; held-out days in turn: "
       f"precision {hits / max(blocked.sum(), 1):.2f}, recall {hits / is_fraud.sum():.2f}")
 
 # Scores in place of a dictionary for each row.
