@@ -59,13 +59,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
     let dir = tempfile::tempdir()?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/onnxruntime.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/beside.py");
     let mut python = Command::new("python3");
     python.arg("-u").arg(script).arg(dir.path()).env("PYTHONPATH", trainers);
     let mut child = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (asks, says) = (child.stdin.take().ok_or("no stdin")?, child.stdout.take().ok_or("no stdout")?);
     let mut runtime = Runtime { asks, says: BufReader::new(says) };
     let names = runtime.line()?;
+    if names.is_empty() {
+        return Err("the other one does not start; what it says of it is above".into());
+    }
     let numbers = std::fs::read(dir.path().join("rows.f32"))?;
     let numbers: Vec<f32> =
         numbers.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();

@@ -1,6 +1,6 @@
 """Trains models, and measures ONNX Runtime on one thread whenever it is asked to.
 
-    onnxruntime.py DIRECTORY
+    beside.py DIRECTORY
 
 Writes NAME.onnx of each model and rows.f32: 1,000 rows of 20 numbers. Then, for each line "NAME ROWS SECONDS" that comes in, it runs
 the model over the first ROWS rows again and again for so long, and writes how many rows it did in a second.
