@@ -14,11 +14,18 @@ use crate::tensor::{Data, Tensor, constant};
 
 /// Rows of zeros that a new model must take. More than one, so that a graph for one row alone is known.
 const TRIAL_ROWS: usize = 3;
+/// What a node takes of memory beside its attributes.
+const STEP_BYTES: usize = 256;
 
 /// An operator with its attributes.
 pub(crate) trait Operator: Send + Sync {
     /// Inputs that are left out are `None`.
     fn run(&self, inputs: &[Option<&Tensor>], work: &mut Work<'_>) -> Result<Vec<Tensor>, Stop>;
+
+    /// What it has made for itself of constants, once it ran.
+    fn more_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// What the rows in hand may still take.
@@ -100,6 +107,11 @@ impl Model {
         let load = AssertUnwindSafe(|| {
             let mut model = read(bytes)?;
             model.attempt(in_time)?;
+            let more = model.steps.iter().map(|step| step.operator.more_bytes()).sum();
+            model.memory_bytes = model.memory_bytes.saturating_add(more);
+            if model.memory_bytes > MODEL_MEMORY_BYTES_MAX {
+                return Err(ModelError::Memory { max: MODEL_MEMORY_BYTES_MAX });
+            }
             Ok(model)
         });
         catch_unwind(load).unwrap_or_else(|panic| Err(ModelError::Panicked(said(&*panic))))
@@ -217,7 +229,8 @@ impl Model {
                 [_] => port.columns == 1,
                 _ => false,
             };
-            if !right || crate::tensor::elements(&tensor.shape) != Some(tensor.data.len()) {
+            let count = tensor.first().checked_mul(port.columns);
+            if !right || count != Some(tensor.data.len()) {
                 let shape = &tensor.shape;
                 return Err(RunError::Input(format!(
                     "input {:?} has the shape {shape:?}; the model takes [rows, {}]",
@@ -386,6 +399,10 @@ fn read(bytes: &[u8]) -> Result<Model, ModelError> {
     }
     let mut steps = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
+        // Trees and tensors have their own reckoning.
+        let plain = !matches!(node.operator, "Constant" | "TreeEnsembleClassifier" | "TreeEnsembleRegressor");
+        let charge = STEP_BYTES + if plain { node.attribute_bytes() } else { 0 };
+        memory = memory.checked_sub(charge).ok_or(ModelError::Memory { max: MODEL_MEMORY_BYTES_MAX })?;
         let at = |reason: String| ModelError::Node {
             node: node.shown().to_owned(),
             operator: node.operator.to_owned(),

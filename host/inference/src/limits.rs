@@ -20,5 +20,9 @@ pub(crate) const LOT_BYTES: usize = 1 << 20;
 pub(crate) const LOT_ROWS_MAX: usize = 1024;
 /// Units of work (about a multiplication each) after which it is looked whether the time is over: about a millisecond.
 pub(crate) const WORK_PER_LOOK: u64 = 1 << 20;
-/// Longest text of a label.
-pub(crate) const LABEL_BYTES_MAX: usize = 4096;
+/// Longest name, label or other text.
+pub(crate) const TEXT_BYTES_MAX: usize = 4096;
+/// Inputs, outputs and attributes of all nodes together.
+pub(crate) const PARTS_MAX: usize = 16 * NODES_MAX;
+/// What a label takes of memory beside its bytes.
+pub(crate) const LABEL_MEMORY_BYTES: usize = 64;

@@ -2,7 +2,7 @@
 //! Numbers of fields are those of that file. What would lead outside of the file, such as external data, is refused.
 
 use crate::error::ModelError;
-use crate::limits::{LABEL_BYTES_MAX, NODES_MAX, PARTS_PER_NODE_MAX, RANK_MAX};
+use crate::limits::{NODES_MAX, PARTS_MAX, PARTS_PER_NODE_MAX, RANK_MAX};
 use crate::wire::{Damaged, Fields, Value, packed_varints, varint};
 
 /// Element types of ONNX (TensorProto.DataType).
@@ -109,10 +109,19 @@ pub(crate) fn graph(model: &[u8]) -> Result<Graph<'_>, ModelError> {
         inputs: Vec::new(),
         outputs: Vec::new(),
     };
+    let mut parts = 0;
     for field in Fields::of(body) {
         let (number, value) = field.map_err(damaged("the graph"))?;
         match number {
-            1 => bounded("nodes", &mut graph.nodes, node(value)?, NODES_MAX)?,
+            1 => {
+                let node = node(value)?;
+                parts += node.inputs.len() + node.outputs.len() + node.attributes.len();
+                if parts > PARTS_MAX {
+                    let what = "inputs, outputs and attributes of nodes";
+                    return Err(ModelError::TooMany { what, count: parts, max: PARTS_MAX });
+                }
+                bounded("nodes", &mut graph.nodes, node, NODES_MAX)?;
+            }
             5 => {
                 let constant = value.bytes().map_err(damaged("a constant"))?;
                 bounded("constants", &mut graph.constants, constant, NODES_MAX)?;
@@ -271,10 +280,15 @@ impl<'a> Node<'a> {
         self.one(name, 5, Value::bytes)
     }
 
-    /// Empty where there is none.
-    pub(crate) fn ints(&self, name: &str) -> Result<Vec<i64>, AttributeError> {
-        let broken = |Damaged| format!("attribute {name:?} is damaged");
-        self.attribute(name).map_or_else(|| Ok(Vec::new()), |fields| ints(fields, 8).map_err(broken))
+    /// At most so many; empty where there is none.
+    pub(crate) fn ints(&self, name: &str, max: usize) -> Result<Vec<i64>, AttributeError> {
+        let broken = |Damaged| format!("attribute {name:?} is damaged, or has more than {max} numbers");
+        self.attribute(name).map_or_else(|| Ok(Vec::new()), |fields| ints(fields, 8, max).map_err(broken))
+    }
+
+    /// What its attributes take of the file.
+    pub(crate) fn attribute_bytes(&self) -> usize {
+        self.attributes.iter().map(|(_, body)| body.len()).sum()
     }
 
     pub(crate) fn floats(&self, name: &str) -> Result<Vec<f32>, AttributeError> {
@@ -302,10 +316,8 @@ impl<'a> Node<'a> {
     pub(crate) fn labels(&self, name: &str) -> Result<Vec<&'a str>, AttributeError> {
         let mut labels = Vec::new();
         self.texts(name, |text| {
-            if text.len() > LABEL_BYTES_MAX || labels.len() >= NODES_MAX {
-                return Err(format!(
-                    "attribute {name:?} has more than {NODES_MAX} labels, or one of more than {LABEL_BYTES_MAX} bytes"
-                ));
+            if labels.len() >= NODES_MAX {
+                return Err(format!("attribute {name:?} has more than {NODES_MAX} labels"));
             }
             labels.push(text);
             Ok(())
@@ -320,18 +332,24 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Numbers of a repeated field, packed or one by one.
-pub(crate) fn ints(fields: Fields<'_>, number: u64) -> Result<Vec<i64>, Damaged> {
+/// Numbers of a repeated field, packed or one by one. Each takes eight times what it may take of the file, so that more than
+/// `max` are damage before they are read.
+pub(crate) fn ints(fields: Fields<'_>, number: u64, max: usize) -> Result<Vec<i64>, Damaged> {
     let mut numbers = Vec::new();
     for field in fields {
         match field? {
             (found, Value::Bytes(mut packed)) if found == number => {
-                numbers.reserve(packed_varints(packed));
+                let more = packed_varints(packed);
+                if numbers.len() + more > max {
+                    return Err(Damaged);
+                }
+                numbers.reserve(more);
                 while !packed.is_empty() {
                     numbers.push(varint(&mut packed)?.cast_signed());
                 }
             }
-            (found, value) if found == number => numbers.push(value.int()?),
+            (found, value) if found == number && numbers.len() < max => numbers.push(value.int()?),
+            (found, _) if found == number => return Err(Damaged),
             _ => {}
         }
     }

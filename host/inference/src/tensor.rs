@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::ModelError;
-use crate::limits::{LABEL_BYTES_MAX, MODEL_MEMORY_BYTES_MAX, NODES_MAX, RANK_MAX};
+use crate::limits::{LABEL_MEMORY_BYTES, MODEL_MEMORY_BYTES_MAX, NODES_MAX, RANK_MAX};
 use crate::proto::{element, floats, ints};
 use crate::wire::{Damaged, Fields, Value};
 
@@ -177,8 +177,12 @@ impl Tensor {
     }
 }
 
-/// How many elements a shape has, if that can be said.
+/// How many elements a shape has, if that can be said. Of several dimensions none may be empty: loops over the others would go
+/// round as often as a file likes, for nothing.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    if shape.len() > 1 && shape.contains(&0) {
+        return None;
+    }
     shape.iter().try_fold(1_usize, |product, length| product.checked_mul(*length))
 }
 
@@ -218,24 +222,29 @@ fn read<'a>(body: &'a [u8], left: &mut usize) -> Result<(&'a str, Tensor), Troub
         let reason = format!("constant {name:?} is in another file; export the model as one file");
         return Err(Trouble::Refused(reason));
     }
-    let dimensions = ints(Fields::of(body), 1)?;
+    let dimensions = ints(Fields::of(body), 1, RANK_MAX)?;
     let shape: Option<Vec<usize>> = dimensions.iter().map(|length| usize::try_from(*length).ok()).collect();
-    let shape = shape.filter(|shape| shape.len() <= RANK_MAX).ok_or(Trouble::Damaged)?;
+    let shape = shape.ok_or(Trouble::Damaged)?;
     let wanted = elements(&shape).ok_or(Trouble::Damaged)?;
-    // No element is smaller than a bit of the file; eight bytes are the most that one takes here.
-    let charge = wanted.checked_mul(if kind == element::FLOAT { 4 } else { 8 }).ok_or(Trouble::Memory)?;
+    // No element is smaller than a byte of the file.
+    let each = match kind {
+        element::FLOAT => 4,
+        element::STRING => LABEL_MEMORY_BYTES,
+        _ => 8,
+    };
+    let charge = wanted.checked_mul(each).ok_or(Trouble::Memory)?;
     *left = left.checked_sub(charge).ok_or(Trouble::Memory)?;
     if wanted > body.len() {
         return Err(Trouble::Damaged);
     }
-    let data = data_of(name, kind, raw, body)?;
+    let data = data_of(name, kind, raw, body, wanted)?;
     if data.len() != wanted {
         return Err(Trouble::Damaged);
     }
     Ok((name, Tensor::new(shape, data, false)))
 }
 
-fn data_of(name: &str, kind: i64, raw: Option<&[u8]>, body: &[u8]) -> Result<Data, Trouble> {
+fn data_of(name: &str, kind: i64, raw: Option<&[u8]>, body: &[u8], wanted: usize) -> Result<Data, Trouble> {
     fn of_raw<const N: usize, T>(raw: &[u8], read: impl Fn([u8; N]) -> T) -> Result<Vec<T>, Trouble> {
         let (chunks, rest) = raw.as_chunks::<N>();
         if rest.is_empty() {
@@ -261,24 +270,24 @@ fn data_of(name: &str, kind: i64, raw: Option<&[u8]>, body: &[u8]) -> Result<Dat
             Data::F64(numbers)
         }
         (element::INT64, Some(raw)) => Data::I64(of_raw(raw, i64::from_le_bytes)?),
-        (element::INT64, None) => Data::I64(ints(fields(), 7)?),
+        (element::INT64, None) => Data::I64(ints(fields(), 7, wanted)?),
         (element::INT32, Some(raw)) => Data::I64(of_raw(raw, |bytes| i64::from(i32::from_le_bytes(bytes)))?),
         (element::UINT8, Some(raw)) => Data::I64(raw.iter().map(|byte| i64::from(*byte)).collect()),
         (element::INT8, Some(raw)) => {
             Data::I64(raw.iter().map(|byte| i64::from(byte.cast_signed())).collect())
         }
-        (element::INT32 | element::UINT8 | element::INT8, None) => Data::I64(ints(fields(), 5)?),
+        (element::INT32 | element::UINT8 | element::INT8, None) => Data::I64(ints(fields(), 5, wanted)?),
         (element::BOOL, Some(raw)) => Data::Bool(raw.iter().map(|byte| *byte != 0).collect()),
         (element::BOOL, None) => {
-            Data::Bool(ints(fields(), 5)?.into_iter().map(|number| number != 0).collect())
+            Data::Bool(ints(fields(), 5, wanted)?.into_iter().map(|number| number != 0).collect())
         }
         (element::STRING, _) => {
             let mut texts = Vec::new();
             for field in fields() {
                 if let (6, value) = field? {
                     let text = value.text()?;
-                    if texts.len() >= NODES_MAX || text.len() > LABEL_BYTES_MAX {
-                        let reason = format!("constant {name:?} has too many or too long texts");
+                    if texts.len() >= NODES_MAX.min(wanted) {
+                        let reason = format!("constant {name:?} has too many texts");
                         return Err(Trouble::Refused(reason));
                     }
                     texts.push(Arc::from(text));

@@ -1,7 +1,9 @@
 //! Reads protocol buffers in place: fields one after another, nothing copied, nothing made ready for lengths that are only
 //! claimed. (A decoder that makes a message of every part takes a hundred bytes for each two of a hostile file.)
 
-/// The bytes are no protocol buffer, or end too early.
+use crate::limits::TEXT_BYTES_MAX;
+
+/// The bytes are no protocol buffer, end too early, or have a name that is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damaged;
 
@@ -19,8 +21,13 @@ impl<'a> Value<'a> {
         if let Value::Bytes(bytes) = self { Ok(bytes) } else { Err(Damaged) }
     }
 
+    /// A name or a label, of at most [`TEXT_BYTES_MAX`]: it may come to stand in an error.
     pub(crate) fn text(self) -> Result<&'a str, Damaged> {
-        std::str::from_utf8(self.bytes()?).map_err(|_invalid| Damaged)
+        let bytes = self.bytes()?;
+        if bytes.len() > TEXT_BYTES_MAX {
+            return Err(Damaged);
+        }
+        std::str::from_utf8(bytes).map_err(|_invalid| Damaged)
     }
 
     /// A signed number; protocol buffers write negative ones as their 64 bits.

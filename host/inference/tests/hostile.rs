@@ -4,7 +4,7 @@
 mod support;
 
 use proptest::prelude::*;
-use support::{Message, Node, Onnx, trees};
+use support::{Message, Node, Onnx, network, trees};
 use wasmill_inference::{Data, MODEL_BYTES_MAX, Model, ModelError, RunError, Tensor};
 
 fn load(bytes: &[u8]) -> Result<Model, ModelError> {
@@ -187,13 +187,145 @@ fn model_that_takes_too_long_to_try_is_refused() {
     assert_eq!(Model::load(&wide, &mut || false).map(drop), Err(ModelError::Overdue));
 }
 
+/// A chain: of each node one child is a leaf, the other the next node.
+fn deep(nodes: i64) -> Vec<u8> {
+    let all = 2 * nodes + 1;
+    let is_leaf = |node: i64| node % 2 == 1 || node == all - 1;
+    let next = |node: i64, by: i64| if is_leaf(node) { 0 } else { node + by };
+    let node = Node::new("ml.TreeEnsembleRegressor", &["x"], &["y"])
+        .ints("nodes_treeids", (0..all).map(|_| 0))
+        .ints("nodes_nodeids", 0..all)
+        .ints("nodes_featureids", (0..all).map(|_| 0))
+        .texts("nodes_modes", (0..all).map(|node| if is_leaf(node) { "LEAF" } else { "BRANCH_LT" }))
+        .floats("nodes_values", (0..all).map(|_| -1.0))
+        .ints("nodes_truenodeids", (0..all).map(|node| next(node, 1)))
+        .ints("nodes_falsenodeids", (0..all).map(|node| next(node, 2)))
+        .ints("target_treeids", [0])
+        .ints("target_nodeids", [all - 1])
+        .ints("target_ids", [0])
+        .floats("target_weights", [7.0]);
+    of_one(node)
+}
+
+#[test]
+fn deep_trees_and_graphs_are_run_or_refused_and_stop_when_told() {
+    let model = load(&deep(200_000)).unwrap();
+    let mut asked = 0;
+    let rows = |count: usize| [("x".to_owned(), Tensor::rows(4, vec![0.5; 4 * count]))];
+    let outputs = model.run(&rows(20), 1 << 20, &mut || true).unwrap();
+    assert_eq!(outputs[0].1.data, Data::F32(vec![7.0; 20]), "the last leaf of the chain");
+    let result = model.run(&rows(1000), 1 << 20, &mut || {
+        asked += 1;
+        asked < 3
+    });
+    assert_eq!((result, asked), (Err(RunError::Overdue), 3), "between two walks, not behind a thousand rows");
+
+    let chain = |length: usize| {
+        let names: Vec<String> =
+            std::iter::once("x".to_owned()).chain((1..=length).map(|n| format!("v{n}"))).collect();
+        let nodes = names.windows(2).map(|pair| Node::new("Neg", &[&pair[0]], &[&pair[1]]));
+        nodes.fold(Onnx::default().input("x", 1), Onnx::node).output(&names[length]).bytes()
+    };
+    let model = load(&chain(10_000)).unwrap();
+    let outputs = model.run(&[("x".to_owned(), Tensor::rows(1, vec![3.0]))], 64, &mut || true).unwrap();
+    assert_eq!(outputs[0].1.data, Data::F32(vec![3.0]));
+    assert!(refusal(&chain(10_001)).contains("10001 nodes, more than the limit of 10000"));
+}
+
+#[test]
+fn numbers_that_are_none_are_refused_in_trees_and_pass_elsewhere() {
+    let branch = |value: f32| {
+        of_one(
+            Node::new("ml.TreeEnsembleRegressor", &["x"], &["y"])
+                .ints("nodes_treeids", [0, 0, 0])
+                .ints("nodes_nodeids", [0, 1, 2])
+                .ints("nodes_featureids", [0, 0, 0])
+                .texts("nodes_modes", ["BRANCH_GTE", "LEAF", "LEAF"])
+                .floats("nodes_values", [value, 0.0, 0.0])
+                .ints("nodes_truenodeids", [1, 0, 0])
+                .ints("nodes_falsenodeids", [2, 0, 0])
+                .ints("target_treeids", [0, 0])
+                .ints("target_nodeids", [1, 2])
+                .ints("target_ids", [0, 0])
+                .floats("target_weights", [1.0, f32::NAN]),
+        )
+    };
+    assert!(refusal(&branch(f32::NAN)).contains("compares with what is no number"));
+    // At least the least is everything that is a number.
+    let model = load(&branch(f32::NEG_INFINITY)).unwrap();
+    let rows = [f32::NEG_INFINITY, 0.0, f32::INFINITY, f32::NAN].into_iter().flat_map(|x| [x; 4]).collect();
+    let outputs = model.run(&[("x".to_owned(), Tensor::rows(4, rows))], 64, &mut || true).unwrap();
+    let Data::F32(given) = &outputs[0].1.data else { panic!("{outputs:?}") };
+    assert_eq!(given[..3], [1.0; 3]);
+    assert!(given[3].is_nan(), "the leaf of what is no number");
+
+    let weights = Onnx::default().constant("w", &[4, 1], &[f32::NAN, f32::INFINITY, 1.0, -1.0]).input("x", 4);
+    let bytes = weights.node(Node::new("MatMul", &["x", "w"], &["y"])).output("y").bytes();
+    let outputs =
+        load(&bytes).unwrap().run(&[("x".to_owned(), Tensor::rows(4, vec![1.0; 4]))], 64, &mut || true);
+    let Data::F32(given) = &outputs.unwrap()[0].1.data else { panic!("no numbers") };
+    assert!(given[0].is_nan());
+}
+
+#[test]
+fn tensors_that_are_empty_in_one_dimension_are_refused() {
+    // Nothing of it is there, and a loop over it would not end.
+    let empty = Message::default().ints(1, [1 << 50, 3, 0]).int(2, 1).bytes(8, "c");
+    let zero = Message::default().ints(1, [1]).int(2, 7).bytes(8, "i").ints(7, [0]);
+    let bytes = Onnx::default()
+        .tensor(empty)
+        .tensor(zero)
+        .input("x", 4)
+        .node(Node::new("Gather", &["c", "i"], &["z"]).int("axis", 1))
+        .node(Node::new("Relu", &["x"], &["y"]))
+        .output("y")
+        .bytes();
+    assert!(refusal(&bytes).contains("damaged"));
+    let shape = Message::default().ints(1, [3]).int(2, 7).bytes(8, "s").ints(7, [0, 1 << 62, 1 << 62]);
+    let none = Message::default().ints(1, [0]).int(2, 1).bytes(8, "n");
+    let bytes = Onnx::default()
+        .tensor(shape)
+        .tensor(none)
+        .input("x", 4)
+        .node(Node::new("Reshape", &["n", "s"], &["y"]).int("allowzero", 1))
+        .output("y")
+        .bytes();
+    assert!(refusal(&bytes).contains("cannot have the shape [0, "));
+}
+
+#[test]
+fn names_of_any_length_never_come_to_stand_in_a_refusal() {
+    let long = "n".repeat(5000);
+    let text = refusal(&of_one(Node::new(&long, &["x"], &["y"])));
+    assert!(text.contains("damaged") && text.len() < 100, "{text}");
+}
+
+#[test]
+fn rows_get_the_same_however_many_go_at_once() {
+    let numbers: Vec<f32> = (0..20 * 70).map(|n| (n * 37 % 199) as f32 / 100.0 - 1.0).collect();
+    for bytes in [trees(37, 6, 20), network(20)] {
+        let model = load(&bytes).unwrap();
+        let run = |rows: &[f32]| {
+            let given = [("x".to_owned(), Tensor::rows(20, rows.to_vec()))];
+            let Data::F32(given) = model.run(&given, 1 << 20, &mut || true).unwrap().remove(0).1.data else {
+                panic!("no numbers")
+            };
+            given.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        };
+        let all = run(&numbers);
+        for count in 1..70 {
+            assert_eq!(run(&numbers[..20 * count]), all[..count], "of {count} rows");
+        }
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     /// A changed file is refused, or runs.
     #[test]
-    fn changed_files_never_harm(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut in any::<prop::sample::Index>()) {
-        let mut bytes = trees(3, 3, 4);
+    fn changed_files_never_harm(dense: bool, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut in any::<prop::sample::Index>()) {
+        let mut bytes = if dense { network(4) } else { trees(3, 3, 4) };
         for (place, byte) in changes {
             let place = place.index(bytes.len());
             bytes[place] = byte;
@@ -201,13 +333,17 @@ proptest! {
         if cut.index(4) == 0 {
             bytes.truncate(cut.index(bytes.len()));
         }
-        if let Ok(model) = load(&bytes) {
-            let inputs: Vec<_> = model
-                .inputs()
-                .map(|port| (port.name.clone(), Tensor::rows(port.columns, vec![f32::NAN; port.columns * 5])))
-                .collect();
-            // Whether it succeeds is the model's affair; it must come back.
-            let _back = model.run(&inputs, 1 << 20, &mut || true);
+        match load(&bytes) {
+            Ok(model) => {
+                let inputs: Vec<_> = model
+                    .inputs()
+                    .map(|port| (port.name.clone(), Tensor::rows(port.columns, vec![f32::NAN; port.columns * 5])))
+                    .collect();
+                // Whether it succeeds is the model's affair; it must come back.
+                let back = model.run(&inputs, 1 << 20, &mut || true);
+                prop_assert!(!matches!(back, Err(RunError::Panicked(_))), "{back:?}");
+            }
+            Err(error) => prop_assert!(!matches!(error, ModelError::Panicked(_)), "{error:?}"),
         }
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! All nodes of all trees lie in one list; both children of a node lie beside each other, behind it. A step of a row is then one
 //! comparison without a branch: `left + (not left)`. A leaf is a node that leads to itself. A tree at a time is walked by many
-//! rows, some of them at once, so that the processor waits for none of them and the tree stays in its nearest cache.
+//! rows, some of them at once, so that the processor waits for none of them and the tree stays in its nearest cache. Where there
+//! are few rows, each walks some trees at once. Either way what trees say is added in their order.
 
 use crate::error::{Stop, wrong};
 use crate::graph::Work;
 
-/// Rows that walk at once.
+/// Rows that walk at once, or trees that one row walks at once.
 const LANES: usize = 16;
+/// Of fewer rows each walks many trees at once: lanes would be empty.
+const ROWS_MIN: usize = LANES / 2;
 
 /// Bits of [`Node::column`].
 const NAN_LEFT: u32 = 1 << 31;
@@ -118,16 +121,35 @@ impl Forest {
         let count = rows.len() / columns.max(1);
         work.take(count.saturating_mul(targets), 4)?;
         let mut sums = vec![aggregate.begin(); count * targets];
+        let few = count % LANES;
+        let many = if few < ROWS_MIN { count - few } else { count };
+        let (rows, others) = rows.split_at_checked(many * columns).unwrap_or_default();
+        let (out, other_sums) = sums.split_at_mut_checked(many * targets).unwrap_or_default();
         for tree in &self.trees {
-            work.worked(count as u64 * u64::from(tree.deepest + 1))?;
-            let lots = rows.chunks(columns * LANES).zip(sums.chunks_mut(targets * LANES));
+            let lots = rows.chunks(columns * LANES).zip(out.chunks_mut(targets * LANES));
             for (rows, sums) in lots {
-                let leaves = if self.has_equal {
-                    self.walk::<true>(*tree, rows, columns)
-                } else {
-                    self.walk::<false>(*tree, rows, columns)
-                };
-                self.say(&leaves, sums, targets, aggregate);
+                // Even one tree may be deep.
+                work.worked(LANES as u64 * u64::from(tree.deepest + 1))?;
+                let mut lanes = [rows.get(..columns).unwrap_or_default(); LANES];
+                for (lane, row) in lanes.iter_mut().zip(rows.chunks_exact(columns)) {
+                    *lane = row;
+                }
+                let mut places = [tree.root; LANES];
+                self.walk(&lanes, &mut places, tree.nearest, tree.deepest);
+                for (place, sums) in places.iter().zip(sums.chunks_exact_mut(targets)) {
+                    self.say(*place, sums, aggregate);
+                }
+            }
+        }
+        for (row, sums) in others.chunks_exact(columns).zip(other_sums.chunks_exact_mut(targets)) {
+            for trees in self.trees.chunks(LANES) {
+                let deepest = trees.iter().map(|tree| tree.deepest).max().unwrap_or(0);
+                work.worked(LANES as u64 * u64::from(deepest + 1))?;
+                let mut places = [0; LANES];
+                places.iter_mut().zip(trees.iter().cycle()).for_each(|(place, tree)| *place = tree.root);
+                let nearest = trees.iter().map(|tree| tree.nearest).min().unwrap_or(0);
+                self.walk(&[row; LANES], &mut places, nearest, deepest);
+                places.iter().take(trees.len()).for_each(|place| self.say(*place, sums, aggregate));
             }
         }
         if aggregate == Aggregate::Average {
@@ -137,22 +159,31 @@ impl Forest {
         Ok(sums)
     }
 
-    /// In which leaves some rows end. Where there are fewer than lanes, the others do as the first one.
-    fn walk<const EQUALS: bool>(&self, tree: Tree, rows: &[f32], columns: usize) -> [u32; LANES] {
-        let mut lanes: [&[f32]; LANES] = [rows.get(..columns).unwrap_or_default(); LANES];
-        for (lane, row) in lanes.iter_mut().zip(rows.chunks_exact(columns)) {
-            *lane = row;
+    /// From roots to leaves; `nearest` steps are needed in any case, and no more than `deepest`. A lane that is not needed does as
+    /// another one.
+    fn walk(&self, lanes: &[&[f32]; LANES], places: &mut [u32; LANES], nearest: u32, deepest: u32) {
+        if self.has_equal {
+            self.walk_of::<true>(lanes, places, nearest, deepest);
+        } else {
+            self.walk_of::<false>(lanes, places, nearest, deepest);
         }
-        let mut places = [tree.root; LANES];
-        for _ in 0..tree.nearest {
-            self.step::<EQUALS>(&lanes, &mut places);
+    }
+
+    fn walk_of<const EQUALS: bool>(
+        &self,
+        lanes: &[&[f32]; LANES],
+        places: &mut [u32; LANES],
+        nearest: u32,
+        deepest: u32,
+    ) {
+        for _ in 0..nearest {
+            self.step::<EQUALS>(lanes, places);
         }
-        for _ in tree.nearest..tree.deepest {
-            if !self.step::<EQUALS>(&lanes, &mut places) {
+        for _ in nearest..deepest {
+            if !self.step::<EQUALS>(lanes, places) {
                 break;
             }
         }
-        places
     }
 
     /// Whether some row went on.
@@ -171,26 +202,34 @@ impl Forest {
         moved != 0
     }
 
-    fn say(&self, places: &[u32; LANES], sums: &mut [f32], targets: usize, aggregate: Aggregate) {
-        for (place, sums) in places.iter().zip(sums.chunks_exact_mut(targets)) {
-            let place = *place as usize;
-            match &self.leaves {
-                Leaves::One(weights) => {
-                    if let (Some(sum), Some(weight)) = (sums.first_mut(), weights.get(place)) {
-                        aggregate.add(sum, *weight);
-                    }
+    /// Adds what the leaf at this place says.
+    fn say(&self, place: u32, sums: &mut [f32], aggregate: Aggregate) {
+        let place = place as usize;
+        match &self.leaves {
+            Leaves::One(weights) => {
+                if let (Some(sum), Some(weight)) = (sums.first_mut(), weights.get(place)) {
+                    aggregate.add(sum, *weight);
                 }
-                Leaves::Many { starts, weights } => {
-                    let start = starts.get(place).copied().unwrap_or(0) as usize;
-                    let end = starts.get(place + 1).copied().unwrap_or(0) as usize;
-                    for (target, weight) in weights.get(start..end).unwrap_or_default() {
-                        if let Some(sum) = sums.get_mut(*target as usize) {
-                            aggregate.add(sum, *weight);
-                        }
+            }
+            Leaves::Many { starts, weights } => {
+                let start = starts.get(place).copied().unwrap_or(0) as usize;
+                let end = starts.get(place + 1).copied().unwrap_or(0) as usize;
+                for (target, weight) in weights.get(start..end).unwrap_or_default() {
+                    if let Some(sum) = sums.get_mut(*target as usize) {
+                        aggregate.add(sum, *weight);
                     }
                 }
             }
         }
+    }
+
+    /// What it takes of memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let leaves = match &self.leaves {
+            Leaves::One(weights) => 4 * weights.len(),
+            Leaves::Many { starts, weights } => 4 * starts.len() + 8 * weights.len(),
+        };
+        size_of::<Node>() * self.nodes.len() + size_of::<Tree>() * self.trees.len() + leaves
     }
 
     /// How far the leaves of a tree are, whose nodes lie from `root` to `end`; `depths` is what is known by then.

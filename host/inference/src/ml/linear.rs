@@ -83,8 +83,8 @@ impl Operator for Regressor {
     }
 }
 
-pub(super) fn classifier(node: &Node<'_>) -> Building {
-    let classes = classes(node, "classlabels_ints", "classlabels_strings")?;
+pub(super) fn classifier(node: &Node<'_>, memory: &mut usize) -> Building {
+    let classes = classes(node, "classlabels_ints", "classlabels_strings", memory)?;
     let coefficients = node.floats("coefficients")?.len();
     let intercepts = node.floats("intercepts")?.len();
     // Of two classes there may be the scores of the second alone.

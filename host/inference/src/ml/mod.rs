@@ -7,6 +7,7 @@ mod trees;
 
 use std::sync::Arc;
 
+use crate::limits::{LABEL_MEMORY_BYTES, NODES_MAX};
 use crate::ops::Building;
 use crate::ops::reduce::to_softmax;
 use crate::ops::unary::sigmoid;
@@ -19,13 +20,13 @@ pub(crate) fn build(node: &Node<'_>, memory: &mut usize) -> Option<Building> {
         "ArrayFeatureExtractor" => prepare::extractor(),
         "Binarizer" => prepare::binarizer(node),
         "Imputer" => prepare::imputer(node),
-        "LinearClassifier" => linear::classifier(node),
+        "LinearClassifier" => linear::classifier(node, memory),
         "LinearRegressor" => linear::regressor(node),
         "Normalizer" => prepare::normalizer(node),
         "Scaler" => prepare::scaler(node),
         "TreeEnsembleClassifier" => trees::classifier(node, memory),
         "TreeEnsembleRegressor" => trees::regressor(node, memory),
-        "ZipMap" => prepare::zip_map(node),
+        "ZipMap" => prepare::zip_map(node, memory),
         _ => return None,
     })
 }
@@ -67,10 +68,18 @@ impl PostTransform {
 }
 
 /// The labels of a classifier, by either name of their attributes.
-fn classes(node: &Node<'_>, numbers: &str, names: &str) -> Result<Arc<Classes>, AttributeError> {
+fn classes(
+    node: &Node<'_>,
+    numbers: &str,
+    names: &str,
+    memory: &mut usize,
+) -> Result<Arc<Classes>, AttributeError> {
     let texts = node.labels(names)?;
+    let numbers = if texts.is_empty() { node.ints(numbers, NODES_MAX)? } else { Vec::new() };
+    let charge = (texts.len() + numbers.len()) * LABEL_MEMORY_BYTES;
+    *memory = memory.checked_sub(charge).ok_or("its labels take too much memory with what is before")?;
     let classes = if texts.is_empty() {
-        Classes::Numbers(node.ints(numbers)?)
+        Classes::Numbers(numbers)
     } else {
         Classes::Names(texts.into_iter().map(Arc::from).collect())
     };

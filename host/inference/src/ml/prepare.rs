@@ -8,7 +8,7 @@ use crate::graph::{Operator, Work};
 use crate::ops::shape::column;
 use crate::ops::{Building, built, floats, input};
 use crate::proto::Node;
-use crate::tensor::{Classes, Data, Tensor};
+use crate::tensor::{Classes, Data, Tensor, elements};
 
 /// Numbers of 32 bits, also where integers come in, which these operators take as well.
 fn numbers(tensor: &Tensor, work: &mut Work<'_>) -> Result<Vec<f32>, Stop> {
@@ -155,27 +155,28 @@ impl Operator for Extractor {
         if indices.rows && (tensor.rows || rows != 1) {
             return wrong("it would mix the rows of a batch");
         }
+        let shape: Vec<usize> = match (indices.rows, tensor.shape.split_last()) {
+            // The specification says [1, rows]; whatever comes of it makes [rows] of that.
+            (true, _) => vec![wanted.len()],
+            (false, Some((_, before))) => before.iter().copied().chain([wanted.len()]).collect(),
+            (false, None) => return wrong("a single value comes in, which has no columns"),
+        };
+        work.take(elements(&shape).ok_or(Stop::Memory)?, 24)?;
         let mut numbers = Vec::with_capacity(wanted.len());
         for number in wanted {
             numbers.push(column(*number, columns)?);
         }
-        let count = rows.checked_mul(numbers.len()).ok_or(Stop::Memory)?;
-        work.take(count, 24)?;
         if indices.rows {
-            // The specification says [1, rows]; whatever comes of it makes [rows] of that.
-            return Ok(vec![Tensor::new(vec![numbers.len()], tensor.data.pick(&numbers), true)]);
+            return Ok(vec![Tensor::new(shape, tensor.data.pick(&numbers), true)]);
         }
         let places: Vec<usize> =
             (0..rows).flat_map(|row| numbers.iter().map(move |column| row * columns + column)).collect();
-        let mut shape = tensor.shape.clone();
-        shape.pop();
-        shape.push(numbers.len());
         Ok(vec![Tensor::new(shape, tensor.data.pick(&places), tensor.rows)])
     }
 }
 
-pub(super) fn zip_map(node: &Node<'_>) -> Building {
-    built(ZipMap(classes(node, "classlabels_int64s", "classlabels_strings")?))
+pub(super) fn zip_map(node: &Node<'_>, memory: &mut usize) -> Building {
+    built(ZipMap(classes(node, "classlabels_int64s", "classlabels_strings", memory)?))
 }
 
 /// Says what the columns of scores stand for. Elsewhere that makes a map of each row; here it stays a table, with the labels

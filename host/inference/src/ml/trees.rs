@@ -14,8 +14,11 @@ use crate::ops::{Building, built, floats, input};
 use crate::proto::{AttributeError, Node};
 use crate::tensor::{Classes, Data, Tensor};
 
-/// What a node of a file takes in memory while it is read and after, at most.
-const BYTES_PER_NODE: usize = 128;
+/// What a node of a file takes of memory while trees are read, at most, and a weight.
+const READING_NODE_BYTES: usize = 176;
+const READING_WEIGHT_BYTES: usize = 56;
+/// For [`Written::children`] of a leaf.
+const NOWHERE: (u32, u32) = (u32::MAX, u32::MAX);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -31,11 +34,11 @@ enum Mode {
 /// Of one node: how it compares, and what with.
 struct Written {
     mode: Mode,
+    nan_true: bool,
     column: u32,
     value: f32,
-    nan_true: bool,
-    yes: Option<usize>,
-    no: Option<usize>,
+    /// Where it leads to if that holds, and if not.
+    children: (u32, u32),
 }
 
 /// Weights of leaves as they are written.
@@ -47,17 +50,21 @@ struct Weights {
 }
 
 impl Weights {
-    fn of(node: &Node<'_>, prefix: &str, ids: &str) -> Result<Weights, AttributeError> {
-        let weights = Weights {
-            trees: node.ints(&format!("{prefix}_treeids"))?,
-            nodes: node.ints(&format!("{prefix}_nodeids"))?,
-            targets: node.ints(&format!("{prefix}_{ids}"))?,
-            weights: node.floats(&format!("{prefix}_weights"))?,
-        };
-        if weights.weights.is_empty() && node.has(&format!("{prefix}_weights_as_tensor")) {
+    fn of(node: &Node<'_>, prefix: &str, ids: &str, memory: usize) -> Result<Weights, AttributeError> {
+        let weights = node.floats(&format!("{prefix}_weights"))?;
+        let count = weights.len();
+        if count.saturating_mul(READING_WEIGHT_BYTES) > memory {
+            return Err(TOO_LARGE.to_owned());
+        }
+        if count == 0 && node.has(&format!("{prefix}_weights_as_tensor")) {
             return Err("its weights are float64; export the model for float32 inputs".to_owned());
         }
-        let count = weights.weights.len();
+        let weights = Weights {
+            trees: node.ints(&format!("{prefix}_treeids"), count)?,
+            nodes: node.ints(&format!("{prefix}_nodeids"), count)?,
+            targets: node.ints(&format!("{prefix}_{ids}"), count)?,
+            weights,
+        };
         if [&weights.trees, &weights.nodes, &weights.targets].iter().any(|list| list.len() != count) {
             return Err(format!("lists of the weights of leaves ({prefix}_..) have different lengths"));
         }
@@ -65,15 +72,22 @@ impl Weights {
     }
 }
 
-/// Reads the nodes of all trees. `targets` is how many targets weights may name.
+const TOO_LARGE: &str = "its trees take too much memory; fewer or smaller ones would do";
+
+/// Reads the nodes of all trees. `targets` is how many targets weights may name. What the forest takes is taken from `memory`; while
+/// it is read it may take all of that.
 fn forest(
     node: &Node<'_>,
     weights: &Weights,
     targets: usize,
     memory: &mut usize,
 ) -> Result<Forest, AttributeError> {
+    let most = memory.saturating_sub(weights.weights.len() * READING_WEIGHT_BYTES) / READING_NODE_BYTES;
     let mut modes = Vec::new();
     node.texts("nodes_modes", |mode| {
+        if modes.len() >= most {
+            return Err(TOO_LARGE.to_owned());
+        }
         modes.push(match mode {
             "LEAF" => Mode::Leaf,
             "BRANCH_LEQ" => Mode::AtMost,
@@ -87,17 +101,14 @@ fn forest(
         Ok(())
     })?;
     let count = modes.len();
-    let charge =
-        count.saturating_mul(BYTES_PER_NODE).saturating_add(weights.weights.len().saturating_mul(40));
-    *memory =
-        memory.checked_sub(charge).ok_or("its trees take too much memory; fewer or smaller ones would do")?;
-    let (trees, ids) = (node.ints("nodes_treeids")?, node.ints("nodes_nodeids")?);
-    let (yes, no) = (node.ints("nodes_truenodeids")?, node.ints("nodes_falsenodeids")?);
-    let (columns, values) = (node.ints("nodes_featureids")?, node.floats("nodes_values")?);
+    let ints = |name| node.ints(name, count);
+    let (trees, ids) = (ints("nodes_treeids")?, ints("nodes_nodeids")?);
+    let (yes, no) = (ints("nodes_truenodeids")?, ints("nodes_falsenodeids")?);
+    let (columns, values) = (ints("nodes_featureids")?, node.floats("nodes_values")?);
     if values.is_empty() && node.has("nodes_values_as_tensor") {
         return Err("its thresholds are float64; export the model for float32 inputs".to_owned());
     }
-    let nan_true = node.ints("nodes_missing_value_tracks_true")?;
+    let nan_true = ints("nodes_missing_value_tracks_true")?;
     let lengths = [trees.len(), ids.len(), yes.len(), no.len(), columns.len(), values.len()];
     if count == 0
         || lengths.iter().any(|length| *length != count)
@@ -107,10 +118,10 @@ fn forest(
             "lists of the nodes of trees have different lengths: {count} modes, {lengths:?}"
         ));
     }
-    let mut places: HashMap<(i64, i64), usize> = HashMap::with_capacity(count);
+    let mut places: HashMap<(i64, i64), u32> = HashMap::with_capacity(count);
     let mut roots = Vec::new();
     let mut before = None;
-    for (place, key) in trees.iter().copied().zip(ids.iter().copied()).enumerate() {
+    for (place, key) in (0..).zip(trees.iter().copied().zip(ids.iter().copied())) {
         if places.insert(key, place).is_some() {
             return Err(format!("tree {} has two nodes {}", key.0, key.1));
         }
@@ -122,101 +133,144 @@ fn forest(
     let mut written = Vec::with_capacity(count);
     for (place, mode) in modes.iter().copied().enumerate() {
         let at = |list: &[i64]| list.get(place).copied().unwrap_or(0);
+        let value = values.get(place).copied().unwrap_or(0.0);
         let tree = at(&trees);
+        if mode == Mode::Leaf {
+            written.push(Written { mode, nan_true: false, column: 0, value, children: NOWHERE });
+            continue;
+        }
         let column = u32::try_from(at(&columns)).ok().filter(|column| (*column as usize) < COLUMNS_MAX);
-        let column = match column {
-            Some(column) => column,
-            None if mode == Mode::Leaf => 0,
-            None => return Err(format!("node {} of tree {tree} looks at column {}", at(&ids), at(&columns))),
-        };
+        let column = column
+            .ok_or_else(|| format!("node {} of tree {tree} looks at column {}", at(&ids), at(&columns)))?;
+        if value.is_nan() {
+            return Err(format!("node {} of tree {tree} compares with what is no number", at(&ids)));
+        }
         let child = |id: i64| match places.get(&(tree, id)) {
-            Some(place) => Ok(Some(*place)),
+            Some(place) => Ok(*place),
             None => Err(format!("node {} of tree {tree} leads to node {id}, which is not there", at(&ids))),
         };
-        let leaf = mode == Mode::Leaf;
-        written.push(Written {
-            mode,
-            column,
-            value: values.get(place).copied().unwrap_or(0.0),
-            nan_true: at(&nan_true) != 0,
-            yes: if leaf { None } else { child(at(&yes))? },
-            no: if leaf { None } else { child(at(&no))? },
-        });
+        let children = (child(at(&yes))?, child(at(&no))?);
+        written.push(Written { mode, nan_true: at(&nan_true) != 0, column, value, children });
     }
-    let mut said: Vec<Vec<(u32, f32)>> = Vec::new();
-    said.resize_with(count, Vec::new);
-    let each = weights.trees.iter().zip(&weights.nodes).zip(weights.targets.iter().zip(&weights.weights));
-    for ((tree, id), (target, weight)) in each {
-        let place = places.get(&(*tree, *id));
-        let place =
-            place.ok_or_else(|| format!("a weight is of node {id} of tree {tree}, which is not there"))?;
-        let target = u32::try_from(*target).ok().filter(|target| (*target as usize) < targets);
-        let target =
-            target.ok_or_else(|| format!("a weight of tree {tree} is for none of the {targets} targets"))?;
-        if let Some(said) = said.get_mut(*place) {
-            said.push((target, *weight));
+    let said = Said::of(weights, &places, count, targets)?;
+    drop(places);
+    let forest = lay_out(&written, &roots, &said, targets)?;
+    *memory = memory.checked_sub(forest.memory_bytes()).ok_or(TOO_LARGE)?;
+    Ok(forest)
+}
+
+/// Weights in the order of the nodes of the file.
+struct Said {
+    /// Where those of a node begin; those of the next one end them.
+    starts: Vec<u32>,
+    weights: Vec<(u32, f32)>,
+}
+
+impl Said {
+    fn of(
+        weights: &Weights,
+        places: &HashMap<(i64, i64), u32>,
+        count: usize,
+        targets: usize,
+    ) -> Result<Said, AttributeError> {
+        let mut of_nodes = Vec::with_capacity(weights.weights.len());
+        let mut starts = vec![0_u32; count + 1];
+        for (tree, id) in weights.trees.iter().zip(&weights.nodes) {
+            let place = places.get(&(*tree, *id));
+            let place = place
+                .ok_or_else(|| format!("a weight is of node {id} of tree {tree}, which is not there"))?;
+            of_nodes.push(*place);
+            starts.get_mut(*place as usize + 1).into_iter().for_each(|more| *more += 1);
         }
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        let mut next = starts.clone();
+        let mut arranged = vec![(0, 0.0); of_nodes.len()];
+        for (place, (target, weight)) in of_nodes.iter().zip(weights.targets.iter().zip(&weights.weights)) {
+            let target = u32::try_from(*target).ok().filter(|target| (*target as usize) < targets);
+            let target = target
+                .ok_or_else(|| format!("a weight of its trees is for none of the {targets} targets"))?;
+            if let Some(next) = next.get_mut(*place as usize) {
+                arranged.get_mut(*next as usize).into_iter().for_each(|kept| *kept = (target, *weight));
+                *next += 1;
+            }
+        }
+        Ok(Said { starts, weights: arranged })
     }
-    lay_out(&written, &roots, &mut said, targets)
+
+    /// What the node at this place says.
+    fn at(&self, place: u32) -> &[(u32, f32)] {
+        let place = place as usize;
+        let start = self.starts.get(place).copied().unwrap_or(0) as usize;
+        let end = self.starts.get(place + 1).copied().unwrap_or(0) as usize;
+        self.weights.get(start..end).unwrap_or_default()
+    }
 }
 
 /// Breadth first, tree after tree: children beside each other and behind their parents.
 fn lay_out(
     written: &[Written],
-    roots: &[usize],
-    said: &mut [Vec<(u32, f32)>],
+    roots: &[u32],
+    said: &Said,
     targets: usize,
 ) -> Result<Forest, AttributeError> {
     let mut nodes: Vec<Kept> = Vec::with_capacity(written.len());
-    let mut order: Vec<usize> = Vec::with_capacity(written.len());
+    let mut order: Vec<u32> = Vec::with_capacity(written.len());
     let mut seen = vec![false; written.len()];
     let mut trees: Vec<Tree> = Vec::with_capacity(roots.len());
     let (mut has_equal, mut columns) = (false, 1);
+    // A file has fewer nodes than that: see `READING_NODE_BYTES`.
+    let number_of = |place: usize| u32::try_from(place).map_err(|_many| "too many nodes".to_owned());
     for root in roots {
         let start = order.len();
         order.push(*root);
         let mut next = start;
         while let Some(place) = order.get(next).copied() {
-            let number = u32::try_from(next).map_err(|_many| "too many nodes".to_owned())?;
-            let Some(node) = written.get(place) else { break };
-            if seen.get_mut(place).is_none_or(|seen| std::mem::replace(seen, true)) {
+            let Some(node) = written.get(place as usize) else { break };
+            if seen.get_mut(place as usize).is_none_or(|seen| std::mem::replace(seen, true)) {
                 return Err("two nodes of its trees lead to the same one; that is no tree".to_owned());
             }
-            let (Some(yes), Some(no)) = (node.yes, node.no) else {
-                nodes.push(Kept::leaf(number));
+            if node.mode == Mode::Leaf {
+                nodes.push(Kept::leaf(number_of(next)?));
                 next += 1;
                 continue;
-            };
-            let left = u32::try_from(order.len()).map_err(|_many| "too many nodes".to_owned())?;
+            }
+            let left = number_of(order.len())?;
+            // Below a number is at most the one before it; nothing is below the least.
+            let below = if node.value == f32::NEG_INFINITY { f32::NAN } else { node.value.next_down() };
             let (equal, swapped, value) = match node.mode {
                 Mode::AtMost | Mode::Leaf => (false, false, node.value),
-                // Below a number is at most the one before it.
-                Mode::Below => (false, false, node.value.next_down()),
-                Mode::AtLeast => (false, true, node.value.next_down()),
+                Mode::Below => (false, false, below),
+                Mode::AtLeast => (false, true, below),
                 Mode::Above => (false, true, node.value),
                 Mode::Equal => (true, false, node.value),
                 Mode::NotEqual => (true, true, node.value),
             };
             // What is no number compares false, unless the node says otherwise. Not being equal is true of it.
             let nan_true = node.nan_true || node.mode == Mode::NotEqual;
+            let (yes, no) = node.children;
             order.extend(if swapped { [no, yes] } else { [yes, no] });
             nodes.push(Kept::branch(node.column, value, equal, nan_true != swapped, left));
             has_equal |= equal;
             columns = columns.max(node.column as usize + 1);
             next += 1;
         }
-        trees.push(Forest::measure(&nodes, u32::try_from(start).unwrap_or(0)));
+        trees.push(Forest::measure(&nodes, number_of(start)?));
     }
-    let taken = order.iter().map(|place| said.get_mut(*place).map(std::mem::take).unwrap_or_default());
     let leaves = if targets == 1 {
-        Leaves::One(taken.map(|said| said.iter().map(|(_, weight)| weight).sum()).collect())
+        Leaves::One(
+            order.iter().map(|place| said.at(*place).iter().map(|(_, weight)| weight).sum()).collect(),
+        )
     } else {
         let (mut starts, mut weights) = (Vec::with_capacity(order.len() + 1), Vec::new());
-        for said in taken {
-            starts.push(u32::try_from(weights.len()).map_err(|_many| "too many weights".to_owned())?);
-            weights.extend(said);
+        for place in order {
+            starts.push(number_of(weights.len())?);
+            weights.extend_from_slice(said.at(place));
         }
-        starts.push(u32::try_from(weights.len()).map_err(|_many| "too many weights".to_owned())?);
+        starts.push(number_of(weights.len())?);
         Leaves::Many { starts, weights }
     };
     Ok(Forest { nodes, trees, leaves, has_equal, columns })
@@ -250,7 +304,7 @@ pub(super) fn regressor(node: &Node<'_>, memory: &mut usize) -> Building {
     if !(1..=crate::limits::COLUMNS_MAX).contains(&targets) || !(base.is_empty() || base.len() == targets) {
         return Err(format!("{targets} targets and {} base values", base.len()));
     }
-    let weights = Weights::of(node, "target", "ids")?;
+    let weights = Weights::of(node, "target", "ids", *memory)?;
     let forest = forest(node, &weights, targets, memory)?;
     built(Regressor { forest, targets, aggregate, base, post: PostTransform::of(node)? })
 }
@@ -279,9 +333,9 @@ impl Operator for Regressor {
 }
 
 pub(super) fn classifier(node: &Node<'_>, memory: &mut usize) -> Building {
-    let classes = classes(node, "classlabels_int64s", "classlabels_strings")?;
+    let classes = classes(node, "classlabels_int64s", "classlabels_strings", memory)?;
     let base = node.floats("base_values")?;
-    let mut weights = Weights::of(node, "class", "ids")?;
+    let mut weights = Weights::of(node, "class", "ids", *memory)?;
     let positive = weights.weights.iter().all(|weight| *weight >= 0.0);
     let first = weights.targets.first().copied();
     // Of two classes trees may speak of one alone: what they say is for the second.

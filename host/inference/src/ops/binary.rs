@@ -56,8 +56,9 @@ impl Operator for Binary {
             return Ok(vec![two(self.0, input(inputs, 0)?, input(inputs, 1)?, work)?]);
         }
         // Of any number of inputs.
-        let mut result = input(inputs, 0)?.clone();
-        work.take(result.data.len(), result.data.width())?;
+        let first = input(inputs, 0)?;
+        work.take(first.data.len(), first.data.width())?;
+        let mut result = first.clone();
         for number in 1..inputs.len() {
             result = two(self.0, &result, input(inputs, number)?, work)?;
         }

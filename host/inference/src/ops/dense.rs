@@ -28,8 +28,9 @@ pub(crate) fn multiply(
     }
     let some = a.chunks(inner * ROWS_AT_ONCE).zip(out.chunks_mut(columns * ROWS_AT_ONCE));
     for (a, out) in some {
-        work.worked((a.len() as u64).saturating_mul(columns as u64) / 4)?;
+        let rows = a.len() / inner;
         for (place, weights) in b.chunks_exact(columns).enumerate() {
+            work.worked((rows * columns) as u64 / 4)?;
             for (row, sums) in a.chunks_exact(inner).zip(out.chunks_exact_mut(columns)) {
                 let x = row.get(place).copied().unwrap_or_default();
                 for (sum, weight) in sums.iter_mut().zip(weights) {
@@ -156,6 +157,10 @@ impl Operator for Gemm {
             }
         }
         Ok(vec![Tensor::new(vec![rows, columns], Data::F32(out), a.rows)])
+    }
+
+    fn more_bytes(&self) -> usize {
+        self.turned.get().map_or(0, |turned| 4 * turned.len())
     }
 }
 

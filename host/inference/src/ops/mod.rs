@@ -11,6 +11,7 @@ pub(crate) mod unary;
 
 use crate::error::{Stop, wrong};
 use crate::graph::Operator;
+use crate::limits::{MODEL_MEMORY_BYTES_MAX, NODES_MAX};
 use crate::ml;
 use crate::proto::{AttributeError, Node};
 use crate::tensor::{Data, Tensor, constant};
@@ -161,7 +162,10 @@ fn a_constant(node: &Node<'_>, memory: &mut usize) -> Building {
     }
     let list = |data: Data| Ok(Built::Constant(Tensor::new(vec![data.len()], data, false)));
     if node.has("value_ints") {
-        return list(Data::I64(node.ints("value_ints")?));
+        let numbers = node.ints("value_ints", NODES_MAX)?;
+        let over = || format!("its numbers take more than {MODEL_MEMORY_BYTES_MAX} bytes with those before");
+        *memory = memory.checked_sub(8 * numbers.len()).ok_or_else(over)?;
+        return list(Data::I64(numbers));
     }
     if node.has("value_floats") {
         return list(Data::F32(node.floats("value_floats")?));

@@ -3,6 +3,7 @@
 use super::{Building, axis_of, built, fixed_ints, floats, input, optional};
 use crate::error::{Stop, wrong};
 use crate::graph::{Operator, Work};
+use crate::limits::RANK_MAX;
 use crate::proto::Node;
 use crate::tensor::{Data, Tensor};
 
@@ -24,8 +25,8 @@ impl Operator for Softmax {
             return wrong("it is not over the last dimension");
         }
         let (_, columns) = tensor.matrix();
+        work.take(tensor.data.len(), 4)?;
         let mut out = floats(tensor)?.to_vec();
-        work.take(out.len(), 4)?;
         work.worked(15 * out.len() as u64)?;
         for row in out.chunks_exact_mut(columns.max(1)) {
             if self.log {
@@ -112,7 +113,11 @@ pub(super) fn build(node: &Node<'_>) -> Building {
         "ReduceMin" => Function::Min,
         _ => Function::Product,
     };
-    built(Reduce { function, axes: node.ints("axes")?, keeps: node.int("keepdims")?.unwrap_or(1) != 0 })
+    built(Reduce {
+        function,
+        axes: node.ints("axes", RANK_MAX)?,
+        keeps: node.int("keepdims")?.unwrap_or(1) != 0,
+    })
 }
 
 struct Reduce {

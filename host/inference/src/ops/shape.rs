@@ -29,7 +29,10 @@ fn shaped(tensor: &Tensor, shape: Vec<usize>, work: &mut Work<'_>) -> Result<Vec
 }
 
 pub(super) fn reshape(node: &Node<'_>) -> Building {
-    built(Reshape { zeros_are_lengths: node.int("allowzero")?.unwrap_or(0) != 0, shape: node.ints("shape")? })
+    built(Reshape {
+        zeros_are_lengths: node.int("allowzero")?.unwrap_or(0) != 0,
+        shape: node.ints("shape", RANK_MAX)?,
+    })
 }
 
 struct Reshape {
@@ -86,7 +89,7 @@ impl Operator for Flatten {
 }
 
 pub(super) fn squeeze(node: &Node<'_>) -> Building {
-    built(Squeeze { adds: node.operator == "Unsqueeze", axes: node.ints("axes")? })
+    built(Squeeze { adds: node.operator == "Unsqueeze", axes: node.ints("axes", RANK_MAX)? })
 }
 
 /// Takes dimensions of length 1 away, or adds some.
@@ -157,9 +160,9 @@ impl Operator for Concat {
             }
             length += tensor.shape.get(axis).copied().unwrap_or(1);
         }
-        let count =
-            outer.checked_mul(length).and_then(|count| count.checked_mul(inner)).ok_or(Stop::Memory)?;
-        work.take(count, 16)?;
+        let mut shape = first.shape.clone();
+        shape.get_mut(axis).into_iter().for_each(|along| *along = length);
+        work.take(elements(&shape).ok_or(Stop::Memory)?, 16)?;
         let mut data = first.data.part(0, 0);
         for place in 0..outer {
             for tensor in inputs.iter().flatten() {
@@ -169,8 +172,6 @@ impl Operator for Concat {
                 }
             }
         }
-        let mut shape = first.shape.clone();
-        shape.get_mut(axis).into_iter().for_each(|along| *along = length);
         Ok(vec![Tensor::new(shape, data, rows)])
     }
 }
@@ -190,24 +191,24 @@ impl Operator for Gather {
         let outer: usize = tensor.shape.iter().take(axis).product();
         let inner: usize = tensor.shape.iter().skip(axis + 1).product();
         let numbers = fixed_ints(indices)?;
-        let mut columns = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            columns.push(column(*number, length)?);
-        }
-        let count = outer.checked_mul(columns.len()).and_then(|count| count.checked_mul(inner));
-        work.take(count.ok_or(Stop::Memory)?, 24)?;
-        let mut places = Vec::with_capacity(count.unwrap_or(0));
-        for place in 0..outer {
-            for column in &columns {
-                let start = (place * length + column) * inner;
-                places.extend(start..start + inner);
-            }
-        }
         let mut shape: Vec<usize> = tensor.shape.iter().take(axis).copied().collect();
         shape.extend(&indices.shape);
         shape.extend(tensor.shape.iter().skip(axis + 1));
         if shape.len() > RANK_MAX {
             return wrong("it makes too many dimensions");
+        }
+        let count = elements(&shape).ok_or(Stop::Memory)?;
+        work.take(count, 24)?;
+        let mut columns = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            columns.push(column(*number, length)?);
+        }
+        let mut places = Vec::with_capacity(count);
+        for place in 0..outer {
+            for column in &columns {
+                let start = (place * length + column) * inner;
+                places.extend(start..start + inner);
+            }
         }
         Ok(vec![Tensor::new(shape, tensor.data.pick(&places), tensor.rows)])
     }
@@ -223,7 +224,7 @@ pub(crate) fn column(number: i64, columns: usize) -> Result<usize, Stop> {
 }
 
 pub(super) fn transpose(node: &Node<'_>) -> Building {
-    built(Transpose(node.ints("perm")?))
+    built(Transpose(node.ints("perm", RANK_MAX)?))
 }
 
 /// Of a matrix that is the same for all rows.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Building, built, input, optional};
 use crate::error::{Stop, wrong};
 use crate::graph::{Operator, Work};
+use crate::limits::LABEL_MEMORY_BYTES;
 use crate::proto::{Node, element};
 use crate::tensor::{Data, Tensor};
 
@@ -187,7 +188,8 @@ struct Cast(i64);
 impl Operator for Cast {
     fn run(&self, inputs: &[Option<&Tensor>], work: &mut Work<'_>) -> Result<Vec<Tensor>, Stop> {
         let tensor = input(inputs, 0)?;
-        work.take(tensor.data.len(), 16)?;
+        let width = if self.0 == element::STRING { LABEL_MEMORY_BYTES } else { 8 };
+        work.take(tensor.data.len(), width)?;
         let data = match (&tensor.data, self.0) {
             (Data::F32(data), element::FLOAT) => Data::F32(data.clone()),
             (Data::F32(data), element::DOUBLE) => Data::F64(data.iter().map(|x| f64::from(*x)).collect()),

@@ -291,6 +291,14 @@ fn bytes_of(held: &Held) -> Vec<u8> {
     }
 }
 
+/// What a value takes as the guest gets it: each byte of a text becomes a number.
+fn given_bytes(tensor: &Tensor) -> usize {
+    match &tensor.data {
+        Data::Text(texts) => texts.iter().map(|text| 8 * (text.len() + 1)).sum(),
+        data => data.bytes(),
+    }
+}
+
 /// A value of the model as the guest gets it.
 fn given(tensor: Tensor) -> Held {
     let kind = match &tensor.data {
@@ -356,14 +364,20 @@ fn compute(
             return Ok(Err(error(store, code, failed.to_string())?));
         }
     };
-    let mut results = Vec::with_capacity(outputs.len());
+    let mut given_outputs = Vec::with_capacity(outputs.len());
     for (name, mut tensor) in outputs {
-        let classes = tensor.classes.take();
-        let labels = classes.map(|classes| (format!("{name}/classes"), labels(&classes)));
-        for (name, tensor) in [Some((name, tensor)), labels].into_iter().flatten() {
-            let place = guest.inference.hold(given(tensor)).ok_or_else(|| trap(FUNCTION, TOO_MANY))?;
-            results.push((name, Resource::new_own(place)));
-        }
+        let labels = tensor.classes.take().map(|classes| (format!("{name}/classes"), labels(&classes)));
+        given_outputs.extend([Some((name, tensor)), labels].into_iter().flatten());
+    }
+    // Texts grow on their way: before any is held it shows whether all have room.
+    let bytes = given_outputs.iter().map(|(_, tensor)| given_bytes(tensor)).fold(0, usize::saturating_add);
+    if bytes > room {
+        return Ok(Err(error(store, Code::TooLarge, RunError::Memory { max: room }.to_string())?));
+    }
+    let mut results = Vec::with_capacity(given_outputs.len());
+    for (name, tensor) in given_outputs {
+        let place = guest.inference.hold(given(tensor)).ok_or_else(|| trap(FUNCTION, TOO_MANY))?;
+        results.push((name, Resource::new_own(place)));
     }
     Ok(Ok(results))
 }
