@@ -29,24 +29,25 @@ with open("times.json", encoding="utf-8") as file:
 with open("fraud.json", encoding="utf-8") as file:
     fraud = {int(number): pattern for number, pattern in json.load(file).items()}
 
-# ---- Each answer is one delivered record, whole, and there is no other.
+# ---- Each answer is one delivered record, whole.
 
-differ = [record["id"] for record in delivered if answers.get(record["id"]) != record]
-once = len({record["id"] for record in delivered}) == len(delivered)
+known = {record["id"]: record for record in delivered}
+differ = [number for number, answer in answers.items() if known.get(number) != answer]
+once = len(known) == len(delivered) == asked["asked"]
 print(f"\nasked {asked['asked']}, answered {len(answers)}, without an answer in time {asked['late']} requests")
-print(f"delivered {len(delivered)}, {'each once' if once else 'SOME TWICE'}, other than answered: {len(differ)}")
-blocked = {record["id"] for record in delivered if record["answer"] == "block"}
-told = {notice["card"] for notice in notices}
-untold = {answers[number]["card"] for number in blocked} - told
-print(f"blocked {len(blocked)} payments of {len({answers[number]['card'] for number in blocked})} cards, {len(notices)} notices, "
-      f"cards without one: {len(untold)}")
+print(f"delivered {len(delivered)}, {'each once' if once else 'NOT EACH ONCE'}, other than answered: {len(differ)}")
+cards = {record["card"] for record in delivered if record["answer"] == "block"}
+untold = cards - {notice["card"] for notice in notices}
+# What was not answered in time has passed.
+blocked = {number for number, answer in answers.items() if answer["answer"] == "block"}
+print(f"blocked {len(blocked)} payments of {len(cards)} cards, {len(notices)} notices, cards without one: {len(untold)}")
 seconds = sorted(asked["seconds"])
 print(f"time of an answer: {1000 * seconds[len(seconds) // 2]:.0f} ms in the middle, "
       f"{1000 * seconds[len(seconds) * 99 // 100]:.0f} ms for 99 of 100")
 
 # ---- How good.
 
-there = {number for number in answers if number in fraud}
+there = {number for number in known if number in fraud}
 hits = blocked & there
 print(f"fraud {len(there)}, blocked of it {len(hits)}, blocked of the rest {len(blocked - there)}")
 print(f"precision {len(hits) / max(len(blocked), 1):.2f}, recall {len(hits) / len(there):.2f}")

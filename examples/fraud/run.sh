@@ -1,6 +1,7 @@
 #!/bin/sh
 # The whole example: payments are made, the first part becomes a model, the rest wait for an answer each. What an earlier run left
-# is removed. PORT is that of the webhook (0: a free one), LISTEN where the host listens.
+# is removed. PORT is that of the webhook (0: a free one), LISTEN where the host listens, DEADLINE how
+# long a payment waits.
 set -eu
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
@@ -19,6 +20,7 @@ while [ ! -s webhook.url ]; do
     kill -0 "$webhook" || exit 1
     sleep 0.1
 done
-sed -e "s|http://127.0.0.1:8099/|$(cat webhook.url)|" -e "s|127.0.0.1:7070|$LISTEN|" wasmill.toml > running.toml
+sed -e "s|http://127.0.0.1:8099/|$(cat webhook.url)|" -e "s|127.0.0.1:7070|$LISTEN|" \
+    -e "s|deadline = \"2s\"|deadline = \"${DEADLINE:-2s}\"|" wasmill.toml > running.toml
 "$python" send.py ask
 "$python" report.py

@@ -227,6 +227,7 @@ impl Ran {
             .env("WASMILL", &program)
             .env("PORT", "0")
             .env("LISTEN", "127.0.0.1:0")
+            .env("DEADLINE", "60s")
             .env("PYTHONPATH", &packages)
             .output()
             .unwrap();

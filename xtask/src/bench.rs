@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     /// An access log to repeat in place of a generated one [environment: WASMILL_ACCESS_LOG]
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// Only these of the whole-host measurements (job, push, firehose, latency, decide, reload, start, isolation, and those that take long and only run when they are named: neighbours, also one alone, such as neighbours.cpu_burner, and tenants), and not the transform stage
+    /// Only these of the whole-host measurements (job, push, firehose, latency, decide, state, reload, start, isolation, and those that take long and only run when they are named: neighbours, also one alone, such as neighbours.cpu_burner, and tenants), and not the transform stage
     #[arg(long, value_name = "NAMES")]
     only: Option<String>,
     /// How many tenants there are in `tenants`
@@ -69,7 +69,7 @@ enum Bar {
 }
 
 /// Every figure, with its bar.
-const FIGURES: [(&str, Bar); 34] = [
+const FIGURES: [(&str, Bar); 38] = [
     ("e2e_mb_per_s", Bar::Report),
     ("e2e_cpu_s_per_gb", Bar::Report),
     ("cpu_over_unix", Bar::AtMost(1.0)),
@@ -84,6 +84,10 @@ const FIGURES: [(&str, Bar); 34] = [
     ("latency_over_probe_p99", Bar::AtMost(1.5)),
     ("decide_past_probe_p99_ms", Bar::AtMost(2.0)),
     ("decide_computed_p99_ms", Bar::AtMost(3.0)),
+    ("window_records_per_s", Bar::AtLeast(300_000.0)),
+    ("window_rss_mb_peak", Bar::Report),
+    ("state_operations_per_s", Bar::Report),
+    ("state_over_stateless_cpu", Bar::Report),
     ("syncs_per_batch", Bar::Report),
     ("bytes_written_per_byte_in", Bar::Report),
     ("reload_ms", Bar::AtMost(500.0)),

@@ -17,6 +17,10 @@ use crate::staged::{Base, Group, Staged};
 use crate::store::{Fault, Kind, Store, Value, bit};
 use crate::table::{EMPTY_END, EMPTY_SCAN, PartitionChange, UNSCANNED};
 use crate::verdict::{Failure, NO_INPUT};
+use crate::writer::Writer;
+
+/// Documents of rows that no input has, by row.
+pub(crate) type FreshPayloads = HashMap<usize, Vec<u8>>;
 
 const SETS: u8 = bit(write::NULL) | bit(write::VALUE);
 
@@ -31,6 +35,7 @@ impl Chunk {
                 self.edit_fields(group);
             }
         }
+        let read = self.fresh_as_read();
         self.make_room(&groups);
         let picked = self.append_rows(&groups);
         for slot in 0..self.slots() {
@@ -42,7 +47,7 @@ impl Chunk {
             }
         }
         let mut dead = vec![false; self.table.rows.len()];
-        self.judge(&groups, &mut dead);
+        self.judge(&groups, &mut dead, read);
         self.redirect(&groups);
         self.settle(&groups, picked, dead);
         self.turn.reset(self.table.rows.len() as u32, &mut self.table.pool);
@@ -323,8 +328,33 @@ impl Chunk {
         }
     }
 
-    /// Verdicts: marks the rows that do not go on, and records failures.
-    fn judge(&mut self, groups: &[usize], dead: &mut [bool]) {
+    /// Fresh rows that the export fails, as it read them: what it has staged may take the place of their texts.
+    fn fresh_as_read(&mut self) -> FreshPayloads {
+        let fails = &self.turn.groups[0].staged.fails;
+        let failed: Vec<usize> = fails.iter().map(|(row, _)| *row as usize).collect();
+        self.fresh_payloads(failed)
+    }
+
+    /// The documents of those of these rows that no input has.
+    pub(crate) fn fresh_payloads(&mut self, mut rows: Vec<usize>) -> FreshPayloads {
+        rows.retain(|&row| self.table.rows[row].input == NO_INPUT);
+        if rows.is_empty() {
+            return FreshPayloads::new();
+        }
+        if !self.table.order.is_empty() {
+            self.table.scan(&self.layout);
+        }
+        let mut writer = Writer::new(&self.table, &self.layout);
+        let written = rows.into_iter().map(|row| {
+            let mut payload = Vec::new();
+            writer.write(row, &mut payload);
+            (row, payload)
+        });
+        written.collect()
+    }
+
+    /// Verdicts: marks the rows that do not go on, and records failures. `read` has the fresh rows that the export fails.
+    fn judge(&mut self, groups: &[usize], dead: &mut [bool], mut read: FreshPayloads) {
         let mut failed: Vec<(usize, String)> = Vec::new();
         let mut first = 0;
         let starts: Vec<usize> = groups
@@ -356,8 +386,24 @@ impl Chunk {
             }
         }
         if !failed.is_empty() {
-            self.fail_rows(failed, dead, self.turn.transform);
+            for (&group, &start) in groups[1..].iter().zip(&starts[1..]) {
+                read.extend(self.fresh_as_made(group, start, &failed));
+            }
+            let others = failed.iter().map(|(at, _)| *at).filter(|at| !read.contains_key(at)).collect();
+            read.extend(self.fresh_payloads(others));
+            self.fail_rows(failed, dead, self.turn.transform, read);
         }
+    }
+
+    /// Fresh rows of this turn that failed in it, with what was staged for them.
+    fn fresh_as_made(&self, group: usize, start: usize, failed: &[(usize, String)]) -> FreshPayloads {
+        let Group { rows, staged, .. } = &self.turn.groups[group];
+        let range = start..start + *rows as usize;
+        let fresh = failed.iter().map(|(at, _)| *at).filter(|at| range.contains(at));
+        fresh
+            .filter(|&at| self.table.rows[at].input == NO_INPUT)
+            .filter_map(|at| Some((at, self.edit_row(group, staged, at - start).ok()??)))
+            .collect()
     }
 
     /// Rows that cannot take what was written to a slot.
@@ -421,7 +467,13 @@ impl Chunk {
     }
 
     /// Records failures and withdraws all rows of the records. The first reason of a record stays.
-    pub(crate) fn fail_rows(&mut self, failed: Vec<(usize, String)>, dead: &mut [bool], transform: usize) {
+    pub(crate) fn fail_rows(
+        &mut self,
+        failed: Vec<(usize, String)>,
+        dead: &mut [bool],
+        transform: usize,
+        mut fresh: FreshPayloads,
+    ) {
         let mut fresh_failed = HashSet::new();
         for (at, reason) in failed {
             let row = self.table.rows[at];
@@ -438,6 +490,7 @@ impl Chunk {
                     transform,
                     route: row.route,
                     reason: crate::stage::reason_text(reason.as_bytes()),
+                    payload: fresh.remove(&at).unwrap_or_default(),
                 });
             }
         }

@@ -102,7 +102,8 @@ impl Chunk {
             return;
         }
         let mut dead = vec![false; self.table.rows.len()];
-        self.fail_rows(failed, &mut dead, self.layout.transforms());
+        let fresh = self.fresh_payloads(failed.iter().map(|(row, _)| *row).collect());
+        self.fail_rows(failed, &mut dead, self.layout.transforms(), fresh);
         let picked: Vec<Picked> = (0..dead.len() as u32)
             .filter(|&row| !dead[row as usize])
             .map(|row| Picked { group: 0, row, root: row })

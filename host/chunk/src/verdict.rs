@@ -58,6 +58,9 @@ pub struct Failure {
     pub route: u32,
     /// At most 1 KiB.
     pub reason: String,
+    /// Of a fresh row, which no input has: its bytes as the transform read it that failed it. Where it failed in the turn that
+    /// made it, as it was made. Empty for all others.
+    pub payload: Vec<u8>,
 }
 
 /// What became of the records of a chunk: in = passed + dropped + failed (failures without fresh rows).

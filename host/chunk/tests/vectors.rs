@@ -249,6 +249,8 @@ fn run_case(case: &Value) {
         if let Some(reason) = wanted["reason"].as_str() {
             assert_eq!(failure.reason, reason);
         }
+        let payload = value_of(&failure.payload);
+        assert_eq!(payload, wanted.get("payload").cloned().unwrap_or_else(|| json!("")), "{failure:?}");
         if let Some(child) = wanted["child"].as_u64() {
             assert_eq!(failure.child as u64, child, "{failure:?}");
         }

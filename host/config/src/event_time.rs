@@ -83,7 +83,11 @@ fn source(resolver: &mut Resolver<'_>, key: &str, written: &raw::EventTime) -> T
                 resolver.problem(&format!("{key}.pattern"), format!("no regular expression: {what}"));
             }
         },
-        _ => {
+        (Some(_), Some(_)) => {
+            let message = "there are \"field\" and \"pattern\", expected one of them";
+            resolver.problem(key, message);
+        }
+        (None, None) => {
             let message = "\"event_time\" needs one of \"field\" (of JSON) and \"pattern\" (a regular expression over the record)";
             resolver.problem(key, message);
         }

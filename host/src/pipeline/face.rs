@@ -266,6 +266,7 @@ impl api::Host for Host {
                     "passed": replayed.passed,
                     "dropped": replayed.dropped,
                     "failed": replayed.failed,
+                    "skipped": replayed.skipped,
                     "next": next,
                 }))
             }

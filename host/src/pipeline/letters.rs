@@ -173,8 +173,10 @@ impl DeadLetters {
             let Some(last) = page.letters.last().map(|letter| letter.number) else { break };
             let (objects, records): (Vec<_>, Vec<_>) =
                 page.letters.into_iter().partition(|letter| letter.stage == Stage::Delivery);
-            // A row that no record stood behind has no bytes to run.
-            let records: Vec<_> = records.into_iter().filter(|letter| letter.offset >= 0).collect();
+            // A row that no record stood behind is what plugins made: they do not run on it as if it had come in.
+            let (records, rows): (Vec<_>, Vec<_>) =
+                records.into_iter().partition(|letter| letter.offset >= 0);
+            sum.skipped += rows.len() as u64;
             if !records.is_empty() {
                 sum.add(&self.replay_records(records, &version).await?);
             }
@@ -191,7 +193,7 @@ impl DeadLetters {
         }
         tracing::info!(
             stream = %self.context.name, tried = sum.tried, passed = sum.passed, dropped = sum.dropped,
-            failed = sum.failed, plugins = version.digests.join(", "), "dead letters replayed"
+            failed = sum.failed, skipped = sum.skipped, plugins = version.digests.join(", "), "dead letters replayed"
         );
         Ok((sum, None))
     }
@@ -222,7 +224,8 @@ impl DeadLetters {
         let context = self.context.clone();
         blocking(move || context.change_letters(&changes)).await??;
         self.context.stats.dead_letters.replayed.add(tried - failed);
-        Ok(Replayed { tried, passed: tried - failed, dropped: 0, failed })
+        let skipped = letters.len() as u64 - tried;
+        Ok(Replayed { tried, passed: tried - failed, dropped: 0, failed, skipped })
     }
 }
 

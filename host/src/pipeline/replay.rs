@@ -72,6 +72,9 @@ pub struct Replayed {
     pub dropped: u64,
     /// Stay, with one attempt more.
     pub failed: u64,
+    /// Stay as they are: no record stands behind them, or what was to be delivered was not kept.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 impl Replayed {
@@ -80,6 +83,7 @@ impl Replayed {
         self.passed += other.passed;
         self.dropped += other.dropped;
         self.failed += other.failed;
+        self.skipped += other.skipped;
     }
 }
 
@@ -366,7 +370,8 @@ fn transform(
                 let output = context.outputs.get(failure.route as usize);
                 let output =
                     output.filter(|_| failure.transform.is_empty()).map(|output| output.name.clone());
-                made.push(of_nobody(time, output, failure.reason.clone(), Bytes::new(), |letter| {
+                let row = Bytes::copy_from_slice(&failure.payload);
+                made.push(of_nobody(time, output, failure.reason.clone(), row, |letter| {
                     letter.transform = failure.transform.to_string();
                     letter.plugin = failure.digest.as_ref().map(ToString::to_string).unwrap_or_default();
                 }));
@@ -419,7 +424,8 @@ fn transform(
     let failed = failed + unfit;
     // What neither passed nor failed was dropped.
     let passed = report.passed.saturating_sub(unfit);
-    let replayed = Replayed { tried, passed, dropped: tried.saturating_sub(passed + failed), failed };
+    let replayed =
+        Replayed { tried, passed, dropped: tried.saturating_sub(passed + failed), failed, skipped: 0 };
     let emitted = report.emitted - withdrawn.rows;
     let state = layer.unwrap_or_default();
     Ok(Transformed { pieces: sink.into_pieces(), emitted, changes, replayed, state, letters: made, owed })

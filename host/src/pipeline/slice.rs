@@ -315,7 +315,7 @@ impl Cut {
             .failures
             .iter()
             .map(|failure| {
-                // A row that no record stands behind (an aggregate) has no bytes either.
+                // No record stands behind an aggregate or a notice: its letter has the row itself.
                 let part = parts.get(failure.input);
                 let row = part.map_or(0, |_| failure.row as usize);
                 let after_last = failure.transform.is_empty();
@@ -329,7 +329,7 @@ impl Cut {
                     reason: failure.reason.clone(),
                     blob: 0..0,
                 };
-                (letter, Bytes::copy_from_slice(part.map_or(&[], |part| part.row(row))))
+                (letter, Bytes::copy_from_slice(part.map_or(&failure.payload, |part| part.row(row))))
             })
             .collect();
         let unfit_records = withdrawn.unfit.iter().filter(|unfit| unfit.offset >= 0).count() as u64;

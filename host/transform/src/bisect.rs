@@ -172,6 +172,7 @@ pub(crate) fn fail(
                 digest: Some(step.plugin.digest),
                 route: 0,
                 reason: crate::fault::cut_text(reason, crate::fault::REASON_BYTES_MAX),
+                payload: Vec::new(),
             });
         }
     }

@@ -35,6 +35,8 @@ pub struct DeadLetter {
     pub route: u32,
     /// At most 1 KiB.
     pub reason: String,
+    /// The bytes of a row that no record stands behind; else empty.
+    pub payload: Vec<u8>,
 }
 
 /// One transform's part in a run.

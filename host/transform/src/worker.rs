@@ -439,6 +439,7 @@ fn dead_letter(chain: &Chain, parts: &[Part], failure: Failure) -> DeadLetter {
         digest: step.map(|step| step.plugin.digest),
         route: failure.route,
         reason: failure.reason,
+        payload: failure.payload,
     }
 }
 

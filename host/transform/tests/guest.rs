@@ -220,6 +220,7 @@ fn run_case(host: &Host, case: &Value) -> Result<(), String> {
             || *letter.transform != *name
             || letter.reason != reason
             || u64::from(letter.child) != child
+            || letter.payload != wanted["payload"].as_str().unwrap_or_default().as_bytes()
         {
             return differs("failure", letter);
         }

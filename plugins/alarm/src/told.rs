@@ -21,6 +21,20 @@ pub const NAMES: [&str; 11] = [
     "notice",
 ];
 
+/// Refuses a path of a template that begins as what is known of the alarm and is nothing of it.
+pub fn check(path: &[String]) -> Result<(), String> {
+    match path {
+        [alarm, name] if alarm == "alarm" && NAMES.contains(&name.as_str()) => Ok(()),
+        [alarm, rest @ ..] if alarm == "alarm" => {
+            let names = NAMES.map(|name| format!("alarm.{name}"));
+            let shown =
+                if rest.is_empty() { "alarm alone".to_owned() } else { format!("alarm.{}", rest.join(".")) };
+            Err(format!("body: {shown} is nothing of an alarm; there are {}", names.join(", ")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// An alarm's notice, its key, and the name of the alarm.
 #[derive(Clone, Copy, Debug)]
 pub struct Told<'a> {

@@ -8,7 +8,7 @@ use wasmill_sdk::{Chunk, Field, Output, Setup, TextColumn, log};
 use crate::config::Config;
 use crate::engine::{self, Notice, Outcome, Record, Spec, Tables};
 use crate::template::Template;
-use crate::told::{NAMES, Told};
+use crate::told::{self, NAMES, Told};
 
 /// The partition that makes a notice an object of its own.
 pub const PARTITION: &str = "notice";
@@ -57,8 +57,10 @@ impl Alarms {
             .map_err(|error| format!("condition: {error}"))?;
         let recovery = config.recovery.as_ref().map(|source| Program::condition(source, &mut fields));
         let recovery = recovery.transpose().map_err(|error| format!("recovery: {error}"))?;
+        let of_condition = fields.paths().len();
         let template = config.body.as_ref().map(|body| Template::new(body, config.body_format, &mut fields));
         let template = template.transpose()?;
+        fields.paths()[of_condition..].iter().try_for_each(|path| told::check(path))?;
         let number = |name| fields.find(&["alarm".to_owned(), str::to_owned(name)]);
         let told = NAMES.iter().filter_map(|name| Some((number(name)?, *name))).collect();
         fields.declare(setup);

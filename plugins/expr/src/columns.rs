@@ -54,6 +54,12 @@ impl Fields {
         self.paths.iter().position(|known| known == path)
     }
 
+    /// Paths of the fields that expressions name, in the order of their numbers.
+    #[must_use]
+    pub fn paths(&self) -> &[Vec<String>] {
+        &self.paths
+    }
+
     /// Fetches the fields' columns of a chunk.
     #[must_use]
     pub fn load(&self, rows: &Chunk<'_>) -> Columns {

@@ -180,3 +180,56 @@ fn webhook_gets_each_notice_once_whatever_ends_the_program() {
     assert!(passed == records, "{} records passed of {}", passed.len(), records.len());
     assert!(scratch.letters("machines").is_empty());
 }
+
+/// Notices whose text no output of JSON takes, and results that a later transform refuses: their letters have the rows.
+#[test]
+fn notice_that_is_refused_is_a_dead_letter_with_its_bytes() {
+    let Some(binary) = binary() else { return };
+    let Some(plugins) = std::env::var_os("WASMILL_PLUGINS").map(PathBuf::from) else {
+        println!("skipped: WASMILL_PLUGINS is not set; `cargo xtask test` sets it");
+        return;
+    };
+    let derive = "[[streams.machines.transforms]]\nplugin = \"derive\"\nconfig = { set = 'seen = true' }";
+    for (after, stage) in [("", "encode"), (derive, "transform")] {
+        let text = format!(
+            r#"
+    [streams.machines]
+    source = {{ type = "http" }}
+    [[streams.machines.outputs]]
+    type = "directory"
+    path = "out"
+    interval = "50ms"
+    [[streams.machines.transforms]]
+    plugin = "alarm"
+    key = ["machine"]
+    [streams.machines.transforms.config]
+    condition = "temperature > 90"
+    by = ["machine"]
+    body = "machine {{{{machine}}}} is hot"
+    body_format = "text"
+    {after}
+"#
+        );
+        let scratch = Scratch::new(&text);
+        for name in ["alarm", "derive"] {
+            scratch.deploy_bytes(name, &std::fs::read(plugins.join(format!("{name}.wasm"))).unwrap());
+        }
+        let program = Program::start(&binary, &scratch.config());
+        let lines = r#"{"machine":"m1","temperature":95}
+{"machine":"m2","temperature":20}"#;
+        assert_eq!(client::push(program.address(), "machines", lines).unwrap().status, 200);
+        wait_until("the notice is refused", || scratch.letters("machines").len() == 1);
+        let letters = scratch.letters("machines");
+        assert_eq!(
+            (&letters[0]["stage"], &letters[0]["offset"], &letters[0]["payload"]),
+            (&json!(stage), &json!(-1), &json!("machine m1 is hot")),
+            "{}",
+            letters[0]
+        );
+        let path = "/v1/streams/machines/dead-letters/replay";
+        let answer = client::request(program.address(), "POST", path, &[], b"").unwrap().json();
+        assert_eq!((&answer["tried"], &answer["skipped"]), (&json!(0), &json!(1)), "{answer}");
+        assert_eq!(scratch.letters("machines").len(), 1);
+        program.stop();
+    }
+}

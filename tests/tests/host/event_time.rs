@@ -283,7 +283,10 @@ fn records_without_a_time_become_dead_letters_unless_the_stream_says_otherwise()
         let found = scratch.letters("events");
         assert_eq!(found.len() as u64, letters);
         if let Some(letter) = found.first() {
-            assert_eq!(letter["reason"], "no event time: field \"t\" is missing");
+            assert_eq!(
+                letter["reason"],
+                "no event time: field \"t\" is missing or null, or the record is no JSON object"
+            );
             assert_eq!(letter["payload"], "{\"id\":2}");
         }
     }

@@ -18,6 +18,7 @@ mod destinations;
 mod dev;
 mod disk;
 mod doors;
+mod duckdb;
 mod ending;
 mod endpoints;
 mod event_time;

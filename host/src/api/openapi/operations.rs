@@ -294,6 +294,11 @@ const DATA: &[Said] = &[
                 ("passed", Number, ""),
                 ("dropped", Number, ""),
                 ("failed", Number, ""),
+                (
+                    "skipped",
+                    Number,
+                    "rows that no record stands behind, and objects that were not kept: they stay as they are",
+                ),
                 ("next", Perhaps(&Number), "after, for the next step"),
             ]),
         )

@@ -273,7 +273,14 @@ fn replay(desk: &Desk, pairs: &[(&str, String)], plugins: &[String]) -> Result<E
         "{} tried: {} passed, {} dropped by a plugin, {} failed again\n",
         sum.tried, sum.passed, sum.dropped, sum.failed
     ))?;
-    Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNDELIVERED) })
+    if sum.skipped > 0 {
+        output::complain(format_args!(
+            "{} skipped: rows that plugins made of no one record (offset -1), on which no transform runs again, or objects that were not \
+             kept; `export` writes them",
+            sum.skipped
+        ));
+    }
+    Ok(if sum.failed + sum.skipped == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNDELIVERED) })
 }
 
 fn export(desk: &mut Desk, pairs: &[(&str, String)], to: Option<&PathBuf>, remove: bool) -> Result<ExitCode> {

@@ -69,7 +69,7 @@ impl Reader {
             TimeFormat::Strptime(pattern) => format!("text such as {pattern:?}"),
         };
         let what = match why {
-            Why::Missing => format!("{named} is missing"),
+            Why::Missing => format!("{named} is missing or null, or the record is no JSON object"),
             Why::OtherType | Why::Text => format!("{named} has something else than {wanted}"),
             Why::NoMatch => format!("{named} is not in the record"),
             Why::Range => format!("{named} has a time that is not between 1677 and 2262"),

@@ -108,7 +108,10 @@ fn records_whose_time_cannot_be_read_or_is_too_far_ahead_are_never_lost_in_silen
     let letters: Vec<(i64, &str)> =
         judged.letters.iter().map(|(letter, _)| (letter.offset, letter.reason.as_str())).collect();
     assert_eq!(letters[0], (3, "no event time: field \"t\" has something else than a number"));
-    assert_eq!(letters[1], (4, "no event time: field \"t\" is missing"));
+    assert_eq!(
+        letters[1],
+        (4, "no event time: field \"t\" is missing or null, or the record is no JSON object")
+    );
     assert_eq!(letters[2].0, 5);
     assert_eq!(letters[3], (6, "no event time: field \"t\" has a time that is not between 1677 and 2262"));
     assert!(letters[4].1.contains("further ahead"), "{}", letters[4].1);

@@ -218,6 +218,7 @@ impl Asked<'_> {
                 digest: step.map(|step| step.plugin.digest),
                 route: letter.route,
                 reason: cut_text(&letter.reason, REASON_BYTES_MAX),
+                payload: if input == usize::MAX { letter.payload } else { Vec::new() },
             })
         });
         Some(SliceReport {
@@ -386,6 +387,7 @@ mod tests {
             step: 0,
             route: 0,
             reason: "r".repeat(5000),
+            payload: b"of a record it is not believed".to_vec(),
         };
         let bytes: Vec<Vec<u8>> =
             letters.iter().map(|numbers| postcard::to_stdvec(&letter(numbers)).unwrap()).collect();

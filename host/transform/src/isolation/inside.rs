@@ -255,6 +255,7 @@ fn report_of(report: SliceReport, names: &[&str]) -> io::Result<(Report, Vec<u8>
         step: names.iter().position(|name| *name == &*letter.transform).unwrap_or(names.len()),
         route: letter.route,
         reason: letter.reason,
+        payload: letter.payload,
     };
     let count = u32::try_from(report.failures.len()).map_err(io::Error::other)?;
     let mut letters = Vec::new();

@@ -186,6 +186,8 @@ pub(super) struct Letter {
     pub(super) step: usize,
     pub(super) route: u32,
     pub(super) reason: String,
+    /// Of a row that no record stands behind.
+    pub(super) payload: Vec<u8>,
 }
 
 /// The manifest as it goes over: a format that describes itself, since fields of it are any JSON.

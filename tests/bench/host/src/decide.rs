@@ -10,7 +10,7 @@ use crate::child::Server;
 use crate::http::{self, Client};
 use crate::probe::Probe;
 use crate::samples::{Report, Samples};
-use crate::scene::{JOB, Scene};
+use crate::scene::{JOB, JOB_PLUGINS, Scene};
 
 /// Requests a second.
 const RATE: u32 = 5000;
@@ -35,7 +35,7 @@ fn one(scene: &Scene, report: &mut Report, name: &str, answer: &str) -> Result<(
     let config = place.config(&format!(
         "{}\n[streams.access]\nsource = {{ type = \"http\" }}\ndecide = {{ answer = {answer:?} }}\n{JOB}\n\
          [[streams.access.outputs]]\ntype = \"directory\"\npath = \"out\"\ninterval = \"10s\"\n",
-        scene.head(Some(port), &scene.plugins)
+        scene.head(Some(port), &place.plugins(scene, &JOB_PLUGINS)?)
     ))?;
     let requests: Vec<Vec<u8>> =
         scene.log.lines().take(1000).map(|line| http::decide_request("access", line)).collect();

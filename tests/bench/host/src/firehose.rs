@@ -66,7 +66,7 @@ fn run(scene: &Scene, bodies: &[String], signed: bool) -> Result<Ran> {
     let config = place.config(&format!(
         "{}auth = {{ mode = {:?} }}\n[streams.access]\nsource = {{ type = \"http\" }}\n\
          [[streams.access.outputs]]\ntype = \"directory\"\npath = \"out\"\nformat = \"raw\"\n",
-        scene.head(Some(port), &scene.plugins),
+        scene.head(Some(port), &place.plugins(scene, &[])?),
         if signed { "keys" } else { "off" }
     ))?;
     let operator = rivals::operator(scene, &config)?;

@@ -9,7 +9,7 @@ use crate::arrivals::Arrivals;
 use crate::child::Used;
 use crate::http::{self, Client, push_request};
 use crate::samples::{Report, Samples};
-use crate::scene::{JOB, Place, Scene};
+use crate::scene::{JOB, JOB_PLUGINS, Place, Scene};
 
 const WAYS: [&str; 2] = ["thread", "process"];
 /// Records whose way is timed, in each run.
@@ -22,7 +22,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
         place.config(&format!(
             "isolation = {way:?}\n{}\n[streams.access]\nsource = {{ type = \"file\", paths = [{:?}] }}\n{JOB}\n\
              [[streams.access.outputs]]\ntype = \"directory\"\npath = \"out\"\n",
-            scene.head(None, &scene.plugins),
+            scene.head(None, &place.plugins(scene, &JOB_PLUGINS)?),
             input.path.display().to_string()
         ))?;
         Ok(place)
@@ -64,7 +64,7 @@ fn latency(scene: &Scene, way: &str) -> Result<f64> {
         "isolation = {way:?}\n{}\n[streams.access]\nsource = {{ type = \"http\" }}\n{JOB}\n\
          [[streams.access.outputs]]\ntype = \"directory\"\npath = \"out\"\ninterval = \"0s\"\n\
          object = \"{{batch}}{{extension}}\"\n",
-        scene.head(Some(port), &scene.plugins)
+        scene.head(Some(port), &place.plugins(scene, &JOB_PLUGINS)?)
     ))?;
     std::fs::create_dir_all(place.out())?;
     let server = scene.product.serve(&config, &place.log(), port)?;

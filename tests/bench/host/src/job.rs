@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::child::{Program, Used};
 use crate::samples::{Report, Samples};
-use crate::scene::{Input, JOB, Place, Scene};
+use crate::scene::{Input, JOB, JOB_PLUGINS, Place, Scene};
 use crate::unix::{self, Unix};
 
 /// By how much mawk's counts may differ on a generated log, which has damaged lines.
@@ -40,7 +40,7 @@ fn place(scene: &Scene, name: &str, input: &Input) -> Result<Place> {
     let text = format!(
         "{}\n[streams.access]\nsource = {{ type = \"file\", paths = [{:?}], buffer = \"forced\" }}\n{JOB}\n\
          [[streams.access.outputs]]\ntype = \"directory\"\npath = \"out\"\ncompression = \"zstd\"\nlevel = 3\n",
-        scene.head(None, &scene.plugins),
+        scene.head(None, &place.plugins(scene, &JOB_PLUGINS)?),
         input.path.display().to_string(),
     );
     place.config(&text)?;
@@ -138,7 +138,7 @@ fn size(objects: &[PathBuf]) -> Result<u64> {
 }
 
 /// Lines and those of bots; with `valid`, each must be JSON.
-fn count(text: &Path, valid: bool) -> Result<(u64, u64)> {
+pub(crate) fn count(text: &Path, valid: bool) -> Result<(u64, u64)> {
     let mut lines = BufReader::with_capacity(1 << 20, File::open(text)?);
     let (mut records, mut bots) = (0, 0);
     let mut line = Vec::new();

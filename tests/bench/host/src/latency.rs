@@ -8,7 +8,7 @@ use crate::arrivals::Arrivals;
 use crate::http::{self, Client, push_request};
 use crate::probe::Probe;
 use crate::samples::{Report, Samples};
-use crate::scene::{JOB, Scene};
+use crate::scene::{JOB, JOB_PLUGINS, Scene};
 
 const PROBE_BYTES: usize = 4096;
 const PROBE_APPENDS: usize = 4;
@@ -24,7 +24,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
         "{}\n[streams.access]\nsource = {{ type = \"http\" }}\n{JOB}\n\
          [[streams.access.outputs]]\ntype = \"directory\"\npath = \"out\"\ninterval = \"0s\"\n\
          object = \"{{batch}}{{extension}}\"\n",
-        scene.head(Some(port), &scene.plugins)
+        scene.head(Some(port), &place.plugins(scene, &JOB_PLUGINS)?)
     ))?;
     // A record that is kept gives an object.
     let kept = scene.log.lines().filter(|line| !line.windows(9).any(|word| word == b" /images/"));

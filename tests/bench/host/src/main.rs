@@ -22,6 +22,7 @@ mod runner;
 mod samples;
 mod scene;
 mod start;
+mod state;
 mod tenants;
 mod unix;
 
@@ -39,12 +40,13 @@ use crate::scene::{Log, Scene};
 type Measurement = fn(&Scene, &mut Report) -> Result<()>;
 
 /// By name, in the order in which they run; the last two only when they are asked for: they take long.
-const MEASUREMENTS: [(&str, Measurement); 10] = [
+const MEASUREMENTS: [(&str, Measurement); 11] = [
     ("job", job::measure),
     ("push", push::measure),
     ("firehose", firehose::measure),
     ("latency", latency::measure),
     ("decide", decide::measure),
+    ("state", state::measure),
     ("reload", reload::measure),
     ("start", start::measure),
     ("isolation", isolation::measure),

@@ -10,7 +10,7 @@ use crate::child::Server;
 use crate::http::{self, Client, push_request};
 use crate::probe::Probe;
 use crate::samples::{Report, Samples};
-use crate::scene::{JOB, Scene};
+use crate::scene::{JOB, JOB_PLUGINS, Scene};
 
 const RECORDS: usize = 500;
 const CONNECTIONS: usize = 16;
@@ -24,7 +24,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     let config = place.config(&format!(
         "{}\n[streams.access]\nsource = {{ type = \"http\" }}\n{JOB}\n\
          [[streams.access.outputs]]\ntype = \"directory\"\npath = \"out\"\n",
-        scene.head(Some(port), &scene.plugins)
+        scene.head(Some(port), &place.plugins(scene, &JOB_PLUGINS)?)
     ))?;
     let bodies = bodies(scene);
     let bytes = bodies.iter().map(Vec::len).sum::<usize>() / bodies.len();

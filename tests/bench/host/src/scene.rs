@@ -28,6 +28,9 @@ plugin = "derive"
 config = { set = 'class = if agent ~ "bot|spider" then "bot" else "human"' }
 "#;
 
+/// Plugins of [`JOB`].
+pub(crate) const JOB_PLUGINS: [&str; 3] = ["parse", "filter", "derive"];
+
 /// What all measurements share.
 #[derive(Debug)]
 pub(crate) struct Scene {
@@ -130,6 +133,18 @@ impl Place {
         let path = self.dir.join("wasmill.toml");
         fs::write(&path, text)?;
         Ok(path)
+    }
+
+    /// A directory with these plugins and no others: what else lies in one is compiled behind, and takes its time.
+    pub(crate) fn plugins(&self, scene: &Scene, names: &[&str]) -> Result<PathBuf> {
+        let plugins = self.dir.join("plugins");
+        fs::create_dir_all(&plugins)?;
+        for name in names {
+            let file = format!("{name}.wasm");
+            fs::copy(scene.plugins.join(&file), plugins.join(&file))
+                .with_context(|| format!("copy {file}"))?;
+        }
+        Ok(plugins)
     }
 
     pub(crate) fn out(&self) -> PathBuf {

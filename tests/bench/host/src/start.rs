@@ -1,6 +1,6 @@
 //! From the start of the process until it is ready, with five plugins whose compiled code is there.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::http;
 use crate::samples::{Report, Samples};
@@ -20,14 +20,7 @@ config = { lookups = [{ field = "status", table = { rows = [{ status = "200", te
 
 pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     let place = scene.place("start")?;
-    // These five and no others: what else lies in the directory is loaded behind, and takes its time.
-    let plugins = place.dir.join("plugins");
-    std::fs::create_dir_all(&plugins)?;
-    for name in PLUGINS {
-        let file = format!("{name}.wasm");
-        std::fs::copy(scene.plugins.join(&file), plugins.join(&file))
-            .with_context(|| format!("copy {file}"))?;
-    }
+    let plugins = place.plugins(scene, &PLUGINS)?;
     let port = http::free_port()?;
     let config = place.config(&format!(
         "{}\n[streams.access]\nsource = {{ type = \"http\" }}\n{JOB}\n{MORE}\n\
