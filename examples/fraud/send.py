@@ -54,23 +54,27 @@ if sys.argv[1] == "push":
 else:
     payments = payments[split:]
 host, address = start("running.toml")
-connection = http.client.HTTPConnection(address)
-if sys.argv[1] == "push":
-    for at in range(0, len(payments), 10_000):
-        request(connection, "/v1/streams/payments/records", "".join(payments[at:at + 10_000]))
-else:
-    times, late = [], 0
-    with open("answers.ndjson", "w", encoding="utf-8") as file:
-        for at in range(0, len(payments), AT_ONCE):
-            began = time.monotonic()
-            answer = request(connection, "/v1/streams/payments/decide", "".join(payments[at:at + AT_ONCE]))
-            times.append(time.monotonic() - began)
-            if answer["fallback"]:
-                late += 1
-            for record in answer.get("records", []):
-                file.write(json.dumps(record) + "\n")
-    with open("times.json", "w", encoding="utf-8") as file:
-        json.dump({"asked": len(payments), "late": late, "seconds": times}, file)
+try:
+    connection = http.client.HTTPConnection(address)
+    if sys.argv[1] == "push":
+        for at in range(0, len(payments), 10_000):
+            request(connection, "/v1/streams/payments/records", "".join(payments[at:at + 10_000]))
+    else:
+        times, late = [], 0
+        with open("answers.ndjson", "w", encoding="utf-8") as file:
+            for at in range(0, len(payments), AT_ONCE):
+                began = time.monotonic()
+                answer = request(connection, "/v1/streams/payments/decide", "".join(payments[at:at + AT_ONCE]))
+                times.append(time.monotonic() - began)
+                if answer["fallback"]:
+                    late += 1
+                for record in answer.get("records", []):
+                    file.write(json.dumps(record) + "\n")
+        with open("times.json", "w", encoding="utf-8") as file:
+            json.dump({"asked": len(payments), "late": late, "seconds": times}, file)
+except BaseException:
+    host.kill()
+    raise
 # What is gathered is delivered before it ends.
 host.send_signal(signal.SIGTERM)
 if host.wait() != 0:
