@@ -159,6 +159,7 @@ impl Host for Program {
             account: "000000000000".to_owned(),
             endpoint: None,
             path_style: false,
+            kinesis_endpoint: None,
             encrypted_disk: false,
             schemas: std::collections::BTreeMap::new(),
         }

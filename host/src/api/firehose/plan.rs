@@ -10,10 +10,11 @@ use super::conversion;
 use crate::pipeline::FirehoseSettings;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use wasmill_firehose::description::{Definition, Destination};
 use wasmill_firehose::prefix::{Place, Template};
-use wasmill_firehose::wire::{BufferingHints, ExtendedS3, Processing, Processor, Refusal};
+use wasmill_firehose::wire::{BufferingHints, ExtendedS3, KinesisSource, Processing, Processor, Refusal};
 
 const BUCKET_ARN: &str = "arn:aws:s3:::";
 /// Sub-records of one record; one with more is left whole.
@@ -23,6 +24,40 @@ const RETRY_FOR: &str = "24h";
 
 /// See the head of this file.
 pub(super) fn stream(definition: &Definition, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
+    let mut stream = delivered(definition, firehose)?;
+    if let Some(source) = &definition.source {
+        stream["source"] = kinesis(source, definition.created_at, firehose);
+        de_aggregate(&mut stream["transforms"]);
+    }
+    Ok(stream)
+}
+
+/// Read from what came into Kinesis at the moment of creation on, as Firehose does.
+fn kinesis(source: &KinesisSource, created_at: u64, firehose: &FirehoseSettings) -> Value {
+    let created = i64::try_from(created_at).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let mut kinesis = json!({
+        "type": "kinesis",
+        "stream": source.stream_arn,
+        "from": "at-timestamp",
+        "timestamp": created.unwrap_or_default().to_string(),
+    });
+    if let Some(endpoint) = &firehose.kinesis_endpoint {
+        kinesis["endpoint"] = endpoint.as_str().into();
+    }
+    kinesis
+}
+
+/// Firehose takes aggregates of the Kinesis Producer Library apart before anything else.
+fn de_aggregate(transforms: &mut Value) {
+    let Some(transforms) = transforms.as_array_mut() else { return };
+    let steps = transforms.first_mut().filter(|first| first["plugin"] == "unpack");
+    match steps.and_then(|unpack| unpack["config"]["steps"].as_array_mut()) {
+        Some(steps) => steps.insert(0, json!({ "kpl": {} })),
+        None => transforms.insert(0, json!({ "plugin": "unpack", "config": { "steps": [{ "kpl": {} }] } })),
+    }
+}
+
+fn delivered(definition: &Definition, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
     match &definition.destination {
         Destination::S3(s3) => of_bucket(&ExtendedS3::from((**s3).clone()), definition.version, firehose),
         Destination::ExtendedS3(extended) => of_bucket(extended, definition.version, firehose),
@@ -307,6 +342,22 @@ mod tests {
     use super::*;
     use crate::pipeline::SchemaSource;
 
+    fn settings() -> FirehoseSettings {
+        FirehoseSettings {
+            region: "eu-west-1".to_owned(),
+            account: "123456789012".to_owned(),
+            endpoint: Some("http://127.0.0.1:9000".to_owned()),
+            path_style: true,
+            kinesis_endpoint: None,
+            encrypted_disk: false,
+            schemas: [
+                ("lake.clicks".to_owned(), SchemaSource::Columns("n: int64".to_owned())),
+                ("lake.any".to_owned(), SchemaSource::Infer),
+            ]
+            .into(),
+        }
+    }
+
     fn planned(extended: Value) -> Result<Value, Refusal> {
         let mut bucket = json!({ "RoleARN": "arn:aws:iam::1:role/r", "BucketARN": "arn:aws:s3:::lake" });
         for (name, value) in extended.as_object().unwrap() {
@@ -314,19 +365,42 @@ mod tests {
         }
         let request = json!({ "DeliveryStreamName": "clicks", "ExtendedS3DestinationConfiguration": bucket });
         let request = wire::parse(request.to_string().as_bytes())?;
-        let firehose = FirehoseSettings {
-            region: "eu-west-1".to_owned(),
-            account: "123456789012".to_owned(),
-            endpoint: Some("http://127.0.0.1:9000".to_owned()),
-            path_style: true,
-            encrypted_disk: false,
-            schemas: [
-                ("lake.clicks".to_owned(), SchemaSource::Columns("n: int64".to_owned())),
-                ("lake.any".to_owned(), SchemaSource::Infer),
-            ]
-            .into(),
+        stream(&Definition::create(request, 1)?, &settings())
+    }
+
+    #[test]
+    fn source_in_kinesis_begins_at_the_creation_and_is_taken_apart_first() {
+        let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/in";
+        let asked = |processors: Value| {
+            let bucket = json!({
+                "RoleARN": "arn:aws:iam::1:role/r",
+                "BucketARN": "arn:aws:s3:::lake",
+                "ProcessingConfiguration": { "Enabled": true, "Processors": processors },
+            });
+            let request = json!({
+                "DeliveryStreamName": "clicks",
+                "DeliveryStreamType": "KinesisStreamAsSource",
+                "KinesisStreamSourceConfiguration": { "KinesisStreamARN": arn, "RoleARN": "arn:aws:iam::1:role/r" },
+                "ExtendedS3DestinationConfiguration": bucket,
+            });
+            let request = wire::parse(request.to_string().as_bytes()).unwrap();
+            let kinesis_endpoint = Some("http://127.0.0.1:4568".to_owned());
+            let firehose = FirehoseSettings { kinesis_endpoint, ..settings() };
+            stream(&Definition::create(request, 1_783_952_116_250).unwrap(), &firehose).unwrap()
         };
-        stream(&Definition::create(request, 1)?, &firehose)
+        let planned = asked(json!([]));
+        let source = json!({
+            "type": "kinesis", "stream": arn, "endpoint": "http://127.0.0.1:4568",
+            "from": "at-timestamp", "timestamp": "2026-07-13T14:15:16.25Z",
+        });
+        assert_eq!(planned["source"], source);
+        let unpack = |steps: Value| json!({ "plugin": "unpack", "config": { "steps": steps } });
+        assert_eq!(planned["transforms"], json!([unpack(json!([{ "kpl": {} }]))]));
+        let planned = asked(json!([{ "Type": "RecordDeAggregation", "Parameters": [
+            { "ParameterName": "SubRecordType", "ParameterValue": "JSON" },
+        ]}]));
+        assert_eq!(planned["transforms"][0]["config"]["steps"][0], json!({ "kpl": {} }));
+        assert_eq!(planned["transforms"][0]["config"]["steps"].as_array().map(Vec::len), Some(2));
     }
 
     #[test]
