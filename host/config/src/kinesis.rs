@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::raw;
 use crate::resolve::Resolver;
 use crate::settings::{KinesisPlace, KinesisSource, KinesisStart};
-use crate::tree;
 
 const STREAM_EXPECTED: &str =
     "up to 128 letters, digits, `-`, `.` and `_`, or arn:aws:kinesis:REGION:ACCOUNT:stream/NAME";
