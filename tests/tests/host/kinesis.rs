@@ -239,6 +239,8 @@ fn delivery_stream_reads_kinesis_is_described_and_takes_no_puts() {
     };
     let (Some(binary), Some(kinesis)) = (binary(), Kinesis::start()) else { return };
     kinesis.create("clicks", 2);
+    // Before the delivery stream is made: none of its records.
+    kinesis.put("clicks", &["900000\n".to_owned()]);
     let lake = tempfile::tempdir().unwrap();
     std::fs::create_dir(lake.path().join("lake")).unwrap();
     let store = S3Server::start(lake.path());
