@@ -11,7 +11,7 @@ use wasmill_tests::kinesis::{FaultProxy, Kinesis};
 use wasmill_tests::objects;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
-use wasmill_tests::servers::S3Server;
+use wasmill_tests::servers::{Receiver, S3Server};
 use wasmill_tests::wait::{wait_for, wait_until};
 
 const RUNNING: &str = "wasmill is running";
@@ -205,6 +205,54 @@ fn requests_that_are_refused_are_sent_again_and_told_in_metrics() {
     assert!(
         limits.map(|(_, body)| body["Limit"].as_u64().unwrap()).all(|limit| (1..=10_000).contains(&limit))
     );
+}
+
+#[test]
+fn full_buffer_holds_up_the_source_and_a_kill_then_costs_nothing() {
+    let (Some(binary), Some(kinesis)) = (binary(), Kinesis::start()) else { return };
+    kinesis.create("clicks", 2);
+    // Of 12 MB the buffer holds a third.
+    let filling = "x".repeat(8000);
+    let records: Vec<String> = numbered(0..1500).into_iter().map(|number| number + &filling).collect();
+    for records in records.chunks(100) {
+        kinesis.put("clicks", records);
+    }
+    let receiver = Receiver::start(&[], 503);
+    let scratch = Scratch::new(&format!(
+        r#"#whole
+        [http]
+        listen = "127.0.0.1:0"
+        [buffer]
+        journal_file = "1MiB"
+        max_bytes = "4MiB"
+        [streams.events]
+        source = {{ type = "kinesis", stream = "clicks", region = "us-east-1", endpoint = "{}" }}
+        outputs = [{{ type = "http", url = "{}", format = "raw", size = "128KiB", interval = "100ms", retry = {{ initial = "20ms", max = "100ms" }} }}]
+        "#,
+        kinesis.url(),
+        receiver.url(),
+    ));
+    let program = start(&binary, &scratch);
+    wait_until("an append that is refused", || metric(&program, "wasmill_source_retries_total") > 0.0);
+    assert!(metric(&program, "wasmill_stream_buffered_bytes") < 8e6);
+    assert!(metric(&program, "wasmill_stream_records_in_total") < 1500.0);
+    program.kill();
+    receiver.answer(200);
+    let program = start(&binary, &scratch);
+    let taken = || {
+        let taken = receiver.received().into_iter().filter(|request| request.status == 200);
+        let mut numbers: Vec<String> = taken
+            .flat_map(|request| {
+                let text = String::from_utf8(request.body.to_vec()).unwrap();
+                text.lines().map(|line| line[..6].to_owned()).collect::<Vec<_>>()
+            })
+            .collect();
+        numbers.sort();
+        numbers
+    };
+    wait_until("all records", || taken().len() >= 1500);
+    program.stop();
+    assert_eq!(taken(), numbered(0..1500));
 }
 
 #[test]

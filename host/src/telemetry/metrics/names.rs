@@ -90,7 +90,6 @@ table! {
     SourceRetries Counter "wasmill_source_retries_total" "Appends that a source had to try again because the buffer was full or in trouble."
     SourceOpen Gauge "wasmill_source_open" "Files, connections or shards that a source has open."
     SourceRefused Counter "wasmill_source_connections_refused_total" "Connections that were refused because too many were open."
-
     SourceThrottled Counter "wasmill_source_requests_throttled_total" "Requests to Kinesis that it put off, because a shard was asked for too much."
     SourceFailed Counter "wasmill_source_requests_failed_total" "Requests to Kinesis that failed for another reason; they are sent again."
     SourceBehind Gauge "wasmill_source_behind_seconds" "How far the last answer of Kinesis was behind the newest record, of the shard that is most behind."
