@@ -100,7 +100,13 @@ impl Kinesis {
         for records in records.chunks(500) {
             let entry = |text: &String| json!({ "Data": STANDARD.encode(text), "PartitionKey": text });
             let entries: Vec<Value> = records.iter().map(entry).collect();
-            let answer = self.ask("PutRecords", &json!({ "StreamName": stream, "Records": entries }));
+            let body = json!({ "StreamName": stream, "Records": entries }).to_string();
+            // A shard takes 1 MB in a second.
+            let answer = wait_for("a put that is taken", || {
+                let (status, answer) = self.request("PutRecords", body.as_bytes());
+                assert!(status == 200 || answer["__type"].to_string().contains("Exceeded"), "{answer}");
+                (status == 200).then_some(answer)
+            });
             assert_eq!(answer["FailedRecordCount"], 0, "{answer}");
             let took = |entry: &Value| entry["ShardId"].as_str().expect("a shard").to_owned();
             shards.extend(answer["Records"].as_array().expect("entries").iter().map(took));

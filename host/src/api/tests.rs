@@ -67,7 +67,6 @@ pub(super) struct Program(pub(super) Arc<Fake>);
 
 impl Host for Program {
     type Append = Fake;
-
     fn quota(&self, _: &TenantName) -> Arc<TenantQuota> {
         self.0.quota.clone().unwrap_or_else(TenantQuota::without_limits)
     }
