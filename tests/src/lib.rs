@@ -13,6 +13,7 @@ pub mod components;
 pub mod events;
 pub mod guest;
 pub mod hostile;
+pub mod kinesis;
 pub mod native;
 pub mod objects;
 pub mod program;

@@ -14,7 +14,7 @@ use crate::raw;
 use crate::resolve::Resolver;
 use crate::secret::{Secret, masked_url};
 use crate::settings::{
-    Destination, Directory, Endpoint, HttpPost, OpenSearch, Output, S3, Source, Splunk, Stream,
+    Destination, Directory, Endpoint, HttpPost, KinesisPlace, OpenSearch, Output, S3, Source, Splunk, Stream,
 };
 use crate::tree;
 
@@ -24,6 +24,7 @@ pub struct Policy {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) directories: Vec<PathBuf>,
     pub(crate) s3: Vec<S3Place>,
+    pub(crate) kinesis: Vec<KinesisPlace>,
     pub(crate) http: HttpReach,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) files: BTreeMap<String, PathBuf>,
@@ -190,6 +191,11 @@ impl Resolver<'_> {
             prefix: closed(&place.prefix),
             endpoint: place.endpoint.clone(),
         });
+        let mut kinesis = Vec::with_capacity(policy.kinesis.len());
+        for (index, place) in policy.kinesis.iter().enumerate() {
+            let key = format!("{key}.kinesis[{index}]");
+            kinesis.extend(place.as_ref().map(|place| self.kinesis_place(&key, place)));
+        }
         let mut secrets = BTreeMap::new();
         for (name, source) in &policy.secrets {
             let key = format!("{key}.secrets.{}", tree::segment(name));
@@ -207,7 +213,7 @@ impl Resolver<'_> {
             }
             files.insert(name.clone(), path);
         }
-        Policy { listen, directories, s3: s3.collect(), http, secrets, files }
+        Policy { listen, directories, s3: s3.collect(), kinesis, http, secrets, files }
     }
 
     /// A file that a plugin is to have, by its name in the policy.
@@ -266,6 +272,13 @@ impl Resolver<'_> {
             Source::Http => None,
             Source::Tcp(tcp) => (!policy.listen.contains(&tcp.listen))
                 .then(|| (".listen", format!("{} is not in \"listen\" of the tenant's policy", tcp.listen))),
+            Source::Kinesis(kinesis) => (!policy.kinesis.contains(&kinesis.place)).then(|| {
+                let message = format!(
+                    "{} is not in \"kinesis\" of the tenant's policy, with this region and endpoint",
+                    kinesis.place.stream
+                );
+                (".stream", message)
+            }),
             Source::File(_) => {
                 Some((".type", "source \"file\" is for streams of the configuration file".to_owned()))
             }

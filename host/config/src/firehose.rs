@@ -11,8 +11,15 @@ const ACCOUNT_DIGITS: usize = 12;
 
 impl Resolver<'_> {
     pub(crate) fn firehose(&mut self, written: raw::Firehose) -> Firehose {
-        let raw::Firehose { region, account, endpoint, path_style, encrypted_disk, schemas: tables } =
-            written;
+        let raw::Firehose {
+            region,
+            account,
+            endpoint,
+            path_style,
+            kinesis_endpoint,
+            encrypted_disk,
+            schemas: tables,
+        } = written;
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if !(1..=64).contains(&region.len()) || !region.bytes().all(allowed) {
             let message = format!("region {region:?} is not valid, expected a name such as eu-central-1");
@@ -46,7 +53,7 @@ impl Resolver<'_> {
                 schemas.insert(name, source);
             }
         }
-        Firehose { region, account, endpoint, path_style, encrypted_disk, schemas }
+        Firehose { region, account, endpoint, path_style, kinesis_endpoint, encrypted_disk, schemas }
     }
 }
 

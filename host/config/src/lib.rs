@@ -19,6 +19,7 @@ mod describe;
 mod draft;
 mod event_time;
 mod firehose;
+mod kinesis;
 mod limits;
 mod models;
 mod names;
@@ -48,10 +49,10 @@ pub use secret::{Secret, masked_url};
 pub use settings::{
     Action, Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Decide, Destination, Directory,
     Durability, Endpoint, EventTime, FileSource, Firehose, FirehoseNames, Format, GrantPolicy, HostHeaders,
-    Http, HttpPost, Isolation, Jwks, Jwt, Late, LettersOutput, Limits, ObjectName, OpenSearch, Output,
-    Parquet, PluginHttp, PluginRef, Quota, Retention, Retry, Rotation, S3, SchemaSource, Settings, Signing,
-    Source, SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource, Tenant, TimeFormat, TimeSource,
-    Transform, Unreadable,
+    Http, HttpPost, Isolation, Jwks, Jwt, KinesisPlace, KinesisSource, KinesisStart, Late, LettersOutput,
+    Limits, ObjectName, OpenSearch, Output, Parquet, PluginHttp, PluginRef, Quota, Retention, Retry,
+    Rotation, S3, SchemaSource, Settings, Signing, Source, SourceBuffer, Splunk, SplunkEndpoint, Start,
+    Stream, TcpSource, Tenant, TimeFormat, TimeSource, Transform, Unreadable,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

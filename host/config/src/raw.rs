@@ -9,6 +9,7 @@ mod authority;
 mod columns;
 mod event_time;
 mod firehose;
+mod kinesis;
 mod limits;
 mod output;
 mod policy;
@@ -24,6 +25,7 @@ pub(crate) use self::authority::Policy;
 pub(crate) use self::columns::{Parquet, ParquetVersion, TableSchema, TableSchemaSource};
 pub(crate) use self::event_time::{EventTime, Late, Unreadable};
 pub(crate) use self::firehose::Firehose;
+pub(crate) use self::kinesis::{Kinesis, KinesisFrom, PolicyKinesis};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::output::{
     Action, BackupBatching, BackupFormat, BackupOutput, Batching, Codec, DirectoryPlace, FirehoseNames,
@@ -488,6 +490,9 @@ pub(crate) enum Source {
         #[schemars(range(min = 1, max = 1_000_000))]
         max_connections: u32,
     },
+    /// Records of a stream of Kinesis Data Streams, each exactly once. Credentials come from the usual places (environment, profile, instance).
+    #[schemars(title = "kinesis source")]
+    Kinesis(Kinesis),
 }
 
 /// Where to begin in files that exist when the stream starts for the first time.

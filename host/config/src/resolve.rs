@@ -490,6 +490,7 @@ impl Resolver<'_> {
                     max_record: max_record(self, *size),
                 })
             }
+            raw::Source::Kinesis(written) => Source::Kinesis(self.kinesis(key, written)),
             raw::Source::Tcp { listen, max_record: size, max_connections } => {
                 Source::Tcp(TcpSource {
                     // The structural check has parsed it before.
@@ -575,7 +576,7 @@ impl Resolver<'_> {
                 Source::Http if http.listen.is_none() && http_sound => {
                     self.problem(&key, "an http source needs http.listen, which is \"off\"");
                 }
-                Source::Http | Source::File(_) => {}
+                Source::Http | Source::File(_) | Source::Kinesis(_) => {}
                 Source::Stdin { .. } => match stdin {
                     Some(other) => {
                         self.problem(&key, format!("standard input is read by stream \"{other}\" already"));

@@ -7,6 +7,7 @@
 mod columns;
 mod event_time;
 mod firehose;
+mod kinesis;
 mod objects;
 mod output;
 mod requests;
@@ -27,6 +28,7 @@ use crate::tree::{self, Aliases, Found};
 pub use columns::{Parquet, SchemaSource};
 pub use event_time::{EventTime, Late, TimeFormat, TimeSource, Unreadable};
 pub use firehose::Firehose;
+pub use kinesis::{KinesisPlace, KinesisSource, KinesisStart};
 pub use objects::{Directory, FirehoseNames, ObjectName, S3};
 pub use output::{Codec, Compression, Destination, Format, Output, Retry};
 pub use requests::{Action, Endpoint, HttpPost, OpenSearch, Rotation, Splunk, SplunkEndpoint};
@@ -406,6 +408,7 @@ pub enum Source {
         max_record: u64,
     },
     Tcp(TcpSource),
+    Kinesis(KinesisSource),
 }
 
 /// Where to begin in files that are there at the first start.

@@ -24,7 +24,7 @@ pub use encryption::{EncryptionState, EncryptionStatus};
 pub use list::list;
 pub use naming::Naming;
 
-use crate::wire::{ExtendedS3, HttpEndpoint, OpenSearch, S3, Splunk};
+use crate::wire::{ExtendedS3, HttpEndpoint, KinesisSource, OpenSearch, S3, Splunk};
 
 /// The one destination that a stream has.
 pub const DESTINATION_ID: &str = "destinationId-000000000001";
@@ -59,6 +59,9 @@ pub struct Definition {
     pub destination: Destination,
     /// Mebibytes a second that the client expects to send; nothing follows from it.
     pub throughput_hint: Option<i64>,
+    /// Where records are read from, where clients do not put them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<KinesisSource>,
     /// Labels; a value may be absent.
     #[serde(default)]
     pub tags: BTreeMap<String, Option<String>>,
@@ -67,6 +70,11 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// `DeliveryStreamType`.
+    pub fn stream_type(&self) -> &'static str {
+        if self.source.is_some() { "KinesisStreamAsSource" } else { "DirectPut" }
+    }
+
     /// As `DescribeDeliveryStream` and updates have it.
     pub fn version_id(&self) -> String {
         self.version.to_string()

@@ -82,7 +82,9 @@ impl Migration {
         };
         let mut left = Vec::new();
         let kind = text("DeliveryStreamType").unwrap_or("DirectPut");
-        if kind != "DirectPut" {
+        let source = &description["Source"]["KinesisStreamSourceDescription"];
+        let source = source.as_object().filter(|_| kind == "KinesisStreamAsSource");
+        if kind != "DirectPut" && source.is_none() {
             let why = "the stream takes records that clients put; let producers put them, or give it another source";
             leave(&mut left, "DeliveryStreamType", kind, why);
         }
@@ -94,6 +96,25 @@ impl Migration {
         }
         let (member, destination) = destination(description, functions, &mut left)?;
         let mut request = json!({ "DeliveryStreamName": name, "DeliveryStreamType": "DirectPut" });
+        if let Some(source) = source {
+            let why = "no role is taken; the host reads with credentials of its own";
+            leave(
+                &mut left,
+                "Source.RoleARN",
+                source.get("RoleARN").and_then(Value::as_str).unwrap_or_default(),
+                why,
+            );
+            leave(
+                &mut left,
+                "Source.DeliveryStartTimestamp",
+                "",
+                "reading begins at what comes into Kinesis from now on; set \"from\" and \"timestamp\" of the source to begin elsewhere",
+            );
+            request["DeliveryStreamType"] = kind.into();
+            let taken =
+                taken(source, &["KinesisStreamARN", "RoleARN"], &["DeliveryStartTimestamp"], &mut left);
+            request["KinesisStreamSourceConfiguration"] = Value::Object(taken);
+        }
         request[member] = Value::Object(destination);
         let arn = text("DeliveryStreamARN").map(str::to_owned);
         Ok(Migration { name: name.to_owned(), arn, request, left })

@@ -34,7 +34,7 @@ pub use reply::{
 };
 pub use request::{
     CreateDeliveryStream, DeleteDeliveryStream, DescribeDeliveryStream, DirectPutSource, EncryptionInput,
-    ListDeliveryStreams, ListTagsForDeliveryStream, StartDeliveryStreamEncryption,
+    KinesisSource, ListDeliveryStreams, ListTagsForDeliveryStream, StartDeliveryStreamEncryption,
     StopDeliveryStreamEncryption, Tag, TagDeliveryStream, UntagDeliveryStream, UpdateDestination,
 };
 pub use text::Text;

@@ -11,6 +11,9 @@ pub struct SourceStats {
     pub(crate) retries: AtomicU64,
     pub(crate) open: AtomicU64,
     pub(crate) refused: AtomicU64,
+    pub(crate) throttled: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) behind_ms: AtomicU64,
 }
 
 impl SourceStats {
@@ -42,7 +45,7 @@ impl SourceStats {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// Open files or connections at the moment.
+    /// Open files or connections, or shards that are read, at the moment.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
@@ -50,5 +53,20 @@ impl SourceStats {
     /// Connections that were refused because too many were open.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Requests that the source of the records put off because there were too many of them.
+    pub fn throttled(&self) -> u64 {
+        self.throttled.load(Ordering::Relaxed)
+    }
+
+    /// Requests to the source of the records that failed, and are sent again.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds between what was read last and the newest record, of the shard that is most behind.
+    pub fn behind_ms(&self) -> u64 {
+        self.behind_ms.load(Ordering::Relaxed)
     }
 }

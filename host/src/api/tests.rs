@@ -67,7 +67,6 @@ pub(super) struct Program(pub(super) Arc<Fake>);
 
 impl Host for Program {
     type Append = Fake;
-
     fn quota(&self, _: &TenantName) -> Arc<TenantQuota> {
         self.0.quota.clone().unwrap_or_else(TenantQuota::without_limits)
     }
@@ -159,6 +158,7 @@ impl Host for Program {
             account: "000000000000".to_owned(),
             endpoint: None,
             path_style: false,
+            kinesis_endpoint: None,
             encrypted_disk: false,
             schemas: std::collections::BTreeMap::new(),
         }

@@ -177,6 +177,7 @@ fn source(source: &Source) -> &'static str {
         Source::File(_) => "file",
         Source::Stdin { .. } => "stdin",
         Source::Tcp(_) => "tcp",
+        Source::Kinesis(_) => "kinesis",
     }
 }
 

@@ -107,6 +107,7 @@ fn aws() -> FirehoseSettings {
         account: "000000000000".to_owned(),
         endpoint: None,
         path_style: false,
+        kinesis_endpoint: None,
         encrypted_disk: false,
         schemas: BTreeMap::new(),
     }

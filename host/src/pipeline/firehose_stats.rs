@@ -1,5 +1,6 @@
 //! What is counted of a stream for those who know Amazon Data Firehose's metrics, and nowhere else.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct FirehoseStats {
     pub outputs: OnceLock<Vec<usize>>,
     /// Place of such an output that takes records as they came in.
     pub backup: OnceLock<usize>,
+    /// Its records come from a stream of Kinesis.
+    pub reads_kinesis: AtomicBool,
     /// What the outputs have sent that records are sent to one by one.
     pub receivers: OnceLock<Vec<(Receiver, Arc<Sent>)>>,
 }

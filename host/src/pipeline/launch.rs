@@ -126,6 +126,9 @@ impl Opening {
             };
             StartError::Listen { what: format!("stream {:?}", stats.label()), address, error }
         })?;
+        if matches!(source, sources::Opened::Kinesis(_)) {
+            stats.firehose.reads_kinesis.store(true, Ordering::Relaxed);
+        }
         if let Some(source_stats) = source.stats() {
             // A new cell: nobody else sets it.
             let _first = stats.source.set(source_stats);

@@ -11,12 +11,17 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wasmill_config as config;
-use wasmill_ingest::{FileOptions, FileSource, LineSource, SourceStats, Start, TcpOptions, TcpSource};
+use wasmill_ingest::{
+    FileOptions, FileSource, KinesisOptions, KinesisSource, KinesisStart, LineSource, SourceStats, Start,
+    TcpOptions, TcpSource,
+};
 
 use super::inlet::Inlet;
 
 /// Name under which a stream's files keep their positions.
 const FILES: &str = "files";
+/// Name under which positions in the shards of its Kinesis stream are kept.
+const SHARDS: &str = "shards";
 /// How often globs are expanded again without a notification.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -27,6 +32,7 @@ pub(crate) enum Opened {
     File(FileSource<Inlet>),
     Stdin(LineSource<Inlet>),
     Tcp(TcpSource<Inlet>, SocketAddr),
+    Kinesis(KinesisSource<Inlet>),
 }
 
 /// Binds what the source needs.
@@ -55,6 +61,21 @@ pub(crate) async fn open(source: &config::Source, inlet: Arc<Inlet>) -> std::io:
             let address = source.local_address()?;
             Opened::Tcp(source, address)
         }
+        config::Source::Kinesis(kinesis) => Opened::Kinesis(KinesisSource::new(
+            KinesisOptions {
+                name: SHARDS.to_owned(),
+                stream: kinesis.place.stream.clone(),
+                region: kinesis.place.region.clone(),
+                endpoint: kinesis.place.endpoint.clone(),
+                from: match kinesis.from {
+                    config::KinesisStart::TrimHorizon => KinesisStart::TrimHorizon,
+                    config::KinesisStart::Latest => KinesisStart::Latest,
+                    config::KinesisStart::AtTimestamp(ms) => KinesisStart::AtTimestamp(ms),
+                },
+                poll_interval: kinesis.poll_interval,
+            },
+            inlet,
+        )),
     })
 }
 
@@ -65,13 +86,14 @@ impl Opened {
             Opened::File(source) => Some(source.stats()),
             Opened::Stdin(source) => Some(source.stats()),
             Opened::Tcp(source, _) => Some(source.stats()),
+            Opened::Kinesis(source) => Some(source.stats()),
         }
     }
 
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
             Opened::Tcp(_, address) => Some(*address),
-            Opened::Push | Opened::File(_) | Opened::Stdin(_) => None,
+            Opened::Push | Opened::File(_) | Opened::Stdin(_) | Opened::Kinesis(_) => None,
         }
     }
 
@@ -91,6 +113,7 @@ impl Opened {
                     source.run(stop).await;
                     Ok(())
                 }
+                Opened::Kinesis(source) => source.run(stop).await.map_err(|error| with_causes(&error)),
             }
         })
     }

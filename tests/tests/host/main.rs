@@ -31,6 +31,7 @@ mod hostile;
 mod http_faults;
 mod invariants;
 mod isolation;
+mod kinesis;
 mod letters;
 mod letters_output;
 mod memory;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::SecretSource;
+use super::{PolicyKinesis, SecretSource};
 
 /// What streams that are made over HTTP may use, besides the source `http` and plugins: nothing that is not listed here. Streams of this file may use everything; see docs/control.md.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -21,6 +21,9 @@ pub(crate) struct Policy {
     /// Buckets, or what is below a prefix of one, to which they may write.
     #[schemars(with = "Vec<PolicyS3>")]
     pub(crate) s3: Vec<Option<PolicyS3>>,
+    /// Streams of Kinesis Data Streams that they may read, with the credentials of the host.
+    #[schemars(with = "Vec<PolicyKinesis>")]
+    pub(crate) kinesis: Vec<Option<PolicyKinesis>>,
     /// Hosts to which they may post, and their plugins send requests: names, addresses or networks, each with a port or for all. A name stands for its public addresses; others must be listed, too.
     #[schemars(extend("examples" = [["collector.example", "10.1.2.3:8080", "10.7.0.0/16"]]))]
     pub(crate) http: Vec<String>,

@@ -32,6 +32,9 @@ pub(crate) struct Firehose {
     pub(crate) endpoint: Option<String>,
     /// Put the bucket into the path instead of the host name; most stores other than AWS want it.
     pub(crate) path_style: bool,
+    /// URL of a service other than AWS, in which the streams of Kinesis are that delivery streams read. A tenant's `policy` lists them with the same one.
+    #[schemars(extend("format" = "url", "examples" = ["http://127.0.0.1:4568"]))]
+    pub(crate) kinesis_endpoint: Option<String>,
     /// Whether `data_dir` is on an encrypted disk. Only then is a stream taken that is to be encrypted at rest: the host itself encrypts nothing.
     pub(crate) encrypted_disk: bool,
     /// The columns of the tables that `DataFormatConversionConfiguration` names, by `DATABASE.TABLE`: they stand for the tables of AWS Glue. Streams take them when they are made or updated.
@@ -46,6 +49,7 @@ impl Default for Firehose {
             account: default::account(),
             endpoint: None,
             path_style: false,
+            kinesis_endpoint: None,
             encrypted_disk: false,
             schemas: BTreeMap::new(),
         }

@@ -15,6 +15,8 @@ pub struct Firehose {
     /// Of a store other than AWS.
     pub endpoint: Option<String>,
     pub path_style: bool,
+    /// Of a Kinesis other than AWS's.
+    pub kinesis_endpoint: Option<String>,
     /// What is stored is on an encrypted disk.
     pub encrypted_disk: bool,
     /// The columns of tables that delivery streams name, by `DATABASE.TABLE`.

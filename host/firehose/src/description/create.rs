@@ -56,6 +56,7 @@ impl Definition {
             updated_at: None,
             destination,
             throughput_hint: request.direct_put.and_then(|source| source.throughput_hint_in_mbs),
+            source: request.kinesis_source,
             tags: std::collections::BTreeMap::new(),
             encryption,
         };

@@ -39,7 +39,7 @@ impl Definition {
             "DeliveryStreamName": self.name,
             "DeliveryStreamARN": arn(seen.region, seen.account, &self.name),
             "DeliveryStreamStatus": seen.status,
-            "DeliveryStreamType": "DirectPut",
+            "DeliveryStreamType": self.stream_type(),
             "VersionId": self.version_id(),
             "CreateTimestamp": seconds(self.created_at),
             "DeliveryStreamEncryptionConfiguration": self.describe_encryption(),
@@ -51,6 +51,12 @@ impl Definition {
         }
         if let Some(hint) = self.throughput_hint {
             description["Source"] = json!({"DirectPutSourceDescription": {"ThroughputHintInMBs": hint}});
+        }
+        if let Some(source) = &self.source {
+            // Records are read from what came into Kinesis at that moment on.
+            let mut source = object(source);
+            source["DeliveryStartTimestamp"] = seconds(self.created_at);
+            description["Source"] = json!({"KinesisStreamSourceDescription": source});
         }
         if let Some((failure, details)) = seen.failure {
             description["FailureDescription"] = json!({"Type": failure, "Details": details});

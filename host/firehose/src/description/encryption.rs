@@ -67,6 +67,11 @@ impl Definition {
     /// # Errors
     /// `InvalidArgumentException`: the key does not fit its type. `LimitExceededException`: too often within a day.
     pub fn start_encryption(&mut self, input: Option<&EncryptionInput>, now: u64) -> Result<(), Refusal> {
+        if self.source.is_some() {
+            return Err(Refusal::invalid(
+                "encryption of the stream is not applicable for KinesisStreamAsSource type: it is that of the Kinesis stream",
+            ));
+        }
         let state = EncryptionState::at_creation(input.unwrap_or(&EncryptionInput::default()))?;
         self.encryption = EncryptionState { calls: self.encryption.count(now)?, ..state };
         Ok(())

@@ -222,13 +222,50 @@ fn names_come_in_pages_of_ten_in_alphabetical_order() {
             stream_type: stream_type.map(str::to_owned),
             exclusive_start: start.map(str::to_owned),
         };
-        list(&request, names.iter().map(String::as_str)).unwrap()
+        list(&request, names.iter().map(|name| (name.as_str(), name.starts_with("kinesis")))).unwrap()
     };
     let first = page(None, None, None);
     assert_eq!((first.names.len(), first.names[0].as_str(), first.has_more), (10, "s00", true));
     let rest = page(Some("s09"), Some(15), Some("DirectPut"));
     assert_eq!((rest.names.len(), rest.names[14].as_str(), rest.has_more), (15, "s24", false));
     assert!(page(None, None, Some("MSKAsSource")).names.is_empty());
+    let of_kinesis = ["a", "kinesis-b", "kinesis-c"].map(|name| (name, name.starts_with("kinesis")));
+    for (stream_type, names) in
+        [("KinesisStreamAsSource", &["kinesis-b", "kinesis-c"][..]), ("DirectPut", &["a"])]
+    {
+        let request = ListDeliveryStreams {
+            stream_type: Some(stream_type.to_owned()),
+            ..ListDeliveryStreams::default()
+        };
+        assert_eq!(list(&request, of_kinesis.into_iter()).unwrap().names, names);
+    }
+}
+
+#[test]
+fn source_in_kinesis_is_kept_and_shown_with_when_reading_it_began() {
+    let source = json!({
+        "KinesisStreamARN": "arn:aws:kinesis:eu-west-1:123456789012:stream/in",
+        "RoleARN": "arn:aws:iam::123456789012:role/reader",
+    });
+    let mut definition = created(json!({
+        "DeliveryStreamType": "KinesisStreamAsSource",
+        "KinesisStreamSourceConfiguration": source,
+        "ExtendedS3DestinationConfiguration": bucket(json!({})),
+    }))
+    .unwrap();
+    let stored = serde_json::to_value(&definition).unwrap();
+    assert_eq!(serde_json::from_value::<Definition>(stored).unwrap(), definition);
+    let description = described(&definition);
+    assert_eq!(description["DeliveryStreamType"], "KinesisStreamAsSource");
+    let mut shown = source;
+    shown["DeliveryStartTimestamp"] = json!(1_783_952_116.25);
+    assert_eq!(description["Source"], json!({ "KinesisStreamSourceDescription": shown }));
+    let refusal = definition.start_encryption(None, 0).unwrap_err();
+    assert_eq!(refusal.kind, Kind::InvalidArgument);
+    // Those that clients put to say nothing of it, stored or shown.
+    let direct = extended(json!({}));
+    assert!(described(&direct)["Source"].is_null());
+    assert!(serde_json::to_value(&direct).unwrap()["source"].is_null());
 }
 
 #[test]

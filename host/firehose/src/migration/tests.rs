@@ -120,6 +120,30 @@ fn whatever_only_aws_has_is_taken_out_and_said() {
 }
 
 #[test]
+fn source_in_kinesis_is_asked_for_as_it_was() {
+    let mut description = extended(&json!({}));
+    let shown = &mut description["DeliveryStreamDescription"];
+    shown["DeliveryStreamType"] = "KinesisStreamAsSource".into();
+    let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/in";
+    let role = "arn:aws:iam::123456789012:role/reader";
+    shown["Source"] = json!({ "KinesisStreamSourceDescription": {
+        "KinesisStreamARN": arn, "RoleARN": role, "DeliveryStartTimestamp": 1.5,
+    }});
+    let made = migrated(&description, &[]);
+    assert_eq!(
+        made.request["KinesisStreamSourceConfiguration"],
+        json!({ "KinesisStreamARN": arn, "RoleARN": role })
+    );
+    assert_eq!(made.request["DeliveryStreamType"], "KinesisStreamAsSource");
+    let left = left(&made);
+    let (role, start) = (format!("Source.RoleARN {role}"), "Source.DeliveryStartTimestamp".to_owned());
+    assert!(left.contains(&role.as_str()) && left.contains(&start.as_str()), "{left:?}");
+    let request = made.request.to_string();
+    let request = crate::wire::parse(request.as_bytes()).unwrap();
+    assert!(crate::description::Definition::create(request, 1).is_ok());
+}
+
+#[test]
 fn conversion_is_asked_for_as_it_was() {
     let conversion = json!({
         "Enabled": true,

@@ -2,7 +2,7 @@
 
 use super::violation::Pattern;
 use super::{At, Violations};
-use crate::wire::{EncryptionInput, Tag};
+use crate::wire::{EncryptionInput, KinesisSource, Tag};
 
 /// Most labels of a stream.
 pub(crate) const TAGS_MAX: usize = 50;
@@ -15,6 +15,21 @@ const NAME: Pattern = Pattern {
 };
 pub(super) const ARN: Pattern =
     Pattern { shown: "arn:.*", matches: |text| one_line(text) && text.starts_with("arn:") };
+const KINESIS_ARN: Pattern = Pattern {
+    shown: r"arn:.*:kinesis:[a-zA-Z0-9\-]+:\d{12}:stream/[a-zA-Z0-9_.-]+",
+    matches: |text| {
+        let parts: Vec<&str> = text.split(':').collect();
+        let ["arn", partition, "kinesis", region, account, resource] = parts[..] else { return false };
+        let plain = |part: &str, signs: &[u8]| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || signs.contains(&byte))
+        };
+        one_line(partition)
+            && plain(region, b"-")
+            && account.len() == 12
+            && account.bytes().all(|byte| byte.is_ascii_digit())
+            && resource.strip_prefix("stream/").is_some_and(|name| plain(name, b"_.-"))
+    },
+};
 const TAG_KEY: Pattern = Pattern {
     shown: r"^(?!aws:)[\p{L}\p{Z}\p{N}_.:\/=+\-@%]*$",
     matches: |text| !text.starts_with("aws:") && text.chars().all(is_label),
@@ -55,6 +70,18 @@ pub(super) fn arn(violations: &mut Violations, at: At<'_>, arn: Option<&str>, ma
         violations.length(at, arn, 1, max);
         violations.pattern(at, arn, &ARN);
     }
+}
+
+pub(super) fn kinesis_source(violations: &mut Violations, at: At<'_>, source: &KinesisSource) {
+    let stream_at = at.member("KinesisStreamARN");
+    violations.required(stream_at, source.stream_arn.is_some());
+    if let Some(stream) = &source.stream_arn {
+        violations.length(stream_at, stream, 1, 512);
+        violations.pattern(stream_at, stream, &KINESIS_ARN);
+    }
+    let role_at = at.member("RoleARN");
+    violations.required(role_at, source.role_arn.is_some());
+    arn(violations, role_at, source.role_arn.as_deref(), 512);
 }
 
 pub(super) fn version(violations: &mut Violations, at: At<'_>, version: Option<&str>) {

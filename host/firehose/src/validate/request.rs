@@ -11,8 +11,8 @@ use crate::wire::{
 const STREAM_TYPES: &[&str] = &["DirectPut", "KinesisStreamAsSource", "MSKAsSource", "DatabaseAsSource"];
 
 /// # Errors
-/// `ValidationException`: constraints. `InvalidArgumentException`: a source that is not `DirectPut`, or not exactly one
-/// destination of those that are supported.
+/// `ValidationException`: constraints. `InvalidArgumentException`: a source that is neither `DirectPut` nor a stream of
+/// Kinesis, or that does not fit the type, or not exactly one destination of those that are supported.
 pub fn create(request: &CreateDeliveryStream) -> Result<(), Refusal> {
     let mut violations = Violations::default();
     let at = At::Root;
@@ -27,6 +27,9 @@ pub fn create(request: &CreateDeliveryStream) -> Result<(), Refusal> {
             1,
             100,
         );
+    }
+    if let Some(source) = &request.kinesis_source {
+        member::kinesis_source(&mut violations, at.member("KinesisStreamSourceConfiguration"), source);
     }
     if let Some(input) = &request.encryption {
         member::encryption(&mut violations, at.member("DeliveryStreamEncryptionConfigurationInput"), input);
@@ -62,21 +65,38 @@ pub fn create(request: &CreateDeliveryStream) -> Result<(), Refusal> {
         requests::opensearch(&mut violations, at, cluster, Given::Whole);
     }
     violations.finish()?;
-    let is_direct = request.stream_type.as_deref().is_none_or(|stream_type| stream_type == "DirectPut");
-    let has_other_source = request.kinesis_source.is_some()
-        || request.kafka_source.is_some()
-        || request.database_source.is_some();
-    if !is_direct || has_other_source {
-        return Err(Refusal::invalid(
-            "only streams of type DirectPut, without another source, are supported here",
-        ));
-    }
+    one_source(request)?;
     let is_known = request.s3.is_some()
         || request.extended_s3.is_some()
         || request.http_endpoint.is_some()
         || request.splunk.is_some()
         || request.opensearch.is_some();
     one_destination(&request.destinations(), is_known, "Configuration")
+}
+
+fn one_source(request: &CreateDeliveryStream) -> Result<(), Refusal> {
+    let stream_type = request.stream_type.as_deref().unwrap_or("DirectPut");
+    if request.kafka_source.is_some()
+        || request.database_source.is_some()
+        || !["DirectPut", "KinesisStreamAsSource"].contains(&stream_type)
+    {
+        return Err(Refusal::invalid(
+            "only streams of type DirectPut or KinesisStreamAsSource, without another source, are supported here",
+        ));
+    }
+    let wrong = match (stream_type, request.kinesis_source.is_some()) {
+        ("DirectPut", true) => "KinesisStreamSourceConfiguration is not applicable for DirectPut type.",
+        ("DirectPut", false) => return Ok(()),
+        (_, false) => "KinesisStreamSourceConfiguration must be given for KinesisStreamAsSource type.",
+        (_, true) if request.direct_put.is_some() => {
+            "DirectPutSourceConfiguration is not applicable for KinesisStreamAsSource type."
+        }
+        (_, true) if request.encryption.is_some() => {
+            "DeliveryStreamEncryptionConfigurationInput is not applicable for KinesisStreamAsSource type."
+        }
+        (_, true) => return Ok(()),
+    };
+    Err(Refusal::invalid(wrong))
 }
 
 /// Only constraints; rules look at what comes of the merge.
@@ -278,7 +298,7 @@ mod tests {
     fn other_sources_are_refused() {
         let s3 = format!(r#""S3DestinationConfiguration":{{{PLACE}}}"#);
         assert_eq!(created(&format!(r#"{s3},"DeliveryStreamType":"DirectPut""#)), Ok(()));
-        for members in [r#""DeliveryStreamType":"MSKAsSource""#, r#""KinesisStreamSourceConfiguration":{}"#] {
+        for members in [r#""DeliveryStreamType":"MSKAsSource""#, r#""DatabaseSourceConfiguration":{}"#] {
             let refusal = created(&format!("{s3},{members}")).unwrap_err();
             assert!(refusal.message.contains("DirectPut"), "{refusal}");
         }
@@ -286,6 +306,40 @@ mod tests {
             created(&format!(r#"{s3},"DeliveryStreamType":"Put""#)).unwrap_err().kind,
             Kind::Validation
         );
+    }
+
+    #[test]
+    fn source_in_kinesis_fits_the_type_of_the_stream() {
+        let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/in";
+        let source = format!(
+            r#""KinesisStreamSourceConfiguration":{{"KinesisStreamARN":"{arn}","RoleARN":"arn:aws:iam::1:role/r"}}"#
+        );
+        let of_kinesis = r#""DeliveryStreamType":"KinesisStreamAsSource""#;
+        let asked =
+            |members: &str| created(&format!(r#""S3DestinationConfiguration":{{{PLACE}}},{members}"#));
+        assert_eq!(asked(&format!("{of_kinesis},{source}")), Ok(()));
+        let encrypted = r#""DeliveryStreamEncryptionConfigurationInput":{"KeyType":"AWS_OWNED_CMK"}"#;
+        for (members, part) in [
+            (source.clone(), "not applicable for DirectPut"),
+            (of_kinesis.to_owned(), "must be given"),
+            (format!("{of_kinesis},{source},{encrypted}"), "not applicable for KinesisStreamAsSource"),
+            (
+                format!(r#"{of_kinesis},{source},"DirectPutSourceConfiguration":{{}}"#),
+                "not applicable for Kinesis",
+            ),
+        ] {
+            let refusal = asked(&members).unwrap_err();
+            assert_eq!(refusal.kind, Kind::InvalidArgument);
+            assert!(refusal.message.contains(part), "{members}: {refusal}");
+        }
+        for wrong in
+            ["arn:aws:kinesis:eu-west-1:1:stream/in", "arn:aws:kinesis::123456789012:stream/in", "in"]
+        {
+            let refusal = asked(&format!("{of_kinesis},{}", source.replace(arn, wrong))).unwrap_err();
+            assert_eq!(refusal.kind, Kind::Validation, "{wrong}: {refusal}");
+        }
+        let refusal = asked(&format!(r#"{of_kinesis},"KinesisStreamSourceConfiguration":{{}}"#)).unwrap_err();
+        assert!(refusal.message.starts_with("2 validation errors"), "{refusal}");
     }
 
     #[test]

@@ -28,6 +28,14 @@ members! {
     }
 }
 
+members! {
+    /// A stream of Kinesis Data Streams that records are read from.
+    KinesisSource {
+        stream_arn: String = "KinesisStreamARN",
+        role_arn: String = "RoleARN",
+    }
+}
+
 /// Destinations of a request: those that are read, and whether one of those is there that are not.
 macro_rules! with_destinations {
     (
@@ -65,7 +73,7 @@ with_destinations! {
         direct_put: DirectPutSource = "DirectPutSourceConfiguration",
         encryption: EncryptionInput = "DeliveryStreamEncryptionConfigurationInput",
         tags: Vec<Tag> = "Tags",
-        kinesis_source: IgnoredAny = "KinesisStreamSourceConfiguration",
+        kinesis_source: KinesisSource = "KinesisStreamSourceConfiguration",
         kafka_source: IgnoredAny = "MSKSourceConfiguration",
         database_source: IgnoredAny = "DatabaseSourceConfiguration",
     }

@@ -19,21 +19,37 @@ pub(super) fn describe(
     let is_before = request.exclusive_start.as_deref().is_none_or(|start| start < DESTINATION_ID);
     let outputs = shown.body["definition"]["outputs"].as_array().into_iter().flatten();
     let destination = outputs.filter_map(destination).next().filter(|_| is_before);
+    let source = &shown.body["definition"]["source"];
+    let kinesis = (source["type"] == "kinesis").then(|| kinesis(source, seen));
     let mut description = json!({
         "DeliveryStreamName": name,
         "DeliveryStreamARN": arn(seen.region, seen.account, name),
         "DeliveryStreamStatus": seen.status,
-        "DeliveryStreamType": "DirectPut",
+        "DeliveryStreamType": if kinesis.is_some() { "KinesisStreamAsSource" } else { "DirectPut" },
         "VersionId": shown.version.unwrap_or(1).to_string(),
         "CreateTimestamp": changed_s,
         "DeliveryStreamEncryptionConfiguration": { "Status": "DISABLED" },
         "Destinations": Value::Array(destination.into_iter().collect()),
         "HasMoreDestinations": false,
     });
+    if let Some(kinesis) = kinesis {
+        description["Source"] = json!({ "KinesisStreamSourceDescription": kinesis });
+    }
     if let Some((failure, details)) = seen.failure {
         description["FailureDescription"] = json!({ "Type": failure, "Details": details });
     }
     json!({ "DeliveryStreamDescription": description })
+}
+
+/// A name is one of the account that this host tells.
+fn kinesis(source: &Value, seen: &Seen<'_>) -> Value {
+    let stream = source["stream"].as_str().unwrap_or_default();
+    let region = source["region"].as_str().unwrap_or(seen.region);
+    let arn = match stream.starts_with("arn:") {
+        true => stream.to_owned(),
+        false => format!("arn:aws:kinesis:{region}:{}:stream/{stream}", seen.account),
+    };
+    json!({ "KinesisStreamARN": arn, "RoleARN": ROLE })
 }
 
 /// Of the first output that Firehose has a word for.

@@ -194,8 +194,14 @@ impl<H: Host> Desk<'_, H> {
 
     fn list(&self, request: &ListDeliveryStreams) -> Result<Vec<u8>, Refusal> {
         let streams = self.shared.host.streams(self.tenant);
-        let names = streams.as_array().into_iter().flatten().filter_map(|stream| stream["name"].as_str());
-        Ok(wire::json(&description::list(request, names)?))
+        let streams = streams.as_array().into_iter().flatten();
+        let of_kinesis = |name: &str| {
+            let told = self.shared.host.origin(self.tenant, name);
+            told.is_some_and(|origin| !origin["firehose"]["source"].is_null())
+        };
+        let names = streams.filter_map(|stream| stream["name"].as_str());
+        let listed = names.map(|name| (name, of_kinesis(name)));
+        Ok(wire::json(&description::list(request, listed)?))
     }
 
     async fn list_tags(&self, request: &ListTagsForDeliveryStream) -> Result<Vec<u8>, Refusal> {

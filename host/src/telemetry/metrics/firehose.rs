@@ -1,5 +1,7 @@
 //! A delivery stream in the words of Amazon Data Firehose: the same counters again, under the names that its users know.
 
+use std::sync::atomic::Ordering;
+
 use crate::pipeline::firehose_stats::{Receiver, Sent};
 use crate::pipeline::stats::StreamStats;
 
@@ -32,6 +34,11 @@ pub(super) fn tell(families: &mut Families, stream: &StreamStats, now_ns: i64) {
     }
     for (metric, latency) in [(FirehosePutRecordLatency, record), (FirehosePutRecordBatchLatency, batch)] {
         families.set_float(metric, labels, latency.latency_us.get() as f64 / 1e6);
+    }
+    if let Some(source) = stream.source.get().filter(|_| firehose.reads_kinesis.load(Ordering::Relaxed)) {
+        families.set(FirehoseKinesisRecords, labels, source.records());
+        families.set(FirehoseKinesisBytes, labels, source.bytes());
+        families.set(FirehoseKinesisBehind, labels, source.behind_ms());
     }
     let places = firehose.outputs.get().map(Vec::as_slice).unwrap_or_default();
     let outputs: Vec<_> = places.iter().filter_map(|place| stream.outputs.get(*place)).collect();

@@ -191,6 +191,9 @@ impl Families {
             self.set(SourceRetries, labels, source.retries());
             self.set(SourceOpen, labels, source.open());
             self.set(SourceRefused, labels, source.refused());
+            self.set(SourceThrottled, labels, source.throttled());
+            self.set(SourceFailed, labels, source.failed());
+            self.set_float(SourceBehind, labels, source.behind_ms() as f64 / 1e3);
         }
         for output in &stream.outputs {
             self.output(of, output);

@@ -88,8 +88,11 @@ table! {
     Freshness Gauge "wasmill_stream_freshness_seconds" "Time since the oldest record arrived that is not delivered, 0 without one."
     SourceTooLong Counter "wasmill_source_records_too_long_total" "Lines over the limit of a file, stdin or TCP source."
     SourceRetries Counter "wasmill_source_retries_total" "Appends that a source had to try again because the buffer was full or in trouble."
-    SourceOpen Gauge "wasmill_source_open" "Files or connections that a source has open."
+    SourceOpen Gauge "wasmill_source_open" "Files, connections or shards that a source has open."
     SourceRefused Counter "wasmill_source_connections_refused_total" "Connections that were refused because too many were open."
+    SourceThrottled Counter "wasmill_source_requests_throttled_total" "Requests to Kinesis that it put off, because a shard was asked for too much."
+    SourceFailed Counter "wasmill_source_requests_failed_total" "Requests to Kinesis that failed for another reason; they are sent again."
+    SourceBehind Gauge "wasmill_source_behind_seconds" "How far the last answer of Kinesis was behind the newest record, of the shard that is most behind."
 
     // An output of a stream: labels `stream`, `output`.
     OutputEmitted Counter "wasmill_output_records_emitted_total" "Records for this output: delivered + failed + pending."
@@ -130,6 +133,9 @@ table! {
     FirehosePutRecordBatchRecords Counter "firehose_put_record_batch_records_total" "PutRecordBatch.Records: those that were stored."
     FirehosePutRecordBatchBytes Counter "firehose_put_record_batch_bytes_total" "PutRecordBatch.Bytes: of these."
     FirehosePutRecordBatchLatency Counter "firehose_put_record_batch_latency_seconds_total" "PutRecordBatch.Latency: the sum, from the whole body to the answer."
+    FirehoseKinesisRecords Counter "firehose_data_read_from_kinesis_stream_records_total" "DataReadFromKinesisStream.Records: records of the Kinesis stream that were stored."
+    FirehoseKinesisBytes Counter "firehose_data_read_from_kinesis_stream_bytes_total" "DataReadFromKinesisStream.Bytes: payload bytes of these."
+    FirehoseKinesisBehind Gauge "firehose_kinesis_millis_behind_latest" "KinesisMillisBehindLatest: how far the last answer was behind the newest record, of the shard that is most behind."
     FirehoseThrottledRecords Counter "firehose_throttled_records_total" "ThrottledRecords: records that were told to come again, because of a quota or a full buffer."
     FirehoseSucceedProcessing Counter "firehose_succeed_processing_records_total" "SucceedProcessing.Records: records that passed all transforms, were dropped or were absorbed."
     FirehoseFailedConversion Counter "firehose_failed_conversion_records_total" "FailedConversion.Records: records that could not be written in the format of their output."

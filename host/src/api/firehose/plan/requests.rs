@@ -178,6 +178,7 @@ mod tests {
             account: "123456789012".to_owned(),
             endpoint: None,
             path_style: false,
+            kinesis_endpoint: None,
             encrypted_disk: false,
             schemas: [].into(),
         };
