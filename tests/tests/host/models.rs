@@ -119,6 +119,8 @@ fn model_that_changes_takes_over_between_two_slices_and_outcomes_name_it() {
         push(n);
         n += 10;
     }
+    // What is stored may not have gone through yet; the new model would have it, too.
+    wait_until("the first ones are delivered", || objects::lines(&scratch.out()).len() as u64 == n);
     let second = deploy(&scratch, "fraud", &linear(0.0, 2.0));
     while !program.says("plugins reloaded") {
         push(n);
