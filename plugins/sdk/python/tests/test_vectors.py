@@ -115,8 +115,10 @@ class VectorsTest(unittest.TestCase):
             else failure
             for failure, wanted in zip(run.failures, case.get("failed", []), strict=True)
         ]
+        # What a letter has of a row that no input stands behind is the host's.
         wanted_failed = [
-            {"transform": 0, "reason": failure.reason, "child": 0} | wanted
+            {"transform": 0, "reason": failure.reason, "child": 0}
+            | {name: value for name, value in wanted.items() if name != "payload"}
             for failure, wanted in zip(run.failures, case.get("failed", []))
         ]
         self.assertEqual(failed, wanted_failed)

@@ -377,12 +377,15 @@ export class Chain {
   finish({ requireJson = false } = {}) {
     if (requireJson) {
       const bad = new Set();
+      // A row that no record stands behind fails alone.
+      const known = (row) => (row.record < 0 ? row : row.record);
       for (const row of this.rows) {
-        if (parse(row.payload) !== undefined || bad.has(row.record)) continue;
-        bad.add(row.record);
-        this.failed.push({ row: row.record, transform: this.transform + 1, reason: "the payload is no JSON" });
+        if (parse(row.payload) !== undefined || bad.has(known(row))) continue;
+        bad.add(known(row));
+        const of = row.record < 0 ? "fresh" : row.record;
+        this.failed.push({ row: of, transform: this.transform + 1, reason: "the payload is no JSON" });
       }
-      this.rows = this.rows.filter((row) => !bad.has(row.record));
+      this.rows = this.rows.filter((row) => !bad.has(known(row)));
     }
     const children = new Map();
     const rows = this.rows.map((row) => {
