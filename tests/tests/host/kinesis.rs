@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use wasmill_tests::client;
-use wasmill_tests::kinesis::{FaultProxy, Kinesis};
+use wasmill_tests::kinesis::{FaultProxy, Kinesis, NOTHING};
 use wasmill_tests::objects;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
@@ -205,6 +206,33 @@ fn requests_that_are_refused_are_sent_again_and_told_in_metrics() {
     assert!(
         limits.map(|(_, body)| body["Limit"].as_u64().unwrap()).all(|limit| (1..=10_000).contains(&limit))
     );
+}
+
+#[test]
+fn answers_that_say_nothing_end_no_shard_and_double_no_record() {
+    let (Some(binary), Some(kinesis)) = (binary(), Kinesis::start()) else { return };
+    let kinesis = Arc::new(kinesis);
+    kinesis.create("clicks", 1);
+    let is_empty = Arc::new(AtomicBool::new(false));
+    let empty = Arc::clone(&is_empty);
+    let proxy = FaultProxy::start(&kinesis, move |_, _, _| empty.load(Ordering::SeqCst).then_some(NOTHING));
+    let scratch = scratch(&proxy.url(), "");
+    for round in 0..3 {
+        is_empty.store(false, Ordering::SeqCst);
+        let program = start(&binary, &scratch);
+        kinesis.put("clicks", &numbered(round * 200..round * 200 + 100));
+        wait_for_lines(&scratch, round as usize * 200 + 100);
+        is_empty.store(true, Ordering::SeqCst);
+        kinesis.put("clicks", &numbered(round * 200 + 100..(round + 1) * 200));
+        let failed = || metric(&program, "wasmill_source_requests_failed_total");
+        wait_until("it has asked in vain", || failed() >= 3.0);
+        program.wait_for_log("neither NextShardIterator nor MillisBehindLatest");
+        assert_eq!(metric(&program, "wasmill_source_open"), 1.0);
+        is_empty.store(false, Ordering::SeqCst);
+        wait_for_lines(&scratch, (round as usize + 1) * 200);
+        program.stop();
+    }
+    assert_eq!(sorted(&scratch), numbered(0..600));
 }
 
 #[test]

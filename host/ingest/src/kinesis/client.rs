@@ -136,6 +136,10 @@ impl Client {
                 return Err(Refused::Other(format!("list shards: there are more than {LISTED_MAX}")));
             }
             token = answer.next_token.filter(|token| !token.is_empty());
+            if token.is_none() && listed.is_empty() {
+                // A stream has at least one. Taken for true, every position would be forgotten.
+                return Err(Refused::Other("list shards: the answer has none".to_owned()));
+            }
             if token.is_none() {
                 return Ok(listed);
             }
@@ -160,12 +164,19 @@ impl Client {
         let ask = self.sdk.get_records().shard_iterator(iterator).limit(limit);
         let ask = ask.set_stream_arn(self.arn.clone());
         let answer = ask.send().await.map_err(|error| refused("get records", error))?;
-        let behind_ms = answer.millis_behind_latest.unwrap_or_default();
-        Ok(Page {
-            records: answer.records,
-            next: answer.next_shard_iterator.filter(|next| !next.is_empty()),
-            behind_ms: u64::try_from(behind_ms).unwrap_or_default(),
-        })
+        let next = answer.next_shard_iterator.filter(|next| !next.is_empty());
+        // At the end of a shard there is no iterator, but every answer says how far it is behind.
+        let Some(behind_ms) = answer.millis_behind_latest.or(next.as_ref().map(|_| 0)) else {
+            let missing = "get records: the answer has neither NextShardIterator nor MillisBehindLatest";
+            return Err(Refused::Other(missing.to_owned()));
+        };
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if let Some(other) = answer.records.iter().find(|record| !is_number(&record.sequence_number)) {
+            // It would be kept as a position that nobody can read again.
+            let shown: String = other.sequence_number.chars().take(40).collect();
+            return Err(Refused::Other(format!("get records: the sequence number {shown:?} is no number")));
+        }
+        Ok(Page { records: answer.records, next, behind_ms: u64::try_from(behind_ms).unwrap_or_default() })
     }
 
     /// `None`: the shard is closed, and nothing of it follows.
