@@ -4,25 +4,28 @@
 //! route; verdict (fail beats replaced beats dropped beats kept). Owns that order, the first reason of a
 //! failure, and the withdrawal of all rows of a failed record. Refuses to apply half: limits come first.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::cells::write;
 use crate::chunk::{Chunk, TEXT_MAX};
 use crate::edit::{Change, edit};
 use crate::error::OverLimit;
+use crate::fail::FreshPayloads;
 use crate::merge::Picked;
 use crate::scan::one_value;
 use crate::staged::{Base, Group, Staged};
 use crate::store::{Fault, Kind, Store, Value, bit};
 use crate::table::{EMPTY_END, EMPTY_SCAN, PartitionChange, UNSCANNED};
-use crate::verdict::{Failure, NO_INPUT};
-use crate::writer::Writer;
-
-/// Documents of rows that no input has, by row.
-pub(crate) type FreshPayloads = HashMap<usize, Vec<u8>>;
+use crate::verdict::NO_INPUT;
 
 const SETS: u8 = bit(write::NULL) | bit(write::VALUE);
+
+/// Whether a text is one JSON object.
+pub(crate) fn is_object(text: &[u8]) -> bool {
+    let value = std::str::from_utf8(text).ok().and_then(|_| one_value(text, crate::layout::DEPTH_MAX));
+    value.is_some_and(|value| value[0] == b'{')
+}
 
 impl Chunk {
     /// The export returned ok: applies everything staged in the fixed order. Over a limit nothing is applied.
@@ -164,14 +167,24 @@ impl Chunk {
             Base::Payload => {
                 let text = staged.payloads.as_ref().map(|store| store.values.as_ref().get(row));
                 let text = text.unwrap_or_default().to_vec();
-                let value = std::str::from_utf8(&text).ok();
-                let value = value.and_then(|text| one_value(text.as_bytes(), crate::layout::DEPTH_MAX));
-                let object = value.is_some_and(|value| value[0] == b'{');
+                let object = is_object(&text);
                 (text, object)
             }
             Base::Same | Base::Empty => (b"{}".to_vec(), true),
         };
-        let mut changed = base != Base::Same;
+        let written = self.write_staged(&mut text, object, staged, row)?;
+        Ok((written || base != Base::Same).then_some(text))
+    }
+
+    /// Writes the row's staged fields into a text, which is an object or not. Whether there were any.
+    pub(crate) fn write_staged(
+        &self,
+        text: &mut Vec<u8>,
+        object: bool,
+        staged: &Staged,
+        row: usize,
+    ) -> Result<bool, (u32, Fault)> {
+        let mut changed = false;
         let mut value = Vec::new();
         for (slot, store) in &staged.fields {
             if let Ok(at) = store.faults.binary_search_by_key(&(row as u32), |fault| fault.0) {
@@ -191,12 +204,12 @@ impl Chunk {
             };
             let column = self.layout.slots[self.turn.transform][*slot as usize];
             let mut edited = Vec::with_capacity(text.len() + value.len());
-            edit(&text, &self.layout.fields[column as usize].path, change, &mut edited)
+            edit(text, &self.layout.fields[column as usize].path, change, &mut edited)
                 .map_err(|_blocked| (*slot, Fault::WayBlocked))?;
-            text = edited;
+            *text = edited;
             changed = true;
         }
-        Ok(changed.then_some(text))
+        Ok(changed)
     }
 
     /// Writes overlays into the texts where what was staged could not be laid over them.
@@ -328,31 +341,6 @@ impl Chunk {
         }
     }
 
-    /// Fresh rows that the export fails, as it read them: what it has staged may take the place of their texts.
-    fn fresh_as_read(&mut self) -> FreshPayloads {
-        let fails = &self.turn.groups[0].staged.fails;
-        let failed: Vec<usize> = fails.iter().map(|(row, _)| *row as usize).collect();
-        self.fresh_payloads(failed)
-    }
-
-    /// The documents of those of these rows that no input has.
-    pub(crate) fn fresh_payloads(&mut self, mut rows: Vec<usize>) -> FreshPayloads {
-        rows.retain(|&row| self.table.rows[row].input == NO_INPUT);
-        if rows.is_empty() {
-            return FreshPayloads::new();
-        }
-        if !self.table.order.is_empty() {
-            self.table.scan(&self.layout);
-        }
-        let mut writer = Writer::new(&self.table, &self.layout);
-        let written = rows.into_iter().map(|row| {
-            let mut payload = Vec::new();
-            writer.write(row, &mut payload);
-            (row, payload)
-        });
-        written.collect()
-    }
-
     /// Verdicts: marks the rows that do not go on, and records failures. `read` has the fresh rows that the export fails.
     fn judge(&mut self, groups: &[usize], dead: &mut [bool], mut read: FreshPayloads) {
         let mut failed: Vec<(usize, String)> = Vec::new();
@@ -386,24 +374,9 @@ impl Chunk {
             }
         }
         if !failed.is_empty() {
-            for (&group, &start) in groups[1..].iter().zip(&starts[1..]) {
-                read.extend(self.fresh_as_made(group, start, &failed));
-            }
-            let others = failed.iter().map(|(at, _)| *at).filter(|at| !read.contains_key(at)).collect();
-            read.extend(self.fresh_payloads(others));
+            self.add_failed_fresh(groups, &starts, &failed, &mut read);
             self.fail_rows(failed, dead, self.turn.transform, read);
         }
-    }
-
-    /// Fresh rows of this turn that failed in it, with what was staged for them.
-    fn fresh_as_made(&self, group: usize, start: usize, failed: &[(usize, String)]) -> FreshPayloads {
-        let Group { rows, staged, .. } = &self.turn.groups[group];
-        let range = start..start + *rows as usize;
-        let fresh = failed.iter().map(|(at, _)| *at).filter(|at| range.contains(at));
-        fresh
-            .filter(|&at| self.table.rows[at].input == NO_INPUT)
-            .filter_map(|at| Some((at, self.edit_row(group, staged, at - start).ok()??)))
-            .collect()
     }
 
     /// Rows that cannot take what was written to a slot.
@@ -463,39 +436,6 @@ impl Chunk {
             for (row, &replaced) in replaced[group].iter().enumerate() {
                 dead[start + row] |= replaced;
             }
-        }
-    }
-
-    /// Records failures and withdraws all rows of the records. The first reason of a record stays.
-    pub(crate) fn fail_rows(
-        &mut self,
-        failed: Vec<(usize, String)>,
-        dead: &mut [bool],
-        transform: usize,
-        mut fresh: FreshPayloads,
-    ) {
-        let mut fresh_failed = HashSet::new();
-        for (at, reason) in failed {
-            let row = self.table.rows[at];
-            let known = match self.failed.get_mut(row.input as usize) {
-                Some(known) => std::mem::replace(known, true),
-                None => !fresh_failed.insert(at),
-            };
-            dead[at] = true;
-            if !known {
-                self.failures.push(Failure {
-                    input_row: row.input,
-                    offset: row.offset,
-                    child: row.child,
-                    transform,
-                    route: row.route,
-                    reason: crate::stage::reason_text(reason.as_bytes()),
-                    payload: fresh.remove(&at).unwrap_or_default(),
-                });
-            }
-        }
-        for (row, dead) in self.table.rows.iter().zip(dead) {
-            *dead |= self.failed.get(row.input as usize).is_some_and(|failed| *failed);
         }
     }
 

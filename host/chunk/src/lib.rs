@@ -11,6 +11,7 @@ mod cells;
 mod chunk;
 mod edit;
 mod error;
+mod fail;
 mod finish;
 mod input;
 mod layout;

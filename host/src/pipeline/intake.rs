@@ -80,6 +80,11 @@ impl Intake {
         self.read
     }
 
+    /// First offset that is in no slice yet: what waits was read, and runs with whatever version is current when it is cut.
+    pub(super) fn uncut(&self) -> u64 {
+        self.waiting.first_offset().unwrap_or(self.read)
+    }
+
     fn slices_max(&self) -> usize {
         if self.one_by_one { 1 } else { self.slices_max }
     }
@@ -225,6 +230,10 @@ impl Waiting {
         self.bytes
     }
 
+    fn first_offset(&self) -> Option<u64> {
+        self.frames.front().map(|frame| frame.base_offset + self.row as u64)
+    }
+
     /// Adds a frame, which may begin before what is wanted of it: an outcome can end within a frame.
     pub(super) fn push(&mut self, frame: Arc<Frame>, from: u64) {
         let before = usize::try_from(from.saturating_sub(frame.base_offset)).unwrap_or(usize::MAX);
@@ -331,6 +340,20 @@ mod tests {
             assert_eq!(cuts_from(from, frames(), 1000), [(from, 10)]);
         }
         assert_eq!(cuts_from(6, frames(), 95), [(6, 8), (8, 10)]);
+    }
+
+    #[test]
+    fn what_was_read_and_waits_is_not_cut_yet() {
+        let mut intake = Intake { read: 6, ..Intake::default() };
+        assert_eq!(intake.uncut(), 6);
+        intake.waiting.push(frame(5, &[10, 10, 90, 10]), 6);
+        intake.read = 9;
+        // As long as it waits, another version may still run it.
+        assert_eq!((intake.uncut(), intake.read()), (6, 9));
+        for expected in [7, 8, 9] {
+            assert_eq!(intake.waiting.cut(25).map(|cut| cut.to), Some(expected));
+            assert_eq!(intake.uncut(), expected);
+        }
     }
 
     #[test]

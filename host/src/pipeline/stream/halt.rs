@@ -102,7 +102,7 @@ impl StreamTask {
         self.halt = Halt::No;
         self.context.stats.with_transforms(|transforms| next.name_transforms(transforms));
         self.context.stats.reloads.add(1);
-        tracing::info!(stream = %self.context.name, plugins = next.digests.join(", "), from = self.intake.read(), "plugins reloaded");
+        tracing::info!(stream = %self.context.name, plugins = next.digests.join(", "), from = self.intake.uncut(), "plugins reloaded");
         self.current = next;
         self.clock_of_version();
     }
