@@ -160,7 +160,7 @@ pub(crate) fn recover(
         if let Some(written) = &outcome.state {
             let layer = Layer::read(written, &body[blobs_at..]);
             let layer = layer.map_err(|error| RecoveryError::Layer { position, error })?;
-            state.apply(position.0, &layer).map_err(|error| RecoveryError::State { position, error })?;
+            state.apply(position.0, &[&layer]).map_err(|error| RecoveryError::State { position, error })?;
             applied = true;
         }
         for letter in &outcome.letters {

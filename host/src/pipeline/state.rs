@@ -168,10 +168,10 @@ impl StreamState {
         }
     }
 
-    /// Applies what an outcome at this position carries, unless that was done. Blocks.
-    pub(crate) fn apply(&self, position: u64, layer: &Layer) -> Result<Vec<TableUse>, StateTrouble> {
+    /// Applies what outcomes carry, the last of which is at this position, unless that was done. Blocks.
+    pub(crate) fn apply(&self, position: u64, layers: &[&Layer]) -> Result<Vec<TableUse>, StateTrouble> {
         let applied = self.store().and_then(|store| {
-            store.apply(position, layer)?;
+            store.apply(position, layers)?;
             Ok(store.tables())
         });
         if applied.is_err() {
@@ -270,16 +270,16 @@ mod tests {
         assert!(house.existing().unwrap().is_none(), "none is made before it is needed");
         let usage = Arc::new(Usage::default());
         let stream = house.stream([1; 16], Arc::clone(&usage));
-        stream.apply(5, &layer(b"one")).unwrap();
+        stream.apply(5, &[&layer(b"one")]).unwrap();
         let stored = usage.stored();
         assert!(stored > 0);
         house.let_go();
         assert_eq!(usage.stored(), 0);
         assert_eq!(value(&stream), Some(b"one".to_vec()));
         assert_eq!(usage.stored(), stored);
-        stream.apply(5, &layer(b"again")).unwrap();
+        stream.apply(5, &[&layer(b"again")]).unwrap();
         assert_eq!(value(&stream), Some(b"one".to_vec()));
-        stream.apply(6, &layer(b"two")).unwrap();
+        stream.apply(6, &[&layer(b"two")]).unwrap();
         stream.persist().unwrap();
         assert_eq!(value(&stream), Some(b"two".to_vec()));
     }
@@ -289,16 +289,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync));
         let stream = house.stream([1; 16], Arc::default());
-        stream.apply(5, &layer(b"one")).unwrap();
+        stream.apply(5, &[&layer(b"one")]).unwrap();
         house.let_go();
         std::fs::remove_dir_all(directory.path().join(DIRECTORY)).unwrap();
-        let lost = stream.apply(6, &layer(b"two")).unwrap_err();
+        let lost = stream.apply(6, &[&layer(b"two")]).unwrap_err();
         assert!(matches!(lost, StateTrouble::Lost { found: 0, applied: 5 }), "{lost:?}");
         // The next start applies what the journal has.
         let restarted = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync))
             .stream([1; 16], Arc::default());
         drop((stream, house));
-        restarted.apply(5, &layer(b"one")).unwrap();
+        restarted.apply(5, &[&layer(b"one")]).unwrap();
         assert_eq!(value(&restarted), Some(b"one".to_vec()));
     }
 
@@ -307,7 +307,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync));
         for incarnation in [[1; 16], [2; 16]] {
-            house.stream(incarnation, Arc::default()).apply(700, &layer(b"one")).unwrap();
+            house.stream(incarnation, Arc::default()).apply(700, &[&layer(b"one")]).unwrap();
         }
         let stream = house.stream([1; 16], Arc::default());
         assert!(stream.check(701).is_ok());
@@ -324,16 +324,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Os));
         let stream = house.stream([1; 16], Arc::default());
-        stream.apply(700, &layer(b"one")).unwrap();
-        stream.apply(900, &layer(b"two")).unwrap();
+        stream.apply(700, &[&layer(b"one")]).unwrap();
+        stream.apply(900, &[&layer(b"two")]).unwrap();
         drop(stream);
         // That of 900 is gone, and the next one comes where it was, or before.
         let stream = house.stream([1; 16], Arc::default());
         stream.check(800).unwrap();
         assert_eq!(value(&stream), Some(b"two".to_vec()));
-        stream.apply(700, &layer(b"one")).unwrap();
+        stream.apply(700, &[&layer(b"one")]).unwrap();
         assert_eq!(value(&stream), Some(b"two".to_vec()));
-        stream.apply(800, &layer(b"three")).unwrap();
+        stream.apply(800, &[&layer(b"three")]).unwrap();
         assert_eq!(value(&stream), Some(b"three".to_vec()));
     }
 }

@@ -21,28 +21,23 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{CHANGE_BYTES, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::table::{Address, Entry, TableId, TableSpec};
+use crate::changes::{Change, Changes, Wanted};
+use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::table::{Entry, TableId, TableSpec};
 use crate::usage::Pending;
 
-/// What became of an entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Put(Entry),
-    Removed,
+/// By how much a table grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Growth {
+    pub entries: i64,
+    /// As they are counted.
+    pub bytes: i64,
 }
 
-impl Change {
-    pub(crate) fn entry(&self) -> Option<&Entry> {
-        match self {
-            Change::Put(entry) => Some(entry),
-            Change::Removed => None,
-        }
-    }
-
-    /// About what it takes in memory, which is more than in an outcome.
-    pub(crate) fn bytes(&self, address: &[u8]) -> usize {
-        CHANGE_BYTES + address.len() + self.entry().map_or(0, |entry| entry.value.len())
+impl Growth {
+    pub(crate) fn add(&mut self, more: Growth) {
+        self.entries += more.entries;
+        self.bytes += more.bytes;
     }
 }
 
@@ -52,7 +47,9 @@ pub(crate) struct TableChanges {
     pub(crate) spec: TableSpec,
     /// Nothing is left of what was in it before.
     pub(crate) cleared: bool,
-    pub(crate) entries: BTreeMap<Address, Change>,
+    pub(crate) entries: Changes,
+    /// Over what the slices saw; `None` where they did not count.
+    pub(crate) growth: Option<Growth>,
 }
 
 /// See the head of this file.
@@ -77,6 +74,9 @@ pub struct WrittenTable {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cleared: bool,
     pub entries: u64,
+    /// Of the table by these changes, where it was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// Where its entries are, within what the outcome calls its blobs.
     pub blob: Range<usize>,
 }
@@ -102,7 +102,8 @@ pub struct LayerError;
 impl Layer {
     /// A layer that empties these tables.
     pub fn clearing(tables: impl IntoIterator<Item = (TableId, TableSpec)>) -> Layer {
-        let cleared = |spec| TableChanges { spec, cleared: true, entries: BTreeMap::new() };
+        let growth = Some(Growth::default());
+        let cleared = |spec| TableChanges { spec, cleared: true, entries: Changes::default(), growth };
         let tables = tables.into_iter().map(|(id, spec)| (id, cleared(spec))).collect();
         Layer { clock: i64::MIN, tables, bytes: 0, pending: None }
     }
@@ -133,32 +134,25 @@ impl Layer {
         for (id, later) in tables {
             let table = match self.tables.entry(id) {
                 MapEntry::Vacant(none) => {
-                    self.bytes += of_table(&later);
+                    self.bytes += later.entries.bytes();
                     none.insert(later);
                     continue;
                 }
                 MapEntry::Occupied(table) => table.into_mut(),
             };
             table.spec = later.spec;
+            self.bytes -= table.entries.bytes();
             if later.cleared {
-                self.bytes -= of_table(table);
-                self.bytes += of_table(&later);
                 *table = later;
+                self.bytes += table.entries.bytes();
                 continue;
             }
-            for (address, change) in later.entries {
-                self.bytes += change.bytes(&address);
-                match table.entries.entry(address) {
-                    MapEntry::Occupied(mut before) => {
-                        let before_bytes = before.get().bytes(before.key());
-                        self.bytes -= before_bytes;
-                        before.insert(change);
-                    }
-                    MapEntry::Vacant(none) => {
-                        none.insert(change);
-                    }
-                }
-            }
+            table.entries.add(later.entries);
+            self.bytes += table.entries.bytes();
+            table.growth = table.growth.zip(later.growth).map(|(mut growth, more)| {
+                growth.add(more);
+                growth
+            });
         }
         match (&mut self.pending, pending) {
             (Some(pending), Some(more)) => pending.add(more.bytes()),
@@ -171,7 +165,7 @@ impl Layer {
         let mut tables = Vec::with_capacity(self.tables.len());
         for (id, table) in &self.tables {
             let start = base + blobs.len();
-            for (address, change) in &table.entries {
+            for (address, change) in table.entries.iter() {
                 write_bytes(blobs, address);
                 match change {
                     Change::Put(entry) => {
@@ -190,6 +184,7 @@ impl Layer {
                 ttl_ns: table.spec.ttl_ns,
                 cleared: table.cleared,
                 entries: table.entries.len() as u64,
+                growth: table.growth,
                 blob: start..base + blobs.len(),
             });
         }
@@ -208,33 +203,31 @@ impl Layer {
             let mut changes = TableChanges {
                 spec: TableSpec { version: table.version, ttl_ns: table.ttl_ns },
                 cleared: table.cleared,
-                entries: BTreeMap::new(),
+                entries: Changes::default(),
+                growth: table.growth,
             };
             while !left.is_empty() {
                 let (address, change) = read_change(&mut left).ok_or(LayerError)?;
-                changes.entries.insert(address, change);
+                changes.entries.insert(Wanted::new(address), change);
             }
+            changes.entries.arrange();
             if changes.entries.len() as u64 != table.entries {
                 return Err(LayerError);
             }
-            layer.bytes += of_table(&changes);
+            layer.bytes += changes.entries.bytes();
             layer.tables.insert(id, changes);
         }
         Ok(layer)
     }
 
     /// What it says of an entry: nothing, or that it is there or not.
-    pub(crate) fn find(&self, table: &TableId, address: &[u8]) -> Option<Option<&Entry>> {
+    pub(crate) fn find(&self, table: &TableId, wanted: Wanted<'_>) -> Option<Option<&Entry>> {
         let table = self.tables.get(table)?;
-        match table.entries.get(address) {
+        match table.entries.get(wanted) {
             Some(change) => Some(change.entry()),
             None => table.cleared.then_some(None),
         }
     }
-}
-
-fn of_table(table: &TableChanges) -> usize {
-    table.entries.iter().map(|(address, change)| change.bytes(address)).sum()
 }
 
 fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -243,7 +236,7 @@ fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn read_change(left: &mut &[u8]) -> Option<(Address, Change)> {
+fn read_change<'a>(left: &mut &'a [u8]) -> Option<(&'a [u8], Change)> {
     let address = read_bytes(left, 1 + KEY_BYTES_MAX)?;
     if address.is_empty() {
         return None;
@@ -262,7 +255,7 @@ fn read_change(left: &mut &[u8]) -> Option<(Address, Change)> {
         }
         _ => return None,
     };
-    Some((address.into(), change))
+    Some((address, change))
 }
 
 fn read_bytes<'a>(left: &mut &'a [u8], max: usize) -> Option<&'a [u8]> {
@@ -283,10 +276,15 @@ mod tests {
     }
 
     fn layer(cleared: bool, entries: &[(&[u8], Change)]) -> Layer {
-        let entries = entries.iter().map(|(key, change)| (address(3, key), change.clone()));
+        let mut changes = Changes::default();
+        for (key, change) in entries {
+            changes.insert(Wanted::new(&address(3, key)), change.clone());
+        }
+        changes.arrange();
+        let growth = Some(Growth { entries: 1, bytes: -7 });
         let table =
-            TableChanges { spec: TableSpec { version: 2, ttl_ns: 5 }, cleared, entries: entries.collect() };
-        let bytes = of_table(&table);
+            TableChanges { spec: TableSpec { version: 2, ttl_ns: 5 }, cleared, entries: changes, growth };
+        let bytes = table.entries.bytes();
         let tables = [(TableId::new("t", "a").unwrap(), table)].into();
         Layer { clock: 9, tables, bytes, pending: None }
     }
@@ -326,12 +324,15 @@ mod tests {
     fn later_changes_win_and_a_cleared_table_forgets_what_was_before() {
         let mut layers = layer(false, &[(b"a", put(b"1")), (b"b", put(b"1"))]);
         layers.add(layer(false, &[(b"a", Change::Removed), (b"c", put(b"2"))]));
-        let whole = layer(false, &[(b"a", Change::Removed), (b"b", put(b"1")), (b"c", put(b"2"))]);
+        let mut whole = layer(false, &[(b"a", Change::Removed), (b"b", put(b"1")), (b"c", put(b"2"))]);
+        for table in whole.tables.values_mut() {
+            table.growth = Some(Growth { entries: 2, bytes: -14 });
+        }
         assert!(same(&layers, &whole));
         layers.add(layer(true, &[(b"d", put(b"3"))]));
         assert!(same(&layers, &layer(true, &[(b"d", put(b"3"))])));
         let id = TableId::new("t", "a").unwrap();
-        assert_eq!(layers.find(&id, &address(3, b"a")), Some(None));
-        assert_eq!(layer(false, &[]).find(&id, &address(3, b"a")), None);
+        assert_eq!(layers.find(&id, Wanted::new(&address(3, b"a"))), Some(None));
+        assert_eq!(layer(false, &[]).find(&id, Wanted::new(&address(3, b"a"))), None);
     }
 }

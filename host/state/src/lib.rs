@@ -26,6 +26,7 @@
 //! and a sixth of the writes. Its memory is bounded here by smaller tables in memory (16 MiB). Once more:
 //! `cargo run --release -- fjall DIRECTORY` and `redb` in `tests/bench/stores`.
 
+mod changes;
 mod engine;
 mod error;
 mod layer;
@@ -37,7 +38,7 @@ mod usage;
 mod view;
 
 pub use error::{StateError, StoreError};
-pub use layer::{Layer, LayerError, Written, WrittenTable};
+pub use layer::{Growth, Layer, LayerError, Written, WrittenTable};
 pub use limits::{
     KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SLICE_BYTES_MAX, TABLES_MAX, VALUE_BYTES_MAX,
 };

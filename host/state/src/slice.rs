@@ -3,16 +3,19 @@
 //! Reads see the slice's own writes. What is written since [`SliceState::begin`] is taken back by [`SliceState::rollback`]:
 //! an attempt at a chunk that fails leaves nothing behind. Nothing of it is seen by anybody else before the slice's layer is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hashbrown::HashTable;
+
+use crate::changes::{Change, Wanted};
 use crate::error::StateError;
-use crate::layer::{Change, Layer, TableChanges};
+use crate::layer::{Growth, Layer, TableChanges};
 use crate::limits::{
     CHANGE_BYTES, KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SEEN_BYTES, SEEN_ENTRIES, SLICE_BYTES_MAX,
     VALUE_BYTES_MAX,
 };
-use crate::table::{Address, Entry, TableId, TableSpec, address, counted_bytes};
+use crate::table::{Address, Entry, TableId, TableSpec, counted_bytes};
 use crate::usage::{Pending, Usage};
 use crate::view::{View, group_start};
 
@@ -28,6 +31,8 @@ pub struct SliceState {
     undo_bytes: usize,
     /// Of what was read, over all tables.
     seen: Seen,
+    /// The address that is asked for.
+    address: Vec<u8>,
     /// As they were at `begin`.
     before: Totals,
     totals: Totals,
@@ -39,13 +44,20 @@ struct Table {
     id: TableId,
     changes: TableChanges,
     /// What was read from below, so that writing it needs no second read.
-    seen: HashMap<Address, Option<Entry>>,
+    seen: HashTable<Read>,
+}
+
+struct Read {
+    hash: u64,
+    address: Address,
+    entry: Option<Entry>,
 }
 
 struct Undo {
     table: usize,
-    address: Address,
+    place: u32,
     before: Option<Change>,
+    growth: Growth,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -60,6 +72,11 @@ struct Totals {
     bytes: usize,
     /// What they add to what is counted for the tenant.
     counted: i64,
+}
+
+/// What an entry counts.
+fn counted(address: &[u8], entry: Option<&Entry>) -> Growth {
+    entry.map_or(Growth::default(), |entry| Growth { entries: 1, bytes: counted_bytes(address, &entry.value) })
 }
 
 /// Entries of a scan.
@@ -94,6 +111,7 @@ impl SliceState {
             undo: Vec::new(),
             undo_bytes: 0,
             seen: Seen::default(),
+            address: Vec::new(),
             before: Totals::default(),
             totals: Totals::default(),
             usage,
@@ -115,8 +133,9 @@ impl SliceState {
         if let Some(known) = self.tables.iter().position(|table| table.id == *id) {
             return known;
         }
-        let changes = TableChanges { spec, ..TableChanges::default() };
-        self.tables.push(Table { id: id.clone(), changes, seen: HashMap::new() });
+        let growth = self.usage.is_some().then(Growth::default);
+        let changes = TableChanges { spec, growth, ..TableChanges::default() };
+        self.tables.push(Table { id: id.clone(), changes, seen: HashTable::new() });
         self.tables.len() - 1
     }
 
@@ -127,7 +146,7 @@ impl SliceState {
     pub fn get(&mut self, table: usize, group: u8, key: &[u8]) -> Result<Option<Arc<[u8]>>, StateError> {
         let now = self.now;
         let ttl = self.tables[table].changes.spec.ttl_ns;
-        let entry = self.physical(table, &address(group, key))?;
+        let entry = self.at(group, key, |state, wanted| state.physical(table, wanted))?;
         Ok(entry.filter(|entry| entry.is_live(ttl, now)).map(|entry| entry.value))
     }
 
@@ -138,7 +157,7 @@ impl SliceState {
     pub fn version_of(&mut self, table: usize, group: u8, key: &[u8]) -> Result<Option<u32>, StateError> {
         let now = self.now;
         let ttl = self.tables[table].changes.spec.ttl_ns;
-        let entry = self.physical(table, &address(group, key))?;
+        let entry = self.at(group, key, |state, wanted| state.physical(table, wanted))?;
         Ok(entry.filter(|entry| entry.is_live(ttl, now)).map(|entry| entry.version))
     }
 
@@ -159,7 +178,22 @@ impl SliceState {
         if let Some(bytes) = value.map(<[u8]>::len).filter(|bytes| *bytes > VALUE_BYTES_MAX) {
             return Err(StateError::ValueTooLong { bytes });
         }
-        let address = address(group, key);
+        self.at(group, key, |state, wanted| state.change(table, wanted, value))
+    }
+
+    /// Does something at an address.
+    fn at<T>(&mut self, group: u8, key: &[u8], act: impl FnOnce(&mut Self, Wanted<'_>) -> T) -> T {
+        let mut address = std::mem::take(&mut self.address);
+        address.clear();
+        address.push(group);
+        address.extend_from_slice(key);
+        let done = act(self, Wanted::new(&address));
+        self.address = address;
+        done
+    }
+
+    fn change(&mut self, table: usize, wanted: Wanted<'_>, value: Option<&[u8]>) -> Result<(), StateError> {
+        let address = wanted.address;
         let change = match value {
             Some(value) => {
                 let version = self.tables[table].changes.spec.version;
@@ -168,28 +202,31 @@ impl SliceState {
             None => Change::Removed,
         };
         let mut totals = self.totals;
-        totals.bytes += change.bytes(&address);
+        totals.bytes += change.bytes(address);
         let mut undo_bytes = self.undo_bytes + CHANGE_BYTES + address.len();
-        if let Some(before) = self.tables[table].changes.entries.get(&address) {
-            totals.bytes -= before.bytes(&address);
-            undo_bytes += before.bytes(&address);
+        if let Some(before) = self.tables[table].changes.entries.get(wanted) {
+            totals.bytes -= before.bytes(address);
+            undo_bytes += before.bytes(address);
         }
         if totals.bytes + undo_bytes > SLICE_BYTES_MAX {
             return Err(StateError::SliceFull);
         }
+        let mut growth = Growth::default();
         if self.usage.is_some() {
-            let before = self.physical(table, &address)?;
-            let before = before.map_or(0, |entry| counted_bytes(&address, &entry.value));
-            let after = change.entry().map_or(0, |entry| counted_bytes(&address, &entry.value));
-            totals.counted += after - before;
+            let before = counted(address, self.physical(table, wanted)?.as_ref());
+            let after = counted(address, change.entry());
+            growth = Growth { entries: after.entries - before.entries, bytes: after.bytes - before.bytes };
+            totals.counted += growth.bytes;
             let refused = self.usage.as_ref().and_then(|usage| usage.refuses(totals.counted));
-            if let Some(limit) = refused.filter(|_| after > before) {
+            if let Some(limit) = refused.filter(|_| growth.bytes > 0) {
                 return Err(StateError::Full { limit });
             }
         }
         (self.totals, self.undo_bytes) = (totals, undo_bytes);
-        let before = self.tables[table].changes.entries.insert(address.clone(), change);
-        self.undo.push(Undo { table, address, before });
+        let changes = &mut self.tables[table].changes;
+        let (place, before) = changes.entries.insert(wanted, change);
+        changes.growth.iter_mut().for_each(|all| all.add(growth));
+        self.undo.push(Undo { table, place, before, growth });
         Ok(())
     }
 
@@ -216,11 +253,12 @@ impl SliceState {
     /// # Errors
     /// The store cannot be read.
     pub fn scan(
-        &self,
+        &mut self,
         table: usize,
         scan: Scan<'_>,
         mut goes_on: impl FnMut() -> bool,
     ) -> Result<Scanned, StateError> {
+        self.tables[table].changes.entries.arrange();
         let Table { id, changes, .. } = &self.tables[table];
         let mut found = Scanned::default();
         let (limit, mut bytes) = (scan.limit.min(SCAN_ENTRIES_MAX), 0);
@@ -272,12 +310,10 @@ impl SliceState {
 
     /// Takes back what was written since `begin`.
     pub fn rollback(&mut self) {
-        while let Some(Undo { table, address, before }) = self.undo.pop() {
-            let entries = &mut self.tables[table].changes.entries;
-            match before {
-                Some(before) => entries.insert(address, before),
-                None => entries.remove(&address),
-            };
+        while let Some(Undo { table, place, before, growth: Growth { entries, bytes } }) = self.undo.pop() {
+            let changes = &mut self.tables[table].changes;
+            changes.entries.undo(place, before);
+            changes.growth.iter_mut().for_each(|all| all.add(Growth { entries: -entries, bytes: -bytes }));
         }
         self.undo_bytes = 0;
         self.totals = self.before;
@@ -286,8 +322,11 @@ impl SliceState {
     /// The slice's layer.
     pub fn finish(self) -> Layer {
         let changed = self.tables.into_iter().filter(|table| !table.changes.entries.is_empty());
-        let tables: BTreeMap<TableId, TableChanges> =
-            changed.map(|table| (table.id, table.changes)).collect();
+        let arranged = |mut table: Table| {
+            table.changes.entries.arrange();
+            (table.id, table.changes)
+        };
+        let tables: BTreeMap<TableId, TableChanges> = changed.map(arranged).collect();
         let pending = self.usage.filter(|_| !tables.is_empty());
         Layer {
             clock: self.now,
@@ -298,22 +337,24 @@ impl SliceState {
     }
 
     /// The entry, however old it is.
-    fn physical(&mut self, number: usize, address: &[u8]) -> Result<Option<Entry>, StateError> {
+    fn physical(&mut self, number: usize, wanted: Wanted<'_>) -> Result<Option<Entry>, StateError> {
+        let Wanted { address, hash } = wanted;
         let table = &self.tables[number];
-        if let Some(change) = table.changes.entries.get(address) {
+        if let Some(change) = table.changes.entries.get(wanted) {
             return Ok(change.entry().cloned());
         }
-        if let Some(seen) = table.seen.get(address) {
-            return Ok(seen.clone());
+        if let Some(read) = table.seen.find(hash, |read| *read.address == *address) {
+            return Ok(read.entry.clone());
         }
-        let found = self.view.find(&table.id, address)?;
+        let entry = self.view.find(&table.id, wanted)?;
         if self.seen.entries >= SEEN_ENTRIES || self.seen.bytes >= SEEN_BYTES {
             self.tables.iter_mut().for_each(|table| table.seen.clear());
             self.seen = Seen::default();
         }
         self.seen.entries += 1;
-        self.seen.bytes += address.len() + found.as_ref().map_or(0, |entry| entry.value.len());
-        self.tables[number].seen.insert(address.into(), found.clone());
-        Ok(found)
+        self.seen.bytes += address.len() + entry.as_ref().map_or(0, |entry| entry.value.len());
+        let read = Read { hash, address: address.into(), entry: entry.clone() };
+        self.tables[number].seen.insert_unique(hash, read, |read| read.hash);
+        Ok(entry)
     }
 }

@@ -13,14 +13,15 @@
 //! (u8 1), journal position (u64 LE) behind which nothing is applied, clock (i64 LE). Values of tables: format (u8 1), layout
 //! version of its values (u32 LE), time to live (u64 LE, ns), entries (u64 LE), counted bytes (u64 LE).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::engine::{Batch, Engine, InMemory, OnDisk, Space};
 use crate::error::StoreError;
-use crate::layer::{Change, Layer};
+use crate::changes::{Change, Wanted};
+use crate::layer::{Growth, Layer, TableChanges};
 use crate::limits::{DROPPED_ENTRIES, SWEPT_ENTRIES};
 use crate::table::{Entry, TableId, TableSpec, counted_bytes};
 use crate::usage::Usage;
@@ -299,53 +300,53 @@ impl StreamStore {
         Ok(())
     }
 
-    /// Applies what an outcome at this journal position carries, unless that was done. Blocks.
+    /// Applies what outcomes carry, the oldest first, of which the last is at this journal position; unless that was done.
+    /// The caller gives all that were not applied up to there, and none that was. Blocks.
     ///
     /// # Errors
     /// The store cannot be read or written: nothing was applied.
-    pub fn apply(&self, position: u64, layer: &Layer) -> Result<bool, StoreError> {
+    pub fn apply(&self, position: u64, layers: &[&Layer]) -> Result<bool, StoreError> {
         let Inner { store, incarnation, clock, usage, .. } = &*self.0;
         let known = &mut *self.known();
         if known.mark.is_some_and(|mark| position <= mark.position) {
             return Ok(false);
         }
-        let now = known.mark.map_or(layer.clock, |mark| mark.clock.max(layer.clock));
+        let latest = layers.iter().map(|layer| layer.clock).max().unwrap_or(i64::MIN);
+        let now = known.mark.map_or(latest, |mark| mark.clock.max(latest));
         let mut batch = Batch::default();
         let mut tables = known.tables.clone();
-        for (id, changes) in &layer.tables {
+        let changed: BTreeSet<&TableId> = layers.iter().flat_map(|layer| layer.tables.keys()).collect();
+        for id in changed {
+            let mut changes: Vec<&TableChanges> =
+                layers.iter().rev().filter_map(|layer| layer.tables.get(id)).collect();
+            let Some(newest) = changes.first() else { continue };
             let table = tables.entry(id.clone()).or_insert_with(|| TableUse {
                 id: id.clone(),
-                spec: changes.spec,
+                spec: newest.spec,
                 entries: 0,
                 bytes: 0,
             });
-            table.spec = changes.spec;
-            let prefix = self.prefix(id);
-            if changes.cleared {
+            let ages = table.spec.ttl_ns > 0 || changes.iter().any(|changes| changes.spec.ttl_ns > 0);
+            table.spec = newest.spec;
+            if let Some(cleared) = changes.iter().position(|changes| changes.cleared) {
                 // In several batches: after a crash it is done again, and until then the layer hides what is left.
-                store.remove_all(Space::Entries, &prefix)?;
+                store.remove_all(Space::Entries, &self.prefix(id))?;
                 (table.entries, table.bytes) = (0, 0);
+                changes.truncate(cleared + 1);
             }
-            let (mut entries, mut bytes) = (0_i64, 0_i64);
-            for (address, change) in &changes.entries {
-                let key = [&prefix[..], address].concat();
-                if let Some(before) = store.engine.get(Space::Entries, &key)? {
-                    entries -= 1;
-                    bytes -= counted_bytes(address, &entry(&before)?.value);
-                }
-                match change {
-                    Change::Put(Entry { written, version, value }) => {
-                        entries += 1;
-                        bytes += counted_bytes(address, value);
-                        let value = [&written.to_le_bytes()[..], &version.to_le_bytes(), value].concat();
-                        batch.put(Space::Entries, key, value);
-                    }
-                    Change::Removed => batch.remove(Space::Entries, key),
-                }
-            }
-            count(table, entries, bytes);
+            // Of what grows old something may be gone that a slice has seen: what is there must be looked at.
+            let growth = changes.iter().map(|changes| changes.growth).collect::<Option<Vec<_>>>();
+            let known = growth.filter(|_| !ages);
+            let counted = self.write(id, &changes, known.is_none(), &mut batch)?;
+            let growth = known.map_or(counted, |each| {
+                each.into_iter().fold(Growth::default(), |mut all, more| {
+                    all.add(more);
+                    all
+                })
+            });
+            count(table, growth);
         }
-        let sweep = self.sweep(known.sweep.clone(), &mut tables, now, layer, &mut batch)?;
+        let sweep = self.sweep(known.sweep.clone(), &mut tables, now, layers, &mut batch)?;
         for table in tables.values() {
             let changed = known.tables.get(&table.id) != Some(table);
             if changed {
@@ -355,21 +356,58 @@ impl StreamStore {
         let mark = Mark { position, clock: now };
         batch.put(Space::About, incarnation.to_vec(), mark_value(mark));
         store.engine.write(batch)?;
-        store.behind.fetch_add(layer.bytes as u64 + 64, Ordering::Relaxed);
+        let bytes: usize = layers.iter().map(|layer| layer.bytes).sum();
+        store.behind.fetch_add(bytes as u64 + 64, Ordering::Relaxed);
         usage.add_stored(counted(tables.values()) - counted(known.tables.values()));
         *known = Known { mark: Some(mark), tables, sweep };
         clock.store(now, Ordering::Relaxed);
         Ok(true)
     }
 
-    /// Removes entries that are too old, of some that it looks at; says where to go on. Those that the layer changes are
-    /// left alone: they are as old as it.
+    /// Writes what became of a table's entries, of each the newest of `changes`, which begin with the newest; with
+    /// `counts` says by how much it grows over what is stored.
+    fn write(
+        &self,
+        id: &TableId,
+        changes: &[&TableChanges],
+        counts: bool,
+        batch: &mut Batch,
+    ) -> Result<Growth, StoreError> {
+        let prefix = self.prefix(id);
+        let mut growth = Growth::default();
+        for (age, older) in changes.iter().enumerate() {
+            for (wanted, change) in older.entries.wanted() {
+                if changes.iter().take(age).any(|newer| newer.entries.get(wanted).is_some()) {
+                    continue;
+                }
+                let Wanted { address, .. } = wanted;
+                let key = [&prefix[..], address].concat();
+                if counts && let Some(before) = self.0.store.engine.get(Space::Entries, &key)? {
+                    growth.entries -= 1;
+                    growth.bytes -= counted_bytes(address, &entry(&before)?.value);
+                }
+                match change {
+                    Change::Put(Entry { written, version, value }) => {
+                        growth.entries += 1;
+                        growth.bytes += counted_bytes(address, value);
+                        let value = [&written.to_le_bytes()[..], &version.to_le_bytes(), value].concat();
+                        batch.put(Space::Entries, key, value);
+                    }
+                    Change::Removed => batch.remove(Space::Entries, key),
+                }
+            }
+        }
+        Ok(growth)
+    }
+
+    /// Removes entries that are too old, of some that it looks at; says where to go on. Those that the layers change are
+    /// left alone: they are as old as these.
     fn sweep(
         &self,
         from: Option<(TableId, Vec<u8>)>,
         tables: &mut HashMap<TableId, TableUse>,
         now: i64,
-        layer: &Layer,
+        layers: &[&Layer],
         batch: &mut Batch,
     ) -> Result<Option<(TableId, Vec<u8>)>, StoreError> {
         let mut dying: Vec<TableId> =
@@ -390,7 +428,7 @@ impl StreamStore {
         let Some(table) = tables.get_mut(&id) else { return Ok(None) };
         let prefix = self.prefix(&id);
         let (mut from, to) = (from, above(&prefix));
-        let (mut looked, mut entries, mut bytes) = (0, 0_i64, 0_i64);
+        let (mut looked, mut growth) = (0, Growth::default());
         let mut more = true;
         while more && looked < SWEPT_ENTRIES {
             let (pairs, rest) = self.0.store.engine.range(Space::Entries, &from, &to)?;
@@ -402,15 +440,17 @@ impl StreamStore {
             for (key, value) in pairs {
                 let address = key.get(prefix.len()..).unwrap_or_default();
                 let entry = entry(&value)?;
-                if entry.is_live(table.spec.ttl_ns, now) || layer.find(&id, address).is_some() {
+                let wanted = Wanted::new(address);
+                let changes = |layer: &&Layer| layer.find(&id, wanted).is_some();
+                if entry.is_live(table.spec.ttl_ns, now) || layers.iter().any(changes) {
                     continue;
                 }
-                entries -= 1;
-                bytes -= counted_bytes(address, &entry.value);
+                growth.entries -= 1;
+                growth.bytes -= counted_bytes(address, &entry.value);
                 batch.remove(Space::Entries, key);
             }
         }
-        count(table, entries, bytes);
+        count(table, growth);
         if more {
             return Ok(Some((id, from)));
         }
@@ -427,9 +467,9 @@ impl StreamStore {
     }
 }
 
-fn count(table: &mut TableUse, entries: i64, bytes: i64) {
-    table.entries = table.entries.saturating_add_signed(entries);
-    table.bytes = table.bytes.saturating_add_signed(bytes);
+fn count(table: &mut TableUse, growth: Growth) {
+    table.entries = table.entries.saturating_add_signed(growth.entries);
+    table.bytes = table.bytes.saturating_add_signed(growth.bytes);
 }
 
 fn mark_value(mark: Mark) -> Vec<u8> {

@@ -1,10 +1,10 @@
 //! What a slice sees: layers over what is stored.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::error::StoreError;
-use crate::layer::{Change, Layer, TableChanges};
+use crate::changes::{Change, Changes, Wanted};
+use crate::layer::{Layer, TableChanges};
 use crate::table::{Address, Entry, TableId, TableSpec, address};
 
 /// What is stored of one stream.
@@ -89,10 +89,10 @@ impl View {
     }
 
     /// The entry, however old it is.
-    pub(crate) fn find(&self, table: &TableId, address: &[u8]) -> Result<Option<Entry>, StoreError> {
-        match self.layers.iter().find_map(|layer| layer.find(table, address)) {
+    pub(crate) fn find(&self, table: &TableId, wanted: Wanted<'_>) -> Result<Option<Entry>, StoreError> {
+        match self.layers.iter().find_map(|layer| layer.find(table, wanted)) {
             Some(found) => Ok(found.cloned()),
-            None => self.base.get(table, address),
+            None => self.base.get(table, wanted.address),
         }
     }
 
@@ -103,11 +103,11 @@ impl View {
         own: Option<&'a TableChanges>,
         from: Address,
     ) -> Walk<'a> {
-        let mut changes: Vec<&TableChanges> = Vec::new();
+        let mut changes = Vec::new();
         let mut base = Some(Block::default());
         let layers = self.layers.iter().filter_map(|layer| layer.tables.get(table));
         for layer in own.into_iter().chain(layers) {
-            changes.push(layer);
+            changes.push(Cursor { changes: &layer.entries, next: 0 });
             if layer.cleared {
                 base = None;
                 break;
@@ -115,6 +115,12 @@ impl View {
         }
         Walk { view: self, table, changes, base, from: Some(from) }
     }
+}
+
+/// How far a walk has come in the changes of a layer.
+struct Cursor<'a> {
+    changes: &'a Changes,
+    next: usize,
 }
 
 /// Entries that were read from the store.
@@ -131,7 +137,7 @@ pub(crate) struct Walk<'a> {
     view: &'a View,
     table: &'a TableId,
     /// The newest first.
-    changes: Vec<&'a TableChanges>,
+    changes: Vec<Cursor<'a>>,
     base: Option<Block>,
     /// `None` at the end.
     from: Option<Address>,
@@ -147,11 +153,10 @@ impl Walk<'_> {
     pub(crate) fn next(&mut self) -> Result<Option<(Address, Entry)>, StoreError> {
         while let Some(from) = self.from.take() {
             let mut first: Option<(&Address, &Change)> = None;
-            for changes in &self.changes {
-                let range = (Bound::Included(&*from), Bound::Unbounded);
-                let found = changes.entries.range::<[u8], _>(range).next();
+            for Cursor { changes, next } in &mut self.changes {
+                *next = changes.seek(*next, &from);
                 // Of the same address the newest.
-                if let Some(found) = found
+                if let Some(found) = changes.nth(*next)
                     && first.is_none_or(|(address, _)| found.0 < address)
                 {
                     first = Some(found);

@@ -33,7 +33,10 @@ enum Step {
     },
     Commit,
     Clear,
-    Apply,
+    /// So many outcomes at once.
+    Apply {
+        most: usize,
+    },
     Persist,
     /// Of what is not durable, so many percent of the batches are there.
     Crash {
@@ -59,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(chunks, passed, withdrawn)| Step::Slice { chunks, passed, withdrawn }),
         4 => Just(Step::Commit),
         1 => Just(Step::Clear),
-        4 => Just(Step::Apply),
+        4 => (1..4_usize).prop_map(|most| Step::Apply { most }),
         2 => Just(Step::Persist),
         2 => (0..=100_usize).prop_map(|kept| Step::Crash { kept }),
     ]
@@ -210,12 +213,14 @@ impl World {
         self.committed_now = self.now;
     }
 
-    fn apply_next(&mut self) {
-        if self.applied < self.outcomes.len() {
-            let layer = self.layer(self.applied);
-            assert!(self.stream.apply(self.applied as u64 + 1, &layer).unwrap());
-            assert!(!self.stream.apply(self.applied as u64 + 1, &layer).unwrap());
-            self.applied += 1;
+    fn apply_next(&mut self, most: usize) {
+        let to = self.outcomes.len().min(self.applied + most);
+        let layers: Vec<Layer> = (self.applied..to).map(|outcome| self.layer(outcome)).collect();
+        let layers: Vec<&Layer> = layers.iter().collect();
+        if !layers.is_empty() {
+            assert!(self.stream.apply(to as u64, &layers).unwrap());
+            assert!(!self.stream.apply(to as u64, &layers).unwrap());
+            self.applied = to;
         }
     }
 
@@ -237,7 +242,7 @@ impl World {
                 self.gathered.retain(|(table, ..), _| *table != 0);
                 self.commit();
             }
-            Step::Apply => self.apply_next(),
+            Step::Apply { most } => self.apply_next(*most),
             Step::Persist => {
                 self.store.persist().unwrap();
                 self.needed = self.applied;
@@ -254,7 +259,7 @@ impl World {
                 self.gathered.clone_from(&self.committed);
                 self.now = self.committed_now;
                 while self.applied < self.outcomes.len() {
-                    self.apply_next();
+                    self.apply_next(2);
                 }
             }
         }
@@ -309,11 +314,11 @@ impl World {
     fn check_counts(&mut self) {
         self.commit();
         while self.applied < self.outcomes.len() {
-            self.apply_next();
+            self.apply_next(2);
         }
         self.check();
         let tables = self.stream.tables();
-        let (state, numbers) = self.slice_state(i64::MIN);
+        let (mut state, numbers) = self.slice_state(i64::MIN);
         for table in &tables {
             let number = TABLES.iter().position(|(name, _)| *name == table.id.table()).unwrap();
             let found =
@@ -374,7 +379,7 @@ fn changes_that_are_not_applied_again_after_a_crash_are_found() {
         passed: 1,
         withdrawn: false,
     };
-    for step in [add(1), Step::Commit, Step::Apply, Step::Persist, add(2), Step::Commit, Step::Apply] {
+    for step in [add(1), Step::Commit, Step::Apply { most: 1 }, Step::Persist, add(2), Step::Commit, Step::Apply { most: 1 }] {
         world.step(&step);
     }
     world.machine.crash(0);
@@ -420,7 +425,7 @@ fn quota_refuses_what_grows_and_takes_what_does_not() {
     second.rollback();
     assert!(second.put(table, 0, b"e", Some(&[])).is_err());
     drop(second);
-    assert!(stream.apply(1, &layer).unwrap());
+    assert!(stream.apply(1, &[&layer]).unwrap());
     drop(layer);
     assert_eq!(usage.stored(), 200);
     drop(stream);
@@ -441,7 +446,7 @@ fn entries_that_are_too_old_are_removed_from_the_store_bit_by_bit() {
                 state.put(table, 0, &key.to_be_bytes(), Some(b"v")).unwrap();
             }
         }
-        stream.apply(position, &state.finish()).unwrap();
+        stream.apply(position, &[&state.finish()]).unwrap();
     };
     apply(1, 0..5000, 1000);
     let mut last = stream.tables().iter().map(|table| table.entries).sum::<u64>();
@@ -469,7 +474,7 @@ fn dropped_stream_leaves_nothing_and_its_neighbours_as_they_were() {
         for key in 0..9000_u32 {
             state.put(table, 255, &key.to_be_bytes(), Some(b"v")).unwrap();
         }
-        stream.apply(5, &state.finish()).unwrap();
+        stream.apply(5, &[&state.finish()]).unwrap();
     }
     assert_eq!(store.incarnations().unwrap(), incarnations);
     for (left, incarnation) in incarnations.iter().enumerate().skip(1).rev() {
@@ -525,10 +530,10 @@ fn values_have_the_layout_version_that_they_were_written_with() {
     assert_eq!(found, [Some(1), Some(1), None]);
     let mut blobs = Vec::new();
     let written = layer.write(&mut blobs, 0);
-    stream.apply(1, &Layer::read(&written, &blobs).unwrap()).unwrap();
+    stream.apply(1, &[&Layer::read(&written, &blobs).unwrap()]).unwrap();
     let (found, layer) = slice(2, &[b"b"]);
     assert_eq!(found, [Some(1), Some(2), None]);
-    stream.apply(2, &layer).unwrap();
+    stream.apply(2, &[&layer]).unwrap();
     assert_eq!(slice(2, &[]).0, [Some(1), Some(2), None]);
     assert_eq!(stream.tables()[0].spec.version, 2);
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use wasmill_keyed::watermark::crosses;
-use wasmill_keyed::{Address, Entry, Progress, State, StateFault, Table, Working};
+use wasmill_keyed::{Address, Due, Entry, Progress, State, StateFault, Table, Working};
 
 /// The tables of the state.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +97,7 @@ pub fn process(
     // What is useless may stay a while: it is looked for sixteen times within the time, not with every chunk.
     let is_time = crosses(progress.watermark, last.watermark, 0, spec.within / 16);
     let due = (is_time || progress.backlog).then_some(last.watermark);
-    progress.backlog = working.load(state, due, |passed| passed.wake(spec.within))?;
+    progress.backlog = working.load(state, Due::timers(due), |passed| passed.wake(spec.within))?;
     forget(&mut working, progress.watermark, spec);
     let mut verdicts = Vec::with_capacity(slots.len());
     for (slot, time) in slots {
@@ -122,7 +122,7 @@ pub fn process(
         progress.see(time, spec.delay);
         forget(&mut working, progress.watermark, spec);
     }
-    working.finish(state)?;
+    working.finish(state, |_, at| Some(at))?;
     if progress != before {
         progress.store(state, spec.tables.progress)?;
     }
@@ -136,11 +136,13 @@ fn requeue(working: &mut Working<Passed>, slot: usize, spec: &Spec) {
 
 /// Removes what has become useless.
 fn forget(working: &mut Working<Passed>, watermark: i64, spec: &Spec) {
-    while let Some((_, slot)) = working.due(watermark) {
-        if let Some((_, passed)) = working.change(slot) {
-            passed.0.retain(|time| time.saturating_add(spec.within) > watermark);
+    while let Some((_, slots)) = working.due(watermark) {
+        for slot in slots {
+            if let Some((_, passed)) = working.change(slot) {
+                passed.0.retain(|time| time.saturating_add(spec.within) > watermark);
+            }
+            requeue(working, slot, spec);
         }
-        requeue(working, slot, spec);
     }
 }
 

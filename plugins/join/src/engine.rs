@@ -5,7 +5,7 @@
 //! asks for it. State is read and written once per chunk and key.
 
 use serde::{Deserialize, Serialize};
-use wasmill_keyed::{Address, Entry, Progress, State, StateFault, Table, Working};
+use wasmill_keyed::{Address, Due, Entry, Progress, State, StateFault, Table, Working};
 
 /// The tables of the state.
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +146,7 @@ pub fn process(spec: &Spec, state: &mut impl State, records: &[Record<'_>]) -> R
         slots.push(record.address.clone().map(|address| run.working.slot(address)));
     }
     let due = (last != progress || progress.backlog).then_some(last.watermark);
-    progress.backlog = run.working.load(state, due, |sides| sides.wake(spec))?;
+    progress.backlog = run.working.load(state, Due::timers(due), |sides| sides.wake(spec))?;
     run.expire(progress.watermark);
     for (number, (record, slot)) in records.iter().zip(slots).enumerate() {
         if record.time < progress.watermark {
@@ -170,7 +170,7 @@ pub fn advance(spec: &Spec, state: &mut impl State, watermark: i64) -> Result<(O
     let before = progress;
     progress.reach(watermark);
     let mut run = Run::new(spec);
-    progress.backlog = run.working.load(state, Some(progress.watermark), |sides| sides.wake(spec))?;
+    progress.backlog = run.working.load(state, Due::timers(Some(progress.watermark)), |sides| sides.wake(spec))?;
     run.expire(progress.watermark);
     let more = progress.backlog;
     Ok((run.finish(state, progress, before)?, more))
@@ -222,17 +222,19 @@ impl<'s> Run<'s> {
     /// Gives and removes what can meet nothing any more, in order of time.
     fn expire(&mut self, watermark: i64) {
         let spec = self.spec;
-        while let Some((at, slot)) = self.working.due(watermark) {
-            let Some((_, sides)) = self.working.change(slot) else { return };
-            for side in [Side::Left, Side::Right] {
-                let own = sides.of(side);
-                let gone = own.partition_point(|held| spec.end(side, held.time) <= at);
-                for held in own.drain(..gone).filter(|held| spec.gives(side) && !held.has_met) {
-                    self.outcome.joined.push(Joined::Alone { side, payload: held.payload });
+        while let Some((at, slots)) = self.working.due(watermark) {
+            for slot in slots {
+                let Some((_, sides)) = self.working.change(slot) else { continue };
+                for side in [Side::Left, Side::Right] {
+                    let own = sides.of(side);
+                    let gone = own.partition_point(|held| spec.end(side, held.time) <= at);
+                    for held in own.drain(..gone).filter(|held| spec.gives(side) && !held.has_met) {
+                        self.outcome.joined.push(Joined::Alone { side, payload: held.payload });
+                    }
                 }
+                let wake = sides.wake(spec);
+                self.working.queue(slot, wake);
             }
-            let wake = sides.wake(spec);
-            self.working.queue(slot, wake);
         }
     }
 
@@ -242,7 +244,7 @@ impl<'s> Run<'s> {
         progress: Progress,
         before: Progress,
     ) -> Result<Outcome, StateFault> {
-        self.working.finish(state)?;
+        self.working.finish(state, |_, at| Some(at))?;
         if progress != before {
             progress.store(state, self.spec.tables.progress)?;
         }

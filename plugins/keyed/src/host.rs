@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmill_sdk::state::{self as sdk, Keys, Scan};
 use wasmill_sdk::{Setup, TextColumn};
 
-use crate::state::{Address, State, Table};
+use crate::state::{Address, Range, State, Table};
 
 /// Most keys of one call: a quarter of what the host takes.
 const KEYS_MAX: usize = 16_384;
@@ -54,13 +54,15 @@ fn keys<'a>(addresses: impl Iterator<Item = &'a Address> + Clone) -> Keys {
 }
 
 impl State for Host {
-    fn get(&mut self, table: Table, addresses: &[Address]) -> Vec<Option<Vec<u8>>> {
-        let mut all = Vec::with_capacity(addresses.len());
-        for addresses in addresses.chunks(KEYS_MAX) {
-            let values = self.table(table).get(&keys(addresses.iter()));
-            all.extend((0..values.len()).map(|row| values.get(row).map(<[u8]>::to_vec)));
+    fn read(&mut self, table: Table, addresses: &[&Address], each: &mut dyn FnMut(usize, &[u8])) {
+        for (part, addresses) in addresses.chunks(KEYS_MAX).enumerate() {
+            let values = self.table(table).get(&keys(addresses.iter().copied()));
+            for row in 0..values.len() {
+                if let Some(value) = values.get(row) {
+                    each(part * KEYS_MAX + row, value);
+                }
+            }
         }
-        all
     }
 
     fn put(&mut self, table: Table, changes: Vec<(Address, Option<Vec<u8>>)>) {
@@ -77,14 +79,16 @@ impl State for Host {
         }
     }
 
-    fn scan(&mut self, table: Table, from: &[u8], to: &[u8], limit: u32) -> Vec<(Address, Vec<u8>)> {
+    fn scan(&mut self, table: Table, range: Range<'_>, limit: u32) -> Vec<(Address, Vec<u8>)> {
         let table = self.table(table);
+        let Range { from, to, after } = range;
         let mut found: Vec<(Address, Vec<u8>)> = Vec::new();
         // The host hands over a part at a time, and nothing only where there is nothing more.
         loop {
             let left = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
-            let after = found.last().map(|(address, _)| (address.group, address.key.as_slice()));
-            let entries = if left == 0 { Vec::new() } else { table.scan(Scan { from, to, after }, left) };
+            let last = found.last().map(|(address, _)| (address.group, address.key.as_slice()));
+            let scan = Scan { from, to, after: last.or(after) };
+            let entries = if left == 0 { Vec::new() } else { table.scan(scan, left) };
             if entries.is_empty() {
                 return found;
             }

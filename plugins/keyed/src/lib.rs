@@ -6,6 +6,7 @@
 //! is run again, cut differently or run by another instance gives the same rows.
 
 pub mod fate;
+pub mod front;
 pub mod host;
 pub mod key;
 pub mod moment;
@@ -16,11 +17,12 @@ pub mod watermark;
 pub mod working;
 
 pub use fate::Fate;
+pub use front::Front;
 pub use host::Host;
 pub use key::{By, Part};
 pub use moment::{EventTime, TimeFormat};
 pub use places::Places;
 pub use span::Span;
-pub use state::{Address, Memory, State, StateFault, Table};
+pub use state::{Address, Memory, Range, State, StateFault, Table, number_of, ordered};
 pub use watermark::{Progress, Timer};
-pub use working::{Entry, Working};
+pub use working::{Due, Entry, Working};

@@ -29,16 +29,39 @@ impl Address {
     }
 }
 
+/// Keys that are walked over, in each group.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Range<'a> {
+    /// From here on
+    pub from: &'a [u8],
+    /// and before this one; empty = to the end.
+    pub to: &'a [u8],
+    /// Behind this group and key.
+    pub after: Option<(u8, &'a [u8])>,
+}
+
 /// The state of one transform. Reads see what was written before, in this call too.
 pub trait State {
+    /// Tells the values at these addresses by their number, in their order, where something is kept.
+    fn read(&mut self, table: Table, addresses: &[&Address], each: &mut dyn FnMut(usize, &[u8]));
+
     /// The values at these addresses, in their order; `None` where nothing is kept.
-    fn get(&mut self, table: Table, addresses: &[Address]) -> Vec<Option<Vec<u8>>>;
+    fn get(&mut self, table: Table, addresses: &[Address]) -> Vec<Option<Vec<u8>>> {
+        let mut values = vec![None; addresses.len()];
+        let addresses: Vec<&Address> = addresses.iter().collect();
+        self.read(table, &addresses, &mut |number, value| {
+            if let Some(place) = values.get_mut(number) {
+                *place = Some(value.to_vec());
+            }
+        });
+        values
+    }
 
     /// Keeps `Some`, removes `None`. The last change of an address wins.
     fn put(&mut self, table: Table, changes: Vec<(Address, Option<Vec<u8>>)>);
 
-    /// Entries with `from <= key < to`, group by group and within a group in the order of bytes; at most `limit`.
-    fn scan(&mut self, table: Table, from: &[u8], to: &[u8], limit: u32) -> Vec<(Address, Vec<u8>)>;
+    /// Entries group by group and within a group in the order of bytes; at most `limit`.
+    fn scan(&mut self, table: Table, range: Range<'_>, limit: u32) -> Vec<(Address, Vec<u8>)>;
 }
 
 /// Longest value in bytes: what the host takes.
@@ -79,7 +102,9 @@ pub fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, Stat
 
 /// The bytes of a value.
 pub fn encode<T: Serialize>(table: Table, value: &T) -> Result<Vec<u8>, StateFault> {
-    let bytes = postcard::to_allocvec(value).map_err(|_| StateFault::layout(table))?;
+    // Most values are short: one piece of memory, and none that grows.
+    let bytes =
+        postcard::to_extend(value, Vec::with_capacity(64)).map_err(|_| StateFault::layout(table))?;
     if bytes.len() > VALUE_MAX {
         return Err(StateFault::TooLong { bytes: bytes.len() });
     }
@@ -120,9 +145,13 @@ impl Memory {
 }
 
 impl State for Memory {
-    fn get(&mut self, table: Table, addresses: &[Address]) -> Vec<Option<Vec<u8>>> {
+    fn read(&mut self, table: Table, addresses: &[&Address], each: &mut dyn FnMut(usize, &[u8])) {
         let entries = self.tables.entry(table).or_default();
-        addresses.iter().map(|address| entries.get(address).cloned()).collect()
+        for (number, address) in addresses.iter().enumerate() {
+            if let Some(value) = entries.get(*address) {
+                each(number, value);
+            }
+        }
     }
 
     fn put(&mut self, table: Table, changes: Vec<(Address, Option<Vec<u8>>)>) {
@@ -135,10 +164,11 @@ impl State for Memory {
         }
     }
 
-    fn scan(&mut self, table: Table, from: &[u8], to: &[u8], limit: u32) -> Vec<(Address, Vec<u8>)> {
+    fn scan(&mut self, table: Table, range: Range<'_>, limit: u32) -> Vec<(Address, Vec<u8>)> {
+        let Range { from, to, after } = range;
         let entries = self.tables.entry(table).or_default();
         let mut found = Vec::new();
-        for group in 0..=u8::MAX {
+        for group in after.map_or(0, |(group, _)| group)..=u8::MAX {
             let start = Bound::Included(Address::new(group, from));
             let end = if to.is_empty() {
                 group
@@ -150,6 +180,9 @@ impl State for Memory {
                 continue;
             };
             for (address, value) in entries.range((start, end)) {
+                if after.is_some_and(|after| (address.group, address.key.as_slice()) <= after) {
+                    continue;
+                }
                 if found.len() >= limit as usize {
                     return found;
                 }
@@ -183,7 +216,8 @@ mod tests {
         memory
             .put(TABLE, put.iter().map(|(group, key)| (Address::new(*group, *key), Some(vec![]))).collect());
         let keys = |memory: &mut Memory, from: &str, to: &str, limit| -> Vec<(u8, Vec<u8>)> {
-            let found = memory.scan(TABLE, from.as_bytes(), to.as_bytes(), limit);
+            let range = Range { from: from.as_bytes(), to: to.as_bytes(), after: None };
+            let found = memory.scan(TABLE, range, limit);
             found.into_iter().map(|(address, _)| (address.group, address.key)).collect()
         };
         let all = [(0, "b"), (0, "d"), (1, "a"), (255, "c")].map(|(group, key)| (group, key.into()));
@@ -191,6 +225,9 @@ mod tests {
         assert_eq!(keys(&mut memory, "", "", 3), all[..3]);
         assert_eq!(keys(&mut memory, "b", "d", 9), [(0, b"b".to_vec()), (255, b"c".to_vec())]);
         assert_eq!(keys(&mut memory, "d", "b", 9), []);
+        let behind = Range { after: Some((0, b"b")), ..Range::default() };
+        let found = memory.scan(TABLE, behind, 2);
+        assert_eq!(found.into_iter().map(|(address, _)| address.key).collect::<Vec<_>>(), [b"d", b"a"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::{Address, State, StateFault, Table, decode, encode, number_of, ordered};
+use crate::state::{Address, Range, State, StateFault, Table, decode, encode, number_of, ordered};
 
 /// How far a transform has come. Kept in its state under one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ impl Timer {
     ) -> Result<Vec<Self>, StateFault> {
         // The end is excluded. At the end of time itself nothing is due.
         let end = ordered(watermark.saturating_add(1));
-        let found = state.scan(table, &[], &end, limit);
+        let found = state.scan(table, Range { to: &end, ..Range::default() }, limit);
         found
             .into_iter()
             .map(|(address, _)| {

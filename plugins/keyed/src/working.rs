@@ -1,17 +1,21 @@
-//! The entries that one call works with: fetched together, changed in memory, written together, each with a timer.
+//! The entries that one call works with: fetched together, changed in memory, written together.
 //!
-//! An entry says when something has to be done with it next; that moment is its timer. Fetching also brings the
-//! entries whose timers are due, [`DUE_MAX`] at most, so that one call stays bounded however far time has jumped.
+//! An entry says when something has to be done with it next. Fetching also brings the entries that are due, [`DUE_MAX`] at
+//! most, so that one call stays bounded however far time has jumped. They are found by timers that stand in a table of their
+//! own, or by the moments that their own keys begin with ([`Front`]).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::front::Front;
 use crate::state::{Address, State, StateFault, Table, decode, encode};
 use crate::watermark::Timer;
 
-/// Most timers that one call takes up; what is left is taken up by the next.
+/// Most entries that are due which one call takes up; what is left is taken up by the next.
 pub const DUE_MAX: u32 = 4096;
 
 /// What is kept under an address.
@@ -20,19 +24,45 @@ pub trait Entry: Serialize + DeserializeOwned + Default {
     fn is_empty(&self) -> bool;
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Kept<E> {
     timer: Option<i64>,
     entry: E,
 }
 
+#[derive(Serialize)]
+struct Keeps<'e, E> {
+    timer: Option<i64>,
+    entry: &'e E,
+}
+
+/// Which entries are fetched besides those that were asked for.
+#[derive(Debug, Default)]
+pub struct Due<'f> {
+    /// Those whose timers are due at this watermark.
+    pub timers: Option<i64>,
+    /// Those that these fronts have not found, up to a moment.
+    pub fronts: Vec<(&'f mut Front, i64)>,
+}
+
+impl Due<'_> {
+    /// By their timers.
+    #[must_use]
+    pub fn timers(watermark: Option<i64>) -> Self {
+        Self { timers: watermark, fronts: Vec::new() }
+    }
+}
+
 struct Loaded<E> {
     address: Address,
+    hash: u64,
     entry: E,
     /// The timer as it is in state.
     timer: Option<i64>,
-    /// The moment for which it is in the queue.
+    /// When it is due.
     wake: Option<i64>,
+    /// It is in state.
+    was: bool,
     is_changed: bool,
 }
 
@@ -40,9 +70,11 @@ struct Loaded<E> {
 pub struct Working<E> {
     entries: Table,
     timers: Table,
-    slots: HashMap<Address, usize>,
+    hasher: DefaultHashBuilder,
+    slots: HashTable<usize>,
     loaded: Vec<Loaded<E>>,
-    queue: BTreeSet<(i64, Address, usize)>,
+    /// By the moment for which they were queued; those that are due at another one by now are passed over.
+    queue: BTreeMap<i64, Vec<usize>>,
     /// Timers without an entry that knows them.
     stray: Vec<Timer>,
 }
@@ -54,60 +86,118 @@ impl<E: Entry> Working<E> {
         Self {
             entries,
             timers,
-            slots: HashMap::new(),
+            hasher: DefaultHashBuilder::default(),
+            slots: HashTable::new(),
             loaded: Vec::new(),
-            queue: BTreeSet::new(),
+            queue: BTreeMap::new(),
             stray: Vec::new(),
         }
     }
 
     /// The place of an address in this call.
     pub fn slot(&mut self, address: Address) -> usize {
-        if let Some(slot) = self.slots.get(&address) {
+        let hash = self.hasher.hash_one((address.group, address.key.as_slice()));
+        let loaded = &mut self.loaded;
+        let is = |slot: &usize| loaded.get(*slot).is_some_and(|loaded| loaded.address == address);
+        if let Some(slot) = self.slots.find(hash, is) {
             return *slot;
         }
-        let slot = self.loaded.len();
-        self.slots.insert(address.clone(), slot);
-        self.loaded.push(Loaded { address, entry: E::default(), timer: None, wake: None, is_changed: false });
+        let slot = loaded.len();
+        loaded.push(Loaded {
+            address,
+            hash,
+            entry: E::default(),
+            timer: None,
+            wake: None,
+            was: false,
+            is_changed: false,
+        });
+        let hash_of = |slot: &usize| loaded.get(*slot).map_or(0, |loaded| loaded.hash);
+        self.slots.insert_unique(hash, slot, hash_of);
         slot
     }
 
-    /// Fetches the entries of all places, and with `due` those whose timers are due at that watermark. `wake` says when an
-    /// entry is due. Whether more is due than was fetched.
+    /// Fetches the entries of all places and those that are due. `wake` says when an entry is due. Whether more is due than
+    /// was fetched.
     pub fn load(
         &mut self,
         state: &mut impl State,
-        due: Option<i64>,
+        due: Due<'_>,
         mut wake: impl FnMut(&mut E) -> Option<i64>,
     ) -> Result<bool, StateFault> {
-        let timers = match due {
+        let timers = match due.timers {
             Some(watermark) => Timer::due(state, self.timers, watermark, DUE_MAX)?,
             None => Vec::new(),
         };
         for timer in &timers {
             self.slot(timer.of.clone());
         }
-        if self.loaded.is_empty() {
-            return Ok(false);
-        }
-        let addresses: Vec<Address> = self.loaded.iter().map(|loaded| loaded.address.clone()).collect();
-        let values = state.get(self.entries, &addresses);
-        for (slot, bytes) in values.into_iter().enumerate() {
-            if let (Some(bytes), Some(loaded)) = (bytes, self.loaded.get_mut(slot)) {
-                let kept: Kept<E> = decode(self.entries, &bytes)?;
-                (loaded.timer, loaded.entry) = (kept.timer, kept.entry);
-                let at = wake(&mut loaded.entry);
-                self.queue(slot, at);
+        let mut left = DUE_MAX.saturating_sub(u32::try_from(timers.len()).unwrap_or(u32::MAX));
+        for (front, moment) in due.fronts {
+            let found = front.advance(state, self.entries, moment, left);
+            left = left.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+            for (address, value) in found {
+                let slot = self.slot(address);
+                self.take(slot, &value, &mut wake)?;
             }
         }
-        let more = timers.len() >= DUE_MAX as usize;
+        self.fetch(state, &mut wake)?;
         for timer in timers {
-            let known = self.slots.get(&timer.of).and_then(|slot| self.loaded.get(*slot));
-            if known.is_none_or(|loaded| loaded.timer != Some(timer.at)) {
+            let slot = self.slot(timer.of.clone());
+            if self.loaded.get(slot).is_none_or(|loaded| loaded.timer != Some(timer.at)) {
                 self.stray.push(timer);
             }
         }
-        Ok(more)
+        Ok(left == 0)
+    }
+
+    /// Reads the entries that were not.
+    fn fetch(
+        &mut self,
+        state: &mut impl State,
+        wake: &mut impl FnMut(&mut E) -> Option<i64>,
+    ) -> Result<(), StateFault> {
+        let missing = self.loaded.iter().enumerate().filter(|(_, loaded)| !loaded.was);
+        let (slots, addresses): (Vec<usize>, Vec<&Address>) =
+            missing.map(|(slot, loaded)| (slot, &loaded.address)).unzip();
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let mut read = Vec::new();
+        let mut decoded = Ok(());
+        state.read(self.entries, &addresses, &mut |number, bytes| {
+            match (slots.get(number), decode::<Kept<E>>(self.entries, bytes)) {
+                (Some(slot), Ok(kept)) => read.push((*slot, kept)),
+                (_, Err(fault)) => decoded = Err(fault),
+                (None, _) => {}
+            }
+        });
+        decoded?;
+        for (slot, kept) in read {
+            self.keep(slot, kept, wake);
+        }
+        Ok(())
+    }
+
+    /// An entry was read.
+    fn take(
+        &mut self,
+        slot: usize,
+        bytes: &[u8],
+        wake: &mut impl FnMut(&mut E) -> Option<i64>,
+    ) -> Result<(), StateFault> {
+        if self.loaded.get(slot).is_some_and(|loaded| !loaded.was) {
+            let kept = decode(self.entries, bytes)?;
+            self.keep(slot, kept, wake);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, slot: usize, kept: Kept<E>, wake: &mut impl FnMut(&mut E) -> Option<i64>) {
+        let Some(loaded) = self.loaded.get_mut(slot) else { return };
+        (loaded.timer, loaded.entry, loaded.was) = (kept.timer, kept.entry, true);
+        let at = wake(&mut loaded.entry);
+        self.queue(slot, at);
     }
 
     /// An entry and its address, as it is now.
@@ -136,37 +226,52 @@ impl<E: Entry> Working<E> {
         if wake == loaded.wake {
             return;
         }
-        if let Some(before) = loaded.wake {
-            self.queue.remove(&(before, loaded.address.clone(), slot));
-        }
         loaded.wake = wake;
         if let Some(at) = wake {
-            self.queue.insert((at, loaded.address.clone(), slot));
+            self.queue.entry(at).or_default().push(slot);
         }
     }
 
-    /// The entry that is due first, if it is by this watermark, and when: by time, then by group and key.
-    #[must_use]
-    pub fn due(&self, watermark: i64) -> Option<(i64, usize)> {
-        self.queue.first().filter(|(at, ..)| *at <= watermark).map(|(at, _, slot)| (*at, *slot))
+    /// The entries that are due first, if they are by this watermark, and when: in the order of groups and keys. They are not
+    /// due any more, until they are queued again.
+    pub fn due(&mut self, watermark: i64) -> Option<(i64, Vec<usize>)> {
+        loop {
+            let first = self.queue.first_entry().filter(|first| *first.key() <= watermark)?;
+            let (at, mut slots) = first.remove_entry();
+            let loaded = &mut self.loaded;
+            slots.retain(|slot| {
+                let due = loaded.get_mut(*slot).filter(|loaded| loaded.wake == Some(at));
+                due.is_some_and(|loaded| loaded.wake.take().is_some())
+            });
+            if !slots.is_empty() {
+                let address = |slot: &usize| loaded.get(*slot).map(|loaded| &loaded.address);
+                slots.sort_unstable_by(|a, b| address(a).cmp(&address(b)));
+                return Some((at, slots));
+            }
+        }
     }
 
-    /// Writes what changed, with its timers.
-    pub fn finish(self, state: &mut impl State) -> Result<(), StateFault> {
+    /// Writes what changed. `timer` says for which moment an entry that is due has a timer, where it has one.
+    pub fn finish(
+        self,
+        state: &mut impl State,
+        timer: impl Fn(&E, i64) -> Option<i64>,
+    ) -> Result<(), StateFault> {
         let mut entries = Vec::new();
         let mut timers: Vec<_> = self.stray.into_iter().map(|timer| (timer.address(), None)).collect();
         for loaded in self.loaded.into_iter().filter(|loaded| loaded.is_changed) {
-            let Loaded { address, entry, timer: before, wake, .. } = loaded;
-            let timer = wake.filter(|_| !entry.is_empty());
+            let Loaded { address, entry, timer: before, wake, was, .. } = loaded;
+            let is_kept = !entry.is_empty();
+            let timer = wake.filter(|_| is_kept).and_then(|at| timer(&entry, at));
             if before != timer {
                 let place = |at| Timer { at, of: address.clone() }.address();
                 timers.extend(before.map(|at| (place(at), None)));
                 timers.extend(timer.map(|at| (place(at), Some(Vec::new()))));
             }
             let value =
-                if entry.is_empty() { None } else { Some(encode(self.entries, &Kept { timer, entry })?) };
+                if is_kept { Some(encode(self.entries, &Keeps { timer, entry: &entry })?) } else { None };
             // What began and ended within this call was never kept.
-            if value.is_some() || before.is_some() {
+            if value.is_some() || was {
                 entries.push((address, value));
             }
         }
@@ -186,9 +291,9 @@ mod tests {
     use crate::Memory;
 
     #[derive(Default, Serialize, Deserialize)]
-    struct Due(Vec<i64>);
+    struct Times(Vec<i64>);
 
-    impl Entry for Due {
+    impl Entry for Times {
         fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
@@ -198,12 +303,12 @@ mod tests {
     const TIMERS: Table = Table(1);
 
     fn set(state: &mut Memory, key: &str, due: &[i64]) {
-        let mut working = Working::<Due>::new(ENTRIES, TIMERS);
+        let mut working = Working::<Times>::new(ENTRIES, TIMERS);
         let slot = working.slot(Address::new(0, key));
-        working.load(state, None, |entry| entry.0.iter().min().copied()).unwrap();
+        working.load(state, Due::default(), |entry| entry.0.iter().min().copied()).unwrap();
         working.change(slot).unwrap().1.0 = due.to_vec();
         working.queue(slot, due.iter().min().copied());
-        working.finish(state).unwrap();
+        working.finish(state, |_, at| Some(at)).unwrap();
     }
 
     #[test]
@@ -224,18 +329,43 @@ mod tests {
         set(&mut state, "b", &[5]);
         set(&mut state, "a", &[9]);
         set(&mut state, "c", &[20]);
-        let mut working = Working::<Due>::new(ENTRIES, TIMERS);
-        assert!(!working.load(&mut state, Some(10), |entry| entry.0.first().copied()).unwrap());
+        let mut working = Working::<Times>::new(ENTRIES, TIMERS);
+        assert!(!working.load(&mut state, Due::timers(Some(10)), |entry| entry.0.first().copied()).unwrap());
         let mut order = Vec::new();
-        while let Some((_, slot)) = working.due(10) {
-            let (address, entry) = working.change(slot).unwrap();
-            order.push(address.key.clone());
-            entry.0.clear();
-            working.queue(slot, None);
+        while let Some((_, slots)) = working.due(10) {
+            for slot in slots {
+                let (address, entry) = working.change(slot).unwrap();
+                order.push(address.key.clone());
+                entry.0.clear();
+            }
         }
         assert_eq!(order, [b"b", b"a"]);
-        working.finish(&mut state).unwrap();
+        working.finish(&mut state, |_, at| Some(at)).unwrap();
         assert_eq!((state.len(ENTRIES), state.len(TIMERS)), (1, 1));
+    }
+
+    #[test]
+    fn entries_whose_keys_begin_with_moments_are_found_without_timers() {
+        let mut state = Memory::default();
+        let at = |moment: i64| Address::new(3, [&crate::ordered(moment)[..], b"k"].concat());
+        let mut working = Working::<Times>::new(ENTRIES, TIMERS);
+        for moment in [20, -4, 7] {
+            let slot = working.slot(at(moment));
+            working.change(slot).unwrap().1.0.push(moment);
+        }
+        working.finish(&mut state, |_, _| None).unwrap();
+        assert_eq!((state.len(ENTRIES), state.len(TIMERS)), (3, 0));
+        let mut front = Front::default();
+        let mut working = Working::<Times>::new(ENTRIES, TIMERS);
+        // One that is asked for is the same one.
+        let asked = working.slot(at(7));
+        let due = Due { timers: None, fronts: vec![(&mut front, 10)] };
+        assert!(!working.load(&mut state, due, |entry| entry.0.first().copied()).unwrap());
+        let due: Vec<i64> = std::iter::from_fn(|| working.due(10)).map(|(at, _)| at).collect();
+        assert_eq!(due, [-4, 7]);
+        working.change(asked).unwrap().1.0.clear();
+        working.finish(&mut state, |_, _| None).unwrap();
+        assert_eq!((state.len(ENTRIES), front.to()), (2, 10));
     }
 
     #[test]
@@ -243,9 +373,9 @@ mod tests {
         let mut state = Memory::default();
         set(&mut state, "a", &[5]);
         state.put(ENTRIES, vec![(Address::new(0, "a"), None)]);
-        let mut working = Working::<Due>::new(ENTRIES, TIMERS);
-        working.load(&mut state, Some(5), |_| None).unwrap();
-        working.finish(&mut state).unwrap();
+        let mut working = Working::<Times>::new(ENTRIES, TIMERS);
+        working.load(&mut state, Due::timers(Some(5)), |_| None).unwrap();
+        working.finish(&mut state, |_, at| Some(at)).unwrap();
         assert!(state.is_empty());
     }
 }

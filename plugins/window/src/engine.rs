@@ -2,29 +2,65 @@
 //!
 //! Records are taken in their order, and the watermark moves with each: what is late and what is due does not depend
 //! on how the stream is cut. State is read and written once per chunk: the windows that the chunk's records belong to
-//! and those whose timers the chunk's last watermark reaches are fetched together, everything happens in memory, and
-//! what changed is written together. Closing reads the timers that are due and nothing else.
+//! and those that the chunk's last watermark closes are fetched together, everything happens in memory, and what
+//! changed is written together. Closing reads what is due and nothing else: tumbling and sliding windows stand in the
+//! order of their ends, sessions and early results have timers.
 
-use wasmill_keyed::state::ordered;
+use serde::{Deserialize, Serialize};
+use wasmill_keyed::state::{decode, encode};
 use wasmill_keyed::watermark::crosses;
-use wasmill_keyed::{Address, Progress, State, StateFault, Table, Working};
+use wasmill_keyed::{Address, Due, Front, Progress, State, StateFault, Table, Working, ordered};
 
 use crate::aggregate::{Aggregate, Value};
 use crate::pane::{Pane, Panes, next_multiple};
 use crate::shape::{Shape, Window};
 
+/// End and start of a window in front of its key.
+const ENDS_BYTES: usize = 16;
 /// Most open sessions of a key.
 pub const SESSIONS_MAX: usize = 1000;
 
 /// The tables of the state.
 #[derive(Clone, Copy, Debug)]
 pub struct Tables {
-    /// [`Panes`] by key and window.
+    /// [`Panes`]: of tumbling and sliding windows by end, start and key, of sessions by key.
     pub entries: Table,
-    /// Their timers.
+    /// Timers of sessions, and of early results.
     pub timers: Table,
-    /// [`Progress`].
+    /// [`Reached`].
     pub progress: Table,
+}
+
+/// How far the windows have come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Reached {
+    progress: Progress,
+    /// Which tumbling and sliding windows were found, by their ends: as closed,
+    ended: Front,
+    /// and as to be forgotten.
+    over: Front,
+}
+
+impl Reached {
+    fn address() -> Address {
+        Address::new(0, *b"reached")
+    }
+
+    fn load(state: &mut impl State, table: Table) -> Result<Self, StateFault> {
+        match state.get(table, &[Self::address()]).into_iter().next().flatten() {
+            Some(bytes) => decode(table, &bytes),
+            None => Ok(Self::default()),
+        }
+    }
+
+    fn store(&self, state: &mut impl State, table: Table) -> Result<(), StateFault> {
+        state.put(table, vec![(Self::address(), Some(encode(table, self)?))]);
+        Ok(())
+    }
+
+    fn has_more(&self) -> bool {
+        self.progress.backlog || self.ended.has_more() || self.over.has_more()
+    }
 }
 
 /// What is computed, and when it is given.
@@ -49,12 +85,35 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Whether a timer can be due between two watermarks: those of tumbling and sliding windows are at known moments.
-    fn may_be_due(&self, from: i64, to: i64) -> bool {
-        let Shape::Aligned { size, slide, offset } = self.shape else { return from < to };
-        let end = offset.saturating_add(size);
-        let early = self.early_every.is_some_and(|every| crosses(from, to, 0, every));
-        early || crosses(from, to, end, slide) || crosses(from, to, end.saturating_add(self.lateness), slide)
+    /// What is looked for when the watermark has come from one moment to another; nothing where nothing can be due.
+    fn due<'r>(&self, reached: &'r mut Reached, to: i64) -> Option<Due<'r>> {
+        let Reached { progress, ended, over } = reached;
+        let Shape::Aligned { size, slide, offset } = self.shape else {
+            let is_due = progress.watermark < to || progress.backlog;
+            return is_due.then(|| Due::timers(Some(to)));
+        };
+        let early = self.early_every.is_some_and(|every| crosses(progress.watermark, to, 0, every));
+        let mut due = Due::timers((early || progress.backlog).then_some(to));
+        // Windows end at known moments.
+        let ends = offset.saturating_add(size);
+        let forgets = to.saturating_sub(self.lateness);
+        // A longer lateness than before keeps windows that come late.
+        over.back_to(forgets);
+        let stays = self.lateness > 0 || self.updates;
+        for (front, moment, is_meant) in
+            [(ended, to, !self.updates), (over, forgets, stays)]
+        {
+            if is_meant && (front.has_more() || crosses(front.to(), moment, ends, slide)) {
+                due.fronts.push((front, moment));
+            }
+        }
+        (due.timers.is_some() || !due.fronts.is_empty()).then_some(due)
+    }
+
+    /// The timer of what is due at a moment. The end of a tumbling or sliding window has none.
+    fn timer(&self, panes: &Panes, at: i64) -> Option<i64> {
+        let Shape::Aligned { .. } = self.shape else { return Some(at) };
+        panes.0.first().filter(|pane| at < pane.window().end).map(|_| at)
     }
 }
 
@@ -132,7 +191,8 @@ pub fn process(
     records: &[Record<'_>],
     values: &[Vec<Value>],
 ) -> Result<Outcome, StateFault> {
-    let mut progress = Progress::load(state, spec.tables.progress)?;
+    let mut reached = Reached::load(state, spec.tables.progress)?;
+    let mut progress = reached.progress;
     let mut last = progress;
     records.iter().for_each(|record| match record.before {
         Some(watermark) => last.reach(watermark),
@@ -148,8 +208,7 @@ pub fn process(
         }
         ends.push(targets.len());
     }
-    let may_be_due = progress.backlog || spec.may_be_due(progress.watermark, last.watermark);
-    run.load(state, may_be_due.then_some(last.watermark))?;
+    run.load(state, spec.due(&mut reached, last.watermark).unwrap_or_default())?;
     // What an earlier call left over is done before anything new is taken.
     run.fire(progress.watermark);
     let mut from = 0;
@@ -166,35 +225,37 @@ pub fn process(
             run.fire(progress.watermark);
         }
     }
-    run.finish(state, progress)
+    reached.progress = progress;
+    run.finish(state, reached)
 }
 
 /// The watermark has come to `watermark` without a record.
 pub fn advance(spec: &Spec, state: &mut impl State, watermark: i64) -> Result<Outcome, StateFault> {
-    let mut progress = Progress::load(state, spec.tables.progress)?;
-    if watermark <= progress.watermark && !progress.backlog {
+    let mut reached = Reached::load(state, spec.tables.progress)?;
+    let had_more = reached.has_more();
+    let to = reached.progress.watermark.max(watermark);
+    if to == reached.progress.watermark && !had_more {
         return Ok(Outcome::default());
     }
     // Nothing is written where nothing is due: what is kept may be behind, and then more is looked at.
-    if !progress.backlog && !spec.may_be_due(progress.watermark, watermark) {
+    let Some(due) = spec.due(&mut reached, to) else { return Ok(Outcome::default()) };
+    let mut run = Run::new(spec, to);
+    run.load(state, due)?;
+    run.fire(to);
+    if !had_more && !run.outcome.more && run.working.changed().next().is_none() {
         return Ok(Outcome::default());
     }
-    progress.reach(watermark);
-    let mut run = Run::new(spec, progress.watermark);
-    run.load(state, Some(progress.watermark))?;
-    run.fire(progress.watermark);
-    if !progress.backlog && !run.outcome.more && run.working.changed().next().is_none() {
-        return Ok(Outcome::default());
-    }
-    run.finish(state, progress)
+    reached.progress.reach(to);
+    run.finish(state, reached)
 }
 
 fn address(spec: &Spec, record: &Record<'_>, window: Window) -> Address {
-    let mut key = record.key.to_vec();
+    let mut key = Vec::with_capacity(ENDS_BYTES + record.key.len());
     if let Shape::Aligned { .. } = spec.shape {
-        key.extend_from_slice(&ordered(window.start));
         key.extend_from_slice(&ordered(window.end));
+        key.extend_from_slice(&ordered(window.start));
     }
+    key.extend_from_slice(record.key);
     Address::new(record.group, key)
 }
 
@@ -213,7 +274,7 @@ impl<'s> Run<'s> {
     }
 
     /// Fetches all entries, and those that are due.
-    fn load(&mut self, state: &mut impl State, due: Option<i64>) -> Result<(), StateFault> {
+    fn load(&mut self, state: &mut impl State, due: Due<'_>) -> Result<(), StateFault> {
         self.outcome.more = self.working.load(state, due, |panes| {
             panes.fit(self.spec);
             panes.wake(self.spec)
@@ -278,9 +339,11 @@ impl<'s> Run<'s> {
     /// Gives and removes what is due at `watermark`, in order of time.
     fn fire(&mut self, watermark: i64) {
         self.watermark = watermark;
-        while let Some((at, slot)) = self.working.due(watermark) {
-            self.wake(slot, at);
-            self.queue(slot);
+        while let Some((at, slots)) = self.working.due(watermark) {
+            for slot in slots {
+                self.wake(slot, at);
+                self.queue(slot);
+            }
         }
     }
 
@@ -310,13 +373,13 @@ impl<'s> Run<'s> {
     }
 
     /// Writes what changed.
-    fn finish(mut self, state: &mut impl State, mut progress: Progress) -> Result<Outcome, StateFault> {
+    fn finish(mut self, state: &mut impl State, mut reached: Reached) -> Result<Outcome, StateFault> {
         if self.spec.updates {
             self.update();
         }
-        self.working.finish(state)?;
-        progress.backlog = self.outcome.more;
-        progress.store(state, self.spec.tables.progress)?;
+        self.working.finish(state, |panes, at| self.spec.timer(panes, at))?;
+        reached.progress.backlog = self.outcome.more;
+        reached.store(state, self.spec.tables.progress)?;
         Ok(self.outcome)
     }
 
@@ -358,11 +421,10 @@ fn place(panes: &mut Vec<Pane>, window: Window, spec: &Spec) -> usize {
     at
 }
 
-/// A result of a pane. Of aligned windows the address has start and end behind the key.
+/// A result of a pane.
 fn fired(address: &Address, pane: &Pane, timing: Timing, spec: &Spec) -> Fired {
-    let behind = if let Shape::Aligned { .. } = spec.shape { 16 } else { 0 };
-    let key_len = address.key.len().saturating_sub(behind);
-    let key = address.key.get(..key_len).unwrap_or_default().to_vec();
+    let before = if let Shape::Aligned { .. } = spec.shape { ENDS_BYTES } else { 0 };
+    let key = address.key.get(before..).unwrap_or_default().to_vec();
     Fired { key, window: pane.window(), timing, values: pane.results(spec) }
 }
 

@@ -69,7 +69,7 @@ impl Windows {
         let (start, end) = (setup.field(&config.start.0), setup.field(&config.end.0));
         let timing = config.timing.as_ref().map(|path| setup.field(&path.0));
         // Keys of other fields would be read as those of these: they have a table of their own.
-        let kind = if let crate::shape::Shape::Session { .. } = shape { "session" } else { "aligned" };
+        let kind = if let crate::shape::Shape::Session { .. } = shape { "session" } else { "by end" };
         let print = fingerprint(&format!("{:?}{kind}", config.by));
         let tables = Tables {
             entries: table(setup, &format!("windows-{print:08x}"))?,

@@ -21,6 +21,8 @@ use crate::pipeline::stats::Pause;
 const PERSIST_EVERY: Duration = Duration::from_secs(2);
 /// or when so much of all streams was.
 const PERSIST_BYTES: u64 = 16 << 20;
+/// Changes of several outcomes are applied at once up to this.
+const APPLIED_BYTES: usize = 8 << 20;
 /// Changes of durable outcomes that the store has not applied; past it no outcome is written.
 const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
 /// The same by their number: each read of a slice looks through all of them.
@@ -41,8 +43,8 @@ pub(super) struct Keeping {
 }
 
 struct Work {
-    /// Else what was applied is made durable.
-    applies: bool,
+    /// So many of the oldest outcomes are applied; with none, what was applied is made durable.
+    applies: usize,
     task: JoinHandle<Result<Vec<TableUse>, StateTrouble>>,
 }
 
@@ -85,6 +87,20 @@ impl Keeping {
     pub(super) fn has_room(&self) -> bool {
         self.unapplied.len() < UNAPPLIED_MAX
             && self.unapplied.iter().map(|(_, layer)| layer.bytes()).sum::<usize>() < UNAPPLIED_BYTES_MAX
+    }
+
+    /// The oldest outcomes that the store has not applied, as many as are applied at once, and where the last of them is.
+    fn next_applied(&self) -> Option<(Position, Vec<Arc<Layer>>)> {
+        let (mut last, mut layers, mut bytes) = (None, Vec::new(), 0);
+        for (at, layer) in &self.unapplied {
+            if !layers.is_empty() && bytes + layer.bytes() > APPLIED_BYTES {
+                break;
+            }
+            bytes += layer.bytes();
+            layers.push(Arc::clone(layer));
+            last = Some(*at);
+        }
+        last.map(|at| (at, layers))
     }
 
     /// The oldest outcome that the journal must keep for the store.
@@ -135,12 +151,15 @@ impl StreamTask {
         let (applies, task) = if due || idle {
             let persist = move || context.state.persist().map(|()| Vec::new());
             let context = Arc::clone(&self.context);
-            (false, tokio::spawn(async move { context.off_runtime(persist).await }))
-        } else if let Some((at, layer)) = keeping.unapplied.front() {
-            let (at, layer) = (at.0, Arc::clone(layer));
-            let apply = move || context.state.apply(at, &layer);
+            (0, tokio::spawn(async move { context.off_runtime(persist).await }))
+        } else if let Some((at, layers)) = keeping.next_applied() {
+            let count = layers.len();
+            let apply = move || {
+                let layers: Vec<&Layer> = layers.iter().map(Arc::as_ref).collect();
+                context.state.apply(at.0, &layers)
+            };
             let context = Arc::clone(&self.context);
-            (true, tokio::spawn(async move { context.off_runtime(apply).await }))
+            (count, tokio::spawn(async move { context.off_runtime(apply).await }))
         } else {
             return;
         };
@@ -160,8 +179,8 @@ impl StreamTask {
         let keeping = &mut self.keeping;
         match result.unwrap_or(Err(StateTrouble::Panicked)) {
             Ok(tables) => {
-                if work.applies {
-                    if let Some((at, _)) = keeping.unapplied.pop_front() {
+                if work.applies > 0 {
+                    for (at, _) in keeping.unapplied.drain(..work.applies.min(keeping.unapplied.len())) {
                         keeping.unpersisted.get_or_insert_with(|| (at, Instant::now()));
                     }
                     self.context.stats.keeps(tables);
@@ -212,11 +231,17 @@ mod tests {
             at += 1;
         }
         assert_eq!((keeping.unapplied.len(), keeping.needed_from()), (UNAPPLIED_MAX, Some(Position(0))));
+        let all = keeping.next_applied().map(|(at, layers)| (at, layers.len()));
+        assert_eq!(all, Some((Position(at - 1), UNAPPLIED_MAX)));
         let (mut keeping, large) = (Keeping::default(), layer(&vec![0; 1 << 20]));
+        let mut at = 0;
         while keeping.has_room() {
-            keeping.durable(Position(0), &large);
+            keeping.durable(Position(at), &large);
+            at += 1;
         }
         assert_eq!(keeping.unapplied.len(), 64);
+        let some = keeping.next_applied().map(|(at, layers)| (at, layers.len()));
+        assert_eq!(some, Some((Position(6), 7)));
         // One that changes nothing asks nothing of the store.
         let mut keeping = Keeping::default();
         keeping.durable(Position(0), &Arc::default());
