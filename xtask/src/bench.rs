@@ -69,7 +69,7 @@ enum Bar {
 }
 
 /// Every figure, with its bar.
-const FIGURES: [(&str, Bar); 38] = [
+const FIGURES: [(&str, Bar); 40] = [
     ("e2e_mb_per_s", Bar::Report),
     ("e2e_cpu_s_per_gb", Bar::Report),
     ("cpu_over_unix", Bar::AtMost(1.0)),
@@ -84,6 +84,8 @@ const FIGURES: [(&str, Bar); 38] = [
     ("latency_over_probe_p99", Bar::AtMost(1.5)),
     ("decide_past_probe_p99_ms", Bar::AtMost(2.0)),
     ("decide_computed_p99_ms", Bar::AtMost(3.0)),
+    ("decide_model_past_probe_p99_ms", Bar::AtMost(2.0)),
+    ("decide_model_computed_p99_ms", Bar::AtMost(3.0)),
     ("window_records_per_s", Bar::AtLeast(300_000.0)),
     ("window_rss_mb_peak", Bar::Report),
     ("state_operations_per_s", Bar::Report),
@@ -112,6 +114,8 @@ const FIGURES: [(&str, Bar); 38] = [
 
 /// Names the log where no argument does: the real one that figures are quoted for.
 const LOG_VARIABLE: &str = "WASMILL_ACCESS_LOG";
+/// Where packages are that train the model of a measurement.
+const TRAINERS_VARIABLE: &str = "WASMILL_TRAINERS";
 /// Lines of the generated one.
 const GENERATED_LINES: u64 = 10_000;
 
@@ -152,6 +156,12 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     }
     if let Some(only) = &arguments.only {
         command.args(["--only", only]);
+    }
+    if std::env::var_os(TRAINERS_VARIABLE).is_none() {
+        match suite::trainers() {
+            Ok(packages) => _ = command.env(TRAINERS_VARIABLE, packages),
+            Err(error) => eprintln!("bench: no model is trained for `decide`: {error:#}"),
+        }
     }
     found.append(&mut report_of(&mut command)?);
     show(&found);

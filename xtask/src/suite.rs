@@ -67,6 +67,11 @@ const TRAINERS: [&str; 17] = [
     "typing_extensions==4.16.0",
 ];
 
+/// Installs the trainers if they are not there; says where they are, for `PYTHONPATH`.
+pub(crate) fn trainers() -> Result<PathBuf> {
+    python_packages("trainers", &TRAINERS.map(str::to_owned), "about 130 MB")
+}
+
 /// Others' clients of the Firehose API that run on Node, with all that they need.
 const NODE_CLIENTS: NpmPackages = NpmPackages {
     name: "node-clients",
@@ -135,8 +140,7 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
             Ok(None)
         });
         steps.run("trainers", || {
-            let found = python_packages("trainers", &TRAINERS.map(str::to_owned), "about 130 MB");
-            trainers = unless_needed("trainers of models", found, all)?;
+            trainers = unless_needed("trainers of models", self::trainers(), all)?;
             Ok(None)
         });
         steps.run("clients", || {

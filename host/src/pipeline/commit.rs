@@ -247,7 +247,7 @@ impl Commit {
     /// A bug, if the simulation asks for one.
     async fn plant(&self, context: &Arc<StreamContext>, sealed: &[Sealed], inline: &[Option<Bytes>]) {
         if context.mutant == super::simulation::Mutant::StateAppliedTwice && !self.state.is_empty() {
-            let _applied = context.state.apply(context.buffer.journal_end().0, &self.state);
+            let _applied = context.state.apply(context.buffer.journal_end().0, &[&self.state]);
         }
         if context.mutant != super::simulation::Mutant::VisibleBeforeOutcome {
             return;

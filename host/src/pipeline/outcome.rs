@@ -301,6 +301,7 @@ mod tests {
             ttl_ns: 0,
             cleared: false,
             entries: 1,
+            growth: None,
             blob,
         };
         let with =

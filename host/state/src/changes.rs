@@ -17,7 +17,7 @@ static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// An address that is looked for.
 #[derive(Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub struct Wanted<'a> {
     pub(crate) address: &'a [u8],
     pub(crate) hash: u64,
 }
@@ -122,7 +122,8 @@ impl Changes {
         self.bytes += placed.change.bytes(&placed.address);
         self.placed.push(placed);
         let all = &self.placed;
-        self.places.insert_unique(hash, new, |place| all.get(*place as usize).map_or(0, |placed| placed.hash));
+        self.places
+            .insert_unique(hash, new, |place| all.get(*place as usize).map_or(0, |placed| placed.hash));
         new
     }
 

@@ -31,8 +31,11 @@ mod engine;
 mod error;
 mod layer;
 mod limits;
+mod resident;
 mod slice;
 mod store;
+mod stored;
+mod stream;
 mod table;
 mod usage;
 mod view;
@@ -43,7 +46,8 @@ pub use limits::{
     KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SLICE_BYTES_MAX, TABLES_MAX, VALUE_BYTES_MAX,
 };
 pub use slice::{Scan, Scanned, SliceState};
-pub use store::{Crashing, Incarnation, Mark, Store, StreamStore, TableUse};
+pub use store::{Crashing, Incarnation, Mark, Store, TableUse};
+pub use stream::StreamStore;
 pub use table::{Entry, TableId, TableSpec, group_of};
 pub use usage::Usage;
 pub use view::{Base, Range, View};

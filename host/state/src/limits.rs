@@ -24,7 +24,16 @@ pub(crate) const SWEPT_ENTRIES: usize = 2048;
 pub(crate) const DROPPED_ENTRIES: usize = 4096;
 /// What a change takes in memory besides its key and its value: its place among the others, pointers and counts.
 pub(crate) const CHANGE_BYTES: usize = 112;
-/// What a slice keeps of what it read, of all tables, so that writing it needs no second read.
-pub(crate) const SEEN_ENTRIES: usize = 16_384;
+/// What a slice keeps of what it read, of all tables, so that writing it needs no second read: as much as one chunk asks for.
+pub(crate) const SEEN_ENTRIES: usize = 65_536;
 /// The same, in bytes of values.
 pub(crate) const SEEN_BYTES: usize = 4 << 20;
+/// What is kept in memory of the tables of all streams, and of one table at most, so that reads need not ask the database.
+pub(crate) const RESIDENT_BYTES: usize = 256 << 20;
+pub(crate) const RESIDENT_TABLE_BYTES: usize = RESIDENT_BYTES / 2;
+/// A stored table of at most so many bytes is read into it at once when it is first asked.
+pub(crate) const RESIDENT_READ_BYTES: u64 = 32 << 20;
+/// Changes that are copied there before somebody who reads has a turn.
+pub(crate) const COPIED_ENTRIES: usize = 256;
+/// What an entry takes there besides its address and its value.
+pub(crate) const RESIDENT_ENTRY_BYTES: usize = 40;

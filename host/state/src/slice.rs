@@ -76,7 +76,8 @@ struct Totals {
 
 /// What an entry counts.
 fn counted(address: &[u8], entry: Option<&Entry>) -> Growth {
-    entry.map_or(Growth::default(), |entry| Growth { entries: 1, bytes: counted_bytes(address, &entry.value) })
+    entry
+        .map_or(Growth::default(), |entry| Growth { entries: 1, bytes: counted_bytes(address, &entry.value) })
 }
 
 /// Entries of a scan.

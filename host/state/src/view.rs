@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::error::StoreError;
 use crate::changes::{Change, Changes, Wanted};
+use crate::error::StoreError;
 use crate::layer::{Layer, TableChanges};
 use crate::table::{Address, Entry, TableId, TableSpec, address};
 
@@ -13,7 +13,7 @@ pub trait Base: Send + Sync {
     ///
     /// # Errors
     /// The store cannot be read.
-    fn get(&self, table: &TableId, address: &[u8]) -> Result<Option<Entry>, StoreError>;
+    fn get(&self, table: &TableId, wanted: Wanted<'_>) -> Result<Option<Entry>, StoreError>;
 
     /// Entries in their order, from this address on: some of them, in bounded memory.
     ///
@@ -40,7 +40,7 @@ pub struct Range {
 struct Nothing;
 
 impl Base for Nothing {
-    fn get(&self, _table: &TableId, _address: &[u8]) -> Result<Option<Entry>, StoreError> {
+    fn get(&self, _table: &TableId, _wanted: Wanted<'_>) -> Result<Option<Entry>, StoreError> {
         Ok(None)
     }
 
@@ -92,7 +92,7 @@ impl View {
     pub(crate) fn find(&self, table: &TableId, wanted: Wanted<'_>) -> Result<Option<Entry>, StoreError> {
         match self.layers.iter().find_map(|layer| layer.find(table, wanted)) {
             Some(found) => Ok(found.cloned()),
-            None => self.base.get(table, wanted.address),
+            None => self.base.get(table, wanted),
         }
     }
 

@@ -379,7 +379,15 @@ fn changes_that_are_not_applied_again_after_a_crash_are_found() {
         passed: 1,
         withdrawn: false,
     };
-    for step in [add(1), Step::Commit, Step::Apply { most: 1 }, Step::Persist, add(2), Step::Commit, Step::Apply { most: 1 }] {
+    for step in [
+        add(1),
+        Step::Commit,
+        Step::Apply { most: 1 },
+        Step::Persist,
+        add(2),
+        Step::Commit,
+        Step::Apply { most: 1 },
+    ] {
         world.step(&step);
     }
     world.machine.crash(0);

@@ -127,7 +127,7 @@ impl Bench {
     fn run(&mut self, worker: &mut ChainWorker, at: i64, records: &[&str]) -> (Vec<String>, SliceReport) {
         let (rows, report, layer) = self.slice(worker, at, records);
         self.position += 1;
-        self.stream.apply(self.position, &layer.unwrap()).unwrap();
+        self.stream.apply(self.position, &[&layer.unwrap()]).unwrap();
         (rows, report)
     }
 }

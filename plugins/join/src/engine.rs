@@ -170,7 +170,8 @@ pub fn advance(spec: &Spec, state: &mut impl State, watermark: i64) -> Result<(O
     let before = progress;
     progress.reach(watermark);
     let mut run = Run::new(spec);
-    progress.backlog = run.working.load(state, Due::timers(Some(progress.watermark)), |sides| sides.wake(spec))?;
+    progress.backlog =
+        run.working.load(state, Due::timers(Some(progress.watermark)), |sides| sides.wake(spec))?;
     run.expire(progress.watermark);
     let more = progress.backlog;
     Ok((run.finish(state, progress, before)?, more))

@@ -89,7 +89,8 @@ mod tests {
     const TABLE: Table = Table(0);
 
     fn put(state: &mut Memory, entries: &[(i64, u8)]) {
-        let address = |(moment, group): &(i64, u8)| Address::new(*group, [&ordered(*moment)[..], b"k"].concat());
+        let address =
+            |(moment, group): &(i64, u8)| Address::new(*group, [&ordered(*moment)[..], b"k"].concat());
         state.put(TABLE, entries.iter().map(|entry| (address(entry), Some(Vec::new()))).collect());
     }
 

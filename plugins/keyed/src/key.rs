@@ -4,8 +4,9 @@
 //! bytes (little-endian) and the bytes. Texts are compared unescaped, everything else by its JSON text: `1` and `1.0`
 //! are two keys. Keys longer than [`KEY_BYTES`] are refused.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use wasmill_sdk::path::Path;
 use wasmill_sdk::{Cell, Chunk, Field, Setup, Text, TextColumn};
 
@@ -71,7 +72,9 @@ impl By {
             })
             .collect();
         let mut keys = Keys::default();
-        let mut known: HashMap<Vec<u8>, u32> = HashMap::new();
+        let hasher = DefaultHashBuilder::default();
+        let mut known: HashTable<(u64, u32)> = HashTable::with_capacity(rows.len());
+        keys.of_row.reserve(rows.len());
         let mut key = Vec::new();
         for row in 0..rows.len() {
             key.clear();
@@ -81,18 +84,23 @@ impl By {
             let group = groups.get(row).copied().unwrap_or(0);
             let of_row = if key.len() > KEY_BYTES {
                 Err("the fields of its key (`by`) have more than 1024 bytes")
-            } else if let Some(number) = known.get(&key) {
-                if keys.groups.get(*number as usize) == Some(&group) {
-                    Ok(*number)
-                } else {
-                    Err("the fields of the transform's `key` must be among those of `by`")
-                }
             } else {
-                let number = u32::try_from(keys.keys.len()).unwrap_or(u32::MAX);
-                known.insert(key.clone(), number);
-                keys.keys.push(key.clone());
-                keys.groups.push(group);
-                Ok(number)
+                let hash = hasher.hash_one(key.as_slice());
+                let is =
+                    |known: &(u64, u32)| keys.keys.get(known.1 as usize).is_some_and(|known| *known == key);
+                if let Some((_, number)) = known.find(hash, is) {
+                    if keys.groups.get(*number as usize) == Some(&group) {
+                        Ok(*number)
+                    } else {
+                        Err("the fields of the transform's `key` must be among those of `by`")
+                    }
+                } else {
+                    let number = u32::try_from(keys.keys.len()).unwrap_or(u32::MAX);
+                    known.insert_unique(hash, (hash, number), |(hash, _)| *hash);
+                    keys.keys.push(key.clone());
+                    keys.groups.push(group);
+                    Ok(number)
+                }
             };
             keys.of_row.push(of_row);
         }

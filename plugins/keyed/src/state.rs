@@ -103,8 +103,7 @@ pub fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, Stat
 /// The bytes of a value.
 pub fn encode<T: Serialize>(table: Table, value: &T) -> Result<Vec<u8>, StateFault> {
     // Most values are short: one piece of memory, and none that grows.
-    let bytes =
-        postcard::to_extend(value, Vec::with_capacity(64)).map_err(|_| StateFault::layout(table))?;
+    let bytes = postcard::to_extend(value, Vec::with_capacity(64)).map_err(|_| StateFault::layout(table))?;
     if bytes.len() > VALUE_MAX {
         return Err(StateFault::TooLong { bytes: bytes.len() });
     }

@@ -165,12 +165,13 @@ impl<E: Entry> Working<E> {
         }
         let mut read = Vec::new();
         let mut decoded = Ok(());
-        state.read(self.entries, &addresses, &mut |number, bytes| {
-            match (slots.get(number), decode::<Kept<E>>(self.entries, bytes)) {
-                (Some(slot), Ok(kept)) => read.push((*slot, kept)),
-                (_, Err(fault)) => decoded = Err(fault),
-                (None, _) => {}
-            }
+        state.read(self.entries, &addresses, &mut |number, bytes| match (
+            slots.get(number),
+            decode::<Kept<E>>(self.entries, bytes),
+        ) {
+            (Some(slot), Ok(kept)) => read.push((*slot, kept)),
+            (_, Err(fault)) => decoded = Err(fault),
+            (None, _) => {}
         });
         decoded?;
         for (slot, kept) in read {

@@ -100,9 +100,7 @@ impl Spec {
         // A longer lateness than before keeps windows that come late.
         over.back_to(forgets);
         let stays = self.lateness > 0 || self.updates;
-        for (front, moment, is_meant) in
-            [(ended, to, !self.updates), (over, forgets, stays)]
-        {
+        for (front, moment, is_meant) in [(ended, to, !self.updates), (over, forgets, stays)] {
             if is_meant && (front.has_more() || crosses(front.to(), moment, ends, slide)) {
                 due.fronts.push((front, moment));
             }

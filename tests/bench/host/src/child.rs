@@ -1,6 +1,7 @@
 //! Other programs, and what the system says that they cost.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -31,6 +32,18 @@ pub(crate) fn run(command: &mut Command) -> Result<Used> {
     let (used, status) = wait(&mut child, started)?;
     ensure!(status.success(), "{name} failed ({status})");
     Ok(used)
+}
+
+/// Runs a program to its end that reads this.
+pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let mut child = command.stdin(Stdio::piped()).spawn().with_context(|| format!("start {name}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input)?;
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "{name} failed ({status})");
+    Ok(())
 }
 
 /// Waits for the end of a child that began at `started`.
