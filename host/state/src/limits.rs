@@ -18,7 +18,12 @@ pub(crate) const ENTRY_BYTES: usize = 48;
 pub(crate) const BLOCK_ENTRIES: usize = 512;
 /// The same, in bytes.
 pub(crate) const BLOCK_BYTES: usize = 1 << 20;
-/// Entries of tables with a time to live that each batch of changes looks at, to remove those that are too old.
+/// Of tables with a time to live, entries that are looked at for each that is changed, to remove those that are too old: more than
+/// one, so that a round ends in which as many grow old as are written;
+pub(crate) const SWEPT_PER_CHANGE: usize = 4;
+/// not before so many may be, because each time costs something,
+pub(crate) const SWEPT_LEAST: usize = BLOCK_ENTRIES;
+/// and at most so many at a time.
 pub(crate) const SWEPT_ENTRIES: usize = 2048;
 /// Entries that are removed at a time when a table or a stream is dropped.
 pub(crate) const DROPPED_ENTRIES: usize = 4096;

@@ -8,7 +8,7 @@ use crate::changes::{Change, Wanted};
 use crate::engine::{Batch, Space};
 use crate::error::StoreError;
 use crate::layer::{Growth, Layer, TableChanges};
-use crate::limits::{COPIED_ENTRIES, RESIDENT_READ_BYTES, SWEPT_ENTRIES};
+use crate::limits::{COPIED_ENTRIES, RESIDENT_READ_BYTES, SWEPT_ENTRIES, SWEPT_LEAST, SWEPT_PER_CHANGE};
 use crate::resident::{Found, Resident};
 use crate::store::{Incarnation, Mark, Store, TableUse};
 use crate::stored::{about_table, above, entry, mark_value, write_entry};
@@ -37,6 +37,8 @@ struct Known {
     tables: HashMap<TableId, TableUse>,
     /// Where the search for entries that are too old goes on.
     sweep: Option<(TableId, Vec<u8>)>,
+    /// So many entries may be looked at for it.
+    sweepable: usize,
 }
 
 /// What was removed because it was too old.
@@ -70,7 +72,7 @@ impl StreamStore {
             store,
             incarnation,
             clock: AtomicI64::new(mark.map_or(i64::MIN, |mark| mark.clock)),
-            known: Mutex::new(Known { mark, tables, sweep: None }),
+            known: Mutex::new(Known { mark, tables, sweep: None, sweepable: 0 }),
             residents: Mutex::default(),
             gone: AtomicU64::new(0),
             usage,
@@ -158,7 +160,14 @@ impl StreamStore {
             });
             count(table, growth);
         }
-        let swept = self.sweep(known.sweep.clone(), &mut tables, now, layers, &mut batch)?;
+        let changes: usize = layers.iter().map(|layer| layer.changes()).sum();
+        let mut sweepable =
+            known.sweepable.saturating_add(changes.saturating_mul(SWEPT_PER_CHANGE)).min(SWEPT_ENTRIES);
+        let mut swept = Swept { next: known.sweep.clone(), ..Swept::default() };
+        if sweepable >= SWEPT_LEAST {
+            swept = self.sweep(swept.next, sweepable, &mut tables, now, layers, &mut batch)?;
+            sweepable = 0;
+        }
         self.0.gone.fetch_add(u64::from(!swept.addresses.is_empty()), Ordering::Relaxed);
         for table in tables.values() {
             let changed = known.tables.get(&table.id) != Some(table);
@@ -173,7 +182,7 @@ impl StreamStore {
         let bytes: usize = layers.iter().map(|layer| layer.bytes).sum();
         store.behind.fetch_add(bytes as u64 + 64, Ordering::Relaxed);
         usage.add_stored(counted(tables.values()) - counted(known.tables.values()));
-        *known = Known { mark: Some(mark), tables, sweep: swept.next };
+        *known = Known { mark: Some(mark), tables, sweep: swept.next, sweepable };
         clock.store(now, Ordering::Relaxed);
         Ok(true)
     }
@@ -209,6 +218,15 @@ impl StreamStore {
         let mut residents = self.residents();
         if let Some(resident) = swept.table.as_ref().and_then(|table| residents.get_mut(table)) {
             swept.addresses.iter().for_each(|address| resident.write(Wanted::new(address), None));
+        }
+    }
+
+    /// What the database has of an entry, by its key there.
+    fn stored(&self, id: &TableId, wanted: Wanted<'_>, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.residents().get(id).map_or(Found::Unknown, |resident| resident.get(wanted)) {
+            Found::Value(value) => Ok(Some(value)),
+            Found::Missing => Ok(None),
+            Found::Unknown => self.0.store.engine.get(Space::Entries, key),
         }
     }
 
@@ -267,7 +285,7 @@ impl StreamStore {
                 }
                 let Wanted { address, .. } = wanted;
                 let key = [&prefix[..], address].concat();
-                if counts && let Some(before) = self.0.store.engine.get(Space::Entries, &key)? {
+                if counts && let Some(before) = self.stored(id, wanted, &key)? {
                     growth.entries -= 1;
                     growth.bytes -= counted_bytes(address, &entry(&before)?.value);
                 }
@@ -291,6 +309,7 @@ impl StreamStore {
     fn sweep(
         &self,
         from: Option<(TableId, Vec<u8>)>,
+        most: usize,
         tables: &mut HashMap<TableId, TableUse>,
         now: i64,
         layers: &[&Layer],
@@ -317,7 +336,7 @@ impl StreamStore {
         let (mut from, to) = (from, above(&prefix));
         let (mut looked, mut growth) = (0, Growth::default());
         let mut more = true;
-        while more && looked < SWEPT_ENTRIES {
+        while more && looked < most {
             let (pairs, rest) = self.0.store.engine.range(Space::Entries, &from, &to)?;
             more = rest;
             looked += pairs.len();
