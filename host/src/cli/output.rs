@@ -4,10 +4,12 @@
 //! moves the terminal's cursor.
 
 use std::fmt::{self, Write as _};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 /// Writes text to stdout as it is.
@@ -64,6 +66,16 @@ pub(crate) fn binary_size(bytes: u64) -> String {
     }
     let digits = usize::from(size.fract() >= 0.05);
     format!("{size:.digits$} {}", UNITS.get(unit).copied().unwrap_or_default())
+}
+
+/// A file that is to be written. One that is there is left alone.
+pub(super) fn new_file(path: &Path) -> Result<File> {
+    match File::create_new(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("{} exists already and is left as it is: name another file, or remove it", path.display())
+        }
+        file => file.with_context(|| format!("create {}", path.display())),
+    }
 }
 
 #[cfg(test)]

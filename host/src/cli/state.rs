@@ -1,6 +1,5 @@
 //! `wasmill state list|get|export|drop`: what the plugins of a stream of a running host keep.
 
-use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -173,7 +172,7 @@ fn export(stream: &str, table: &Table, to: Option<&PathBuf>, at: &AtHost) -> Res
     // Once there is something to write: a name that nobody knows leaves no file.
     let open = || -> Result<Box<dyn Write>> {
         let Some(path) = to else { return Ok(Box::new(std::io::stdout().lock())) };
-        let file = File::create_new(path).with_context(|| format!("make {}", path.display()))?;
+        let file = output::new_file(path)?;
         Ok(Box::new(BufWriter::new(file)))
     };
     let mut out = None;

@@ -5,7 +5,6 @@
 
 mod desk;
 
-use std::fs::File;
 use std::io::{BufRead, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -285,7 +284,7 @@ fn replay(desk: &Desk, pairs: &[(&str, String)], plugins: &[String]) -> Result<E
 
 fn export(desk: &mut Desk, pairs: &[(&str, String)], to: Option<&PathBuf>, remove: bool) -> Result<ExitCode> {
     let mut file = match to {
-        Some(path) => Some(File::create_new(path).with_context(|| format!("create {}", path.display()))?),
+        Some(path) => Some(output::new_file(path)?),
         None => None,
     };
     let mut written = Vec::new();
