@@ -33,6 +33,11 @@ const LINK_FLAGS: [&str; 2] = ["-mexec-model=reactor", "-Wl,-z,stack-size=262144
 /// The world of `wit/plugin.wit` that plugins are components of.
 const WORLD: &str = "transformer";
 
+/// A C compiler that makes objects for Wasm, as cargo's build scripts take one (`CC_…`); installed first if need be.
+pub fn freestanding_c() -> Result<String> {
+    Ok(Toolchain::prepare(Dialect::C)?.freestanding())
+}
+
 /// Which of the two a project's own sources are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
