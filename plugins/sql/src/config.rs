@@ -43,9 +43,8 @@ impl Config {
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let config: Self = wasmill_sdk::config::read(text)?;
         if config.columns.0.is_empty() {
-            return Err(
-                "config: `columns` is empty: it says which fields of the records the query may use".to_owned()
-            );
+            return Err("config: `columns` is empty: it says which fields of the records the query may use"
+                .to_owned());
         }
         if config.tables.len() > TABLES_MAX {
             return Err(format!("config: {} tables; at most {TABLES_MAX} can be", config.tables.len()));

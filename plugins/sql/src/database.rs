@@ -100,12 +100,16 @@ impl Database {
         drop(statement);
         if let Some((at, text)) = lineage::unnamed(query) {
             let (line, column) = place(query, at);
-            return Err(format!("query: line {line}, column {column}: `{text}` needs a name: {text} AS name"));
+            return Err(format!(
+                "query: line {line}, column {column}: `{text}` needs a name: {text} AS name"
+            ));
         }
         let linked = lineage::link(query).filter(|linked| connection.prepare(linked).is_ok());
         let is_linked = linked.is_some();
         let select = linked.unwrap_or_else(|| query.to_owned());
-        connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(|error| error.to_string())?;
+        connection
+            .authorizer(None::<fn(AuthContext<'_>) -> Authorization>)
+            .map_err(|error| error.to_string())?;
         let outputs = outputs(&connection, &select, types)?;
         let marks = vec!["?"; columns.len() + 1].join(",");
         let names: Vec<String> = columns.iter().map(|(name, _)| quoted(name)).collect();
@@ -196,7 +200,8 @@ fn open(columns: &[(String, Kind)], lookups: &[Lookup]) -> rusqlite::Result<Conn
         connection.set_limit(limit, most)?;
     }
     // Nothing is ever rolled back: what a call leaves, the next one deletes.
-    connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY")?;
+    connection
+        .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY")?;
     create(&connection, BATCH, columns)?;
     for Lookup { name, rows, key } in lookups {
         create(&connection, name, &rows.columns)?;
@@ -327,11 +332,7 @@ fn outputs(
             return Err(format!("query: two columns are called `{name}`: give one another name with AS"));
         }
         let declared = column.decl_type().and_then(Kind::of_declared);
-        outputs.push(Output {
-            name: name.to_owned(),
-            number,
-            kind: types.get(name).copied().or(declared),
-        });
+        outputs.push(Output { name: name.to_owned(), number, kind: types.get(name).copied().or(declared) });
     }
     for name in types.keys() {
         if !outputs.iter().any(|output| output.name == *name) {

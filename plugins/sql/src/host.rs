@@ -1,6 +1,9 @@
 //! What SQLite asks a system for: there is none. Time and chance are not to be had, so that the same records give the same.
 
-#![allow(unsafe_code, reason = "the names that the C library is linked with, and the memory that it hands over")]
+#![allow(
+    unsafe_code,
+    reason = "the names that the C library is linked with, and the memory that it hands over"
+)]
 
 use sqlite_wasm_rs::host::{Error, LocalTime};
 

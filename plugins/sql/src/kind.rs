@@ -105,9 +105,7 @@ impl Kind {
             Kind::Float => serde_json::from_str(json).ok().map(Value::Real),
             Kind::Bool => json.parse::<bool>().ok().map(|is| Value::Integer(is.into())),
             Kind::Decimal => is_number(json).then(|| Value::Text(json.to_owned())),
-            Kind::Json => {
-                serde_json::from_str::<&RawValue>(json).ok().map(|_| Value::Text(json.to_owned()))
-            }
+            Kind::Json => serde_json::from_str::<&RawValue>(json).ok().map(|_| Value::Text(json.to_owned())),
         }
     }
 

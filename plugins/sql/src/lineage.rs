@@ -112,9 +112,11 @@ fn select<'a>(
     if all.iter().any(ends) || all.iter().any(groups) || aggregates(all, depth) {
         return None;
     }
-    let from = all.iter().zip(all.iter().skip(1)).position(|(before, token)| {
-        token.depth == depth && token.is("FROM") && !before.is("DISTINCT")
-    })? + 1;
+    let from = all
+        .iter()
+        .zip(all.iter().skip(1))
+        .position(|(before, token)| token.depth == depth && token.is("FROM") && !before.is("DISTINCT"))?
+        + 1;
     let behind = all.get(from + 1..)?;
     let end = behind
         .iter()
@@ -184,9 +186,8 @@ fn table<'a>(item: &'a [Token<'a>], tables: &Tables<'a>, insertions: &mut Insert
 }
 
 /// Words behind a table that are no name for it.
-const NO_ALIAS: [&str; 12] = [
-    "ON", "USING", "JOIN", "LEFT", "INNER", "CROSS", "NATURAL", "OUTER", "INDEXED", "NOT", "RIGHT", "FULL",
-];
+const NO_ALIAS: [&str; 12] =
+    ["ON", "USING", "JOIN", "LEFT", "INNER", "CROSS", "NATURAL", "OUTER", "INDEXED", "NOT", "RIGHT", "FULL"];
 
 fn alias(behind: &[Token<'_>]) -> Option<String> {
     let mut rest = behind.iter();
@@ -217,9 +218,10 @@ fn aggregates(all: &[Token<'_>], depth: usize) -> bool {
         if is_aggregate {
             let arguments = rest.get(1..).unwrap_or_default();
             let end = closing(arguments).unwrap_or(arguments.len());
-            let several = arguments.iter().take(end).any(|inside| {
-                inside.is_mark(",") && inside.depth == token.depth + 1
-            });
+            let several = arguments
+                .iter()
+                .take(end)
+                .any(|inside| inside.is_mark(",") && inside.depth == token.depth + 1);
             let is_scalar = several && (token.is("min") || token.is("max"));
             let mut behind = arguments.get(end + 1..).unwrap_or_default();
             if behind.first().is_some_and(|next| next.is("FILTER")) {
@@ -275,16 +277,20 @@ fn has_name(item: &[Token<'_>]) -> bool {
         None => last.is_mark("*") || (is_name && !last.is("NULL") && !last.is("TRUE") && !last.is("FALSE")),
         // `a.b`, `a.*`
         Some(dot) if dot.is_mark(".") => {
-            (is_name || last.is_mark("*")) && before.iter().all(|token| token.is_mark(".") || token.name().is_some())
+            (is_name || last.is_mark("*"))
+                && before.iter().all(|token| token.is_mark(".") || token.name().is_some())
         }
         Some(word) if word.is("AS") => last.depth == 0,
         Some(word) => {
             let follows_a_value = matches!(word.kind, Kind::Quoted | Kind::Literal)
                 || word.is_mark(")")
                 || (word.kind == Kind::Word
-                    && !["AND", "OR", "NOT", "IS", "IN", "LIKE", "GLOB", "BETWEEN", "COLLATE", "FROM", "THEN", "ELSE", "WHEN", "OVER"]
-                        .iter()
-                        .any(|operator| word.is(operator)));
+                    && ![
+                        "AND", "OR", "NOT", "IS", "IN", "LIKE", "GLOB", "BETWEEN", "COLLATE", "FROM", "THEN",
+                        "ELSE", "WHEN", "OVER",
+                    ]
+                    .iter()
+                    .any(|operator| word.is(operator)));
             is_name && follows_a_value && !last.is("END") && !last.is("ISNULL") && !last.is("NOTNULL")
         }
     }

@@ -60,7 +60,9 @@ impl Results {
                 std::str::from_utf8(text).map_err(|_| "it is no UTF-8".to_owned())?;
                 quote(text, &mut self.text);
             }
-            (ValueRef::Blob(_), _) => return Err("it is a blob, for which JSON has nothing: use hex()".to_owned()),
+            (ValueRef::Blob(_), _) => {
+                return Err("it is a blob, for which JSON has nothing: use hex()".to_owned());
+            }
         }
         self.ends.push(self.text.len());
         Ok(())

@@ -102,8 +102,7 @@ fn row(fields: &Fields, columns: &[(String, Kind)], line: u32) -> Result<Vec<Val
         return Err(format!("line {line}: the row has {found} fields, the table has {wanted} columns"));
     }
     let of = |(at, (name, kind)): (usize, &(String, Kind))| {
-        let text =
-            std::str::from_utf8(fields.get(at)).map_err(|_| format!("line {line}: it is no UTF-8"))?;
+        let text = std::str::from_utf8(fields.get(at)).map_err(|_| format!("line {line}: it is no UTF-8"))?;
         kind.of_cell(text).ok_or_else(|| wrong(name, *kind, line, text))
     };
     columns.iter().enumerate().map(of).collect()
@@ -150,10 +149,7 @@ mod tests {
         );
         let of = table(r#""columns": {"id": "bigint", "tags": "json"}"#);
         let read = ndjson(b"{\"id\":1,\"tags\":[1, 2],\"x\":0}\n\n{\"id\":null}\n", &of).unwrap();
-        assert_eq!(
-            read.values,
-            [vec![Value::Integer(1), text("[1, 2]")], vec![Value::Null, Value::Null]]
-        );
+        assert_eq!(read.values, [vec![Value::Integer(1), text("[1, 2]")], vec![Value::Null, Value::Null]]);
     }
 
     #[test]

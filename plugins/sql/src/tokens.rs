@@ -71,9 +71,10 @@ pub(crate) fn tokens(sql: &str) -> Vec<Token<'_>> {
             b'0'..=b'9' => {
                 (Some(Kind::Literal), run(rest, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_')))
             }
-            b if b.is_ascii_alphabetic() || b == b'_' || b >= 0x80 => {
-                (Some(Kind::Word), run(rest, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii()))
-            }
+            b if b.is_ascii_alphabetic() || b == b'_' || b >= 0x80 => (
+                Some(Kind::Word),
+                run(rest, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii()),
+            ),
             _ => (Some(Kind::Mark), 1),
         };
         let text = rest.get(..len).unwrap_or(rest);

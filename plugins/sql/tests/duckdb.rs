@@ -62,7 +62,8 @@ fn records() -> Vec<String> {
     let record = |id: i64| {
         let mut record = json!({ "id": id });
         if below(8) > 0 {
-            record["name"] = json!(["ada", "bob", "cyd", "dan", "eve", ""][usize::try_from(below(6)).unwrap()]);
+            record["name"] =
+                json!(["ada", "bob", "cyd", "dan", "eve", ""][usize::try_from(below(6)).unwrap()]);
         }
         if below(8) > 0 {
             record["v"] = json!(below(200) - 100);

@@ -6,12 +6,8 @@ use serde_json::json;
 use wasmill_sdk::testing::{Run, Verdict, run};
 use wasmill_sql::Sql;
 
-const RECORDS: [&str; 4] = [
-    r#"{"a":"x","v":1,"other":0}"#,
-    r#"{"a":"y","v":2}"#,
-    r#"{"a":"x","v":"wrong"}"#,
-    r#"{"a":"x","v":4}"#,
-];
+const RECORDS: [&str; 4] =
+    [r#"{"a":"x","v":1,"other":0}"#, r#"{"a":"y","v":2}"#, r#"{"a":"x","v":"wrong"}"#, r#"{"a":"x","v":4}"#];
 
 fn config(query: &str) -> String {
     json!({ "query": query, "columns": { "a": "text", "v": "bigint" } }).to_string()
