@@ -50,7 +50,9 @@ pub(crate) fn build(project: &Project, names: &[String], out: &Path, guests: boo
     }
 
     let toolchain = Toolchain::prepare()?;
-    let c_compiler = c_compiler(&toolchain, &mut sources, names)?;
+    // It is some hundred megabytes: for tests and for those who ask for what needs it.
+    let may_install = !names.is_empty() || !guests.is_empty();
+    let c_compiler = c_compiler(&toolchain, may_install, &mut sources)?;
     eprintln!("plugins: building {} for Wasm with {}", listed(&sources, &guests), toolchain.described());
     if !project.wasm_dir().exists() {
         eprintln!(
@@ -71,20 +73,20 @@ pub(crate) fn build(project: &Project, names: &[String], out: &Path, guests: boo
     Ok(lines)
 }
 
-/// The compiler for the C in the plugins. Where there is none, those that have C are left out, unless they are asked for.
-fn c_compiler(toolchain: &Toolchain, sources: &mut Vec<Source>, names: &[String]) -> Result<Option<String>> {
+/// The compiler for the C in the plugins. Where there is none and none may be installed, those that have C are left out.
+fn c_compiler(toolchain: &Toolchain, may_install: bool, sources: &mut Vec<Source>) -> Result<Option<String>> {
     let with_c: Vec<String> =
         sources.iter().filter(|source| source.package.has_c).map(|source| source.name.clone()).collect();
     if with_c.is_empty() {
         return Ok(None);
     }
     let found = match toolchain.target() {
-        WITHOUT_SYSTEM => freestanding_c(),
+        WITHOUT_SYSTEM => freestanding_c(may_install),
         other => Err(anyhow!("its C is built for {WITHOUT_SYSTEM}, and this Rust has {other} alone")),
     };
     match found {
         Ok(compiler) => Ok(Some(compiler)),
-        Err(error) if names.is_empty() => {
+        Err(error) if !may_install => {
             eprintln!("plugins: {} is left out: {error:#}", with_c.join(", "));
             sources.retain(|source| !source.package.has_c);
             Ok(None)
