@@ -97,6 +97,9 @@ impl Database {
         if statement.parameter_count() > 0 {
             return Err("query: it has a parameter (`?`, `:name`), for which there is no value".to_owned());
         }
+        if statement.column_names().any(|name| name.eq_ignore_ascii_case(ROW)) {
+            return Err(format!("query: no column can be called {ROW}"));
+        }
         drop(statement);
         if let Some((at, text)) = lineage::unnamed(query) {
             let (line, column) = place(query, at);
@@ -325,7 +328,7 @@ fn outputs(
     let mut outputs: Vec<Output> = Vec::new();
     for (number, column) in statement.columns().enumerate() {
         let name = column.name();
-        if name == ROW {
+        if name.eq_ignore_ascii_case(ROW) {
             continue;
         }
         if outputs.iter().any(|other| other.name == name) {
