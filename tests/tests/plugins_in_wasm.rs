@@ -28,7 +28,7 @@ fn components_every_case_folder_agrees_warm_fresh_and_cut_differently() {
     let plugins = case::plugins().unwrap();
     for known in [
         "alarm", "anomaly", "dedupe", "derive", "enrich", "features", "filter", "join", "jq", "parse",
-        "redact", "rolling", "score", "unpack", "window",
+        "redact", "rolling", "score", "sql", "unpack", "window",
     ] {
         assert!(plugins.iter().any(|directory| case::name(directory) == known), "plugins/{known} is missing");
     }

@@ -7,13 +7,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::doors;
 use crate::project::{self, Package, Project};
 use wasmill_author::component;
+use wasmill_author::freestanding_c;
 use wasmill_author::process;
 use wasmill_author::rust::toolchain::Toolchain;
+
+/// The target that plugins with C inside are built for.
+const WITHOUT_SYSTEM: &str = "wasm32-unknown-unknown";
 
 /// A package that becomes a component.
 struct Source {
@@ -46,13 +50,16 @@ pub(crate) fn build(project: &Project, names: &[String], out: &Path, guests: boo
     }
 
     let toolchain = Toolchain::prepare()?;
+    // It is some hundred megabytes: for tests and for those who ask for what needs it.
+    let may_install = !names.is_empty() || !guests.is_empty();
+    let c_compiler = c_compiler(&toolchain, may_install, &mut sources)?;
     eprintln!("plugins: building {} for Wasm with {}", listed(&sources, &guests), toolchain.described());
     if !project.wasm_dir().exists() {
         eprintln!(
             "plugins: the first build takes some minutes (the standard library too); later ones build only what changed"
         );
     }
-    compile(project, &toolchain, sources.iter().chain(&guests))?;
+    compile(project, &toolchain, c_compiler.as_deref(), sources.iter().chain(&guests))?;
     let mut lines = Vec::new();
     for (dir, sources) in [(out, &sources), (&project.guest_dir(), &guests)] {
         for source in sources {
@@ -64,6 +71,28 @@ pub(crate) fn build(project: &Project, names: &[String], out: &Path, guests: boo
     }
     eprintln!("plugins: ready in {} after {:.1} s", out.display(), started.elapsed().as_secs_f64());
     Ok(lines)
+}
+
+/// The compiler for the C in the plugins. Where there is none and none may be installed, those that have C are left out.
+fn c_compiler(toolchain: &Toolchain, may_install: bool, sources: &mut Vec<Source>) -> Result<Option<String>> {
+    let with_c: Vec<String> =
+        sources.iter().filter(|source| source.package.has_c).map(|source| source.name.clone()).collect();
+    if with_c.is_empty() {
+        return Ok(None);
+    }
+    let found = match toolchain.target() {
+        WITHOUT_SYSTEM => freestanding_c(may_install),
+        other => Err(anyhow!("its C is built for {WITHOUT_SYSTEM}, and this Rust has {other} alone")),
+    };
+    match found {
+        Ok(compiler) => Ok(Some(compiler)),
+        Err(error) if !may_install => {
+            eprintln!("plugins: {} is left out: {error:#}", with_c.join(", "));
+            sources.retain(|source| !source.package.has_c);
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("{} has C inside", with_c.join(", "))),
+    }
 }
 
 fn listed(sources: &[Source], guests: &[Source]) -> String {
@@ -131,12 +160,16 @@ pub(crate) fn directories(parent: &Path) -> Result<Vec<PathBuf>> {
 fn compile<'a>(
     project: &Project,
     toolchain: &Toolchain,
+    c_compiler: Option<&str>,
     sources: impl Iterator<Item = &'a Source>,
 ) -> Result<()> {
     let (members, others): (Vec<&Source>, Vec<&Source>) = sources.partition(|source| source.is_member);
     if !members.is_empty() {
         let mut command = toolchain.build_command(&project.wasm_dir());
         command.arg("--lib").current_dir(&project.root);
+        if let Some(compiler) = c_compiler {
+            command.env("CC_wasm32_unknown_unknown", compiler);
+        }
         for source in members {
             command.args(["--package", &source.package.name]);
         }

@@ -26,6 +26,8 @@ pub(crate) struct Package {
     /// Names of the examples that are dynamic libraries.
     pub(crate) examples: Vec<String>,
     pub(crate) programs: Vec<String>,
+    /// Needs a C compiler for Wasm (`package.metadata.wasmill.c`).
+    pub(crate) has_c: bool,
 }
 
 impl Project {
@@ -98,5 +100,6 @@ fn package(value: &Value) -> Option<Package> {
     let cdylib = cdylib.first().map(|name| name.replace('-', "_"));
     let examples = named(&|target| is(target, "kind", "example") && is(target, "crate_types", "cdylib"));
     let programs = named(&|target| is(target, "kind", "bin"));
-    Some(Package { name, dir, cdylib, examples, programs })
+    let has_c = value["metadata"]["wasmill"]["c"] == true;
+    Some(Package { name, dir, cdylib, examples, programs, has_c })
 }

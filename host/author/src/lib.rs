@@ -21,6 +21,7 @@ pub mod rust;
 mod scaffold;
 mod tools;
 
+pub use c::freestanding_c;
 pub use javascript::NpmPackages;
 pub use language::{Language, Need};
 pub use project::{BuildOptions, Built, Project};

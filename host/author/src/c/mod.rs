@@ -33,6 +33,15 @@ const LINK_FLAGS: [&str; 2] = ["-mexec-model=reactor", "-Wl,-z,stack-size=262144
 /// The world of `wit/plugin.wit` that plugins are components of.
 const WORLD: &str = "transformer";
 
+/// A C compiler that makes objects for Wasm, as cargo's build scripts take one (`CC_…`); where it may, it is installed first.
+pub fn freestanding_c(may_install: bool) -> Result<String> {
+    let found = match may_install {
+        true => Toolchain::prepare(Dialect::C)?,
+        false => Toolchain::required(Dialect::C)?,
+    };
+    Ok(found.freestanding())
+}
+
 /// Which of the two a project's own sources are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {

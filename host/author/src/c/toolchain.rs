@@ -102,6 +102,14 @@ impl Toolchain {
         }
     }
 
+    /// As build scripts take a compiler, which name the target themselves.
+    pub(super) fn freestanding(&self) -> String {
+        match self {
+            Toolchain::Clang { program, .. } => program.display().to_string(),
+            Toolchain::Zig { program } => format!("{} cc", program.display()),
+        }
+    }
+
     /// A plugin's stack lies below its data, so that what overflows it traps. Zig does that by itself.
     pub(super) fn stack_first(&self) -> &'static [&'static str] {
         match self {

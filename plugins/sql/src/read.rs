@@ -1,0 +1,111 @@
+//! From the rows of a chunk to rows of the table `batch`. A record with a value of another type than its column fails here,
+//! and the query does not see it.
+
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{Statement, ToSql};
+use wasmill_sdk::{Cell, Chunk, Field, Floats, Ints, Setup, Text};
+
+use crate::config::{Column, Named};
+use crate::kind::Kind;
+
+/// The fields that records are read from.
+pub(crate) struct Reader {
+    columns: Vec<(Field, Kind, String)>,
+}
+
+/// A column of a chunk.
+enum Values {
+    Text(Text),
+    Ints(Ints),
+    Floats(Floats),
+    /// As they are stored; `None`: of another type.
+    Others(Vec<Option<Value>>),
+}
+
+/// The state of a value that is there and of another type.
+const OTHER: u8 = 2;
+
+impl Values {
+    fn read(rows: &Chunk<'_>, field: Field, kind: Kind) -> Values {
+        match kind {
+            Kind::Text => Values::Text(rows.text(field)),
+            Kind::Int => Values::Ints(rows.ints(field)),
+            Kind::Float => Values::Floats(rows.floats(field)),
+            Kind::Bool | Kind::Decimal | Kind::Json => {
+                let of = |cell: Cell<&[u8]>| match cell {
+                    Cell::Value(json) => std::str::from_utf8(json).ok().and_then(|json| match kind {
+                        // What the host hands over as a value is one.
+                        Kind::Json => Some(Value::Text(json.to_owned())),
+                        _ => kind.of_json(json),
+                    }),
+                    Cell::Missing | Cell::Null | Cell::Other => Some(Value::Null),
+                };
+                Values::Others(rows.raw_json(field).iter().map(of).collect())
+            }
+        }
+    }
+
+    /// Whether a row has a value of another type.
+    fn is_other(&self, row: usize) -> bool {
+        match self {
+            Values::Text(values) => values.states().get(row) == Some(&OTHER),
+            Values::Ints(values) => values.states().get(row) == Some(&OTHER),
+            Values::Floats(values) => values.states().get(row) == Some(&OTHER),
+            Values::Others(values) => values.get(row).is_some_and(Option::is_none),
+        }
+    }
+
+    fn get(&self, row: usize) -> Given<'_> {
+        let value = match self {
+            Values::Text(values) => values.get(row).map(ValueRef::Text),
+            Values::Ints(values) => values.get(row).map(ValueRef::Integer),
+            Values::Floats(values) => values.get(row).map(ValueRef::Real),
+            Values::Others(values) => values.get(row).and_then(Option::as_ref).map(ValueRef::from),
+        };
+        Given(value.unwrap_or(ValueRef::Null))
+    }
+}
+
+/// A value that is bound without a copy.
+struct Given<'a>(ValueRef<'a>);
+
+impl ToSql for Given<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(self.0))
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(columns: &Named<Column>, setup: &mut Setup) -> Self {
+        let of = |(name, column): &(String, Column)| {
+            let field = match &column.path {
+                Some(path) => setup.field(&path.0),
+                None => setup.top(name),
+            };
+            (field, column.kind, name.clone())
+        };
+        Self { columns: columns.0.iter().map(of).collect() }
+    }
+
+    /// Inserts the rows, each under its number in the chunk; those with values of another type fail. The count of the others.
+    pub(crate) fn insert(&self, rows: &Chunk<'_>, statement: &mut Statement<'_>) -> rusqlite::Result<usize> {
+        let columns: Vec<Values> =
+            self.columns.iter().map(|(field, kind, _)| Values::read(rows, *field, *kind)).collect();
+        let mut inserted = 0;
+        for row in 0..rows.len() {
+            if let Some(wrong) = columns.iter().position(|values| values.is_other(row)) {
+                if let Some((_, kind, name)) = self.columns.get(wrong) {
+                    rows.fail(row, &format!("column `{name}`: the value is no {}", kind.wanted()));
+                }
+                continue;
+            }
+            statement.raw_bind_parameter(1_usize, i64::try_from(row).unwrap_or(i64::MAX))?;
+            for (number, values) in (2_usize..).zip(&columns) {
+                statement.raw_bind_parameter(number, values.get(row))?;
+            }
+            statement.raw_execute()?;
+            inserted += 1;
+        }
+        Ok(inserted)
+    }
+}
