@@ -53,7 +53,7 @@ pub use settings::{
     GrantPolicy, HostHeaders, Http, HttpPost, Isolation, Jwks, Jwt, KinesisPlace, KinesisSource,
     KinesisStart, Late, LettersOutput, Limits, ObjectName, OpenSearch, Output, Parquet, PluginHttp,
     PluginRef, Quota, Redshift, Retention, Retry, Rotation, S3, SchemaSource, Settings, Signing, Source,
-    SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource, Tenant, TimeFormat, TimeSource, Tls,
+    SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource, Tenant, TimeFormat, TimeSource, TlsMode,
     Transform, Unreadable,
 };
 

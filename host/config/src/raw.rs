@@ -35,7 +35,7 @@ pub(crate) use self::output::{
 };
 pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
-pub(crate) use self::redshift::{RedshiftOutput, Tls};
+pub(crate) use self::redshift::{RedshiftOutput, TlsMode};
 use crate::units::{Size, Span};
 
 const fn mib(count: u64) -> Size {

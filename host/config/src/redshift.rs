@@ -9,7 +9,9 @@ use crate::raw;
 use crate::requests::secret;
 use crate::resolve::Resolver;
 use crate::secret::Secret;
-use crate::settings::{Codec, Compression, CopyAuthorization, Destination, Format, Output, Redshift, Tls};
+use crate::settings::{
+    Codec, Compression, CopyAuthorization, Destination, Format, Output, Redshift, TlsMode,
+};
 
 /// As long as those that Firehose takes.
 const COPY_OPTIONS_MAX: usize = 204_800;
@@ -74,9 +76,9 @@ pub(crate) fn destination(
         user: of.user,
         password,
         tls: match of.tls {
-            raw::Tls::VerifyFull => Tls::VerifyFull,
-            raw::Tls::Require => Tls::Require,
-            raw::Tls::Disable => Tls::Disable,
+            raw::TlsMode::VerifyFull => TlsMode::VerifyFull,
+            raw::TlsMode::Require => TlsMode::Require,
+            raw::TlsMode::Disable => TlsMode::Disable,
         },
         ca,
         table: of.table,
@@ -247,7 +249,7 @@ mod tests {
             assert_eq!(read(&format!("{LOG_IN}, {more}")).unwrap().copy_options, options, "{more}");
         }
         let read = read(LOG_IN).unwrap();
-        assert_eq!((read.port, read.tls, read.password.reveal()), (5439, Tls::VerifyFull, "sesame"));
+        assert_eq!((read.port, read.tls, read.password.reveal()), (5439, TlsMode::VerifyFull, "sesame"));
         assert_eq!(
             (read.batches_table.as_str(), read.timeout),
             ("wasmill_batches", Duration::from_secs(900))

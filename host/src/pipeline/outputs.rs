@@ -147,9 +147,9 @@ fn redshift(redshift: &config::Redshift) -> RedshiftConfig {
         user: redshift.user.clone(),
         password: redshift.password.reveal().to_owned(),
         tls: match redshift.tls {
-            config::Tls::Disable => TlsMode::Disable,
-            config::Tls::Require => TlsMode::Require,
-            config::Tls::VerifyFull => TlsMode::VerifyFull,
+            config::TlsMode::Disable => TlsMode::Disable,
+            config::TlsMode::Require => TlsMode::Require,
+            config::TlsMode::VerifyFull => TlsMode::VerifyFull,
         },
         ca: redshift.ca.as_ref().map(|ca| ca.reveal().to_owned()),
         reach: redshift.reach.as_ref().map(reach),

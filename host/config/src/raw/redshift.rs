@@ -33,7 +33,7 @@ pub(crate) struct RedshiftOutput {
     pub(crate) password: HeaderValue,
     /// How the connection is protected.
     #[serde(default)]
-    pub(crate) tls: Tls,
+    pub(crate) tls: TlsMode,
     /// Certificates (PEM) of authorities that the server's certificate is checked with, in place of those of the machine.
     pub(crate) ca: Option<HeaderValue>,
     /// Table that is loaded: `table`, `schema.table` or `database.schema.table`, as SQL reads names.
@@ -66,7 +66,7 @@ pub(crate) struct RedshiftOutput {
 /// How a connection is protected.
 #[derive(Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Tls {
+pub(crate) enum TlsMode {
     /// By a certificate of an authority that is trusted, for this host.
     #[default]
     VerifyFull,

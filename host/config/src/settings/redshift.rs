@@ -8,7 +8,7 @@ use crate::secret::Secret;
 
 /// How a connection is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tls {
+pub enum TlsMode {
     Disable,
     Require,
     VerifyFull,
@@ -33,7 +33,7 @@ pub struct Redshift {
     pub database: String,
     pub user: String,
     pub password: Secret,
-    pub tls: Tls,
+    pub tls: TlsMode,
     /// PEM of the authorities that are trusted; `None`: those of the machine.
     pub ca: Option<Secret>,
     /// As written; `deliver` reads it.
