@@ -165,7 +165,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // "Fast": it ends its sessions and their processes. It may have ended by itself at this very moment.
-        drop(kill_process(Pid::from_child(&self.child), Signal::INT));
+        let _ended = kill_process(Pid::from_child(&self.child), Signal::INT);
         drop(self.child.wait());
     }
 }

@@ -7,7 +7,7 @@
 //! - `WASMILL_READERS`: packages of Python that read what the host writes or speak to it, for `PYTHONPATH`;
 //! - `WASMILL_TRAINERS`: packages of Python that train models, export and run them, for `PYTHONPATH`;
 //! - `WASMILL_NODE_CLIENTS`: packages of npm that speak to it, for `NODE_PATH`;
-//! - `WASMILL_KINESIS`: packages of npm that play Kinesis Data Streams, for `NODE_PATH`;
+//! - `WASMILL_KINESIS`: packages of npm that play Kinesis Data Streams and its producers, for `NODE_PATH`;
 //! - `WASMILL_POSTGRESQL`: packages of npm with a server of PostgreSQL;
 //! - `WASMILL_OPENSEARCH`: a node of OpenSearch that it delivers to.
 //!
@@ -76,12 +76,12 @@ const NODE_CLIENTS: NpmPackages = NpmPackages {
     size: "about 20 MB",
 };
 
-/// What plays Kinesis Data Streams, shards that are split and merged included.
+/// What plays Kinesis Data Streams, shards that are split and merged included, and what aggregates records as producers do.
 const KINESIS: NpmPackages = NpmPackages {
     name: "kinesis-local",
     manifest: include_str!("../../tests/clients/kinesis/package.json"),
     lock: include_str!("../../tests/clients/kinesis/package-lock.json"),
-    size: "about 16 MB",
+    size: "about 25 MB",
 };
 
 /// A server of PostgreSQL, whose protocol Redshift speaks.
