@@ -354,10 +354,9 @@ fn old_batches_are_forgotten_and_young_ones_are_not() {
 #[test]
 fn connection_is_protected_as_it_is_asked_for() {
     with_credentials("redshift::connection_is_protected_as_it_is_asked_for", || {
-        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.is_ca = rcgen::IsCa::NoCa;
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap().pem();
+        let rcgen::CertifiedKey { cert, signing_key: key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let certificate = cert.pem();
         let made = |home: &std::path::Path| {
             fs::write(home.join("server.crt"), &certificate).unwrap();
             let file = home.join("server.key");

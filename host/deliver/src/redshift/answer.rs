@@ -133,7 +133,7 @@ pub(super) fn told(step: Step, failure: Failure, why: Option<String>, place: &Pl
         // What data says may be data.
         ("22" | "23", _) if is_load => unfit(place, &format!("SQLSTATE {code}"), text),
         _ if is_load && has_details => unfit(place, why.as_deref().unwrap_or(&text), text.clone()),
-        (_, "57014") if step == Step::Lock => {
+        (_, "57014") if matches!(step, Step::Prepare | Step::Lock | Step::LookUp) => {
             let message = format!("another session holds the lock of {batches}; it is waited for again");
             at(message, text)
         }
