@@ -178,6 +178,39 @@ def main():
     assert shown["EndpointConfiguration"] == {"Url": endpoint["Url"], "Name": "in"}, shown
     assert shown["S3DestinationDescription"]["ErrorOutputPrefix"] == "failed-posted/", shown
 
+    # A table that objects are loaded into; nobody is there, and nothing is put.
+    loaded = {
+        "RoleARN": "arn:aws:iam::123456789012:role/any",
+        "ClusterJDBCURL": "jdbc:redshift://127.0.0.1:1/dev",
+        "CopyCommand": {"DataTableName": "public.clicks", "DataTableColumns": "n", "CopyOptions": "JSON 'auto'"},
+        "Username": "loader",
+        "Password": "Passw0rd",
+        "S3Configuration": bucket(Prefix="loaded/"),
+    }
+    firehose.create_delivery_stream(DeliveryStreamName="loaded", RedshiftDestinationConfiguration=loaded)
+    elsewhere = {**loaded, "ClusterJDBCURL": "jdbc:redshift://elsewhere.example:5439/dev"}
+    message = refused(
+        "InvalidArgumentException",
+        firehose.create_delivery_stream,
+        DeliveryStreamName="elsewhere",
+        RedshiftDestinationConfiguration=elsewhere,
+    )
+    assert "is not among the hosts" in message, message
+    seen = described(firehose, "loaded")
+    shown = seen["Destinations"][0]["RedshiftDestinationDescription"]
+    assert (shown["CopyCommand"], shown["Username"]) == (loaded["CopyCommand"], "loader"), shown
+    assert "Passw0rd" not in json.dumps(seen, default=str), seen
+    firehose.update_destination(
+        DeliveryStreamName="loaded",
+        CurrentDeliveryStreamVersionId="1",
+        DestinationId=seen["Destinations"][0]["DestinationId"],
+        RedshiftDestinationUpdate={"CopyCommand": {"DataTableName": "public.others"}},
+    )
+    shown = described(firehose, "loaded")["Destinations"][0]["RedshiftDestinationDescription"]
+    assert shown["CopyCommand"] == {"DataTableName": "public.others"}, shown
+    assert shown["S3DestinationDescription"]["Prefix"] == "loaded/", shown
+    firehose.delete_delivery_stream(DeliveryStreamName="loaded")
+
     # Update: by version, merged, and refused when it is stale.
     update = dict(
         DeliveryStreamName="clicks",

@@ -5,7 +5,7 @@
     reason = "support of tests: what cannot be set up fails the test that wanted it"
 )]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -114,6 +114,25 @@ impl Kinesis {
             shards.extend(answer["Records"].as_array().expect("entries").iter().map(took));
         }
         shards
+    }
+
+    /// Puts records as the Kinesis Producer Library does, `size` of them in one of Kinesis; how many of these there are.
+    pub fn put_aggregated(&self, stream: &str, records: &[String], size: usize) -> usize {
+        let packages = std::env::var_os("WASMILL_KINESIS").expect("what has started it");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/kinesis/aggregate.cjs");
+        let mut node = Command::new("node");
+        node.arg(script).arg(size.to_string()).env("NODE_PATH", packages);
+        let mut child = node.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("node on PATH");
+        let mut texts = child.stdin.take().expect("its stdin");
+        texts.write_all(records.join("\n").as_bytes()).expect("texts");
+        drop(texts);
+        let made = child.wait_with_output().expect("aggregates");
+        assert!(made.status.success(), "{}", made.status);
+        let made = String::from_utf8(made.stdout).expect("base64");
+        for aggregate in made.lines() {
+            self.ask("PutRecord", &json!({ "StreamName": stream, "Data": aggregate, "PartitionKey": "a" }));
+        }
+        made.lines().count()
     }
 
     /// Shards that take records, in order of their hash keys, with the first and the last of these.

@@ -7,7 +7,8 @@
 //! - `WASMILL_READERS`: packages of Python that read what the host writes or speak to it, for `PYTHONPATH`;
 //! - `WASMILL_TRAINERS`: packages of Python that train models, export and run them, for `PYTHONPATH`;
 //! - `WASMILL_NODE_CLIENTS`: packages of npm that speak to it, for `NODE_PATH`;
-//! - `WASMILL_KINESIS`: packages of npm that play Kinesis Data Streams, for `NODE_PATH`;
+//! - `WASMILL_KINESIS`: packages of npm that play Kinesis Data Streams and its producers, for `NODE_PATH`;
+//! - `WASMILL_POSTGRESQL`: packages of npm with a server of PostgreSQL;
 //! - `WASMILL_OPENSEARCH`: a node of OpenSearch that it delivers to.
 //!
 //! It decides no test's outcome: what `cargo` answers is the answer.
@@ -80,12 +81,20 @@ const NODE_CLIENTS: NpmPackages = NpmPackages {
     size: "about 20 MB",
 };
 
-/// What plays Kinesis Data Streams, shards that are split and merged included.
+/// What plays Kinesis Data Streams, shards that are split and merged included, and what aggregates records as producers do.
 const KINESIS: NpmPackages = NpmPackages {
     name: "kinesis-local",
     manifest: include_str!("../../tests/clients/kinesis/package.json"),
     lock: include_str!("../../tests/clients/kinesis/package-lock.json"),
-    size: "about 16 MB",
+    size: "about 25 MB",
+};
+
+/// A server of PostgreSQL, whose protocol Redshift speaks.
+const POSTGRESQL: NpmPackages = NpmPackages {
+    name: "postgresql",
+    manifest: include_str!("../../tests/clients/postgresql/package.json"),
+    lock: include_str!("../../tests/clients/postgresql/package-lock.json"),
+    size: "about 20 MB",
 };
 
 /// Runs every test, or those whose name contains `filter`; `fast` leaves out all but the unit tests.
@@ -132,7 +141,7 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
     }
     let nextest = process::output_of(cargo(project).args(["nextest", "--version"])).is_some();
     let (mut readers, mut trainers, mut clients) = (None, None, None);
-    let (mut kinesis, mut opensearch) = (None, None);
+    let (mut kinesis, mut postgresql, mut opensearch) = (None, None, None);
     if !fast {
         steps.run("readers", || {
             let found = python_packages("readers", &READERS.map(str::to_owned), "about 80 MB");
@@ -151,6 +160,10 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
             kinesis = unless_needed("Kinesis on Node", KINESIS.installed(), all)?;
             Ok(None)
         });
+        steps.run("postgresql", || {
+            postgresql = unless_needed("PostgreSQL", POSTGRESQL.installed(), all)?;
+            Ok(None)
+        });
         steps.run("opensearch", || {
             // The only part that wants more than Rust, Node and Python: where Java is not, the rest runs all the same.
             opensearch = unless_needed("OpenSearch", cluster::installed(), false)?;
@@ -162,6 +175,7 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
         ("WASMILL_TRAINERS", trainers),
         ("WASMILL_NODE_CLIENTS", clients),
         ("WASMILL_KINESIS", kinesis),
+        ("WASMILL_POSTGRESQL", postgresql),
         ("WASMILL_OPENSEARCH", opensearch),
     ];
     steps.run("tests", || run_tests(project, filter, fast, nextest, &packages));

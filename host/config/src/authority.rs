@@ -14,7 +14,8 @@ use crate::raw;
 use crate::resolve::Resolver;
 use crate::secret::{Secret, masked_url};
 use crate::settings::{
-    Destination, Directory, Endpoint, HttpPost, KinesisPlace, OpenSearch, Output, S3, Source, Splunk, Stream,
+    CopyAuthorization, Destination, Directory, Endpoint, HttpPost, KinesisPlace, OpenSearch, Output,
+    Redshift, S3, Source, Splunk, Stream,
 };
 use crate::tree;
 
@@ -321,6 +322,7 @@ fn judge_output(policy: &Policy, output: &mut Output) -> Option<(&'static str, S
         Destination::Splunk(Splunk { post, token, .. }) => {
             judge_post(policy, post).or_else(|| shown_secret("token", token))
         }
+        Destination::Redshift(redshift) => judge_redshift(policy, redshift),
         Destination::Stdout => {
             Some(("type", "output \"stdout\" is for streams of the configuration file".to_owned()))
         }
@@ -341,6 +343,18 @@ fn judge_post(policy: &Policy, post: &mut HttpPost) -> Option<(&'static str, Str
         );
         ("headers", message)
     })
+}
+
+/// It connects where the policy says, whatever the name of the host stands for.
+fn judge_redshift(policy: &Policy, redshift: &mut Redshift) -> Option<(&'static str, String)> {
+    redshift.reach = Some(policy.http.clone());
+    let credentials = match &redshift.authorization {
+        CopyAuthorization::Credentials(credentials) => Some(("credentials", credentials)),
+        _ => None,
+    };
+    let secrets = [("password", &redshift.password)].into_iter().chain(credentials);
+    judge_s3(policy, &redshift.s3)
+        .or_else(|| secrets.into_iter().find_map(|(part, secret)| shown_secret(part, secret)))
 }
 
 fn shown_secret(part: &'static str, secret: &Secret) -> Option<(&'static str, String)> {

@@ -167,7 +167,7 @@ fn mask_output(output: &mut Value) {
             *url = masked_url(url);
         }
     }
-    for name in ["access_key", "token"] {
+    for name in ["access_key", "token", "password", "credentials"] {
         if let Some(value @ Value::String(_)) = output.get_mut(name) {
             *value = MASK.into();
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::names;
 use crate::raw;
+use crate::redshift;
 use crate::requests;
 use crate::resolve::Resolver;
 use crate::settings::{
@@ -45,6 +46,10 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
             let (destination, batching) = requests::open_search(resolver, &key, of);
             (destination, None, batching)
         }
+        raw::Output::Redshift(of) => {
+            let (destination, batching) = redshift::destination(resolver, &key, of);
+            (destination, None, batching)
+        }
         raw::Output::Stdout(of) => (Destination::Stdout, None, of.batching),
     };
     let format = match batching.format {
@@ -70,7 +75,7 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
         None if index == 0 => "default".to_owned(),
         None => destination.kind().to_owned(),
     };
-    Output {
+    let mut output = Output {
         name,
         destination,
         format,
@@ -80,8 +85,10 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
         interval: batching.interval.0,
         max_partitions: batching.max_partitions,
         retry: retry(resolver, &key, &batching.retry),
-        key,
-    }
+        key: key.clone(),
+    };
+    redshift::settle(resolver, &key, &mut output);
+    output
 }
 
 /// Resolves where the records of a stream go as they came in.
@@ -189,10 +196,14 @@ pub(crate) fn stand_in(resolver: &Resolver<'_>, key: String, index: usize) -> Ou
 /// Two outputs that write under the same names would meet.
 pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
     fn place(output: &Output) -> Option<(String, &str)> {
-        let (Destination::Directory(Directory { object, .. }) | Destination::S3(S3 { object, .. })) =
-            &output.destination
-        else {
-            return None;
+        let bucket = match &output.destination {
+            Destination::S3(s3) => Some(s3),
+            Destination::Redshift(redshift) => Some(&redshift.s3),
+            _ => None,
+        };
+        let object = match &output.destination {
+            Destination::Directory(Directory { object, .. }) => object,
+            _ => &bucket?.object,
         };
         // Names of the other kind have something of their own each.
         let ObjectName::Template(object) = object else { return None };
@@ -205,15 +216,10 @@ pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
                     .collect();
                 Some((normal.display().to_string(), object))
             }
-            Destination::S3(s3) => {
+            _ => bucket.map(|s3| {
                 let endpoint = s3.endpoint.as_deref().unwrap_or_default();
-                Some((format!("{endpoint} {} {}", s3.bucket, s3.prefix), object))
-            }
-            Destination::Http(_)
-            | Destination::Endpoint(_)
-            | Destination::Splunk(_)
-            | Destination::OpenSearch(_)
-            | Destination::Stdout => None,
+                (format!("{endpoint} {} {}", s3.bucket, s3.prefix), object.as_str())
+            }),
         }
     }
     for (index, output) in outputs.iter().enumerate() {
@@ -240,13 +246,13 @@ pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
 
 /// Whether plugins may set partitions, or what has none.
 #[derive(Clone, Copy)]
-enum Partitions {
+pub(crate) enum Partitions {
     Set,
     NoneOf(&'static str),
 }
 
 /// One of the two ways to name objects.
-fn object(
+pub(crate) fn object(
     resolver: &mut Resolver<'_>,
     key: &str,
     written: String,
@@ -296,7 +302,7 @@ fn directory_destination(
     Destination::Directory(Directory { path, object })
 }
 
-fn s3_destination(
+pub(crate) fn s3_destination(
     resolver: &mut Resolver<'_>,
     key: &str,
     s3: raw::S3Place,
@@ -358,6 +364,7 @@ fn default_codec(format: Format, destination: &Destination) -> raw::Codec {
     match destination {
         _ if format == Format::Parquet => raw::Codec::Snappy,
         Destination::Directory(_) | Destination::S3(_) => raw::Codec::Zstd,
+        Destination::Redshift(_) => raw::Codec::Gzip,
         Destination::Http(_)
         | Destination::Endpoint(_)
         | Destination::Splunk(_)

@@ -14,6 +14,7 @@ mod limits;
 mod output;
 mod policy;
 mod quota;
+mod redshift;
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,7 @@ pub(crate) use self::output::{
 };
 pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
+pub(crate) use self::redshift::{RedshiftOutput, TlsMode};
 use crate::units::{Size, Span};
 
 const fn mib(count: u64) -> Size {
@@ -155,6 +157,18 @@ mod default {
     }
     pub(super) fn acknowledged_within() -> Span {
         seconds(180)
+    }
+    pub(super) fn redshift_port() -> u16 {
+        5439
+    }
+    pub(super) fn batches_table() -> String {
+        "wasmill_batches".to_owned()
+    }
+    pub(super) fn batches_kept() -> Span {
+        seconds(90 * 86_400)
+    }
+    pub(super) fn statement_timeout() -> Span {
+        seconds(900)
     }
     pub(super) fn yes() -> bool {
         true

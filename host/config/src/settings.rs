@@ -10,6 +10,7 @@ mod firehose;
 mod kinesis;
 mod objects;
 mod output;
+mod redshift;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use firehose::Firehose;
 pub use kinesis::{KinesisPlace, KinesisSource, KinesisStart};
 pub use objects::{Directory, FirehoseNames, ObjectName, S3};
 pub use output::{Codec, Compression, Destination, Format, Output, Retry};
+pub use redshift::{CopyAuthorization, Redshift, TlsMode};
 pub use requests::{Action, Endpoint, HttpPost, OpenSearch, Rotation, Splunk, SplunkEndpoint};
 
 /// The text of a configuration; not shown by `Debug`, because it is long.

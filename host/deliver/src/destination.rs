@@ -15,6 +15,7 @@ use crate::http::{Http, HttpConfig};
 use crate::object::{Delivered, Object, ObjectMeta};
 use crate::opensearch::{OpenSearch, OpenSearchConfig};
 use crate::records::{RefusedRow, Rest};
+use crate::redshift::{Redshift, RedshiftConfig};
 use crate::s3::{S3, S3Config};
 use crate::sent::Sent;
 use crate::splunk::{Splunk, SplunkConfig};
@@ -30,6 +31,7 @@ pub enum Config {
     Endpoint(EndpointConfig),
     Splunk(SplunkConfig),
     OpenSearch(OpenSearchConfig),
+    Redshift(Box<RedshiftConfig>),
     Stdout,
 }
 
@@ -50,6 +52,10 @@ pub enum Setting {
     CommonAttributes,
     Token,
     Ca,
+    Host,
+    Table,
+    Columns,
+    BatchesTable,
     /// Under the name that the settings give it.
     Header(String),
 }
@@ -62,6 +68,7 @@ impl Config {
             Config::Endpoint(config) => config.wrong(),
             Config::Splunk(config) => config.wrong(),
             Config::OpenSearch(config) => config.wrong(),
+            Config::Redshift(config) => config.wrong(),
             Config::S3(config) => config.wrong(),
             Config::Directory(_) | Config::Stdout => Vec::new(),
         }
@@ -92,6 +99,7 @@ pub enum Destination {
     Endpoint(Endpoint),
     Splunk(Splunk),
     OpenSearch(OpenSearch),
+    Redshift(Box<Redshift>),
     Stdout(Stdout),
     /// A test's own.
     #[cfg(feature = "testing")]
@@ -130,6 +138,7 @@ impl Destination {
             Config::Endpoint(config) => Destination::Endpoint(Endpoint::open(config)?),
             Config::Splunk(config) => Destination::Splunk(Splunk::open(config)?),
             Config::OpenSearch(config) => Destination::OpenSearch(OpenSearch::open(config)?),
+            Config::Redshift(config) => Destination::Redshift(Box::new(Redshift::open(config).await?)),
             Config::Stdout => Destination::Stdout(Stdout::open()),
         })
     }
@@ -144,6 +153,7 @@ impl Destination {
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
             | Destination::OpenSearch(_)
+            | Destination::Redshift(_)
             | Destination::Stdout(_) => None,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => None,
@@ -162,6 +172,7 @@ impl Destination {
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
             | Destination::OpenSearch(_)
+            | Destination::Redshift(_)
             | Destination::Stdout(_) => Ok(false),
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => Ok(false),
@@ -173,6 +184,7 @@ impl Destination {
         match self {
             Destination::Directory(directory) => directory.probe().await,
             Destination::S3(s3) => s3.probe(owner).await,
+            Destination::Redshift(redshift) => redshift.probe(owner).await,
             Destination::Http(_)
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
@@ -192,6 +204,7 @@ impl Destination {
             Destination::Endpoint(endpoint) => endpoint.deliver(object).await,
             Destination::Splunk(splunk) => splunk.deliver(object).await,
             Destination::OpenSearch(cluster) => cluster.deliver(object).await,
+            Destination::Redshift(redshift) => redshift.deliver(object).await,
             Destination::Stdout(stdout) => stdout.deliver(object).await,
             #[cfg(feature = "testing")]
             Destination::Scripted(scripted) => scripted.deliver(object).await,
@@ -212,6 +225,10 @@ impl Destination {
             Destination::Endpoint(endpoint) => endpoint.give_up(object.meta),
             Destination::Splunk(splunk) => splunk.give_up(object.meta),
             Destination::OpenSearch(cluster) => cluster.give_up(object, &error.message).await,
+            Destination::Redshift(redshift) => {
+                redshift.give_up(object).await;
+                Rest::default()
+            }
             _ => Rest::default(),
         }
     }
@@ -224,12 +241,22 @@ impl Destination {
         }
     }
 
-    /// What was sent since it was opened, where it takes records one by one.
+    /// The bucket that objects go to, if there is one.
+    pub fn bucket(&self) -> Option<&S3> {
+        match self {
+            Destination::S3(s3) => Some(s3),
+            Destination::Redshift(redshift) => Some(redshift.bucket()),
+            _ => None,
+        }
+    }
+
+    /// What was sent since it was opened, where that is not told by objects alone.
     pub fn sent(&self) -> Option<&Arc<Sent>> {
         match self {
             Destination::Endpoint(endpoint) => Some(endpoint.sent()),
             Destination::Splunk(splunk) => Some(splunk.sent()),
             Destination::OpenSearch(cluster) => Some(cluster.sent()),
+            Destination::Redshift(redshift) => Some(redshift.sent()),
             _ => None,
         }
     }
@@ -251,7 +278,8 @@ impl Destination {
             | Destination::Http(_)
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
-            | Destination::OpenSearch(_) => None,
+            | Destination::OpenSearch(_)
+            | Destination::Redshift(_) => None,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => None,
         }
@@ -265,7 +293,8 @@ impl Destination {
             | Destination::S3(_)
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
-            | Destination::OpenSearch(_) => false,
+            | Destination::OpenSearch(_)
+            | Destination::Redshift(_) => false,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => false,
         }

@@ -28,6 +28,7 @@ use crate::retry_after::retry_after;
 pub use self::caller::{Call, Called, Caller, CallerConfig, Uncalled};
 pub(crate) use self::exchange::{Answer, Exchange, Silence, shown};
 pub use self::reach::Reach;
+pub(crate) use self::reach::addresses;
 pub use self::share::CallerShare;
 
 /// Time to connect; the request's own timeout holds for the whole.

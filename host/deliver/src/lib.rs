@@ -22,6 +22,7 @@ mod name;
 mod object;
 mod opensearch;
 mod records;
+mod redshift;
 mod retry;
 mod retry_after;
 mod s3;
@@ -43,6 +44,7 @@ pub use name::{ErrorOutputType, FirehoseNames, NameContext, NameTemplate, Templa
 pub use object::{Delivered, Object, ObjectMeta};
 pub use opensearch::{Action, OpenSearch, OpenSearchConfig, Rotation};
 pub use records::{FRAMED_CONTENT_TYPE, RefusedRow, Rest, each_row};
+pub use redshift::{Authorization, Redshift, RedshiftConfig, Server, TlsMode};
 pub use retry::{Backoff, GaveUp, Manner, RetryPolicy, Retrying, Step, with_retry};
 pub use s3::{Credentials, S3, S3Config};
 pub use sent::{Sent, Tally};

@@ -24,7 +24,7 @@ pub use encryption::{EncryptionState, EncryptionStatus};
 pub use list::list;
 pub use naming::Naming;
 
-use crate::wire::{ExtendedS3, HttpEndpoint, KinesisSource, OpenSearch, S3, Splunk};
+use crate::wire::{ExtendedS3, HttpEndpoint, KinesisSource, OpenSearch, Redshift, S3, Splunk};
 
 /// The one destination that a stream has.
 pub const DESTINATION_ID: &str = "destinationId-000000000001";
@@ -41,6 +41,7 @@ pub enum Destination {
     HttpEndpoint(Box<HttpEndpoint>),
     Splunk(Box<Splunk>),
     OpenSearch(Box<OpenSearch>),
+    Redshift(Box<Redshift>),
 }
 
 /// All that is known of a stream.

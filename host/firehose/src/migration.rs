@@ -3,6 +3,8 @@
 //! What only AWS has is taken out, and said with the reason, so that nobody believes in what is not done. Destinations that
 //! are not there are an error: nothing of such a stream would be left. Members that are unknown are said, too.
 
+mod servers;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -146,21 +148,24 @@ fn destination(
     let object = |name: &str| object_in(given, name);
     // Those that are here come beside no others; an extended one comes with the plain one.
     let other = given.keys().filter_map(|name| name.strip_suffix(SUFFIX));
-    let mut other = other.filter(|kind| !["S3", "ExtendedS3", "HttpEndpoint"].contains(kind));
+    let is_known =
+        |kind: &&str| ["S3", "ExtendedS3", "HttpEndpoint"].contains(kind) || servers::is_known(kind);
+    let mut other = other.filter(|kind| !is_known(kind));
     if let Some(other) = other.next() {
         return Err(Refusal::invalid(format!(
-            "the destination {other} is not available on this host, which delivers to buckets; nothing of the stream is left"
+            "the destination {other} is not available on this host; nothing of the stream is left"
         )));
+    }
+    if let Some((member, mut made)) = servers::destination(given, left) {
+        without_logs(&mut made, "", left);
+        processing(&mut made, functions, left);
+        return Ok((member, made));
     }
     let of = |name: &str| format!("{name}{SUFFIX}");
     if let Some(http) = object(&of("HttpEndpoint")) {
         let mut made = taken(http, &ENDPOINT, &["S3DestinationDescription"], left);
         leave(left, "EndpointConfiguration.AccessKey", "", "AWS does not show it: set it again");
-        if let Some(bucket) = object_in(http, &of("S3")) {
-            let mut bucket = taken(bucket, &BUCKET, &[], left);
-            plain(&mut bucket, "S3Configuration.", left);
-            made.insert("S3Configuration".to_owned(), bucket.into());
-        }
+        beside(&mut made, http, ("S3DestinationDescription", "S3Configuration"), left);
         without_logs(&mut made, "", left);
         processing(&mut made, functions, left);
         return Ok(("HttpEndpointDestinationConfiguration", made));
@@ -168,11 +173,7 @@ fn destination(
     if let Some(extended) = object(&of("ExtendedS3")) {
         let mut made = taken(extended, &BUCKET, &["S3BackupDescription"], left);
         plain(&mut made, "", left);
-        if let Some(bucket) = object_in(extended, "S3BackupDescription") {
-            let mut bucket = taken(bucket, &BUCKET, &[], left);
-            plain(&mut bucket, "S3BackupConfiguration.", left);
-            made.insert("S3BackupConfiguration".to_owned(), bucket.into());
-        }
+        beside(&mut made, extended, ("S3BackupDescription", "S3BackupConfiguration"), left);
         processing(&mut made, functions, left);
         return Ok(("ExtendedS3DestinationConfiguration", made));
     }
@@ -184,6 +185,20 @@ fn destination(
 
 fn object_in<'a>(given: &'a Map<String, Value>, name: &str) -> Option<&'a Map<String, Value>> {
     given.get(name).and_then(Value::as_object)
+}
+
+/// A bucket beside a destination, which requests have under another name.
+fn beside(
+    made: &mut Map<String, Value>,
+    given: &Map<String, Value>,
+    (from, to): (&str, &str),
+    left: &mut Vec<Left>,
+) {
+    if let Some(bucket) = object_in(given, from) {
+        let mut bucket = taken(bucket, &BUCKET, &[], left);
+        plain(&mut bucket, &format!("{to}."), left);
+        made.insert(to.to_owned(), bucket.into());
+    }
 }
 
 /// Members that requests have; others are said.

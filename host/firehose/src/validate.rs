@@ -12,11 +12,13 @@ mod conversion;
 mod destination;
 mod member;
 mod processing;
+mod redshift;
 mod request;
 mod requests;
 mod rule;
 mod violation;
 
+pub use redshift::{Cluster, redshift_rules};
 pub use request::{
     create, delete, describe, list, list_tags, start_encryption, stop_encryption, tag, untag, update,
 };

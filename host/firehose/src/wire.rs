@@ -16,10 +16,11 @@ mod request;
 mod text;
 
 pub use destination::{
-    BufferingHints, CloudWatchLoggingOptions, CommonAttribute, DataFormatConversion, Deserializer,
-    DocumentId, DynamicPartitioning, Encryption, ExtendedS3, HiveJson, HttpEndpoint, HttpEndpointPlace,
-    HttpRequest, InputFormat, KmsEncryption, OpenSearch, OpenXJson, Orc, OutputFormat, Parquet, Processing,
-    Processor, ProcessorParameter, RetryOptions, S3, Schema, Secret, SecretsManager, Serializer, Splunk, Vpc,
+    BufferingHints, CloudWatchLoggingOptions, CommonAttribute, CopyCommand, DataFormatConversion,
+    Deserializer, DocumentId, DynamicPartitioning, Encryption, ExtendedS3, HiveJson, HttpEndpoint,
+    HttpEndpointPlace, HttpRequest, InputFormat, KmsEncryption, OpenSearch, OpenXJson, Orc, OutputFormat,
+    Parquet, Processing, Processor, ProcessorParameter, Redshift, RetryOptions, S3, Schema, Secret,
+    SecretsManager, Serializer, Splunk, Vpc,
 };
 pub(crate) use members::Overlay;
 pub use operation::{CONTENT_TYPE, Operation, TARGET_HEADER};

@@ -58,7 +58,7 @@ pub struct KinesisOptions {
     pub name: String,
     /// Name or ARN of the stream in Kinesis.
     pub stream: String,
-    /// `None` = from the environment or profile, else us-east-1.
+    /// `None` = from the environment or profile; with an endpoint of its own us-east-1, where these have none either.
     pub region: Option<String>,
     /// `None` = AWS.
     pub endpoint: Option<String>,
@@ -81,6 +81,11 @@ pub enum KinesisError {
     TooManyShards { stream: String, limit: u32 },
     #[error("stream is closed")]
     Closed,
+    #[error(
+        "no region is known for the stream {stream} of Kinesis: set \"region\" of the source, name the stream by its ARN, or \
+         set AWS_REGION"
+    )]
+    NoRegion { stream: String },
 }
 
 enum Ended {
@@ -115,9 +120,9 @@ impl<A: Append> KinesisSource<A> {
     /// Runs until `stop` is cancelled: a stream of Kinesis has no end.
     ///
     /// # Errors
-    /// More shards than positions are kept for, or a closed stream.
+    /// No region, more shards than positions are kept for, or a closed stream.
     pub async fn run(self, stop: CancellationToken) -> Result<(), KinesisError> {
-        let client = Client::open(&self.options).await;
+        let client = Client::open(&self.options).await?;
         let mut began_ms = None;
         let result = loop {
             let pass = self.pass(&client, &mut began_ms, &stop);

@@ -25,12 +25,13 @@ pub struct FirehoseStats {
     pub receivers: OnceLock<Vec<(Receiver, Arc<Sent>)>>,
 }
 
-/// Destinations that take records one by one.
+/// Destinations of which it is told what they were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receiver {
     HttpEndpoint,
     Splunk,
     OpenSearch,
+    Redshift,
 }
 
 /// Puts that were stored, wholly or in part.

@@ -250,6 +250,7 @@ fn receiver(destination: &Destination) -> Option<(Receiver, Arc<Sent>)> {
         Destination::Endpoint(_) => Receiver::HttpEndpoint,
         Destination::Splunk(_) => Receiver::Splunk,
         Destination::OpenSearch(_) => Receiver::OpenSearch,
+        Destination::Redshift(_) => Receiver::Redshift,
         _ => return None,
     };
     Some((receiver, Arc::clone(destination.sent()?)))

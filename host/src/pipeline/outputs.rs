@@ -9,9 +9,9 @@ use wasmill_buffer::RealDisk;
 use wasmill_config as config;
 use wasmill_config::{Problem, Settings};
 use wasmill_deliver::{
-    Action, Credentials, Destination, DirectoryConfig, EndpointConfig, FirehoseNames, HttpConfig, Manner,
-    NameTemplate, OpenSearchConfig, Reach, RetryPolicy, Rotation, S3Config, Setting, SplunkConfig,
-    SplunkEndpoint, SyncCount,
+    Action, Authorization, Credentials, Destination, DirectoryConfig, EndpointConfig, FirehoseNames,
+    HttpConfig, Manner, NameTemplate, OpenSearchConfig, Reach, RedshiftConfig, RetryPolicy, Rotation,
+    S3Config, Server, Setting, SplunkConfig, SplunkEndpoint, SyncCount, TlsMode,
 };
 use wasmill_encode::{Compression, Format, Row};
 
@@ -37,6 +37,7 @@ pub(crate) fn template(settings: &Settings, output: &config::Output) -> Result<N
     let object = match &output.destination {
         config::Destination::Directory(directory) => Some(&directory.object),
         config::Destination::S3(s3) => Some(&s3.object),
+        config::Destination::Redshift(redshift) => Some(&redshift.s3.object),
         config::Destination::Http(_)
         | config::Destination::Endpoint(_)
         | config::Destination::Splunk(_)
@@ -79,6 +80,10 @@ pub(crate) fn wrong_settings(
             Setting::CommonAttributes => format!("{}.common_attributes", output.key),
             Setting::Token => format!("{}.token", output.key),
             Setting::Ca => format!("{}.ca", output.key),
+            Setting::Host => format!("{}.host", output.key),
+            Setting::Table => format!("{}.table", output.key),
+            Setting::Columns => format!("{}.columns", output.key),
+            Setting::BatchesTable => format!("{}.batches_table", output.key),
             Setting::Header(name) => output.header_key(&name),
         };
         (key, wrong.message)
@@ -109,13 +114,62 @@ fn arn(settings: &Settings, output: &config::Output) -> String {
 }
 
 fn http(post: &config::HttpPost) -> HttpConfig {
-    let reach = post.reach.as_ref();
     HttpConfig {
         url: post.url.clone(),
         headers: post.headers.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned())).collect(),
         ca: post.ca.as_ref().map(|ca| ca.reveal().to_owned()),
         timeout: post.timeout,
-        reach: reach.map(|reach| Reach { names: reach.names.clone(), networks: reach.networks.clone() }),
+        reach: post.reach.as_ref().map(reach),
+    }
+}
+
+fn bucket(s3: &config::S3) -> S3Config {
+    S3Config {
+        prefix: s3.prefix.clone(),
+        endpoint: s3.endpoint.clone(),
+        region: s3.region.clone(),
+        path_style: s3.path_style,
+        credentials: Credentials::Chain,
+        multipart_threshold: s3.multipart_threshold,
+        ..S3Config::new(s3.bucket.clone())
+    }
+}
+
+fn reach(reach: &config::HttpReach) -> Reach {
+    Reach { names: reach.names.clone(), networks: reach.networks.clone() }
+}
+
+fn redshift(redshift: &config::Redshift) -> RedshiftConfig {
+    let server = Server {
+        host: redshift.host.clone(),
+        port: redshift.port,
+        database: redshift.database.clone(),
+        user: redshift.user.clone(),
+        password: redshift.password.reveal().to_owned(),
+        tls: match redshift.tls {
+            config::TlsMode::Disable => TlsMode::Disable,
+            config::TlsMode::Require => TlsMode::Require,
+            config::TlsMode::VerifyFull => TlsMode::VerifyFull,
+        },
+        ca: redshift.ca.as_ref().map(|ca| ca.reveal().to_owned()),
+        reach: redshift.reach.as_ref().map(reach),
+        timeout: redshift.timeout,
+    };
+    RedshiftConfig {
+        s3: bucket(&redshift.s3),
+        server,
+        table: redshift.table.clone(),
+        columns: redshift.columns.clone(),
+        authorization: match &redshift.authorization {
+            config::CopyAuthorization::DefaultRole => Authorization::DefaultRole,
+            config::CopyAuthorization::Role(role) => Authorization::Role(role.clone()),
+            config::CopyAuthorization::Credentials(secret) => {
+                Authorization::Credentials(secret.reveal().to_owned())
+            }
+        },
+        options: redshift.copy_options.clone(),
+        batches: redshift.batches_table.clone(),
+        batches_kept: redshift.batches_kept,
     }
 }
 
@@ -160,15 +214,10 @@ fn destination(
             root: directory.path.clone(),
             syncs: syncs.clone(),
         }),
-        config::Destination::S3(s3) => wasmill_deliver::Config::S3(S3Config {
-            prefix: s3.prefix.clone(),
-            endpoint: s3.endpoint.clone(),
-            region: s3.region.clone(),
-            path_style: s3.path_style,
-            credentials: Credentials::Chain,
-            multipart_threshold: s3.multipart_threshold,
-            ..S3Config::new(s3.bucket.clone())
-        }),
+        config::Destination::S3(s3) => wasmill_deliver::Config::S3(bucket(s3)),
+        config::Destination::Redshift(redshift) => {
+            wasmill_deliver::Config::Redshift(Box::new(self::redshift(redshift)))
+        }
         config::Destination::Http(post) => wasmill_deliver::Config::Http(http(post)),
         config::Destination::Endpoint(endpoint) => wasmill_deliver::Config::Endpoint(EndpointConfig {
             http: http(&endpoint.post),

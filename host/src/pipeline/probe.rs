@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use wasmill_deliver::{BatchOwner, DeliverError, Destination, GaveUp, RetryPolicy, Retrying, with_retry};
+use wasmill_deliver::{BatchOwner, DeliverError, GaveUp, RetryPolicy, Retrying, with_retry};
 
 use super::context::Output;
 
@@ -40,7 +40,7 @@ pub(crate) async fn ask(stream: &str, output: &Output, owner: &BatchOwner) {
 
 /// Aborts uploads that a crash left unfinished; before anything is sent, so that no upload is ours and in use.
 pub(crate) async fn abort_orphans(stream: &str, output: &Output, owner: &BatchOwner) {
-    let Destination::S3(s3) = &*output.destination else { return };
+    let Some(s3) = output.destination.bucket() else { return };
     let aborted = tokio::time::timeout(ORPHANS_WITHIN, s3.abort_orphans(|key| owner.owns(key))).await;
     match aborted {
         Ok(Ok(0)) => {}

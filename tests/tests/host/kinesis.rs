@@ -190,6 +190,8 @@ fn requests_that_are_refused_are_sent_again_and_told_in_metrics() {
     // The stream is not there yet.
     let told = program.wait_for_log("Kinesis cannot be read, trying again");
     assert!(told.contains("ResourceNotFoundException") && told.contains("\"stream\":\"clicks\""), "{told}");
+    // Who was asked, and how it answered.
+    assert!(told.contains(&format!("{} 400 ResourceNotFound", proxy.url())), "{told}");
     kinesis.create("clicks", 1);
     for put in 0..12 {
         kinesis.put("clicks", &numbered(put * 100..(put + 1) * 100));
@@ -206,6 +208,28 @@ fn requests_that_are_refused_are_sent_again_and_told_in_metrics() {
     assert!(
         limits.map(|(_, body)| body["Limit"].as_u64().unwrap()).all(|limit| (1..=10_000).contains(&limit))
     );
+}
+
+#[test]
+fn stream_whose_region_nobody_knows_is_not_read_out_of_another() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(
+        r#"
+        [streams.events]
+        source = { type = "kinesis", stream = "clicks" }
+        outputs = [{ type = "directory", path = "out" }]
+        "#,
+    );
+    let mut command = Command::new(&binary);
+    command.args(["run", "--log-format", "json"]).arg(scratch.config());
+    command.env("AWS_CONFIG_FILE", scratch.path("none")).env("AWS_EC2_METADATA_DISABLED", "true");
+    command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION").env_remove("AWS_PROFILE");
+    let program = Program::spawn(&mut command);
+    let told = program.wait_for_log("source ended early");
+    for part in ["no region is known", "clicks", "AWS_REGION", "region"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    drop(program.kill());
 }
 
 #[test]
@@ -305,6 +329,41 @@ fn latest_is_what_comes_from_the_first_start_on_also_while_the_host_is_down() {
     wait_for_lines(&scratch, 200);
     program.stop();
     assert_eq!(sorted(&scratch), numbered(100..300));
+}
+
+#[test]
+fn aggregates_of_the_producer_library_are_taken_apart_once_whenever_the_host_is_killed() {
+    let Some(plugins) = std::env::var_os("WASMILL_PLUGINS").map(PathBuf::from) else {
+        println!("skipped: WASMILL_PLUGINS is not set; `cargo xtask test` sets it");
+        return;
+    };
+    let (Some(binary), Some(kinesis)) = (binary(), Kinesis::start()) else { return };
+    kinesis.create("clicks", 1);
+    let scratch = Scratch::new(&format!(
+        r#"
+        [streams.events]
+        source = {{ type = "kinesis", stream = "clicks", region = "us-east-1", endpoint = "{}", poll_interval = "200ms" }}
+        transforms = [{{ plugin = "unpack", config = {{ steps = [{{ kpl = {{}} }}] }} }}]
+        outputs = [{{ type = "directory", path = "out", format = "raw", compression = "none", interval = "100ms" }}]
+        "#,
+        kinesis.url()
+    ));
+    std::fs::copy(plugins.join("unpack.wasm"), scratch.plugins().join("unpack.wasm")).unwrap();
+    for round in 0..3 {
+        let program = start(&binary, &scratch);
+        let before = objects::lines(&scratch.out()).len();
+        let from = round * 1000;
+        assert_eq!(kinesis.put_aggregated("clicks", &numbered(from..from + 900), 75), 12);
+        // Others may stand between them.
+        kinesis.put("clicks", &numbered(from + 900..from + 1000));
+        wait_until("something new", || objects::lines(&scratch.out()).len() > before);
+        program.kill();
+    }
+    let program = start(&binary, &scratch);
+    wait_for_lines(&scratch, 3000);
+    program.stop();
+    assert_eq!(objects::lines(&scratch.out()), numbered(0..3000));
+    assert!(scratch.letters("events").is_empty());
 }
 
 #[test]

@@ -45,6 +45,7 @@ mod program;
 mod quotas;
 mod quotas_cpu;
 mod quotas_set;
+mod redshift;
 mod replay;
 mod s3;
 mod s3_faults;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Parquet, SecretSource, default};
+use super::{Parquet, RedshiftOutput, SecretSource, default};
 use crate::units::{Size, Span};
 
 /// One destination of a stream.
@@ -31,6 +31,9 @@ pub(crate) enum Output {
     #[serde(rename = "opensearch")]
     #[schemars(title = "opensearch output")]
     OpenSearch(OpenSearchOutput),
+    /// Rows in a table of Amazon Redshift: objects in S3 as the s3 output writes them, each loaded once by a COPY.
+    #[schemars(title = "redshift output")]
+    Redshift(RedshiftOutput),
     /// Standard output.
     #[schemars(title = "stdout output")]
     Stdout(StdoutOutput),
@@ -295,7 +298,7 @@ pub(crate) struct Batching {
 /// How small objects are made.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Packing {
-    /// How objects are compressed, of Parquet the pages in them. By default zstd for directory and s3 outputs, snappy for Parquet, none for others.
+    /// How objects are compressed, of Parquet the pages in them. By default zstd for directory and s3 outputs, gzip for redshift, snappy for Parquet, none for others.
     pub(crate) compression: Option<Codec>,
     /// Compression level: 1 to 9 for gzip (default 6), 1 to 19 for zstd (default 3).
     pub(crate) level: Option<i32>,

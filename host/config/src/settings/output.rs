@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Directory, Endpoint, HttpPost, OpenSearch, Parquet, S3, Splunk};
+use super::{Directory, Endpoint, HttpPost, OpenSearch, Parquet, Redshift, S3, Splunk};
 use crate::secret::masked_url;
 use crate::tree;
 
@@ -77,6 +77,8 @@ pub enum Destination {
     Endpoint(Endpoint),
     Splunk(Splunk),
     OpenSearch(OpenSearch),
+    /// Objects in S3 that are loaded into a table.
+    Redshift(Box<Redshift>),
     Stdout,
 }
 
@@ -89,6 +91,7 @@ impl Destination {
             Destination::Http(_) | Destination::Endpoint(_) => "http",
             Destination::Splunk(_) => "splunk",
             Destination::OpenSearch(_) => "opensearch",
+            Destination::Redshift(_) => "redshift",
             Destination::Stdout => "stdout",
         }
     }
@@ -104,6 +107,10 @@ impl Destination {
             Destination::Http(post)
             | Destination::Endpoint(Endpoint { post, .. })
             | Destination::Splunk(Splunk { post, .. }) => masked_url(&post.url),
+            Destination::Redshift(redshift) => {
+                let Redshift { host, port, database, table, .. } = &**redshift;
+                format!("{host}:{port}/{database} {table}")
+            }
             Destination::Stdout => String::new(),
         }
     }

@@ -22,8 +22,11 @@ pub struct Reach {
 impl Reach {
     /// Why requests may not go there. An address that a name stands for is judged when it is connected to.
     pub(super) fn refuses(&self, url: &Url) -> Option<String> {
-        let port = url.port_or_known_default().unwrap_or(0);
-        let host = url.host_str().unwrap_or_default();
+        self.refuses_place(url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0))
+    }
+
+    /// The same of a host, which may be an address, and a port.
+    pub(crate) fn refuses_place(&self, host: &str, port: u16) -> Option<String> {
         let allowed = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
             Ok(address) => self.has(address, port),
             Err(_name) => {
@@ -92,6 +95,24 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// The addresses that a host stands for, of those that are allowed.
+///
+/// # Errors
+/// It cannot be looked up, or none of them is allowed.
+pub(crate) async fn addresses(reach: Option<&Reach>, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let host = host.trim_matches(['[', ']']);
+    let found = tokio::net::lookup_host((host, port)).await?;
+    let Some(reach) = reach else { return Ok(found.collect()) };
+    if let Some(refused) = reach.refuses_place(host, port) {
+        return Err(io::Error::other(refused));
+    }
+    let guide = Guide { reach: reach.clone(), port, look_ups: None };
+    let allowed = guide.allowed(found);
+    if allowed.is_empty() { Err(io::Error::other(NOT_ALLOWED)) } else { Ok(allowed) }
+}
+
+const NOT_ALLOWED: &str = "the name stands for no address that the tenant's policy allows: public ones, or of a network in \"http\"";
+
 /// Looks names up, and knows only addresses that are allowed.
 pub(super) struct Guide {
     pub(super) reach: Reach,
@@ -125,10 +146,7 @@ impl Resolve for Guide {
             let found = looked_up.await.map_err(io::Error::other)??;
             let allowed = guide.allowed(found.into_iter());
             if allowed.is_empty() {
-                return Err(io::Error::other(
-                    "the name stands for no address that the tenant's policy allows: public ones, or of a network in \"http\"",
-                )
-                .into());
+                return Err(io::Error::other(NOT_ALLOWED).into());
             }
             let allowed: Addrs = Box::new(allowed.into_iter());
             Ok(allowed)

@@ -29,7 +29,7 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use crate::batch_id::BatchOwner;
 use crate::destination::{Capabilities, Setting, Wrong, checked_url, refused};
 use crate::fault::{DeliverError, Fault, Retry};
-use crate::object::{Delivered, Object};
+use crate::object::{Delivered, Object, ObjectMeta};
 
 /// Smallest part that S3 takes (the last one aside).
 pub(crate) const PART_BYTES_MIN: u64 = 5 << 20;
@@ -216,6 +216,25 @@ impl S3 {
         } else {
             put::deliver(self, object).await
         }
+    }
+
+    /// Creates an object that is nobody's batch, but goes with one.
+    pub(crate) async fn create(
+        &self,
+        meta: &ObjectMeta,
+        body: bytes::Bytes,
+    ) -> Result<Delivered, DeliverError> {
+        put::create(self, meta, body).await
+    }
+
+    /// Whether the object is there, and ours.
+    pub(crate) async fn has(&self, meta: &ObjectMeta) -> Result<bool, DeliverError> {
+        Ok(put::look(self, meta).await? == put::Found::Ours)
+    }
+
+    /// By which others of AWS know an object.
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("s3://{}/{}", self.config.bucket, self.key(name))
     }
 
     /// Aborts unfinished uploads under our prefix whose key `owns` (see `BatchOwner`): what a run

@@ -29,7 +29,15 @@ pub(super) async fn deliver(s3: &S3, object: &Object<'_>) -> Result<Delivered, D
     if body.len() as u64 != meta.bytes {
         return Err(body_mismatch(&meta.name));
     }
-    let body = bytes::Bytes::from(body);
+    create(s3, meta, bytes::Bytes::from(body)).await
+}
+
+/// The same of a body that is in memory.
+pub(super) async fn create(
+    s3: &S3,
+    meta: &ObjectMeta,
+    body: bytes::Bytes,
+) -> Result<Delivered, DeliverError> {
     loop {
         let condition = s3.put_condition.get();
         if before_write(s3, meta, condition).await? == Found::Ours {

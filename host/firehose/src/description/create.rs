@@ -4,8 +4,8 @@ use super::{Definition, Destination, EncryptionState, FORMAT};
 use crate::validate;
 use crate::wire::{
     BufferingHints, CloudWatchLoggingOptions, CreateDeliveryStream, DynamicPartitioning, Encryption,
-    ExtendedS3, HttpEndpoint, HttpRequest, OpenSearch, Overlay, Processing, ProcessorParameter, Refusal,
-    RetryOptions, S3, Splunk,
+    ExtendedS3, HttpEndpoint, HttpRequest, OpenSearch, Overlay, Processing, ProcessorParameter, Redshift,
+    Refusal, RetryOptions, S3, Splunk,
 };
 
 /// Mebibytes and seconds of buffers of buckets.
@@ -16,6 +16,7 @@ const LARGE: (i64, i64) = (128, 300);
 const HTTP: (i64, i64) = (5, 300);
 const SPLUNK: (i64, i64) = (5, 60);
 const RETRY_SECONDS: i64 = 300;
+const REDSHIFT_RETRY_SECONDS: i64 = 3600;
 const ACKNOWLEDGMENT_SECONDS: i64 = 180;
 
 impl Definition {
@@ -42,7 +43,10 @@ impl Definition {
         let cluster = request
             .opensearch
             .map(|cluster| Destination::OpenSearch(Box::new(OpenSearch { s3_update: None, ..cluster })));
-        let given = s3.or(extended).or(http).or(splunk).or(cluster);
+        let redshift = request.redshift.map(|redshift| {
+            Destination::Redshift(Box::new(Redshift { s3_update: None, backup_update: None, ..redshift }))
+        });
+        let given = s3.or(extended).or(http).or(splunk).or(cluster).or(redshift);
         // `validate` lets nothing else through.
         let mut destination = given.ok_or_else(|| {
             Refusal::invalid("Exactly one destination configuration is supported for a Firehose")
@@ -88,6 +92,10 @@ impl Destination {
             Destination::OpenSearch(cluster) => {
                 validate::opensearch_rules(cluster)?;
                 settle_opensearch(cluster);
+            }
+            Destination::Redshift(redshift) => {
+                validate::redshift_rules(redshift)?;
+                settle_redshift(redshift);
             }
         }
         Ok(())
@@ -163,6 +171,18 @@ fn settle_opensearch(cluster: &mut OpenSearch) {
     }
     if let Some(processing) = &mut cluster.processing {
         settle_processing(processing, cluster.role_arn.as_deref());
+    }
+}
+
+fn settle_redshift(redshift: &mut Redshift) {
+    redshift.logging.get_or_insert_with(no_logging);
+    redshift.retry.get_or_insert_default().duration_in_seconds.get_or_insert(REDSHIFT_RETRY_SECONDS);
+    redshift.backup_mode.get_or_insert_with(|| "Disabled".to_owned());
+    for s3 in [&mut redshift.s3, &mut redshift.backup].into_iter().flatten() {
+        settle_s3(s3, BUCKET);
+    }
+    if let Some(processing) = &mut redshift.processing {
+        settle_processing(processing, redshift.role_arn.as_deref());
     }
 }
 

@@ -123,6 +123,15 @@ impl Destination {
                 }
                 shown.insert("AmazonopensearchserviceDestinationDescription".to_owned(), whole);
             }
+            Destination::Redshift(redshift) => {
+                let mut whole = object(redshift);
+                rename(&mut whole, "S3Configuration", "S3DestinationDescription");
+                rename(&mut whole, "S3BackupConfiguration", "S3BackupDescription");
+                if let Value::Object(members) = &mut whole {
+                    members.remove("Password");
+                }
+                shown.insert("RedshiftDestinationDescription".to_owned(), whole);
+            }
         }
         shown
     }

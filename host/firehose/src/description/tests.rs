@@ -127,6 +127,32 @@ fn names_change_on_the_way_out_and_secrets_stay_in() {
 }
 
 #[test]
+fn redshift_has_the_defaults_of_the_service_shows_no_password_and_is_merged() {
+    let redshift = created(json!({"RedshiftDestinationConfiguration": {
+        "RoleARN": "arn:aws:iam::1:role/r", "ClusterJDBCURL": "jdbc:redshift://w.example:5439/dev",
+        "CopyCommand": {"DataTableName": "t", "CopyOptions": "CSV"}, "Username": "u", "Password": "s3cr3t1",
+        "S3Configuration": bucket(json!({})),
+    }}))
+    .unwrap();
+    let description = shown(&redshift, "RedshiftDestinationDescription");
+    assert_eq!(description["RetryOptions"]["DurationInSeconds"], 3600);
+    assert_eq!((&description["S3BackupMode"], &description["Username"]), (&json!("Disabled"), &json!("u")));
+    assert_eq!(description["S3DestinationDescription"]["BufferingHints"]["SizeInMBs"], 5);
+    assert!(
+        !described(&redshift).to_string().contains("s3cr3t1") && !format!("{redshift:?}").contains("s3cr3t1")
+    );
+    let update = json!({"CopyCommand": {"DataTableName": "t2"}, "S3Update": {"Prefix": "in/"}});
+    let next = updated(&redshift, "RedshiftDestinationUpdate", update).unwrap();
+    let description = shown(&next, "RedshiftDestinationDescription");
+    assert_eq!(description["CopyCommand"], json!({"DataTableName": "t2"}));
+    assert_eq!(description["S3DestinationDescription"]["Prefix"], "in/");
+    let Destination::Redshift(merged) = &next.destination else { panic!() };
+    assert_eq!(merged.password.as_ref().map(|password| password.0.as_str()), Some("s3cr3t1"));
+    let other = json!({"Username": "u", "Password": "s3cr3t1"});
+    refused(updated(&http(), "RedshiftDestinationUpdate", other), Kind::InvalidArgument, "needs RoleARN");
+}
+
+#[test]
 fn splunk_and_opensearch_have_the_defaults_of_the_service_and_show_no_secret() {
     let splunk = created(json!({"SplunkDestinationConfiguration": {
         "HECEndpoint": "https://s.example:8088", "HECEndpointType": "Event", "HECToken": "s3cr3t",

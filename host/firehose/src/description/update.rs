@@ -3,7 +3,7 @@
 use super::{DESTINATION_ID, Definition, Destination};
 use crate::validate;
 use crate::wire::{
-    ExtendedS3, HttpEndpoint, Kind, OpenSearch, Overlay, Refusal, S3, Splunk, UpdateDestination,
+    ExtendedS3, HttpEndpoint, Kind, OpenSearch, Overlay, Redshift, Refusal, S3, Splunk, UpdateDestination,
 };
 
 impl Definition {
@@ -38,13 +38,14 @@ impl Definition {
                 "a destination of OpenSearch cannot be changed to another one, nor another one to it",
             ));
         }
-        let UpdateDestination { s3, extended_s3, http_endpoint, splunk, opensearch, .. } = request;
-        let mut destination = match (s3, extended_s3, http_endpoint, splunk, opensearch) {
+        let UpdateDestination { s3, extended_s3, http_endpoint, splunk, opensearch, redshift, .. } = request;
+        let mut destination = match (s3, extended_s3, http_endpoint, splunk, opensearch, redshift) {
             (Some(s3), ..) => self.destination.with_s3(s3)?,
             (_, Some(extended), ..) => self.destination.with_extended_s3(extended)?,
             (_, _, Some(http), ..) => self.destination.with_http_endpoint(http)?,
-            (_, _, _, Some(splunk), _) => self.destination.with_splunk(splunk)?,
-            (.., Some(cluster)) => self.destination.with_opensearch(cluster)?,
+            (_, _, _, Some(splunk), ..) => self.destination.with_splunk(splunk)?,
+            (.., Some(cluster), _) => self.destination.with_opensearch(cluster)?,
+            (.., Some(redshift)) => self.destination.with_redshift(redshift)?,
             // `validate` lets nothing else through.
             _ => {
                 return Err(Refusal::invalid(
@@ -66,7 +67,10 @@ impl Destination {
                 merged.overlay(ExtendedS3::from(merged_s3(stored.plain(), update)));
                 Ok(Destination::ExtendedS3(merged))
             }
-            Destination::HttpEndpoint(_) | Destination::Splunk(_) | Destination::OpenSearch(_) => {
+            Destination::HttpEndpoint(_)
+            | Destination::Splunk(_)
+            | Destination::OpenSearch(_)
+            | Destination::Redshift(_) => {
                 whole(update.role_arn.is_some() && update.bucket_arn.is_some(), "RoleARN and BucketARN")?;
                 Ok(Destination::S3(Box::new(update)))
             }
@@ -79,7 +83,10 @@ impl Destination {
         let stored = match self {
             Destination::S3(stored) => ExtendedS3::from((**stored).clone()),
             Destination::ExtendedS3(stored) => (**stored).clone(),
-            Destination::HttpEndpoint(_) | Destination::Splunk(_) | Destination::OpenSearch(_) => {
+            Destination::HttpEndpoint(_)
+            | Destination::Splunk(_)
+            | Destination::OpenSearch(_)
+            | Destination::Redshift(_) => {
                 whole(update.role_arn.is_some() && update.bucket_arn.is_some(), "RoleARN and BucketARN")?;
                 if update.is_partitioned() {
                     return Err(partitioning_is_fixed());
@@ -189,6 +196,39 @@ impl Destination {
             merged.s3 = Some(merged_backup(stored.s3.clone(), s3)?);
         }
         Ok(Destination::OpenSearch(Box::new(merged)))
+    }
+}
+
+impl Destination {
+    fn with_redshift(&self, mut update: Redshift) -> Result<Destination, Refusal> {
+        update.s3 = update.s3_update.take();
+        update.backup = update.backup_update.take();
+        let Destination::Redshift(stored) = self else {
+            let is_whole = update.role_arn.is_some()
+                && update.jdbc_url.is_some()
+                && update.copy_command.is_some()
+                && update.s3.is_some();
+            whole(is_whole, "RoleARN, ClusterJDBCURL, CopyCommand, Username, Password and S3Update")?;
+            for s3 in [&update.s3, &update.backup].into_iter().flatten() {
+                whole_backup(s3)?;
+            }
+            return Ok(Destination::Redshift(Box::new(update)));
+        };
+        if stored.backup_mode.as_deref() == Some("Enabled")
+            && update.backup_mode.as_deref() == Some("Disabled")
+        {
+            return Err(Refusal::invalid("S3BackupMode cannot be changed to Disabled once it is Enabled"));
+        }
+        let mut merged = (**stored).clone();
+        let (s3, backup) = (update.s3.take(), update.backup.take());
+        merged.overlay(update);
+        if let Some(s3) = s3 {
+            merged.s3 = Some(merged_backup(stored.s3.clone(), s3)?);
+        }
+        if let Some(backup) = backup {
+            merged.backup = Some(merged_backup(stored.backup.clone(), backup)?);
+        }
+        Ok(Destination::Redshift(Box::new(merged)))
     }
 }
 

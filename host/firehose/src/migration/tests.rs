@@ -214,6 +214,93 @@ fn http_endpoint_is_asked_for_with_its_bucket_and_without_its_key() {
 }
 
 #[test]
+fn collector_is_asked_for_with_its_token_or_something_that_cannot_work() {
+    let splunk = |more: Value| {
+        let mut members = json!({
+            "HECEndpoint": "https://splunk.example:8088", "HECEndpointType": "Raw", "HECToken": "t0k3n",
+            "HECAcknowledgmentTimeoutInSeconds": 300, "RetryOptions": { "DurationInSeconds": 60 },
+            "S3BackupMode": "AllEvents", "S3DestinationDescription": bucket(&json!({})),
+            "BufferingHints": { "IntervalInSeconds": 60, "SizeInMBs": 5 },
+            "CloudWatchLoggingOptions": { "Enabled": true, "LogGroupName": "/aws/kinesisfirehose/clicks" },
+        });
+        members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        migrated(&described(&json!({ "SplunkDestinationDescription": members })), &[])
+    };
+    let made = splunk(json!({}));
+    let asked = &made.request["SplunkDestinationConfiguration"];
+    assert_eq!((&asked["HECToken"], &asked["S3BackupMode"]), (&json!("t0k3n"), &json!("AllEvents")));
+    assert_eq!(asked["S3Configuration"]["BucketARN"], "arn:aws:s3:::lake");
+    let told = left(&made);
+    assert!(told.contains(&"CloudWatchLoggingOptions /aws/kinesisfirehose/clicks"), "{told:?}");
+    let managed = json!({
+        "HECToken": null, "SecretsManagerConfiguration": { "Enabled": true, "SecretARN": "arn:aws:secretsmanager:x" },
+    });
+    let made = splunk(managed);
+    assert_eq!(made.request["SplunkDestinationConfiguration"]["HECToken"], "set-it-again");
+    let told = left(&made);
+    assert!(
+        told.contains(&"HECToken") && told.contains(&"SecretsManagerConfiguration arn:aws:secretsmanager:x")
+    );
+}
+
+#[test]
+fn cluster_is_asked_for_whatever_it_is_called_and_its_domain_has_no_address() {
+    for kind in ["AmazonopensearchserviceDestinationDescription", "ElasticsearchDestinationDescription"] {
+        let made = migrated(
+            &described(&json!({ kind: {
+                "RoleARN": "arn:aws:iam::123456789012:role/firehose",
+                "DomainARN": "arn:aws:es:eu-west-1:123456789012:domain/logs",
+                "IndexName": "clicks", "TypeName": "click", "IndexRotationPeriod": "OneHour",
+                "BufferingHints": { "IntervalInSeconds": 60, "SizeInMBs": 50 },
+                "RetryOptions": { "DurationInSeconds": 600 }, "S3BackupMode": "FailedDocumentsOnly",
+                "S3DestinationDescription": bucket(&json!({})),
+                "VpcConfigurationDescription": {
+                    "SubnetIds": ["subnet-1"], "RoleARN": "arn:aws:iam::1:role/v", "SecurityGroupIds": ["sg-1"], "VpcId": "vpc-1",
+                },
+                "DocumentIdOptions": { "DefaultDocumentIdFormat": "NO_DOCUMENT_ID" },
+            } })),
+            &[],
+        );
+        let asked = &made.request["AmazonopensearchserviceDestinationConfiguration"];
+        assert_eq!(
+            (&asked["IndexName"], &asked["IndexRotationPeriod"]),
+            (&json!("clicks"), &json!("OneHour")),
+            "{kind}"
+        );
+        assert_eq!(asked["ClusterEndpoint"], "https://set-it-again.invalid");
+        assert_eq!(asked["DocumentIdOptions"], json!({ "DefaultDocumentIdFormat": "NO_DOCUMENT_ID" }));
+        let told = left(&made);
+        for what in [
+            "DomainARN arn:aws:es:eu-west-1:123456789012:domain/logs",
+            "TypeName click",
+            "VpcConfiguration vpc-1",
+        ] {
+            assert!(told.contains(&what), "{what}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn table_is_asked_for_without_the_password_that_is_not_shown() {
+    let made = migrated(
+        &described(&json!({ "RedshiftDestinationDescription": {
+            "RoleARN": "arn:aws:iam::123456789012:role/firehose",
+            "ClusterJDBCURL": "jdbc:redshift://w.abc.eu-west-1.redshift.amazonaws.com:5439/dev",
+            "CopyCommand": { "DataTableName": "clicks", "CopyOptions": "JSON 'auto' GZIP" }, "Username": "loader",
+            "RetryOptions": { "DurationInSeconds": 3600 }, "S3DestinationDescription": bucket(&json!({})),
+            "S3BackupMode": "Enabled", "S3BackupDescription": bucket(&json!({ "Prefix": "raw/" })),
+            "CloudWatchLoggingOptions": { "Enabled": false },
+        } })),
+        &[],
+    );
+    let asked = &made.request["RedshiftDestinationConfiguration"];
+    assert_eq!((&asked["Username"], &asked["Password"]), (&json!("loader"), &json!("set-it-again")));
+    assert_eq!(asked["CopyCommand"]["CopyOptions"], "JSON 'auto' GZIP");
+    assert_eq!(asked["S3BackupConfiguration"]["Prefix"], "raw/");
+    assert!(left(&made).contains(&"Password"), "{:?}", left(&made));
+}
+
+#[test]
 fn what_cannot_be_a_stream_is_refused_with_the_reason() {
     for (text, kind, part) in [
         ("{", Kind::Serialization, "EOF"),
@@ -221,9 +308,9 @@ fn what_cannot_be_a_stream_is_refused_with_the_reason() {
         ("{}", Kind::Serialization, "describe-delivery-stream"),
         (r#"{"DeliveryStreamName":"a"}"#, Kind::InvalidArgument, "Destinations is empty"),
         (
-            r#"{"DeliveryStreamName":"a","Destinations":[{"RedshiftDestinationDescription":{}}]}"#,
+            r#"{"DeliveryStreamName":"a","Destinations":[{"SnowflakeDestinationDescription":{}}]}"#,
             Kind::InvalidArgument,
-            "destination Redshift is not available",
+            "destination Snowflake is not available",
         ),
         (
             r#"{"DeliveryStreamName":"a","Destinations":[{"DestinationId":"d"}]}"#,

@@ -1,7 +1,7 @@
 //! Constraints of whole requests.
 
 use super::member::{self, optional_name, stream_name, tag_key, tags};
-use super::{At, Given, Violations, destination, requests};
+use super::{At, Given, Violations, destination, redshift, requests};
 use crate::wire::{
     CreateDeliveryStream, DeleteDeliveryStream, DescribeDeliveryStream, ListDeliveryStreams,
     ListTagsForDeliveryStream, Refusal, StartDeliveryStreamEncryption, StopDeliveryStreamEncryption,
@@ -64,13 +64,22 @@ pub fn create(request: &CreateDeliveryStream) -> Result<(), Refusal> {
         let at = at.member("AmazonopensearchserviceDestinationConfiguration");
         requests::opensearch(&mut violations, at, cluster, Given::Whole);
     }
+    if let Some(given) = &request.redshift {
+        redshift::redshift(
+            &mut violations,
+            at.member("RedshiftDestinationConfiguration"),
+            given,
+            Given::Whole,
+        );
+    }
     violations.finish()?;
     one_source(request)?;
     let is_known = request.s3.is_some()
         || request.extended_s3.is_some()
         || request.http_endpoint.is_some()
         || request.splunk.is_some()
-        || request.opensearch.is_some();
+        || request.opensearch.is_some()
+        || request.redshift.is_some();
     one_destination(&request.destinations(), is_known, "Configuration")
 }
 
@@ -135,12 +144,16 @@ pub fn update(request: &UpdateDestination) -> Result<(), Refusal> {
         let at = at.member("AmazonopensearchserviceDestinationUpdate");
         requests::opensearch(&mut violations, at, cluster, Given::Part);
     }
+    if let Some(given) = &request.redshift {
+        redshift::redshift(&mut violations, at.member("RedshiftDestinationUpdate"), given, Given::Part);
+    }
     violations.finish()?;
     let is_known = request.s3.is_some()
         || request.extended_s3.is_some()
         || request.http_endpoint.is_some()
         || request.splunk.is_some()
-        || request.opensearch.is_some();
+        || request.opensearch.is_some()
+        || request.redshift.is_some();
     one_destination(&request.destinations(), is_known, "Update")
 }
 
@@ -149,7 +162,8 @@ fn one_destination(given: &[&str], is_known: bool, what: &str) -> Result<(), Ref
         [_] if is_known => Ok(()),
         [other] => Err(Refusal::invalid(format!(
             "{other} is not supported here, expected S3Destination{what}, ExtendedS3Destination{what}, \
-             HttpEndpointDestination{what}, SplunkDestination{what} or AmazonopensearchserviceDestination{what}"
+             HttpEndpointDestination{what}, SplunkDestination{what}, AmazonopensearchserviceDestination{what} or \
+             RedshiftDestination{what}"
         ))),
         _ => Err(Refusal::invalid("Exactly one destination configuration is supported for a Firehose")),
     }

@@ -344,6 +344,35 @@ members! {
 }
 
 members! {
+    /// What a table is loaded with.
+    CopyCommand {
+        table_name: String = "DataTableName",
+        columns: String = "DataTableColumns",
+        options: String = "CopyOptions",
+    }
+}
+
+members! {
+    /// A table of Redshift, loaded out of the bucket beside it.
+    Redshift {
+        role_arn: String = "RoleARN",
+        jdbc_url: String = "ClusterJDBCURL",
+        copy_command: CopyCommand = "CopyCommand",
+        username: String = "Username",
+        password: Secret = "Password",
+        retry: RetryOptions = "RetryOptions",
+        s3: S3 = "S3Configuration",
+        s3_update: S3 = "S3Update",
+        processing: Processing = "ProcessingConfiguration",
+        backup_mode: String = "S3BackupMode",
+        backup: S3 = "S3BackupConfiguration",
+        backup_update: S3 = "S3BackupUpdate",
+        logging: CloudWatchLoggingOptions = "CloudWatchLoggingOptions",
+        secrets_manager: SecretsManager = "SecretsManagerConfiguration",
+    }
+}
+
+members! {
     Vpc {
         subnet_ids: Vec<String> = "SubnetIds",
         role_arn: String = "RoleARN",

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::destination::{ExtendedS3, HttpEndpoint, OpenSearch, S3, Splunk};
+use super::destination::{ExtendedS3, HttpEndpoint, OpenSearch, Redshift, S3, Splunk};
 use super::members::members;
 
 members! {
@@ -83,9 +83,9 @@ with_destinations! {
         http_endpoint: HttpEndpoint = "HttpEndpointDestinationConfiguration",
         splunk: Splunk = "SplunkDestinationConfiguration",
         opensearch: OpenSearch = "AmazonopensearchserviceDestinationConfiguration",
+        redshift: Redshift = "RedshiftDestinationConfiguration",
     }
     others {
-        redshift = "RedshiftDestinationConfiguration",
         elasticsearch = "ElasticsearchDestinationConfiguration",
         opensearch_serverless = "AmazonOpenSearchServerlessDestinationConfiguration",
         snowflake = "SnowflakeDestinationConfiguration",
@@ -106,9 +106,9 @@ with_destinations! {
         http_endpoint: HttpEndpoint = "HttpEndpointDestinationUpdate",
         splunk: Splunk = "SplunkDestinationUpdate",
         opensearch: OpenSearch = "AmazonopensearchserviceDestinationUpdate",
+        redshift: Redshift = "RedshiftDestinationUpdate",
     }
     others {
-        redshift = "RedshiftDestinationUpdate",
         elasticsearch = "ElasticsearchDestinationUpdate",
         opensearch_serverless = "AmazonOpenSearchServerlessDestinationUpdate",
         snowflake = "SnowflakeDestinationUpdate",

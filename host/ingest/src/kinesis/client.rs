@@ -3,6 +3,7 @@
 //! The SDK's own retries are off: who reads decides when to ask again.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
@@ -15,10 +16,10 @@ use aws_sdk_kinesis::types::{Record, Shard, ShardIteratorType};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
-use super::KinesisOptions;
 use super::saved::identity;
+use super::{KinesisError, KinesisOptions};
 
-/// Region where none is named anywhere: endpoints that are not AWS mostly take this one.
+/// Region at an endpoint of one's own where none is named anywhere: endpoints that are not AWS mostly take this one.
 const DEFAULT_REGION: &str = "us-east-1";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -74,13 +75,18 @@ pub(super) struct Page {
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     sdk: aws_sdk_kinesis::Client,
+    /// Where requests go, for errors.
+    place: Arc<str>,
     name: Option<String>,
     arn: Option<String>,
 }
 
 impl Client {
     /// Reads environment and profile files; touches no network.
-    pub(super) async fn open(options: &KinesisOptions) -> Client {
+    ///
+    /// # Errors
+    /// No region: taken for another one than it is in, a stream would not be there, or be another one of its name.
+    pub(super) async fn open(options: &KinesisOptions) -> Result<Client, KinesisError> {
         let http = Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -95,23 +101,33 @@ impl Client {
         }
         let shared = loader.load().await;
         let mut builder = aws_sdk_kinesis::config::Builder::from(&shared);
-        if shared.region().is_none() {
-            builder = builder.region(Region::new(DEFAULT_REGION));
-        }
-        if let Some(endpoint) = &options.endpoint {
-            builder = builder.endpoint_url(endpoint.clone());
-        }
+        let place = match (&options.endpoint, shared.region()) {
+            (Some(endpoint), region) => {
+                if region.is_none() {
+                    builder = builder.region(Region::new(DEFAULT_REGION));
+                }
+                builder = builder.endpoint_url(endpoint.clone());
+                without_user(endpoint)
+            }
+            (None, Some(region)) => format!("kinesis.{region}"),
+            (None, None) => return Err(KinesisError::NoRegion { stream: options.stream.clone() }),
+        };
         let is_arn = options.stream.starts_with("arn:");
         let stream = Some(options.stream.clone());
         let (name, arn) = if is_arn { (None, stream) } else { (stream, None) };
-        Client { sdk: aws_sdk_kinesis::Client::from_conf(builder.build()), name, arn }
+        Ok(Client {
+            sdk: aws_sdk_kinesis::Client::from_conf(builder.build()),
+            place: place.into(),
+            name,
+            arn,
+        })
     }
 
     /// What tells the stream apart from another one of its name; the role of a Firehose stream is allowed to ask for it.
     pub(super) async fn identity(&self) -> Result<u64, Refused> {
         let ask = self.sdk.describe_stream().limit(1);
         let ask = ask.set_stream_name(self.name.clone()).set_stream_arn(self.arn.clone());
-        let answer = ask.send().await.map_err(|error| refused("describe the stream", error))?;
+        let answer = ask.send().await.map_err(|error| self.refused("describe the stream", error))?;
         let Some(described) = answer.stream_description else {
             return Err(Refused::Other("describe the stream: the answer has no description".to_owned()));
         };
@@ -130,7 +146,7 @@ impl Client {
                 Some(token) => ask.next_token(token),
                 None => ask.set_stream_name(self.name.clone()).set_stream_arn(self.arn.clone()),
             };
-            let answer = ask.send().await.map_err(|error| refused("list shards", error))?;
+            let answer = ask.send().await.map_err(|error| self.refused("list shards", error))?;
             listed.extend(answer.shards.into_iter().flatten().map(Listed::from));
             if listed.len() > LISTED_MAX {
                 return Err(Refused::Other(format!("list shards: there are more than {LISTED_MAX}")));
@@ -163,7 +179,7 @@ impl Client {
         };
         let ask = self.sdk.get_records().shard_iterator(iterator).limit(limit);
         let ask = ask.set_stream_arn(self.arn.clone());
-        let answer = ask.send().await.map_err(|error| refused("get records", error))?;
+        let answer = ask.send().await.map_err(|error| self.refused("get records", error))?;
         let next = answer.next_shard_iterator.filter(|next| !next.is_empty());
         // At the end of a shard there is no iterator, but every answer says how far it is behind.
         let Some(behind_ms) = answer.millis_behind_latest.or(next.as_ref().map(|_| 0)) else {
@@ -193,7 +209,7 @@ impl Client {
                 .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
                 .starting_sequence_number(sequence),
         };
-        let answer = ask.send().await.map_err(|error| refused("get an iterator", error))?;
+        let answer = ask.send().await.map_err(|error| self.refused("get an iterator", error))?;
         Ok(answer.shard_iterator.filter(|iterator| !iterator.is_empty()))
     }
 }
@@ -209,30 +225,46 @@ impl From<Shard> for Listed {
     }
 }
 
-/// Reads an error of the SDK by its code, as the API Reference of Kinesis Data Streams names them.
-fn refused<E>(what: &str, error: SdkError<E, HttpResponse>) -> Refused
-where
-    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
-{
-    let Some(code) = error.code() else {
-        let mut text = format!("{what}: {error}");
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
+/// A URL without the user and password that it may have.
+fn without_user(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
         }
-        return Refused::Other(text);
-    };
-    let message = error.message().unwrap_or_default();
-    let text = format!("{what}: {code}: {message}");
-    match code {
-        "ProvisionedThroughputExceededException"
-        | "LimitExceededException"
-        | "KMSThrottlingException"
-        | "ThrottlingException" => Refused::Throttled(text),
-        "ExpiredIteratorException" => Refused::Expired(text),
-        "ResourceNotFoundException" => Refused::Gone(text),
-        _ => Refused::Other(text),
+        None => url.rsplit_once('@').map_or(url, |(_, rest)| rest).to_owned(),
+    }
+}
+
+impl Client {
+    /// Reads an error of the SDK by its code, as the API Reference of Kinesis Data Streams names them.
+    fn refused<E>(&self, what: &str, error: SdkError<E, HttpResponse>) -> Refused
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        let status = error.raw_response().map(|response| format!(" {}", response.status().as_u16()));
+        let asked = format!("{what}: {}{}", self.place, status.as_deref().unwrap_or_default());
+        let Some(code) = error.code() else {
+            let mut text = format!("{asked}: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                text.push_str(": ");
+                text.push_str(&error.to_string());
+                cause = error.source();
+            }
+            return Refused::Other(text);
+        };
+        let message = error.message().unwrap_or_default();
+        let text = format!("{asked} {code}: {message}");
+        match code {
+            "ProvisionedThroughputExceededException"
+            | "LimitExceededException"
+            | "KMSThrottlingException"
+            | "ThrottlingException" => Refused::Throttled(text),
+            "ExpiredIteratorException" => Refused::Expired(text),
+            "ResourceNotFoundException" => Refused::Gone(text),
+            _ => Refused::Other(text),
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! destinations that are not there yet, keys of a service that only AWS has. What only AWS's own machinery needs (roles, log
 //! groups) is kept as it was told, and has no effect.
 
+mod redshift;
 mod requests;
 
 use super::conversion;
@@ -64,6 +65,7 @@ fn delivered(definition: &Definition, firehose: &FirehoseSettings) -> Result<Val
         Destination::HttpEndpoint(http) => requests::http_endpoint(http, definition.version, firehose),
         Destination::Splunk(splunk) => requests::splunk(splunk, definition.version, firehose),
         Destination::OpenSearch(cluster) => requests::opensearch(cluster, definition.version, firehose),
+        Destination::Redshift(table) => redshift::redshift(table, definition.version, firehose),
     }
 }
 

@@ -410,6 +410,7 @@ impl To<'_> {
         let named = match &output.destination {
             config::Destination::Directory(directory) => directory.object.clone(),
             config::Destination::S3(s3) => s3.object.clone(),
+            config::Destination::Redshift(redshift) => redshift.s3.object.clone(),
             config::Destination::Http(_)
             | config::Destination::Endpoint(_)
             | config::Destination::Splunk(_)
@@ -428,6 +429,12 @@ impl To<'_> {
                         object: named,
                         ..s3.clone()
                     }),
+                    config::Destination::Redshift(found) => {
+                        let prefix = format!("{}{}/", found.s3.prefix, To::prefix(id));
+                        let s3 = config::S3 { prefix, object: named, ..found.s3.clone() };
+                        let redshift = config::Redshift { s3, ..(**found).clone() };
+                        config::Destination::Redshift(Box::new(redshift))
+                    }
                     // Requests have no names that could meet; their batch ids tell them apart.
                     to @ (config::Destination::Http(_)
                     | config::Destination::Endpoint(_)
@@ -457,7 +464,8 @@ impl To<'_> {
                 to @ (config::Destination::Http(_)
                 | config::Destination::Endpoint(_)
                 | config::Destination::Splunk(_)
-                | config::Destination::OpenSearch(_)) => to.shown(),
+                | config::Destination::OpenSearch(_)
+                | config::Destination::Redshift(_)) => to.shown(),
                 config::Destination::Stdout => String::new(),
             },
         }

@@ -51,7 +51,7 @@ pub(super) fn tell(families: &mut Families, stream: &StreamStats, now_ns: i64) {
         families.set_float(FirehoseDeliverySuccess, labels, success(objects, retries));
         families.set_float(FirehoseDataFreshness, labels, stream.freshness_s(now_ns));
     }
-    for receiver in [Receiver::HttpEndpoint, Receiver::Splunk, Receiver::OpenSearch] {
+    for receiver in [Receiver::HttpEndpoint, Receiver::Splunk, Receiver::OpenSearch, Receiver::Redshift] {
         tell_receiver(families, stream, receiver, now_ns);
     }
     let letters = Some(&stream.letters_output).filter(|letters| letters.configured());
@@ -110,6 +110,15 @@ fn tell_receiver(families: &mut Families, stream: &StreamStats, receiver: Receiv
                 FirehoseOpenSearchFreshness,
             ];
             (metrics, records)
+        }
+        Receiver::Redshift => {
+            let metrics = [
+                FirehoseRedshiftRecords,
+                FirehoseRedshiftBytes,
+                FirehoseRedshiftSuccess,
+                FirehoseRedshiftFreshness,
+            ];
+            (metrics, requests)
         }
     };
     families.set(of_records, labels, records.0);

@@ -56,7 +56,7 @@ impl Common<'_> {
     }
 }
 
-fn no_manager(manager: Option<&SecretsManager>, instead: &str) -> Result<(), Refusal> {
+pub(super) fn no_manager(manager: Option<&SecretsManager>, instead: &str) -> Result<(), Refusal> {
     match manager.is_some_and(|manager| manager.enabled == Some(true)) {
         true => Err(not_here("SecretsManagerConfiguration", instead)),
         false => Ok(()),
