@@ -12,6 +12,7 @@ use crate::directory::{Directory, DirectoryConfig};
 use crate::endpoint::{Endpoint, EndpointConfig};
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::http::{Http, HttpConfig};
+use crate::iceberg::{Iceberg, IcebergConfig};
 use crate::object::{Delivered, Object, ObjectMeta};
 use crate::opensearch::{OpenSearch, OpenSearchConfig};
 use crate::records::{RefusedRow, Rest};
@@ -30,6 +31,7 @@ pub enum Config {
     Endpoint(EndpointConfig),
     Splunk(SplunkConfig),
     OpenSearch(OpenSearchConfig),
+    Iceberg(Box<IcebergConfig>),
     Stdout,
 }
 
@@ -63,6 +65,7 @@ impl Config {
             Config::Splunk(config) => config.wrong(),
             Config::OpenSearch(config) => config.wrong(),
             Config::S3(config) => config.wrong(),
+            Config::Iceberg(config) => config.wrong(),
             Config::Directory(_) | Config::Stdout => Vec::new(),
         }
     }
@@ -92,6 +95,7 @@ pub enum Destination {
     Endpoint(Endpoint),
     Splunk(Splunk),
     OpenSearch(OpenSearch),
+    Iceberg(Box<Iceberg>),
     Stdout(Stdout),
     /// A test's own.
     #[cfg(feature = "testing")]
@@ -130,6 +134,7 @@ impl Destination {
             Config::Endpoint(config) => Destination::Endpoint(Endpoint::open(config)?),
             Config::Splunk(config) => Destination::Splunk(Splunk::open(config)?),
             Config::OpenSearch(config) => Destination::OpenSearch(OpenSearch::open(config)?),
+            Config::Iceberg(config) => Destination::Iceberg(Box::new(Iceberg::open(config).await?)),
             Config::Stdout => Destination::Stdout(Stdout::open()),
         })
     }
@@ -144,6 +149,7 @@ impl Destination {
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
             | Destination::OpenSearch(_)
+            | Destination::Iceberg(_)
             | Destination::Stdout(_) => None,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => None,
@@ -162,6 +168,7 @@ impl Destination {
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
             | Destination::OpenSearch(_)
+            | Destination::Iceberg(_)
             | Destination::Stdout(_) => Ok(false),
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => Ok(false),
@@ -173,6 +180,7 @@ impl Destination {
         match self {
             Destination::Directory(directory) => directory.probe().await,
             Destination::S3(s3) => s3.probe(owner).await,
+            Destination::Iceberg(table) => table.probe().await,
             Destination::Http(_)
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
@@ -192,6 +200,7 @@ impl Destination {
             Destination::Endpoint(endpoint) => endpoint.deliver(object).await,
             Destination::Splunk(splunk) => splunk.deliver(object).await,
             Destination::OpenSearch(cluster) => cluster.deliver(object).await,
+            Destination::Iceberg(table) => table.deliver(object).await,
             Destination::Stdout(stdout) => stdout.deliver(object).await,
             #[cfg(feature = "testing")]
             Destination::Scripted(scripted) => scripted.deliver(object).await,
@@ -251,7 +260,8 @@ impl Destination {
             | Destination::Http(_)
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
-            | Destination::OpenSearch(_) => None,
+            | Destination::OpenSearch(_)
+            | Destination::Iceberg(_) => None,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => None,
         }
@@ -260,7 +270,8 @@ impl Destination {
     /// Whether objects must be sent one after another, in the order of their offsets.
     pub fn ordered(&self) -> bool {
         match self {
-            Destination::Stdout(_) | Destination::Http(_) => true,
+            // Of a table, each commit looks at what the one before it left.
+            Destination::Stdout(_) | Destination::Http(_) | Destination::Iceberg(_) => true,
             Destination::Directory(_)
             | Destination::S3(_)
             | Destination::Endpoint(_)
