@@ -321,6 +321,9 @@ fn judge_output(policy: &Policy, output: &mut Output) -> Option<(&'static str, S
         Destination::Splunk(Splunk { post, token, .. }) => {
             judge_post(policy, post).or_else(|| shown_secret("token", token))
         }
+        Destination::Iceberg(_) => {
+            Some(("type", "output \"iceberg\" is for streams of the configuration file".to_owned()))
+        }
         Destination::Stdout => {
             Some(("type", "output \"stdout\" is for streams of the configuration file".to_owned()))
         }

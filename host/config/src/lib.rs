@@ -37,6 +37,7 @@ mod secret;
 mod settings;
 mod state;
 mod structure;
+mod tables;
 mod tree;
 mod units;
 
@@ -49,9 +50,9 @@ pub use secret::{Secret, masked_url};
 pub use settings::{
     Action, Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Decide, Destination, Directory,
     Durability, Endpoint, EventTime, FileSource, Firehose, FirehoseNames, Format, GrantPolicy, HostHeaders,
-    Http, HttpPost, Isolation, Jwks, Jwt, KinesisPlace, KinesisSource, KinesisStart, Late, LettersOutput,
+    Http, HttpPost, Iceberg, Isolation, Jwks, Jwt, KinesisPlace, KinesisSource, KinesisStart, Late, LettersOutput,
     Limits, ObjectName, OpenSearch, Output, Parquet, PluginHttp, PluginRef, Quota, Retention, Retry,
-    Rotation, S3, SchemaSource, Settings, Signing, Source, SourceBuffer, Splunk, SplunkEndpoint, Start,
+    RestCatalog, Rotation, S3, SchemaSource, Settings, Signing, Source, SourceBuffer, Splunk, SplunkEndpoint, Start,
     Stream, TcpSource, Tenant, TimeFormat, TimeSource, Transform, Unreadable,
 };
 

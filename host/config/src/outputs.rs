@@ -13,6 +13,7 @@ use crate::settings::{
     Codec, Compression, Destination, Directory, FirehoseNames, Format, LettersOutput, ObjectName, Output,
     Retry, S3,
 };
+use crate::tables;
 use crate::tree;
 use crate::units::Span;
 
@@ -45,6 +46,7 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
             let (destination, batching) = requests::open_search(resolver, &key, of);
             (destination, None, batching)
         }
+        raw::Output::Iceberg(of) => tables::iceberg(resolver, &key, *of),
         raw::Output::Stdout(of) => (Destination::Stdout, None, of.batching),
     };
     let format = match batching.format {
@@ -54,6 +56,7 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
         raw::Format::JsonArray => Format::JsonArray,
         raw::Format::Parquet => Format::Parquet,
     };
+    let format = tables::format(resolver, &key, &destination, format);
     let parquet = resolver.parquet(&key, format, &destination, parquet);
     let compression = compression(resolver, &key, default_codec(format, &destination), &batching.packing);
     requests::fits(resolver, &key, &destination, (format, compression, batching.size.0));
@@ -213,6 +216,7 @@ pub(crate) fn collisions(resolver: &mut Resolver<'_>, outputs: &[&Output]) {
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
             | Destination::OpenSearch(_)
+            | Destination::Iceberg(_)
             | Destination::Stdout => None,
         }
     }
@@ -362,6 +366,7 @@ fn default_codec(format: Format, destination: &Destination) -> raw::Codec {
         | Destination::Endpoint(_)
         | Destination::Splunk(_)
         | Destination::OpenSearch(_)
+        | Destination::Iceberg(_)
         | Destination::Stdout => raw::Codec::None,
     }
 }

@@ -14,6 +14,7 @@ mod limits;
 mod output;
 mod policy;
 mod quota;
+mod tables;
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,7 @@ pub(crate) use self::output::{
 };
 pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
+pub(crate) use self::tables::{Catalog, IcebergOutput, RestCatalog};
 use crate::units::{Size, Span};
 
 const fn mib(count: u64) -> Size {

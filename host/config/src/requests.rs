@@ -34,7 +34,7 @@ pub(crate) fn post(resolver: &mut Resolver<'_>, key: &str, http: raw::HttpPlace)
     HttpPost { url: http.url, headers, ca, timeout: http.timeout.0, reach: None }
 }
 
-fn secret(resolver: &mut Resolver<'_>, key: &str, value: raw::HeaderValue) -> Secret {
+pub(crate) fn secret(resolver: &mut Resolver<'_>, key: &str, value: raw::HeaderValue) -> Secret {
     match value {
         raw::HeaderValue::Plain(text) => Secret::new(text),
         raw::HeaderValue::Secret(source) => resolver.secret(key, &source),
@@ -162,7 +162,11 @@ pub(crate) fn fits(
             ("output \"splunk\"", &[Format::Verbatim, Format::Raw, Format::Ndjson], &[Codec::None], 64 << 20)
         }
         Destination::OpenSearch(_) => ("output \"opensearch\"", &[Format::Ndjson], &[Codec::None], 100 << 20),
-        Destination::Directory(_) | Destination::S3(_) | Destination::Http(_) | Destination::Stdout => return,
+        Destination::Directory(_)
+        | Destination::S3(_)
+        | Destination::Http(_)
+        | Destination::Iceberg(_)
+        | Destination::Stdout => return,
     };
     if !formats.contains(&format) {
         let message = match formats {

@@ -11,6 +11,7 @@ mod kinesis;
 mod objects;
 mod output;
 mod requests;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,6 +32,7 @@ pub use firehose::Firehose;
 pub use kinesis::{KinesisPlace, KinesisSource, KinesisStart};
 pub use objects::{Directory, FirehoseNames, ObjectName, S3};
 pub use output::{Codec, Compression, Destination, Format, Output, Retry};
+pub use tables::{Iceberg, RestCatalog};
 pub use requests::{Action, Endpoint, HttpPost, OpenSearch, Rotation, Splunk, SplunkEndpoint};
 
 /// The text of a configuration; not shown by `Debug`, because it is long.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Parquet, SecretSource, default};
+use super::{IcebergOutput, Parquet, SecretSource, default};
 use crate::units::{Size, Span};
 
 /// One destination of a stream.
@@ -31,6 +31,9 @@ pub(crate) enum Output {
     #[serde(rename = "opensearch")]
     #[schemars(title = "opensearch output")]
     OpenSearch(OpenSearchOutput),
+    /// Rows appended to an Apache Iceberg table, each batch in one commit. `format` is `"parquet"`.
+    #[schemars(title = "iceberg output")]
+    Iceberg(Box<IcebergOutput>),
     /// Standard output.
     #[schemars(title = "stdout output")]
     Stdout(StdoutOutput),

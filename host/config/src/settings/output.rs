@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Directory, Endpoint, HttpPost, OpenSearch, Parquet, S3, Splunk};
+use super::{Directory, Endpoint, HttpPost, Iceberg, OpenSearch, Parquet, S3, Splunk};
 use crate::secret::masked_url;
 use crate::tree;
 
@@ -77,6 +77,7 @@ pub enum Destination {
     Endpoint(Endpoint),
     Splunk(Splunk),
     OpenSearch(OpenSearch),
+    Iceberg(Box<Iceberg>),
     Stdout,
 }
 
@@ -89,6 +90,7 @@ impl Destination {
             Destination::Http(_) | Destination::Endpoint(_) => "http",
             Destination::Splunk(_) => "splunk",
             Destination::OpenSearch(_) => "opensearch",
+            Destination::Iceberg(_) => "iceberg",
             Destination::Stdout => "stdout",
         }
     }
@@ -100,6 +102,10 @@ impl Destination {
             Destination::S3(s3) => format!("{}/{}", s3.bucket, s3.prefix),
             Destination::OpenSearch(cluster) => {
                 format!("{} {}", masked_url(&cluster.post.url), cluster.index)
+            }
+            Destination::Iceberg(table) => {
+                let place = masked_url(&table.catalog.post.url);
+                format!("{place} {}.{}", table.namespace.join("."), table.table)
             }
             Destination::Http(post)
             | Destination::Endpoint(Endpoint { post, .. })
