@@ -28,7 +28,6 @@ use crate::settings::{
     PluginRef, Quota, Retention, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
 };
 use crate::structure::Bad;
-use crate::tables;
 use crate::tree::{self, Aliases, Found};
 
 /// Longest age of history; arrivals are counted in 63 bits of nanoseconds.
@@ -385,7 +384,6 @@ impl Resolver<'_> {
             }
             if let Some(output) = index.and_then(|index| outputs.get(index)) {
                 requests::as_fallback(self, &format!("{key}.fallback"), output);
-                tables::as_fallback(self, &format!("{key}.fallback"), output);
             }
             index
         });

@@ -28,7 +28,7 @@ use crate::object::{Delivered, Object, ObjectMeta};
 use crate::s3::{Credentials, S3, S3Config};
 
 /// Largest file of metadata that is read or written: manifests, and lists of them.
-const METADATA_BYTES_MAX: u64 = 256 << 20;
+const METADATA_BYTES_MAX: u64 = 64 << 20;
 /// Clients that are kept, of different buckets or credentials.
 const CLIENTS_MAX: usize = 4;
 
