@@ -112,7 +112,7 @@ mod tests {
         assert_eq!((output.format, output.destination.kind()), (Format::Parquet, "iceberg"));
         assert_eq!((table.namespace.join("/"), table.table.as_str(), table.create), ("a/b".to_owned(), "t", false));
         assert_eq!(table.catalog.credential.as_ref().map(Secret::reveal), Some("sesame"));
-        assert_eq!(output.destination.shown(), "https://c.example/x a.b.t");
+        assert_eq!(output.destination.shown(), "https://c.example/x?*** a.b.t");
         let shown = format!("{table:?}");
         assert!(!shown.contains("sesame") && !shown.contains("s3cr3t"), "{shown}");
     }

@@ -40,7 +40,7 @@ pub use directory::{Directory, DirectoryConfig, STAGING_NAME, SyncCount};
 pub use endpoint::{Endpoint, EndpointConfig};
 pub use fault::{DeliverError, Fault, Retry};
 pub use http::{Call, Called, Caller, CallerConfig, CallerShare, Http, HttpConfig, Reach, Uncalled};
-pub use iceberg::{Iceberg, IcebergConfig, RestConfig, StoreConfig, unfit_for_tables};
+pub use self::iceberg::{Iceberg, IcebergConfig, RestConfig, StoreConfig, unfit_for_tables};
 pub use name::{ErrorOutputType, FirehoseNames, NameContext, NameTemplate, TemplateError, sanitise};
 pub use object::{Delivered, Object, ObjectMeta};
 pub use opensearch::{Action, OpenSearch, OpenSearchConfig, Rotation};

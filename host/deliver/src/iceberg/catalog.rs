@@ -215,11 +215,16 @@ fn told(place: &str, message: &str, error: &Error) -> DeliverError {
 /// A transaction of the crate loads the table anew and, when it conflicts, tries again on what it finds, without looking
 /// for the batch in between. Here the table that it loads is the one that was looked at, and the commit says that nothing
 /// was committed since; when that is not so, it conflicts, once.
-#[derive(Debug)]
 pub(super) struct Pinned<'c> {
     catalog: &'c RestCatalog,
     table: Table,
     refused: Mutex<Option<Error>>,
+}
+
+impl fmt::Debug for Pinned<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinned").finish_non_exhaustive()
+    }
 }
 
 impl Pinned<'_> {

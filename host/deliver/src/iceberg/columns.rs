@@ -90,7 +90,7 @@ fn next(id: &mut i32) -> i32 {
 }
 
 fn fields_for(path: &str, columns: &[TypePtr], next_id: &mut i32) -> Result<Vec<NestedFieldRef>, String> {
-    let field = |column: &TypePtr| {
+    let field = |column: &TypePtr| -> Result<NestedFieldRef, String> {
         let path = below(path, column.name());
         let id = next(next_id);
         let kind = type_for(&path, column, next_id)?;
@@ -128,7 +128,7 @@ fn numbered_fields(path: &str, columns: &[TypePtr], table: &StructType) -> Resul
             below(path, &field.name)
         ));
     }
-    let field = |column: &TypePtr| {
+    let field = |column: &TypePtr| -> Result<TypePtr, String> {
         let path = below(path, column.name());
         let Some(field) = table.fields().iter().find(|field| field.name == column.name()) else {
             let kind = match shape(&path, column)? {
@@ -153,7 +153,7 @@ fn numbered_column(path: &str, column: &Column, field: &NestedField) -> Result<C
             "column {path:?} must have a value in the table, and need not here: write `required` behind its type"
         ));
     }
-    let other = |found: &str| {
+    let other = |found: &str| -> Result<Column, String> {
         let wanted = match &*field.field_type {
             Type::Primitive(primitive) => primitive.to_string(),
             Type::List(_) => "list".to_owned(),
