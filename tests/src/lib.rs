@@ -7,6 +7,7 @@ pub mod access_log;
 pub mod again;
 mod asker;
 pub mod case;
+pub mod catalogue;
 pub mod client;
 pub mod cluster;
 pub mod components;

@@ -7,12 +7,12 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
 
 mod bench;
-mod cluster;
 mod conformance;
 mod demo;
 mod doors;
 mod fuzz;
 mod generate;
+mod java;
 mod newcomer;
 mod plugins;
 mod project;

@@ -9,7 +9,8 @@
 //! - `WASMILL_NODE_CLIENTS`: packages of npm that speak to it, for `NODE_PATH`;
 //! - `WASMILL_KINESIS`: packages of npm that play Kinesis Data Streams and its producers, for `NODE_PATH`;
 //! - `WASMILL_POSTGRESQL`: packages of npm with a server of PostgreSQL;
-//! - `WASMILL_OPENSEARCH`: a node of OpenSearch that it delivers to.
+//! - `WASMILL_OPENSEARCH`: a node of OpenSearch that it delivers to;
+//! - `WASMILL_CATALOGUE`: a catalog of Iceberg tables that it appends to.
 //!
 //! It decides no test's outcome: what `cargo` answers is the answer.
 
@@ -20,31 +21,54 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::project::Project;
-use crate::{cluster, conformance, plugins};
+use crate::{conformance, java, plugins};
 use wasmill_author::process::{self, Watched};
 use wasmill_author::rust::toolchain;
 use wasmill_author::{NpmPackages, python_packages};
 
-/// Others' readers of what `encode` and `columnar` write, and others' clients of the Firehose API, with all that they need.
-const READERS: [&str; 18] = [
+/// Others' readers of what `encode`, `columnar` and tables hold, and others' clients of the Firehose API, with all that they need.
+const READERS: [&str; 41] = [
+    "annotated-types==0.8.0",
     "awscli==1.46.3",
     "boto3==1.44.8",
     "botocore==1.44.8",
+    "cachetools==8.0.2",
+    "certifi==2026.10.19.post1",
+    "charset_normalizer==3.5.3",
+    "click==8.5.1",
     "colorama==0.4.6",
     "cramjam==2.14.0",
     "docutils==0.19",
     "duckdb==2.0.1",
+    "fsspec==2026.9.0",
+    "idna==3.20",
     "jmespath==1.1.0",
     "kafka-python==3.0.12",
+    "markdown-it-py==4.3.0",
+    "mdurl==0.1.2",
+    "mmh3==5.3.1",
     "pyarrow==26.0.1",
     "pyasn1==0.6.5",
+    "pydantic-core==2.50.5",
+    "pydantic==2.14.4",
+    "pygments==2.21.0",
+    "pyiceberg==0.12.0",
+    "pyparsing==3.3.3",
+    "pyroaring==1.2.0",
     "python-dateutil==2.9.0.post0",
     "python-snappy==0.7.3",
     "pyyaml==6.0.4",
+    "requests==2.34.2",
+    "rich==15.0.0",
     "rsa==4.7.2",
     "s3transfer==0.19.3",
     "six==1.17.0",
+    "strictyaml==1.7.3",
+    "tenacity==9.2.1",
+    "typing-extensions==4.16.0",
+    "typing-inspection==0.4.5",
     "urllib3==2.8.0",
+    "zstandard==0.25.0",
 ];
 
 /// What models are trained, exported and run with where they are made, with all that they need.
@@ -141,10 +165,10 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
     }
     let nextest = process::output_of(cargo(project).args(["nextest", "--version"])).is_some();
     let (mut readers, mut trainers, mut clients) = (None, None, None);
-    let (mut kinesis, mut postgresql, mut opensearch) = (None, None, None);
+    let (mut kinesis, mut postgresql, mut opensearch, mut catalogue) = (None, None, None, None);
     if !fast {
         steps.run("readers", || {
-            let found = python_packages("readers", &READERS.map(str::to_owned), "about 80 MB");
+            let found = python_packages("readers", &READERS.map(str::to_owned), "about 110 MB");
             readers = unless_needed("readers", found, all)?;
             Ok(None)
         });
@@ -165,8 +189,12 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
             Ok(None)
         });
         steps.run("opensearch", || {
-            // The only part that wants more than Rust, Node and Python: where Java is not, the rest runs all the same.
-            opensearch = unless_needed("OpenSearch", cluster::installed(), false)?;
+            // These two want more than Rust, Node and Python: where Java is not, the rest runs all the same.
+            opensearch = unless_needed("OpenSearch", java::OPENSEARCH.installed(), false)?;
+            Ok(None)
+        });
+        steps.run("catalogue", || {
+            catalogue = unless_needed("a catalog of Iceberg tables", java::CATALOGUE.installed(), false)?;
             Ok(None)
         });
     }
@@ -177,6 +205,7 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
         ("WASMILL_KINESIS", kinesis),
         ("WASMILL_POSTGRESQL", postgresql),
         ("WASMILL_OPENSEARCH", opensearch),
+        ("WASMILL_CATALOGUE", catalogue),
     ];
     steps.run("tests", || run_tests(project, filter, fast, nextest, &packages));
     // `cargo test` runs them among the rest.

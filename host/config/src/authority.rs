@@ -323,6 +323,9 @@ fn judge_output(policy: &Policy, output: &mut Output) -> Option<(&'static str, S
             judge_post(policy, post).or_else(|| shown_secret("token", token))
         }
         Destination::Redshift(redshift) => judge_redshift(policy, redshift),
+        Destination::Iceberg(_) => {
+            Some(("type", "output \"iceberg\" is for streams of the configuration file".to_owned()))
+        }
         Destination::Stdout => {
             Some(("type", "output \"stdout\" is for streams of the configuration file".to_owned()))
         }

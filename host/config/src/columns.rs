@@ -30,9 +30,9 @@ impl Resolver<'_> {
             }
             return None;
         }
-        if !matches!(destination, Destination::Directory(_) | Destination::S3(_)) {
+        if !matches!(destination, Destination::Directory(_) | Destination::S3(_) | Destination::Iceberg(_)) {
             let message = format!(
-                "format \"parquet\" is for directory and s3 outputs: an {} output has no files",
+                "format \"parquet\" is for directory, s3 and iceberg outputs: an {} output has no files",
                 destination.kind()
             );
             self.problem(&format!("{key}.format"), message);

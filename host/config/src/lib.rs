@@ -38,6 +38,7 @@ mod secret;
 mod settings;
 mod state;
 mod structure;
+mod tables;
 mod tree;
 mod units;
 
@@ -50,11 +51,11 @@ pub use secret::{Secret, masked_url};
 pub use settings::{
     Action, Auth, Buffer, Codec, Compression, CopyAuthorization, DEFAULT_TENANT, DeadLetters, Decide,
     Destination, Directory, Durability, Endpoint, EventTime, FileSource, Firehose, FirehoseNames, Format,
-    GrantPolicy, HostHeaders, Http, HttpPost, Isolation, Jwks, Jwt, KinesisPlace, KinesisSource,
+    GrantPolicy, HostHeaders, Http, HttpPost, Iceberg, Isolation, Jwks, Jwt, KinesisPlace, KinesisSource,
     KinesisStart, Late, LettersOutput, Limits, ObjectName, OpenSearch, Output, Parquet, PluginHttp,
-    PluginRef, Quota, Redshift, Retention, Retry, Rotation, S3, SchemaSource, Settings, Signing, Source,
-    SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource, Tenant, TimeFormat, TimeSource, TlsMode,
-    Transform, Unreadable,
+    PluginRef, Quota, Redshift, RestCatalog, Retention, Retry, Rotation, S3, SchemaSource, Settings, Signing,
+    Source, SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource, Tenant, TimeFormat, TimeSource,
+    TlsMode, Transform, Unreadable,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

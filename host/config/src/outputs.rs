@@ -14,6 +14,7 @@ use crate::settings::{
     Codec, Compression, Destination, Directory, FirehoseNames, Format, LettersOutput, ObjectName, Output,
     Retry, S3,
 };
+use crate::tables;
 use crate::tree;
 use crate::units::Span;
 
@@ -50,6 +51,7 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
             let (destination, batching) = redshift::destination(resolver, &key, of);
             (destination, None, batching)
         }
+        raw::Output::Iceberg(of) => tables::iceberg(resolver, &key, *of),
         raw::Output::Stdout(of) => (Destination::Stdout, None, of.batching),
     };
     let format = match batching.format {
@@ -59,6 +61,7 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
         raw::Format::JsonArray => Format::JsonArray,
         raw::Format::Parquet => Format::Parquet,
     };
+    let format = tables::format(resolver, &key, &destination, format);
     let parquet = resolver.parquet(&key, format, &destination, parquet);
     let compression = compression(resolver, &key, default_codec(format, &destination), &batching.packing);
     requests::fits(resolver, &key, &destination, (format, compression, batching.size.0));
@@ -369,6 +372,7 @@ fn default_codec(format: Format, destination: &Destination) -> raw::Codec {
         | Destination::Endpoint(_)
         | Destination::Splunk(_)
         | Destination::OpenSearch(_)
+        | Destination::Iceberg(_)
         | Destination::Stdout => raw::Codec::None,
     }
 }

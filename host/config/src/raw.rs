@@ -15,6 +15,7 @@ mod output;
 mod policy;
 mod quota;
 mod redshift;
+mod tables;
 
 use std::collections::BTreeMap;
 
@@ -36,6 +37,7 @@ pub(crate) use self::output::{
 pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
 pub(crate) use self::redshift::{RedshiftOutput, TlsMode};
+pub(crate) use self::tables::{Catalog, IcebergOutput, RestCatalog};
 use crate::units::{Size, Span};
 
 const fn mib(count: u64) -> Size {

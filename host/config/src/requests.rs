@@ -9,6 +9,7 @@ use crate::settings::{
     Action, Codec, Compression, Destination, Endpoint, Format, HttpPost, OpenSearch, Output, Rotation,
     Splunk, SplunkEndpoint,
 };
+use crate::tables;
 use crate::tree;
 
 /// Of all records of a request; so many Firehose has.
@@ -136,6 +137,7 @@ pub(crate) fn open_search(
 
 /// Whether this output can take what others give up.
 pub(crate) fn as_fallback(resolver: &mut Resolver<'_>, key: &str, output: &Output) {
+    tables::as_fallback(resolver, key, output);
     if output.destination.takes_records() {
         let name = &output.name;
         let message =
@@ -172,6 +174,7 @@ pub(crate) fn fits(
         | Destination::S3(_)
         | Destination::Http(_)
         | Destination::Redshift(_)
+        | Destination::Iceberg(_)
         | Destination::Stdout => return,
     };
     if !formats.contains(&format) {

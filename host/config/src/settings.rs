@@ -12,6 +12,7 @@ mod objects;
 mod output;
 mod redshift;
 mod requests;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,6 +35,7 @@ pub use objects::{Directory, FirehoseNames, ObjectName, S3};
 pub use output::{Codec, Compression, Destination, Format, Output, Retry};
 pub use redshift::{CopyAuthorization, Redshift, TlsMode};
 pub use requests::{Action, Endpoint, HttpPost, OpenSearch, Rotation, Splunk, SplunkEndpoint};
+pub use tables::{Iceberg, RestCatalog};
 
 /// The text of a configuration; not shown by `Debug`, because it is long.
 #[derive(Clone)]

@@ -12,6 +12,7 @@ use crate::directory::{Directory, DirectoryConfig};
 use crate::endpoint::{Endpoint, EndpointConfig};
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::http::{Http, HttpConfig};
+use crate::iceberg::{Iceberg, IcebergConfig};
 use crate::object::{Delivered, Object, ObjectMeta};
 use crate::opensearch::{OpenSearch, OpenSearchConfig};
 use crate::records::{RefusedRow, Rest};
@@ -32,6 +33,7 @@ pub enum Config {
     Splunk(SplunkConfig),
     OpenSearch(OpenSearchConfig),
     Redshift(Box<RedshiftConfig>),
+    Iceberg(Box<IcebergConfig>),
     Stdout,
 }
 
@@ -70,6 +72,7 @@ impl Config {
             Config::OpenSearch(config) => config.wrong(),
             Config::Redshift(config) => config.wrong(),
             Config::S3(config) => config.wrong(),
+            Config::Iceberg(config) => config.wrong(),
             Config::Directory(_) | Config::Stdout => Vec::new(),
         }
     }
@@ -100,6 +103,7 @@ pub enum Destination {
     Splunk(Splunk),
     OpenSearch(OpenSearch),
     Redshift(Box<Redshift>),
+    Iceberg(Box<Iceberg>),
     Stdout(Stdout),
     /// A test's own.
     #[cfg(feature = "testing")]
@@ -139,6 +143,7 @@ impl Destination {
             Config::Splunk(config) => Destination::Splunk(Splunk::open(config)?),
             Config::OpenSearch(config) => Destination::OpenSearch(OpenSearch::open(config)?),
             Config::Redshift(config) => Destination::Redshift(Box::new(Redshift::open(config).await?)),
+            Config::Iceberg(config) => Destination::Iceberg(Box::new(Iceberg::open(config).await?)),
             Config::Stdout => Destination::Stdout(Stdout::open()),
         })
     }
@@ -154,6 +159,7 @@ impl Destination {
             | Destination::Splunk(_)
             | Destination::OpenSearch(_)
             | Destination::Redshift(_)
+            | Destination::Iceberg(_)
             | Destination::Stdout(_) => None,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => None,
@@ -173,6 +179,7 @@ impl Destination {
             | Destination::Splunk(_)
             | Destination::OpenSearch(_)
             | Destination::Redshift(_)
+            | Destination::Iceberg(_)
             | Destination::Stdout(_) => Ok(false),
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => Ok(false),
@@ -185,6 +192,7 @@ impl Destination {
             Destination::Directory(directory) => directory.probe().await,
             Destination::S3(s3) => s3.probe(owner).await,
             Destination::Redshift(redshift) => redshift.probe(owner).await,
+            Destination::Iceberg(table) => table.probe().await,
             Destination::Http(_)
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
@@ -205,6 +213,7 @@ impl Destination {
             Destination::Splunk(splunk) => splunk.deliver(object).await,
             Destination::OpenSearch(cluster) => cluster.deliver(object).await,
             Destination::Redshift(redshift) => redshift.deliver(object).await,
+            Destination::Iceberg(table) => table.deliver(object).await,
             Destination::Stdout(stdout) => stdout.deliver(object).await,
             #[cfg(feature = "testing")]
             Destination::Scripted(scripted) => scripted.deliver(object).await,
@@ -279,7 +288,8 @@ impl Destination {
             | Destination::Endpoint(_)
             | Destination::Splunk(_)
             | Destination::OpenSearch(_)
-            | Destination::Redshift(_) => None,
+            | Destination::Redshift(_)
+            | Destination::Iceberg(_) => None,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => None,
         }
@@ -288,7 +298,8 @@ impl Destination {
     /// Whether objects must be sent one after another, in the order of their offsets.
     pub fn ordered(&self) -> bool {
         match self {
-            Destination::Stdout(_) | Destination::Http(_) => true,
+            // Of a table, each commit looks at what the one before it left.
+            Destination::Stdout(_) | Destination::Http(_) | Destination::Iceberg(_) => true,
             Destination::Directory(_)
             | Destination::S3(_)
             | Destination::Endpoint(_)

@@ -26,7 +26,7 @@ use crate::object::{Delivered, Object};
 use crate::retry_after::retry_after;
 
 pub use self::caller::{Call, Called, Caller, CallerConfig, Uncalled};
-pub(crate) use self::exchange::{Answer, Exchange, Silence, shown};
+pub(crate) use self::exchange::{Answer, Exchange, Silence, client, shown};
 pub use self::reach::Reach;
 pub(crate) use self::reach::addresses;
 pub use self::share::CallerShare;

@@ -18,6 +18,7 @@ mod directory;
 mod endpoint;
 mod fault;
 mod http;
+mod iceberg;
 mod name;
 mod object;
 mod opensearch;
@@ -32,6 +33,7 @@ mod splunk;
 mod staged;
 mod stdout;
 
+pub use self::iceberg::{Iceberg, IcebergConfig, RestConfig, StoreConfig, unfit_for_tables};
 pub use batch_id::{BATCH_ID_LENGTH, BatchOwner, batch_id};
 #[cfg(feature = "testing")]
 pub use destination::Scripted;

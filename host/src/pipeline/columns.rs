@@ -111,6 +111,13 @@ impl Columns {
         self.pinned.get().map(|pinned| pinned.converter.checker())
     }
 
+    /// A file of them without rows; `None` while they are open.
+    pub(crate) fn without_rows(&self) -> Option<Vec<u8>> {
+        let mut file = Vec::new();
+        let written = write(&self.pinned.get()?.converter, &[], &mut file);
+        written.ok().map(|_| file)
+    }
+
     /// Those of the configuration or of an earlier batch, or else the columns of these rows, from now on.
     pub(crate) fn converter(&self, pieces: &[Bytes]) -> Result<&Converter, ColumnsError> {
         let alone = self.inferring.lock().unwrap_or_else(PoisonError::into_inner);

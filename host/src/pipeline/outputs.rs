@@ -10,8 +10,9 @@ use wasmill_config as config;
 use wasmill_config::{Problem, Settings};
 use wasmill_deliver::{
     Action, Authorization, Credentials, Destination, DirectoryConfig, EndpointConfig, FirehoseNames,
-    HttpConfig, Manner, NameTemplate, OpenSearchConfig, Reach, RedshiftConfig, RetryPolicy, Rotation,
-    S3Config, Server, Setting, SplunkConfig, SplunkEndpoint, SyncCount, TlsMode,
+    HttpConfig, IcebergConfig, Manner, NameTemplate, OpenSearchConfig, Reach, RedshiftConfig, RestConfig,
+    RetryPolicy, Rotation, S3Config, Server, Setting, SplunkConfig, SplunkEndpoint, StoreConfig, SyncCount,
+    TlsMode, unfit_for_tables,
 };
 use wasmill_encode::{Compression, Format, Row};
 
@@ -42,6 +43,7 @@ pub(crate) fn template(settings: &Settings, output: &config::Output) -> Result<N
         | config::Destination::Endpoint(_)
         | config::Destination::Splunk(_)
         | config::Destination::OpenSearch(_)
+        | config::Destination::Iceberg(_)
         | config::Destination::Stdout => None,
     };
     let written = match object {
@@ -71,19 +73,24 @@ pub(crate) fn wrong_settings(
     let arn = arn(settings, output);
     let found =
         destination(&output.destination, output.compression, &arn, &SyncCount::default()).wrong().into_iter();
+    let of_catalog = match output.destination {
+        config::Destination::Iceberg(_) => ".catalog",
+        _ => "",
+    };
     let placed = found.map(|wrong| {
         let key = match wrong.at {
-            Setting::Url => format!("{}.url", output.key),
+            Setting::Url => format!("{}{of_catalog}.url", output.key),
             Setting::Endpoint => format!("{}.endpoint", output.key),
             Setting::SourceArn => format!("{}.source_arn", output.key),
             Setting::AccessKey => format!("{}.access_key", output.key),
             Setting::CommonAttributes => format!("{}.common_attributes", output.key),
-            Setting::Token => format!("{}.token", output.key),
-            Setting::Ca => format!("{}.ca", output.key),
+            Setting::Token => format!("{}{of_catalog}.token", output.key),
+            Setting::Ca => format!("{}{of_catalog}.ca", output.key),
             Setting::Host => format!("{}.host", output.key),
             Setting::Table => format!("{}.table", output.key),
             Setting::Columns => format!("{}.columns", output.key),
             Setting::BatchesTable => format!("{}.batches_table", output.key),
+            Setting::Header(_) if !of_catalog.is_empty() => format!("{}{of_catalog}.headers", output.key),
             Setting::Header(name) => output.header_key(&name),
         };
         (key, wrong.message)
@@ -195,7 +202,14 @@ pub(crate) fn compression(output: &config::Output) -> Compression {
 pub(crate) fn columns(settings: &Settings, output: &config::Output) -> Result<Option<Arc<Columns>>, Problem> {
     let Some(parquet) = &output.parquet else { return Ok(None) };
     match Columns::new(parquet, output.compression) {
-        Ok(columns) => Ok(Some(Arc::new(columns))),
+        Ok(columns) => {
+            let of_table = matches!(output.destination, config::Destination::Iceberg(_));
+            let unfit = columns.without_rows().filter(|_| of_table).and_then(|file| unfit_for_tables(&file));
+            match unfit {
+                Some(message) => Err(settings.problem(&parquet.schema_key, message)),
+                None => Ok(Some(Arc::new(columns))),
+            }
+        }
         Err(error @ ColumnsError::Schema(_)) => Err(settings.problem(&parquet.schema_key, error.to_string())),
         Err(error @ ColumnsError::Setup(_)) => {
             Err(settings.problem(&format!("{}.parquet", output.key), error.to_string()))
@@ -254,6 +268,27 @@ fn destination(
             },
             ids: cluster.document_ids,
         }),
+        config::Destination::Iceberg(table) => wasmill_deliver::Config::Iceberg(Box::new(IcebergConfig {
+            catalog: RestConfig {
+                http: http(&table.catalog.post),
+                warehouse: table.catalog.warehouse.clone(),
+                token: table.catalog.token.as_ref().map(|token| token.reveal().to_owned()),
+                credential: table.catalog.credential.as_ref().map(|secret| secret.reveal().to_owned()),
+                oauth2_url: table.catalog.oauth2_url.clone(),
+                scope: table.catalog.scope.clone(),
+            },
+            namespace: table.namespace.clone(),
+            table: table.table.clone(),
+            create: table.create,
+            store: StoreConfig {
+                root: table.path.clone(),
+                endpoint: table.endpoint.clone(),
+                region: table.region.clone(),
+                path_style: table.path_style,
+                syncs: syncs.clone(),
+            },
+            columns: None,
+        })),
         config::Destination::Stdout => wasmill_deliver::Config::Stdout,
     }
 }
@@ -266,7 +301,10 @@ pub(crate) async fn open(
 ) -> Result<Output, OpenError> {
     let template = template(settings, output).map_err(OpenError::Problem)?;
     let columns = columns(settings, output).map_err(OpenError::Problem)?;
-    let wanted = destination(&output.destination, output.compression, &arn(settings, output), syncs);
+    let mut wanted = destination(&output.destination, output.compression, &arn(settings, output), syncs);
+    if let wasmill_deliver::Config::Iceberg(table) = &mut wanted {
+        table.columns = columns.as_ref().and_then(|columns| columns.without_rows());
+    }
     let opened = match Destination::open(&wanted).await {
         Ok(opened) => opened,
         Err(error) if error.fault == wasmill_deliver::Fault::Client => {

@@ -29,6 +29,7 @@ mod grants;
 mod history;
 mod hostile;
 mod http_faults;
+mod iceberg;
 mod invariants;
 mod isolation;
 mod kinesis;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Parquet, RedshiftOutput, SecretSource, default};
+use super::{IcebergOutput, Parquet, RedshiftOutput, SecretSource, default};
 use crate::units::{Size, Span};
 
 /// One destination of a stream.
@@ -34,6 +34,9 @@ pub(crate) enum Output {
     /// Rows in a table of Amazon Redshift: objects in S3 as the s3 output writes them, each loaded once by a COPY.
     #[schemars(title = "redshift output")]
     Redshift(RedshiftOutput),
+    /// Rows appended to an Apache Iceberg table, each batch in one commit. `format` is `"parquet"`.
+    #[schemars(title = "iceberg output")]
+    Iceberg(Box<IcebergOutput>),
     /// Standard output.
     #[schemars(title = "stdout output")]
     Stdout(StdoutOutput),

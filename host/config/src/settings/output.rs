@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Directory, Endpoint, HttpPost, OpenSearch, Parquet, Redshift, S3, Splunk};
+use super::{Directory, Endpoint, HttpPost, Iceberg, OpenSearch, Parquet, Redshift, S3, Splunk};
 use crate::secret::masked_url;
 use crate::tree;
 
@@ -79,6 +79,7 @@ pub enum Destination {
     OpenSearch(OpenSearch),
     /// Objects in S3 that are loaded into a table.
     Redshift(Box<Redshift>),
+    Iceberg(Box<Iceberg>),
     Stdout,
 }
 
@@ -92,6 +93,7 @@ impl Destination {
             Destination::Splunk(_) => "splunk",
             Destination::OpenSearch(_) => "opensearch",
             Destination::Redshift(_) => "redshift",
+            Destination::Iceberg(_) => "iceberg",
             Destination::Stdout => "stdout",
         }
     }
@@ -103,6 +105,10 @@ impl Destination {
             Destination::S3(s3) => format!("{}/{}", s3.bucket, s3.prefix),
             Destination::OpenSearch(cluster) => {
                 format!("{} {}", masked_url(&cluster.post.url), cluster.index)
+            }
+            Destination::Iceberg(table) => {
+                let place = masked_url(&table.catalog.post.url);
+                format!("{place} {}.{}", table.namespace.join("."), table.table)
             }
             Destination::Http(post)
             | Destination::Endpoint(Endpoint { post, .. })

@@ -26,7 +26,7 @@ pub(crate) enum Silence {
 }
 
 impl Silence {
-    pub(super) fn of(error: &reqwest::Error) -> Silence {
+    pub(crate) fn of(error: &reqwest::Error) -> Silence {
         match error {
             error if error.is_connect() => Silence::Unreachable,
             error if error.is_timeout() => Silence::Late,
@@ -36,7 +36,7 @@ impl Silence {
 }
 
 /// A client for requests to one URL; touches no network.
-pub(super) fn client(config: &HttpConfig, url: &Url) -> Result<Client, DeliverError> {
+pub(crate) fn client(config: &HttpConfig, url: &Url) -> Result<Client, DeliverError> {
     let mut client = Client::builder();
     if let Some(reach) = config.reach.clone() {
         // A proxy would look names up by itself.

@@ -9,6 +9,7 @@
 //! One TLS stack: rustls with ring, the same as the HTTP destination's.
 
 mod answer;
+mod files;
 mod multipart;
 mod probe;
 mod put;

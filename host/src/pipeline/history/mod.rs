@@ -415,6 +415,7 @@ impl To<'_> {
             | config::Destination::Endpoint(_)
             | config::Destination::Splunk(_)
             | config::Destination::OpenSearch(_)
+            | config::Destination::Iceberg(_)
             | config::Destination::Stdout => config::ObjectName::Template(OBJECT.to_owned()),
         };
         let directory =
@@ -440,6 +441,12 @@ impl To<'_> {
                     | config::Destination::Endpoint(_)
                     | config::Destination::Splunk(_)
                     | config::Destination::OpenSearch(_)) => to.clone(),
+                    config::Destination::Iceberg(_) => {
+                        return Err(format!(
+                            "output {:?} is a table, which would hold the rows of a replay twice: replay into a directory",
+                            other.name
+                        ));
+                    }
                     config::Destination::Stdout => {
                         return Err(format!(
                             "output {:?} is standard output, which cannot take a replay",
@@ -466,7 +473,7 @@ impl To<'_> {
                 | config::Destination::Splunk(_)
                 | config::Destination::OpenSearch(_)
                 | config::Destination::Redshift(_)) => to.shown(),
-                config::Destination::Stdout => String::new(),
+                config::Destination::Iceberg(_) | config::Destination::Stdout => String::new(),
             },
         }
     }
