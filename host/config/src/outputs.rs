@@ -48,7 +48,7 @@ pub(crate) fn output(resolver: &mut Resolver<'_>, key: String, index: usize, out
             (destination, None, batching)
         }
         raw::Output::Redshift(of) => {
-            let (destination, batching) = redshift::destination(resolver, &key, of);
+            let (destination, batching) = redshift::destination(resolver, &key, *of);
             (destination, None, batching)
         }
         raw::Output::Iceberg(of) => tables::iceberg(resolver, &key, *of),

@@ -49,11 +49,11 @@ fn record(n: u64) -> (Value, Value) {
     let (hundreds, cents) = (n % 1000, n % 100);
     let full = json!({
         "n": n, "at": time, "wall": time, "day": "2024-02-29", "price": format!("{hundreds}.{cents:02}"),
-        "large": format!("-123456789012345678901234567.{:03}", n % 1000), "ok": n % 2 == 0, "small": -7, "half": 0.5,
+        "large": format!("-123456789012345678901234567.{:03}", n % 1000), "ok": n.is_multiple_of(2), "small": -7, "half": 0.5,
         "ratio": 1.25, "text": format!("row {n} ä"), "bytes": "0aff", "tags": ["a", null, "b"],
         "place": { "city": "x", "zip": n }, "counts": { "one": 1, "two": null },
     });
-    if n % 5 == 0 {
+    if n.is_multiple_of(5) {
         let mut row = full;
         for (name, value) in row.as_object_mut().unwrap() {
             if name != "n" {

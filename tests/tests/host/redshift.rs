@@ -215,8 +215,8 @@ fn second_session_waits_until_it_is_known_what_became_of_the_first() {
         host.push("events", &numbered(0, 2));
         wait_until("the first are loaded", || stats.outputs[0].delivered.get() == 2);
         // A session whose host has gone, in the middle of its load.
-        let (begun, wait_begun) = std::sync::mpsc::channel();
-        let (end, wait_end) = std::sync::mpsc::channel::<()>();
+        let (begun, wait_begun) = std::sync::mpsc::sync_channel(1);
+        let (end, wait_end) = std::sync::mpsc::sync_channel::<()>(1);
         std::thread::scope(|scope| {
             let postgres = &warehouse.postgres;
             scope.spawn(move || {

@@ -33,7 +33,7 @@ pub(crate) enum Output {
     OpenSearch(OpenSearchOutput),
     /// Rows in a table of Amazon Redshift: objects in S3 as the s3 output writes them, each loaded once by a COPY.
     #[schemars(title = "redshift output")]
-    Redshift(RedshiftOutput),
+    Redshift(Box<RedshiftOutput>),
     /// Rows appended to an Apache Iceberg table, each batch in one commit. `format` is `"parquet"`.
     #[schemars(title = "iceberg output")]
     Iceberg(Box<IcebergOutput>),
