@@ -67,9 +67,8 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
         one(scene, report, name, answer, &job)?;
     }
     let Some(packages) = std::env::var_os(TRAINERS_VARIABLE) else {
-        eprintln!(
-            "bench: decide with a model is skipped: {TRAINERS_VARIABLE} names no packages that train one"
-        );
+        let reason = format!("{TRAINERS_VARIABLE} names no packages that train a model");
+        report.note("decide_model_skipped", reason);
         return Ok(());
     };
     let model = scene.dir.join("trees.onnx");
