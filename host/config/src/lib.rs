@@ -50,10 +50,10 @@ pub use secret::{Secret, masked_url};
 pub use settings::{
     Action, Auth, Buffer, Codec, Compression, DEFAULT_TENANT, DeadLetters, Decide, Destination, Directory,
     Durability, Endpoint, EventTime, FileSource, Firehose, FirehoseNames, Format, GrantPolicy, HostHeaders,
-    Http, HttpPost, Iceberg, Isolation, Jwks, Jwt, KinesisPlace, KinesisSource, KinesisStart, Late, LettersOutput,
-    Limits, ObjectName, OpenSearch, Output, Parquet, PluginHttp, PluginRef, Quota, Retention, Retry,
-    RestCatalog, Rotation, S3, SchemaSource, Settings, Signing, Source, SourceBuffer, Splunk, SplunkEndpoint, Start,
-    Stream, TcpSource, Tenant, TimeFormat, TimeSource, Transform, Unreadable,
+    Http, HttpPost, Iceberg, Isolation, Jwks, Jwt, KinesisPlace, KinesisSource, KinesisStart, Late,
+    LettersOutput, Limits, ObjectName, OpenSearch, Output, Parquet, PluginHttp, PluginRef, Quota,
+    RestCatalog, Retention, Retry, Rotation, S3, SchemaSource, Settings, Signing, Source, SourceBuffer,
+    Splunk, SplunkEndpoint, Start, Stream, TcpSource, Tenant, TimeFormat, TimeSource, Transform, Unreadable,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

@@ -32,8 +32,8 @@ pub use firehose::Firehose;
 pub use kinesis::{KinesisPlace, KinesisSource, KinesisStart};
 pub use objects::{Directory, FirehoseNames, ObjectName, S3};
 pub use output::{Codec, Compression, Destination, Format, Output, Retry};
-pub use tables::{Iceberg, RestCatalog};
 pub use requests::{Action, Endpoint, HttpPost, OpenSearch, Rotation, Splunk, SplunkEndpoint};
+pub use tables::{Iceberg, RestCatalog};
 
 /// The text of a configuration; not shown by `Debug`, because it is long.
 #[derive(Clone)]

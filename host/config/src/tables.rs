@@ -64,7 +64,12 @@ fn rest(resolver: &mut Resolver<'_>, key: &str, of: raw::RestCatalog) -> RestCat
 }
 
 /// The format of an output: tables have one that need not be written.
-pub(crate) fn format(resolver: &mut Resolver<'_>, key: &str, destination: &Destination, found: Format) -> Format {
+pub(crate) fn format(
+    resolver: &mut Resolver<'_>,
+    key: &str,
+    destination: &Destination,
+    found: Format,
+) -> Format {
     if !matches!(destination, Destination::Iceberg(_)) || found == Format::Parquet {
         return found;
     }
@@ -98,19 +103,26 @@ mod tests {
             .map_err(|error| error.to_string())
     }
 
-    const PLACE: &str = "type = \"iceberg\", namespace = \"a.b\", table = \"t\", parquet = { schema = \"n: int64\" }";
+    const PLACE: &str =
+        "type = \"iceberg\", namespace = \"a.b\", table = \"t\", parquet = { schema = \"n: int64\" }";
 
     fn with(catalog: &str, more: &str) -> String {
-        format!("{PLACE}, catalog = {{ type = \"rest\", url = \"https://c.example/x?k=s3cr3t\"{catalog} }}{more}")
+        format!(
+            "{PLACE}, catalog = {{ type = \"rest\", url = \"https://c.example/x?k=s3cr3t\"{catalog} }}{more}"
+        )
     }
 
     #[test]
     fn table_has_a_catalog_whose_secrets_are_not_shown() {
-        let settings = read(&with(", warehouse = \"w\", credential = { env = \"SET\" }, scope = \"all\"", "")).unwrap();
+        let settings =
+            read(&with(", warehouse = \"w\", credential = { env = \"SET\" }, scope = \"all\"", "")).unwrap();
         let output = &settings.streams[0].outputs[0];
         let Destination::Iceberg(table) = &output.destination else { panic!() };
         assert_eq!((output.format, output.destination.kind()), (Format::Parquet, "iceberg"));
-        assert_eq!((table.namespace.join("/"), table.table.as_str(), table.create), ("a/b".to_owned(), "t", false));
+        assert_eq!(
+            (table.namespace.join("/"), table.table.as_str(), table.create),
+            ("a/b".to_owned(), "t", false)
+        );
         assert_eq!(table.catalog.credential.as_ref().map(Secret::reveal), Some("sesame"));
         assert_eq!(output.destination.shown(), "https://c.example/x?*** a.b.t");
         let shown = format!("{table:?}");

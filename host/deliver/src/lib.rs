@@ -32,6 +32,7 @@ mod splunk;
 mod staged;
 mod stdout;
 
+pub use self::iceberg::{Iceberg, IcebergConfig, RestConfig, StoreConfig, unfit_for_tables};
 pub use batch_id::{BATCH_ID_LENGTH, BatchOwner, batch_id};
 #[cfg(feature = "testing")]
 pub use destination::Scripted;
@@ -40,7 +41,6 @@ pub use directory::{Directory, DirectoryConfig, STAGING_NAME, SyncCount};
 pub use endpoint::{Endpoint, EndpointConfig};
 pub use fault::{DeliverError, Fault, Retry};
 pub use http::{Call, Called, Caller, CallerConfig, CallerShare, Http, HttpConfig, Reach, Uncalled};
-pub use self::iceberg::{Iceberg, IcebergConfig, RestConfig, StoreConfig, unfit_for_tables};
 pub use name::{ErrorOutputType, FirehoseNames, NameContext, NameTemplate, TemplateError, sanitise};
 pub use object::{Delivered, Object, ObjectMeta};
 pub use opensearch::{Action, OpenSearch, OpenSearchConfig, Rotation};

@@ -10,8 +10,8 @@ use wasmill_config as config;
 use wasmill_config::{Problem, Settings};
 use wasmill_deliver::{
     Action, Credentials, Destination, DirectoryConfig, EndpointConfig, FirehoseNames, HttpConfig,
-    IcebergConfig, Manner, NameTemplate, OpenSearchConfig, Reach, RestConfig, RetryPolicy, Rotation, S3Config,
-    Setting, SplunkConfig, SplunkEndpoint, StoreConfig, SyncCount, unfit_for_tables,
+    IcebergConfig, Manner, NameTemplate, OpenSearchConfig, Reach, RestConfig, RetryPolicy, Rotation,
+    S3Config, Setting, SplunkConfig, SplunkEndpoint, StoreConfig, SyncCount, unfit_for_tables,
 };
 use wasmill_encode::{Compression, Format, Row};
 

@@ -49,11 +49,11 @@ fn record(n: u64) -> (Value, Value) {
     let (hundreds, cents) = (n % 1000, n % 100);
     let full = json!({
         "n": n, "at": time, "wall": time, "day": "2024-02-29", "price": format!("{hundreds}.{cents:02}"),
-        "large": format!("-123456789012345678901234567.{:03}", n % 1000), "ok": n % 2 == 0, "small": -7, "half": 0.5,
+        "large": format!("-123456789012345678901234567.{:03}", n % 1000), "ok": n.is_multiple_of(2), "small": -7, "half": 0.5,
         "ratio": 1.25, "text": format!("row {n} ä"), "bytes": "0aff", "tags": ["a", null, "b"],
         "place": { "city": "x", "zip": n }, "counts": { "one": 1, "two": null },
     });
-    if n % 5 == 0 {
+    if n.is_multiple_of(5) {
         let mut row = full;
         for (name, value) in row.as_object_mut().unwrap() {
             if name != "n" {
@@ -95,7 +95,8 @@ fn counted(dir: &Path) -> u64 {
         let snapshot = metadata["snapshots"].as_array()?.iter().find(|one| one["snapshot-id"] == *current)?;
         snapshot["summary"]["total-records"].as_str()?.parse::<u64>().ok()
     };
-    let files = objects::files(dir).into_iter().filter(|path| path.to_string_lossy().ends_with(".metadata.json"));
+    let files =
+        objects::files(dir).into_iter().filter(|path| path.to_string_lossy().ends_with(".metadata.json"));
     files.filter_map(|path| total(&path)).max().unwrap_or(0)
 }
 
@@ -126,7 +127,8 @@ fn table_has_each_row_once_whatever_is_killed_or_lost_and_whoever_writes_besides
     let Some(binary) = binary() else { return };
     let scratch = Scratch::new("");
     let lake = scratch.path("lake");
-    let Some(catalogue) = Catalogue::start(scratch.dir(), &format!("file://{}", lake.display()), &lake) else {
+    let Some(catalogue) = Catalogue::start(scratch.dir(), &format!("file://{}", lake.display()), &lake)
+    else {
         return;
     };
     let Some(other) = Client::of(&catalogue, "lake.events", json!({})) else { return };
@@ -191,7 +193,8 @@ fn batch_is_found_although_the_snapshot_that_it_came_with_has_expired() {
     let Some(binary) = binary() else { return };
     let scratch = Scratch::new("");
     let lake = scratch.path("lake");
-    let Some(catalogue) = Catalogue::start(scratch.dir(), &format!("file://{}", lake.display()), &lake) else {
+    let Some(catalogue) = Catalogue::start(scratch.dir(), &format!("file://{}", lake.display()), &lake)
+    else {
         return;
     };
     let Some(other) = Client::of(&catalogue, "lake.events", json!({})) else { return };
@@ -235,7 +238,8 @@ fn what_does_not_fit_is_told_and_delivered_once_it_does() {
     let Some(binary) = binary() else { return };
     let scratch = Scratch::new("");
     let lake = scratch.path("lake");
-    let Some(catalogue) = Catalogue::start(scratch.dir(), &format!("file://{}", lake.display()), &lake) else {
+    let Some(catalogue) = Catalogue::start(scratch.dir(), &format!("file://{}", lake.display()), &lake)
+    else {
         return;
     };
     let Some(other) = Client::of(&catalogue, "lake.events", json!({})) else { return };
@@ -255,7 +259,10 @@ fn what_does_not_fit_is_told_and_delivered_once_it_does() {
     assert_eq!(read["pyiceberg"], json!([{ "n": 1, "text": "a", "more": "b" }]));
     // A table that is partitioned is refused.
     other.run("change", json!({ "drop": true }));
-    other.run("create", json!({ "schema": { "n": "int64", "text": "string", "more": "string" }, "partition": "text" }));
+    other.run(
+        "create",
+        json!({ "schema": { "n": "int64", "text": "string", "more": "string" }, "partition": "text" }),
+    );
     push("{\"n\":2}");
     program.wait_for_log("is partitioned");
     program.kill();
@@ -268,7 +275,9 @@ fn table_in_s3_is_read_by_others() {
         let scratch = Scratch::new("");
         let buckets = scratch.path("buckets");
         std::fs::create_dir_all(buckets.join("lake")).unwrap();
-        let Some(catalogue) = Catalogue::start(scratch.dir(), "s3://lake/warehouse", &buckets) else { return };
+        let Some(catalogue) = Catalogue::start(scratch.dir(), "s3://lake/warehouse", &buckets) else {
+            return;
+        };
         let server = S3Server::start(&buckets);
         let s3 = json!({
             "s3.endpoint": server.endpoint(), "s3.access-key-id": S3Server::ACCESS_KEY,

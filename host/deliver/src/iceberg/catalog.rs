@@ -57,7 +57,8 @@ impl RestConfig {
     pub(super) fn wrong(&self) -> Vec<Wrong> {
         let mut wrong = self.http.wrong();
         let own = ["authorization", "x-iceberg-access-delegation"];
-        for name in self.http.headers.keys().filter(|name| own.contains(&name.to_ascii_lowercase().as_str())) {
+        for name in self.http.headers.keys().filter(|name| own.contains(&name.to_ascii_lowercase().as_str()))
+        {
             let message = format!("the header {name} is set by the host");
             wrong.push(Wrong { at: Setting::Header(name.clone()), message });
         }
@@ -269,7 +270,11 @@ impl Catalog for Pinned<'_> {
     async fn namespace_exists(&self, _: &NamespaceIdent) -> ::iceberg::Result<bool> {
         none()
     }
-    async fn update_namespace(&self, _: &NamespaceIdent, _: HashMap<String, String>) -> ::iceberg::Result<()> {
+    async fn update_namespace(
+        &self,
+        _: &NamespaceIdent,
+        _: HashMap<String, String>,
+    ) -> ::iceberg::Result<()> {
         none()
     }
     async fn drop_namespace(&self, _: &NamespaceIdent) -> ::iceberg::Result<()> {

@@ -34,7 +34,8 @@ pub(super) fn has(table: &TableMetadata, meta: &ObjectMeta) -> bool {
 pub(super) fn with(table: &TableMetadata, meta: &ObjectMeta) -> String {
     let listed = table.properties().get(&property(meta)).map_or("", String::as_str);
     // Whoever else wrote there does not make it grow.
-    let mut ids: Vec<&str> = listed.split(',').filter(|id| id.len() <= BATCH_ID_LENGTH && !id.is_empty()).collect();
+    let mut ids: Vec<&str> =
+        listed.split(',').filter(|id| id.len() <= BATCH_ID_LENGTH && !id.is_empty()).collect();
     ids.push(&meta.batch_id);
     let newest = ids.len().saturating_sub(NEWEST_MAX);
     ids.get(newest..).unwrap_or(&ids).join(",")

@@ -62,9 +62,7 @@ impl IcebergConfig {
     pub(crate) fn wrong(&self) -> Vec<Wrong> {
         let mut wrong = self.catalog.wrong();
         let endpoint = self.store.endpoint.as_deref().map(checked_url);
-        wrong.extend(
-            endpoint.and_then(Result::err).map(|message| Wrong { at: Setting::Endpoint, message }),
-        );
+        wrong.extend(endpoint.and_then(Result::err).map(|message| Wrong { at: Setting::Endpoint, message }));
         wrong
     }
 }
@@ -192,7 +190,8 @@ impl Iceberg {
             return Err(self.missing());
         }
         let schema = columns::schema_for(root(footer)).map_err(|message| self.unfit(&message))?;
-        let creation = || TableCreation::builder().name(self.table.name.clone()).schema(schema.clone()).build();
+        let creation =
+            || TableCreation::builder().name(self.table.name.clone()).schema(schema.clone()).build();
         if let Some(table) = self.catalog.create(&self.namespace, creation).await? {
             tracing::info!(table = %self.table, "table was made");
             return Ok(table);
@@ -236,12 +235,7 @@ impl Iceberg {
     }
 
     /// One commit upon this table and no newer one.
-    async fn append(
-        &self,
-        table: &Table,
-        file: DataFile,
-        meta: &ObjectMeta,
-    ) -> Result<Append, DeliverError> {
+    async fn append(&self, table: &Table, file: DataFile, meta: &ObjectMeta) -> Result<Append, DeliverError> {
         let pinned = self.catalog.pinned(table);
         let committed = async {
             let transaction = Transaction::new(table);
@@ -253,8 +247,10 @@ impl Iceberg {
                 .set_snapshot_properties(history::summary(meta).collect::<HashMap<_, _>>());
             let transaction = append.apply(transaction)?;
             let noted = history::with(table.metadata(), meta);
-            let transaction =
-                transaction.update_table_properties().set(history::property(meta), noted).apply(transaction)?;
+            let transaction = transaction
+                .update_table_properties()
+                .set(history::property(meta), noted)
+                .apply(transaction)?;
             transaction.commit(&pinned).await
         }
         .await;

@@ -78,7 +78,10 @@ const S3_PROPERTIES: [&str; 7] = [
 /// What a location names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum At<'l> {
-    S3 { bucket: &'l str, key: &'l str },
+    S3 {
+        bucket: &'l str,
+        key: &'l str,
+    },
     /// An absolute path.
     File(&'l str),
 }
@@ -227,9 +230,9 @@ impl Store {
         let staging = directory.staging();
         let roots = [self.config.root.as_deref(), staging.parent()];
         let below = roots.into_iter().flatten().find_map(|root| Path::new(path).strip_prefix(root).ok());
-        let name = below.and_then(Path::to_str).filter(|name| {
-            !name.is_empty() && name.split('/').all(|step| !matches!(step, "" | "." | ".."))
-        });
+        let name = below
+            .and_then(Path::to_str)
+            .filter(|name| !name.is_empty() && name.split('/').all(|step| !matches!(step, "" | "." | "..")));
         match name {
             Some(name) => Ok((directory, name)),
             None => Err(misplaced(path, "it is not below \"path\" of the output")),

@@ -106,9 +106,17 @@ fn what_does_not_fit_a_table_is_told_with_column_and_types() {
     let wider = vec![primitive(1, "p", PrimitiveType::Decimal { precision: 12, scale: 2 }, false)];
     assert_eq!(told("message rows { optional int32 p (DECIMAL(9, 2)); }", wider), "");
     for (message, fields, part) in [
-        ("message rows { required int64 n; optional binary x (UTF8); }", vec![n()], "no column \"x\" (here of type string)"),
+        (
+            "message rows { required int64 n; optional binary x (UTF8); }",
+            vec![n()],
+            "no column \"x\" (here of type string)",
+        ),
         ("message rows { optional int64 n; }", vec![n()], "write `required`"),
-        ("message rows { required binary n (UTF8); }", vec![n()], "\"n\" is of type string here, and of type long"),
+        (
+            "message rows { required binary n (UTF8); }",
+            vec![n()],
+            "\"n\" is of type string here, and of type long",
+        ),
         (
             "message rows { required int64 n; }",
             vec![primitive(7, "n", PrimitiveType::Int, true)],
@@ -197,7 +205,8 @@ fn data_files_are_where_the_table_says() {
 fn file_with_another_footer_has_the_same_rows_and_what_a_table_keeps_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let (body, to) = (dir.path().join("body"), dir.path().join("to"));
-    let columns = "message rows { required int64 n; optional binary text (UTF8); optional int32 price (DECIMAL(9, 2));
+    let columns =
+        "message rows { required int64 n; optional binary text (UTF8); optional int32 price (DECIMAL(9, 2));
         optional fixed_len_byte_array(13) large (DECIMAL(30, 3)); }";
     let root = Arc::new(parse_message_type(columns).unwrap());
     let properties = Arc::new(WriterProperties::builder().build());
@@ -206,7 +215,9 @@ fn file_with_another_footer_has_the_same_rows_and_what_a_table_keeps_of_it() {
         let mut rows = writer.next_row_group().unwrap();
         while let Some(mut column) = rows.next_column().unwrap() {
             match column.untyped() {
-                ColumnWriter::Int64ColumnWriter(n) => n.write_batch(&[group * 10, group * 10 + 3], None, None).unwrap(),
+                ColumnWriter::Int64ColumnWriter(n) => {
+                    n.write_batch(&[group * 10, group * 10 + 3], None, None).unwrap()
+                }
                 ColumnWriter::ByteArrayColumnWriter(text) => {
                     text.write_batch(&[ByteArray::from("b")], Some(&[0, 1]), None).unwrap()
                 }

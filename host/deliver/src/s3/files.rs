@@ -45,7 +45,9 @@ impl S3 {
     pub(crate) async fn size(&self, key: &str) -> Result<Option<u64>, DeliverError> {
         let head = self.client.head_object().bucket(&self.config.bucket).key(key).send().await;
         match head.map_err(|error| self.refusal("head object", error)) {
-            Ok(found) => Ok(Some(found.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(0))),
+            Ok(found) => {
+                Ok(Some(found.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(0)))
+            }
             Err(Refusal::Missing) => Ok(None),
             Err(refusal) => Err(refusal.error("head object")),
         }
