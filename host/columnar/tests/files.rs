@@ -146,7 +146,7 @@ fn columns_are_what_the_format_calls_them() {
     for (column, adjusted) in [(2, true), (3, false)] {
         let logical = columns[column].logical_type_ref();
         assert!(
-            matches!(logical, Some(LogicalType::Timestamp(of)) if of.is_adjusted_to_u_t_c == adjusted),
+            matches!(logical, Some(LogicalType::Timestamp { is_adjusted_to_u_t_c, .. }) if *is_adjusted_to_u_t_c == adjusted),
             "{logical:?}"
         );
     }
