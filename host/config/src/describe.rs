@@ -51,10 +51,9 @@ fn clean_object(object: &mut Map<String, Value>) {
             object.insert("type".to_owned(), only);
         }
     }
-    if object
-        .get("format")
-        .is_some_and(|format| matches!(format.as_str(), Some("uint32" | "int32" | "uint64" | "int64")))
-    {
+    if object.get("format").is_some_and(|format| {
+        matches!(format.as_str(), Some("uint16" | "uint32" | "int32" | "uint64" | "int64"))
+    }) {
         object.remove("format");
     }
     if object.get("type") == Some(&Value::from("object")) && !object.contains_key("additionalProperties") {

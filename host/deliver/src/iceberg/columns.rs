@@ -39,7 +39,10 @@ fn shape<'c>(path: &str, column: &'c Column) -> Result<Shape<'c>, String> {
     if column.is_primitive() {
         return primitive(path, column).map(Shape::Primitive);
     }
-    let inner = || column.get_fields().first().map(|repeated| (&**repeated, repeated.get_fields()));
+    let inner = || {
+        let repeated = column.get_fields().first().filter(|inner| !inner.is_primitive())?;
+        Some((&**repeated, repeated.get_fields()))
+    };
     match (column.get_basic_info().logical_type_ref(), inner()) {
         (Some(LogicalType::List), Some((repeated, [element]))) => Ok(Shape::List(repeated, element)),
         (Some(LogicalType::Map), Some((repeated, [key, value]))) => Ok(Shape::Map(repeated, key, value)),

@@ -20,8 +20,6 @@
 mod answer;
 mod session;
 mod sql;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
