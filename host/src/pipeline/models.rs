@@ -1,7 +1,7 @@
 //! Models of transforms: read when a chain is built, and followed while it runs.
 //!
 //! A chain has the models that it was built with; a file that changes makes the reloader build another one. What ran last is kept
-//! in the data directory by content, for a start at which a file is bad, or has made too many records fail before.
+//! in the data directory by content, for a start at which a file is bad.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -89,10 +89,6 @@ impl Kept {
         self.directory.join(format!("{}+{}+{name}.last", self.stream, transform.name))
     }
 
-    fn refused_note(&self, transform: &Transform, name: &str) -> PathBuf {
-        self.note(transform, name).with_extension("refused")
-    }
-
     fn copy(&self, digest: &str) -> PathBuf {
         self.directory.join(format!("{}.onnx", digest.replace(':', "-")))
     }
@@ -124,41 +120,8 @@ impl Kept {
                 write(&copy, &content.bytes)?;
             }
             write(&self.note(transform, name), digest.as_bytes())?;
-            let refused = self.refused_note(transform, name);
-            if fs::read_to_string(&refused).is_ok_and(|refused| refused == digest) {
-                fs::remove_file(refused)?;
-            }
         }
         self.sweep()
-    }
-
-    /// What a chain of these transforms runs and the one that ran before did not, made too many records fail.
-    pub(super) fn refuse(&self, transforms: &[Transform], chain: &Chain, before: &Chain) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
-        let places = transforms
-            .iter()
-            .flat_map(|transform| transform.models.keys().map(move |name| (transform, name)));
-        for ((transform, name), ((_, digest), (_, before))) in places.zip(chain.models().zip(before.models()))
-        {
-            if digest != before {
-                write(&self.refused_note(transform, name), digest.to_string().as_bytes())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A model that is there and made too many records fail, unless its file was written since.
-    pub(super) fn refused(&self, transforms: &[Transform]) -> Option<(usize, String)> {
-        let written = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-        transforms.iter().enumerate().find_map(|(index, transform)| {
-            transform.models.iter().find_map(|(name, path)| {
-                let note = self.refused_note(transform, name);
-                let digest = fs::read_to_string(&note).ok()?;
-                let content = read(transform, path).ok()?;
-                let is_it = content.digest.to_string() == digest && written(path) <= written(&note);
-                is_it.then(|| (index, shown(&file_name(path), content.digest)))
-            })
-        })
     }
 
     /// A stream of this name is removed.

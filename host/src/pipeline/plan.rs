@@ -336,16 +336,6 @@ impl ChainPlan {
     pub(crate) fn first(&self, engine: &Engine, catalog: &Catalog) -> Result<FirstChain, Vec<ChainProblem>> {
         let found = self.find_each(catalog);
         let whole = all(found.clone()).ok();
-        if let Some((transform, model)) = models::Kept::of(catalog, &self.stream).refused(&self.transforms) {
-            let message = format!(
-                "{model} made too many records fail before: put another file there, or write it anew to have it tried again"
-            );
-            let problem =
-                ChainProblem { transform: Some(transform), key: String::new(), message, told: None };
-            if let Some(first) = self.first_with_kept_models(engine, catalog, whole.as_ref(), &[problem]) {
-                return Ok(first);
-            }
-        }
         let problems = match &whole {
             Some(plugins) => match self.build(engine, catalog, plugins) {
                 Ok(chain) => {
@@ -389,7 +379,7 @@ impl ChainPlan {
         for problem in problems {
             tracing::error!(
                 stream = %self.stream, reason = problem.message,
-                "model is bad, missing or was taken back, the stream starts with the one that it ran last"
+                "model is bad or missing, the stream starts with the one that it ran last"
             );
         }
         let version = ChainVersion::new(1, chain, plugins.clone());

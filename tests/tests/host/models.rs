@@ -221,43 +221,6 @@ fn start_with_a_bad_model_is_one_with_the_model_that_ran_last() {
 }
 
 #[test]
-fn model_that_was_taken_back_is_not_run_by_the_next_start_either() {
-    let config = stream(GRANTED).replace("max_failed_percent = 100", "max_failed_percent = 10");
-    let (Some(binary), Some(scratch)) = (binary(), scratch(&config)) else { return };
-    deploy(&scratch, "fraud", &linear(1.0, 0.5));
-    let program = Program::start(&binary, &scratch.config());
-    assert_eq!(client::push(program.address(), "events", &record(0)).unwrap().status, 200);
-    wait_until("it is delivered", || objects::lines(&scratch.out()).len() == 1);
-    // No number for anything but zeros, which it is tried with.
-    deploy(&scratch, "fraud", &linear(f32::MAX, 0.0));
-    program.wait_for_log("plugins reloaded");
-    // As many as a version is judged by.
-    let records: String = (10..1510).map(record).collect();
-    assert_eq!(client::push(program.address(), "events", &records).unwrap().status, 200);
-    wait_until("all are delivered", || objects::lines(&scratch.out()).len() == 1501);
-    program.wait_for_log("changed model is taken back in this stream");
-    let streams = client::get(program.address(), "/v1/streams").unwrap();
-    let streams = streams.json();
-    assert_eq!(streams[0]["demotions"], 1, "{streams}");
-    program.stop();
-
-    let program = Program::start(&binary, &scratch.config());
-    assert_eq!(client::push(program.address(), "events", &record(1510)).unwrap().status, 200);
-    wait_until("it is delivered", || objects::lines(&scratch.out()).len() == 1502);
-    let told = |line: &String| line.contains("made too many records fail before");
-    assert!(program.log().iter().any(told), "{:?}", program.log());
-    // Another one is taken, and what was is forgotten.
-    deploy(&scratch, "fraud", &linear(0.0, 3.0));
-    program.wait_for_log("plugins reloaded");
-    assert_eq!(client::push(program.address(), "events", &record(2000)).unwrap().status, 200);
-    wait_until("it is delivered", || objects::lines(&scratch.out()).len() == 1503);
-    program.stop();
-    let expected = (10..=1510).map(|n| (n, n as f64 + 0.5));
-    let expected: Vec<(u64, f64)> = std::iter::once((0, 0.5)).chain(expected).chain([(2000, 3.0)]).collect();
-    assert_eq!(predictions(&scratch), expected);
-}
-
-#[test]
 fn what_is_not_granted_is_not_run() {
     let Some(scratch) = scratch(&stream("")) else { return };
     deploy(&scratch, "fraud", &linear(0.0, 1.0));

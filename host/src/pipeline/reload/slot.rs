@@ -225,35 +225,9 @@ impl Slot {
             return;
         }
         let Some(before) = self.before.take() else { return };
-        if before.models != current.models {
-            self.refuse_models(catalog, &current, &before, blame);
-        }
         let again = ChainVersion::new(generation + 1, Arc::clone(&before.chain), before.plugins.clone());
         self.stream.chains.send_replace(Arc::new(again));
         self.note_running(catalog);
-    }
-
-    /// For the next start as well: it takes those that ran before.
-    fn refuse_models(&self, catalog: &Catalog, current: &ChainVersion, before: &ChainVersion, blame: &Blame) {
-        let plan = &self.stream.plan;
-        self.stream.stats.demotions.add(1);
-        let changed: Vec<&str> = current
-            .models
-            .iter()
-            .filter(|model| !before.models.contains(model))
-            .map(String::as_str)
-            .collect();
-        tracing::error!(
-            stream = %plan.stream, models = changed.join(", "), reason = blame.reason,
-            "changed model is taken back in this stream and not taken again unless its file is written anew"
-        );
-        let kept = models::Kept::of(catalog, &plan.stream);
-        if let Err(error) = kept.refuse(&plan.transforms, &current.chain, &before.chain) {
-            tracing::warn!(
-                stream = %plan.stream, error = &error as &dyn std::error::Error,
-                "which models were taken back cannot be noted; the next start tries them again"
-            );
-        }
     }
 
     /// Whether a fresh version was there to be blamed, and another could take over.
