@@ -33,11 +33,11 @@ const COLUMNS: &str = "message rows {
     optional int32 day (DATE);
     optional int64 at (TIMESTAMP(MICROS, true));
     optional int64 wall (TIMESTAMP(MICROS, false));
-    optional binary text (UTF8);
+    optional binary text (STRING);
     optional binary bytes;
-    optional group tags (LIST) { repeated group list { optional binary element (UTF8); } }
-    optional group counts (MAP) { repeated group key_value { required binary key (UTF8); optional int64 value; } }
-    optional group place { optional binary city (UTF8); optional int32 zip; }
+    optional group tags (LIST) { repeated group list { optional binary element (STRING); } }
+    optional group counts (MAP) { repeated group key_value { required binary key (STRING); optional int64 value; } }
+    optional group place { optional binary city (STRING); optional int32 zip; }
 }";
 
 fn table(fields: Vec<NestedField>) -> Schema {
@@ -107,13 +107,13 @@ fn what_does_not_fit_a_table_is_told_with_column_and_types() {
     assert_eq!(told("message rows { optional int32 p (DECIMAL(9, 2)); }", wider), "");
     for (message, fields, part) in [
         (
-            "message rows { required int64 n; optional binary x (UTF8); }",
+            "message rows { required int64 n; optional binary x (STRING); }",
             vec![n()],
             "no column \"x\" (here of type string)",
         ),
         ("message rows { optional int64 n; }", vec![n()], "write `required`"),
         (
-            "message rows { required binary n (UTF8); }",
+            "message rows { required binary n (STRING); }",
             vec![n()],
             "\"n\" is of type string here, and of type long",
         ),
@@ -206,7 +206,7 @@ fn file_with_another_footer_has_the_same_rows_and_what_a_table_keeps_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let (body, to) = (dir.path().join("body"), dir.path().join("to"));
     let columns =
-        "message rows { required int64 n; optional binary text (UTF8); optional int32 price (DECIMAL(9, 2));
+        "message rows { required int64 n; optional binary text (STRING); optional int32 price (DECIMAL(9, 2));
         optional fixed_len_byte_array(13) large (DECIMAL(30, 3)); }";
     let root = Arc::new(parse_message_type(columns).unwrap());
     let properties = Arc::new(WriterProperties::builder().build());

@@ -292,7 +292,7 @@ mod tests {
         for members in [
             r#""Tags":[{"Key":"a"}]"#.to_owned(),
             format!(r#"{s3},"S3DestinationConfiguration":{{{PLACE}}}"#),
-            format!(r#"{s3},"RedshiftDestinationConfiguration":{{}}"#),
+            format!(r#"{s3},"IcebergDestinationConfiguration":{{}}"#),
         ] {
             let refusal = created(&members).unwrap_err();
             assert_eq!(
