@@ -69,7 +69,7 @@ enum Bar {
 }
 
 /// Every figure, with its bar.
-const FIGURES: [(&str, Bar); 40] = [
+const FIGURES: [(&str, Bar); 41] = [
     ("e2e_mb_per_s", Bar::Report),
     ("e2e_cpu_s_per_gb", Bar::Report),
     ("cpu_over_unix", Bar::AtMost(1.0)),
@@ -110,6 +110,7 @@ const FIGURES: [(&str, Bar); 40] = [
     ("tenants_over_one", Bar::AtLeast(0.8)),
     ("tenants_start_s", Bar::AtMost(10.0)),
     ("tenants_records_per_s", Bar::Report),
+    ("tenants_one_records_per_s", Bar::Report),
 ];
 
 /// Names the log where no argument does: the real one that figures are quoted for.
@@ -233,10 +234,11 @@ fn show(found: &Map<String, Value>) {
         println!("{name:<32} {:>10}  {spread:<23} {}", number(value), verdict(value, bar));
     }
     // What explains the figures, of measurements that have no others.
-    for (name, value) in found.iter().filter(|(name, _)| name.starts_with("tenants_")) {
+    let explains = |name: &str| name.starts_with("tenants_") || name.starts_with("neighbours_");
+    for (name, value) in found.iter().filter(|(name, _)| explains(name)) {
         let known = FIGURES.iter().any(|(figure, _)| name.starts_with(figure));
         if let (false, Some(value)) = (known, value.as_f64()) {
-            println!("{name:<32} {:>10}", number(value));
+            println!("{name:<48} {:>10}", number(value));
         }
     }
 }

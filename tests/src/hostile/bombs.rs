@@ -93,6 +93,23 @@ fn functions(count: usize) -> Vec<u8> {
     Core::items(one.repeat(count)).wasm()
 }
 
+/// A plugin of 3000 functions of 400 steps each, that does no harm once it is compiled: half a minute for the compiler.
+pub fn compile_bomb() -> Vec<u8> {
+    let mut items = String::new();
+    for function in 0..3000 {
+        items.push_str("(func (param i32) (result i32) (local i32)");
+        for step in 0..400 {
+            let _infallible = write!(
+                items,
+                "(local.set 1 (i32.add (i32.mul (local.get 0) (i32.const {})) (i32.xor (local.get 1) (i32.const {step}))))",
+                function + step
+            );
+        }
+        items.push_str("(local.get 1))");
+    }
+    Core::items(items).wasm()
+}
+
 pub(super) fn cases() -> Vec<Case> {
     use Answer::{Harmless, Letter, Refused, Unfit};
     let items = |text: String| Core::items(text).wasm();

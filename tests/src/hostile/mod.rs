@@ -11,6 +11,8 @@ mod files;
 mod inside;
 mod manifests;
 
+pub use bombs::compile_bomb;
+
 /// What a host must do with a plugin that comes as the next version of a stream's only one.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {

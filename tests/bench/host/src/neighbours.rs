@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use wasmill_tests::hostile;
 
 use crate::arrivals::Arrivals;
@@ -35,7 +35,7 @@ enum Rival {
     MemoryBomb,
     /// Its plugin writes as much log as it can, in every call.
     LogFlooder,
-    /// Puts plugins into its directory whose compilation takes long.
+    /// Puts plugins into its directory whose compilation takes half a minute.
     CompileBomb,
     /// Pushes bodies of 1 MB over 8 connections, each as soon as the last is answered, past its quota of 8 MB a second.
     PushFlood,
@@ -58,18 +58,38 @@ const RIVALS: [(&str, Rival); 8] = [
     ("reload_storm", Rival::ReloadStorm),
 ];
 
+impl Rival {
+    /// What the host counts of what this neighbour is for.
+    fn trace(self, port: u16, operator: &str) -> Result<f64> {
+        let name = match self {
+            Rival::CpuBurner | Rival::MemoryBomb => "wasmill_transform_traps_total",
+            Rival::LogFlooder => "wasmill_transform_calls_total",
+            Rival::CompileBomb => "wasmill_tenant_compile_cpu_seconds_total",
+            Rival::PushFlood => "wasmill_quota_refusals_total",
+            Rival::UnboundedFlood => "wasmill_stream_bytes_in_total",
+            Rival::HangingDestination => "wasmill_output_records_pending",
+            Rival::ReloadStorm => "wasmill_plugin_reloads_total",
+        };
+        rivals::metric_with(port, operator, name, "tenant=\"rival\"")
+    }
+}
+
 pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     let span = Duration::from_secs(if scene.quick { 5 } else { 60 });
     let parts: Vec<&str> = scene.only.iter().filter_map(|name| name.strip_prefix("neighbours.")).collect();
     if let Some(unknown) = parts.iter().find(|part| !RIVALS.iter().any(|(name, _)| name == *part)) {
         bail!("no neighbour is called {unknown:?}; there are {:?}", RIVALS.map(|(name, _)| name));
     }
+    report.note("neighbours_cores", std::thread::available_parallelism()?.get());
+    report.note("neighbours_victim_records_per_s", PER_TICK as f64 / TICK.as_secs_f64());
+    report.note("neighbours_span_s", span.as_secs());
     for (name, rival) in RIVALS.into_iter().filter(|(name, _)| parts.is_empty() || parts.contains(name)) {
-        let (alone, beside) = one(scene, name, rival, span)?;
+        let (alone, beside, acted) = one(scene, name, rival, span)?;
+        report.note(&format!("neighbours_{name}_acted"), acted);
         for (when, found) in [("alone", &alone), ("beside", &beside)] {
-            report.note(&format!("{name}_{when}_p99_ms"), found.objects.percentile(99) * 1e3);
-            report.note(&format!("{name}_{when}_p50_ms"), found.objects.median() * 1e3);
-            report.note(&format!("{name}_{when}_ack_p99_ms"), found.acks.percentile(99) * 1e3);
+            report.note(&format!("neighbours_{name}_{when}_p99_ms"), found.objects.percentile(99) * 1e3);
+            report.note(&format!("neighbours_{name}_{when}_p50_ms"), found.objects.median() * 1e3);
+            report.note(&format!("neighbours_{name}_{when}_ack_p99_ms"), found.acks.percentile(99) * 1e3);
         }
         let ratio = beside.objects.percentile(99) / alone.objects.percentile(99);
         report.figure(&format!("neighbour_{name}"), &Samples(vec![ratio]));
@@ -91,8 +111,8 @@ impl Latencies {
     }
 }
 
-/// Latencies of the victim without and with this neighbour.
-fn one(scene: &Scene, name: &str, rival: Rival, span: Duration) -> Result<(Latencies, Latencies)> {
+/// Latencies of the victim without and with this neighbour, and how much the neighbour did, by [`Rival::trace`].
+fn one(scene: &Scene, name: &str, rival: Rival, span: Duration) -> Result<(Latencies, Latencies, f64)> {
     let place = scene.place(&format!("neighbour-{name}"))?;
     let port = http::free_port()?;
     let plugins = place.dir.join("plugins");
@@ -136,9 +156,11 @@ fn one(scene: &Scene, name: &str, rival: Rival, span: Duration) -> Result<(Laten
     // Keys, instances, files: what is slow only once.
     watched(&server, &place, &victim, Duration::from_secs(2))?;
     let (mut alone, mut beside) = (Latencies::default(), Latencies::default());
+    let mut acted = 0.0;
     // Halves, so that what the machine does otherwise meets both.
     for _ in 0..2 {
         alone.add(watched(&server, &place, &victim, span / 2)?);
+        let before = rival.trace(port, &operator)?;
         let stop = AtomicBool::new(false);
         let found = std::thread::scope(|scope| {
             let acting = scope.spawn(|| act(rival, &server, &own, &plugins.join("rival"), &evil, &stop));
@@ -150,22 +172,25 @@ fn one(scene: &Scene, name: &str, rival: Rival, span: Duration) -> Result<(Laten
             found
         })?;
         beside.add(found);
+        let more = rival.trace(port, &operator)? - before;
+        ensure!(more > 0.0, "{name} left no trace: it did not do what it is for");
+        acted += more;
         // What it left is worked off, or waits for ever.
         crate::pause(Duration::from_secs(3));
     }
     drop(hanging);
     // Undelivered data of the neighbour would keep it from ending in order.
     drop(server);
-    Ok((alone, beside))
+    Ok((alone, beside, acted))
 }
 
 /// The neighbour's plugin.
 fn plugin(rival: Rival) -> Result<Vec<u8>> {
     let name = match rival {
+        Rival::CompileBomb => return Ok(hostile::compile_bomb()),
         Rival::CpuBurner => "loop-in-process",
         Rival::MemoryBomb => "memory-page-by-page",
         Rival::LogFlooder => "log-of-many-lines",
-        Rival::CompileBomb => "functions-by-the-thousand",
         Rival::PushFlood | Rival::UnboundedFlood | Rival::HangingDestination | Rival::ReloadStorm => {
             "tables-a-few"
         }

@@ -50,12 +50,18 @@ pub(crate) fn status(pid: u32, name: &str) -> Result<f64> {
     number.with_context(|| format!("no {name} in /proc/{pid}/status"))
 }
 
-/// The sum of a metric's samples. Asks over a connection of its own: one that was idle meanwhile is closed.
+/// The sum of a metric's samples.
 pub(crate) fn metric(port: u16, operator: &str, name: &str) -> Result<f64> {
+    metric_with(port, operator, name, "")
+}
+
+/// The same of those samples that have this label (`name="value"`). Asks over a connection of its own: one that was idle
+/// meanwhile is closed.
+pub(crate) fn metric_with(port: u16, operator: &str, name: &str, label: &str) -> Result<f64> {
     let request = format!("GET /metrics HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {operator}\r\n\r\n");
     let text = String::from_utf8(Client::connect(port)?.call(request.as_bytes())?)?;
     let of_metric = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
-    let values =
-        text.lines().filter(of_metric).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+    let wanted = text.lines().filter(of_metric).filter(|line| line.contains(label));
+    let values = wanted.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
     Ok(values.sum())
 }
