@@ -1,4 +1,4 @@
-//! Servers in Java for tests: their archives from Maven Central, and the programs that start them, compiled.
+//! Servers and readers in Java for tests: their archives from Maven Central, and the programs that start them, compiled.
 //!
 //! It runs nothing: a test that wants one does.
 
@@ -12,8 +12,8 @@ use wasmill_author::{installed_tool, process};
 /// Goal that puts archives into a directory.
 const COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
-/// A server, and what it takes to have it.
-pub(crate) struct Server {
+/// A server or a reader, and what it takes to have it.
+pub(crate) struct Program {
     /// Of the directory that it is installed in.
     name: &'static str,
     /// For people.
@@ -27,7 +27,7 @@ pub(crate) struct Server {
 }
 
 /// A node of OpenSearch.
-pub(crate) const OPENSEARCH: Server = Server {
+pub(crate) const OPENSEARCH: Program = Program {
     name: "opensearch",
     called: "OpenSearch",
     size: "about 50 MB",
@@ -37,7 +37,7 @@ pub(crate) const OPENSEARCH: Server = Server {
 };
 
 /// Iceberg's own catalog of tables.
-pub(crate) const CATALOGUE: Server = Server {
+pub(crate) const CATALOGUE: Program = Program {
     name: "iceberg-catalogue",
     called: "a catalog of Iceberg tables",
     size: "about 32 MB",
@@ -46,7 +46,17 @@ pub(crate) const CATALOGUE: Server = Server {
     java: "from 17 on",
 };
 
-impl Server {
+/// Apache Spark, which reads files that the host writes.
+pub(crate) const SPARK: Program = Program {
+    name: "spark",
+    called: "Apache Spark",
+    size: "about 190 MB",
+    pom: include_str!("../../tests/clients/spark/pom.xml"),
+    main: ("Rows", include_str!("../../tests/clients/spark/Rows.java")),
+    java: "from 17 on",
+};
+
+impl Program {
     /// Where `lib` and `classes` of it are, installed if they are not there.
     pub(crate) fn installed(&self) -> Result<PathBuf> {
         let mut hash = DefaultHasher::new();
@@ -54,7 +64,7 @@ impl Server {
         installed_tool(self.name, &format!("{:016x}", hash.finish()), |dir| {
             for tool in ["mvn", "javac"] {
                 if process::on_path(tool).is_none() {
-                    let Server { called, java, .. } = self;
+                    let Program { called, java, .. } = self;
                     bail!("there is no {tool} on PATH; {called} needs Maven and a JDK {java}");
                 }
             }

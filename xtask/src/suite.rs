@@ -10,7 +10,8 @@
 //! - `WASMILL_KINESIS`: packages of npm that play Kinesis Data Streams and its producers, for `NODE_PATH`;
 //! - `WASMILL_POSTGRESQL`: packages of npm with a server of PostgreSQL;
 //! - `WASMILL_OPENSEARCH`: a node of OpenSearch that it delivers to;
-//! - `WASMILL_CATALOGUE`: a catalog of Iceberg tables that it appends to.
+//! - `WASMILL_CATALOGUE`: a catalog of Iceberg tables that it appends to;
+//! - `WASMILL_SPARK`: Apache Spark, which reads what it writes.
 //!
 //! It decides no test's outcome: what `cargo` answers is the answer.
 
@@ -165,7 +166,8 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
     }
     let nextest = process::output_of(cargo(project).args(["nextest", "--version"])).is_some();
     let (mut readers, mut trainers, mut clients) = (None, None, None);
-    let (mut kinesis, mut postgresql, mut opensearch, mut catalogue) = (None, None, None, None);
+    let (mut kinesis, mut postgresql) = (None, None);
+    let (mut opensearch, mut catalogue, mut spark) = (None, None, None);
     if !fast {
         steps.run("readers", || {
             let found = python_packages("readers", &READERS.map(str::to_owned), "about 110 MB");
@@ -189,12 +191,16 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
             Ok(None)
         });
         steps.run("opensearch", || {
-            // These two want more than Rust, Node and Python: where Java is not, the rest runs all the same.
+            // These three want more than Rust, Node and Python: where Java is not, the rest runs all the same.
             opensearch = unless_needed("OpenSearch", java::OPENSEARCH.installed(), false)?;
             Ok(None)
         });
         steps.run("catalogue", || {
             catalogue = unless_needed("a catalog of Iceberg tables", java::CATALOGUE.installed(), false)?;
+            Ok(None)
+        });
+        steps.run("spark", || {
+            spark = unless_needed("Apache Spark", java::SPARK.installed(), false)?;
             Ok(None)
         });
     }
@@ -206,6 +212,7 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
         ("WASMILL_POSTGRESQL", postgresql),
         ("WASMILL_OPENSEARCH", opensearch),
         ("WASMILL_CATALOGUE", catalogue),
+        ("WASMILL_SPARK", spark),
     ];
     steps.run("tests", || run_tests(project, filter, fast, nextest, &packages));
     // `cargo test` runs them among the rest.

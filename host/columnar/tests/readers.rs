@@ -1,8 +1,9 @@
-//! Files read row for row by pyarrow and by duckdb.
+//! Files read row for row by pyarrow, duckdb and Apache Spark.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "a test says what it left out")]
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -53,7 +54,13 @@ for row in rows:
     print(json.dumps({name: plain(value, name) for name, value in row.items()}))
 "#;
 
-/// A row, and as the program prints it.
+/// What the columns are to Spark when it takes nanoseconds as numbers.
+const SPARK_COLUMNS: &str = "flag BOOLEAN,small INT,large BIGINT,single FLOAT,double DOUBLE,price DECIMAL(9,2),\
+     sum DECIMAL(38,10),day DATE,at_ms TIMESTAMP,at_us TIMESTAMP_NTZ,at_ns BIGINT,text STRING,bytes BINARY,\
+     tags ARRAY<STRING>,place STRUCT<city: STRING, point: STRUCT<x: DOUBLE, y: DOUBLE>>,\
+     counts MAP<STRING, BIGINT>,runs ARRAY<STRUCT<name: STRING, steps: ARRAY<INT>>>";
+
+/// A row, and as the programs print it.
 fn row(n: i64) -> (String, Value) {
     if n % 11 == 3 {
         let mut none: Value = Value::Object(
@@ -90,6 +97,46 @@ fn row(n: i64) -> (String, Value) {
     (written.to_string(), read)
 }
 
+/// Files of these rows, with what is special about each.
+fn files(dir: &Path, rows: &[String]) -> Vec<(String, PathBuf)> {
+    let manners = [
+        (WriterVersion::V1, Compression::Snappy),
+        (WriterVersion::V2, Compression::Zstd { level: 3 }),
+        (WriterVersion::V1, Compression::Gzip { level: 6 }),
+    ];
+    let write = |(n, (version, compression))| {
+        let options = Options {
+            version,
+            compression,
+            row_group_bytes: 256 << 10,
+            page_bytes: 16 << 10,
+            ..Options::default()
+        };
+        let (file, report) = reading::file(SCHEMA, &options, rows);
+        assert!(report.rejected.is_empty() && report.written.row_groups > 1, "{report:?}");
+        assert_eq!(reading::read(&file).len(), rows.len());
+        let path = dir.join(format!("{n}.parquet"));
+        std::fs::write(&path, file).unwrap();
+        (format!("{version:?} {compression:?}"), path)
+    };
+    manners.into_iter().enumerate().map(write).collect()
+}
+
+/// What a program says that must end well.
+fn said(program: &mut Command) -> String {
+    let output = program.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn same<'a>(read: impl Iterator<Item = &'a str>, expected: &[Value], what: &str) {
+    let read: Vec<Value> = read.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(read.len(), expected.len(), "{what}");
+    for (read, expected) in read.iter().zip(expected) {
+        assert_eq!(read, expected, "{what}");
+    }
+}
+
 #[test]
 fn rows_are_what_pyarrow_and_duckdb_read() {
     let Some(readers) = std::env::var_os("WASMILL_READERS") else {
@@ -98,34 +145,43 @@ fn rows_are_what_pyarrow_and_duckdb_read() {
     };
     let dir = tempfile::tempdir().unwrap();
     let (rows, expected): (Vec<_>, Vec<_>) = (0..3000).map(row).unzip();
-    for (version, compression) in [
-        (WriterVersion::V1, Compression::Snappy),
-        (WriterVersion::V2, Compression::Zstd { level: 3 }),
-        (WriterVersion::V1, Compression::Gzip { level: 6 }),
-    ] {
-        let options = Options {
-            version,
-            compression,
-            row_group_bytes: 256 << 10,
-            page_bytes: 16 << 10,
-            ..Options::default()
-        };
-        let (file, report) = reading::file(SCHEMA, &options, &rows);
-        assert!(report.rejected.is_empty() && report.written.row_groups > 1, "{report:?}");
-        assert_eq!(reading::read(&file).len(), rows.len());
-        let path = dir.path().join("rows.parquet");
-        std::fs::write(&path, file).unwrap();
+    for (manner, path) in files(dir.path(), &rows) {
         for reader in ["pyarrow", "duckdb"] {
             let mut python = Command::new("python3");
             python.arg("-c").arg(PROGRAM).arg(&path).arg(reader).env("PYTHONPATH", &readers);
-            let output = python.output().unwrap();
-            assert!(output.status.success(), "{reader}: {}", String::from_utf8_lossy(&output.stderr));
-            let text = String::from_utf8(output.stdout).unwrap();
-            let read: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-            assert_eq!(read.len(), expected.len(), "{reader}");
-            for (read, expected) in read.iter().zip(&expected) {
-                assert_eq!(read, expected, "{reader} {version:?} {compression:?}");
-            }
+            same(said(&mut python).lines(), &expected, &format!("{reader} {manner}"));
         }
     }
+}
+
+#[test]
+fn rows_are_what_spark_reads() {
+    let Some(spark) = std::env::var_os("WASMILL_SPARK").map(PathBuf::from) else {
+        println!("skipped: WASMILL_SPARK is not set; `cargo xtask test` sets it where there is Java");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, expected): (Vec<_>, Vec<_>) = (0..3000).map(row).unzip();
+    let files = files(dir.path(), &rows);
+    let mut java = Command::new("java");
+    java.args(["-Xmx512m", "-XX:TieredStopAtLevel=1"]);
+    java.arg(format!("-Djava.io.tmpdir={}", dir.path().display())).arg("-cp");
+    java.arg(format!("{}:{}", spark.join("classes").display(), spark.join("lib/*").display()));
+    java.arg("Rows").args(files.iter().map(|(_manner, path)| path));
+    java.current_dir(&dir).env("SPARK_LOCAL_IP", "127.0.0.1").env_remove("SPARK_LOCAL_DIRS");
+    let text = said(&mut java);
+    let mut lines = text.lines();
+    assert_eq!(
+        lines.next(),
+        Some("PARQUET_TYPE_ILLEGAL"),
+        "docs/parquet.md says that Spark refuses nanoseconds"
+    );
+    for (manner, _path) in &files {
+        for reader in ["vectors", "rows"] {
+            let what = format!("Spark, by {reader}, {manner}");
+            assert_eq!(lines.next(), Some(SPARK_COLUMNS), "{what}");
+            same(lines.by_ref().take(expected.len()), &expected, &what);
+        }
+    }
+    assert_eq!(lines.next(), None);
 }

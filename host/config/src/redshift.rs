@@ -38,9 +38,6 @@ pub(crate) fn destination(
         let message = format!("{:?} is no name or address of a host; the port has a key of its own", of.host);
         resolver.problem(&format!("{key}.host"), message);
     }
-    if of.port == 0 {
-        resolver.problem(&format!("{key}.port"), "\"port\" must be from 1 to 65535");
-    }
     for (name, text) in [("database", &of.database), ("user", &of.user)] {
         if text.is_empty() || text.len() > TEXT_MAX || text.contains('\0') {
             let message = format!("{name:?} must have 1 to {TEXT_MAX} characters");
@@ -258,6 +255,17 @@ mod tests {
     }
 
     #[test]
+    fn port_is_one_from_1_to_65535() {
+        let of = |port: &str| read(&format!("{LOG_IN}, port = {port}"));
+        assert_eq!(of("5440").unwrap().port, 5440);
+        for wrong in ["0", "70000", "-1"] {
+            let told = of(wrong).unwrap_err();
+            let wanted = format!("\"port\" is the integer {wrong}, expected an integer from 1 to 65535");
+            assert!(told.contains(&wanted), "{told}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_loaded_is_refused() {
         for (more, part) in [
             ("iam_role = \"default\"", "password"),
@@ -280,7 +288,6 @@ mod tests {
             (&format!("{LOG_IN}, tls = \"prefer\""), "tls"),
             (&format!("{LOG_IN}, timeout = \"0s\""), "from 1s to 24h"),
             (&format!("{LOG_IN}, batches_kept = \"1h\""), "longer than a batch is tried"),
-            (&format!("{LOG_IN}, port = 0"), "port"),
         ] {
             let told = read(more).unwrap_err();
             assert!(told.contains(part), "{more}: {told}");

@@ -18,7 +18,7 @@ use extract::{Columns, Fault};
 use plan::Plan;
 use text::Scratch;
 use vector::Vector;
-use wasmill_sdk::{Chunk, Field, Plugin, Setup, TextColumn, log};
+use wasmill_sdk::{Chunk, Field, Plugin, Setup, TextColumn, is_object, log};
 
 /// Longest list of names in the log, in bytes.
 const NAMES_LOG_MAX: usize = 2048;
@@ -60,6 +60,7 @@ impl Plugin for Features {
         let columns: Vec<Columns> =
             plan.features.iter().map(|feature| Columns::read(rows, &feature.kind)).collect();
         let arrivals = rows.arrival_times();
+        let mut payloads = None;
         column.clear();
         'rows: for (row, arrival) in arrivals.iter().enumerate() {
             vector.clear();
@@ -69,7 +70,12 @@ impl Plugin for Features {
                         Fault::Missing => "no value",
                         Fault::Unknown => "the value is none of `values`",
                     };
-                    rows.fail(row, &format!("feature `{}`: {what}", feature.name));
+                    let payloads = payloads.get_or_insert_with(|| rows.payloads());
+                    let reason = match is_object(payloads.get(row)) {
+                        true => format!("feature `{}`: {what}", feature.name),
+                        false => "the record is not a JSON object".to_owned(),
+                    };
+                    rows.fail(row, &reason);
                     column.push_missing();
                     continue 'rows;
                 }

@@ -43,14 +43,8 @@ impl Front {
         self.part.is_some()
     }
 
-    /// Entries behind `moment` may have been left in the table, or come: it is looked for them again.
-    pub fn back_to(&mut self, moment: i64) {
-        if moment < self.to {
-            *self = Self { to: moment, part: None };
-        }
-    }
-
-    /// Finds the entries up to `moment`, at most `limit`: group by group, in each by moment and key.
+    /// Finds the entries up to `moment`, at most `limit`: group by group, in each by moment and key. None where what is left of
+    /// an earlier call is of a later moment.
     pub fn advance(
         &mut self,
         state: &mut impl State,
@@ -62,7 +56,7 @@ impl Front {
         loop {
             let left = limit.saturating_sub(u32::try_from(all.len()).unwrap_or(u32::MAX));
             let to = self.part.as_ref().map_or(moment, |part| part.to);
-            if to <= self.to || left == 0 {
+            if to <= self.to || to > moment || left == 0 {
                 return all;
             }
             // The end is excluded: at the end of time itself nothing is due.
@@ -106,8 +100,7 @@ mod tests {
         assert_eq!(found(&mut front, &mut state, 3, 9), [(-5, 0), (3, 1)]);
         assert_eq!(found(&mut front, &mut state, 3, 9), []);
         assert_eq!(found(&mut front, &mut state, 9, 9), [(9, 0)]);
-        front.back_to(2);
-        assert_eq!(found(&mut front, &mut state, 9, 9), [(9, 0), (3, 1)]);
+        assert_eq!(found(&mut front, &mut state, 2, 9), []);
     }
 
     #[test]
@@ -116,6 +109,7 @@ mod tests {
         put(&mut state, &[(1, 0), (2, 0), (1, 1), (7, 0), (8, 1)]);
         assert_eq!(found(&mut front, &mut state, 5, 2), [(1, 0), (2, 0)]);
         assert!(front.has_more());
+        assert_eq!(found(&mut front, &mut state, 4, 2), []);
         // What is of the later moment lies before the place, and waits for its turn.
         assert_eq!(found(&mut front, &mut state, 9, 2), [(1, 1), (7, 0)]);
         assert_eq!(found(&mut front, &mut state, 9, 2), [(8, 1)]);

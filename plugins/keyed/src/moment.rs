@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use wasmill_sdk::path::Path;
 use wasmill_sdk::time::{Stamp, rfc3339};
-use wasmill_sdk::{Cell, Chunk, Field, Setup};
+use wasmill_sdk::{Cell, Chunk, Field, Setup, is_object};
 
 /// How a moment stands in a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -115,15 +115,24 @@ impl EventTime {
         let Some((field, name)) = &self.field else {
             return rows.arrival_times().into_iter().map(Ok).collect();
         };
+        let mut payloads = None;
+        let mut missing = |row| {
+            let payloads = payloads.get_or_insert_with(|| rows.payloads());
+            match is_object(payloads.get(row)) {
+                true => format!("the time in `{name}` is missing"),
+                false => "the record is not a JSON object".to_owned(),
+            }
+        };
         let Some(unit) = self.format.unit() else {
             let texts = rows.text(*field);
             return texts
                 .iter()
-                .map(|cell| match cell {
+                .enumerate()
+                .map(|(row, cell)| match cell {
                     Cell::Value(text) => read_rfc3339(text).ok_or_else(|| {
                         format!("the time in `{name}` is no RFC 3339 text between 1677 and 2262")
                     }),
-                    Cell::Missing | Cell::Null => Err(format!("the time in `{name}` is missing")),
+                    Cell::Missing | Cell::Null => Err(missing(row)),
                     Cell::Other => Err(format!(
                         "the time in `{name}` is no text (`time_format` names the unit of a number)"
                     )),
@@ -135,7 +144,7 @@ impl EventTime {
             .map(|row| match (ints.cell(row), floats.get(row)) {
                 (Cell::Value(number), _) => number.checked_mul(unit).ok_or_else(|| out_of_range(name)),
                 (_, Some(number)) => scaled(number, unit).ok_or_else(|| out_of_range(name)),
-                (Cell::Missing | Cell::Null, _) => Err(format!("the time in `{name}` is missing")),
+                (Cell::Missing | Cell::Null, _) => Err(missing(row)),
                 (Cell::Other, _) => Err(format!("the time in `{name}` is no number (`time_format`)")),
             })
             .collect()

@@ -14,7 +14,7 @@ pub mod plan;
 use act::{Outcome, Redactor};
 use config::{Config, Payload};
 use plan::Scope;
-use wasmill_sdk::{Cell, Chunk, Field, Plugin, Setup, Text, TextColumn};
+use wasmill_sdk::{Cell, Chunk, Field, Plugin, Setup, Text, TextColumn, is_json, is_object};
 
 /// The configured plugin.
 pub struct Redact {
@@ -104,15 +104,10 @@ fn refuse_other_than_objects(rows: &Chunk<'_>, seen: &[bool]) {
     }
     let payloads = rows.payloads();
     for (row, _) in seen.iter().enumerate().filter(|(_, seen)| !**seen) {
-        let payload = payloads.get(row);
-        if payload.trim_ascii_start().first() != Some(&b'{') || !is_json(payload) {
+        if !is_object(payloads.get(row)) {
             rows.fail(row, "the record is not a JSON object");
         }
     }
-}
-
-fn is_json(payload: &[u8]) -> bool {
-    std::str::from_utf8(payload).is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }
 
 /// A number, boolean, array or object, as JSON text.

@@ -50,6 +50,26 @@ fn process_records_without_the_field_stay_as_they_are() {
 }
 
 #[test]
+fn process_records_that_the_host_does_not_read_fail_wherever_they_are_cut_or_too_deep() {
+    let deep = |levels: usize| {
+        format!(
+            "{{\"user\":{{\"email\":\"ann@example.org\"}},\"b\":{}{}}}",
+            "[".repeat(levels),
+            "]".repeat(levels)
+        )
+    };
+    for (config, told) in [
+        (r#"{"rules":[{"field":"user.email","action":"drop"}]}"#, "the record is not a JSON object"),
+        (r#"{"rules":[{"payload":"json","find":["email"],"action":"mask"}]}"#, "the payload is not JSON"),
+    ] {
+        let outcome =
+            run::<Redact>(config, &[&deep(126), &deep(127), r#"{"user":{"email":"ann@example.org"}"#]);
+        assert_eq!(outcome.reasons(), [(1, told), (2, told)]);
+        assert!(!outcome.rows().iter().any(|row| row.contains("ann")), "{:?}", outcome.rows());
+    }
+}
+
+#[test]
 fn configure_combinations_without_sense_are_refused() {
     for (config, want) in [
         (r#"{"rules":[]}"#, "needs 1 to"),

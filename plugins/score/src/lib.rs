@@ -9,7 +9,9 @@ mod given;
 use config::{Config, Missing};
 use given::Given;
 use wasmill_sdk::model::{Model, Output};
-use wasmill_sdk::{Cell, Chunk, Field, FloatColumn, IntColumn, Plugin, Setup, TextColumn};
+use wasmill_sdk::{
+    Cell, Chunk, Field, FloatColumn, IntColumn, Payloads, Plugin, Setup, TextColumn, is_object,
+};
 
 /// Where the numbers of a record are.
 enum Source {
@@ -159,6 +161,7 @@ impl Score {
         let columns: Vec<_> = fields.iter().map(|(field, _)| rows.floats(*field)).collect();
         let mut matrix = Matrix { columns: fields.len(), ..Matrix::default() };
         matrix.numbers.reserve(rows.len() * fields.len());
+        let mut payloads = None;
         for row in 0..rows.len() {
             let before = matrix.numbers.len();
             let mut failed = None;
@@ -179,7 +182,7 @@ impl Score {
                 Some(reason) => {
                     matrix.numbers.truncate(before);
                     matrix.place.push(None);
-                    rows.fail(row, &reason);
+                    fail(rows, &mut payloads, row, &reason);
                 }
                 None => matrix.place.push(Some(before / fields.len().max(1))),
             }
@@ -190,6 +193,7 @@ impl Score {
     fn of_vector(&self, rows: &Chunk<'_>, field: Field, name: &str, columns: usize) -> Matrix {
         let texts = rows.raw_json(field);
         let mut matrix = Matrix { columns, ..Matrix::default() };
+        let mut payloads = None;
         for row in 0..rows.len() {
             let read = texts.get(row).map(serde_json::from_slice::<Vec<Option<f64>>>);
             let failed = match read {
@@ -215,13 +219,19 @@ impl Score {
             match failed {
                 Some(reason) => {
                     matrix.place.push(None);
-                    rows.fail(row, &format!("vector `{name}`: {reason}"));
+                    fail(rows, &mut payloads, row, &format!("vector `{name}`: {reason}"));
                 }
                 None => matrix.place.push(Some(matrix.rows() - 1)),
             }
         }
         matrix
     }
+}
+
+/// Of a record that is no object every field is missing: that is the reason then. Payloads are fetched where one is looked at.
+fn fail(rows: &Chunk<'_>, payloads: &mut Option<Payloads>, row: usize, reason: &str) {
+    let payloads = payloads.get_or_insert_with(|| rows.payloads());
+    rows.fail(row, if is_object(payloads.get(row)) { reason } else { "the record is not a JSON object" });
 }
 
 wasmill_sdk::export!(Score);

@@ -49,6 +49,14 @@ impl Config {
         if config.tables.len() > TABLES_MAX {
             return Err(format!("config: {} tables; at most {TABLES_MAX} can be", config.tables.len()));
         }
+        for (name, kind) in &config.types {
+            if !matches!(kind, Kind::Bool | Kind::Json | Kind::Decimal) {
+                return Err(format!(
+                    "config: `types`: `{name}`: the type can be boolean, json or decimal; other columns are written as the \
+                     query makes them (CAST makes others)"
+                ));
+            }
+        }
         for name in config.tables.keys() {
             if name.eq_ignore_ascii_case(BATCH) {
                 return Err(format!("config: `tables`: `{BATCH}` is the name of the records"));

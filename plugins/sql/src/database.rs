@@ -42,6 +42,14 @@ const DENIED: [&str; 9] = [
     "last_insert_rowid",
     "load_extension",
 ];
+/// Functions of tables for text search and for places, of which there are none: SQLite takes them and fails for each row. Others
+/// of these begin with `fts` or `rtree`.
+const OF_OTHER_TABLES: [&str; 7] =
+    ["match", "bm25", "highlight", "snippet", "matchinfo", "offsets", "optimize"];
+/// Collations; SQLite takes others where it compares nothing by them.
+const COLLATIONS: [&str; 3] = ["BINARY", "NOCASE", "RTRIM"];
+/// What names are quoted in, strings in the place of names included.
+const QUOTES: [char; 5] = ['"', '\'', '`', '[', ']'];
 /// Tables besides those of the config: the pieces of a JSON value.
 const FUNCTION_TABLES: [&str; 2] = ["json_each", "json_tree"];
 /// Functions that stand for this moment where they have no argument.
@@ -231,12 +239,26 @@ fn create(connection: &Connection, table: &str, columns: &[(String, Kind)]) -> r
 
 /// What is refused before the engine looks at it.
 fn early(query: &str) -> Result<(), String> {
+    if let Some(at) = query.find('\0') {
+        let (line, column) = place(query, at);
+        return Err(format!("line {line}, column {column}: a NUL character, at which SQLite would end it"));
+    }
     let all = tokens::tokens(query);
     let Some(first) = all.first() else { return Err("it is empty".to_owned()) };
     if !first.is("SELECT") && !first.is("WITH") {
         return Err(format!("{} is not allowed: only SELECT is, with or without WITH", first.text));
     }
     for (at, token) in all.iter().enumerate() {
+        if token.is("COLLATE")
+            && let Some(name) = all.get(at + 1).map(|next| next.text.trim_matches(QUOTES))
+            && !COLLATIONS.iter().any(|known| known.eq_ignore_ascii_case(name))
+        {
+            let (line, column) = place(query, token.at);
+            return Err(format!(
+                "line {line}, column {column}: no such collation sequence: {name}; there are {}",
+                COLLATIONS.join(", ")
+            ));
+        }
         let is_now = token.text.eq_ignore_ascii_case("'now'");
         let mut behind = all.iter().skip(at + 1);
         let has_no_argument = OF_NOW.iter().any(|name| token.is(name))
@@ -270,10 +292,17 @@ fn guard(
             }
             AuthAction::Function { function_name } => {
                 let name = function_name.to_ascii_lowercase();
-                if !DENIED.contains(&name.as_str()) && !name.starts_with("sqlite_") {
+                let why = if DENIED.contains(&name.as_str()) || name.starts_with("sqlite_") {
+                    "the same records give the same result"
+                } else if OF_OTHER_TABLES.contains(&name.as_str())
+                    || name.starts_with("fts")
+                    || name.starts_with("rtree")
+                {
+                    "it is of tables for text search or places"
+                } else {
                     return Authorization::Allow;
-                }
-                format!("function {name} is not to be had: the same records give the same result")
+                };
+                format!("function {name} is not to be had: {why}")
             }
             AuthAction::Recursive => "WITH RECURSIVE is not allowed: nothing would bound it".to_owned(),
             _ => "it may read, and nothing else".to_owned(),

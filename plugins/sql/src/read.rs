@@ -1,9 +1,9 @@
-//! From the rows of a chunk to rows of the table `batch`. A record with a value of another type than its column fails here,
-//! and the query does not see it.
+//! From the rows of a chunk to rows of the table `batch`. A record that is no object, or has a value of another type than its
+//! column, fails here, and the query does not see it.
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Statement, ToSql};
-use wasmill_sdk::{Cell, Chunk, Field, Floats, Ints, Setup, Text};
+use wasmill_sdk::{Cell, Chunk, Field, Floats, Ints, Setup, Text, is_object};
 
 use crate::config::{Column, Named};
 use crate::kind::Kind;
@@ -18,10 +18,12 @@ enum Values {
     Text(Text),
     Ints(Ints),
     Floats(Floats),
-    /// As they are stored; `None`: of another type.
-    Others(Vec<Option<Value>>),
+    /// With them as they are stored; `None`: of another type.
+    Others(Text, Vec<Option<Value>>),
 }
 
+/// The state where there is no value.
+const MISSING: u8 = 0;
 /// The state of a value that is there and of another type.
 const OTHER: u8 = 2;
 
@@ -40,18 +42,30 @@ impl Values {
                     }),
                     Cell::Missing | Cell::Null | Cell::Other => Some(Value::Null),
                 };
-                Values::Others(rows.raw_json(field).iter().map(of).collect())
+                let texts = rows.raw_json(field);
+                let values = texts.iter().map(of).collect();
+                Values::Others(texts, values)
             }
         }
+    }
+
+    fn states(&self) -> &[u8] {
+        match self {
+            Values::Text(values) | Values::Others(values, _) => values.states(),
+            Values::Ints(values) => values.states(),
+            Values::Floats(values) => values.states(),
+        }
+    }
+
+    fn is_missing(&self, row: usize) -> bool {
+        self.states().get(row) == Some(&MISSING)
     }
 
     /// Whether a row has a value of another type.
     fn is_other(&self, row: usize) -> bool {
         match self {
-            Values::Text(values) => values.states().get(row) == Some(&OTHER),
-            Values::Ints(values) => values.states().get(row) == Some(&OTHER),
-            Values::Floats(values) => values.states().get(row) == Some(&OTHER),
-            Values::Others(values) => values.get(row).is_some_and(Option::is_none),
+            Values::Others(_, values) => values.get(row).is_some_and(Option::is_none),
+            _ => self.states().get(row) == Some(&OTHER),
         }
     }
 
@@ -60,7 +74,7 @@ impl Values {
             Values::Text(values) => values.get(row).map(ValueRef::Text),
             Values::Ints(values) => values.get(row).map(ValueRef::Integer),
             Values::Floats(values) => values.get(row).map(ValueRef::Real),
-            Values::Others(values) => values.get(row).and_then(Option::as_ref).map(ValueRef::from),
+            Values::Others(_, values) => values.get(row).and_then(Option::as_ref).map(ValueRef::from),
         };
         Given(value.unwrap_or(ValueRef::Null))
     }
@@ -87,12 +101,21 @@ impl Reader {
         Self { columns: columns.0.iter().map(of).collect() }
     }
 
-    /// Inserts the rows, each under its number in the chunk; those with values of another type fail. The count of the others.
+    /// Inserts the rows, each under its number in the chunk; those that are no objects or have values of another type fail. The
+    /// count of the others.
     pub(crate) fn insert(&self, rows: &Chunk<'_>, statement: &mut Statement<'_>) -> rusqlite::Result<usize> {
         let columns: Vec<Values> =
             self.columns.iter().map(|(field, kind, _)| Values::read(rows, *field, *kind)).collect();
         let mut inserted = 0;
+        // Of a record that is no object every field is missing: payloads are looked at only then.
+        let mut payloads = None;
         for row in 0..rows.len() {
+            if columns.iter().all(|values| values.is_missing(row))
+                && !is_object(payloads.get_or_insert_with(|| rows.payloads()).get(row))
+            {
+                rows.fail(row, "the record is not a JSON object");
+                continue;
+            }
             if let Some(wrong) = columns.iter().position(|values| values.is_other(row)) {
                 if let Some((_, kind, name)) = self.columns.get(wrong) {
                     rows.fail(row, &format!("column `{name}`: the value is no {}", kind.wanted()));

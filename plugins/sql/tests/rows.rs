@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::json;
-use wasmill_sdk::testing::{Run, Verdict, run};
+use wasmill_sdk::testing::{Run, Verdict, refusal, run};
 use wasmill_sql::Sql;
 
 const RECORDS: [&str; 4] =
@@ -57,4 +57,24 @@ fn values_that_json_has_nothing_for_fail_their_record() {
     assert_eq!(outcome.reasons(), [(1, "column `v` of the result: the number is infinite")]);
     let outcome = run::<Sql>(&config("SELECT CAST(a AS BLOB) AS b FROM batch"), &RECORDS[..1]);
     assert!(outcome.reasons()[0].1.contains("use hex()"), "{:?}", outcome.reasons());
+}
+
+#[test]
+fn what_sqlite_takes_by_mistake_is_refused_when_it_is_configured() {
+    for (query, told) in [
+        ("SELECT a COLLATE nope AS a FROM batch", "no such collation sequence: nope"),
+        ("SELECT a COLLATE 'nope' AS a FROM batch", "no such collation sequence: nope"),
+        ("SELECT a FROM batch ORDER BY a COLLATE [nope]", "no such collation sequence: nope"),
+        ("SELECT a FROM batch WHERE NOT a MATCH 'x'", "function match is not to be had"),
+        ("SELECT bm25(a) AS b FROM batch", "function bm25 is not to be had"),
+        ("SELECT fts5_source_id() AS b FROM batch", "function fts5_source_id is not to be had"),
+        ("SELECT a FROM batch\0", "a NUL character"),
+        ("SELECT a || '\0' AS a FROM batch", "a NUL character"),
+    ] {
+        let refused = refusal::<Sql>(&config(query));
+        assert!(refused.contains(told), "{query}: {refused}");
+    }
+    let query =
+        "SELECT a COLLATE \"nocase\" AS a FROM batch WHERE a = 'X' COLLATE NoCase ORDER BY a COLLATE rtrim";
+    assert_eq!(run::<Sql>(&config(query), &RECORDS[..2]).rows(), [r#"{"a":"x"}"#]);
 }

@@ -32,13 +32,27 @@ pub struct Tables {
 }
 
 /// How far the windows have come.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Reached {
     progress: Progress,
     /// Which tumbling and sliding windows were found, by their ends: as closed,
     ended: Front,
     /// and as to be forgotten.
     over: Front,
+    /// Windows that ended by this moment are forgotten, also where `lateness` would keep them by now: what a late record made of
+    /// one would be a part of it.
+    forgotten: i64,
+}
+
+impl Default for Reached {
+    fn default() -> Self {
+        Self {
+            progress: Progress::default(),
+            ended: Front::default(),
+            over: Front::default(),
+            forgotten: i64::MIN,
+        }
+    }
 }
 
 impl Reached {
@@ -48,7 +62,11 @@ impl Reached {
 
     fn load(state: &mut impl State, table: Table) -> Result<Self, StateFault> {
         match state.get(table, &[Self::address()]).into_iter().next().flatten() {
-            Some(bytes) => decode(table, &bytes),
+            Some(bytes) => decode(table, &bytes).or_else(|_| {
+                // As it was kept before `forgotten` was.
+                let (progress, ended, over): (_, _, Front) = decode(table, &bytes)?;
+                Ok(Self { forgotten: over.to(), progress, ended, over })
+            }),
             None => Ok(Self::default()),
         }
     }
@@ -87,7 +105,7 @@ pub struct Spec {
 impl Spec {
     /// What is looked for when the watermark has come from one moment to another; nothing where nothing can be due.
     fn due<'r>(&self, reached: &'r mut Reached, to: i64) -> Option<Due<'r>> {
-        let Reached { progress, ended, over } = reached;
+        let Reached { progress, ended, over, .. } = reached;
         let Shape::Aligned { size, slide, offset } = self.shape else {
             let is_due = progress.watermark < to || progress.backlog;
             return is_due.then(|| Due::timers(Some(to)));
@@ -97,9 +115,8 @@ impl Spec {
         // Windows end at known moments.
         let ends = offset.saturating_add(size);
         let forgets = to.saturating_sub(self.lateness);
-        // A longer lateness than before keeps windows that come late.
-        over.back_to(forgets);
-        let stays = self.lateness > 0 || self.updates;
+        // Also those that stayed when there was a lateness.
+        let stays = self.lateness > 0 || self.updates || over.to() > i64::MIN;
         for (front, moment, is_meant) in [(ended, to, !self.updates), (over, forgets, stays)] {
             if is_meant && (front.has_more() || crosses(front.to(), moment, ends, slide)) {
                 due.fronts.push((front, moment));
@@ -197,7 +214,7 @@ pub fn process(
         None => last.see(record.time, spec.delay),
     });
 
-    let mut run = Run::new(spec, progress.watermark);
+    let mut run = Run::new(spec, &reached);
     let mut targets: Vec<(usize, Window)> = Vec::new();
     let mut ends = Vec::with_capacity(records.len());
     for record in records {
@@ -236,8 +253,8 @@ pub fn advance(spec: &Spec, state: &mut impl State, watermark: i64) -> Result<Ou
         return Ok(Outcome::default());
     }
     // Nothing is written where nothing is due: what is kept may be behind, and then more is looked at.
+    let mut run = Run::new(spec, &reached);
     let Some(due) = spec.due(&mut reached, to) else { return Ok(Outcome::default()) };
-    let mut run = Run::new(spec, to);
     run.load(state, due)?;
     run.fire(to);
     if !had_more && !run.outcome.more && run.working.changed().next().is_none() {
@@ -261,14 +278,17 @@ fn address(spec: &Spec, record: &Record<'_>, window: Window) -> Address {
 struct Run<'s> {
     spec: &'s Spec,
     watermark: i64,
+    /// See [`Reached`].
+    forgotten: i64,
     working: Working<Panes>,
     outcome: Outcome,
 }
 
 impl<'s> Run<'s> {
-    fn new(spec: &'s Spec, watermark: i64) -> Self {
+    fn new(spec: &'s Spec, reached: &Reached) -> Self {
         let working = Working::new(spec.tables.entries, spec.tables.timers);
-        Self { spec, watermark, working, outcome: Outcome::default() }
+        let Reached { progress, forgotten, .. } = *reached;
+        Self { spec, watermark: progress.watermark, forgotten, working, outcome: Outcome::default() }
     }
 
     /// Fetches all entries, and those that are due.
@@ -303,7 +323,8 @@ impl<'s> Run<'s> {
                     met.fold((*window, false), |(window, _), other| (window.cover(other), true))
                 }
             };
-            if window.end.saturating_add(self.spec.lateness) <= self.watermark {
+            let is_over = window.end.saturating_add(self.spec.lateness) <= self.watermark;
+            if is_over || window.end <= self.forgotten {
                 continue;
             }
             is_late = false;
@@ -377,6 +398,8 @@ impl<'s> Run<'s> {
         }
         self.working.finish(state, |panes, at| self.spec.timer(panes, at))?;
         reached.progress.backlog = self.outcome.more;
+        let forgotten = reached.progress.watermark.saturating_sub(self.spec.lateness);
+        reached.forgotten = reached.forgotten.max(forgotten);
         reached.store(state, self.spec.tables.progress)?;
         Ok(self.outcome)
     }

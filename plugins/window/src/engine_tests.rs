@@ -212,6 +212,67 @@ fn more_windows_than_a_call_closes_are_closed_by_the_next() {
 }
 
 #[test]
+fn windows_that_were_forgotten_stay_so_when_the_lateness_becomes_longer() {
+    for shape in [Shape::Aligned { size: 10, slide: 10, offset: 0 }, Shape::Session { gap: 7 }] {
+        for (before, updates) in [(0, false), (10, false), (0, true), (10, true)] {
+            let spec = Spec { lateness: before, updates, ..spec(shape) };
+            let mut stream = run(spec, &[&[(1, 3), (1, 12)], &[(1, 35)]]);
+            let given = stream.rows.clone();
+            stream.spec.lateness = 100;
+            // Of the first there would be a part, of another key none was there.
+            stream.chunk(&[(1, 4), (2, 4)]);
+            assert_eq!((&stream.rows, stream.late), (&given, 2), "{shape:?} {before} {updates}");
+            // From then on windows are kept for longer.
+            stream.chunk(&[(1, 130), (1, 36)]);
+            assert_eq!(stream.late, 2, "{shape:?} {before} {updates}");
+            stream.end();
+            assert_eq!((stream.state.len(Table(0)), stream.state.len(Table(1))), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn windows_that_were_kept_still_are_when_the_lateness_becomes_longer() {
+    let mut stream = run(Spec { lateness: 10, ..tumbling(10) }, &[&[(1, 3), (1, 15)]]);
+    stream.spec.lateness = 100;
+    stream.chunk(&[(1, 90), (1, 4)]);
+    let expected = [(1, 0, 10, 1, OnTime), (1, 10, 20, 1, OnTime), (1, 0, 10, 2, Late)];
+    assert_eq!((stream.rows.as_slice(), stream.late), (expected.as_slice(), 0));
+}
+
+#[test]
+fn windows_that_wait_to_be_forgotten_are_once_the_longer_lateness_has_passed() {
+    let mut stream = Stream::new(Spec { lateness: 10, ..tumbling(10) });
+    stream.spec.delay = 1_000_000;
+    let records: Vec<(u8, i64)> = (0..10_000).map(|at| (1, at * 10)).collect();
+    stream.chunk(&records);
+    stream.chunk(&[(1, 5_000_000)]);
+    let kept = stream.state.len(Table(0));
+    assert!(kept > DUE_MAX as usize, "{kept} windows wait");
+    stream.spec.lateness = 10_000_000;
+    stream.chunk(&[(1, 5_000_000)]);
+    stream.end();
+    assert_eq!((stream.rows.len(), stream.state.len(Table(0))), (10_001, 0));
+}
+
+#[test]
+fn windows_that_are_kept_when_the_lateness_ends_are_forgotten() {
+    let mut stream = run(Spec { lateness: 100, ..tumbling(10) }, &[&[(1, 3), (1, 15)]]);
+    stream.spec.lateness = 0;
+    stream.end();
+    assert_eq!(stream.state.len(Table(0)), 0);
+}
+
+#[test]
+fn progress_of_before_is_read() {
+    let (mut state, old) =
+        (Memory::default(), (Progress { watermark: 40, backlog: true }, Front::default(), Front::default()));
+    state.put(Table(2), vec![(Reached::address(), Some(encode(Table(2), &old).unwrap()))]);
+    let read = Reached::load(&mut state, Table(2)).unwrap();
+    assert_eq!(read, Reached { progress: old.0, ..Reached::default() });
+}
+
+#[test]
 fn a_config_with_other_aggregates_keeps_what_the_old_one_counted() {
     let mut stream = run(tumbling(10), &[&[(1, 1), (1, 2)]]);
     let first = Aggregate::First;

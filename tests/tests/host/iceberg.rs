@@ -1,7 +1,7 @@
 //! Iceberg tables at Iceberg's own REST catalog: read by pyiceberg, pyarrow and DuckDB, row for row, also after hosts were
 //! killed, requests and answers of the catalog were lost, and others wrote in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,17 +87,30 @@ fn push(program: &Program, numbers: impl Iterator<Item = u64>) {
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
-/// Rows that some version of the table's metadata below `dir` counts: the largest number.
-fn counted(dir: &Path) -> u64 {
-    let total = |path: &std::path::PathBuf| {
-        let metadata: Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        let current = &metadata["current-snapshot-id"];
-        let snapshot = metadata["snapshots"].as_array()?.iter().find(|one| one["snapshot-id"] == *current)?;
-        snapshot["summary"]["total-records"].as_str()?.parse::<u64>().ok()
-    };
+/// The largest number that `of` finds in a version of the table's metadata below `dir`.
+fn largest(dir: &Path, of: impl Fn(&Value) -> Option<u64>) -> u64 {
     let files =
         objects::files(dir).into_iter().filter(|path| path.to_string_lossy().ends_with(".metadata.json"));
-    files.filter_map(|path| total(&path)).max().unwrap_or(0)
+    let metadata = files.filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok());
+    metadata.filter_map(|metadata: Value| of(&metadata)).max().unwrap_or(0)
+}
+
+/// Rows that some version of the table's metadata below `dir` counts: the largest number.
+fn counted(dir: &Path) -> u64 {
+    largest(dir, |metadata| {
+        let current = &metadata["current-snapshot-id"];
+        let snapshot = metadata["snapshots"].as_array()?.iter().find(|one| one["snapshot-id"] == *current)?;
+        snapshot["summary"]["total-records"].as_str()?.parse().ok()
+    })
+}
+
+/// Of these, rows that came with batches of ours.
+fn counted_ours(dir: &Path) -> u64 {
+    largest(dir, |metadata| {
+        let summaries = metadata["snapshots"].as_array()?.iter().map(|one| &one["summary"]);
+        let ours = summaries.filter(|summary| summary["wasmill.batch-id"].is_string());
+        ours.map(|summary| summary["added-records"].as_str()?.parse::<u64>().ok()).sum()
+    })
 }
 
 /// By their number; none is there twice.
@@ -153,12 +166,15 @@ fn table_has_each_row_once_whatever_is_killed_or_lost_and_whoever_writes_besides
     let mut beside = None;
     for kill in 0..KILLS {
         let program = Program::start(&binary, &scratch.config());
-        push(&program, kill * EACH..(kill + 1) * EACH);
-        // Somewhere in the middle of what follows.
+        let (first, half) = (kill * EACH, kill * EACH + EACH / 2);
+        push(&program, first..half);
+        // So that it is in batches of its own.
+        wait_until("the first half is there", || counted_ours(&dir) >= half);
         let enough = commits.load(Ordering::Relaxed) + usize::try_from(kill % 2).unwrap();
+        push(&program, half..first + EACH);
+        // Somewhere in the middle of what follows.
         wait_until("some commits came", || commits.load(Ordering::Relaxed) >= enough);
         if kill == 3 {
-            wait_until("there is a table", || counted(&dir) > 0);
             beside = Some(other.begin("append", json!({ "from": 1_000_000, "times": 15 })));
         }
         drop(program.kill());
@@ -179,7 +195,8 @@ fn table_has_each_row_once_whatever_is_killed_or_lost_and_whoever_writes_besides
     let snapshots = read["snapshots"].as_array().unwrap();
     let ids: Vec<&str> = snapshots.iter().filter_map(|one| one["wasmill.batch-id"].as_str()).collect();
     assert_eq!(ids.len() + others.len(), snapshots.len());
-    assert!(ids.len() > 4, "{ids:?}");
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "a batch was committed twice: {ids:?}");
+    assert!(ids.len() >= 13, "{ids:?}");
     let listed = read["properties"]["wasmill.batches.events.default"].as_str().unwrap();
     assert_eq!(listed.split(',').next_back(), ids.last().copied());
     assert!(listed.split(',').count() <= 32);

@@ -23,6 +23,7 @@ pub(crate) struct RedshiftOutput {
     #[schemars(extend("examples" = ["warehouse.abc123.eu-west-1.redshift.amazonaws.com"]))]
     pub(crate) host: String,
     /// Port of the cluster.
+    #[schemars(range(min = 1))]
     #[serde(default = "default::redshift_port")]
     pub(crate) port: u16,
     /// Database that is connected to.

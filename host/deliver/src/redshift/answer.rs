@@ -80,10 +80,17 @@ impl Failure {
     }
 }
 
-/// On one line, and no more than is good to read.
+/// On one line, and no more than is good to read. Quotes stay: names of tables and columns are in them.
 fn shortened(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(TOLD_CHARS_MAX).flat_map(char::escape_debug).collect()
+    let mut short = String::new();
+    for character in line.chars().take(TOLD_CHARS_MAX) {
+        match character {
+            '"' | '\'' => short.push(character),
+            _ => short.extend(character.escape_debug()),
+        }
+    }
+    short
 }
 
 /// What was to be loaded where, for errors.
@@ -229,5 +236,6 @@ mod tests {
     fn what_a_server_says_is_short_and_on_one_line() {
         let text = shortened(&format!("a\n b\u{7}{}", "x".repeat(1000)));
         assert!(text.starts_with("a b\\u{7}xxx") && text.len() < 420, "{text}");
+        assert_eq!(shortened("column \"v\" isn't there"), "column \"v\" isn't there");
     }
 }

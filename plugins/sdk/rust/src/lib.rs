@@ -13,6 +13,7 @@ pub mod column;
 pub mod config;
 pub mod event_time;
 pub mod http;
+mod json;
 pub mod lambda;
 pub mod log;
 pub mod model;
@@ -46,6 +47,7 @@ pub mod testing;
 
 pub use column::{Cell, FloatColumn, Floats, IntColumn, Ints, Payloads, Strings, Text, TextColumn};
 pub use face::{Chunk, Setup};
+pub use json::{is_json, is_object};
 pub use record::{ByRecord, RecordMeta, RecordPlugin};
 pub use span::SpanColumn;
 
