@@ -11,6 +11,15 @@ use serde_json::Value;
 
 use crate::guest::Guest;
 
+/// A free port, and small files.
+const TABLES: &str = "[http]\nlisten = \"127.0.0.1:0\"\n[buffer]\njournal_file = \"1MiB\"\n";
+
+/// The same configuration with plugins in processes of their own.
+pub fn apart(text: &str) -> String {
+    // A key of the top comes before any table.
+    format!("#whole\nisolation = \"process\"\n{TABLES}{text}")
+}
+
 /// See the head of this file; removed when dropped.
 pub struct Scratch {
     dir: tempfile::TempDir,
@@ -28,8 +37,7 @@ impl Scratch {
 
     /// Writes another configuration.
     pub fn configure(&self, text: &str) {
-        let tables = "[http]\nlisten = \"127.0.0.1:0\"\n[buffer]\njournal_file = \"1MiB\"\n";
-        let tables = if text.starts_with("#whole") { "" } else { tables };
+        let tables = if text.starts_with("#whole") { "" } else { TABLES };
         fs::write(self.config(), format!("{tables}{text}")).expect("a configuration");
     }
 

@@ -137,7 +137,7 @@ impl<'a> ColumnRef<'a> {
         &self.data[self.range(row)]
     }
 
-    pub fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+    pub fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone {
         (0..self.len()).map(move |row| self.get(row))
     }
 

@@ -26,6 +26,11 @@ impl Wanted<'_> {
     pub(crate) fn new(address: &[u8]) -> Wanted<'_> {
         Wanted { address, hash: HASHER.hash_one(address) }
     }
+
+    /// Key group and key.
+    pub fn address(&self) -> &[u8] {
+        self.address
+    }
 }
 
 /// What became of an entry.

@@ -20,6 +20,9 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It is in another process, which does not answer.
+    #[error("ask for state")]
+    Far(#[source] std::io::Error),
     /// What is stored is not what this version writes.
     #[error("the state store has {what} that this host cannot read")]
     Damaged { what: &'static str },

@@ -123,6 +123,16 @@ impl Layer {
         self.tables.values().map(|table| table.entries.len()).sum()
     }
 
+    /// What became of each entry: its table, its address, and its value where it has one.
+    pub fn entries(&self) -> impl Iterator<Item = (&TableId, &[u8], Option<&[u8]>)> {
+        self.tables.iter().flat_map(|(id, table)| {
+            table
+                .entries
+                .iter()
+                .map(move |(address, change)| (id, &**address, change.entry().map(|entry| &*entry.value)))
+        })
+    }
+
     /// Puts the changes of a later slice over these.
     pub fn add(&mut self, later: Layer) {
         let Layer { clock, tables, bytes, pending } = later;

@@ -40,6 +40,7 @@ mod table;
 mod usage;
 mod view;
 
+pub use changes::Wanted;
 pub use error::{StateError, StoreError};
 pub use layer::{Growth, Layer, LayerError, Written, WrittenTable};
 pub use limits::{

@@ -3,7 +3,7 @@
 //! Reads see the slice's own writes. What is written since [`SliceState::begin`] is taken back by [`SliceState::rollback`]:
 //! an attempt at a chunk that fails leaves nothing behind. Nothing of it is seen by anybody else before the slice's layer is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -12,12 +12,12 @@ use crate::changes::{Change, Wanted};
 use crate::error::StateError;
 use crate::layer::{Growth, Layer, TableChanges};
 use crate::limits::{
-    CHANGE_BYTES, KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SEEN_BYTES, SEEN_ENTRIES, SLICE_BYTES_MAX,
-    VALUE_BYTES_MAX,
+    BLOCK_BYTES, BLOCK_ENTRIES, CHANGE_BYTES, KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SEEN_BYTES,
+    SEEN_ENTRIES, SLICE_BYTES_MAX, VALUE_BYTES_MAX,
 };
-use crate::table::{Address, Entry, TableId, TableSpec, counted_bytes};
+use crate::table::{Address, Entry, TableId, TableSpec, address, counted_bytes};
 use crate::usage::{Pending, Usage};
-use crate::view::{View, group_start};
+use crate::view::{Range, View, group_start};
 
 /// Entries that a scan walks over before it asks whether it may go on.
 const ASK_EVERY: u32 = 256;
@@ -320,6 +320,80 @@ impl SliceState {
         self.totals = self.before;
     }
 
+    /// The slice's time.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// How many bytes more the tenant may keep; `None` = without bound.
+    pub fn room(&self) -> Option<u64> {
+        self.usage.as_ref().and_then(|usage| usage.room(self.totals.counted))
+    }
+
+    /// What was declared of a table when something was last written to it.
+    pub fn stored(&self, id: &TableId) -> Option<TableSpec> {
+        self.view.spec(id)
+    }
+
+    /// The entry at an address, however old it is: for who sees this state from afar ([`crate::Base`]).
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn entry(&mut self, table: usize, address: &[u8]) -> Result<Option<Entry>, StateError> {
+        self.physical(table, Wanted::new(address))
+    }
+
+    /// Some entries in their order, from an address on, however old they are: for the same.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn page(&mut self, table: usize, from: &[u8]) -> Result<Range, StateError> {
+        self.tables[table].changes.entries.arrange();
+        let Table { id, changes, .. } = &self.tables[table];
+        let mut walk = self.view.walk(id, Some(changes), from.into());
+        let (mut page, mut bytes) = (Range::default(), 0);
+        while let Some((address, entry)) = walk.next()? {
+            bytes += address.len() + entry.value.len();
+            page.entries.push((address, entry));
+            if page.entries.len() >= BLOCK_ENTRIES || bytes >= BLOCK_BYTES {
+                page.more = true;
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Reads what is soon asked for, where it is far away and many cost no more than one.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn fetch<'a>(
+        &mut self,
+        table: usize,
+        places: impl Iterator<Item = (u8, &'a [u8])>,
+    ) -> Result<(), StateError> {
+        if !self.view.is_far() {
+            return Ok(());
+        }
+        let Table { id, changes, seen } = &self.tables[table];
+        let addresses: BTreeSet<Address> = places.map(|(group, key)| address(group, key)).collect();
+        let wanted: Vec<Wanted<'_>> = addresses.iter().map(|address| Wanted::new(address)).collect();
+        let unknown = |wanted: &Wanted<'_>| {
+            changes.entries.get(*wanted).is_none()
+                && seen.find(wanted.hash, |read| *read.address == *wanted.address).is_none()
+        };
+        let wanted: Vec<Wanted<'_>> = wanted.into_iter().filter(unknown).collect();
+        let entries = match wanted.as_slice() {
+            [] => return Ok(()),
+            wanted => self.view.find_many(id, wanted)?,
+        };
+        self.forget_if_full();
+        for (Wanted { address, hash }, entry) in wanted.into_iter().zip(entries) {
+            self.remember(table, hash, address.into(), entry);
+        }
+        Ok(())
+    }
+
     /// The slice's layer.
     pub fn finish(self) -> Layer {
         let changed = self.tables.into_iter().filter(|table| !table.changes.entries.is_empty());
@@ -348,14 +422,22 @@ impl SliceState {
             return Ok(read.entry.clone());
         }
         let entry = self.view.find(&table.id, wanted)?;
+        self.forget_if_full();
+        self.remember(number, hash, address.into(), entry.clone());
+        Ok(entry)
+    }
+
+    fn forget_if_full(&mut self) {
         if self.seen.entries >= SEEN_ENTRIES || self.seen.bytes >= SEEN_BYTES {
             self.tables.iter_mut().for_each(|table| table.seen.clear());
             self.seen = Seen::default();
         }
+    }
+
+    fn remember(&mut self, number: usize, hash: u64, address: Address, entry: Option<Entry>) {
         self.seen.entries += 1;
         self.seen.bytes += address.len() + entry.as_ref().map_or(0, |entry| entry.value.len());
-        let read = Read { hash, address: address.into(), entry: entry.clone() };
+        let read = Read { hash, address, entry };
         self.tables[number].seen.insert_unique(hash, read, |read| read.hash);
-        Ok(entry)
     }
 }

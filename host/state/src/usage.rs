@@ -40,6 +40,13 @@ impl Usage {
         self.stored.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// How much more it may take, beside so much that nobody knows of yet; `None` = without bound.
+    pub(crate) fn room(&self, more: i64) -> Option<u64> {
+        let limit = i64::try_from(self.limit()?).unwrap_or(i64::MAX);
+        let used = self.stored.load(Ordering::Relaxed).saturating_add(self.pending.load(Ordering::Relaxed));
+        Some(u64::try_from(limit.saturating_sub(used).saturating_sub(more)).unwrap_or(0))
+    }
+
     /// The limit, if so much more is too much.
     pub(crate) fn refuses(&self, more: i64) -> Option<u64> {
         let limit = self.limit()?;
@@ -96,6 +103,7 @@ mod tests {
         usage.add_stored(60);
         let mut pending = Pending::new(Arc::clone(&usage), 30);
         assert_eq!((usage.refuses(10), usage.refuses(11)), (None, Some(100)));
+        assert_eq!((usage.room(0), usage.room(4), usage.room(50)), (Some(10), Some(6), Some(0)));
         pending.add(5);
         let copy = pending.clone();
         assert_eq!(usage.refuses(1), Some(100));

@@ -15,6 +15,19 @@ pub trait Base: Send + Sync {
     /// The store cannot be read.
     fn get(&self, table: &TableId, wanted: Wanted<'_>) -> Result<Option<Entry>, StoreError>;
 
+    /// Several entries.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn get_many(&self, table: &TableId, wanted: &[Wanted<'_>]) -> Result<Vec<Option<Entry>>, StoreError> {
+        wanted.iter().map(|wanted| self.get(table, *wanted)).collect()
+    }
+
+    /// Whether many cost no more than one.
+    fn is_far(&self) -> bool {
+        false
+    }
+
     /// Entries in their order, from this address on: some of them, in bounded memory.
     ///
     /// # Errors
@@ -93,6 +106,23 @@ impl View {
         match self.layers.iter().find_map(|layer| layer.find(table, wanted)) {
             Some(found) => Ok(found.cloned()),
             None => self.base.get(table, wanted),
+        }
+    }
+
+    /// Whether many entries that no layer has cost no more than one.
+    pub(crate) fn is_far(&self) -> bool {
+        self.base.is_far()
+    }
+
+    /// Several entries, however old they are.
+    pub(crate) fn find_many(
+        &self,
+        table: &TableId,
+        wanted: &[Wanted<'_>],
+    ) -> Result<Vec<Option<Entry>>, StoreError> {
+        match self.layers.is_empty() {
+            true => self.base.get_many(table, wanted),
+            false => wanted.iter().map(|wanted| self.find(table, *wanted)).collect(),
         }
     }
 

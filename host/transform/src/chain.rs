@@ -149,7 +149,9 @@ impl Chain {
         let mut probes = Vec::with_capacity(transforms.len());
         let mut errors = Vec::new();
         let length = transforms.len();
-        for (index, spec) in transforms.into_iter().enumerate() {
+        for (index, mut spec) in transforms.into_iter().enumerate() {
+            spec.models =
+                spec.models.into_iter().map(|(name, model)| (name, model.without_content())).collect();
             let step = step(engine, spec, &outputs, &log, options.event_time);
             if let Err(fault) = asked_for(&step, length) {
                 errors.push(failed(index, &step, fault));
@@ -219,8 +221,7 @@ impl Chain {
             .collect();
         // Also judged there; what is sent is sent from here.
         let unasked = steps.iter().enumerate().filter_map(|(index, step)| {
-            let asked = asked_for(step, steps.len()).and_then(|()| apart(step));
-            asked.err().map(|fault| failed(index, step, fault))
+            asked_for(step, steps.len()).err().map(|fault| failed(index, step, fault))
         });
         let unasked: Vec<TransformError> = unasked.collect();
         if !unasked.is_empty() {
@@ -241,8 +242,6 @@ impl Chain {
         if steps.is_empty() {
             return Ok(whole(steps, None));
         }
-        // Event time does not go there yet.
-        let options = ChainOptions { event_time: false, ..options.clone() };
         match Remote::build(isolation, &steps, outputs, &options) {
             Ok(remote) => Ok(whole(steps, Some(remote))),
             Err(BuildError::Layout(message)) => Err(ChainError::Layout(message)),
@@ -405,22 +404,6 @@ fn asked_for(step: &Step, length: usize) -> Result<(), PluginFault> {
         }
     }
     Ok(())
-}
-
-/// State and models do not leave the host's own process.
-fn apart(step: &Step) -> Result<(), PluginFault> {
-    let what = if !step.grants.models.is_empty() {
-        "it is granted models"
-    } else if step.plugin.manifest.grants.state {
-        "it keeps state"
-    } else if step.grants.event_time && step.plugin.takes_watermarks() {
-        "it takes watermarks (`on-watermark`)"
-    } else {
-        return Ok(());
-    };
-    let message =
-        format!("{what}, which plugins in a process of their own (isolation = \"process\") cannot have yet");
-    Err(PluginFault::Refused { message })
 }
 
 /// Runs one transform alone over `records`; whatever it writes is thrown away.

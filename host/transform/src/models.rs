@@ -14,7 +14,7 @@ use crate::grants::GrantedFile;
 use crate::plugin::Digest;
 
 /// CPU time for reading a model and trying it.
-const LOAD_CPU_MAX: Duration = Duration::from_secs(10);
+pub(crate) const LOAD_CPU_MAX: Duration = Duration::from_secs(10);
 /// Entries of one kind that an instance holds at once.
 const HELD_MAX: usize = 4096;
 
@@ -25,6 +25,8 @@ pub struct GrantedModel {
     pub file: Arc<str>,
     pub digest: Digest,
     pub(crate) model: Arc<Model>,
+    /// The file, for processes in which the model is loaded again.
+    content: Option<GrantedFile>,
 }
 
 impl fmt::Debug for GrantedModel {
@@ -34,6 +36,15 @@ impl fmt::Debug for GrantedModel {
 }
 
 impl GrantedModel {
+    /// As it is without the file: nothing of the model leaves this process.
+    pub(crate) fn without_content(self) -> GrantedModel {
+        GrantedModel { content: None, ..self }
+    }
+
+    pub(crate) fn content(&self) -> &[u8] {
+        self.content.as_ref().map_or(&[], |content| &content.bytes)
+    }
+
     /// What it takes of memory.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.model.memory_bytes() as u64
@@ -62,7 +73,7 @@ impl LoadedModels {
                 model
             }
         };
-        Ok(GrantedModel { file: file.into(), digest, model })
+        Ok(GrantedModel { file: file.into(), digest, model, content: Some(content.clone()) })
     }
 }
 

@@ -201,7 +201,7 @@ impl ChainWorker {
         kept: Option<Kept<'_>>,
     ) -> (SliceReport, Option<Layer>, bool) {
         if let Some(remote) = &self.chain.elsewhere {
-            return (remote.run(&self.chain, slice, options, sink), None, false);
+            return remote.run(&self.chain, slice, times, options, sink, kept);
         }
         let report = SliceReport {
             transforms: vec![TransformReport::default(); self.chain.steps.len()],

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use wasmill_chunk::{Column, FinishOptions, Input, RowCheck, RowMeta, RowSink};
 use wasmill_state::{Crashing, Layer, SliceState, StreamStore, Usage, View};
 use wasmill_transform::{
-    Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Kept, Limits,
-    Manifest, NullLog, Plugin, PluginFault, Slice, SliceReport, StateGrant, TransformSpec, componentize,
-    read_manifest,
+    Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Isolation, Kept,
+    Limits, Manifest, NullLog, Plugin, PluginFault, ProcessOptions, Processes, Slice, SliceReport,
+    StateGrant, TransformSpec, componentize, read_manifest,
 };
 
 const SECOND: i64 = 1_000_000_000;
@@ -32,8 +32,19 @@ impl RowSink for Rows {
     }
 }
 
+/// Where guests run.
+#[derive(Clone, Copy)]
+enum Place {
+    Here,
+    /// In a process of their own.
+    Apart,
+}
+
 struct Bench {
     engine: Engine,
+    isolation: Option<Isolation>,
+    /// Of compiled code, which processes are handed.
+    _cache: tempfile::TempDir,
     plugin: Arc<Plugin>,
     stream: StreamStore,
     usage: Arc<Usage>,
@@ -61,9 +72,16 @@ fn counter() -> Vec<u8> {
 }
 
 impl Bench {
-    fn new() -> Bench {
+    fn new(place: Place) -> Bench {
         let wasm = counter();
         let engine = Engine::new(EngineOptions::default()).unwrap();
+        let isolation = match place {
+            Place::Here => None,
+            Place::Apart => {
+                let options = ProcessOptions::new(env!("CARGO_BIN_EXE_compile-child").into());
+                Some(Processes::new(&engine, options).of("a"))
+            }
+        };
         let directory = tempfile::tempdir().unwrap();
         let cache = CodeCache::open(directory.path()).unwrap();
         let code = engine.precompile(&componentize(&wasm).unwrap()).unwrap();
@@ -74,7 +92,7 @@ impl Bench {
         let plugin = engine.load(&path, manifest, digest).unwrap();
         let usage = Arc::new(Usage::default());
         let stream = Crashing::default().store().stream([1; 16], Arc::clone(&usage)).unwrap();
-        Bench { engine, plugin, stream, usage, position: 0, check: None }
+        Bench { engine, isolation, _cache: directory, plugin, stream, usage, position: 0, check: None }
     }
 
     fn spec(&self, name: &str, config: &str) -> TransformSpec {
@@ -92,7 +110,11 @@ impl Bench {
     }
 
     fn chain(&self, specs: Vec<TransformSpec>, options: ChainOptions) -> Result<Arc<Chain>, ChainError> {
-        Chain::build(&self.engine, specs, &["main".to_owned()], options, Arc::new(NullLog))
+        let (outputs, log) = (["main".to_owned()], Arc::new(NullLog));
+        match &self.isolation {
+            None => Chain::build(&self.engine, specs, &outputs, options, log),
+            Some(isolation) => Chain::build_apart(&self.engine, isolation, specs, &outputs, options, log),
+        }
     }
 
     fn worker(&self, options: ChainOptions) -> ChainWorker {
@@ -132,6 +154,29 @@ impl Bench {
     }
 }
 
+/// Guests keep state wherever they run.
+macro_rules! in_both_places {
+    ($($test:ident,)*) => {
+        mod here {
+            $(#[test] fn $test() { super::$test(super::Place::Here); })*
+        }
+        mod apart {
+            $(#[test] fn $test() { super::$test(super::Place::Apart); })*
+        }
+    };
+}
+
+in_both_places! {
+    counts_go_on_from_slice_to_slice_and_from_chunk_to_chunk_in_whatever_instance,
+    poison_records_leave_state_as_if_they_had_never_been_there,
+    record_that_fails_in_a_later_transform_takes_its_state_with_it,
+    record_of_which_a_row_does_not_fit_its_output_was_never_there_for_the_state,
+    quota_costs_the_records_that_want_more_and_no_other,
+    counts_that_are_too_old_begin_anew,
+    groups_are_those_of_the_transforms_key,
+    layout_that_is_older_than_what_is_stored_is_refused_and_so_is_state_without_a_grant,
+}
+
 fn user(name: &str, order: &str) -> String {
     format!(r#"{{"user":"{name}","do":"{order}"}}"#)
 }
@@ -142,14 +187,13 @@ fn counts(rows: &[String]) -> Vec<i64> {
     rows.iter().map(number).collect()
 }
 
-#[test]
-fn counts_go_on_from_slice_to_slice_and_from_chunk_to_chunk_in_whatever_instance() {
+fn counts_go_on_from_slice_to_slice_and_from_chunk_to_chunk_in_whatever_instance(place: Place) {
     for options in [
         ChainOptions::default(),
         ChainOptions { chunk_rows: 1, ..ChainOptions::default() },
         ChainOptions { chunk_rows: 2, calls_per_instance: 1, ..ChainOptions::default() },
     ] {
-        let mut bench = Bench::new();
+        let mut bench = Bench::new(place);
         let mut worker = bench.worker(options);
         let records = ["a", "b", "a", "a", "c"].map(|name| user(name, "-"));
         let records = records.each_ref().map(String::as_str);
@@ -165,11 +209,10 @@ fn counts_go_on_from_slice_to_slice_and_from_chunk_to_chunk_in_whatever_instance
     }
 }
 
-#[test]
-fn poison_records_leave_state_as_if_they_had_never_been_there() {
+fn poison_records_leave_state_as_if_they_had_never_been_there(place: Place) {
     for poison in ["fail", "err", "trap"] {
         for at in 0..5 {
-            let mut bench = Bench::new();
+            let mut bench = Bench::new(place);
             let mut worker = bench.worker(ChainOptions::default());
             let mut records: Vec<String> = ["a", "b", "a", "a"].iter().map(|name| user(name, "-")).collect();
             records.insert(at, user("a", poison));
@@ -188,9 +231,8 @@ fn poison_records_leave_state_as_if_they_had_never_been_there() {
     }
 }
 
-#[test]
-fn record_that_fails_in_a_later_transform_takes_its_state_with_it() {
-    let mut bench = Bench::new();
+fn record_that_fails_in_a_later_transform_takes_its_state_with_it(place: Place) {
+    let mut bench = Bench::new(place);
     // The second counts what the first has let through, by another field.
     let specs = || vec![bench.spec("first", r#"{"key":"user"}"#), bench.spec("second", r#"{"key":"group"}"#)];
     let chain = bench.chain(specs(), ChainOptions::default()).unwrap();
@@ -213,9 +255,8 @@ fn record_that_fails_in_a_later_transform_takes_its_state_with_it() {
     assert_eq!(counts(&rows), [1]);
 }
 
-#[test]
-fn record_of_which_a_row_does_not_fit_its_output_was_never_there_for_the_state() {
-    let mut bench = Bench::new();
+fn record_of_which_a_row_does_not_fit_its_output_was_never_there_for_the_state(place: Place) {
+    let mut bench = Bench::new(place);
     let mut worker = bench.worker(ChainOptions::default());
     let records = [user("a", "-"), user("a", "narrow"), user("b", "-"), user("a", "-"), user("z", "narrow")];
     let records: Vec<&str> = records.iter().map(String::as_str).collect();
@@ -236,9 +277,8 @@ fn record_of_which_a_row_does_not_fit_its_output_was_never_there_for_the_state()
     assert!(rows[0].contains(r#""keys":3"#), "{rows:?}");
 }
 
-#[test]
-fn quota_costs_the_records_that_want_more_and_no_other() {
-    let mut bench = Bench::new();
+fn quota_costs_the_records_that_want_more_and_no_other(place: Place) {
+    let mut bench = Bench::new(place);
     let mut worker = bench.worker(ChainOptions::default());
     bench.run(&mut worker, SECOND, &[&user("a", "-"), &user("b", "-")]);
     bench.usage.set_limit(Some(bench.usage.stored() + 20));
@@ -259,9 +299,8 @@ fn quota_costs_the_records_that_want_more_and_no_other() {
     assert_eq!(counts(&bench.run(&mut worker, SECOND, &records).0), [3, 4, 1, 3]);
 }
 
-#[test]
-fn counts_that_are_too_old_begin_anew() {
-    let mut bench = Bench::new();
+fn counts_that_are_too_old_begin_anew(place: Place) {
+    let mut bench = Bench::new(place);
     let spec = bench.spec("count", r#"{"key":"user","ttl_ms":1000}"#);
     let mut worker = ChainWorker::new(bench.chain(vec![spec], ChainOptions::default()).unwrap());
     let a = user("a", "-");
@@ -272,9 +311,8 @@ fn counts_that_are_too_old_begin_anew() {
     assert_eq!(counts(&bench.run(&mut worker, SECOND, &[&a]).0), [3]);
 }
 
-#[test]
-fn groups_are_those_of_the_transforms_key() {
-    let mut bench = Bench::new();
+fn groups_are_those_of_the_transforms_key(place: Place) {
+    let mut bench = Bench::new(place);
     let mut spec = bench.spec("count", r#"{"key":"user","by_groups":true}"#);
     spec.state.key = vec![vec!["user".to_owned()]];
     let mut worker = ChainWorker::new(bench.chain(vec![spec], ChainOptions::default()).unwrap());
@@ -284,9 +322,8 @@ fn groups_are_those_of_the_transforms_key() {
     assert_eq!(counts(&bench.run(&mut worker, SECOND, &[&user("a", "-"), &user("b", "-")]).0), [2, 2]);
 }
 
-#[test]
-fn layout_that_is_older_than_what_is_stored_is_refused_and_so_is_state_without_a_grant() {
-    let mut bench = Bench::new();
+fn layout_that_is_older_than_what_is_stored_is_refused_and_so_is_state_without_a_grant(place: Place) {
+    let mut bench = Bench::new(place);
     let version = |bench: &Bench, version: u32| {
         let spec = bench.spec("count", &format!(r#"{{"key":"user","version":{version}}}"#));
         ChainWorker::new(bench.chain(vec![spec], ChainOptions::default()).unwrap())

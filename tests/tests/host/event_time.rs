@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::running::Running;
-use wasmill_tests::scratch::Scratch;
+use wasmill_tests::scratch::{Scratch, apart};
 use wasmill_tests::wait::{wait_for, wait_until};
 use wasmill_tests::{client, objects};
 
@@ -33,11 +33,15 @@ const WINDOWED: &str = r#"
 
 /// With the window plugin; `None`, with the reason said, where nobody has built it.
 fn scratch(event_time: &str) -> Option<Scratch> {
+    configured(&WINDOWED.replace("EVENT_TIME", event_time))
+}
+
+fn configured(config: &str) -> Option<Scratch> {
     let Some(plugins) = std::env::var_os("WASMILL_PLUGINS").map(PathBuf::from) else {
         println!("skipped: WASMILL_PLUGINS is not set; `cargo xtask test` sets it");
         return None;
     };
-    let scratch = Scratch::new(&WINDOWED.replace("EVENT_TIME", event_time));
+    let scratch = Scratch::new(config);
     scratch.deploy_bytes("window", &std::fs::read(plugins.join("window.wasm")).unwrap());
     Some(scratch)
 }
@@ -110,10 +114,18 @@ const WATERMARK: &str = "wasmill_stream_watermark_seconds{stream=\"events\"}";
 
 #[test]
 fn windows_equal_a_computation_over_the_whole_input_after_kills() {
+    windows_equal_a_computation(&WINDOWED.replace("EVENT_TIME", r#"delay = "200ms", lateness = "300ms""#));
+}
+
+#[test]
+fn windows_of_a_plugin_in_a_process_of_its_own_equal_a_computation_after_kills() {
+    let config = WINDOWED.replace("EVENT_TIME", r#"delay = "200ms", lateness = "300ms""#);
+    windows_equal_a_computation(&apart(&config));
+}
+
+fn windows_equal_a_computation(config: &str) {
     const KILLS: usize = 5;
-    let (Some(binary), Some(scratch)) = (binary(), scratch(r#"delay = "200ms", lateness = "300ms""#)) else {
-        return;
-    };
+    let (Some(binary), Some(scratch)) = (binary(), configured(config)) else { return };
     let mut records = records();
     let expected = expected(&records);
     assert!(expected.len() > 300);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use wasmill::pipeline::StartError;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::running::Running;
-use wasmill_tests::scratch::Scratch;
+use wasmill_tests::scratch::{Scratch, apart};
 use wasmill_tests::wait::wait_until;
 use wasmill_tests::{client, objects};
 use wasmill_transform::Digest;
@@ -106,7 +106,16 @@ fn unfit(scratch: &Scratch) -> String {
 
 #[test]
 fn model_that_changes_takes_over_between_two_slices_and_outcomes_name_it() {
-    let (Some(binary), Some(scratch)) = (binary(), scratch(&stream(GRANTED))) else { return };
+    model_takes_over(&stream(GRANTED));
+}
+
+#[test]
+fn model_in_a_process_of_its_own_takes_over_between_two_slices() {
+    model_takes_over(&apart(&stream(GRANTED)));
+}
+
+fn model_takes_over(config: &str) {
+    let (Some(binary), Some(scratch)) = (binary(), scratch(config)) else { return };
     let first = deploy(&scratch, "fraud", &linear(0.0, 1.0));
     let program = Program::start(&binary, &scratch.config());
     let push = |from: u64| {

@@ -14,7 +14,7 @@ use wasmill_tests::access_log;
 use wasmill_tests::guest::Guest;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::running::Running;
-use wasmill_tests::scratch::Scratch;
+use wasmill_tests::scratch::{Scratch, apart};
 use wasmill_tests::wait::{wait_for, wait_until};
 use wasmill_tests::{client, objects};
 
@@ -88,9 +88,17 @@ fn send(to: SocketAddr, sequence: u64, body: &str) -> bool {
 
 #[test]
 fn counts_of_a_real_log_are_exact_after_twenty_kills() {
-    const KILLS: usize = 20;
+    counts_are_exact_after_kills(20, COUNTED);
+}
+
+#[test]
+fn counts_of_a_real_log_are_exact_with_the_plugin_in_a_process_of_its_own() {
+    counts_are_exact_after_kills(5, &apart(COUNTED));
+}
+
+fn counts_are_exact_after_kills(kills: usize, config: &str) {
     const BATCH: usize = 100;
-    let (Some(binary), Some(scratch)) = (binary(), scratch(COUNTED)) else { return };
+    let (Some(binary), Some(scratch)) = (binary(), scratch(config)) else { return };
     let Some(records) = access_log::records().unwrap() else { return };
     let users: Vec<String> = records
         .as_ref()
@@ -109,11 +117,11 @@ fn counts_of_a_real_log_are_exact_after_twenty_kills() {
         .collect();
     let mut random = StdRng::seed_from_u64(20);
     let mut next = 0;
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         let program = Program::start(&binary, &scratch.config());
         let address = program.address();
         // Some more each time, and the end comes while they are on their way.
-        let until = bodies.len() * (kill + 1) / (KILLS + 1);
+        let until = bodies.len() * (kill + 1) / (kills + 1);
         while next < until {
             assert!(send(address, next as u64, &bodies[next]), "{:#?}", program.log());
             next += 1;
@@ -148,7 +156,12 @@ fn counts_of_a_real_log_are_exact_after_twenty_kills() {
 
 #[test]
 fn poison_records_cost_themselves_and_no_count() {
-    let Some(scratch) = scratch(COUNTED) else { return };
+    poison_costs_itself(COUNTED);
+    poison_costs_itself(&apart(COUNTED));
+}
+
+fn poison_costs_itself(config: &str) {
+    let Some(scratch) = scratch(config) else { return };
     let host = Running::start(&scratch.config(), COMPILER);
     let orders = ["-", "trap", "-", "fail", "err", "-", "-", "trap"];
     let body: Vec<String> = (0..400).map(|n| user(n, ["a", "b", "c"][n % 3], orders[n % 8])).collect();
@@ -381,17 +394,6 @@ fn commands_list_show_export_and_drop_what_is_kept() {
     program.stop();
     let row = objects::lines(&scratch.out()).into_iter().find(|line| line.contains("\"n\":100")).unwrap();
     assert!(row.contains("\"count\":1") && row.contains("\"before\":\"3\""), "{row}");
-}
-
-#[test]
-fn plugin_with_state_in_a_process_of_its_own_is_refused_with_the_reason() {
-    let Some(scratch) = scratch(COUNTED) else { return };
-    let text = std::fs::read_to_string(scratch.config()).unwrap();
-    // A key of the top comes before any table.
-    std::fs::write(scratch.config(), format!("isolation = \"process\"\n{text}")).unwrap();
-    let Err(error) = Running::try_start(&scratch.config(), COMPILER) else { panic!("it runs") };
-    let text = format!("{error:?}");
-    assert!(text.contains("keeps state") && text.contains("isolation"), "{text}");
 }
 
 #[test]

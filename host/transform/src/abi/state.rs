@@ -55,7 +55,9 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime:
         let (table, groups, keys) = asked;
         let mut cells = Cells::default();
         keeping(&mut store, "state.get", table, |keeping, table, store, limit| {
-            for (number, (group, key)) in places(groups.as_le_slice(store), keys.view(store))?.enumerate() {
+            let places = places(groups.as_le_slice(store), keys.view(store))?;
+            keeping.state.fetch(table, places.clone()).map_err(AbiCause::State)?;
+            for (number, (group, key)) in places.enumerate() {
                 in_time(store, number)?;
                 let value = keeping.state.get(table, group, key).map_err(AbiCause::State)?;
                 cells.push_option(value.as_deref());
@@ -69,7 +71,9 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime:
         let (table, groups, keys) = asked;
         let mut versions = Vec::new();
         keeping(&mut store, "state.versions", table, |keeping, table, store, _| {
-            for (number, (group, key)) in places(groups.as_le_slice(store), keys.view(store))?.enumerate() {
+            let places = places(groups.as_le_slice(store), keys.view(store))?;
+            keeping.state.fetch(table, places.clone()).map_err(AbiCause::State)?;
+            for (number, (group, key)) in places.enumerate() {
                 in_time(store, number)?;
                 let version = keeping.state.version_of(table, group, key).map_err(AbiCause::State)?;
                 versions.push(version.unwrap_or(0));
@@ -84,7 +88,12 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime:
             let keys = keys.view(store);
             let values = values.view(store);
             values.check(keys.len()).map_err(AbiCause::Misuse)?;
-            let rows = places(groups.as_le_slice(store), keys)?.zip(values.state).zip(values.values.iter());
+            let places = places(groups.as_le_slice(store), keys)?;
+            // What is written is only looked at to count it.
+            if keeping.state.room().is_some() {
+                keeping.state.fetch(table, places.clone()).map_err(AbiCause::State)?;
+            }
+            let rows = places.zip(values.state).zip(values.values.iter());
             for (number, (((group, key), what), value)) in rows.enumerate() {
                 in_time(store, number)?;
                 let value = match *what {
@@ -106,7 +115,9 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime:
             keeping(&mut store, "state.add", table, |keeping, table, store, _| {
                 let (keys, deltas) = (keys.view(store), deltas.as_le_slice(store));
                 same_length(keys.len(), deltas.len())?;
-                let rows = places(groups.as_le_slice(store), keys)?.zip(deltas);
+                let places = places(groups.as_le_slice(store), keys)?;
+                keeping.state.fetch(table, places.clone()).map_err(AbiCause::State)?;
+                let rows = places.zip(deltas);
                 for (number, ((group, key), delta)) in rows.enumerate() {
                     in_time(store, number)?;
                     sums.push(keeping.state.add(table, group, key, *delta).map_err(AbiCause::State)?);
@@ -198,7 +209,7 @@ fn keeping(
 fn places<'a>(
     groups: &'a [u8],
     keys: ColumnRef<'a>,
-) -> Result<impl Iterator<Item = (u8, &'a [u8])>, AbiCause> {
+) -> Result<impl Iterator<Item = (u8, &'a [u8])> + Clone, AbiCause> {
     keys.check(keys.len()).map_err(AbiCause::Misuse)?;
     same_length(keys.len(), groups.len())?;
     if keys.len() > KEYS_PER_CALL_MAX {

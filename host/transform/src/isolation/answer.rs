@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use wasmill_chunk::{NO_INPUT, Partition, RowMeta, RowSink};
 
-use super::messages::{Letter, PartitionValues, Report, RowsHead};
+use super::messages::{Clock, Letter, PartitionValues, Report, RowsHead};
 use super::wire::Body;
 use crate::chain::Chain;
 use crate::fault::{PluginFault, REASON_BYTES_MAX, cut_text};
+use crate::limits::TELLINGS_MAX;
 use crate::report::{DeadLetter, Slice, SliceReport, TransformReport};
 use crate::worker::Part;
 
@@ -32,6 +33,8 @@ pub(super) struct Asked<'a> {
     /// Rows of the slice that were sent, one part for each input that was.
     pub(super) parts: &'a [Part],
     pub(super) outputs: usize,
+    /// Of a stream that has event time.
+    pub(super) clock: Option<Clock>,
 }
 
 /// Rows of one frame.
@@ -116,9 +119,10 @@ impl Asked<'_> {
         let bytes: usize = self.parts.iter().map(|part| self.bytes(part)).sum();
         let rows: usize = self.parts.iter().map(|part| part.rows.len()).sum();
         let chunks = self.chunks();
-        let calls = self.chain.steps.iter().map(|step| step.limits.output_bytes).max().unwrap_or(0);
-        let written = usize::try_from(calls).unwrap_or(usize::MAX).saturating_mul(2).saturating_mul(chunks);
-        let rows = rows.saturating_add(options.chunk_rows.saturating_mul(chunks));
+        let calls = chunks.saturating_add(self.tellings());
+        let each = self.chain.steps.iter().map(|step| step.limits.output_bytes).max().unwrap_or(0);
+        let written = usize::try_from(each).unwrap_or(usize::MAX).saturating_mul(2).saturating_mul(calls);
+        let rows = rows.saturating_add(options.chunk_rows.saturating_mul(calls));
         bytes.saturating_add(written).saturating_add(rows.saturating_mul(ROW_BYTES))
     }
 
@@ -131,6 +135,16 @@ impl Asked<'_> {
         });
         // A record that does not fit into a chunk ends it early.
         each.sum::<usize>().saturating_mul(2)
+    }
+
+    /// How often transforms may be told of a watermark: behind each chunk.
+    pub(super) fn tellings(&self) -> usize {
+        match self.clock {
+            Some(_) if self.chain.takes_watermarks() => {
+                (self.chunks() + 1).saturating_mul(TELLINGS_MAX as usize)
+            }
+            _ => 0,
+        }
     }
 
     fn bytes(&self, part: &Part) -> usize {
@@ -156,14 +170,17 @@ impl Asked<'_> {
         each.reduce(|all, part| all.start.min(part.start)..all.end.max(part.end)).unwrap_or(0..0)
     }
 
+    /// Those of the records, and that of rows that are made when time has come.
     fn arrivals(&self) -> Option<RangeInclusive<i64>> {
+        let made = self.clock.map(|clock| (clock.arrival, clock.arrival));
         let inputs = self.parts.iter().filter_map(|part| self.slice.inputs.get(part.input));
         let each = inputs.map(|input| {
             let last = input.arrival_deltas.and_then(|deltas| deltas.iter().max()).copied().unwrap_or(0);
             (input.arrival, input.arrival.saturating_add(i64::from(last)))
         });
-        let (first, last) =
-            each.reduce(|(first, last), (from, to)| (i64::min(first, from), i64::max(last, to)))?;
+        let (first, last) = each
+            .chain(made)
+            .reduce(|(first, last), (from, to)| (i64::min(first, from), i64::max(last, to)))?;
         Some(first..=last)
     }
 
@@ -328,7 +345,7 @@ mod tests {
             Input { arrival: 50, arrival_deltas: Some(&[0, 3, 9]), ..Input::of_payloads(99, payloads) };
         let slice = Slice { id: 99, stream_seed: 0, inputs: &[input] };
         let parts = [Part { input: 0, rows: 1..3 }];
-        check(&Asked { chain: &CHAIN, slice: &slice, parts: &parts, outputs: 2 })
+        check(&Asked { chain: &CHAIN, slice: &slice, parts: &parts, outputs: 2, clock: None })
     }
 
     /// One row, of these numbers.
@@ -396,6 +413,8 @@ mod tests {
             dropped,
             emitted: passed,
             letters: u32::try_from(letters.len()).unwrap(),
+            letter_bytes: u32::try_from(bytes.concat().len()).unwrap(),
+            owed: false,
             transforms: Vec::new(),
             chunks: 1,
             chunks_bisected: 0,

@@ -8,17 +8,19 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::signal::{SigSet, Signal};
-use wasmill_chunk::{Cells, CellsRef, Column, ColumnRef, FinishOptions, Input, Partition, RowMeta, RowSink};
+use wasmill_chunk::{FinishOptions, Input, Partition, RowCheck, RowMeta, RowSink};
 
+use super::columns::Columns;
 use super::messages::{
-    Answer, InputHead, Letter, Load, PartitionValues, Refused, RefusedTransform, Report, Request, RowsHead,
-    Run, Transform,
+    Answer, Clock, Letter, Load, LoadedStep, PartitionValues, Refused, RefusedTransform, Report, Request,
+    RowsHead, Run, Transform,
 };
 use super::requests::ThroughHost;
-use super::sandbox;
 use super::wire::{Body, Channel, put_i64s, put_u32s};
+use super::{sandbox, state};
 use crate::chain::{Chain, ChainError, TransformSpec};
 use crate::engine::{Engine, EngineOptions, WORKER_STACK_BYTES};
+use crate::event_time::{RowTimes, Times};
 use crate::fault::PluginFault;
 use crate::grants::{GrantedFile, StateGrant};
 use crate::http::HttpGrant;
@@ -26,7 +28,7 @@ use crate::log::{Level, LogSink};
 use crate::plugin::{Digest, Plugin};
 use crate::report::{DeadLetter, Slice, SliceReport};
 use crate::step::Declared;
-use crate::worker::{ChainWorker, Position};
+use crate::worker::{ChainWorker, Kept, Position};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -160,21 +162,28 @@ impl Inside {
             }
             Request::Run(run) => self.run(&run, &body),
             // Only in a run that asked.
-            Request::Answers(_) => Err(unfit()),
+            Request::Answers(_) | Request::Entries { .. } | Request::Checked(_) => Err(unfit()),
         }
     }
 
     fn load(&mut self, load: Load, body: &[u8]) -> io::Result<()> {
         let Load { chain, transforms, outputs, options } = load;
-        let mut body = Body(body);
-        let specs =
-            transforms.into_iter().zip(0..).map(|(transform, step)| self.spec(transform, step, &mut body));
-        let specs = specs.collect::<Option<Vec<_>>>().ok_or_else(unfit)?;
+        let files: usize =
+            transforms.iter().flat_map(|transform| &transform.files).map(|(_, bytes)| *bytes as usize).sum();
+        let (files, models) = body.split_at_checked(files).ok_or_else(unfit)?;
+        let (mut files, mut models) = (Body(files), Body(models));
+        let mut specs = Vec::with_capacity(transforms.len());
+        for (transform, step) in transforms.into_iter().zip(0..) {
+            specs.push(self.spec(transform, step, &mut files, &mut models).ok_or_else(unfit)?);
+        }
         let log = Arc::new(ToHost { channel: Arc::clone(&self.channel) });
         let position = Some(self.position.as_ref());
         match Chain::build_marking(&self.engine, specs, &outputs, options, log, position) {
             Ok(built) => {
-                let declared = built.declared().map(digest_of).collect::<io::Result<_>>()?;
+                let loaded = |declared: &Declared| -> io::Result<LoadedStep> {
+                    Ok(LoadedStep { declared: digest_of(declared)?, tables: declared.tables.clone() })
+                };
+                let declared = built.declared().map(loaded).collect::<io::Result<_>>()?;
                 let worker = ChainWorker::new(built).marking(Arc::clone(&self.position));
                 self.chains.insert(chain, worker);
                 self.say(&Answer::Loaded(declared))
@@ -191,11 +200,22 @@ impl Inside {
         }
     }
 
-    fn spec(&self, transform: Transform, step: u32, body: &mut Body<'_>) -> Option<TransformSpec> {
-        let Transform { name, plugin, config, files, secrets, http, limits } = transform;
+    fn spec(
+        &self,
+        transform: Transform,
+        step: u32,
+        granted: &mut Body<'_>,
+        of_models: &mut Body<'_>,
+    ) -> Option<TransformSpec> {
+        let Transform { name, plugin, config, files, secrets, http, key, models, limits } = transform;
         let files = files.into_iter().map(|(name, length)| {
-            let bytes = body.bytes(length as usize)?;
+            let bytes = granted.bytes(length as usize)?;
             Some((name, GrantedFile::from_bytes(bytes.to_vec())))
+        });
+        let models = models.into_iter().map(|model| {
+            let content = GrantedFile::from_bytes(of_models.bytes(model.bytes as usize)?.to_vec());
+            // The host has read it, too.
+            Some((model.name, self.engine.model(&model.file, &content).ok()?))
         });
         Some(TransformSpec {
             name,
@@ -207,8 +227,8 @@ impl Inside {
                 hosts,
                 outbound: Arc::new(ThroughHost { channel: Arc::clone(&self.channel), step }),
             }),
-            state: StateGrant::default(),
-            models: std::collections::BTreeMap::new(),
+            state: StateGrant { key },
+            models: models.collect::<Option<_>>()?,
             limits,
         })
     }
@@ -226,14 +246,28 @@ impl Inside {
         let worker = self.chains.get_mut(&run.chain).ok_or_else(unfit)?;
         let mut sink = ToRows { channel: &self.channel, rows: Gathered::default(), failed: None };
         worker.has_waited(run.waited);
-        let report = worker.run(&slice, &options, &mut sink);
+        let rows: Vec<RowTimes<'_>> = columns.iter().map(Columns::times).collect();
+        let times = run.clock.map(|Clock { before, after, due, arrival }| Times {
+            rows: &rows,
+            before,
+            after,
+            due,
+            arrival,
+        });
+        let mut check = state::ThroughHost(&self.channel);
+        let kept = run.keeps.as_ref().map(|keeps| Kept {
+            state: state::far(worker.chain(), keeps, &self.channel),
+            check: keeps.checks.then_some(&mut check as &mut dyn RowCheck),
+        });
+        let (report, layer, owed) = worker.run_timed(&slice, times, &options, &mut sink, kept);
         sink.flush();
         if let Some(error) = sink.failed {
             return Err(error);
         }
         let names: Vec<&str> = worker.chain().transforms().map(|(name, _)| name).collect();
-        let (report, letters) = report_of(report, &names)?;
-        self.lock().send(&Answer::Done(Box::new(report)), &[&letters], None)
+        let (report, letters) = report_of(report, owed, &names)?;
+        let changes = layer.map_or(Vec::new(), |layer| state::changes(worker.chain(), &layer));
+        self.lock().send(&Answer::Done(Box::new(report)), &[&letters, &changes], None)
     }
 }
 
@@ -246,7 +280,7 @@ fn unfit() -> io::Error {
 }
 
 /// The report, and its letters one after another.
-fn report_of(report: SliceReport, names: &[&str]) -> io::Result<(Report, Vec<u8>)> {
+fn report_of(report: SliceReport, owed: bool, names: &[&str]) -> io::Result<(Report, Vec<u8>)> {
     let letter = |letter: DeadLetter| Letter {
         input: letter.input,
         row: letter.row,
@@ -268,6 +302,8 @@ fn report_of(report: SliceReport, names: &[&str]) -> io::Result<(Report, Vec<u8>
         dropped: report.dropped,
         emitted: report.emitted,
         letters: count,
+        letter_bytes: u32::try_from(letters.len()).map_err(io::Error::other)?,
+        owed,
         transforms: report.transforms,
         chunks: report.chunks,
         chunks_bisected: report.chunks_bisected,
@@ -275,55 +311,6 @@ fn report_of(report: SliceReport, names: &[&str]) -> io::Result<(Report, Vec<u8>
         unrunnable: report.unrunnable.map(bounded),
     };
     Ok((report, letters))
-}
-
-/// The columns of one input, as they came.
-struct Columns<'a> {
-    payload: &'a [u8],
-    ends: Vec<u32>,
-    deltas: Option<Vec<u32>>,
-    keys: Option<Cells>,
-    attributes: Vec<(String, Cells)>,
-}
-
-impl<'a> Columns<'a> {
-    fn read(head: &InputHead, body: &mut Body<'a>) -> Option<Columns<'a>> {
-        let rows = head.rows as usize;
-        let payload = body.bytes(head.payload_bytes as usize)?;
-        let ends = body.ends(rows, payload.len())?;
-        let deltas = if head.deltas { Some(body.u32s(rows)?) } else { None };
-        let keys = match head.keys {
-            Some(length) => Some(cells(body, rows, length)?),
-            None => None,
-        };
-        let attributes = head
-            .attributes
-            .iter()
-            .map(|(name, length)| Some((name.clone(), cells(body, rows, *length)?)))
-            .collect::<Option<_>>()?;
-        Some(Columns { payload, ends, deltas, keys, attributes })
-    }
-
-    fn attributes(&self) -> Vec<(String, CellsRef<'_>)> {
-        self.attributes.iter().map(|(name, cells)| (name.clone(), cells.as_ref())).collect()
-    }
-
-    fn input(&'a self, head: &InputHead, attributes: &'a [(String, CellsRef<'a>)]) -> Input<'a> {
-        Input {
-            first_offset: head.first_offset,
-            payloads: ColumnRef { data: self.payload, ends: &self.ends },
-            arrival: head.arrival,
-            arrival_deltas: self.deltas.as_deref(),
-            keys: self.keys.as_ref().map(Cells::as_ref),
-            attributes,
-        }
-    }
-}
-
-fn cells(body: &mut Body<'_>, rows: usize, length: u32) -> Option<Cells> {
-    let state = body.bytes(rows)?.to_vec();
-    let ends = body.ends(rows, length as usize)?;
-    Some(Cells { state, values: Column { data: body.bytes(length as usize)?.to_vec(), ends } })
 }
 
 /// Sends what guests log. Nothing is dropped here: what comes is capped already.

@@ -11,6 +11,7 @@ use crate::log::Level;
 use crate::manifest::Manifest;
 use crate::plugin::Digest;
 use crate::report::TransformReport;
+use crate::step::Table;
 
 /// From the host.
 #[derive(Serialize, Deserialize)]
@@ -21,7 +22,7 @@ pub(super) enum Request {
         manifest: Vec<u8>,
         module: bool,
     },
-    /// Build a chain of plugins whose code is there. The body has the granted files in their order.
+    /// Build a chain of plugins whose code is there. The body has the granted files in their order, and then the models.
     Load(Box<Load>),
     /// Let go of a chain, and of code that no chain needs.
     Unload {
@@ -30,6 +31,12 @@ pub(super) enum Request {
     Run(Run),
     /// To what a guest sent, in order; the body has the answers' bodies one after another.
     Answers(Vec<Result<AnswerHead, String>>),
+    /// What was asked of state, in the body: see [`super::state`].
+    Entries {
+        more: bool,
+    },
+    /// Why a row does not fit its output, if it does not.
+    Checked(Option<String>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,7 +57,18 @@ pub(super) struct Transform {
     pub(super) secrets: Vec<(String, String)>,
     /// Hosts that it may send to; the host judges it.
     pub(super) http: Option<Vec<String>>,
+    /// Paths of the fields of its key.
+    pub(super) key: Vec<Vec<String>>,
+    pub(super) models: Vec<ModelHead>,
     pub(super) limits: Limits,
+}
+
+/// A model's file, which is behind all granted files in the body.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ModelHead {
+    pub(super) name: String,
+    pub(super) file: String,
+    pub(super) bytes: u32,
 }
 
 /// A slice, or a part of one. The body has the columns of the inputs in their order.
@@ -64,6 +82,39 @@ pub(super) struct Run {
     /// For answers, in other parts of the slice.
     pub(super) waited: Duration,
     pub(super) inputs: Vec<InputHead>,
+    /// Of a stream that has event time: then each input has its times and watermarks.
+    pub(super) clock: Option<Clock>,
+    /// Of a chain that keeps state.
+    pub(super) keeps: Option<Keeps>,
+}
+
+/// Event time of the rows that are sent; see [`crate::Times`].
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Clock {
+    pub(super) before: i64,
+    pub(super) after: i64,
+    pub(super) due: bool,
+    pub(super) arrival: i64,
+}
+
+/// State as the process sees it through the host.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Keeps {
+    /// The slice's time.
+    pub(super) now: i64,
+    /// How many bytes more the tenant may keep.
+    pub(super) room: Option<u64>,
+    /// What was declared of the tables that something was written to: version and time to live.
+    pub(super) stored: Vec<(Place, u32, u64)>,
+    /// Rows of records for which state was written are shown to the host.
+    pub(super) checks: bool,
+}
+
+/// A table by the places of its transform in the chain and of its declaration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) step: u32,
+    pub(super) table: u32,
 }
 
 /// Payloads and their ends; arrival deltas, keys and attributes where there are any.
@@ -78,6 +129,8 @@ pub(super) struct InputHead {
     pub(super) keys: Option<u32>,
     /// Name, and bytes of all values.
     pub(super) attributes: Vec<(String, u32)>,
+    /// Times and watermarks follow.
+    pub(super) timed: bool,
 }
 
 /// From the process.
@@ -87,8 +140,8 @@ pub(super) enum Answer {
     Taken,
     /// It cannot be loaded.
     NotTaken(String),
-    /// The chain passed its probe. Of each transform the digest of what it declared: every process must see the same.
-    Loaded(Vec<Digest>),
+    /// The chain passed its probe. What each transform declared.
+    Loaded(Vec<LoadedStep>),
     Refused(Refused),
     /// A chain was let go of.
     Gone,
@@ -106,8 +159,28 @@ pub(super) enum Answer {
     },
     /// A guest sends requests, and waits; the body has their bodies one after another.
     Http(HttpAsk),
-    /// The end of a run; the body has the letters.
+    /// A guest reads state, and waits; the body says which entries.
+    State(StateAsk),
+    /// Whether the row in the body fits the output behind this route.
+    Check {
+        route: u32,
+    },
+    /// The end of a run; the body has the letters, and behind them what became of state.
     Done(Box<Report>),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct LoadedStep {
+    /// Of all that it declared: every process must see the same.
+    pub(super) declared: Digest,
+    pub(super) tables: Vec<Table>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StateAsk {
+    pub(super) place: Place,
+    /// The entries of these addresses, as many as fit an answer; without any, those from the one address in the body on.
+    pub(super) addresses: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,6 +241,10 @@ pub(super) struct Report {
     pub(super) dropped: u64,
     pub(super) emitted: u64,
     pub(super) letters: u32,
+    /// Bytes of the letters.
+    pub(super) letter_bytes: u32,
+    /// The transforms have more to do at the watermark that they were told last.
+    pub(super) owed: bool,
     pub(super) transforms: Vec<TransformReport>,
     pub(super) chunks: u64,
     pub(super) chunks_bisected: u64,

@@ -7,18 +7,21 @@
 //! of the chains that it runs come through the socket; no secret of the host is ever in it. Slices go over as columns, and
 //! come back as columns, which the host checks before it believes them ([`answer`]).
 //!
-//! What guests ask of the network goes over, too, and the host sends it ([`requests`]).
+//! What guests ask of the network goes over, too, and the host sends it ([`requests`]); so does what they read and change of
+//! state ([`state`]).
 //!
 //! A process that ends in the middle of a slice is as a trap: halves of the slice run in fresh processes until the record
 //! is alone that ends them ([`remote`]). How a chain behaves is otherwise the same: the same code runs it there.
 
 mod answer;
+mod columns;
 mod inside;
 mod messages;
 mod process;
 mod remote;
 mod requests;
 mod sandbox;
+mod state;
 mod wire;
 
 use std::collections::VecDeque;

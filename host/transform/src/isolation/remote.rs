@@ -8,23 +8,29 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use wasmill_chunk::{CellsRef, ColumnRef, FinishOptions, Input, RowSink};
+use wasmill_chunk::{FinishOptions, RowCheck, RowSink};
+use wasmill_state::{Layer, StateError, TABLES_MAX};
 
 use super::answer::{self, Asked, Rows};
-use super::messages::{Answer, InputHead, Load, Refused, Request, Run, Transform, manifest_bytes};
+use super::columns::columns;
+use super::messages::{
+    Answer, Clock, Load, LoadedStep, ModelHead, Refused, Request, Run, Transform, manifest_bytes,
+};
 use super::process::{OWN_BYTES, Process};
 use super::requests::{self, Sent};
-use super::wire::put_u32s;
+use super::state::{self, Held, Unchanged};
 use super::{Isolation, LINES_MAX};
 use crate::bisect;
 use crate::chain::{Chain, ChainOptions};
+use crate::event_time::{NO_TIME, Times};
 use crate::fault::{PluginFault, REASON_BYTES_MAX, cut_text};
 use crate::http::wait_max;
-use crate::limits::{LOG_MESSAGE_BYTES_MAX, WALL_PER_CPU};
+use crate::limits::{LOG_MESSAGE_BYTES_MAX, TABLE_NAME_BYTES_MAX, TELLINGS_MAX, WALL_PER_CPU};
+use crate::models::LOAD_CPU_MAX;
 use crate::plugin::{Code, Digest};
 use crate::report::{Slice, SliceReport, TransformReport};
-use crate::step::Step;
-use crate::worker::Part;
+use crate::step::{Declared, Step};
+use crate::worker::{Kept, Part};
 
 /// Processes that one slice may lose. One record among 100,000 needs about 17.
 const LOST_MAX: u32 = 40;
@@ -117,16 +123,21 @@ impl Remote {
         let memory: u64 = steps.iter().map(|step| step.limits.memory_bytes).sum();
         let files = steps.iter().flat_map(|step| step.grants.files.values());
         let files: u64 = files.map(|file| file.bytes.len() as u64).sum();
+        let models = || steps.iter().flat_map(|step| step.grants.models.values());
+        let of_models: u64 = models().map(|model| model.memory_bytes()).sum();
+        let read = LOAD_CPU_MAX * u32::try_from(models().count()).unwrap_or(u32::MAX);
+        // Of a stream that has event time each chunk may end with tellings.
+        let calls = if options.event_time { TELLINGS_MAX } else { 0 } + options.bisect_deadlines + 2;
         let remote = Remote {
             isolation: isolation.clone(),
             chain: isolation.next_chain(),
             outputs: outputs.to_vec(),
             alive: Arc::new(()),
-            memory_bytes: memory.saturating_add(files),
-            build_max: PATIENCE + (configure + call * CALLS_PER_PROBE) * WALL_PER_CPU,
-            chunk_max: PATIENCE + (configure + call * (options.bisect_deadlines + 2)) * WALL_PER_CPU,
+            memory_bytes: memory.saturating_add(files).saturating_add(of_models),
+            build_max: PATIENCE + (configure + call * CALLS_PER_PROBE + read) * WALL_PER_CPU,
+            chunk_max: PATIENCE + (configure + call * calls) * WALL_PER_CPU,
             wait_max: wait_max(steps),
-            each_chunk: call * 2 * (options.bisect_deadlines + 2),
+            each_chunk: call * 2 * calls,
             declared: OnceLock::new(),
         };
         let ready = remote.ready(steps, options, &mut Duration::default())?;
@@ -215,6 +226,17 @@ impl Remote {
             files: step.grants.files.iter().map(|(name, file)| (name.clone(), length(&file.bytes))).collect(),
             secrets: step.grants.secrets.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             http: step.grants.http.as_ref().map(|grant| grant.hosts.clone()),
+            key: step.grants.state.key.clone(),
+            models: step
+                .grants
+                .models
+                .iter()
+                .map(|(name, model)| ModelHead {
+                    name: name.clone(),
+                    file: model.file.to_string(),
+                    bytes: length(model.content()),
+                })
+                .collect(),
             limits: step.limits.clone(),
         });
         let request = Request::Load(Box::new(Load {
@@ -223,17 +245,23 @@ impl Remote {
             outputs: self.outputs.clone(),
             options: options.clone(),
         }));
-        let files: Vec<&[u8]> = steps
-            .iter()
-            .flat_map(|step| step.grants.files.values().map(|file| file.bytes.as_ref()))
-            .collect();
+        let files = steps.iter().flat_map(|step| step.grants.files.values().map(|file| &*file.bytes));
+        let models = steps.iter().flat_map(|step| step.grants.models.values().map(|model| model.content()));
+        let files: Vec<&[u8]> = files.chain(models).collect();
         process.send(&request, &files, until).map_err(NotLoaded::Lost)?;
         let mut lines = 0;
         loop {
             match process.receive(until).map_err(NotLoaded::Lost)?.0 {
-                Answer::Loaded(declared) if declared.len() == steps.len() => {
+                Answer::Loaded(loaded) if loaded.len() == steps.len() => {
+                    if !steps.iter().zip(&loaded).all(|(step, loaded)| may_declare(step, loaded)) {
+                        return Err(NotLoaded::Lost(impossible()));
+                    }
                     process.note_loaded(self.chain, Arc::downgrade(&self.alive), self.memory_bytes);
-                    return Ok(declared);
+                    let declared = steps.iter().zip(loaded).map(|(step, LoadedStep { declared, tables })| {
+                        step.declared.get_or_init(|| Declared { tables, ..Declared::default() });
+                        declared
+                    });
+                    return Ok(declared.collect());
                 }
                 Answer::Refused(refused) => return Err(NotLoaded::Refused(refused)),
                 said if log(steps, &said, &mut lines) => {}
@@ -242,18 +270,55 @@ impl Remote {
         }
     }
 
-    /// Takes a slice through the chain there.
+    /// Takes a slice through the chain there: see [`crate::ChainWorker::run_timed`].
     pub(crate) fn run(
         &self,
         chain: &Chain,
         slice: &Slice<'_>,
+        times: Option<Times<'_>>,
         options: &FinishOptions,
         sink: &mut dyn RowSink,
-    ) -> SliceReport {
-        let mut whole = SliceReport {
-            transforms: vec![TransformReport::default(); chain.steps.len()],
-            ..SliceReport::default()
+        kept: Option<Kept<'_>>,
+    ) -> (SliceReport, Option<Layer>, bool) {
+        let (state, check) = kept.map_or((None, None), |Kept { state, check }| (Some(state), check));
+        let mut going = Going {
+            chain,
+            slice,
+            options,
+            times,
+            known: times.map_or(NO_TIME, |times| times.before),
+            due: times.is_some_and(|times| times.due),
+            owed: false,
+            held: state.map(|state| Held::new(state, chain)),
+            check,
+            sent: Sent::new(chain.steps.len()),
+            whole: SliceReport {
+                transforms: vec![TransformReport::default(); chain.steps.len()],
+                ..SliceReport::default()
+            },
         };
+        let mut lost = 0;
+        self.run_rows(&mut going, sink, &mut lost);
+        // Behind the last row, where no part that came through had it, or there is none.
+        let mut tried = 0;
+        while going.whole.unrunnable.is_none() && going.is_to_be_told() {
+            if let Err((step, fault)) = self.attempt(&mut going, &[], sink) {
+                tried += 1;
+                if tried >= LOST_ALONE {
+                    // There is no record to blame.
+                    going.whole.unrunnable = Some((step, fault));
+                }
+            }
+        }
+        let Going { mut whole, held, sent, owed, .. } = going;
+        let sent = sent.of_steps.into_iter();
+        whole.transforms.iter_mut().zip(sent).for_each(|(transform, sent)| transform.http.add(sent));
+        let layer = held.filter(|_| whole.unrunnable.is_none()).map(Held::finish);
+        (whole, layer, owed)
+    }
+
+    fn run_rows(&self, going: &mut Going<'_, '_>, sink: &mut dyn RowSink, lost: &mut u32) {
+        let (chain, slice) = (going.chain, going.slice);
         let parts: Vec<Part> = slice
             .inputs
             .iter()
@@ -262,26 +327,25 @@ impl Remote {
             .map(|(input, columns)| Part { input, rows: columns.rows() })
             .collect();
         if parts.is_empty() {
-            return whole;
+            return;
         }
         let total = parts.iter().map(|part| part.rows.len()).sum();
-        let (mut lost, mut some) = (0, Vec::new());
-        let mut sent = Sent::new(chain.steps.len());
+        let mut some = Vec::new();
         let mut waiting = vec![Waiting::new(0..total)];
         while let Some(Waiting { rows, ends, lost: lost_here }) = waiting.pop() {
-            if whole.unrunnable.is_some() {
+            if going.whole.unrunnable.is_some() {
                 break;
             }
             bisect::pick(&parts, &rows, &mut some);
             if let Some((step, fault)) = ends {
-                if lost >= LOST_MAX || rows.len() == 1 && lost_here >= LOST_ALONE {
+                if *lost >= LOST_MAX || rows.len() == 1 && lost_here >= LOST_ALONE {
                     let reason = match rows.len() {
                         1 => fault.reason(),
                         rows => {
                             format!("{fault} (in a part of {rows} records; {LOST_MAX} processes were lost)")
                         }
                     };
-                    bisect::fail(chain, slice, &mut whole, &some, step, &reason);
+                    bisect::fail(chain, slice, &mut going.whole, &some, step, &reason);
                     continue;
                 }
                 if rows.len() == 1 {
@@ -293,44 +357,58 @@ impl Remote {
                 waiting.push(Waiting::new(rows.start..middle));
                 continue;
             }
-            let mut spent = Duration::default();
-            let attempt = self.attempt(chain, slice, &some, options, &mut spent, &mut sent);
-            whole.cpu_elsewhere += spent;
-            match attempt {
-                Ok((report, rows)) => {
-                    if report.unrunnable.is_none() {
-                        rows.iter().for_each(|rows| rows.pour(sink));
-                    }
-                    answer::add(&mut whole, report);
-                }
-                Err(Unanswered::Unrunnable(step, fault)) => whole.unrunnable = Some((step, fault)),
-                Err(Unanswered::Lost(step, fault)) => {
-                    lost += 1;
-                    self.isolation.note_lost();
-                    whole.chunks_bisected += 1;
-                    if let Some(transform) = whole.transforms.get_mut(step) {
-                        transform.traps += 1;
-                    }
-                    whole.note(step, fault.clone());
-                    waiting.push(Waiting { rows, ends: Some((step, fault)), lost: lost_here + 1 });
-                }
+            if let Err(ends) = self.attempt(going, &some, sink) {
+                *lost += 1;
+                waiting.push(Waiting { rows, ends: Some(ends), lost: lost_here + 1 });
             }
         }
-        let sent = sent.of_steps.into_iter();
-        whole.transforms.iter_mut().zip(sent).for_each(|(transform, sent)| transform.http.add(sent));
-        whole
     }
 
-    /// Runs some rows in one process.
+    /// Runs some rows in one process, or none, and tells the transforms of the watermark behind them. What is lost is lost at
+    /// a transform, with all that it did.
     fn attempt(
         &self,
-        chain: &Chain,
-        slice: &Slice<'_>,
+        going: &mut Going<'_, '_>,
         parts: &[Part],
-        options: &FinishOptions,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), (usize, PluginFault)> {
+        let mut spent = Duration::default();
+        let clock = going.clock(parts);
+        let attempt = self.attempt_once(going, parts, clock, &mut spent);
+        going.whole.cpu_elsewhere += spent;
+        match attempt {
+            Ok((report, rows, owed)) => {
+                if report.unrunnable.is_none() {
+                    rows.iter().for_each(|rows| rows.pour(sink));
+                    going.told(clock, owed);
+                }
+                answer::add(&mut going.whole, report);
+                Ok(())
+            }
+            Err(Unanswered::Unrunnable(step, fault)) => {
+                going.whole.unrunnable = Some((step, fault));
+                Ok(())
+            }
+            Err(Unanswered::Lost(step, fault)) => {
+                self.isolation.note_lost();
+                going.whole.chunks_bisected += 1;
+                if let Some(transform) = going.whole.transforms.get_mut(step) {
+                    transform.traps += 1;
+                }
+                going.whole.note(step, fault.clone());
+                Err((step, fault))
+            }
+        }
+    }
+
+    fn attempt_once(
+        &self,
+        going: &mut Going<'_, '_>,
+        parts: &[Part],
+        clock: Option<Clock>,
         spent: &mut Duration,
-        sent: &mut Sent,
-    ) -> Result<(SliceReport, Vec<Rows>), Unanswered> {
+    ) -> Result<Done, Unanswered> {
+        let chain = going.chain;
         let ready = self.ready(&chain.steps, &chain.options, spent).map_err(|error| match error {
             BuildError::Transforms(mut faults) => {
                 let (step, _, fault) = faults.swap_remove(0);
@@ -339,17 +417,30 @@ impl Remote {
             BuildError::Layout(message) => Unanswered::Unrunnable(0, PluginFault::BadOutput { message }),
         })?;
         let Ready { mut process, before } = ready;
-        let asked = Asked { chain, slice, parts, outputs: self.outputs.len() };
-        match self.exchange(&mut process, &asked, options, before, sent) {
+        let asked = Asked { chain, slice: going.slice, parts, outputs: self.outputs.len(), clock };
+        match self.exchange(&mut process, &asked, going, before) {
             Ok(done) => {
                 self.isolation.put(process);
                 Ok(done)
             }
-            Err(error) => {
+            Err(Broken::Process(error)) => {
                 let step = process.position().min(chain.steps.len().saturating_sub(1));
                 let (fault, used) = process.end(&error);
                 *spent += used.saturating_sub(before);
                 Err(Unanswered::Lost(step, fault))
+            }
+            Err(Broken::State(error)) => {
+                // It waits for an answer.
+                *spent += process.cpu().saturating_sub(before);
+                drop(process);
+                let step = chain.steps.iter().position(|step| step.plugin.manifest.grants.state).unwrap_or(0);
+                Err(match error {
+                    StateError::Store(error) => {
+                        let message = format!("its state cannot be read: {error}");
+                        Unanswered::Unrunnable(step, PluginFault::Host { message })
+                    }
+                    refused => Unanswered::Lost(step, PluginFault::Returned { message: refused.to_string() }),
+                })
             }
         }
     }
@@ -358,10 +449,10 @@ impl Remote {
         &self,
         process: &mut Process,
         asked: &Asked<'_>,
-        options: &FinishOptions,
+        going: &mut Going<'_, '_>,
         before: Duration,
-        sent: &mut Sent,
-    ) -> io::Result<(SliceReport, Vec<Rows>)> {
+    ) -> Result<Done, Broken> {
+        let Going { options, times, held, check, sent, .. } = going;
         let mut request = Run {
             chain: self.chain,
             slice: asked.slice.id,
@@ -370,22 +461,25 @@ impl Remote {
             byte_routes: options.byte_routes,
             waited: sent.waited(),
             inputs: Vec::with_capacity(asked.parts.len()),
+            clock: asked.clock,
+            keeps: held.as_ref().map(|held| held.shown(asked.chain, check.is_some())),
         };
         // Payloads go as they are; everything else is copied into one buffer behind each.
         let mut payloads: Vec<&[u8]> = Vec::with_capacity(asked.parts.len());
         let mut rest: Vec<Vec<u8>> = Vec::with_capacity(asked.parts.len());
         for part in asked.parts {
             let Some(input) = asked.slice.inputs.get(part.input) else { continue };
-            let (head, payload, columns) = columns(input, &part.rows).ok_or_else(impossible)?;
+            let times = times.as_ref().and_then(|times| times.rows.get(part.input));
+            let (head, payload, columns) = columns(input, &part.rows, times).ok_or_else(impossible)?;
             request.inputs.push(head);
             payloads.push(payload);
             rest.push(columns);
         }
         let body: Vec<&[u8]> =
             payloads.iter().zip(&rest).flat_map(|(payload, rest)| [*payload, rest.as_slice()]).collect();
-        let chunks = u32::try_from(asked.chunks()).unwrap_or(u32::MAX);
+        let chunks = u32::try_from(asked.chunks().max(1)).unwrap_or(u32::MAX);
         let of_chunks = self.each_chunk.saturating_mul(chunks);
-        let end = Instant::now() + self.chunk_max + of_chunks + self.wait_max;
+        let mut end = Instant::now() + self.chunk_max + of_chunks + self.wait_max;
         sent.begin();
         process.send(&Request::Run(request), &body, end)?;
         let (mut rows, mut emitted, mut lines) = (Vec::new(), 0, 0);
@@ -407,17 +501,114 @@ impl Remote {
                     alive += sent.waited().saturating_sub(waited);
                     continue;
                 }
+                Answer::State(ask) => {
+                    let begun = Instant::now();
+                    let held = held.as_mut().ok_or_else(impossible)?;
+                    let answered = held.answer(&ask, &body).ok_or_else(impossible)?;
+                    let (answer, body) = answered.map_err(Broken::State)?;
+                    // The store's time is not the guests'.
+                    (alive, end) = (alive + begun.elapsed(), end + begun.elapsed());
+                    process.send(&answer, &[&body], end)?;
+                    continue;
+                }
+                Answer::Check { route } => {
+                    let check = check.as_mut().filter(|_| (route as usize) < asked.outputs);
+                    let answer = state::checked(&mut **check.ok_or_else(impossible)?, route, &body);
+                    process.send(&answer, &[], end)?;
+                    continue;
+                }
                 Answer::Done(report) => {
                     let used = process.cpu().saturating_sub(before);
-                    let report = asked.report(*report, &body, emitted, used).ok_or_else(impossible)?;
-                    return Ok((report, rows));
+                    let (letters, changes) =
+                        body.split_at_checked(report.letter_bytes as usize).ok_or_else(impossible)?;
+                    let owed = report.owed;
+                    let report = asked.report(*report, letters, emitted, used).ok_or_else(impossible)?;
+                    match held {
+                        Some(held) if report.unrunnable.is_none() => held.change(changes)?,
+                        _ if changes.is_empty() => {}
+                        _ => return Err(impossible().into()),
+                    }
+                    return Ok((report, rows, owed));
                 }
                 said if log(&asked.chain.steps, &said, &mut lines) => {}
-                _ => return Err(impossible()),
+                _ => return Err(impossible().into()),
             }
             alive = Instant::now() + self.chunk_max;
         }
     }
+}
+
+/// What one process did: the report, the rows, and whether the transforms have more to do at the watermark.
+type Done = (SliceReport, Vec<Rows>, bool);
+
+/// Why a process did not do it.
+enum Broken {
+    /// By the process.
+    Process(io::Error),
+    /// By the state that it asked for or changed.
+    State(StateError),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Broken {
+        Broken::Process(error)
+    }
+}
+
+impl From<Unchanged> for Broken {
+    fn from(unchanged: Unchanged) -> Broken {
+        match unchanged {
+            Unchanged::Impossible => Broken::Process(impossible()),
+            Unchanged::State(error) => Broken::State(error),
+        }
+    }
+}
+
+/// A slice on its way.
+struct Going<'a, 'k> {
+    chain: &'a Chain,
+    slice: &'a Slice<'a>,
+    options: &'a FinishOptions,
+    times: Option<Times<'a>>,
+    /// The watermark of which the transforms know;
+    known: i64,
+    /// they are told of the next one even where it has not moved.
+    due: bool,
+    owed: bool,
+    held: Option<Held>,
+    check: Option<&'k mut dyn RowCheck>,
+    sent: Sent,
+    whole: SliceReport,
+}
+
+impl Going<'_, '_> {
+    /// Event time of these rows; of none, at the slice's end.
+    fn clock(&self, parts: &[Part]) -> Option<Clock> {
+        let times = self.times.as_ref()?;
+        let place = parts.last().map(|part| (part.input, part.rows.end));
+        let after = times.watermark_at(self.slice, place);
+        Some(Clock { before: self.known, after, due: self.due, arrival: times.arrival })
+    }
+
+    /// The transforms were told of what there was to tell.
+    fn told(&mut self, clock: Option<Clock>, owed: bool) {
+        let Some(Clock { before, after, due, .. }) = clock else { return };
+        if after != NO_TIME && (after > before || due) {
+            (self.known, self.due, self.owed) = (after.max(before), false, owed);
+        }
+    }
+
+    fn is_to_be_told(&self) -> bool {
+        let after = self.times.map_or(NO_TIME, |times| times.after);
+        self.chain.takes_watermarks() && after != NO_TIME && (after > self.known || self.due)
+    }
+}
+
+/// Whether these can be the tables of a transform.
+fn may_declare(step: &Step, loaded: &LoadedStep) -> bool {
+    let fit = loaded.tables.iter().all(|table| table.name.len() <= TABLE_NAME_BYTES_MAX);
+    let few = loaded.tables.len() <= TABLES_MAX;
+    fit && few && (loaded.tables.is_empty() || step.plugin.manifest.grants.state)
 }
 
 fn impossible() -> io::Error {
@@ -475,47 +666,4 @@ fn log(steps: &[Step], said: &Answer, lines: &mut u32) -> bool {
         }
         _ => false,
     }
-}
-
-/// Some rows of an input: what they are, their payloads, and the columns behind these. `None`: the columns are no columns.
-fn columns<'a>(input: &Input<'a>, rows: &Range<usize>) -> Option<(InputHead, &'a [u8], Vec<u8>)> {
-    let mut out = Vec::with_capacity(rows.len() * 8);
-    let payload = put_ends(input.payloads, rows, &mut out)?;
-    if let Some(deltas) = input.arrival_deltas {
-        put_u32s(&mut out, deltas.get(rows.clone())?.iter().copied());
-    }
-    let keys = match &input.keys {
-        Some(keys) => Some(put_cells(keys, rows, &mut out)?),
-        None => None,
-    };
-    let mut attributes = Vec::with_capacity(input.attributes.len());
-    for (name, cells) in input.attributes {
-        attributes.push((name.clone(), put_cells(cells, rows, &mut out)?));
-    }
-    let head = InputHead {
-        first_offset: input.first_offset.saturating_add(rows.start as u64),
-        arrival: input.arrival,
-        rows: u32::try_from(rows.len()).ok()?,
-        payload_bytes: u32::try_from(payload.len()).ok()?,
-        deltas: input.arrival_deltas.is_some(),
-        keys,
-        attributes,
-    };
-    Some((head, payload, out))
-}
-
-/// Writes the ends of some values, counted from the first of them, and returns their bytes.
-fn put_ends<'a>(column: ColumnRef<'a>, rows: &Range<usize>, out: &mut Vec<u8>) -> Option<&'a [u8]> {
-    let start = if rows.start == 0 { 0 } else { *column.ends.get(rows.start - 1)? };
-    let ends = column.ends.get(rows.clone())?;
-    put_u32s(out, ends.iter().map(|end| end.wrapping_sub(start)));
-    column.data.get(start as usize..ends.last().map_or(start, |end| *end) as usize)
-}
-
-/// States, ends and values; how many bytes the values are.
-fn put_cells(cells: &CellsRef<'_>, rows: &Range<usize>, out: &mut Vec<u8>) -> Option<u32> {
-    out.extend_from_slice(cells.state.get(rows.clone())?);
-    let values = put_ends(cells.values, rows, out)?;
-    out.extend_from_slice(values);
-    u32::try_from(values.len()).ok()
 }

@@ -3,6 +3,7 @@
 use wasmill_chunk::{Column, FinishOptions, Input};
 use wasmill_transform::{ChainOptions, PluginFault, RowTimes, Slice, SliceReport, Times};
 
+use crate::isolation::processes;
 use crate::support::{Bench, Guest, Rows};
 
 const IMPORTS: &str = r#"
@@ -15,6 +16,33 @@ const IMPORTS: &str = r#"
 /// Gives one row whenever it is told.
 const GIVES: &str = "(call $emit (call $fresh (i32.const 1)))";
 
+/// Where guests run.
+#[derive(Clone, Copy)]
+enum Place {
+    Here,
+    /// In a process of their own.
+    Apart,
+}
+
+/// Transforms are told wherever they run.
+macro_rules! in_both_places {
+    ($($test:ident,)*) => {
+        mod here {
+            $(#[test] fn $test() { super::$test(super::Place::Here); })*
+        }
+        mod apart {
+            $(#[test] fn $test() { super::$test(super::Place::Apart); })*
+        }
+    };
+}
+
+in_both_places! {
+    transforms_are_told_after_the_chunk_that_moved_the_watermark_and_not_otherwise,
+    what_one_gives_goes_through_the_next_before_that_one_is_told,
+    who_has_more_to_do_is_told_again_and_so_often_at_most,
+    failure_when_told_leaves_the_slice_without_an_outcome_and_blames_no_record,
+}
+
 fn windower(on_watermark: &'static str) -> Guest {
     Guest {
         world_imports: vec!["wasmill:plugin/event-clock@0.1.3"],
@@ -25,9 +53,13 @@ fn windower(on_watermark: &'static str) -> Guest {
     }
 }
 
-fn bench(guests: &[Guest], chunk_rows: usize) -> Bench {
+fn bench(place: Place, guests: &[Guest], chunk_rows: usize) -> Bench {
     let specs = guests.iter().enumerate().map(|(index, guest)| guest.spec(&format!("t{index}"))).collect();
-    Bench::try_new(specs, ChainOptions { chunk_rows, event_time: true, ..ChainOptions::default() }).unwrap()
+    let options = ChainOptions { chunk_rows, event_time: true, ..ChainOptions::default() };
+    match place {
+        Place::Here => Bench::try_new(specs, options).unwrap(),
+        Place::Apart => Bench::try_apart(&processes().of("a"), specs, options).unwrap(),
+    }
 }
 
 /// Runs records that are named like their times; none is late, and nothing is waited for.
@@ -50,9 +82,8 @@ fn run(bench: &mut Bench, times: &[i64], before: i64, due: bool) -> (Vec<String>
     (rows.rows, report, owed)
 }
 
-#[test]
-fn transforms_are_told_after_the_chunk_that_moved_the_watermark_and_not_otherwise() {
-    let mut bench = bench(&[windower(GIVES)], 1);
+fn transforms_are_told_after_the_chunk_that_moved_the_watermark_and_not_otherwise(place: Place) {
+    let mut bench = bench(place, &[windower(GIVES)], 1);
     let (rows, report, owed) = run(&mut bench, &[10, 5, 20, 20], i64::MIN, false);
     assert_eq!(rows, ["100:10", "-1:{}", "101:5", "102:20", "-1:{}", "103:20"]);
     assert_eq!((report.passed, report.emitted, owed), (4, 6, false));
@@ -62,39 +93,36 @@ fn transforms_are_told_after_the_chunk_that_moved_the_watermark_and_not_otherwis
     assert!(run(&mut bench, &[], i64::MIN, true).0.is_empty());
 }
 
-#[test]
-fn what_one_gives_goes_through_the_next_before_that_one_is_told() {
+fn what_one_gives_goes_through_the_next_before_that_one_is_told(place: Place) {
     // The second one drops all rows that it is handed, and gives one whenever it is told.
     let drops = Guest {
         process: "(local.set $n (call $len (local.get $rows)))
                   (call $keep (local.get $rows) (i32.const 2048) (local.get $n))",
         ..windower(GIVES)
     };
-    let (rows, report, _) = run(&mut bench(&[windower(GIVES), drops], 100), &[1, 2], 0, false);
+    let (rows, report, _) = run(&mut bench(place, &[windower(GIVES), drops], 100), &[1, 2], 0, false);
     assert_eq!((report.passed, report.dropped, report.unrunnable), (0, 2, None));
     assert_eq!(rows, ["-1:{}"]);
     // One that takes no watermarks sees what the other gives.
     let plain = Guest::process("(call $log (i32.const 1) (i32.const 1024) (call $len (local.get $rows)))");
-    let mut bench = bench(&[windower(GIVES), plain], 100);
+    let mut bench = bench(place, &[windower(GIVES), plain], 100);
     assert_eq!(run(&mut bench, &[1, 2], 0, false).0, ["100:1", "101:2", "-1:{}"]);
     assert_eq!(bench.log.lines.lock().unwrap().iter().filter(|(_, line)| line.len() == 1).count(), 1);
 }
 
-#[test]
-fn who_has_more_to_do_is_told_again_and_so_often_at_most() {
+fn who_has_more_to_do_is_told_again_and_so_often_at_most(place: Place) {
     let thrice = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
                   (call $emit (call $fresh (i32.const 1)))
                   (if (i32.lt_u (global.get $calls) (i32.const 3)) (then (call $more)))";
-    let (rows, _, owed) = run(&mut bench(&[windower(thrice)], 100), &[1], 0, false);
+    let (rows, _, owed) = run(&mut bench(place, &[windower(thrice)], 100), &[1], 0, false);
     assert_eq!((rows.len(), owed), (4, false));
     let ever = "(call $emit (call $fresh (i32.const 1))) (call $more)";
-    let mut bench = bench(&[windower(ever)], 100);
+    let mut bench = bench(place, &[windower(ever)], 100);
     let (rows, _, owed) = run(&mut bench, &[1], 0, false);
     assert_eq!((rows.len(), owed), (17, true));
 }
 
-#[test]
-fn failure_when_told_leaves_the_slice_without_an_outcome_and_blames_no_record() {
+fn failure_when_told_leaves_the_slice_without_an_outcome_and_blames_no_record(place: Place) {
     for (body, text) in [
         ("unreachable", "unreachable"),
         ("(loop $ever (br $ever))", "200ms"),
@@ -104,7 +132,8 @@ fn failure_when_told_leaves_the_slice_without_an_outcome_and_blames_no_record() 
             "",
         ),
     ] {
-        let (_, report, _) = run(&mut bench(&[Guest::default(), windower(body)], 100), &[1, 2, 3], 0, false);
+        let (_, report, _) =
+            run(&mut bench(place, &[Guest::default(), windower(body)], 100), &[1, 2, 3], 0, false);
         let (transform, fault) = report.unrunnable.unwrap();
         assert!(transform == 1 && fault.to_string().contains(text), "{body}: {fault}");
         assert!(!matches!(fault, PluginFault::Host { .. }) && report.failures.is_empty());

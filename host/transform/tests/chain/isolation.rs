@@ -12,7 +12,7 @@ use crate::support::{Bench, ENGINE, Guest, picky, spec, text_of};
 
 const CHILD: &str = env!("CARGO_BIN_EXE_compile-child");
 
-fn processes() -> Processes {
+pub(crate) fn processes() -> Processes {
     Processes::new(&ENGINE, ProcessOptions::new(CHILD.into()))
 }
 
