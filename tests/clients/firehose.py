@@ -1,43 +1,14 @@
 """Amazon Data Firehose's own client against a Wasmill host, and the AWS CLI beside it.
 
-What a host is started with comes from the environment: ENDPOINT, OTHER (another tenant's pair), and AWS's own variables.
+What a host is started with comes from the environment: ENDPOINT, OTHER and LIMITED (other tenants' pairs), and AWS's own
+variables.
 Each check says what it is about; the first that fails ends the program with its text.
 """
 
 import json
 import os
-import subprocess
-import sys
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import ClientError
-
-ENDPOINT = os.environ["ENDPOINT"]
-REGION = "eu-west-1"
-
-
-def client(**keys):
-    config = Config(retries={"max_attempts": 1}, read_timeout=90)
-    return boto3.client("firehose", endpoint_url=ENDPOINT, region_name=REGION, config=config, **keys)
-
-
-def bucket(**more):
-    return {"RoleARN": "arn:aws:iam::123456789012:role/any", "BucketARN": "arn:aws:s3:::lake", **more}
-
-
-def refused(code, call, **arguments):
-    try:
-        call(**arguments)
-    except ClientError as error:
-        found = error.response["Error"]["Code"]
-        assert found == code, f"expected {code}: {error}"
-        return error.response["Error"]["Message"]
-    raise AssertionError(f"expected {code} of {call.__name__}({arguments})")
-
-
-def described(firehose, name):
-    return firehose.describe_delivery_stream(DeliveryStreamName=name)["DeliveryStreamDescription"]
+from api import REGION, bucket, cli, client, described, done, of, refused
 
 
 def main():
@@ -99,7 +70,7 @@ def main():
     )
 
     # A batch over the quota is stored in part; the rest is told to come again.
-    limited = client(**json.loads(os.environ["LIMITED"]))
+    limited = client(**of("LIMITED"))
     limited.create_delivery_stream(DeliveryStreamName="slow", S3DestinationConfiguration=bucket(BufferingHints=hints))
     stored = limited.put_record_batch(DeliveryStreamName="slow", Records=[{"Data": b"%d" % n} for n in range(100)])
     failed = [entry for entry in stored["RequestResponses"] if "ErrorCode" in entry]
@@ -250,7 +221,7 @@ def main():
         assert part in message, message
 
     # Others, and pairs that are none.
-    other = client(**json.loads(os.environ["OTHER"]))
+    other = client(**of("OTHER"))
     refused("ResourceNotFoundException", other.describe_delivery_stream, DeliveryStreamName="clicks")
     assert other.list_delivery_streams()["DeliveryStreamNames"] == []
     wrong = client(aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"], aws_secret_access_key="x" * 40)
@@ -260,12 +231,9 @@ def main():
 
     # The same by the AWS CLI.
     def aws(*words):
-        program = "import sys; from awscli.clidriver import main; sys.exit(main())"
-        arguments = [sys.executable, "-c", program, "firehose", *words]
-        arguments += ["--endpoint-url", ENDPOINT, "--region", REGION, "--output", "json"]
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout) if done.stdout.strip() else {}
+        code, out, err = cli(*words)
+        assert code == 0, err
+        return json.loads(out) if out.strip() else {}
 
     assert aws("list-delivery-streams")["DeliveryStreamNames"] == [
         "clicks",
@@ -279,7 +247,7 @@ def main():
     assert stored["RecordId"], stored
     aws("delete-delivery-stream", "--delivery-stream-name", "plain")
     assert firehose.list_delivery_streams()["DeliveryStreamNames"] == ["clicks", "filed", "indexed", "posted", "searched"]
-    print("all is as expected")
+    done()
 
 
 main()

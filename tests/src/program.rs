@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -30,6 +31,23 @@ pub fn binary() -> Option<PathBuf> {
         }
     }
     binary
+}
+
+/// Between two looks at what a process uses.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// The most that a process has used until it ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peaks {
+    pub resident_bytes: u64,
+    pub descriptors: usize,
+}
+
+/// A line of `/proc/PID/status`, in bytes; `None`: there is no such process any more.
+pub fn status_bytes(process: u32, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 /// `wasmill run CONFIG`; killed when dropped.
@@ -104,6 +122,21 @@ impl Program {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Looks at it until it ends.
+    pub fn watch(&self) -> JoinHandle<Peaks> {
+        let process = self.id();
+        std::thread::spawn(move || {
+            let mut peaks = Peaks::default();
+            while let Some(resident) = status_bytes(process, "VmHWM") {
+                peaks.resident_bytes = peaks.resident_bytes.max(resident);
+                let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
+                peaks.descriptors = peaks.descriptors.max(descriptors);
+                std::thread::park_timeout(LOOK_AGAIN);
+            }
+            peaks
+        })
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wasmill_control::{AuditLog, Control};
+use wasmill_control::{AuditLog, Control, ControlError};
 use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 use wasmill_tenant::{Quotas, TenantName};
 
@@ -129,6 +129,9 @@ impl Host for Program {
             DefineRequest::Put { definition, .. } if definition == serde_json::json!({"bad": 1}) => {
                 let flaw = Flaw { key: "bad".to_owned(), message: "unknown key \"bad\"".to_owned() };
                 Err(DefineError::Flaws(vec![flaw]))
+            }
+            DefineRequest::Put { .. } if stream == "one-too-many" => {
+                Err(DefineError::Control(ControlError::TooManyStreams { name: tenant, max: 7 }))
             }
             DefineRequest::Put { when: When::Unsaid, .. } if there => {
                 Err(DefineError::Unsaid { stream, version: 3 })

@@ -17,7 +17,9 @@ pub struct FirehoseStats {
     pub throttled: Counter,
     /// Places of the outputs into buckets whose objects have Firehose's names.
     pub outputs: OnceLock<Vec<usize>>,
-    /// Place of such an output that takes records as they came in.
+    /// Places of the outputs into tables of Iceberg.
+    pub tables: OnceLock<Vec<usize>>,
+    /// Place of an output into a bucket that takes records as they came in.
     pub backup: OnceLock<usize>,
     /// Its records come from a stream of Kinesis.
     pub reads_kinesis: AtomicBool,
@@ -49,7 +51,8 @@ impl FirehoseStats {
     pub fn is_told(&self) -> bool {
         let asked = self.record.requests.get() + self.batch.requests.get() + self.throttled.get() > 0;
         let receives = self.receivers.get().is_some_and(|receivers| !receivers.is_empty());
-        asked || receives || self.outputs.get().is_some_and(|outputs| !outputs.is_empty())
+        let mut places = [&self.outputs, &self.tables].into_iter().filter_map(OnceLock::get);
+        asked || receives || places.any(|places| !places.is_empty())
     }
 }
 

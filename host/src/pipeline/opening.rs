@@ -416,13 +416,20 @@ impl Opening {
                 drop(stats.columns.set(inferred.to_owned()));
             }
         }
-        let named = stream.routes().enumerate().filter(|(_, output)| is_delivery(&output.destination));
+        let places = |wanted: fn(&config::Destination) -> bool| -> Vec<usize> {
+            let routes = stream.routes().enumerate();
+            routes.filter(|(_, output)| wanted(&output.destination)).map(|(place, _)| place).collect()
+        };
         // Nobody has seen them.
         if let Some(backup) = stream.backup.filter(|backup| is_delivery(&stream.outputs[*backup].destination))
         {
             let _first = stats.firehose.backup.set(backup);
         }
-        let _first = stats.firehose.outputs.set(named.map(|(place, _)| place).collect());
+        let _first = stats.firehose.outputs.set(places(is_delivery));
+        let _first = stats
+            .firehose
+            .tables
+            .set(places(|destination| matches!(destination, config::Destination::Iceberg(_))));
         let receivers = opened.iter().filter_map(|output| receiver(&output.destination));
         let _first = stats.firehose.receivers.set(receivers.collect());
         if event_time.is_some() {

@@ -12,11 +12,10 @@ use serde_json::{Value, json};
 use wasmill_tests::guest::Guest;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
-use wasmill_tests::servers::S3Server;
 use wasmill_tests::wait::wait_until;
 use wasmill_tests::{client, objects};
 
-use crate::firehose::pair;
+use crate::firehose::{Rig, script};
 use crate::s3::keys;
 
 /// Lives of a host, and records of each.
@@ -231,67 +230,31 @@ fn columns_of(files: &[Read]) -> &BTreeMap<String, String> {
 
 #[test]
 fn firehose_converts_records_and_backs_them_up_as_they_came_in() {
-    let (Some(binary), Some(packages)) = (binary(), packages()) else { return };
-    let lake = tempfile::tempdir().unwrap();
-    fs::create_dir_all(lake.path().join("lake")).unwrap();
-    let server = S3Server::start(lake.path());
-    let endpoint = server.endpoint();
-    let scratch = Scratch::new(&format!(
-        r#"#whole
-        [http]
-        listen = "127.0.0.1:0"
-        auth = {{ mode = "keys" }}
-        [firehose]
-        endpoint = "{endpoint}"
-        path_style = true
-        [firehose.schemas]
-        "lake.visits" = "n: bigint required, at: timestamp, page: string"
-        [policy]
-        s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
-        "#
-    ));
-    let (id, secret) = pair(
-        Command::new(&binary)
-            .args(["key", "create", "--signs", "--scope", "push,read,admin", "--config"])
-            .arg(scratch.config()),
-    );
-    let start = || {
-        let mut command = Command::new(&binary);
-        command.args(["run", "--log-format", "json"]).arg(scratch.config());
-        command.env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY);
-        command.env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY);
-        command.env("AWS_EC2_METADATA_DISABLED", "true");
-        Program::spawn(&mut command)
+    let Some(packages) = packages() else { return };
+    let schemas = "[firehose.schemas]\n\"lake.visits\" = \"n: bigint required, at: timestamp, page: string\"";
+    let Some(rig) = Rig::start_with(schemas, &[]) else { return };
+    let ask = |rig: &Rig, words: &[&str]| {
+        rig.run(script("conversion.py").unwrap().args(words));
     };
-    let ask = |program: &Program, words: &[&str]| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/conversion.py");
-        let output = Command::new("python3")
-            .arg(script)
-            .args(words)
-            .env("PYTHONPATH", &packages)
-            .env("ENDPOINT", format!("http://{}", program.address()))
-            .env("AWS_ACCESS_KEY_ID", &id)
-            .env("AWS_SECRET_ACCESS_KEY", &secret)
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .output()
-            .unwrap();
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(
-            output.status.success() && out.contains("all is as expected"),
-            "{out}{err}{:#?}",
-            program.log()
-        );
-    };
-    let bucket = lake.path().join("lake");
-    let program = start();
-    ask(&program, &["create"]);
-    ask(&program, &["put", "0", "1500"]);
+    let bucket = rig.lake.path().join("lake");
+    ask(&rig, &["create"]);
+    ask(&rig, &["put", "0", "1500"]);
     wait_until("an object is there", || !keys(&bucket.join("visits")).is_empty());
-    ask(&program, &["put", "1500", "2500"]);
-    program.kill();
-    let program = start();
-    ask(&program, &["put", "2500", "3000"]);
-    program.stop();
+    // In Firehose's words: two of ten fail, and are in the bucket for errors.
+    for (name, value) in [
+        ("succeed_processing_records_total", 1200.0),
+        ("failed_conversion_records_total", 300.0),
+        ("delivery_to_s3_records_total", 1200.0),
+        ("backup_to_s3_records_total", 300.0),
+        ("delivery_to_s3_success", 1.0),
+        ("backup_to_s3_success", 1.0),
+    ] {
+        wait_until(name, || rig.metric(&format!("firehose_{name}"), "visits") == value);
+    }
+    ask(&rig, &["put", "1500", "2500"]);
+    let rig = rig.killed();
+    ask(&rig, &["put", "2500", "3000"]);
+    rig.program.stop();
 
     // As the script makes them.
     let fits = (0..3000_i64).filter(|n| n % 5 != 3);

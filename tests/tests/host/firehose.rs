@@ -1,9 +1,19 @@
 //! The API of Amazon Data Firehose, asked by clients that nobody here wrote, with S3 behind it.
 
+mod clients;
+mod compression;
+mod functions;
+mod partitions;
+mod signatures;
+mod streams;
+
+use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use wasmill_tests::client::{self, Answer};
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
 use wasmill_tests::servers::S3Server;
@@ -31,15 +41,29 @@ pub(crate) struct Rig {
     pub(crate) url: String,
     /// May push, read and administer in the first tenant.
     pub(crate) pair: (String, String),
-    binary: std::path::PathBuf,
+    binary: PathBuf,
     operator: String,
-    _server: S3Server,
-    _scratch: Scratch,
+    server: S3Server,
+    scratch: Scratch,
+}
+
+fn run(binary: &Path, scratch: &Scratch) -> Program {
+    let mut command = Command::new(binary);
+    command.args(["run", "--log-format", "json"]).arg(scratch.config());
+    command.env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY);
+    command.env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY);
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    Program::spawn(&mut command)
 }
 
 impl Rig {
     /// `None`: there is no binary, which was said.
     pub(crate) fn start() -> Option<Rig> {
+        Rig::start_with("", &[])
+    }
+
+    /// With more lines in `[firehose]`, and files of plugins under other names.
+    pub(crate) fn start_with(firehose: &str, plugins: &[(&str, &Path)]) -> Option<Rig> {
         let binary = binary()?;
         let lake = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(lake.path().join("lake")).unwrap();
@@ -55,6 +79,7 @@ impl Rig {
             account = "123456789012"
             endpoint = "{endpoint}"
             path_style = true
+            {firehose}
             [policy]
             s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
             http = ["127.0.0.1:1"]
@@ -73,6 +98,9 @@ impl Rig {
             s3 = [{{ bucket = "lake", endpoint = "{endpoint}" }}]
             "#
         ));
+        for (name, file) in plugins {
+            scratch.deploy_bytes(name, &std::fs::read(file).unwrap());
+        }
         let offline = |words: &[&str]| {
             let mut command = Command::new(&binary);
             command.args(["key", "create"]).args(words).arg("--config").arg(scratch.config());
@@ -82,14 +110,38 @@ impl Rig {
         let operator = offline(&["--operator"]).output().unwrap();
         let operator = String::from_utf8(operator.stdout).unwrap().trim().to_owned();
         let pair = pair(&mut offline(&["--signs", "--scope", "push,read,admin"]));
-        let mut command = Command::new(&binary);
-        command.args(["run", "--log-format", "json"]).arg(scratch.config());
-        command.env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY);
-        command.env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY);
-        command.env("AWS_EC2_METADATA_DISABLED", "true");
-        let program = Program::spawn(&mut command);
+        let program = run(&binary, &scratch);
         let url = format!("http://{}", program.address());
-        Some(Rig { lake, program, url, pair, binary, operator, _server: server, _scratch: scratch })
+        Some(Rig { lake, program, url, pair, binary, operator, server, scratch })
+    }
+
+    /// Kills it as a power cut would, and starts another one on what is left.
+    pub(crate) fn killed(self) -> Rig {
+        drop(self.program.kill());
+        let program = run(&self.binary, &self.scratch);
+        Rig { url: format!("http://{}", program.address()), program, ..self }
+    }
+
+    /// What a client of S3 is told of the store.
+    pub(crate) fn store(&self) -> [(&'static str, String); 3] {
+        let key = |key: &str| key.to_owned();
+        [
+            ("STORE", self.server.endpoint()),
+            ("STORE_KEY", key(S3Server::ACCESS_KEY)),
+            ("STORE_SECRET", key(S3Server::SECRET_KEY)),
+        ]
+    }
+
+    /// Asks the host itself, as its operator.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+        let key = format!("authorization: Bearer {}", self.operator);
+        let headers: Vec<&str> = headers.iter().copied().chain([key.as_str()]).collect();
+        client::request(self.program.address(), method, path, &headers, body.as_bytes()).unwrap()
+    }
+
+    /// What `/metrics` has under this name of a stream of the first tenant.
+    pub(crate) fn metric(&self, name: &str, stream: &str) -> f64 {
+        metric(&self.ask("GET", "/metrics", &[], "").body, name, stream)
     }
 
     /// A pair of another tenant's.
@@ -100,41 +152,75 @@ impl Rig {
         pair(&mut command)
     }
 
-    /// The key of the operator.
-    pub(crate) fn operator(&self) -> &str {
-        &self.operator
-    }
-
-    /// What a client that is a program of its own finds in its environment.
+    /// What a client that is a program of its own finds in its environment, for the first tenant and about others.
     pub(crate) fn told(&self, client: &mut Command) {
         let other = |tenant: &str| {
             let (id, secret) = self.pair_of(tenant);
             serde_json::json!({ "aws_access_key_id": id, "aws_secret_access_key": secret }).to_string()
         };
-        client.env("ENDPOINT", &self.url).env("AWS_EC2_METADATA_DISABLED", "true");
-        client.env("AWS_ACCESS_KEY_ID", &self.pair.0).env("AWS_SECRET_ACCESS_KEY", &self.pair.1);
         client.env("OTHER", other("other")).env("LIMITED", other("limited")).env("SLOW", other("slow"));
     }
 
-    /// Runs it to its end, which it says.
-    pub(crate) fn run(&self, client: &mut Command) {
-        self.told(client);
-        let output = client.output().unwrap();
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let log = self.program.log();
-        assert!(output.status.success() && out.contains("all is as expected"), "{out}{err}{log:#?}");
+    /// Runs a client to its end; what it says.
+    pub(crate) fn run(&self, client: &mut Command) -> String {
+        client.env("ENDPOINT", &self.url).env("AWS_EC2_METADATA_DISABLED", "true");
+        client.env("AWS_ACCESS_KEY_ID", &self.pair.0).env("AWS_SECRET_ACCESS_KEY", &self.pair.1);
+        ended(client).unwrap_or_else(|told| panic!("{told}{:#?}", self.program.log()))
     }
+}
+
+/// Runs a client to its end, which it says; what it says, or why it is none.
+pub(crate) fn ended(client: &mut Command) -> Result<String, String> {
+    let output = client.output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    match output.status.success() && out.contains("all is as expected") {
+        true => Ok(out.into_owned()),
+        false => Err(format!("{out}{err}")),
+    }
+}
+
+/// What the text of `/metrics` has under this name of a stream of the tenant `default`.
+pub(crate) fn metric(text: &str, name: &str, stream: &str) -> f64 {
+    let series = format!("{name}{{stream=\"{stream}\"}} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&series));
+    line.unwrap_or_else(|| panic!("no {series}in {text}")).parse().unwrap()
+}
+
+/// The text of all objects below a prefix of the bucket, by their names.
+pub(crate) fn texts(lake: &tempfile::TempDir, prefix: &str) -> BTreeMap<String, String> {
+    let bucket = lake.path().join("lake");
+    let name = |path: &PathBuf| path.strip_prefix(&bucket).unwrap().to_string_lossy().into_owned();
+    let found = keys(&bucket.join(prefix)).into_iter();
+    found.map(|path| (name(&path), std::fs::read_to_string(&path).unwrap())).collect()
+}
+
+/// A script of `tests/clients` with what it needs of Python; `None`, with the reason said, where that is not there.
+pub(crate) fn script(name: &str) -> Option<Command> {
+    let Some(packages) = std::env::var_os("WASMILL_READERS") else {
+        println!("skipped: WASMILL_READERS is not set; `cargo xtask test` sets it");
+        return None;
+    };
+    let mut command = Command::new("python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name));
+    command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
+    Some(command)
+}
+
+/// A plugin that `cargo xtask plugins` builds; `None`, with the reason said, where that was not done.
+pub(crate) fn component(variable: &str, name: &str) -> Option<PathBuf> {
+    let Some(directory) = std::env::var_os(variable) else {
+        println!("skipped: {variable} is not set; `cargo xtask test` sets it");
+        return None;
+    };
+    Some(Path::new(&directory).join(format!("{name}.wasm")))
 }
 
 #[test]
 fn clients_of_aws_make_fill_change_and_remove_delivery_streams() {
     let Some(rig) = Rig::start() else { return };
-    let Some(packages) = std::env::var_os("WASMILL_READERS") else {
-        println!("skipped: WASMILL_READERS is not set; `cargo xtask test` sets it");
-        return;
-    };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/firehose.py");
-    rig.run(Command::new("python3").arg(script).env("PYTHONPATH", &packages));
+    let Some(mut client) = script("firehose.py") else { return };
+    rig.told(&mut client);
+    rig.run(&mut client);
 
     // What was put is in the bucket once, under the names of Firehose.
     let bucket = rig.lake.path().join("lake");
@@ -172,6 +258,16 @@ fn clients_of_aws_make_fill_change_and_remove_delivery_streams() {
         .collect();
     let together = plain.concat();
     assert!(["abYwBk", "YwBkab"].contains(&together.as_str()), "verbatim, with nothing between: {plain:?}");
+    // Since the update there was one record, of ten bytes.
+    for (name, value) in [
+        ("records_total", 1.0),
+        ("bytes_total", 10.0),
+        ("object_count_total", 1.0),
+        ("success", 1.0),
+        ("data_freshness_seconds", 0.0),
+    ] {
+        wait_until(name, || rig.metric(&format!("firehose_delivery_to_s3_{name}"), "clicks") == value);
+    }
     rig.program.stop();
     // What nobody took is beside the destination, a record a line.
     for (stream, kind, code) in [

@@ -185,14 +185,7 @@ fn sdk_for_rust_repeats_what_is_too_much_and_says_what_is_signed_wrongly() {
         assert_eq!(code(nobody).await.as_deref(), Some("UnrecognizedClientException"));
     });
     // What was told to come again is counted under Firehose's name.
-    let metrics = wasmill_tests::client::request(
-        rig.program.address(),
-        "GET",
-        "/metrics",
-        &[&format!("authorization: Bearer {}", rig.operator())],
-        b"",
-    );
-    let metrics = metrics.unwrap().body;
+    let metrics = rig.ask("GET", "/metrics", &[], "").body;
     let value = |name: &str| -> f64 {
         let series = format!("{name}{{stream=\"slow\",tenant=\"slow\"}} ");
         let other = format!("{name}{{tenant=\"slow\",stream=\"slow\"}} ");
@@ -215,6 +208,9 @@ fn sdk_for_javascript_makes_fills_changes_and_removes_delivery_streams() {
         return;
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/node/firehose.cjs");
-    rig.run(Command::new("node").arg(script).env("NODE_PATH", packages));
+    let mut client = Command::new("node");
+    client.arg(script).env("NODE_PATH", packages);
+    rig.told(&mut client);
+    rig.run(&mut client);
     rig.program.stop();
 }

@@ -14,6 +14,7 @@ use wasmill_tests::servers::S3Server;
 use wasmill_tests::wait::wait_until;
 use wasmill_tests::{client, objects};
 
+use crate::firehose::metric;
 use crate::s3::with_credentials;
 
 const KILLS: u64 = 12;
@@ -271,6 +272,15 @@ fn what_does_not_fit_is_told_and_delivered_once_it_does() {
     program.wait_for_log("the table has no column \\\"more\\\" (here of type string)");
     other.run("change", json!({ "column": "more" }));
     wait_until("the row is there", || counted(&lake.join("lake/events")) == 1);
+    // In Firehose's words.
+    let told = |name: &str| {
+        let text = client::get(program.address(), "/metrics").unwrap().body;
+        metric(&text, &format!("firehose_delivery_to_iceberg_{name}"), "events")
+    };
+    wait_until("its commit is counted", || told("successful_row_count_total") == 1.0);
+    assert_eq!((told("incoming_row_count_total"), told("failed_row_count_total")), (1.0, 0.0));
+    assert!(told("bytes_total") > 0.0);
+    assert!((0.0..1.0).contains(&told("success")), "commits failed before: {}", told("success"));
     assert_eq!(scratch.letters("events").len(), 1);
     let read = other.rows();
     assert_eq!(read["pyiceberg"], json!([{ "n": 1, "text": "a", "more": "b" }]));

@@ -36,6 +36,7 @@ mod kinesis;
 mod letters;
 mod letters_output;
 mod memory;
+mod memory_columns;
 mod models;
 mod opensearch;
 mod partitions;

@@ -1,14 +1,13 @@
 //! Bounded memory: a destination that is down for as long as the buffer lasts, and clients that push at full speed.
 
 use std::collections::HashSet;
-use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use wasmill_tests::client::Connection;
 use wasmill_tests::objects;
-use wasmill_tests::program::{Program, binary};
+use wasmill_tests::program::{Program, binary, status_bytes};
 use wasmill_tests::scratch::Scratch;
 use wasmill_tests::serve::{self, answer};
 use wasmill_tests::wait::wait_until;
@@ -29,13 +28,6 @@ const OUTAGES_MAX: usize = 6;
 /// What the last outage may take more than the one before, for what the allocator keeps; each stores 64 MiB and offers a
 /// gibibyte.
 const GROWTH_MAX: u64 = 96 << 20;
-
-/// A line of `/proc/PID/status`, in bytes.
-fn status(program: &Program, name: &str) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
 
 /// What the destination does and has.
 #[derive(Default)]
@@ -141,20 +133,20 @@ fn memory_stays_bounded_while_a_destination_is_down_and_clients_push_at_full_spe
         let refused = sink.refused.load(Ordering::Relaxed);
         let (taken, offered) = flood(&program, round << 40);
         assert!(sink.refused.load(Ordering::Relaxed) > refused, "the destination was not down");
-        let full = status(&program, "VmHWM");
+        let full = status_bytes(program.id(), "VmHWM").unwrap();
         sink.up.store(true, Ordering::Relaxed);
         acknowledged.extend(taken);
         wait_until("everything acknowledged is delivered", || {
             sink.taken.lock().unwrap().len() >= acknowledged.len()
         });
-        let drained = status(&program, "VmHWM");
+        let drained = status_bytes(program.id(), "VmHWM").unwrap();
         println!(
             "outage {round}: {} MiB offered, {} records acknowledged in all, peak {} MiB full, {} MiB drained, now {} MiB",
             offered >> 20,
             acknowledged.len(),
             full >> 20,
             drained >> 20,
-            status(&program, "VmRSS") >> 20
+            status_bytes(program.id(), "VmRSS").unwrap() >> 20
         );
         peaks.push(drained);
     }

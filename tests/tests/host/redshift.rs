@@ -18,6 +18,7 @@ use wasmill_tests::store::Store;
 use wasmill_tests::wait::{wait_for, wait_until};
 
 use crate::COMPILER;
+use crate::firehose::metric;
 use crate::s3::{keys, with_credentials};
 
 /// A warehouse: a server, the stand-in in front of it, and a store.
@@ -98,6 +99,18 @@ fn stream(endpoint: &str, output: &str) -> String {
     )
 }
 
+/// What `/metrics` says of its loads, in Firehose's words.
+fn told(host: &Running, expected: [(&str, f64); 3]) {
+    let text = client::get(host.address(), "/metrics").unwrap().body;
+    for (name, value) in expected {
+        assert_eq!(
+            metric(&text, &format!("firehose_delivery_to_redshift_{name}"), "events"),
+            value,
+            "{name}"
+        );
+    }
+}
+
 fn push(program: &Program, body: &str) {
     let answer = client::push(program.address(), "events", body).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -113,6 +126,9 @@ fn rows_arrive_as_they_are_and_each_batch_is_noted_with_them() {
         let stats = host.stats("events");
         host.push("events", "{\"n\":1,\"v\":\"a\\tb\\\\\"}\n{\"n\":2,\"v\":null,\"other\":1}\n{\"n\":3,\"v\":\"größe ü 'x' \\\"y\\\"\"}");
         wait_until("they are loaded", || stats.outputs[0].delivered.get() == 3);
+        let bytes = stats.outputs[0].bytes_raw.get() as f64;
+        assert!(bytes > 0.0);
+        told(&host, [("records_total", 3.0), ("bytes_total", bytes), ("success", 1.0)]);
         host.drain();
         let rows = warehouse.postgres.ask("SELECT n, v FROM events ORDER BY n");
         assert_eq!(rows, [["1", "a\tb\\"], ["2", ""], ["3", "größe ü 'x' \"y\""]]);
@@ -305,6 +321,7 @@ fn batch_that_is_given_up_stays_in_the_bucket_is_listed_and_can_be_replayed_once
         let stats = host.stats("events");
         host.push("events", &numbered(0, 3));
         wait_until("the batch is a letter", || stats.dead_letters.delivery.get() == 1);
+        told(&host, [("records_total", 0.0), ("bytes_total", 0.0), ("success", 0.0)]);
         let listed = warehouse.objects("raw/errors/manifests");
         assert_eq!(listed.len(), 1, "{listed:?}");
         let manifest: Value = serde_json::from_slice(&fs::read(&listed[0]).unwrap()).unwrap();

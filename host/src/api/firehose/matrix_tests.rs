@@ -11,6 +11,7 @@ use aws_sigv4::sign::v4;
 use serde_json::{Value, json};
 use wasmill_control::{AuditLog, Control, SigningPair};
 use wasmill_firehose::wire::Operation;
+use wasmill_ingest::AppendError;
 use wasmill_tenant::{NewKey, Scope, Scopes, TenantName};
 
 use super::scope;
@@ -75,6 +76,17 @@ impl Server {
         operation: Operation,
         body: &Value,
     ) -> (u16, String) {
+        let (status, body) = self.answer_to(from, pair, operation, body).await;
+        (status, body["__type"].as_str().unwrap_or_default().to_owned())
+    }
+
+    async fn answer_to(
+        &self,
+        from: [u8; 4],
+        pair: Option<&SigningPair>,
+        operation: Operation,
+        body: &Value,
+    ) -> (u16, Value) {
         let client = reqwest::Client::builder().local_address(IpAddr::from(from)).build().unwrap();
         let target = format!("Firehose_20150804.{}", operation.name());
         let body = body.to_string();
@@ -109,8 +121,7 @@ impl Server {
         let answer = request.send().await.unwrap();
         let status = answer.status().as_u16();
         assert!(answer.headers().contains_key("x-amzn-requestid"));
-        let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-        (status, body["__type"].as_str().unwrap_or_default().to_owned())
+        (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap())
     }
 }
 
@@ -253,4 +264,38 @@ async fn key_in_place_of_a_signature_may_what_its_scopes_say_and_no_more() {
         }
     }
     assert_eq!(server.fake.count(), stored, "records of nobody were stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_which_nobody_knows_whether_they_are_stored_fail_each_with_internal_failure() {
+    let server = Server::start().await;
+    let good = server.pair(&TenantName::default_tenant(), &Scope::ALL, None);
+    let (from, unknown) = ([127, 3, 0, 1], || *server.fake.next.lock().unwrap() = Some(AppendError::Unknown));
+    unknown();
+    let put = body(Operation::PutRecord, "access");
+    let answer = server.ask_from(from, Some(&good), Operation::PutRecord, &put).await;
+    assert_eq!(answer, (500, "InternalFailure".to_owned()));
+    unknown();
+    let mut put = body(Operation::PutRecordBatch, "access");
+    put["Records"] = json!([{ "Data": "e30=" }, { "Data": "" }, { "Data": "e30=" }]);
+    let (status, told) = server.answer_to(from, Some(&good), Operation::PutRecordBatch, &put).await;
+    assert_eq!((status, &told["FailedPutCount"]), (200, &json!(3)), "{told}");
+    let entries = told["RequestResponses"].as_array().unwrap();
+    assert_eq!(entries.len(), 3);
+    for entry in entries {
+        assert_eq!((&entry["ErrorCode"], entry.get("RecordId")), (&json!("InternalFailure"), None), "{told}");
+        assert!(entry["ErrorMessage"].as_str().is_some_and(|message| !message.is_empty()), "{told}");
+    }
+    // The next one is stored.
+    let (status, told) = server.answer_to(from, Some(&good), Operation::PutRecordBatch, &put).await;
+    assert_eq!((status, &told["FailedPutCount"], server.fake.count()), (200, &json!(0), 3), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenant_with_as_many_streams_as_it_may_have_makes_no_other() {
+    let server = Server::start().await;
+    let good = server.pair(&TenantName::default_tenant(), &Scope::ALL, None);
+    let create = body(Operation::CreateDeliveryStream, "one-too-many");
+    let answer = server.ask(Some(&good), Operation::CreateDeliveryStream, &create).await;
+    assert_eq!(answer, (400, "LimitExceededException".to_owned()));
 }

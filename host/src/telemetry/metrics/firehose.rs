@@ -1,9 +1,10 @@
 //! A delivery stream in the words of Amazon Data Firehose: the same counters again, under the names that its users know.
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use crate::pipeline::firehose_stats::{Receiver, Sent};
-use crate::pipeline::stats::StreamStats;
+use crate::pipeline::stats::{OutputStats, StreamStats};
 
 use super::{Families, Metric};
 
@@ -40,10 +41,17 @@ pub(super) fn tell(families: &mut Families, stream: &StreamStats, now_ns: i64) {
         families.set(FirehoseKinesisBytes, labels, source.bytes());
         families.set(FirehoseKinesisBehind, labels, source.behind_ms());
     }
-    let places = firehose.outputs.get().map(Vec::as_slice).unwrap_or_default();
-    let outputs: Vec<_> = places.iter().filter_map(|place| stream.outputs.get(*place)).collect();
+    let at = |places: &OnceLock<Vec<usize>>| -> Vec<&OutputStats> {
+        let places = places.get().map(Vec::as_slice).unwrap_or_default();
+        places.iter().filter_map(|place| stream.outputs.get(*place)).collect()
+    };
+    let tables = at(&firehose.tables);
+    if !tables.is_empty() {
+        tell_tables(families, stream, &tables, now_ns);
+    }
+    let outputs = at(&firehose.outputs);
     if !outputs.is_empty() {
-        let sum = |of: fn(&crate::pipeline::stats::OutputStats) -> u64| outputs.iter().map(|o| of(o)).sum();
+        let sum = |of: fn(&OutputStats) -> u64| outputs.iter().map(|o| of(o)).sum();
         let (objects, retries) = (sum(|output| output.objects.get()), sum(|output| output.retries.get()));
         families.set(FirehoseDeliveryRecords, labels, sum(|output| output.delivered.get()));
         families.set(FirehoseDeliveryBytes, labels, sum(|output| output.bytes_raw.get()));
@@ -67,6 +75,20 @@ pub(super) fn tell(families: &mut Families, stream: &StreamStats, now_ns: i64) {
         let source_age = source.map_or(0.0, |_| stream.freshness_s(now_ns));
         families.set_float(FirehoseBackupFreshness, labels, age.max(source_age));
     }
+}
+
+/// All tables of the stream together.
+fn tell_tables(families: &mut Families, stream: &StreamStats, tables: &[&OutputStats], now_ns: i64) {
+    use Metric::*;
+    let labels = &[("tenant", stream.tenant.as_str()), ("stream", stream.name.as_str())];
+    let sum = |of: fn(&OutputStats) -> u64| tables.iter().map(|table| of(table)).sum::<u64>();
+    families.set(FirehoseIcebergIncoming, labels, sum(|table| table.emitted.get()));
+    families.set(FirehoseIcebergSuccessful, labels, sum(|table| table.delivered.get()));
+    families.set(FirehoseIcebergFailed, labels, sum(|table| table.delivery_failed.get()));
+    families.set(FirehoseIcebergBytes, labels, sum(|table| table.bytes_raw.get()));
+    let (commits, retries) = (sum(|table| table.objects.get()), sum(|table| table.retries.get()));
+    families.set_float(FirehoseIcebergSuccess, labels, success(commits, retries));
+    families.set_float(FirehoseIcebergFreshness, labels, stream.freshness_s(now_ns));
 }
 
 /// Destinations of one kind, together.

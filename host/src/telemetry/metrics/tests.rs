@@ -224,6 +224,7 @@ fn destinations_that_take_records_one_by_one_are_told_by_their_kind() {
         (Receiver::HttpEndpoint, sent(&[(2, 20)], &[(2, 20)])),
         (Receiver::Splunk, splunk),
         (Receiver::OpenSearch, sent(&[(4, 40)], &[(3, 30)])),
+        (Receiver::Redshift, sent(&[(6, 60), (6, 60)], &[(6, 60)])),
     ];
     delivery.firehose.receivers.set(receivers).unwrap();
     let scraped = rendered(&[Arc::new(delivery)], &[]);
@@ -242,6 +243,36 @@ fn destinations_that_take_records_one_by_one_are_told_by_their_kind() {
         (Metric::FirehoseOpenSearchRecords, 3.0),
         (Metric::FirehoseOpenSearchBytes, 30.0),
         (Metric::FirehoseOpenSearchSuccess, 0.75),
+        (Metric::FirehoseRedshiftRecords, 6.0),
+        (Metric::FirehoseRedshiftBytes, 60.0),
+        (Metric::FirehoseRedshiftSuccess, 0.5),
+        (Metric::FirehoseRedshiftFreshness, 1.5),
+    ] {
+        assert_eq!(scraped.value(metric, &[("stream", "access")]), value, "{}", metric.name());
+    }
+    assert!(!scraped.0.contains_key(Metric::FirehoseDeliveryRecords.name()));
+}
+
+#[test]
+fn tables_are_told_by_their_rows_and_no_other_output_is_among_them() {
+    let delivery = stream();
+    delivery.firehose.tables.set(vec![1]).unwrap();
+    let table = &delivery.outputs[1];
+    // Beside the four that were delivered.
+    table.emitted.add(9);
+    table.delivery_failed.add(2);
+    table.bytes_raw.add(40);
+    table.objects.add(1);
+    table.retries.add(3);
+    delivery.outputs[0].emitted.add(100);
+    let scraped = rendered(&[Arc::new(delivery)], &[]);
+    for (metric, value) in [
+        (Metric::FirehoseIcebergIncoming, 9.0),
+        (Metric::FirehoseIcebergSuccessful, 4.0),
+        (Metric::FirehoseIcebergFailed, 2.0),
+        (Metric::FirehoseIcebergBytes, 40.0),
+        (Metric::FirehoseIcebergSuccess, 0.25),
+        (Metric::FirehoseIcebergFreshness, 1.5),
     ] {
         assert_eq!(scraped.value(metric, &[("stream", "access")]), value, "{}", metric.name());
     }

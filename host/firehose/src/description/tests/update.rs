@@ -220,6 +220,31 @@ fn an_endpoint_is_merged_with_its_bucket() {
     );
 }
 
+#[test]
+fn splunk_that_gets_all_events_kept_gets_them_kept_for_ever() {
+    let definition = created(json!({"SplunkDestinationConfiguration": {
+        "HECEndpoint": "https://a.example:8088", "HECEndpointType": "Raw", "HECToken": "t0ken",
+        "S3Configuration": bucket(json!({})),
+    }}))
+    .unwrap();
+    let failed = json!({"S3BackupMode": "FailedEventsOnly"});
+    let same = updated(&definition, "SplunkDestinationUpdate", failed.clone()).unwrap();
+    let all = updated(&same, "SplunkDestinationUpdate", json!({"S3BackupMode": "AllEvents"})).unwrap();
+    assert_eq!(shown(&all, "SplunkDestinationDescription")["S3BackupMode"], "AllEvents");
+    refused(
+        updated(&all, "SplunkDestinationUpdate", failed),
+        Kind::InvalidArgument,
+        "cannot be changed to FailedEventsOnly once it is AllEvents",
+    );
+    // What does not speak of it leaves it as it is.
+    let other = updated(&all, "SplunkDestinationUpdate", json!({"S3Update": {"Prefix": "all/"}})).unwrap();
+    let description = shown(&other, "SplunkDestinationDescription");
+    assert_eq!(
+        (&description["S3BackupMode"], &description["S3DestinationDescription"]["Prefix"]),
+        (&json!("AllEvents"), &json!("all/"))
+    );
+}
+
 fn any_update() -> impl Strategy<Value = Value> {
     let member = prop_oneof![
         "[a-z/]{0,5}".prop_map(|text| ("Prefix", json!(text))),

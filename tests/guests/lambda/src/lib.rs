@@ -1,0 +1,38 @@
+//! A Lambda function of Amazon Data Firehose as it would run there: the field `answer` of a record says what it answers of it;
+//! without that the record is `Ok`, and its field `area` a partition key.
+
+use serde_json::{Value, json};
+use wasmill_sdk::lambda::{
+    Base64Data, Error, KinesisFirehoseEvent, KinesisFirehoseResponse, KinesisFirehoseResponseRecord,
+    KinesisFirehoseResponseRecordMetadata, LambdaEvent,
+};
+
+async fn handler(event: LambdaEvent<KinesisFirehoseEvent>) -> Result<KinesisFirehoseResponse, Error> {
+    let mut response = KinesisFirehoseResponse::default();
+    for record in event.payload.records {
+        let mut row: Value = serde_json::from_slice(&record.data)?;
+        let mut answer = KinesisFirehoseResponseRecord {
+            record_id: record.record_id,
+            result: Some("Ok".to_owned()),
+            data: record.data,
+            metadata: KinesisFirehoseResponseRecordMetadata::default(),
+        };
+        match row["answer"].as_str() {
+            None => {
+                if let Some(area) = row["area"].as_str() {
+                    answer.metadata.partition_keys.insert("area".to_owned(), area.to_owned());
+                }
+                row["arrived"] = json!(record.approximate_arrival_timestamp.0);
+                answer.data = Base64Data(format!("{row}\n").into_bytes());
+            }
+            Some(result @ ("Dropped" | "ProcessingFailed")) => answer.result = Some(result.to_owned()),
+            Some("nothing") => continue,
+            Some("twice") => response.records.push(answer.clone()),
+            Some(other) => return Err(format!("no answer is called {other}").into()),
+        }
+        response.records.push(answer);
+    }
+    Ok(response)
+}
+
+wasmill_sdk::export_lambda!(handler);
