@@ -9,7 +9,7 @@ use ring::{digest, hmac};
 use serde_json::Value;
 use wasmill_firehose::description::{Definition, Seen, Status};
 use wasmill_firehose::migration::Migration;
-use wasmill_firehose::signature::{Presented, Request, SigningKey};
+use wasmill_firehose::signature::{Presented, Request};
 use wasmill_firehose::wire::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CreateDeliveryStream, DescribeDeliveryStream, Operation, PutRecord,
     PutRecordBatch, RECORD_BYTES_MAX, Refusal, UpdateDestination, parse,
@@ -54,8 +54,7 @@ fn strangers(data: &[u8]) {
     }
     match Presented::parse(&request) {
         Ok(presented) => {
-            let key = presented.derive("another secret");
-            let refusal = presented.verify(&key, &request, body.as_bytes(), NOW).unwrap_err();
+            let refusal = presented.verify("another secret", &request, body.as_bytes(), NOW).unwrap_err();
             told(&refusal);
         }
         Err(refusal) => told(&refusal),
@@ -139,8 +138,7 @@ fn verified(kind: &str, body: &[u8]) -> Result<Vec<u8>, Refusal> {
         ],
     };
     let presented = Presented::parse(&request).unwrap();
-    let key: SigningKey = presented.derive(SECRET);
-    presented.verify(&key, &request, body, NOW).map(std::borrow::Cow::into_owned)
+    presented.verify(SECRET, &request, body, NOW).map(std::borrow::Cow::into_owned)
 }
 
 fn key() -> hmac::Key {

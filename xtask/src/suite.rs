@@ -172,36 +172,35 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
         steps.run("readers", || {
             let found = python_packages("readers", &READERS.map(str::to_owned), "about 110 MB");
             readers = unless_needed("readers", found, all)?;
-            Ok(None)
+            Ok(left_out(&readers))
         });
         steps.run("trainers", || {
             trainers = unless_needed("trainers of models", self::trainers(), all)?;
-            Ok(None)
+            Ok(left_out(&trainers))
         });
         steps.run("clients", || {
             clients = unless_needed("clients on Node", NODE_CLIENTS.installed(), all)?;
-            Ok(None)
+            Ok(left_out(&clients))
         });
         steps.run("kinesis", || {
             kinesis = unless_needed("Kinesis on Node", KINESIS.installed(), all)?;
-            Ok(None)
+            Ok(left_out(&kinesis))
         });
         steps.run("postgresql", || {
             postgresql = unless_needed("PostgreSQL", POSTGRESQL.installed(), all)?;
-            Ok(None)
+            Ok(left_out(&postgresql))
         });
         steps.run("opensearch", || {
-            // These three want more than Rust, Node and Python: where Java is not, the rest runs all the same.
-            opensearch = unless_needed("OpenSearch", java::OPENSEARCH.installed(), false)?;
-            Ok(None)
+            opensearch = unless_needed("OpenSearch", java::OPENSEARCH.installed(), all)?;
+            Ok(left_out(&opensearch))
         });
         steps.run("catalogue", || {
-            catalogue = unless_needed("a catalog of Iceberg tables", java::CATALOGUE.installed(), false)?;
-            Ok(None)
+            catalogue = unless_needed("a catalog of Iceberg tables", java::CATALOGUE.installed(), all)?;
+            Ok(left_out(&catalogue))
         });
         steps.run("spark", || {
-            spark = unless_needed("Apache Spark", java::SPARK.installed(), false)?;
-            Ok(None)
+            spark = unless_needed("Apache Spark", java::SPARK.installed(), all)?;
+            Ok(left_out(&spark))
         });
     }
     let packages = [
@@ -237,6 +236,11 @@ fn unless_needed(what: &str, found: Result<PathBuf>, all: bool) -> Result<Option
             Ok(None)
         }
     }
+}
+
+/// For the summary.
+fn left_out(found: &Option<PathBuf>) -> Option<String> {
+    found.is_none().then(|| "left out, with the tests that need it".to_owned())
 }
 
 fn run_tests(
@@ -390,6 +394,15 @@ impl Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn package_that_cannot_be_had_fails_the_whole_list_and_is_said_of_the_rest() {
+        let absent = || Err(anyhow::anyhow!("no mvn"));
+        assert!(unless_needed("OpenSearch", absent(), true).is_err());
+        let found = unless_needed("OpenSearch", absent(), false).unwrap();
+        assert!(left_out(&found).is_some_and(|told| told.starts_with("left out")));
+        assert_eq!(left_out(&unless_needed("OpenSearch", Ok(PathBuf::from("there")), true).unwrap()), None);
+    }
 
     #[test]
     fn tally_several_result_lines_adds_them_up() {

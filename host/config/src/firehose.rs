@@ -97,6 +97,41 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_errors_name_functions_of_transforms_and_the_table_of_columns() {
+        let read = |firehose: &str| {
+            let text = format!(
+                "[streams.s]\nsource = {{ type = \"http\" }}\ntransforms = [{{ plugin = \"enrich\" }}]\n\
+                 outputs = [{{ type = \"stdout\" }}]\n\
+                 dead_letters.output = {{ type = \"directory\", path = \"bad\", firehose = {{ {firehose} }} }}\n"
+            );
+            Settings::from_toml(&text, Path::new("wasmill.toml"))
+        };
+        let settings = read(
+            "prefix = \"bad/\", functions = { enrich = \"arn:x\" }, table = { database = \"lake\", table = \"clicks\" }",
+        )
+        .unwrap();
+        let told = &settings.streams[0].dead_letters.output.as_ref().unwrap().firehose;
+        assert_eq!(told.functions["enrich"], "arn:x");
+        let table = told.table.as_ref().unwrap();
+        assert_eq!(
+            (table.database.as_str(), table.table.as_str(), table.version.as_str(), &table.catalog),
+            ("lake", "clicks", "LATEST", &None)
+        );
+        for (wrong, part) in [
+            (
+                "functions = { enrch = \"arn:x\" }",
+                "which is no transform of this stream; did you mean \"enrich\"?",
+            ),
+            ("table = { database = \"lake\" }", "\"table\""),
+            ("table = { database = \"lake\", table = \"t\", zone = 1 }", "zone"),
+            ("zone = \"x\"", "zone"),
+        ] {
+            let told = read(wrong).unwrap_err().to_string();
+            assert!(told.contains(part), "{wrong}: {told}");
+        }
+    }
+
+    #[test]
     fn region_and_account_are_what_arns_can_have() {
         let read = |text: &str| {
             let stream = "[streams.s]\nsource = { type = \"http\" }\noutputs = [{ type = \"stdout\" }]\n";

@@ -49,13 +49,13 @@ pub use place::Complaint;
 pub use problem::{Invalid, LoadError, Problem};
 pub use secret::{Secret, masked_url};
 pub use settings::{
-    Action, Auth, Buffer, Codec, Compression, CopyAuthorization, DEFAULT_TENANT, DeadLetters, Decide,
-    Destination, Directory, Durability, Endpoint, EventTime, FileSource, Firehose, FirehoseNames, Format,
-    GrantPolicy, HostHeaders, Http, HttpPost, Iceberg, Isolation, Jwks, Jwt, KinesisPlace, KinesisSource,
-    KinesisStart, Late, LettersOutput, Limits, ObjectName, OpenSearch, Output, Parquet, PluginHttp,
-    PluginRef, Quota, Redshift, RestCatalog, Retention, Retry, Rotation, S3, SchemaSource, Settings, Signing,
-    Source, SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource, Tenant, TimeFormat, TimeSource,
-    TlsMode, Transform, Unreadable,
+    Action, Auth, Buffer, CatalogTable, Codec, Compression, CopyAuthorization, DEFAULT_TENANT, DeadLetters,
+    Decide, Destination, Directory, Durability, Endpoint, EventTime, FileSource, Firehose, FirehoseErrors,
+    FirehoseNames, Format, GrantPolicy, HostHeaders, Http, HttpPost, Iceberg, Isolation, Jwks, Jwt,
+    KinesisPlace, KinesisSource, KinesisStart, Late, LettersOutput, Limits, ObjectName, OpenSearch, Output,
+    Parquet, PluginHttp, PluginRef, Quota, Redshift, RestCatalog, Retention, Retry, Rotation, S3,
+    SchemaSource, Settings, Signing, Source, SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource,
+    Tenant, TimeFormat, TimeSource, TlsMode, Transform, Unreadable,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

@@ -3,6 +3,7 @@
 //! It owns what can be said about an output without opening it. The full syntax of templates and
 //! everything about endpoints belong to `deliver`, which has the last word.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::names;
@@ -11,8 +12,8 @@ use crate::redshift;
 use crate::requests;
 use crate::resolve::Resolver;
 use crate::settings::{
-    Codec, Compression, Destination, Directory, FirehoseNames, Format, LettersOutput, ObjectName, Output,
-    Retry, S3,
+    CatalogTable, Codec, Compression, Destination, Directory, FirehoseErrors, FirehoseNames, Format,
+    LettersOutput, ObjectName, Output, Retry, S3,
 };
 use crate::tables;
 use crate::tree;
@@ -133,15 +134,28 @@ pub(crate) fn backup(resolver: &mut Resolver<'_>, key: String, output: raw::Back
     }
 }
 
-/// Resolves where the dead letters of a stream go.
-pub(crate) fn letters(resolver: &mut Resolver<'_>, key: String, output: raw::LettersOutput) -> LettersOutput {
+/// Resolves where the dead letters of a stream go; `transforms` are the names of the stream's, where they are known.
+pub(crate) fn letters(
+    resolver: &mut Resolver<'_>,
+    key: String,
+    output: raw::LettersOutput,
+    transforms: Option<&[&str]>,
+) -> LettersOutput {
+    let mut told = FirehoseErrors::default();
+    let mut named = |resolver: &mut Resolver<'_>, firehose: Option<raw::FirehoseErrors>| {
+        let raw::FirehoseErrors { names, functions, table } = firehose?;
+        told = errors(resolver, &key, functions, table, transforms);
+        Some(names)
+    };
     let (destination, batching) = match output {
         raw::LettersOutput::Directory { place, object: written, firehose, batching } => {
-            let object = object(resolver, &key, written, firehose, Partitions::NoneOf("dead letters have"));
+            let names = named(resolver, firehose);
+            let object = object(resolver, &key, written, names, Partitions::NoneOf("dead letters have"));
             (directory_destination(resolver, &key, &place, object), batching)
         }
         raw::LettersOutput::S3 { place, object: written, firehose, batching } => {
-            let object = object(resolver, &key, written, firehose, Partitions::NoneOf("dead letters have"));
+            let names = named(resolver, firehose);
+            let object = object(resolver, &key, written, names, Partitions::NoneOf("dead letters have"));
             (s3_destination(resolver, &key, place, object), batching)
         }
         raw::LettersOutput::Http { place, batching } => {
@@ -157,6 +171,7 @@ pub(crate) fn letters(resolver: &mut Resolver<'_>, key: String, output: raw::Let
     let (initial, max) = pauses(resolver, &key, batching.retry);
     LettersOutput {
         remove: matches!(batching.then, raw::LettersThen::Remove),
+        firehose: told,
         output: Output {
             name: LettersOutput::NAME.to_owned(),
             destination,
@@ -170,6 +185,31 @@ pub(crate) fn letters(resolver: &mut Resolver<'_>, key: String, output: raw::Let
             key,
         },
     }
+}
+
+/// What lines of records that failed say beside the letter.
+fn errors(
+    resolver: &mut Resolver<'_>,
+    key: &str,
+    functions: BTreeMap<String, String>,
+    table: Option<raw::CatalogTable>,
+    transforms: Option<&[&str]>,
+) -> FirehoseErrors {
+    let transforms = transforms.into_iter();
+    let unknown = transforms.flat_map(|known| {
+        let keys = functions.keys().filter(move |transform| !known.contains(&transform.as_str()));
+        keys.map(move |transform| (transform, names::suggestion(transform, known)))
+    });
+    for (transform, hint) in unknown {
+        let key = format!("{key}.firehose.functions.{}", tree::segment(transform));
+        resolver
+            .problem(&key, format!("function of {transform:?}, which is no transform of this stream{hint}"));
+    }
+    let table = table.map(|written| {
+        let raw::CatalogTable { catalog, database, table, region, version } = written;
+        CatalogTable { catalog, database, table, region, version }
+    });
+    FirehoseErrors { functions, table }
 }
 
 /// Stands for an output of which nothing can be made, so that the names of a stream's outputs are whole.

@@ -26,7 +26,7 @@ pub(crate) use self::access::{Auth, AuthMode, ClientScope, Jwt, MetricsAccess, T
 pub(crate) use self::authority::Policy;
 pub(crate) use self::columns::{Parquet, ParquetVersion, TableSchema, TableSchemaSource};
 pub(crate) use self::event_time::{EventTime, Late, Unreadable};
-pub(crate) use self::firehose::Firehose;
+pub(crate) use self::firehose::{CatalogTable, Firehose, FirehoseErrors};
 pub(crate) use self::kinesis::{Kinesis, KinesisFrom, PolicyKinesis};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::output::{

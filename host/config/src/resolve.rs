@@ -353,10 +353,12 @@ impl Resolver<'_> {
             }
             outputs.push(output);
         }
-        let letters_output = stream
-            .dead_letters
-            .output
-            .map(|output| outputs::letters(self, format!("{key}.dead_letters.output"), output));
+        let letters_output = stream.dead_letters.output.map(|output| {
+            let names: Vec<&str> = transforms.iter().map(|transform| transform.name.as_str()).collect();
+            let known = !self.bad.within(&format!("{key}.transforms"));
+            let key = format!("{key}.dead_letters.output");
+            outputs::letters(self, key, output, known.then_some(&names[..]))
+        });
 
         let max_age = stream.dead_letters.max_age.map(|age| age.0);
         if max_age.is_some_and(|age| age.is_zero()) {

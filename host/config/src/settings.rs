@@ -31,7 +31,7 @@ pub use columns::{Parquet, SchemaSource};
 pub use event_time::{EventTime, Late, TimeFormat, TimeSource, Unreadable};
 pub use firehose::Firehose;
 pub use kinesis::{KinesisPlace, KinesisSource, KinesisStart};
-pub use objects::{Directory, FirehoseNames, ObjectName, S3};
+pub use objects::{CatalogTable, Directory, FirehoseErrors, FirehoseNames, ObjectName, S3};
 pub use output::{Codec, Compression, Destination, Format, Output, Retry};
 pub use redshift::{CopyAuthorization, Redshift, TlsMode};
 pub use requests::{Action, Endpoint, HttpPost, OpenSearch, Rotation, Splunk, SplunkEndpoint};
@@ -342,6 +342,8 @@ pub struct LettersOutput {
     pub output: Output,
     /// Letters that have been delivered are removed.
     pub remove: bool,
+    /// Has an effect where objects have Firehose's names.
+    pub firehose: FirehoseErrors,
 }
 
 impl LettersOutput {

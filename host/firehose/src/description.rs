@@ -5,7 +5,7 @@
 //! Whether a stream is being created, runs or goes away is not part of it; a description is told ([`Status`]).
 //!
 //! Not certain, and decided here: the deprecated `S3Destination*` and `ExtendedS3Destination*` are the same type, so that one
-//! updates the other (the members that both have). The token of a Splunk collector, which the service shows, is not shown. Starting and stopping encryption does not change the version.
+//! updates the other (the members that both have). OpenSearch and Elasticsearch are two types, none of which becomes another. The token of a Splunk collector, which the service shows, is not shown. Starting and stopping encryption does not change the version.
 
 mod create;
 mod describe;
@@ -41,6 +41,7 @@ pub enum Destination {
     HttpEndpoint(Box<HttpEndpoint>),
     Splunk(Box<Splunk>),
     OpenSearch(Box<OpenSearch>),
+    Elasticsearch(Box<OpenSearch>),
     Redshift(Box<Redshift>),
 }
 

@@ -15,6 +15,7 @@
 mod check;
 mod key;
 mod pattern;
+mod query;
 mod template;
 mod zone;
 
@@ -23,6 +24,7 @@ pub use key::{
     Compression, Context, ErrorOutputType, Layout, PartitionKeys, Randomness, RenderError, Seeded,
 };
 pub use pattern::{Pattern, PatternError};
+pub use query::check_query;
 pub use template::{NotATemplate, Part, Place, Template};
 pub use zone::time_zone;
 

@@ -24,6 +24,9 @@ use super::staging::{SPOOL_NAME, Staging};
 /// Name of what is sent where objects have no name of their own; seen in dead letters and logs.
 const REQUEST_TEMPLATE: &str = "{stream}/{output}/{batch}{extension}";
 
+/// Of every object in a bucket that is named as Firehose does it.
+const FIREHOSE_CONTENT_TYPE: &str = "application/octet-stream";
+
 /// Why an output cannot be opened.
 #[derive(Debug)]
 pub(crate) enum OpenError {
@@ -138,6 +141,7 @@ fn bucket(s3: &config::S3) -> S3Config {
         path_style: s3.path_style,
         credentials: Credentials::Chain,
         multipart_threshold: s3.multipart_threshold,
+        content_type: matches!(s3.object, config::ObjectName::Firehose(_)).then_some(FIREHOSE_CONTENT_TYPE),
         ..S3Config::new(s3.bucket.clone())
     }
 }

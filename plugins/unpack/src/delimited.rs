@@ -29,8 +29,7 @@ impl Delimited {
             let end = self.delimiter.find(&piece[at..]).map_or(piece.len(), |found| at + found);
             if end > at {
                 if count == self.whole_beyond {
-                    out.back_to(mark);
-                    return out.push(limits, label, &[piece]);
+                    return out.leave_whole(limits, label, mark, piece, self.whole_beyond);
                 }
                 out.push(limits, label, &[&piece[at..end]])?;
                 count += 1;

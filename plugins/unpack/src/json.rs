@@ -48,8 +48,7 @@ impl Json {
                 return Err(format!("the object that begins at byte {} is not JSON: {error}", at + 1));
             }
             if count == self.whole_beyond {
-                out.back_to(mark);
-                return out.push(limits, label, &[piece]);
+                return out.leave_whole(limits, label, mark, piece, self.whole_beyond);
             }
             let end = at + values.byte_offset();
             out.push(limits, label, &[&piece[at..end]])?;

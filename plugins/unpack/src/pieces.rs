@@ -1,5 +1,7 @@
 //! What has come of one record so far: pieces one after the other in one buffer, each with its label.
 
+use wasmill_sdk::log;
+
 use crate::config::Limits;
 
 /// What a piece has of its own besides its bytes; numbers of names. `None`: what its record has.
@@ -77,14 +79,31 @@ impl Pieces {
         Ok(())
     }
 
-    /// Where the next piece goes, for [`Pieces::back_to`].
+    /// Where the next piece goes, for [`Pieces::leave_whole`].
     pub(crate) fn mark(&self) -> (usize, usize) {
         (self.data.len(), self.ends.len())
     }
 
-    /// Takes back what was appended since the mark.
-    pub(crate) fn back_to(&mut self, (bytes, pieces): (usize, usize)) {
+    /// Takes back what was appended since the mark, and appends what it came of: that holds more than `most` records. It is
+    /// said in the log, under the code of Amazon Data Firehose.
+    pub(crate) fn leave_whole(
+        &mut self,
+        limits: &Limits,
+        label: Label,
+        (bytes, pieces): (usize, usize),
+        piece: &[u8],
+        most: usize,
+    ) -> Result<(), String> {
         self.data.truncate(bytes);
         self.ends.truncate(pieces);
+        let length = piece.len();
+        log::write(
+            log::Level::Warn,
+            &format!(
+                "DynamicPartitioning.DeAggregationRecordCountLimitExceeded: a record of {length} bytes holds more than {most} \
+                 records and is left whole"
+            ),
+        );
+        self.push(limits, label, &[piece])
     }
 }

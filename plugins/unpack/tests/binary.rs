@@ -11,8 +11,9 @@ use md5::{Digest, Md5};
 use wasmill_chunk::{
     Cells, Chunk, ChunkLimits, Column, FinishOptions, Input, Layout, RowMeta, RowSink, RowsId, Verdicts,
 };
+use wasmill_sdk::log::Level;
 use wasmill_sdk::native::{Grants, Native};
-use wasmill_sdk::testing::{Outcome, Row, run};
+use wasmill_sdk::testing::{Outcome, Row, run, take_log};
 use wasmill_unpack::Unpack;
 
 const GZIP: &str = r#"{"steps":[{"decompress":"gzip"}]}"#;
@@ -241,4 +242,21 @@ fn pieces_keep_arrival_and_attributes_and_get_the_explicit_hash_key() {
     let mut gather = Gather::default();
     chunk.finish(&FinishOptions::default(), &mut gather, &mut Verdicts::default());
     assert_eq!((gather.buffer.as_slice(), gather.arrivals), (b"onetwo".as_slice(), vec![42, 42]));
+}
+
+#[test]
+fn record_of_too_many_records_is_left_whole_and_said_in_the_log() {
+    for (step, record) in [
+        (r#"{"json":{"leave_whole_beyond":2}}"#, r#"{"n":1}{"n":2}{"n":3}"#),
+        (r#"{"delimited":{"delimiter":"|","leave_whole_beyond":2}}"#, "1|2||3"),
+    ] {
+        let fits = record.rsplit_once(['{', '|']).unwrap().0;
+        drop(take_log());
+        let outcome = run::<Unpack>(&format!(r#"{{"steps":[{step}]}}"#), &[record, fits]);
+        assert_eq!((outcome.reasons().len(), outcome.rows().len()), (0, 3), "{step}");
+        assert_eq!(outcome.rows()[0], record);
+        let log = take_log();
+        let [(Level::Warn, line)] = &log[..] else { panic!("{log:?}") };
+        assert!(line.starts_with("DynamicPartitioning.DeAggregationRecordCountLimitExceeded: "), "{line}");
+    }
 }

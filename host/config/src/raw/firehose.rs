@@ -1,11 +1,11 @@
-//! The keys of the API of Amazon Data Firehose.
+//! The keys of the API of Amazon Data Firehose, and of what failed in its manner.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::TableSchema;
+use super::{FirehoseNames, TableSchema};
 
 mod default {
     pub(super) fn region() -> String {
@@ -13,6 +13,9 @@ mod default {
     }
     pub(super) fn account() -> String {
         "000000000000".to_owned()
+    }
+    pub(super) fn latest() -> String {
+        "LATEST".to_owned()
     }
 }
 
@@ -54,4 +57,35 @@ impl Default for Firehose {
             schemas: BTreeMap::new(),
         }
     }
+}
+
+/// Names and lines of what failed, as Amazon Data Firehose has them.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct FirehoseErrors {
+    #[serde(flatten)]
+    pub(crate) names: FirehoseNames,
+    /// ARNs of the Lambda functions that transforms stand for, by the name of the transform: the `lambdaArn` of records that they failed.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "enrich": "arn:aws:lambda:us-east-1:000000000000:function:enrich" }]))]
+    pub(crate) functions: BTreeMap<String, String>,
+    /// The table whose columns records are converted into: the `dataCatalogTable` of records that do not fit them.
+    pub(crate) table: Option<CatalogTable>,
+}
+
+/// A table as AWS Glue knows it.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct CatalogTable {
+    /// Catalog; in AWS the account's number.
+    pub(crate) catalog: Option<String>,
+    /// Database.
+    pub(crate) database: String,
+    /// Table.
+    pub(crate) table: String,
+    /// Region of the catalog.
+    pub(crate) region: Option<String>,
+    /// Version of the table.
+    #[serde(default = "default::latest")]
+    pub(crate) version: String,
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{IcebergOutput, Parquet, RedshiftOutput, SecretSource, default};
+use super::{FirehoseErrors, IcebergOutput, Parquet, RedshiftOutput, SecretSource, default};
 use crate::units::{Size, Span};
 
 /// One destination of a stream.
@@ -63,7 +63,6 @@ pub(crate) struct DirectoryOutput {
 
 /// Names of objects as Amazon Data Firehose gives them: the evaluated prefix, then `<stream>-<version>-<time>-<uuid>`.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub(crate) struct FirehoseNames {
     /// Text and expressions of Firehose: `!{timestamp:PATTERN}`, `!{firehose:random-string}`, `!{partitionKeyFromQuery:NAME}` and `!{partitionKeyFromLambda:NAME}` (partitions that plugins set), of dead letters `!{firehose:error-output-type}`. Without any, `yyyy/MM/dd/HH/` follows.
@@ -477,7 +476,7 @@ pub(crate) enum LettersOutput {
         object: String,
         /// Names of objects as Amazon Data Firehose gives those of records that failed, in the place of `object`; the lines are Firehose's, too.
         #[serde(default)]
-        firehose: Option<FirehoseNames>,
+        firehose: Option<FirehoseErrors>,
         #[serde(flatten)]
         batching: LettersBatching,
     },
@@ -489,9 +488,9 @@ pub(crate) enum LettersOutput {
         /// Name of an object; the same names as in a directory output.
         #[serde(default = "default::letters_object")]
         object: String,
-        /// Names of objects as Amazon Data Firehose gives those of records that failed, in the place of `object`.
+        /// Names of objects as Amazon Data Firehose gives those of records that failed, in the place of `object`; the lines are Firehose's, too.
         #[serde(default)]
-        firehose: Option<FirehoseNames>,
+        firehose: Option<FirehoseErrors>,
         #[serde(flatten)]
         batching: LettersBatching,
     },

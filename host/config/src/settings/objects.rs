@@ -1,5 +1,6 @@
 //! Places of objects, and their names there.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,4 +42,23 @@ pub struct FirehoseNames {
     /// `None`: that of the compression.
     pub extension: Option<String>,
     pub version: u64,
+}
+
+/// What lines of records that failed say in Firehose's manner, beside what a dead letter knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FirehoseErrors {
+    /// ARNs of the functions that transforms stand for, by the name of the transform.
+    pub functions: BTreeMap<String, String>,
+    /// Whose columns records are converted into.
+    pub table: Option<CatalogTable>,
+}
+
+/// A table as AWS Glue knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogTable {
+    pub catalog: Option<String>,
+    pub database: String,
+    pub table: String,
+    pub region: Option<String>,
+    pub version: String,
 }

@@ -83,6 +83,8 @@ pub struct S3Config {
     pub part_concurrency: usize,
     /// Of one request.
     pub timeout: Duration,
+    /// Of all objects; `None` = that of the object's format.
+    pub content_type: Option<&'static str>,
 }
 
 impl S3Config {
@@ -99,6 +101,7 @@ impl S3Config {
             part_bytes: 8 << 20,
             part_concurrency: 4,
             timeout: Duration::from_secs(60),
+            content_type: None,
         }
     }
 
@@ -153,6 +156,11 @@ pub struct S3 {
 }
 
 impl S3 {
+    /// How an object is told what it is.
+    fn content_type<'a>(&self, meta: &'a ObjectMeta) -> &'a str {
+        self.config.content_type.unwrap_or(&meta.content_type)
+    }
+
     /// Builds the client. Reads environment and profile files; touches no network.
     pub async fn open(config: &S3Config) -> Result<S3, DeliverError> {
         let wrong = config.wrong();

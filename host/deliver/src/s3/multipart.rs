@@ -55,7 +55,7 @@ pub(super) async fn deliver(s3: &S3, object: &Object<'_>) -> Result<Delivered, D
         .create_multipart_upload()
         .bucket(&s3.config.bucket)
         .key(s3.key(&meta.name))
-        .content_type(&meta.content_type)
+        .content_type(s3.content_type(meta))
         .set_content_encoding(meta.content_encoding.clone())
         .set_metadata(Some(metadata(meta)))
         .send()

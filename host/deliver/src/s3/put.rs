@@ -50,7 +50,7 @@ pub(super) async fn create(
             .bucket(&s3.config.bucket)
             .key(s3.key(&meta.name))
             .set_if_none_match(conditional.then(|| "*".to_owned()))
-            .content_type(&meta.content_type)
+            .content_type(s3.content_type(meta))
             .set_content_encoding(meta.content_encoding.clone())
             .set_metadata(Some(metadata(meta)))
             .body(ByteStream::from(body.clone()))

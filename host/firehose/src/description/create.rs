@@ -40,13 +40,13 @@ impl Definition {
             .map(|http| Destination::HttpEndpoint(Box::new(HttpEndpoint { s3_update: None, ..http })));
         let splunk =
             request.splunk.map(|splunk| Destination::Splunk(Box::new(Splunk { s3_update: None, ..splunk })));
-        let cluster = request
-            .opensearch
-            .map(|cluster| Destination::OpenSearch(Box::new(OpenSearch { s3_update: None, ..cluster })));
+        let cluster = |cluster: OpenSearch| Box::new(OpenSearch { s3_update: None, ..cluster });
+        let opensearch = request.opensearch.map(cluster).map(Destination::OpenSearch);
+        let elasticsearch = request.elasticsearch.map(cluster).map(Destination::Elasticsearch);
         let redshift = request.redshift.map(|redshift| {
             Destination::Redshift(Box::new(Redshift { s3_update: None, backup_update: None, ..redshift }))
         });
-        let given = s3.or(extended).or(http).or(splunk).or(cluster).or(redshift);
+        let given = s3.or(extended).or(http).or(splunk).or(opensearch).or(elasticsearch).or(redshift);
         // `validate` lets nothing else through.
         let mut destination = given.ok_or_else(|| {
             Refusal::invalid("Exactly one destination configuration is supported for a Firehose")
@@ -89,7 +89,7 @@ impl Destination {
                 validate::splunk_rules(splunk)?;
                 settle_splunk(splunk);
             }
-            Destination::OpenSearch(cluster) => {
+            Destination::OpenSearch(cluster) | Destination::Elasticsearch(cluster) => {
                 validate::opensearch_rules(cluster)?;
                 settle_opensearch(cluster);
             }

@@ -114,14 +114,18 @@ impl Destination {
                 }
                 shown.insert("SplunkDestinationDescription".to_owned(), whole);
             }
-            Destination::OpenSearch(cluster) => {
+            Destination::OpenSearch(cluster) | Destination::Elasticsearch(cluster) => {
                 let mut whole = object(cluster);
                 rename(&mut whole, "S3Configuration", "S3DestinationDescription");
                 rename(&mut whole, "VpcConfiguration", "VpcConfigurationDescription");
                 if let Some(Value::String(url)) = whole.get_mut("ClusterEndpoint") {
                     *url = without_user(url);
                 }
-                shown.insert("AmazonopensearchserviceDestinationDescription".to_owned(), whole);
+                let name = match self {
+                    Destination::Elasticsearch(_) => "ElasticsearchDestinationDescription",
+                    _ => "AmazonopensearchserviceDestinationDescription",
+                };
+                shown.insert(name.to_owned(), whole);
             }
             Destination::Redshift(redshift) => {
                 let mut whole = object(redshift);

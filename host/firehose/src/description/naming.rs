@@ -31,7 +31,9 @@ impl Destination {
             }
             Destination::HttpEndpoint(http) => beside(http.s3.as_ref()),
             Destination::Splunk(splunk) => beside(splunk.s3.as_ref()),
-            Destination::OpenSearch(cluster) => beside(cluster.s3.as_ref()),
+            Destination::OpenSearch(cluster) | Destination::Elasticsearch(cluster) => {
+                beside(cluster.s3.as_ref())
+            }
             Destination::Redshift(redshift) => {
                 let has_backup = redshift.backup_mode.as_deref() == Some("Enabled");
                 let backup = redshift.backup.as_ref().filter(|_| has_backup).map(plain).transpose()?;

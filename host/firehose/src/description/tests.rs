@@ -201,6 +201,44 @@ fn splunk_and_opensearch_have_the_defaults_of_the_service_and_show_no_secret() {
 }
 
 #[test]
+fn elasticsearch_is_a_cluster_under_its_own_name_and_stays_one() {
+    let cluster = created(json!({"ElasticsearchDestinationConfiguration": {
+        "RoleARN": "arn:aws:iam::1:role/r", "ClusterEndpoint": "https://u:s3cr3t@e.example", "IndexName": "logs",
+        "TypeName": "log", "S3Configuration": bucket(json!({})),
+    }}))
+    .unwrap();
+    let description = shown(&cluster, "ElasticsearchDestinationDescription");
+    assert_eq!(description["ClusterEndpoint"], "https://e.example");
+    assert_eq!(
+        (&description["TypeName"], &description["IndexRotationPeriod"]),
+        (&json!("log"), &json!("OneDay"))
+    );
+    assert_eq!(description["S3DestinationDescription"]["BucketARN"], "arn:aws:s3:::b");
+    let update = json!({"IndexName": "other", "S3Update": {"Prefix": "failed/"}});
+    let next = updated(&cluster, "ElasticsearchDestinationUpdate", update).unwrap();
+    let description = shown(&next, "ElasticsearchDestinationDescription");
+    assert_eq!(
+        (&description["IndexName"], &description["S3DestinationDescription"]["Prefix"]),
+        (&json!("other"), &json!("failed/"))
+    );
+    let opensearch = created(json!({"AmazonopensearchserviceDestinationConfiguration": {
+        "RoleARN": "arn:aws:iam::1:role/r", "ClusterEndpoint": "https://o.example", "IndexName": "logs",
+        "S3Configuration": bucket(json!({})),
+    }}))
+    .unwrap();
+    for (definition, member, update) in [
+        (&cluster, "AmazonopensearchserviceDestinationUpdate", json!({"IndexName": "a"})),
+        (&opensearch, "ElasticsearchDestinationUpdate", json!({"IndexName": "a"})),
+        (&http(), "ElasticsearchDestinationUpdate", json!({"IndexName": "a"})),
+        (&cluster, "ExtendedS3DestinationUpdate", bucket(json!({}))),
+    ] {
+        refused(updated(definition, member, update), Kind::InvalidArgument, "nor can one of Elasticsearch");
+    }
+    let stored = serde_json::to_value(&cluster).unwrap();
+    assert_eq!(serde_json::from_value::<Definition>(stored).unwrap(), cluster);
+}
+
+#[test]
 fn a_definition_is_read_as_it_was_stored_and_other_formats_are_refused() {
     let mut definition = http();
     definition.tag(vec![Tag { key: Some("team".to_owned()), value: None }]).unwrap();

@@ -32,19 +32,35 @@ impl Definition {
                 "the stream has no other destination than {DESTINATION_ID}"
             )));
         }
-        let is_cluster = matches!(self.destination, Destination::OpenSearch(_));
-        if is_cluster != request.opensearch.is_some() {
+        let UpdateDestination {
+            s3,
+            extended_s3,
+            http_endpoint,
+            splunk,
+            opensearch,
+            elasticsearch,
+            redshift,
+            ..
+        } = request;
+        let of_cluster = (opensearch.is_some(), elasticsearch.is_some());
+        let is_cluster = match self.destination {
+            Destination::OpenSearch(_) => (true, false),
+            Destination::Elasticsearch(_) => (false, true),
+            _ => (false, false),
+        };
+        if is_cluster != of_cluster {
             return Err(Refusal::invalid(
-                "a destination of OpenSearch cannot be changed to another one, nor another one to it",
+                "a destination of OpenSearch cannot be changed to another one, nor another one to it; nor can one of \
+                 Elasticsearch",
             ));
         }
-        let UpdateDestination { s3, extended_s3, http_endpoint, splunk, opensearch, redshift, .. } = request;
-        let mut destination = match (s3, extended_s3, http_endpoint, splunk, opensearch, redshift) {
+        let cluster = opensearch.or(elasticsearch);
+        let mut destination = match (s3, extended_s3, http_endpoint, splunk, cluster, redshift) {
             (Some(s3), ..) => self.destination.with_s3(s3)?,
             (_, Some(extended), ..) => self.destination.with_extended_s3(extended)?,
             (_, _, Some(http), ..) => self.destination.with_http_endpoint(http)?,
             (_, _, _, Some(splunk), ..) => self.destination.with_splunk(splunk)?,
-            (.., Some(cluster), _) => self.destination.with_opensearch(cluster)?,
+            (.., Some(cluster), _) => self.destination.with_cluster(cluster)?,
             (.., Some(redshift)) => self.destination.with_redshift(redshift)?,
             // `validate` lets nothing else through.
             _ => {
@@ -70,6 +86,7 @@ impl Destination {
             Destination::HttpEndpoint(_)
             | Destination::Splunk(_)
             | Destination::OpenSearch(_)
+            | Destination::Elasticsearch(_)
             | Destination::Redshift(_) => {
                 whole(update.role_arn.is_some() && update.bucket_arn.is_some(), "RoleARN and BucketARN")?;
                 Ok(Destination::S3(Box::new(update)))
@@ -86,6 +103,7 @@ impl Destination {
             Destination::HttpEndpoint(_)
             | Destination::Splunk(_)
             | Destination::OpenSearch(_)
+            | Destination::Elasticsearch(_)
             | Destination::Redshift(_) => {
                 whole(update.role_arn.is_some() && update.bucket_arn.is_some(), "RoleARN and BucketARN")?;
                 if update.is_partitioned() {
@@ -178,9 +196,11 @@ impl Destination {
         Ok(Destination::Splunk(Box::new(merged)))
     }
 
-    fn with_opensearch(&self, mut update: OpenSearch) -> Result<Destination, Refusal> {
-        let Destination::OpenSearch(stored) = self else {
-            return Err(Refusal::invalid("only a destination of OpenSearch can be changed to one"));
+    fn with_cluster(&self, mut update: OpenSearch) -> Result<Destination, Refusal> {
+        let (stored, kind): (_, fn(Box<OpenSearch>) -> Destination) = match self {
+            Destination::OpenSearch(stored) => (stored, Destination::OpenSearch),
+            Destination::Elasticsearch(stored) => (stored, Destination::Elasticsearch),
+            _ => return Err(Refusal::invalid("only a destination of a cluster can be changed to one")),
         };
         // Members of configurations, which an update does not know.
         (update.backup_mode, update.vpc) = (None, None);
@@ -195,7 +215,7 @@ impl Destination {
         if let Some(s3) = s3 {
             merged.s3 = Some(merged_backup(stored.s3.clone(), s3)?);
         }
-        Ok(Destination::OpenSearch(Box::new(merged)))
+        Ok(kind(Box::new(merged)))
     }
 }
 

@@ -65,8 +65,7 @@ pub(super) fn destination(
         return Some(("AmazonopensearchserviceDestinationConfiguration", of_cluster(cluster, left)));
     }
     if let Some(cluster) = of("Elasticsearch") {
-        // Its interface is the same, and so are the members.
-        return Some(("AmazonopensearchserviceDestinationConfiguration", of_cluster(cluster, left)));
+        return Some(("ElasticsearchDestinationConfiguration", of_cluster(cluster, left)));
     }
     of("Redshift").map(|table| ("RedshiftDestinationConfiguration", of_redshift(table, left)))
 }

@@ -245,9 +245,9 @@ fn collector_is_asked_for_with_its_token_or_something_that_cannot_work() {
 
 #[test]
 fn cluster_is_asked_for_whatever_it_is_called_and_its_domain_has_no_address() {
-    for kind in ["AmazonopensearchserviceDestinationDescription", "ElasticsearchDestinationDescription"] {
+    for kind in ["Amazonopensearchservice", "Elasticsearch"] {
         let made = migrated(
-            &described(&json!({ kind: {
+            &described(&json!({ format!("{kind}DestinationDescription"): {
                 "RoleARN": "arn:aws:iam::123456789012:role/firehose",
                 "DomainARN": "arn:aws:es:eu-west-1:123456789012:domain/logs",
                 "IndexName": "clicks", "TypeName": "click", "IndexRotationPeriod": "OneHour",
@@ -261,7 +261,7 @@ fn cluster_is_asked_for_whatever_it_is_called_and_its_domain_has_no_address() {
             } })),
             &[],
         );
-        let asked = &made.request["AmazonopensearchserviceDestinationConfiguration"];
+        let asked = &made.request[format!("{kind}DestinationConfiguration")];
         assert_eq!(
             (&asked["IndexName"], &asked["IndexRotationPeriod"]),
             (&json!("clicks"), &json!("OneHour")),

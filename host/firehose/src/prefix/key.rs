@@ -46,6 +46,10 @@ pub enum ErrorOutputType {
     IcebergFailed,
     MetadataExtractionFailed,
     ActivePartitionExceeded,
+    /// A bucket took no object; the service has no type for it, because the records are lost there.
+    S3Failed,
+    /// A table was not loaded; the service has no type for it, because a manifest lists the objects.
+    RedshiftFailed,
 }
 
 impl fmt::Display for ErrorOutputType {
@@ -60,6 +64,8 @@ impl fmt::Display for ErrorOutputType {
             ErrorOutputType::IcebergFailed => "iceberg-failed",
             ErrorOutputType::MetadataExtractionFailed => "metadata-extraction-failed",
             ErrorOutputType::ActivePartitionExceeded => "activePartitionExceeded",
+            ErrorOutputType::S3Failed => "s3-failed",
+            ErrorOutputType::RedshiftFailed => "redshift-failed",
         })
     }
 }

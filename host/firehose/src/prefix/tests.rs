@@ -255,14 +255,19 @@ fn keys_that_are_missing_or_empty_and_prefixes_that_are_too_long_are_told() {
 }
 
 #[test]
-fn types_of_errors_are_those_of_the_guide() {
+fn types_of_errors_are_those_of_the_service_and_two_more() {
     for (error, expected) in [
         (ErrorOutputType::ProcessingFailed, "processing-failed/"),
         (ErrorOutputType::FormatConversionFailed, "format-conversion-failed/"),
         (ErrorOutputType::HttpEndpointFailed, "http-endpoint-failed/"),
         (ErrorOutputType::OpenSearchFailed, "AmazonOpenSearchService-failed/"),
+        (ErrorOutputType::SplunkFailed, "splunk-failed/"),
+        (ErrorOutputType::SnowflakeFailed, "snowflake-failed/"),
+        (ErrorOutputType::IcebergFailed, "iceberg-failed/"),
         (ErrorOutputType::MetadataExtractionFailed, "metadata-extraction-failed/"),
         (ErrorOutputType::ActivePartitionExceeded, "activePartitionExceeded/"),
+        (ErrorOutputType::S3Failed, "s3-failed/"),
+        (ErrorOutputType::RedshiftFailed, "redshift-failed/"),
     ] {
         let context = context(&UTC, PartitionKeys::default());
         let name = layout(None, None).error_object(&context, error, &mut Seeded(0)).unwrap();

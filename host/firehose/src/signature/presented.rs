@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::canonical::{canonical, parameters};
+use super::anew::Scope;
 use super::chunked::{Chain, Chunks, decode};
-use super::key::{Signature, SigningKey, sha256};
+use super::digits::{Signature, sha256};
 use super::time::{Moment, SKEW_SECONDS};
 use crate::wire::{Kind, Refusal, TARGET_HEADER};
 
@@ -14,7 +14,7 @@ const TERMINATOR: &str = "aws4_request";
 const CONTENT_HASH: &str = "x-amz-content-sha256";
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// Longest a request in the query's form may be good.
-const EXPIRES_MAX: i64 = 7 * 24 * 3600;
+const EXPIRES_MAX: u32 = 7 * 24 * 3600;
 
 /// A request as it came, but for its body.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ enum Form {
     /// In the header `Authorization`.
     Header,
     /// In the query, good for so many seconds.
-    Query { expires: i64 },
+    Query { expires: u32 },
 }
 
 /// A signature that was read and not yet verified.
@@ -102,35 +102,20 @@ impl Presented {
         &self.access_key
     }
 
-    /// The day of the scope as `yyyyMMdd`; with [`region`](Presented::region) and the key it says which [`SigningKey`] is
-    /// needed.
-    pub fn date(&self) -> &str {
-        &self.date
-    }
-
-    pub fn region(&self) -> &str {
-        &self.region
-    }
-
     /// That of temporary keys. What it is worth is up to the caller.
     pub fn security_token(&self) -> Option<&str> {
         self.security_token.as_deref()
     }
 
-    /// The key that this was signed with, if the secret is this.
-    pub fn derive(&self, secret: &str) -> SigningKey {
-        SigningKey::derive(secret, &self.date, &self.region, SERVICE)
-    }
-
-    /// The body that was signed: as it came, or without its framing where it came in chunks. `now` in seconds since the Unix
-    /// epoch. The request must be the one that was parsed.
+    /// The body that was signed with this secret: as it came, or without its framing where it came in chunks. `now` in seconds
+    /// since the Unix epoch. The request must be the one that was parsed.
     ///
     /// # Errors
-    /// `InvalidSignatureException`: it is too old or from the future, or request, body or key differ from what was signed.
+    /// `InvalidSignatureException`: it is too old or from the future, or request, body or secret differ from what was signed.
     /// `IncompleteSignatureException`: chunks are malformed.
     pub fn verify<'b>(
         &self,
-        key: &SigningKey,
+        secret: &str,
         request: &Request<'_>,
         body: &'b [u8],
         now: i64,
@@ -152,12 +137,19 @@ impl Presented {
             }
             None => sha256(body),
         };
-        let without = (self.form != Form::Header).then_some("X-Amz-Signature");
-        let canonical = canonical(request, &self.signed_headers, &payload_hash, without);
-        let date = self.moment.to_string();
-        let scope = format!("{}/{}/{SERVICE}/{TERMINATOR}", self.date, self.region);
-        let text = format!("{ALGORITHM}\n{date}\n{scope}\n{}", sha256(canonical.as_bytes()));
-        if !key.is_signed(&text, &self.signature) {
+        let scope = Scope {
+            access_key: &self.access_key,
+            secret,
+            region: &self.region,
+            service: SERVICE,
+            at: u64::try_from(self.moment.0).unwrap_or(0),
+        };
+        let expires = match self.form {
+            Form::Header => None,
+            Form::Query { expires } => Some(u64::from(expires)),
+        };
+        let signature = scope.signature(request, &self.signed_headers, payload_hash, expires);
+        if !signature.is_some_and(|signature| signature.is(&self.signature)) {
             return Err(mismatch());
         }
         let Some(chunks) = chunks else { return Ok(Cow::Borrowed(body)) };
@@ -167,7 +159,10 @@ impl Presented {
                 incomplete("The header 'x-amz-decoded-content-length' is no number.".to_owned())
             })?),
         };
-        let chain = Chain { key, date: &date, scope: &scope, previous: self.signature_text.clone() };
+        let (key, date) = (scope.key(), self.moment.to_string());
+        let scope = format!("{}/{}/{SERVICE}/{TERMINATOR}", self.date, self.region);
+        let chain =
+            Chain { key: key.as_ref(), date: &date, scope: &scope, previous: self.signature_text.clone() };
         decode(body, chunks, chain, announced).map(Cow::Owned)
     }
 
@@ -183,7 +178,7 @@ impl Presented {
         }
         let good_for = match self.form {
             Form::Header => SKEW_SECONDS,
-            Form::Query { expires } => expires,
+            Form::Query { expires } => i64::from(expires),
         };
         let earliest = Moment(now.0.saturating_sub(good_for));
         if self.moment < earliest {
@@ -247,6 +242,11 @@ fn in_header(request: &Request<'_>, authorization: &str) -> Result<Presented, Re
     let token = request.single("x-amz-security-token")?.map(str::to_owned);
     let [credential, signed_headers, signature] = pieces.map(|(_, value)| value.unwrap_or_default());
     read(Form::Header, credential, date, signed_headers, signature, token)
+}
+
+/// Decoded parameters of a query in their order. A plus is a space, as in forms, which is how signers of SDKs read a query.
+fn parameters(query: &str) -> impl Iterator<Item = (String, String)> {
+    form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned()))
 }
 
 fn in_query(request: &Request<'_>) -> Result<Presented, Refusal> {

@@ -60,9 +60,13 @@ pub fn create(request: &CreateDeliveryStream) -> Result<(), Refusal> {
         let at = at.member("SplunkDestinationConfiguration");
         requests::splunk(&mut violations, at, splunk, Given::Whole);
     }
-    if let Some(cluster) = &request.opensearch {
-        let at = at.member("AmazonopensearchserviceDestinationConfiguration");
-        requests::opensearch(&mut violations, at, cluster, Given::Whole);
+    for (name, cluster) in [
+        ("AmazonopensearchserviceDestinationConfiguration", &request.opensearch),
+        ("ElasticsearchDestinationConfiguration", &request.elasticsearch),
+    ] {
+        if let Some(cluster) = cluster {
+            requests::opensearch(&mut violations, at.member(name), cluster, Given::Whole);
+        }
     }
     if let Some(given) = &request.redshift {
         redshift::redshift(
@@ -79,6 +83,7 @@ pub fn create(request: &CreateDeliveryStream) -> Result<(), Refusal> {
         || request.http_endpoint.is_some()
         || request.splunk.is_some()
         || request.opensearch.is_some()
+        || request.elasticsearch.is_some()
         || request.redshift.is_some();
     one_destination(&request.destinations(), is_known, "Configuration")
 }
@@ -140,9 +145,13 @@ pub fn update(request: &UpdateDestination) -> Result<(), Refusal> {
         let at = at.member("SplunkDestinationUpdate");
         requests::splunk(&mut violations, at, splunk, Given::Part);
     }
-    if let Some(cluster) = &request.opensearch {
-        let at = at.member("AmazonopensearchserviceDestinationUpdate");
-        requests::opensearch(&mut violations, at, cluster, Given::Part);
+    for (name, cluster) in [
+        ("AmazonopensearchserviceDestinationUpdate", &request.opensearch),
+        ("ElasticsearchDestinationUpdate", &request.elasticsearch),
+    ] {
+        if let Some(cluster) = cluster {
+            requests::opensearch(&mut violations, at.member(name), cluster, Given::Part);
+        }
     }
     if let Some(given) = &request.redshift {
         redshift::redshift(&mut violations, at.member("RedshiftDestinationUpdate"), given, Given::Part);
@@ -153,6 +162,7 @@ pub fn update(request: &UpdateDestination) -> Result<(), Refusal> {
         || request.http_endpoint.is_some()
         || request.splunk.is_some()
         || request.opensearch.is_some()
+        || request.elasticsearch.is_some()
         || request.redshift.is_some();
     one_destination(&request.destinations(), is_known, "Update")
 }
@@ -162,8 +172,8 @@ fn one_destination(given: &[&str], is_known: bool, what: &str) -> Result<(), Ref
         [_] if is_known => Ok(()),
         [other] => Err(Refusal::invalid(format!(
             "{other} is not supported here, expected S3Destination{what}, ExtendedS3Destination{what}, \
-             HttpEndpointDestination{what}, SplunkDestination{what}, AmazonopensearchserviceDestination{what} or \
-             RedshiftDestination{what}"
+             HttpEndpointDestination{what}, SplunkDestination{what}, AmazonopensearchserviceDestination{what}, \
+             ElasticsearchDestination{what} or RedshiftDestination{what}"
         ))),
         _ => Err(Refusal::invalid("Exactly one destination configuration is supported for a Firehose")),
     }

@@ -28,13 +28,16 @@ pub fn extended_s3(extended: &ExtendedS3) -> Result<(), Refusal> {
     if let Some(processing) = &extended.processing {
         processing::rules(processing)?;
     }
-    prefix::check(
+    let (prefix, _errors) = prefix::check(
         extended.prefix.as_deref(),
         extended.error_output_prefix.as_deref(),
         Partitioning::of(extended),
     )?;
     if extended.is_partitioned() {
         partitioned_buffer(extended.buffering_hints.as_ref())?;
+        for query in extended.processing.iter().flat_map(Processing::queries) {
+            prefix::check_query(&prefix, query)?;
+        }
     }
     conversion::rules(extended)?;
     let is_backed_up = extended.backup_mode.as_deref() == Some("Enabled");

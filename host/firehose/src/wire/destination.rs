@@ -102,6 +102,11 @@ impl Processing {
         self.active().any(|processor| processor.processor_type.as_deref() == Some(processor_type))
     }
 
+    /// Programs that extract partition keys.
+    pub fn queries(&self) -> impl Iterator<Item = &str> {
+        self.active().filter_map(|processor| processor.parameter("MetadataExtractionQuery"))
+    }
+
     /// Processors that run, in their order.
     pub fn active(&self) -> impl Iterator<Item = &Processor> {
         let enabled = self.enabled == Some(true);
@@ -387,7 +392,7 @@ members! {
 }
 
 members! {
-    /// A cluster of OpenSearch or Elasticsearch.
+    /// A cluster of OpenSearch or Elasticsearch, whose members are the same.
     OpenSearch {
         role_arn: String = "RoleARN",
         domain_arn: String = "DomainARN",

@@ -83,10 +83,10 @@ with_destinations! {
         http_endpoint: HttpEndpoint = "HttpEndpointDestinationConfiguration",
         splunk: Splunk = "SplunkDestinationConfiguration",
         opensearch: OpenSearch = "AmazonopensearchserviceDestinationConfiguration",
+        elasticsearch: OpenSearch = "ElasticsearchDestinationConfiguration",
         redshift: Redshift = "RedshiftDestinationConfiguration",
     }
     others {
-        elasticsearch = "ElasticsearchDestinationConfiguration",
         opensearch_serverless = "AmazonOpenSearchServerlessDestinationConfiguration",
         snowflake = "SnowflakeDestinationConfiguration",
         iceberg = "IcebergDestinationConfiguration",
@@ -106,10 +106,10 @@ with_destinations! {
         http_endpoint: HttpEndpoint = "HttpEndpointDestinationUpdate",
         splunk: Splunk = "SplunkDestinationUpdate",
         opensearch: OpenSearch = "AmazonopensearchserviceDestinationUpdate",
+        elasticsearch: OpenSearch = "ElasticsearchDestinationUpdate",
         redshift: Redshift = "RedshiftDestinationUpdate",
     }
     others {
-        elasticsearch = "ElasticsearchDestinationUpdate",
         opensearch_serverless = "AmazonOpenSearchServerlessDestinationUpdate",
         snowflake = "SnowflakeDestinationUpdate",
         iceberg = "IcebergDestinationUpdate",

@@ -14,7 +14,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use wasmill_firehose::signature::{self, Presented, SigningKey};
+use wasmill_firehose::signature::{self, Presented};
 use wasmill_firehose::wire::{BODY_BYTES_MAX, Kind, Refusal};
 use wasmill_tenant::{Moment, TenantName};
 
@@ -29,18 +29,14 @@ use crate::pipeline::{InFlight, TenantQuota};
 const BLOCKING_BYTES_MIN: usize = 64 << 10;
 /// How long an address is believed to have a key that it has signed with.
 const KNOWN_MS: Moment = 3_600_000;
-/// Addresses with their keys, and keys with their days, of which something is remembered; past it all is forgotten.
+/// Addresses with their keys of which something is remembered; past it all is forgotten.
 const REMEMBERED_MAX: usize = 10_000;
 
 /// What is remembered of signatures that were good.
 #[derive(Default)]
 pub(in crate::api) struct Signatures {
     known: Mutex<HashMap<(IpAddr, String), Moment>>,
-    keys: Mutex<HashMap<Derived, SigningKey>>,
 }
-
-/// What a key that signs is derived from: key, number of its secret, day, region.
-type Derived = (String, u64, String, String);
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -57,21 +53,6 @@ impl Signatures {
             known.clear();
         }
         known.insert((from, key.to_owned()), now + KNOWN_MS);
-    }
-
-    fn key(&self, presented: &Presented, number: u64, secret: &str) -> SigningKey {
-        let of = |text: &str| text.to_owned();
-        let derived = (of(presented.access_key()), number, of(presented.date()), of(presented.region()));
-        if let Some(key) = locked(&self.keys).get(&derived) {
-            return key.clone();
-        }
-        let key = presented.derive(secret);
-        let mut keys = locked(&self.keys);
-        if keys.len() >= REMEMBERED_MAX {
-            keys.clear();
-        }
-        keys.insert(derived, key.clone());
-        key
     }
 }
 
@@ -126,16 +107,13 @@ pub(super) async fn identify<H: Host>(
     let (body, _held) = read(shared, if is_known { &quota } else { &shared.others }, body)
         .await
         .map_err(|error| unread(&error))?;
-    let keys =
-        secrets.iter().map(|(number, secret)| (*number, shared.signatures.key(&presented, *number, secret)));
-    let keys: Vec<(u64, SigningKey)> = keys.collect();
     let is_large = body.len() >= BLOCKING_BYTES_MIN;
     let verify = move || {
         let request = presented_request(&parts);
         let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
         let mut why = Refusal::unrecognized_client();
-        for (number, key) in keys {
-            match presented.verify(&key, &request, &body, now) {
+        for (number, secret) in secrets {
+            match presented.verify(&secret, &request, &body, now) {
                 Ok(std::borrow::Cow::Borrowed(_whole)) => return Ok((number, body.clone())),
                 Ok(std::borrow::Cow::Owned(unframed)) => return Ok((number, Bytes::from(unframed))),
                 Err(refusal) => why = refusal,

@@ -50,6 +50,19 @@ pub(super) fn output(
     Ok(output)
 }
 
+/// The table as lines of records that failed tell it: the catalog is the account's own, where none was told.
+pub(super) fn catalog_table(conversion: &DataFormatConversion, firehose: &FirehoseSettings) -> Value {
+    let schema = conversion.schema.clone().unwrap_or_default();
+    let told = |member: Option<String>| member.filter(|text| !text.is_empty());
+    json!({
+        "catalog": told(schema.catalog_id).unwrap_or_else(|| firehose.account.clone()),
+        "database": schema.database_name,
+        "table": schema.table_name,
+        "region": told(schema.region).unwrap_or_else(|| firehose.region.clone()),
+        "version": told(schema.version_id).unwrap_or_else(|| "LATEST".to_owned()),
+    })
+}
+
 /// The columns of the table that is named.
 fn table<'f>(schema: Option<&Schema>, firehose: &'f FirehoseSettings) -> Result<&'f SchemaSource, Refusal> {
     let of = |name: Option<&String>| name.filter(|name| !name.is_empty()).cloned();

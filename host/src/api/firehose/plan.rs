@@ -4,28 +4,32 @@
 //! destinations that are not there yet, keys of a service that only AWS has. What only AWS's own machinery needs (roles, log
 //! groups) is kept as it was told, and has no effect.
 
+mod processors;
 mod redshift;
 mod requests;
 
+pub(super) use self::processors::leave_untold;
+use self::processors::{Steps, de_aggregate, introduce};
 use super::conversion;
 use crate::pipeline::FirehoseSettings;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use wasmill_firehose::description::{Definition, Destination};
+use std::borrow::Cow;
+use wasmill_firehose::description::{self, Definition, Destination};
 use wasmill_firehose::prefix::{Place, Template};
-use wasmill_firehose::wire::{BufferingHints, ExtendedS3, KinesisSource, Processing, Processor, Refusal};
+use wasmill_firehose::wire::{BufferingHints, ExtendedS3, KinesisSource, Refusal};
 
 const BUCKET_ARN: &str = "arn:aws:s3:::";
-/// Sub-records of one record; one with more is left whole.
-const SUB_RECORDS_MAX: u64 = 500;
+/// How an expression begins that stands for a key of a query.
+const QUERY_KEY: &str = "!{partitionKeyFromQuery:";
 /// Deliveries to a bucket are tried again for as long.
 const RETRY_FOR: &str = "24h";
 
 /// See the head of this file.
 pub(super) fn stream(definition: &Definition, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
     let mut stream = delivered(definition, firehose)?;
+    let arn = description::arn(&firehose.region, &firehose.account, &definition.name);
+    introduce(&mut stream["transforms"], &arn);
     if let Some(source) = &definition.source {
         stream["source"] = kinesis(source, definition.created_at, firehose);
         de_aggregate(&mut stream["transforms"]);
@@ -48,23 +52,15 @@ fn kinesis(source: &KinesisSource, created_at: u64, firehose: &FirehoseSettings)
     kinesis
 }
 
-/// Firehose takes aggregates of the Kinesis Producer Library apart before anything else.
-fn de_aggregate(transforms: &mut Value) {
-    let Some(transforms) = transforms.as_array_mut() else { return };
-    let steps = transforms.first_mut().filter(|first| first["plugin"] == "unpack");
-    match steps.and_then(|unpack| unpack["config"]["steps"].as_array_mut()) {
-        Some(steps) => steps.insert(0, json!({ "kpl": {} })),
-        None => transforms.insert(0, json!({ "plugin": "unpack", "config": { "steps": [{ "kpl": {} }] } })),
-    }
-}
-
 fn delivered(definition: &Definition, firehose: &FirehoseSettings) -> Result<Value, Refusal> {
     match &definition.destination {
         Destination::S3(s3) => of_bucket(&ExtendedS3::from((**s3).clone()), definition.version, firehose),
         Destination::ExtendedS3(extended) => of_bucket(extended, definition.version, firehose),
         Destination::HttpEndpoint(http) => requests::http_endpoint(http, definition.version, firehose),
         Destination::Splunk(splunk) => requests::splunk(splunk, definition.version, firehose),
-        Destination::OpenSearch(cluster) => requests::opensearch(cluster, definition.version, firehose),
+        Destination::OpenSearch(cluster) | Destination::Elasticsearch(cluster) => {
+            requests::opensearch(cluster, definition.version, firehose)
+        }
         Destination::Redshift(table) => redshift::redshift(table, definition.version, firehose),
     }
 }
@@ -77,21 +73,25 @@ fn of_bucket(s3: &ExtendedS3, version: u64, firehose: &FirehoseSettings) -> Resu
     if let Some(backed_up) = &backed_up {
         steps_are_names(backed_up, "S3BackupConfiguration.")?;
     }
-    let (transforms, is_delimited) = transforms(s3.processing.as_ref())?;
-    let Names { prefix, names, errors } = names(s3, version);
+    let mut steps = Steps::of(s3.processing.as_ref())?;
+    let Names { prefix, names, errors } = names(&apart(s3, &mut steps), version);
     let mut output = place(main_bucket, &prefix, firehose);
     output.insert("firehose".to_owned(), names);
     if let Some(conversion) = s3.conversion.as_ref().filter(|_| s3.is_converted()) {
         output.append(&mut conversion::output(conversion, firehose)?);
     } else {
-        output.insert("format".to_owned(), if is_delimited { "raw" } else { "verbatim" }.into());
+        output.insert("format".to_owned(), steps.format().into());
         output.insert("compression".to_owned(), compression(s3.compression_format.as_deref()).into());
     }
     let hints = s3.buffering_hints.clone().unwrap_or_default();
     buffer(&mut output, &hints);
     output.insert("retry".to_owned(), json!({ "for": RETRY_FOR }));
     let interval = output["interval"].clone();
-    let mut stream = whole(transforms, output, letters(main_bucket, errors, interval, firehose));
+    let mut stream = whole(steps, output, letters(main_bucket, errors, interval, firehose));
+    if let Some(conversion) = s3.conversion.as_ref().filter(|_| s3.is_converted()) {
+        stream["dead_letters"]["output"]["firehose"]["table"] =
+            conversion::catalog_table(conversion, firehose);
+    }
     if let Some(backed_up) = backed_up {
         stream["backup"] = backup_output(&backed_up, version, firehose)?;
     }
@@ -111,10 +111,15 @@ fn backup_output(s3: &ExtendedS3, version: u64, firehose: &FirehoseSettings) -> 
     Ok(backup.into())
 }
 
-fn whole(transforms: Vec<Value>, output: Map<String, Value>, letters: Map<String, Value>) -> Value {
+fn whole(steps: Steps, output: Map<String, Value>, mut letters: Map<String, Value>) -> Value {
+    if !steps.functions.is_empty()
+        && let Some(Value::Object(names)) = letters.get_mut("firehose")
+    {
+        names.insert("functions".to_owned(), steps.functions.into());
+    }
     json!({
         "source": { "type": "http" },
-        "transforms": transforms,
+        "transforms": steps.transforms,
         "outputs": [output],
         // Firehose goes on, however many records fail.
         "max_failed_percent": 100,
@@ -210,6 +215,24 @@ fn compression(format: Option<&str>) -> &'static str {
     }
 }
 
+/// A record has one partition of a name: where a query and a function give a key of the same name, those of the query have
+/// names of their own.
+fn apart<'a>(s3: &'a ExtendedS3, steps: &mut Steps) -> Cow<'a, ExtendedS3> {
+    let written = s3.prefix.as_deref().unwrap_or_default();
+    let Ok(template) = Template::parse(written, Place::Prefix) else { return Cow::Borrowed(s3) };
+    let of_function: Vec<&str> = template.lambda_keys().collect();
+    if !template.query_keys().any(|key| of_function.contains(&key)) {
+        return Cow::Borrowed(s3);
+    }
+    let mut front = "query.".to_owned();
+    while of_function.iter().any(|key| key.starts_with(&front)) {
+        front.insert(0, '-');
+    }
+    steps.name_query_keys(&front);
+    let prefix = written.replace(QUERY_KEY, &format!("{QUERY_KEY}{front}"));
+    Cow::Owned(ExtendedS3 { prefix: Some(prefix), ..s3.clone() })
+}
+
 struct Names {
     /// Whole steps in front of everything evaluated: what a policy can be compared with.
     prefix: String,
@@ -247,94 +270,6 @@ fn literal(prefix: &str, place: Place) -> &str {
 fn steps<'a>(prefix: &'a str, literal: &str) -> (&'a str, &'a str) {
     let end = literal.rfind('/').map_or(0, |at| at + 1);
     prefix.split_at_checked(end).unwrap_or(("", prefix))
-}
-
-/// Transforms in the order in which Firehose has them, and whether a delimiter follows each record.
-fn transforms(processing: Option<&Processing>) -> Result<(Vec<Value>, bool), Refusal> {
-    let (mut unpack, mut lambda, mut query, mut is_delimited) = (Vec::new(), Vec::new(), Vec::new(), false);
-    let active: Vec<&Processor> = processing.into_iter().flat_map(Processing::active).collect();
-    let kind = |processor: &&&Processor| order(processor.processor_type.as_deref().unwrap_or_default());
-    let mut sorted: Vec<&&Processor> = active.iter().collect();
-    sorted.sort_by_key(kind);
-    for processor in sorted {
-        match processor.processor_type.as_deref().unwrap_or_default() {
-            "Decompression" => unpack.push(json!({ "decompress": "gzip" })),
-            "CloudWatchLogProcessing" => {
-                let messages = processor.parameter("DataMessageExtraction") != Some("false");
-                unpack.push(json!({ "cloudwatch_logs": { "messages": messages } }));
-            }
-            "RecordDeAggregation" => unpack.push(de_aggregation(processor)?),
-            "Lambda" => lambda.push(json!({ "plugin": plugin(processor)? })),
-            "MetadataExtraction" => {
-                let query_text = processor.parameter("MetadataExtractionQuery").unwrap_or_default();
-                query.push(
-                    json!({ "plugin": "jq", "name": "partition", "config": { "partition": query_text } }),
-                );
-            }
-            "AppendDelimiterToRecord" => is_delimited = true,
-            other => return Err(not_here(&format!("processor {other:?}"), "use a plugin")),
-        }
-    }
-    let mut transforms = Vec::new();
-    if !unpack.is_empty() {
-        transforms.push(json!({ "plugin": "unpack", "config": { "steps": unpack } }));
-    }
-    transforms.append(&mut lambda);
-    transforms.append(&mut query);
-    Ok((transforms, is_delimited))
-}
-
-fn order(processor: &str) -> u8 {
-    match processor {
-        "Decompression" => 0,
-        "CloudWatchLogProcessing" => 1,
-        "RecordDeAggregation" => 2,
-        "Lambda" => 3,
-        "MetadataExtraction" => 4,
-        _ => 5,
-    }
-}
-
-fn de_aggregation(processor: &Processor) -> Result<Value, Refusal> {
-    if processor.parameter("SubRecordType") != Some("DELIMITED") {
-        return Ok(json!({ "json": { "leave_whole_beyond": SUB_RECORDS_MAX } }));
-    }
-    let written = processor.parameter("Delimiter").unwrap_or_default();
-    let delimiter = STANDARD.decode(written).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty()).ok_or_else(|| {
-        Refusal::invalid(format!("Delimiter {written:?} of RecordDeAggregation is no text in base64"))
-    })?;
-    Ok(json!({ "delimited": { "delimiter": delimiter, "leave_whole_beyond": SUB_RECORDS_MAX } }))
-}
-
-/// `arn:aws:lambda:REGION:ACCOUNT:function:NAME`, perhaps with `:$LATEST`, or with the digest of a version of the plugin
-/// NAME as the alias: `:sha256-<64 digits>`.
-fn plugin(processor: &Processor) -> Result<String, Refusal> {
-    let arn = processor.parameter("LambdaArn").unwrap_or_default();
-    let refused = || {
-        Refusal::invalid(format!(
-            "LambdaArn {arn:?}: expected arn:aws:lambda:REGION:ACCOUNT:function:NAME, where NAME is a plugin of this host, \
-             with nothing, $LATEST or sha256-<64 hex digits of the plugin> behind it"
-        ))
-    };
-    let parts: Vec<&str> = arn.split(':').collect();
-    let (name, alias) = match parts[..] {
-        ["arn", _, "lambda", _, _, "function", name] => (name, None),
-        ["arn", _, "lambda", _, _, "function", name, alias] => (name, Some(alias)),
-        _ => return Err(refused()),
-    };
-    if name.is_empty() {
-        return Err(refused());
-    }
-    match alias {
-        None | Some("$LATEST") => Ok(name.to_owned()),
-        Some(alias) => match alias.strip_prefix("sha256-") {
-            Some(digits) if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
-                Ok(format!("{name}@sha256:{digits}"))
-            }
-            _ => Err(refused()),
-        },
-    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,15 @@
 //!
 //! A batch is taken as far as the tenant's quota reaches, and the records behind are told to come again, as clients of
 //! Firehose expect it; of one append all is stored or nothing. What becomes of puts is counted for streams that are there.
+//!
+//! A stream that decompresses takes records of CloudWatch Logs alone. The service knows them by who puts; here they are known
+//! by what they are, gzip, and whether they are envelopes is found out by the transform.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Bytes;
+use serde_json::Value;
 use wasmill_firehose::wire::{
     self, EntryError, Kind, Put, PutRecord, PutRecordBatch, PutRecordBatchReply, PutRecordReply, PutResult,
     RecordId, Refusal,
@@ -21,6 +25,8 @@ use crate::pipeline::{Admission, QuotaRefusal};
 
 /// Bodies from this size on are decoded off the async threads.
 const BLOCKING_BYTES_MIN: usize = 64 << 10;
+/// How gzip begins: its magic number, and the one method there is.
+const GZIP: &[u8] = &[0x1f, 0x8b, 8];
 /// As the service says it to those who are too fast.
 const SLOW_DOWN: &str = "Slow down.";
 
@@ -38,6 +44,12 @@ impl From<Put<'_>> for Decoded {
 }
 
 impl Decoded {
+    fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let range = |(start, end): (u32, &u32)| start as usize..*end as usize;
+        starts.zip(&self.ends).map(move |record| self.payload.get(range(record)).unwrap_or_default())
+    }
+
     /// The host's bound may be below that of the API.
     fn within(self, max_record: u64) -> Result<Decoded, Refusal> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
@@ -98,7 +110,7 @@ pub(super) async fn record<H: Host>(
     let begun = Instant::now();
     let put = decoded(body, |body| Ok(wire::parse::<PutRecord<'_>>(body)?.decode()?.into())).await?;
     let put = put.within(shared.limits.max_record)?;
-    let (bytes, encrypted) = (put.payload.len(), encrypted(shared, caller, &put.name));
+    let (bytes, encrypted) = (put.payload.len(), admitted(shared, caller, &put)?);
     let tally = Tally::of(shared, caller, &put.name, begun);
     let quota = shared.host.quota(&caller.tenant);
     let throttled = |refusal: QuotaRefusal| {
@@ -129,7 +141,7 @@ pub(super) async fn batch<H: Host>(
     let begun = Instant::now();
     let put = decoded(body, |body| Ok(wire::parse::<PutRecordBatch<'_>>(body)?.decode()?.into())).await?;
     let mut put = put.within(shared.limits.max_record)?;
-    let encrypted = encrypted(shared, caller, &put.name);
+    let encrypted = admitted(shared, caller, &put)?;
     let quota = shared.host.quota(&caller.tenant);
     let all = put.ends.len();
     let tally = Tally::of(shared, caller, &put.name, begun);
@@ -214,8 +226,30 @@ async fn append<H: Host>(
     })
 }
 
-/// Whether the stream was told to encrypt what it stores.
-fn encrypted<H: Host>(shared: &Shared<H>, caller: &Caller, name: &str) -> bool {
-    let origin = shared.host.origin(&caller.tenant, name);
-    origin.is_some_and(|origin| origin["firehose"]["encryption"]["status"] == "ENABLED")
+/// Whether the stream was told to encrypt what it stores; it must take such records.
+fn admitted<H: Host>(shared: &Shared<H>, caller: &Caller, put: &Decoded) -> Result<bool, Refusal> {
+    let Some(origin) = shared.host.origin(&caller.tenant, &put.name) else { return Ok(false) };
+    let told = &origin["firehose"];
+    if let Some(place) = put.records().position(|record| !record.starts_with(GZIP))
+        && decompresses(&told["destination"])
+    {
+        return Err(Refusal::new(
+            Kind::InvalidSource,
+            format!(
+                "Only requests from CloudWatch Logs are supported when CloudWatch Logs decompression is enabled: record \
+                 {place} is not gzip"
+            ),
+        ));
+    }
+    Ok(told["encryption"]["status"] == "ENABLED")
+}
+
+/// Of a destination as it is stored, under the name of its kind.
+fn decompresses(destination: &Value) -> bool {
+    let processing = destination
+        .as_object()
+        .and_then(|kinds| kinds.values().next())
+        .map_or(&Value::Null, |members| &members["ProcessingConfiguration"]);
+    let mut processors = processing["Processors"].as_array().into_iter().flatten();
+    processing["Enabled"] == true && processors.any(|processor| processor["Type"] == "Decompression")
 }

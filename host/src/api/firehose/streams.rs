@@ -21,7 +21,7 @@ use wasmill_tenant::TenantName;
 use super::{foreign, plan};
 use crate::api::access::Caller;
 use crate::api::{Host, Shared, now_ms};
-use crate::pipeline::{ChangeError, DefineAnswer, DefineError, DefineRequest, FirehoseSettings, When};
+use crate::pipeline::{ChangeError, DefineAnswer, DefineError, DefineRequest, FirehoseSettings, Flaw, When};
 
 /// How long an update waits for what is stored to be delivered: clients wait for a minute.
 const WITHIN: Duration = Duration::from_secs(45);
@@ -148,17 +148,26 @@ impl<H: Host> Desk<'_, H> {
     }
 
     async fn put(&self, definition: &Definition, when: When, by: Actor) -> Result<DefineAnswer, Failed> {
-        let value = plan::stream(definition, &self.firehose).map_err(Failed::Plan)?;
-        let request = DefineRequest::Put {
-            definition: value,
-            origin: Some(origin(definition)),
-            when,
-            dry_run: false,
-            within: WITHIN,
-            by,
+        let mut value = plan::stream(definition, &self.firehose).map_err(Failed::Plan)?;
+        let name = &definition.name;
+        let put = |definition: Value, origin: Value| {
+            let request = DefineRequest::Put {
+                definition,
+                origin: Some(origin),
+                when,
+                dry_run: false,
+                within: WITHIN,
+                by: by.clone(),
+            };
+            self.shared.host.define(self.tenant.clone(), name.clone(), request)
         };
-        let put = self.shared.host.define(self.tenant.clone(), definition.name.clone(), request);
-        put.await.map_err(Failed::Define)
+        match put(value.clone(), origin(definition)).await {
+            // What one of its plugins refuses is told, unless nobody but this API has said it.
+            Err(DefineError::Flaws(flaws)) if plan::leave_untold(&mut value, &of_config(&flaws)) => {
+                put(value, origin(definition)).await.map_err(Failed::Define)
+            }
+            done => done.map_err(Failed::Define),
+        }
     }
 
     async fn delete(&self, request: &DeleteDeliveryStream, by: Actor) -> Result<Vec<u8>, Refusal> {
@@ -236,9 +245,12 @@ impl<H: Host> Desk<'_, H> {
         let state = &definition.encryption;
         let wanted = state.status == description::EncryptionStatus::Enabled;
         if wanted && state.key_type.as_deref() == Some("CUSTOMER_MANAGED_CMK") {
-            return Err(Refusal::invalid(
-                "KeyType CUSTOMER_MANAGED_CMK: keys of KMS are not available on this host",
-            ));
+            let key = state.key_arn.as_deref().unwrap_or_default();
+            let message = format!("KeyARN {key}: there is no KMS on this host, and none of its keys");
+            return Err(Refusal {
+                code: Some("NotFoundException"),
+                ..Refusal::new(Kind::InvalidKmsResource, message)
+            });
         }
         match wanted && !self.firehose.encrypted_disk {
             false => Ok(()),
@@ -284,6 +296,15 @@ impl<H: Host> Desk<'_, H> {
             }
         }
     }
+}
+
+/// Places of transforms whose config is refused.
+fn of_config(flaws: &[Flaw]) -> Vec<usize> {
+    let place = |key: &str| {
+        let (place, rest) = key.strip_prefix("transforms[")?.split_once(']')?;
+        rest.starts_with(".config").then(|| place.parse().ok())?
+    };
+    flaws.iter().filter_map(|flaw| place(&flaw.key)).collect()
 }
 
 /// Why a definition was not put.

@@ -3,22 +3,41 @@
 //!
 //! Source: Developer Guide, chapter on handling failures. A reason that begins with a code of Firehose (`Lambda.…: `,
 //! `DynamicPartitioning.…: `) is told apart from its message; others have the code of their type.
+//!
+//! Firehose documents no type and no lines for what a bucket, Redshift or Iceberg does not take (the first loses it, the second
+//! lists it in a manifest): their types, `s3-failed` and `redshift-failed`, and all their codes are this host's.
 
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use wasmill_deliver::{ErrorOutputType, FRAMED_CONTENT_TYPE, ObjectMeta, each_row};
+use wasmill_config::{CatalogTable, FirehoseErrors};
+use wasmill_deliver::{Destination, ErrorOutputType, FRAMED_CONTENT_TYPE, ObjectMeta, each_row};
 
 use crate::pipeline::dead_letters::{DeadLetter, LetterRow, Stage};
 
 /// How codes of documents begin, before the status that the cluster gave.
 const OPEN_SEARCH: &str = "OpenSearch";
+const HTTP_ENDPOINT: &str = "HttpEndpoint";
 /// Name of the transform that takes partition keys out of records, where the Firehose API has made the stream.
 const PARTITION: &str = "partition";
 
-pub(super) fn error_type(letter: &DeadLetter) -> ErrorOutputType {
+/// Of what is given up there.
+pub(super) fn type_of(destination: &Destination) -> ErrorOutputType {
+    match destination {
+        Destination::Http(_) | Destination::Endpoint(_) => ErrorOutputType::HttpEndpointFailed,
+        Destination::Splunk(_) => ErrorOutputType::SplunkFailed,
+        Destination::OpenSearch(_) => ErrorOutputType::OpenSearchFailed,
+        Destination::Redshift(_) => ErrorOutputType::RedshiftFailed,
+        Destination::Iceberg(_) => ErrorOutputType::IcebergFailed,
+        // Objects, wherever they were to stand.
+        _ => ErrorOutputType::S3Failed,
+    }
+}
+
+/// `of_output` is the type of what the letter's output gives up, where there still is such an output.
+pub(super) fn error_type(letter: &DeadLetter, of_output: Option<ErrorOutputType>) -> ErrorOutputType {
     match letter.stage {
         Stage::Transform if letter.transform == PARTITION => ErrorOutputType::MetadataExtractionFailed,
         Stage::Transform => ErrorOutputType::ProcessingFailed,
@@ -26,7 +45,8 @@ pub(super) fn error_type(letter: &DeadLetter) -> ErrorOutputType {
         Stage::Delivery => match code(&letter.reason).and_then(|(code, _)| code.split_once('.')) {
             Some(("Splunk", _)) => ErrorOutputType::SplunkFailed,
             Some((OPEN_SEARCH, _)) => ErrorOutputType::OpenSearchFailed,
-            _ => ErrorOutputType::HttpEndpointFailed,
+            Some((HTTP_ENDPOINT, _)) => ErrorOutputType::HttpEndpointFailed,
+            _ => of_output.unwrap_or(ErrorOutputType::S3Failed),
         },
     }
 }
@@ -34,8 +54,11 @@ pub(super) fn error_type(letter: &DeadLetter) -> ErrorOutputType {
 /// Id and index of a row that arrived then.
 type Document<'a> = dyn Fn(&ObjectMeta, u64, i64) -> Option<(Option<String>, String)> + 'a;
 
-/// What a letter of the delivery stage stands for.
-pub(super) struct Rows<'a> {
+/// What is known of a letter beside it.
+pub(super) struct Known<'a> {
+    pub(super) errors: &'a FirehoseErrors,
+    /// As for [`error_type`].
+    pub(super) of_output: Option<ErrorOutputType>,
     /// The object, if it has one.
     pub(super) object: Option<&'a Path>,
     /// Id and index of a document.
@@ -43,16 +66,17 @@ pub(super) struct Rows<'a> {
 }
 
 /// One line for each record, with its line feed.
-pub(super) fn lines(letter: &DeadLetter, rows: &Rows<'_>) -> Vec<u8> {
+pub(super) fn lines(letter: &DeadLetter, known: &Known<'_>) -> Vec<u8> {
     let mut text = Vec::new();
     let mut push = |line: &Value| {
         text.extend_from_slice(line.to_string().as_bytes());
         text.push(b'\n');
     };
-    let (whole, of) = (line(letter), error_type(letter));
+    let of = error_type(letter, known.of_output);
+    let whole = line(letter, of, known.errors);
     let framed =
         letter.object.as_ref().filter(|object| object.meta.content_type.starts_with(FRAMED_CONTENT_TYPE));
-    if let (Some(kept), Some(path)) = (framed, rows.object) {
+    if let (Some(kept), Some(path)) = (framed, known.object) {
         let mut row = kept.meta.first_row;
         let is_json = kept.meta.content_type.ends_with("json");
         let read = each_row(path, |arrival, bytes| {
@@ -60,7 +84,7 @@ pub(super) fn lines(letter: &DeadLetter, rows: &Rows<'_>) -> Vec<u8> {
             let mut line = whole.clone();
             line["rawData"] = STANDARD.encode(record).into();
             line["arrivalTimestamp"] = (arrival / 1_000_000).into();
-            numbered(&mut line, of, &kept.meta, (row, arrival), rows.document);
+            numbered(&mut line, of, &kept.meta, (row, arrival), known.document);
             push(&line);
             row += 1;
         });
@@ -70,7 +94,7 @@ pub(super) fn lines(letter: &DeadLetter, rows: &Rows<'_>) -> Vec<u8> {
     }
     let mut line = whole;
     if let Some(row) = &letter.row {
-        numbered(&mut line, of, &meta_of(letter, row), (row.row, letter.arrival), rows.document);
+        numbered(&mut line, of, &meta_of(letter, row), (row.row, letter.arrival), known.document);
     }
     if let Some(object) = &letter.object {
         line["object"] = object.meta.name.as_str().into();
@@ -123,8 +147,7 @@ fn numbered(
 }
 
 /// Without what tells records of one letter apart.
-fn line(letter: &DeadLetter) -> Value {
-    let error = error_type(letter);
+fn line(letter: &DeadLetter, error: ErrorOutputType, errors: &FirehoseErrors) -> Value {
     let (code, message) =
         code(&letter.reason).unwrap_or((default_code(error, &letter.reason), &letter.reason));
     // The code of these is the status of HTTP alone.
@@ -142,12 +165,26 @@ fn line(letter: &DeadLetter) -> Value {
             "attemptEndingTimestamp": failed, "rawData": raw,
         }),
     };
-    // What Firehose has no words for, and whoever looks for the cause needs.
+    if let Some(table) = errors.table.as_ref().filter(|_| error == ErrorOutputType::FormatConversionFailed) {
+        line["dataCatalogTable"] = described(table);
+    }
     if letter.stage == Stage::Transform {
+        if let Some(function) = errors.functions.get(&letter.transform) {
+            line["lambdaArn"] = function.as_str().into();
+        }
+        // What Firehose has no words for, and whoever looks for the cause needs.
         line["transform"] = letter.transform.as_str().into();
         line["plugin"] = letter.plugin.as_str().into();
     }
     line
+}
+
+fn described(table: &CatalogTable) -> Value {
+    let CatalogTable { catalog, database, table, region, version } = table;
+    json!({
+        "catalogId": catalog, "databaseName": database, "tableName": table, "region": region, "versionId": version,
+        "catalogArn": null,
+    })
 }
 
 fn default_code(error: ErrorOutputType, reason: &str) -> &'static str {
@@ -156,6 +193,9 @@ fn default_code(error: ErrorOutputType, reason: &str) -> &'static str {
         ErrorOutputType::MetadataExtractionFailed => "DynamicPartitioning.MetadataExtractionFailed",
         ErrorOutputType::FormatConversionFailed => "DataFormatConversion.MalformedData",
         ErrorOutputType::HttpEndpointFailed => "HttpEndpoint.DestinationException",
+        ErrorOutputType::S3Failed => "S3.DeliveryFailed",
+        ErrorOutputType::RedshiftFailed => "Redshift.DeliveryFailed",
+        ErrorOutputType::IcebergFailed => "Iceberg.DeliveryFailed",
         _ => "Lambda.FunctionError",
     }
 }
@@ -170,7 +210,7 @@ fn code(reason: &str) -> Option<(&str, &str)> {
     let (code, message) = reason.split_once(": ")?;
     let (family, name) = code.split_once('.')?;
     let known =
-        ["Lambda", "DynamicPartitioning", "DataFormatConversion", "HttpEndpoint", "Splunk", OPEN_SEARCH]
+        ["Lambda", "DynamicPartitioning", "DataFormatConversion", HTTP_ENDPOINT, "Splunk", OPEN_SEARCH]
             .contains(&family);
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
     (known && !name.is_empty() && name.bytes().all(is_name)).then_some((code, message))
@@ -201,21 +241,56 @@ mod tests {
         }
     }
 
+    fn known<'a>(errors: &'a FirehoseErrors, document: &'a Document<'a>) -> Known<'a> {
+        Known { errors, of_output: None, object: None, document }
+    }
+
     fn told(letter: &DeadLetter) -> Value {
-        let text = lines(letter, &Rows { object: None, document: &|_, _, _| None });
+        told_by(letter, &FirehoseErrors::default())
+    }
+
+    fn told_by(letter: &DeadLetter, errors: &FirehoseErrors) -> Value {
+        let text = lines(letter, &known(errors, &|_, _, _| None));
         assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 1);
         serde_json::from_slice(&text).unwrap()
     }
 
     #[test]
     fn line_has_what_firehose_has() {
-        let told = told(&letter(Stage::Transform, "enrich", "Lambda.MissingRecordId: no such id: 7"));
+        let arn = "arn:aws:lambda:eu-west-1:1:function:enrich";
+        let errors = FirehoseErrors {
+            functions: [("enrich".to_owned(), arn.to_owned())].into(),
+            table: Some(CatalogTable {
+                catalog: Some("123456789012".to_owned()),
+                database: "lake".to_owned(),
+                table: "clicks".to_owned(),
+                region: Some("eu-west-1".to_owned()),
+                version: "LATEST".to_owned(),
+            }),
+        };
+        let told = |stage, transform, reason: &str| told_by(&letter(stage, transform, reason), &errors);
+        let converted = told(Stage::Encode, "", "no JSON");
+        assert_eq!(
+            converted,
+            json!({
+                "attemptsMade": 4, "arrivalTimestamp": 1_500_000_000_000_u64,
+                "lastErrorCode": "DataFormatConversion.MalformedData", "lastErrorMessage": "no JSON",
+                "attemptEndingTimestamp": 1_500_000_001_250_u64, "rawData": "e30=", "sequenceNumber": "17",
+                "subSequenceNumber": 2, "dataCatalogTable": {
+                    "catalogId": "123456789012", "databaseName": "lake", "tableName": "clicks", "region": "eu-west-1",
+                    "versionId": "LATEST", "catalogArn": null,
+                },
+            })
+        );
+        // One that is no function has no ARN.
+        assert!(told(Stage::Transform, "clean", "no")["lambdaArn"].is_null());
+        let told = told(Stage::Transform, "enrich", "Lambda.MissingRecordId: no such id: 7");
         assert_eq!(
             told,
             json!({
                 "attemptsMade": 4, "arrivalTimestamp": 1_500_000_000_000_u64, "errorCode": "Lambda.MissingRecordId",
                 "errorMessage": "no such id: 7", "attemptEndingTimestamp": 1_500_000_001_250_u64, "rawData": "e30=",
-                "transform": "enrich", "plugin": "sha256:ab",
+                "lambdaArn": arn, "transform": "enrich", "plugin": "sha256:ab",
             })
         );
     }
@@ -230,16 +305,16 @@ mod tests {
                 "metadata-extraction-failed",
                 "DynamicPartitioning.MetadataExtractionFailed",
             ),
-            (Stage::Delivery, "", "http-endpoint-failed", "HttpEndpoint.DestinationException"),
+            (Stage::Delivery, "", "s3-failed", "S3.DeliveryFailed"),
         ] {
             // A reason with a colon has no code for that alone.
             let letter = letter(stage, transform, "line 1.2: no value");
-            assert_eq!(error_type(&letter).to_string(), expected);
+            assert_eq!(error_type(&letter, None).to_string(), expected);
             assert_eq!(told(&letter)["errorCode"], code);
             assert_eq!(told(&letter)["errorMessage"], "line 1.2: no value");
         }
         let converted = letter(Stage::Encode, "", "no JSON");
-        assert_eq!(error_type(&converted).to_string(), "format-conversion-failed");
+        assert_eq!(error_type(&converted, None).to_string(), "format-conversion-failed");
         let told = told(&converted);
         assert_eq!(told["lastErrorCode"], "DataFormatConversion.MalformedData");
         assert_eq!(
@@ -249,6 +324,39 @@ mod tests {
         for reason in ["the payload is not JSON", "not JSON: expected value at line 1 column 1"] {
             let told = self::told(&letter(Stage::Encode, "", reason));
             assert_eq!(told["lastErrorCode"], "DataFormatConversion.ParseError");
+        }
+    }
+
+    #[test]
+    fn batch_that_was_given_up_has_the_type_of_its_output_unless_its_code_says_more() {
+        let errors = FirehoseErrors::default();
+        for (of_output, expected, code) in [
+            (ErrorOutputType::S3Failed, "s3-failed", "S3.DeliveryFailed"),
+            (ErrorOutputType::RedshiftFailed, "redshift-failed", "Redshift.DeliveryFailed"),
+            (ErrorOutputType::IcebergFailed, "iceberg-failed", "Iceberg.DeliveryFailed"),
+            (
+                ErrorOutputType::HttpEndpointFailed,
+                "http-endpoint-failed",
+                "HttpEndpoint.DestinationException",
+            ),
+        ] {
+            let letter = letter(Stage::Delivery, "", "nobody is there");
+            assert_eq!(error_type(&letter, Some(of_output)).to_string(), expected);
+            let known = Known { of_output: Some(of_output), ..known(&errors, &|_, _, _| None) };
+            let line: Value = serde_json::from_slice(&lines(&letter, &known)).unwrap();
+            assert_eq!(
+                (line["errorCode"].as_str(), line["errorMessage"].as_str()),
+                (Some(code), Some("nobody is there"))
+            );
+        }
+        // The output of that name is another one by now.
+        for (reason, expected) in [
+            ("Splunk.AckTimeout: no acknowledgement", "splunk-failed"),
+            ("HttpEndpoint.RequestTimeout: no answer", "http-endpoint-failed"),
+            ("OpenSearch.503: busy", "AmazonOpenSearchService-failed"),
+        ] {
+            let letter = letter(Stage::Delivery, "", reason);
+            assert_eq!(error_type(&letter, Some(ErrorOutputType::S3Failed)).to_string(), expected);
         }
     }
 
@@ -278,12 +386,13 @@ mod tests {
             let document = |meta: &ObjectMeta, row: u64, arrival: i64| {
                 Some((Some(format!("{}-{row}", meta.batch_id)), format!("logs-{}", arrival / 1_000_000_000)))
             };
-            let text = lines(&letter, &Rows { object: Some(&path), document: &document });
+            let errors = FirehoseErrors::default();
+            let text = lines(&letter, &Known { object: Some(&path), ..known(&errors, &document) });
             let lines: Vec<Value> = text
                 .split_inclusive(|byte| *byte == b'\n')
                 .map(|line| serde_json::from_slice(line).unwrap())
                 .collect();
-            (error_type(&letter).to_string(), lines)
+            (error_type(&letter, None).to_string(), lines)
         };
         let (kind, lines) = of("HttpEndpoint.RequestTimeout: the endpoint did not answer in time");
         assert_eq!(kind, "http-endpoint-failed");

@@ -48,6 +48,7 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct LettersOutput {
     pub(crate) output: Output,
     remove: bool,
+    firehose: config::FirehoseErrors,
     cursor: Mutex<Cursor>,
     changed: Notify,
 }
@@ -55,7 +56,13 @@ pub(crate) struct LettersOutput {
 impl LettersOutput {
     pub(crate) fn new(output: Output, letters: &config::LettersOutput, cursor: Cursor) -> LettersOutput {
         let output = Output { retry: RetryPolicy { for_: None, ..output.retry }, ..output };
-        LettersOutput { output, remove: letters.remove, cursor: Mutex::new(cursor), changed: Notify::new() }
+        LettersOutput {
+            output,
+            remove: letters.remove,
+            firehose: letters.firehose.clone(),
+            cursor: Mutex::new(cursor),
+            changed: Notify::new(),
+        }
     }
 
     /// Letters have come or gone.

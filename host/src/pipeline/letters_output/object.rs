@@ -49,7 +49,7 @@ pub(super) fn gather(context: &StreamContext, own: &LettersOutput) -> Result<Opt
         let Some(file) = found else { return Ok(None) };
         let mut gathered: Option<Gathered> = None;
         file.each(after, |line, letter| {
-            let error = as_firehose.then(|| firehose::error_type(&letter));
+            let error = as_firehose.then(|| firehose::error_type(&letter, of_output(context, &letter)));
             let line = match as_firehose {
                 true => Cow::Owned(of_firehose(context, own, &letter)),
                 false => Cow::Borrowed(line),
@@ -91,14 +91,25 @@ pub(super) fn gather(context: &StreamContext, own: &LettersOutput) -> Result<Opt
     }
 }
 
+/// Whose letter it is, if there still is such an output.
+fn output<'c>(context: &'c StreamContext, letter: &DeadLetter) -> Option<&'c Output> {
+    context.outputs.iter().find(|output| Some(&output.name) == letter.output.as_ref())
+}
+
+fn of_output(context: &StreamContext, letter: &DeadLetter) -> Option<ErrorOutputType> {
+    output(context, letter).map(|output| firehose::type_of(&output.destination))
+}
+
 /// The lines of a letter, in the manner of Firehose. What could not be delivered of records has one for each: as many bytes
 /// as a batch of their output has, and a half.
 fn of_firehose(context: &StreamContext, own: &LettersOutput, letter: &DeadLetter) -> Vec<u8> {
-    let output = context.outputs.iter().find(|output| Some(&output.name) == letter.output.as_ref());
+    let output = output(context, letter);
     let object = letter.object.as_ref().map(|object| own.cursor().kept(object));
     firehose::lines(
         letter,
-        &firehose::Rows {
+        &firehose::Known {
+            errors: &own.firehose,
+            of_output: of_output(context, letter),
             object: object.as_deref(),
             document: &|meta, row, arrival| {
                 output.and_then(|output| output.destination.document(meta, row, arrival))

@@ -6,8 +6,8 @@ use wasmill_firehose::wire::{ExtendedS3, Redshift, Refusal};
 
 use super::requests::no_manager;
 use super::{
-    FirehoseSettings, Names, backup_output, bucket, buffer, compression, letters, names, no_kms, not_here,
-    place, steps_are_names, transforms, whole,
+    FirehoseSettings, Names, Steps, backup_output, bucket, buffer, compression, letters, names, no_kms,
+    not_here, place, steps_are_names, whole,
 };
 
 /// Between two tries, at most: Firehose waits as long.
@@ -32,12 +32,12 @@ pub(super) fn redshift(
     if options.contains(';') {
         return Err(not_here("a COPY with ; in CopyOptions", "write it as an octal escape, '\\073'"));
     }
-    let (transforms, is_delimited) = transforms(redshift.processing.as_ref())?;
+    let steps = Steps::of(redshift.processing.as_ref())?;
     let Names { prefix, names, errors } = names(&s3, version);
     let mut output: Map<String, Value> = place(bucket, &prefix, firehose);
     output.insert("type".to_owned(), "redshift".into());
     output.insert("firehose".to_owned(), names);
-    output.insert("format".to_owned(), if is_delimited { "raw" } else { "verbatim" }.into());
+    output.insert("format".to_owned(), steps.format().into());
     output.insert("compression".to_owned(), compression(s3.compression_format.as_deref()).into());
     output.insert("host".to_owned(), cluster.host.into());
     output.insert("port".to_owned(), cluster.port.into());
@@ -56,7 +56,7 @@ pub(super) fn redshift(
     let retry = json!({ "initial": "1s", "max": RETRY_PAUSE_MAX, "for": format!("{seconds}s") });
     output.insert("retry".to_owned(), retry);
     let interval = output["interval"].clone();
-    let mut stream = whole(transforms, output, letters(bucket, errors, interval, firehose));
+    let mut stream = whole(steps, output, letters(bucket, errors, interval, firehose));
     if redshift.backup_mode.as_deref() == Some("Enabled") {
         let backup = ExtendedS3::from(redshift.backup.clone().unwrap_or_default());
         steps_are_names(&backup, "S3BackupConfiguration.")?;

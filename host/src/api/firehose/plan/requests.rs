@@ -7,8 +7,8 @@ use wasmill_firehose::wire::{
 };
 
 use super::{
-    FirehoseSettings, Names, backup_output, bucket, buffer, letters, names, no_kms, not_here,
-    steps_are_names, transforms, whole,
+    FirehoseSettings, Names, Steps, backup_output, bucket, buffer, letters, names, no_kms, not_here,
+    steps_are_names, whole,
 };
 
 /// For an answer.
@@ -36,9 +36,9 @@ impl Common<'_> {
         no_kms(&s3)?;
         steps_are_names(&s3, "S3Configuration.")?;
         let bucket = bucket(s3.bucket_arn.as_deref().unwrap_or_default())?;
-        let (transforms, is_delimited) = transforms(self.processing)?;
+        let steps = Steps::of(self.processing)?;
         if is_text {
-            output.insert("format".to_owned(), if is_delimited { "raw" } else { "verbatim" }.into());
+            output.insert("format".to_owned(), steps.format().into());
         }
         let seconds = self.retry.and_then(|retry| retry.duration_in_seconds).unwrap_or(300);
         output.insert("timeout".to_owned(), ANSWERED_WITHIN.into());
@@ -47,7 +47,7 @@ impl Common<'_> {
         let hints = s3.buffering_hints.clone().unwrap_or_default();
         let interval = format!("{}s", hints.interval_in_seconds.unwrap_or(300)).into();
         let Names { errors, .. } = names(&s3, self.version);
-        let mut stream = whole(transforms, output, letters(bucket, errors, interval, firehose));
+        let mut stream = whole(steps, output, letters(bucket, errors, interval, firehose));
         // AllData, AllEvents, AllDocuments: all that came in, beside what failed.
         if self.backup_mode.is_some_and(|mode| mode.starts_with("All")) {
             stream["backup"] = backup_output(&s3, self.version, firehose)?;
@@ -242,6 +242,14 @@ mod tests {
                 "retry": { "initial": "1s", "max": "120s", "for": "300s" },
             }])
         );
+        let elasticsearch = planned(
+            "ElasticsearchDestinationConfiguration",
+            json!({
+                "RoleARN": "arn:aws:iam::1:role/r", "ClusterEndpoint": "https://u:p@o.example", "IndexName": "logs",
+                "IndexRotationPeriod": "OneWeek",
+            }),
+        );
+        assert_eq!(elasticsearch.unwrap(), whole);
         let plain =
             cluster(json!({ "DocumentIdOptions": { "DefaultDocumentIdFormat": "NO_DOCUMENT_ID" } })).unwrap();
         assert_eq!(

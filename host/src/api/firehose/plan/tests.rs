@@ -120,7 +120,9 @@ fn processors_run_in_the_order_of_firehose_whatever_theirs_is() {
             { "plugin": "unpack", "config": { "steps": [
                 { "delimited": { "delimiter": "||", "leave_whole_beyond": 500 } },
             ] } },
-            { "plugin": format!("enrich-it@sha256:{digest}") },
+            { "plugin": format!("enrich-it@sha256:{digest}"), "name": "enrich-it", "config": {
+                "function_name": "enrich-it", "stream_arn": "arn:aws:firehose:eu-west-1:123456789012:deliverystream/clicks",
+            } },
             { "plugin": "jq", "name": "partition", "config": { "partition": "{c:.c}" } },
         ])
     );
@@ -140,6 +142,7 @@ fn processors_run_in_the_order_of_firehose_whatever_theirs_is() {
     let letters = &planned["dead_letters"]["output"];
     assert_eq!(letters["prefix"], "bad/");
     assert_eq!(letters["firehose"]["prefix"], "!{firehose:error-output-type}/");
+    assert_eq!(letters["firehose"]["functions"], json!({ "enrich-it": lambda }));
 }
 
 fn converted(more: &Value) -> Value {
@@ -169,14 +172,26 @@ fn conversion_is_an_output_of_columns() {
             "case_insensitive": true, "dots_to_underscores": false, "keys": {},
         })
     );
+    let errors = |planned: &Value| planned["dead_letters"]["output"]["firehose"]["table"].clone();
+    assert_eq!(
+        errors(&planned(converted(&json!({}))).unwrap()),
+        json!({
+            "catalog": "123456789012", "database": "lake", "table": "clicks", "region": "eu-west-1", "version": "LATEST",
+        })
+    );
     let more = converted(&json!({
-        "SchemaConfiguration": { "DatabaseName": "lake", "TableName": "any", "VersionId": "LATEST" },
+        "SchemaConfiguration": { "DatabaseName": "lake", "TableName": "any", "VersionId": "LATEST", "CatalogId": "7", "Region": "us-west-2" },
         "InputFormatConfiguration": { "Deserializer": { "HiveJsonSerDe": { "TimestampFormats": ["millis"] } } },
         "OutputFormatConfiguration": { "Serializer": { "ParquetSerDe": {
             "Compression": "GZIP", "BlockSizeBytes": 67_108_864, "PageSizeBytes": 65_536, "WriterVersion": "V2",
         } } },
     }));
-    let output = &planned(more).unwrap()["outputs"][0];
+    let planned_more = planned(more).unwrap();
+    let output = &planned_more["outputs"][0];
+    assert_eq!(
+        (errors(&planned_more)["catalog"].as_str(), errors(&planned_more)["region"].as_str()),
+        (Some("7"), Some("us-west-2"))
+    );
     assert_eq!(output["compression"], "gzip");
     assert_eq!(
         output["parquet"],
@@ -263,5 +278,116 @@ fn what_is_not_there_is_refused_by_its_name() {
         assert!(refusal.message.contains(part), "{wrong}: {refusal}");
     }
     let latest = planned(lambda("arn:aws:lambda:eu-west-1:123456789012:function:f:$LATEST")).unwrap();
-    assert_eq!(latest["transforms"], json!([{ "plugin": "f" }]));
+    assert_eq!(
+        (&latest["transforms"][0]["plugin"], &latest["transforms"][0]["config"]["function_name"]),
+        (&json!("f"), &json!("f"))
+    );
+}
+
+#[test]
+fn plugin_that_is_no_function_is_not_told_what_functions_are() {
+    let function = |name: &str| {
+        let arn = format!("arn:aws:lambda:eu-west-1:123456789012:function:{name}");
+        json!({ "Type": "Lambda", "Parameters": [{ "ParameterName": "LambdaArn", "ParameterValue": arn }] })
+    };
+    let mut planned = planned(json!({ "ProcessingConfiguration": { "Enabled": true, "Processors": [
+        function("a"), function("a"), function("b"),
+        { "Type": "Decompression", "Parameters": [{ "ParameterName": "CompressionFormat", "ParameterValue": "GZIP" }] },
+    ] } }))
+    .unwrap();
+    let names = |planned: &Value| -> Vec<Value> {
+        planned["transforms"].as_array().unwrap().iter().map(|transform| transform["name"].clone()).collect()
+    };
+    assert_eq!(names(&planned), [json!(null), json!("a"), json!("a-2"), json!("b")]);
+    let functions = &planned["dead_letters"]["output"]["firehose"]["functions"];
+    assert_eq!(functions["a-2"], "arn:aws:lambda:eu-west-1:123456789012:function:a");
+    assert!(!leave_untold(&mut planned, &[]));
+    // A step that is no function keeps its config, whoever refuses it.
+    assert!(!leave_untold(&mut planned, &[0]));
+    assert!(leave_untold(&mut planned, &[0, 2]));
+    let has_config: Vec<bool> = planned["transforms"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|transform| transform["config"].is_object())
+        .collect();
+    assert_eq!(has_config, [true, true, false, true]);
+    assert!(!leave_untold(&mut planned, &[2]), "it has none any more");
+}
+
+#[test]
+fn keys_of_query_and_function_of_one_name_are_two() {
+    let of = |prefix: &str, query: &str| {
+        let arn = "arn:aws:lambda:eu-west-1:123456789012:function:f";
+        let partitioned = planned(json!({
+            "Prefix": prefix, "ErrorOutputPrefix": "bad/",
+            "BufferingHints": { "SizeInMBs": 64, "IntervalInSeconds": 60 },
+            "DynamicPartitioningConfiguration": { "Enabled": true },
+            "ProcessingConfiguration": { "Enabled": true, "Processors": [
+                { "Type": "MetadataExtraction", "Parameters": [
+                    { "ParameterName": "MetadataExtractionQuery", "ParameterValue": query },
+                    { "ParameterName": "JsonParsingEngine", "ParameterValue": "JQ-1.6" },
+                ] },
+                { "Type": "Lambda", "Parameters": [{ "ParameterName": "LambdaArn", "ParameterValue": arn }] },
+            ] },
+        }))
+        .unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (
+            text(&partitioned["outputs"][0]["firehose"]["prefix"]),
+            text(&partitioned["transforms"][1]["config"]["partition"]),
+        )
+    };
+    let apart = "!{partitionKeyFromQuery:q}/!{partitionKeyFromLambda:k}/";
+    assert_eq!(of(apart, "{q:.q}"), (apart.to_owned(), "{q:.q}".to_owned()));
+    assert_eq!(
+        of(
+            "!{partitionKeyFromQuery:k}/!{partitionKeyFromQuery:q}/!{partitionKeyFromLambda:k}/",
+            "{k:.k,q:.q}"
+        ),
+        (
+            "!{partitionKeyFromQuery:query.k}/!{partitionKeyFromQuery:query.q}/!{partitionKeyFromLambda:k}/"
+                .to_owned(),
+            "({k:.k,q:.q}\n) | with_entries(.key = \"query.\" + .key)".to_owned(),
+        )
+    );
+    let (prefix, _) = of(
+        "!{partitionKeyFromQuery:k}/!{partitionKeyFromLambda:k}/!{partitionKeyFromLambda:query.k}/",
+        "{k:.k}",
+    );
+    assert!(prefix.starts_with("!{partitionKeyFromQuery:-query.k}/"), "{prefix}");
+}
+
+#[test]
+fn messages_of_cloudwatch_logs_are_lines() {
+    let of = |more: Value| {
+        let mut processors = vec![
+            json!({ "Type": "CloudWatchLogProcessing", "Parameters": [
+                { "ParameterName": "DataMessageExtraction", "ParameterValue": "true" },
+            ] }),
+            json!({ "Type": "Decompression", "Parameters": [
+                { "ParameterName": "CompressionFormat", "ParameterValue": "GZIP" },
+            ] }),
+        ];
+        processors.extend(more.as_array().unwrap().clone());
+        planned(json!({ "ProcessingConfiguration": { "Enabled": true, "Processors": processors } })).unwrap()
+    };
+    let logs = [json!({ "decompress": "gzip" }), json!({ "cloudwatch_logs": { "messages": true } })];
+    let alone = of(json!([]));
+    let append = json!({ "append": "\n" });
+    assert_eq!(alone["transforms"][0]["config"]["steps"], json!([logs[0], logs[1], append]));
+    assert_eq!(alone["outputs"][0]["format"], "verbatim");
+    // A line feed behind whatever leaves does for messages, too.
+    let delimited = of(json!([{ "Type": "AppendDelimiterToRecord" }]));
+    assert_eq!(delimited["transforms"][0]["config"]["steps"], json!([logs[0], logs[1]]));
+    assert_eq!(delimited["outputs"][0]["format"], "raw");
+    let taken_apart = of(json!([{ "Type": "RecordDeAggregation", "Parameters": [
+        { "ParameterName": "SubRecordType", "ParameterValue": "JSON" },
+    ] }]));
+    assert_eq!(taken_apart["transforms"][0]["config"]["steps"][3]["json"]["leave_whole_beyond"], 500);
+    let envelopes = planned(json!({ "ProcessingConfiguration": { "Enabled": true, "Processors": [
+        { "Type": "Decompression", "Parameters": [{ "ParameterName": "CompressionFormat", "ParameterValue": "GZIP" }] },
+    ] } }))
+    .unwrap();
+    assert_eq!(envelopes["transforms"][0]["config"]["steps"], json!([logs[0]]));
 }
