@@ -11,6 +11,7 @@
 mod access;
 mod alarms;
 mod authoring;
+mod certificates;
 mod columns;
 mod control;
 mod decide;
@@ -40,6 +41,7 @@ mod models;
 mod opensearch;
 mod partitions;
 mod plugin_http;
+mod plugin_logs;
 mod plugins;
 mod producers;
 mod program;
