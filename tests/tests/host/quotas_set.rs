@@ -282,6 +282,36 @@ fn plugins_of_a_tenant_are_bounded_in_number_and_those_of_another_are_not() {
 }
 
 #[test]
+fn compiler_s_time_is_charged_and_refuses_the_next_plugin_of_that_tenant_alone() {
+    let Some(binary) = binary() else { return };
+    let host = Uploads::start(
+        &binary,
+        "[tenants.acme.quota]\ncompile_seconds = 1\n[tenants.near.quota]\ncompile_seconds = 600\n",
+    );
+    // What there is is spent by a plugin or several, and no more than a compile beyond it.
+    let mut taken = 0;
+    let refused = loop {
+        let answer = host.upload("acme", "heavy", &Guest::heavy(400).salted(taken).wasm());
+        if answer.status != 201 {
+            break answer;
+        }
+        taken += 1;
+        assert!(taken < 50, "fifty large plugins cost less than a second");
+    };
+    assert!(taken > 0, "refused before anything was spent: {refused:?}");
+    assert_eq!((refused.status, code(&refused).as_str()), (429, "over_quota"), "{refused:?}");
+    assert!(refused.body.contains("compile_seconds"), "{}", refused.body);
+    // An hour has a second.
+    let again: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..24 * 3600).contains(&again), "{again} s");
+    // A small one is one too many; what was compiled before costs nothing; and the neighbour has his own.
+    assert_eq!(host.upload("acme", "small", &Guest::pass(7).wasm()).status, 429);
+    assert_eq!(host.upload("acme", "again", &Guest::heavy(400).salted(0).wasm()).status, 201);
+    assert_eq!(host.upload("near", "heavy", &Guest::heavy(400).salted(0).wasm()).status, 201);
+    host.program.stop();
+}
+
+#[test]
 fn deliveries_of_a_tenant_over_the_network_are_bounded_at_a_time() {
     let Some(binary) = binary() else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
