@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod access_matrix;
 mod alarms;
 mod authoring;
 mod certificates;
