@@ -4,11 +4,12 @@
 //! It shows what went over the wire; it refuses to follow, retry or pool anything.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use tokio::net::TcpSocket;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -38,7 +39,38 @@ impl Answer {
 
 /// Sends one request; `headers` are whole lines without line ends.
 pub fn request(to: SocketAddr, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Result<Answer> {
-    let mut socket = TcpStream::connect_timeout(&to, TIMEOUT).context("connect")?;
+    let socket = TcpStream::connect_timeout(&to, TIMEOUT).context("connect")?;
+    over(socket, to, method, path, headers, body)
+}
+
+/// The same from an address of its own, for those who are counted by it.
+pub fn request_from(
+    from: Ipv4Addr,
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> Result<Answer> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let connect = async {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        tokio::time::timeout(TIMEOUT, socket.connect(to)).await?
+    };
+    let socket = runtime.block_on(connect).context("connect")?.into_std()?;
+    socket.set_nonblocking(false)?;
+    over(socket, to, method, path, headers, body)
+}
+
+fn over(
+    mut socket: TcpStream,
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> Result<Answer> {
     socket.set_read_timeout(Some(TIMEOUT))?;
     socket.set_write_timeout(Some(TIMEOUT))?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n");

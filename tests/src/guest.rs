@@ -336,6 +336,33 @@ impl Guest {
         self
     }
 
+    /// Every record passes, and each call logs `I was here`.
+    pub fn talkative() -> Guest {
+        Guest {
+            imports: ("", r#"(import "wasmill:plugin/log@0.1.3" "write" (func $log (param i32 i32 i32)))"#),
+            items: "(data (i32.const 1024) \"I was here\")".to_owned(),
+            process: "(if (local.get $n) (then (call $log (i32.const 1) (i32.const 1024) (i32.const 10))))"
+                .to_owned(),
+            ..Guest::default()
+        }
+    }
+
+    /// Every record passes; so many functions beside it take the compiler long.
+    pub fn heavy(functions: u32) -> Guest {
+        let mut items = String::new();
+        for function in 0..functions {
+            items.push_str("(func (param i32) (result i32) (local i32)");
+            for step in 0..400 {
+                items.push_str(&format!(
+                    "(local.set 1 (i32.add (i32.mul (local.get 0) (i32.const {})) (i32.xor (local.get 1) (i32.const {step}))))",
+                    function + step
+                ));
+            }
+            items.push_str("(local.get 1))");
+        }
+        Guest { items, ..Guest::default() }
+    }
+
     /// Refuses every configuration.
     pub fn unconfigurable() -> Guest {
         let configure = "

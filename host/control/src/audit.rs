@@ -20,6 +20,9 @@ use crate::error::StoreError;
 use crate::file;
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Of one tenant; of more the oldest go.
+const CHANGES_FILES_MAX: usize = 16;
+const REFUSED_FILES_MAX: usize = 4;
 const REFUSALS_BURST: f64 = 20.0;
 const REFUSALS_PER_SECOND: f64 = 1.0;
 /// Entries of one page at most.
@@ -110,8 +113,8 @@ impl Kind {
 
     fn files_max(self) -> usize {
         match self {
-            Kind::Changes => 16,
-            Kind::Refused => 4,
+            Kind::Changes => CHANGES_FILES_MAX,
+            Kind::Refused => REFUSED_FILES_MAX,
         }
     }
 }

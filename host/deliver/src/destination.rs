@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::task::JoinError;
+
 use crate::batch_id::BatchOwner;
 use crate::directory::{Directory, DirectoryConfig};
 use crate::endpoint::{Endpoint, EndpointConfig};
@@ -163,6 +165,30 @@ impl Destination {
             | Destination::Stdout(_) => None,
             #[cfg(feature = "testing")]
             Destination::Scripted(_) => None,
+        }
+    }
+
+    /// Runs what touches files that are on their way there off the runtime's threads: of a directory, which may hang, within
+    /// what its tenant may have of them.
+    ///
+    /// # Errors
+    /// The work panicked.
+    pub async fn off_runtime<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        match self {
+            Destination::Directory(directory) => directory.threads().run(work).await,
+            Destination::S3(_)
+            | Destination::Http(_)
+            | Destination::Endpoint(_)
+            | Destination::Splunk(_)
+            | Destination::OpenSearch(_)
+            | Destination::Redshift(_)
+            | Destination::Iceberg(_)
+            | Destination::Stdout(_) => tokio::task::spawn_blocking(work).await,
+            #[cfg(feature = "testing")]
+            Destination::Scripted(_) => tokio::task::spawn_blocking(work).await,
         }
     }
 

@@ -14,15 +14,20 @@
 mod place;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::task::JoinError;
+
 use crate::destination::Capabilities;
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::object::{Delivered, Object};
+
+pub use threads::DirectoryThreads;
 
 /// The staging directory inside the root. No object name may start with it.
 pub const STAGING_NAME: &str = ".wasmill-staging";
@@ -33,6 +38,8 @@ pub struct DirectoryConfig {
     pub root: PathBuf,
     /// Counts the syncs that deliveries cost; share one between outputs to sum them up.
     pub syncs: SyncCount,
+    /// Those of its tenant.
+    pub threads: DirectoryThreads,
 }
 
 /// How many times a file or directory was synced.
@@ -56,13 +63,14 @@ pub struct Directory {
     root: PathBuf,
     durable: Arc<place::DurableWays>,
     syncs: SyncCount,
+    threads: DirectoryThreads,
 }
 
 impl Directory {
     /// Makes the root and the staging directory where they are missing.
     pub(crate) async fn open(config: &DirectoryConfig) -> Result<Directory, DeliverError> {
-        let config = config.clone();
-        on_blocking_thread(move || Directory::open_blocking(&config)).await
+        let (config, threads) = (config.clone(), config.threads.clone());
+        done(threads.run(move || Directory::open_blocking(&config)).await)
     }
 
     /// Makes the root and the staging directory where they are missing.
@@ -77,7 +85,7 @@ impl Directory {
             .map_err(|error| failed("made", error))?;
         let root = fs::canonicalize(&config.root).map_err(|error| failed("opened", error))?;
         let durable = Arc::new(place::DurableWays::below(place::open_root(&root)?.id));
-        Ok(Directory { root, durable, syncs: config.syncs.clone() })
+        Ok(Directory { root, durable, syncs: config.syncs.clone(), threads: config.threads.clone() })
     }
 
     /// Makes the staging directory anew in a root that was made anew: `true` if it did. See the head of this file.
@@ -126,6 +134,11 @@ impl Directory {
         Ok(true)
     }
 
+    /// Where whatever touches its files runs.
+    pub(crate) fn threads(&self) -> &DirectoryThreads {
+        &self.threads
+    }
+
     /// Where bodies must be written: same file system as the root.
     pub fn staging(&self) -> PathBuf {
         self.root.join(STAGING_NAME)
@@ -133,16 +146,16 @@ impl Directory {
 
     pub(crate) async fn probe(&self) -> Result<Capabilities, DeliverError> {
         let this = self.clone();
-        on_blocking_thread(move || {
+        let looked = self.threads.run(move || {
             place::open_root(&this.root)?;
             Ok(Capabilities { conditional_create: true, conditional_multipart: true, warnings: Vec::new() })
-        })
-        .await
+        });
+        done(looked.await)
     }
 
     pub(crate) async fn deliver(&self, object: &Object<'_>) -> Result<Delivered, DeliverError> {
         let (this, meta, body) = (self.clone(), object.meta.clone(), object.body.to_owned());
-        on_blocking_thread(move || this.deliver_one(&Object { meta: &meta, body: &body })).await
+        done(self.threads.run(move || this.deliver_one(&Object { meta: &meta, body: &body })).await)
     }
 
     /// Delivers all `objects` on this thread. Each directory among them is synced once, after all
@@ -159,11 +172,16 @@ impl Directory {
     }
 }
 
-/// Runs file work off the runtime's threads.
+/// Runs work on files of the host's own off the runtime's threads.
 pub(crate) async fn on_blocking_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, DeliverError> + Send + 'static,
 ) -> Result<T, DeliverError> {
-    match tokio::task::spawn_blocking(work).await {
+    done(tokio::task::spawn_blocking(work).await)
+}
+
+/// What became of work on another thread.
+pub(crate) fn done<T>(joined: Result<Result<T, DeliverError>, JoinError>) -> Result<T, DeliverError> {
+    match joined {
         Ok(result) => result,
         Err(error) => Err(DeliverError::new(
             Fault::Host,

@@ -38,7 +38,7 @@ pub use batch_id::{BATCH_ID_LENGTH, BatchOwner, batch_id};
 #[cfg(feature = "testing")]
 pub use destination::Scripted;
 pub use destination::{Capabilities, Config, Destination, Setting, Wrong};
-pub use directory::{Directory, DirectoryConfig, STAGING_NAME, SyncCount};
+pub use directory::{Directory, DirectoryConfig, DirectoryThreads, STAGING_NAME, SyncCount};
 pub use endpoint::{Endpoint, EndpointConfig};
 pub use fault::{DeliverError, Fault, Retry};
 pub use http::{Call, Called, Caller, CallerConfig, CallerShare, Http, HttpConfig, Reach, Uncalled};

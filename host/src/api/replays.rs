@@ -146,7 +146,9 @@ impl ApiError {
             }
             HistoryError::Output(PlanError::Io { .. }) => ApiError::Failed { message },
             HistoryError::Output(_) => refuse(message),
-            HistoryError::Busy { .. } | HistoryError::Runs { .. } => ApiError::Conflict { message },
+            HistoryError::Busy { .. } | HistoryError::HostBusy | HistoryError::Runs { .. } => {
+                ApiError::Conflict { message }
+            }
             HistoryError::Destination { .. }
             | HistoryError::Read(_)
             | HistoryError::Stopping

@@ -316,7 +316,8 @@ async fn sync_staging(
     directories.dedup();
     for (output, spooled) in directories {
         let job_context = context.clone();
-        let synced = context.off_runtime(move || job_context.outputs[output as usize].staging.sync(spooled));
+        let sync = move || job_context.outputs[output as usize].staging.sync(spooled);
+        let synced = context.off_runtime_to(&context.outputs[output as usize].destination, sync);
         match synced.await {
             Ok(Ok(())) => {}
             Ok(Err((path, error))) => return Err(CommitError::Stage { path, error }),

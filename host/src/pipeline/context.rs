@@ -118,6 +118,19 @@ impl StreamContext {
         tokio::task::spawn_blocking(work).await
     }
 
+    /// The same with what touches files that are on their way to a destination, which may hang where it is a directory.
+    pub(crate) async fn off_runtime_to<T: Send + 'static>(
+        &self,
+        destination: &Destination,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        #[cfg(test)]
+        if self.workers.is_stepped() {
+            return Ok(work());
+        }
+        destination.off_runtime(work).await
+    }
+
     /// Takes letters out of the store, or changes them. Blocks.
     pub(crate) fn change_letters(&self, changes: &Changes) -> Result<Applied, StoreError> {
         let mut store = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -239,8 +252,8 @@ impl StreamContext {
         }
     }
 
-    /// Waits until an attempt to deliver there may begin; it lasts as long as the turn. A directory is the host's own disk,
-    /// and waits for nobody.
+    /// Waits until an attempt to deliver there may begin; it lasts as long as the turn. One into a directory waits for a
+    /// thread instead.
     pub(crate) async fn delivery_turn(&self, destination: &Destination) -> Option<Turn> {
         if destination.consumes_body() { None } else { Some(self.quota.delivery_turn().await) }
     }

@@ -124,7 +124,7 @@ async fn together(
     let (job_context, group) = (context.clone(), Arc::new(group));
     let job_group = group.clone();
     let attempted = context
-        .off_runtime(move || {
+        .off_runtime_to(&context.outputs[number].destination, move || {
             let output = &job_context.outputs[number];
             let mut objects = Vec::with_capacity(job_group.len());
             for ready in job_group.iter() {
@@ -180,7 +180,7 @@ async fn deliver(
                 stats.error(None);
                 stats.stopped.store(false, Ordering::Relaxed);
                 context.outputs[number].staging.works();
-                discard_small(context, &context.outputs[number], &ready);
+                discard_small(context, number, &ready).await;
                 return Some(Finished { ready, failed: refused.into_inner() });
             }
             Err(GaveUp::Cancelled) => return None,
@@ -204,7 +204,7 @@ async fn deliver(
         let given_up = GivenUp { error: &error, attempts, refused: &refused };
         match letters::give_up(context, number, &ready, &given_up, stop).await {
             Elsewhere::Taken { delivered } => {
-                discard_small(context, &context.outputs[number], &ready);
+                discard_small(context, number, &ready).await;
                 let failed = ready.sealed.records.saturating_sub(delivered);
                 return Some(Finished { ready, failed });
             }
@@ -248,8 +248,8 @@ async fn try_output(
         let meta = meta(context, own, ready)?;
         let (job_context, job_ready) = (context.clone(), ready.clone());
         let sync = output.destination.consumes_body();
-        let blocking =
-            context.off_runtime(move || prepare(&job_context, &job_context.outputs[to], &job_ready, sync));
+        let prepare = move || prepare(&job_context, &job_context.outputs[to], &job_ready, sync);
+        let blocking = context.off_runtime_to(&output.destination, prepare);
         blocking.await.map_err(|error| host_error("the delivery was interrupted", error.to_string()))??;
         let object = Object { meta: &meta, body: &path };
         loop {
@@ -351,10 +351,14 @@ fn meta(context: &StreamContext, output: &Output, ready: &Ready) -> Result<Objec
 }
 
 /// A small object has served. A file that its outcome does not carry stays until it is durable that it is done.
-fn discard_small(context: &StreamContext, output: &Output, ready: &Ready) {
-    if ready.sealed.inline.is_some()
-        && let Err((path, error)) = output.staging.discard(&ready.sealed.staged)
-    {
+async fn discard_small(context: &StreamContext, number: usize, ready: &Ready) {
+    if ready.sealed.inline.is_none() {
+        return;
+    }
+    let output = &context.outputs[number];
+    let (staging, file) = (output.staging.clone(), ready.sealed.staged.clone());
+    let discarded = context.off_runtime_to(&output.destination, move || staging.discard(&file)).await;
+    if let Ok(Err((path, error))) = discarded {
         tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
     }
 }

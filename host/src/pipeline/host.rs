@@ -210,6 +210,7 @@ impl Host {
             engine: opening.engine.clone(),
             workers: Arc::clone(&opening.workers),
             syncs: opening.syncs.clone(),
+            quotas: Arc::clone(&opening.quotas),
         });
         let data_dir = opening.settings.data_dir.clone();
         let inner = Inner {

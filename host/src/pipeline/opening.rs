@@ -487,7 +487,8 @@ impl Opening {
     }
 
     async fn output(&self, stream: &config::Stream, output: &config::Output) -> Result<Output, StartError> {
-        outputs::open(&self.settings, output, &self.syncs).await.map_err(|error| match error {
+        let threads = self.quotas.of(&stream.tenant).directories().clone();
+        outputs::open(&self.settings, output, &self.syncs, &threads).await.map_err(|error| match error {
             OpenError::Problem(problem) => StartError::Invalid(vec![problem]),
             OpenError::Failed { output, message } => {
                 StartError::Output { stream: stream.name.clone(), output, message }

@@ -9,10 +9,10 @@ use wasmill_buffer::RealDisk;
 use wasmill_config as config;
 use wasmill_config::{Problem, Settings};
 use wasmill_deliver::{
-    Action, Authorization, Credentials, Destination, DirectoryConfig, EndpointConfig, FirehoseNames,
-    HttpConfig, IcebergConfig, Manner, NameTemplate, OpenSearchConfig, Reach, RedshiftConfig, RestConfig,
-    RetryPolicy, Rotation, S3Config, Server, Setting, SplunkConfig, SplunkEndpoint, StoreConfig, SyncCount,
-    TlsMode, unfit_for_tables,
+    Action, Authorization, Credentials, Destination, DirectoryConfig, DirectoryThreads, EndpointConfig,
+    FirehoseNames, HttpConfig, IcebergConfig, Manner, NameTemplate, OpenSearchConfig, Reach, RedshiftConfig,
+    RestConfig, RetryPolicy, Rotation, S3Config, Server, Setting, SplunkConfig, SplunkEndpoint, StoreConfig,
+    SyncCount, TlsMode, unfit_for_tables,
 };
 use wasmill_encode::{Compression, Format, Row};
 
@@ -74,8 +74,9 @@ pub(crate) fn wrong_settings(
     sound: &dyn Fn(&str) -> bool,
 ) -> Vec<Problem> {
     let arn = arn(settings, output);
+    let (syncs, threads) = (SyncCount::default(), DirectoryThreads::default());
     let found =
-        destination(&output.destination, output.compression, &arn, &SyncCount::default()).wrong().into_iter();
+        destination(&output.destination, output.compression, &arn, &syncs, &threads).wrong().into_iter();
     let of_catalog = match output.destination {
         config::Destination::Iceberg(_) => ".catalog",
         _ => "",
@@ -226,11 +227,13 @@ fn destination(
     compression: config::Compression,
     arn: &str,
     syncs: &SyncCount,
+    threads: &DirectoryThreads,
 ) -> wasmill_deliver::Config {
     match destination {
         config::Destination::Directory(directory) => wasmill_deliver::Config::Directory(DirectoryConfig {
             root: directory.path.clone(),
             syncs: syncs.clone(),
+            threads: threads.clone(),
         }),
         config::Destination::S3(s3) => wasmill_deliver::Config::S3(bucket(s3)),
         config::Destination::Redshift(redshift) => {
@@ -290,6 +293,7 @@ fn destination(
                 region: table.region.clone(),
                 path_style: table.path_style,
                 syncs: syncs.clone(),
+                threads: threads.clone(),
             },
             columns: None,
         })),
@@ -297,15 +301,17 @@ fn destination(
     }
 }
 
-/// Opens one output and makes its staging directory.
+/// Opens one output and makes its staging directory; `threads` are those of its tenant.
 pub(crate) async fn open(
     settings: &Settings,
     output: &config::Output,
     syncs: &SyncCount,
+    threads: &DirectoryThreads,
 ) -> Result<Output, OpenError> {
     let template = template(settings, output).map_err(OpenError::Problem)?;
     let columns = columns(settings, output).map_err(OpenError::Problem)?;
-    let mut wanted = destination(&output.destination, output.compression, &arn(settings, output), syncs);
+    let mut wanted =
+        destination(&output.destination, output.compression, &arn(settings, output), syncs, threads);
     if let wasmill_deliver::Config::Iceberg(table) = &mut wanted {
         table.columns = columns.as_ref().and_then(|columns| columns.without_rows());
     }

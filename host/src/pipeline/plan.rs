@@ -18,7 +18,7 @@ use super::models;
 use super::network;
 use super::quotas::TenantQuota;
 use super::sources::with_causes;
-use super::stats::TransformStats;
+use super::stats::{TransformStats, label};
 use super::ungranted;
 use super::versions::known_versions;
 use crate::telemetry::plugin_log;
@@ -130,6 +130,11 @@ impl ChainPlan {
         }
     }
 
+    /// Where its guests' log lines go.
+    fn log(&self) -> Arc<dyn LogSink> {
+        plugin_log(&self.tenant, &label(&self.tenant, &self.stream))
+    }
+
     /// The same within what its tenant may use.
     pub(crate) fn within(self, quota: Arc<TenantQuota>) -> ChainPlan {
         ChainPlan { quota: Some(quota), ..self }
@@ -223,7 +228,7 @@ impl ChainPlan {
     }
 
     fn probe(&self, engine: &Engine, plugins: &[Arc<Plugin>]) -> Result<Arc<Chain>, Vec<ChainProblem>> {
-        let log = plugin_log(&self.stream);
+        let log = self.log();
         self.chain_of(engine, plugins.iter().enumerate().collect(), ChainOptions::default(), log)
     }
 
@@ -323,7 +328,7 @@ impl ChainPlan {
             let plugin = found.as_ref().ok()?;
             self.transforms.get(index).is_some_and(ready).then_some((index, plugin))
         });
-        let log = plugin_log(&self.stream);
+        let log = self.log();
         let built = self.chain_of(engine, plugins.collect(), ChainOptions::default(), log);
         missing.chain(built.err().unwrap_or_default()).collect()
     }

@@ -51,6 +51,17 @@ fn status(pid: u32) -> BTreeMap<String, String> {
     lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
+/// Soft and hard, of those that are bounded.
+fn limits(pid: u32) -> BTreeMap<String, (u64, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let limit = |line: &str| {
+        let (name, rest) = line.split_at_checked(26)?;
+        let mut bounds = rest.split_whitespace().map(|bound| bound.parse().ok());
+        Some((name.trim().to_owned(), (bounds.next()??, bounds.next()??)))
+    };
+    text.lines().filter_map(limit).collect()
+}
+
 /// It may be gone already.
 fn end(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -104,6 +115,15 @@ fn process_has_nothing_but_its_socket_and_its_end_costs_no_record() {
     for pid in &pids {
         let status = status(*pid);
         assert_eq!((status["NoNewPrivs"].as_str(), status["Seccomp"].as_str()), ("1", "2"));
+        let limits = limits(*pid);
+        for (what, bound) in [
+            ("Max data size", 1 << 30),
+            ("Max file size", 64 << 10),
+            ("Max core file size", 0),
+            ("Max open files", 3),
+        ] {
+            assert_eq!(limits[what], (bound, bound), "{what}");
+        }
         assert_eq!(fs::read(format!("/proc/{pid}/environ")).unwrap(), b"");
         let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
         let files: Vec<_> = files.map(|file| fs::read_link(file.unwrap().path()).unwrap()).collect();

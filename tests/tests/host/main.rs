@@ -9,8 +9,10 @@
 )]
 
 mod access;
+mod access_matrix;
 mod alarms;
 mod authoring;
+mod certificates;
 mod columns;
 mod control;
 mod decide;
@@ -41,6 +43,7 @@ mod models;
 mod opensearch;
 mod partitions;
 mod plugin_http;
+mod plugin_logs;
 mod plugins;
 mod producers;
 mod program;

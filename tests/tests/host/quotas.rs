@@ -133,6 +133,40 @@ fn request_past_the_rate_is_told_when_to_come_again_and_another_tenant_is_not() 
     two.program.stop();
 }
 
+#[test]
+fn bytes_past_the_rate_are_told_when_to_come_again_and_another_tenant_is_not() {
+    let Some(binary) = binary() else { return };
+    let two = Two::start(&binary, "[tenants.acme.quota]\nbytes_per_second = \"64KiB\"");
+    let filler = |bytes: usize| format!("{{\"n\":1,\"filler\":\"{}\"}}", "x".repeat(bytes));
+    let large = two.push(&two.theirs, &filler(64 << 10));
+    assert_eq!((large.status, code(&large).as_str()), (413, "larger_than_quota"), "{}", large.body);
+    assert!(large.body.contains("bytes_per_second"), "{}", large.body);
+    let (body, started) = (filler(60_000), Instant::now());
+    assert_eq!(two.push(&two.theirs, &body).status, 200);
+    let (mut refused, mut stored) = (0, 1);
+    while refused < 3 {
+        let answer = two.push(&two.theirs, &body);
+        if answer.status == 200 {
+            stored += 1;
+            continue;
+        }
+        assert_eq!((answer.status, code(&answer).as_str()), (429, "over_quota"), "{}", answer.body);
+        assert!(answer.body.contains("bytes_per_second"), "{}", answer.body);
+        refused += 1;
+        assert_eq!(two.push(&two.ours, &lines(20_000)).status, 200, "a neighbour is held up");
+        wait_out(answer.header("retry-after").unwrap().parse().unwrap());
+        let again = two.push(&two.theirs, &body);
+        assert_eq!(again.status, 200, "who comes when he was told to is let in: {}", again.body);
+        stored += 1;
+    }
+    let most = 65_536.0 * (started.elapsed().as_secs_f64() + 1.0);
+    assert!(f64::from(stored) * 60_000.0 <= most, "{stored} bodies, and at most {most} bytes may come");
+    wait_until("what was acknowledged is delivered", || {
+        objects::numbers(&two.scratch.path("theirs"), "n").len() == stored as usize
+    });
+    two.program.stop();
+}
+
 /// A request that has been let in, of which no more than a part of the body has been sent.
 fn begin(to: SocketAddr, key: &str, announced: usize, sent: usize) -> TcpStream {
     let mut socket = TcpStream::connect(to).unwrap();

@@ -11,6 +11,7 @@ use wasmill_tests::guest::Guest;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
 use wasmill_tests::serve::{self, answer};
+use wasmill_tests::stand_in::{Says, StandIn};
 use wasmill_tests::wait::wait_until;
 
 const TEAM: &str = r#"#whole
@@ -231,6 +232,85 @@ fn instance_has_no_more_memory_than_the_quota_of_its_tenant() {
     program.stop();
 }
 
+/// A host where these tenants have these quotas; uploads one's plugin.
+struct Uploads {
+    program: Program,
+    operator: String,
+    _scratch: Scratch,
+}
+
+impl Uploads {
+    fn start(binary: &Path, quotas: &str) -> Uploads {
+        let scratch = Scratch::new(&format!(
+            "#whole\n[http]\nlisten = \"127.0.0.1:0\"\nauth = {{ mode = \"keys\" }}\n[buffer]\njournal_file = \"1MiB\"\n\
+             [streams.idle]\nsource = {{ type = \"http\" }}\noutputs = [{{ type = \"directory\", path = \"idle\" }}]\n{quotas}"
+        ));
+        let create = ["key", "create", "--operator", "--name", "first"];
+        let operator = bearer(&line(&wasmill(binary, &scratch, "", &create)));
+        Uploads { program: Program::start(binary, &scratch.config()), operator, _scratch: scratch }
+    }
+
+    fn upload(&self, tenant: &str, name: &str, wasm: &[u8]) -> Answer {
+        let (path, acting) = (format!("/v1/plugins?name={name}"), format!("wasmill-tenant: {tenant}"));
+        let headers = [self.operator.as_str(), "content-type: application/wasm", &acting];
+        client::request(self.program.address(), "POST", &path, &headers, wasm).unwrap()
+    }
+}
+
+fn code(answer: &Answer) -> String {
+    answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn plugins_of_a_tenant_are_bounded_in_number_and_those_of_another_are_not() {
+    let Some(binary) = binary() else { return };
+    let host = Uploads::start(&binary, "[tenants.acme.quota]\nplugins = 2\n");
+    let wasm = |salt: u32| Guest::pass(salt).wasm();
+    for name in ["one", "two"] {
+        assert_eq!(host.upload("acme", name, &wasm(1)).status, 201);
+    }
+    let full = host.upload("acme", "three", &wasm(1));
+    assert_eq!((full.status, code(&full).as_str()), (409, "quota_full"), "{full:?}");
+    assert!(full.body.contains('2'), "{}", full.body);
+    // Another version is no other plugin.
+    let newer = host.upload("acme", "two", &wasm(2));
+    assert_eq!(newer.status, 201, "{newer:?}");
+    for name in ["one", "two", "three"] {
+        assert_eq!(host.upload("default", name, &wasm(1)).status, 201);
+    }
+    host.program.stop();
+}
+
+#[test]
+fn compiler_s_time_is_charged_and_refuses_the_next_plugin_of_that_tenant_alone() {
+    let Some(binary) = binary() else { return };
+    let host = Uploads::start(
+        &binary,
+        "[tenants.acme.quota]\ncompile_seconds = 1\n[tenants.near.quota]\ncompile_seconds = 600\n",
+    );
+    // What there is is spent by a plugin or several, and no more than a compile beyond it.
+    let mut taken = 0;
+    let refused = loop {
+        let answer = host.upload("acme", "heavy", &Guest::heavy(400).salted(taken).wasm());
+        if answer.status != 201 {
+            break answer;
+        }
+        taken += 1;
+        assert!(taken < 50, "fifty large plugins cost less than a second");
+    };
+    assert!(taken > 0, "refused before anything was spent: {refused:?}");
+    assert_eq!((refused.status, code(&refused).as_str()), (429, "over_quota"), "{refused:?}");
+    assert!(refused.body.contains("compile_seconds"), "{}", refused.body);
+    // An hour has a second.
+    let again: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..24 * 3600).contains(&again), "{again} s");
+    // A small one is one too many; what was compiled before costs nothing; and the neighbour has his own.
+    assert_eq!(host.upload("acme", "small", &Guest::pass(7).wasm()).status, 429);
+    assert_eq!(host.upload("acme", "again", &Guest::heavy(400).salted(0).wasm()).status, 201);
+    assert_eq!(host.upload("near", "heavy", &Guest::heavy(400).salted(0).wasm()).status, 201);
+    host.program.stop();
+}
+
 #[test]
 fn deliveries_of_a_tenant_over_the_network_are_bounded_at_a_time() {
     let Some(binary) = binary() else { return };
@@ -259,9 +339,13 @@ fn deliveries_of_a_tenant_over_the_network_are_bounded_at_a_time() {
             )
         })
         .collect();
+    let near = StandIn::start(|_, _| Says::Json(200, Value::Null));
+    let near_url = near.url();
     let scratch = Scratch::new(&format!(
         "[quota]\ndeliveries = 2\n{streams}[streams.d]\nsource = {{ type = \"http\" }}\n\
-         outputs = [{{ type = \"directory\", path = \"d\", interval = \"0s\" }}]\n"
+         outputs = [{{ type = \"directory\", path = \"d\", interval = \"0s\" }}]\n\
+         [tenants.near.streams.s]\nsource = {{ type = \"file\", paths = [\"near.ndjson\"], follow = true }}\n\
+         outputs = [{{ type = \"http\", url = \"{near_url}/\", interval = \"0s\" }}]\n"
     ));
     let program = Program::start(&binary, &scratch.config());
     let push = |stream: &str| {
@@ -284,7 +368,10 @@ fn deliveries_of_a_tenant_over_the_network_are_bounded_at_a_time() {
     // Every output has something to deliver, two do, and no answer comes.
     wait_until("two are asked", || now.load(Ordering::Relaxed) == 2 && sum("pending") == 60);
     assert_eq!((used(), sum("delivered")), (2, 0));
-    // A directory waits for no turn.
+    // Another tenant has turns of its own.
+    std::fs::write(scratch.path("near.ndjson"), "{\"n\":1}\n").unwrap();
+    wait_until("the neighbour delivers", || !near.got().is_empty());
+    // A directory waits for no such turn.
     push("d");
     wait_until("the directory has its own", || sum("delivered") == 1);
     assert_eq!((used(), now.load(Ordering::Relaxed), sum("pending")), (2, 2, 60));

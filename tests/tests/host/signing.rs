@@ -215,3 +215,109 @@ fn only_plugins_that_a_key_of_their_tenant_signed_run_and_a_refused_one_leaves_t
     assert_eq!(taken_by(&program, &scratch, 9), '5');
     program.stop();
 }
+
+/// A plugin file beside its signatures by these keys; the lines of the signatures.
+fn signed_file(
+    binary: &Path,
+    scratch: &Scratch,
+    name: &str,
+    wasm: &[u8],
+    keys: &[&Path],
+) -> (PathBuf, Vec<String>) {
+    let file = scratch.path(name);
+    fs::write(&file, wasm).unwrap();
+    for key in keys {
+        said(binary, &["sign", "--add", "--key", key.to_str().unwrap(), file.to_str().unwrap()]);
+    }
+    let lines = fs::read_to_string(scratch.path(&format!("{name}.sig"))).unwrap_or_default();
+    (file, lines.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn upload_needs_a_signature_of_a_key_of_its_tenant_over_http_and_by_the_command() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new("");
+    let [(ours, ours_public), (theirs, theirs_public)] =
+        ["ours", "theirs"].map(|name| key(&binary, &scratch, name));
+    scratch.configure(&format!(
+        "#whole\n[http]\nlisten = \"127.0.0.1:0\"\nauth = {{ mode = \"keys\" }}\n[buffer]\njournal_file = \"1MiB\"\n\
+         [streams.idle]\nsource = {{ type = \"http\" }}\noutputs = [{{ type = \"directory\", path = \"idle\" }}]\n\
+         [signing]\nkeys = [{ours_public:?}]\n[tenants.acme.signing]\nkeys = [{theirs_public:?}]\n"
+    ));
+    let mut create = Command::new(&binary);
+    create.args(["key", "create", "--operator", "--name", "first", "--config"]).arg(scratch.config());
+    let output = create.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let operator = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let program = Program::start(&binary, &scratch.config());
+    let bearer = format!("authorization: Bearer {operator}");
+    let plugins = |tenant: &str| {
+        let acting = format!("wasmill-tenant: {tenant}");
+        client::request(program.address(), "GET", "/v1/plugins", &[&bearer, &acting], b"").unwrap().body
+    };
+    let upload = |tenant: &str, wasm: &[u8], signatures: &[String]| {
+        let mut headers = vec![
+            bearer.clone(),
+            format!("wasmill-tenant: {tenant}"),
+            "content-type: application/wasm".to_owned(),
+        ];
+        headers.extend(signatures.iter().map(|line| format!("wasmill-signature: {line}")));
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        client::request(program.address(), "POST", "/v1/plugins?name=step", &headers, wasm).unwrap()
+    };
+
+    let (wasm, other) = (Guest::stamp('1').wasm(), Guest::stamp('2').wasm());
+    let sign = |name: &str, wasm: &[u8], keys: &[&Path]| signed_file(&binary, &scratch, name, wasm, keys).1;
+    let [by_ours, by_theirs] = [&ours, &theirs].map(|key| {
+        let name = key.file_stem().unwrap().to_str().unwrap();
+        sign(&format!("by-{name}.wasm"), &wasm, &[key])
+    });
+    let of_another_file = sign("other.wasm", &other, &[&ours]);
+    for (tenant, own, foreign) in [("default", &by_ours, &by_theirs), ("acme", &by_theirs, &by_ours)] {
+        for (what, signatures, reason) in [
+            ("none", vec![], "not signed"),
+            ("no signature", vec!["sesame".to_owned()], "signature"),
+            ("of another file", of_another_file.clone(), "none of its signatures"),
+            ("of another tenant's key", foreign.clone(), "none of its signatures"),
+        ] {
+            let refused = upload(tenant, &wasm, &signatures);
+            assert_eq!(
+                (refused.status, refused.json()["error"]["code"].as_str()),
+                (422, Some("refused")),
+                "{tenant}, {what}: {refused:?}"
+            );
+            assert!(refused.body.contains(reason), "{tenant}, {what}: {}", refused.body);
+            assert_eq!(plugins(tenant), "[]", "{tenant}, {what}");
+        }
+        // It may have others beside it.
+        let taken = upload(tenant, &wasm, &[foreign.clone(), own.clone()].concat());
+        assert_eq!(taken.status, 201, "{tenant}: {taken:?}");
+        assert!(plugins(tenant).contains(&Digest::of(&wasm).to_string()), "{}", plugins(tenant));
+        // What was taken once is no way in for the next version.
+        assert_eq!(upload(tenant, &other, own).status, 422, "{tenant}");
+    }
+
+    let push = |tenant: &str, file: &Path| {
+        let host = format!("http://{}", program.address());
+        let mut command = Command::new(&binary);
+        command.args(["plugin", "push", "--name", "pushed", "--tenant", tenant, "--host", &host]).arg(file);
+        let output = command.env("WASMILL_KEY", &operator).output().unwrap();
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        if output.status.success() { Ok(told) } else { Err(told) }
+    };
+    let wasm = Guest::stamp('3').wasm();
+    for (tenant, own, foreign) in [("default", &ours, &theirs), ("acme", &theirs, &ours)] {
+        let file = |name: &str, keys: &[&Path]| {
+            signed_file(&binary, &scratch, &format!("{tenant}-{name}.wasm"), &wasm, keys).0
+        };
+        let unsigned = push(tenant, &file("unsigned", &[])).unwrap_err();
+        assert!(unsigned.contains("not signed"), "{tenant}: {unsigned}");
+        let foreign = push(tenant, &file("foreign", &[foreign])).unwrap_err();
+        assert!(foreign.contains("none of its signatures"), "{tenant}: {foreign}");
+        assert!(!plugins(tenant).contains("pushed"), "{}", plugins(tenant));
+        let pushed = push(tenant, &file("signed", &[own])).unwrap();
+        assert!(pushed.contains(&format!("pushed@{}", Digest::of(&wasm))), "{tenant}: {pushed}");
+        assert!(plugins(tenant).contains("pushed"), "{}", plugins(tenant));
+    }
+    program.stop();
+}

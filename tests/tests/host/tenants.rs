@@ -6,6 +6,7 @@ use wasmill_tests::client::{self, push_as};
 use wasmill_tests::objects;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
+use wasmill_tests::stand_in::{Says, StandIn};
 use wasmill_tests::wait::{wait_for, wait_until};
 
 const STREAMS: &str = r#"#whole
@@ -266,4 +267,74 @@ fn stream_that_was_taken_out_of_the_file_and_cannot_deliver_goes_by_force_while_
     let (_, list) = tenant(&["list"]);
     assert!(!list.contains("team"), "{list}");
     program.stop();
+}
+
+#[test]
+fn replays_of_one_tenant_that_do_not_end_hold_up_those_of_no_other() {
+    let Some(binary) = binary() else { return };
+    // Takes requests, and answers none.
+    let silent = StandIn::start(|_, _| Says::Nothing);
+    let scratch = Scratch::new(&format!(
+        r#"#whole
+        [http]
+        listen = "127.0.0.1:0"
+        auth = {{ mode = "keys" }}
+        [buffer]
+        journal_file = "1MiB"
+        [streams.events]
+        source = {{ type = "http" }}
+        retention = {{ age = "1h", size = "1MiB" }}
+        outputs = [{{ type = "http", url = "{}/", interval = "0s" }}]
+        [tenants.acme.streams.events]
+        source = {{ type = "http" }}
+        retention = {{ age = "1h", size = "1MiB" }}
+        outputs = [{{ type = "directory", path = "theirs", interval = "0s" }}]
+        "#,
+        silent.url()
+    ));
+    let operator = said(
+        Command::new(&binary)
+            .args(["key", "create", "--operator", "--name", "first", "--config"])
+            .arg(scratch.config()),
+    );
+    let operator = format!("authorization: Bearer {operator}");
+    let program = Program::start(&binary, &scratch.config());
+    let ask = |tenant: &str, method: &str, path: &str, kind: &str, body: &str| {
+        let (kind, acting) = (format!("content-type: {kind}"), format!("wasmill-tenant: {tenant}"));
+        let path = format!("/v1/streams/events/{path}");
+        client::request(program.address(), method, &path, &[&operator, &kind, &acting], body.as_bytes())
+            .unwrap()
+    };
+    for tenant in ["default", "acme"] {
+        let pushed = ask(tenant, "POST", "records", "application/x-ndjson", "{\"n\":1}");
+        assert_eq!(pushed.status, 200, "{pushed:?}");
+    }
+    let start = |tenant: &str, id: u32| {
+        let plan =
+            format!("{{\"id\":\"{id:032x}\",\"from\":\"-1h\",\"to\":\"now\",\"destination\":\"default\"}}");
+        ask(tenant, "POST", "replays", "application/json", &plan)
+    };
+    let asked = || silent.got().len();
+    wait_until("what was pushed is on its way", || asked() == 1);
+    for id in [1, 2] {
+        let started = start("default", id);
+        assert_eq!(started.status, 202, "{started:?}");
+    }
+    let busy = start("default", 3);
+    assert_eq!((busy.status, busy.json()["error"]["code"].as_str()), (409, Some("busy")), "{busy:?}");
+    // Under the same id as one that runs.
+    for id in [1, 3] {
+        let started = start("acme", id);
+        assert_eq!(started.status, 202, "{started:?}");
+        let path = format!("replays/{id:032x}");
+        wait_until("the other tenant's has ended", || {
+            ask("acme", "GET", &path, "application/json", "").json()["state"] == "done"
+        });
+    }
+    let replayed = objects::numbers(&scratch.path("theirs/replays"), "n");
+    assert_eq!(replayed, [1, 1]);
+    let own = ask("default", "GET", "replays", "application/json", "").json();
+    let states: Vec<_> = own["replays"].as_array().unwrap().iter().map(|replay| &replay["state"]).collect();
+    assert_eq!(states, ["running", "running"]);
+    program.kill();
 }

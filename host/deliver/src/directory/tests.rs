@@ -14,8 +14,12 @@ fn case() -> Case {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("deep/out");
     let syncs = SyncCount::default();
-    let destination =
-        Directory::open_blocking(&DirectoryConfig { root: root.clone(), syncs: syncs.clone() }).unwrap();
+    let destination = Directory::open_blocking(&DirectoryConfig {
+        root: root.clone(),
+        syncs: syncs.clone(),
+        threads: DirectoryThreads::default(),
+    })
+    .unwrap();
     Case { _directory: directory, root, syncs, destination }
 }
 

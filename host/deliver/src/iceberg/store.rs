@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::directory::{Directory, DirectoryConfig, SyncCount, on_blocking_thread};
+use crate::directory::{Directory, DirectoryConfig, DirectoryThreads, SyncCount, done};
 use crate::fault::{DeliverError, Fault, Retry};
 use crate::object::{Delivered, Object, ObjectMeta};
 use crate::s3::{Credentials, S3, S3Config};
@@ -42,6 +42,8 @@ pub struct StoreConfig {
     pub region: Option<String>,
     pub path_style: bool,
     pub syncs: SyncCount,
+    /// Those of its tenant.
+    pub threads: DirectoryThreads,
 }
 
 /// See the head of this file.
@@ -114,7 +116,11 @@ impl Store {
     pub(super) async fn open(config: &StoreConfig) -> Result<Store, DeliverError> {
         let directory = match &config.root {
             Some(root) => {
-                let of = DirectoryConfig { root: root.clone(), syncs: config.syncs.clone() };
+                let of = DirectoryConfig {
+                    root: root.clone(),
+                    syncs: config.syncs.clone(),
+                    threads: config.threads.clone(),
+                };
                 Some(Directory::open(&of).await?)
             }
             None => None,
@@ -173,7 +179,8 @@ impl Store {
             Some(At::File(path)) => {
                 let (directory, name) = self.below(path)?;
                 let (directory, name) = (directory.clone(), name.to_owned());
-                on_blocking_thread(move || write_file(&directory, name, &bytes)).await
+                let threads = directory.threads().clone();
+                done(threads.run(move || write_file(&directory, name, &bytes)).await)
             }
             None => Err(unknown(location)),
         }
@@ -194,9 +201,9 @@ impl Store {
                 self.client(properties, bucket).await?.read(key, range, METADATA_BYTES_MAX).await
             }
             Some(At::File(path)) => {
-                self.below(path)?;
+                let (directory, _name) = self.below(path)?;
                 let path = PathBuf::from(path);
-                on_blocking_thread(move || read_file(&path, range)).await
+                done(directory.threads().run(move || read_file(&path, range)).await)
             }
             None => Err(unknown(location)),
         }

@@ -87,7 +87,8 @@ impl Alone {
         let plan = ChainPlan::of(&found, &GivenPlugins::default());
         let catalog = catalogs.remove(tenant).ok_or_else(no_stream)?;
         let source = Source { settings: found, buffer, plan, catalog };
-        let shop = Shop { settings, engine, workers, syncs: SyncCount::default() };
+        let quotas = Arc::new(Quotas::new(&settings));
+        let shop = Shop { settings, engine, workers, syncs: SyncCount::default(), quotas };
         Ok(Alone { replays: Replays::new(shop), source, journal })
     }
 

@@ -12,6 +12,7 @@ mod progress;
 mod run;
 mod seal;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmill_buffer::{Disk as _, History, ReadError, RealDisk, Stream, StreamKey};
 use wasmill_catalog::Catalog;
-use wasmill_config::{self as config, Settings};
+use wasmill_config::{self as config, DEFAULT_TENANT, Settings};
 use wasmill_deliver::SyncCount;
 use wasmill_transform::Engine;
 
@@ -35,14 +36,17 @@ use super::context::Output;
 use super::opening::on_guest_thread;
 use super::outputs;
 use super::plan::{ChainPlan, ChainVersion};
+use super::quotas::Quotas;
 use super::recovery;
 use super::with_causes;
 use super::workers::{LaneId, Workers};
 use crate::pipeline::event_time::EventTime;
 
-/// Replays that run at a time.
+/// Replays of one tenant that run at a time.
 const RUNNING_MAX: usize = 2;
-/// Replays that have ended and can still be asked for.
+/// Of all tenants: each holds the rows of its open batches.
+const RUNNING_OF_ALL_MAX: usize = 8;
+/// Replays of one tenant that have ended and can still be asked for.
 const ENDED_MAX: usize = 32;
 /// Lanes of replays; those of streams and of their letters are elsewhere.
 const LANE: LaneId = 1 << 62;
@@ -71,6 +75,8 @@ pub enum HistoryError {
     Output(#[from] PlanError),
     #[error("{running} replays run already, and {RUNNING_MAX} may; wait or cancel one")]
     Busy { running: usize },
+    #[error("as many replays of others run as this host takes; wait")]
+    HostBusy,
     #[error("replay {id} runs already")]
     Runs { id: String },
     #[error("output {output:?} cannot be opened: {reason}")]
@@ -97,6 +103,7 @@ pub(super) struct Shop {
     pub(super) engine: Engine,
     pub(super) workers: Arc<Workers>,
     pub(super) syncs: SyncCount,
+    pub(super) quotas: Arc<Quotas>,
 }
 
 /// See the head of this file.
@@ -104,8 +111,8 @@ pub(super) struct Replays {
     shop: Shop,
     /// In the order of their start.
     known: Mutex<Vec<Arc<Replay>>>,
-    /// One at a time is made ready, so that the bound holds.
-    starting: tokio::sync::Mutex<()>,
+    /// One of each tenant at a time is made ready, so that the bound holds.
+    starting: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     lanes: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -132,7 +139,7 @@ impl Replays {
         Replays {
             shop,
             known: Mutex::default(),
-            starting: tokio::sync::Mutex::default(),
+            starting: Mutex::default(),
             lanes: AtomicU64::new(0),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -194,7 +201,9 @@ impl Replays {
         wanted: ReplayPlan,
         now: i64,
     ) -> Result<ReplayProgress, HistoryError> {
-        let _one = self.starting.lock().await;
+        let tenant = source.buffer.key().tenant.as_str();
+        let starting = self.starting(tenant);
+        let _one = starting.lock().await;
         let expected = || "expected 32 hexadecimal digits".to_owned();
         let incarnation = parse_id(&wanted.id).ok_or_else(expected).map_err(wrong("id"))?;
         let from = parse_moment(&wanted.from, now).map_err(wrong("from"))?;
@@ -202,7 +211,7 @@ impl Replays {
         if from >= to {
             return Err(wrong("from")(format!("{} is not before {}", moment_text(from), moment_text(to))));
         }
-        self.check_room(&wanted.id)?;
+        self.check_room(tenant, &wanted.id)?;
         let version = self.version(source, &wanted.plugins).await?;
         if version.chain.keeps_state() {
             // Neither that of today nor none is what these records saw.
@@ -257,7 +266,7 @@ impl Replays {
             version,
             outputs: place.outputs,
             workers: Arc::clone(&self.shop.workers),
-            tenant: source.buffer.key().tenant.as_str().into(),
+            tenant: tenant.into(),
             lane: LANE | self.lanes.fetch_add(1, Ordering::Relaxed),
             event_time: source.settings.event_time.as_ref().and_then(|written| {
                 // Whoever opened the stream has read it.
@@ -268,34 +277,52 @@ impl Replays {
             cancel: self.stop.child_token(),
             progress: Mutex::new(progress.clone()),
         });
-        self.remember(replay.clone());
+        self.remember(replay.clone())?;
         self.tasks.spawn(replay.run());
         Ok(progress)
     }
 
-    fn check_room(&self, id: &str) -> Result<(), HistoryError> {
+    fn starting(&self, tenant: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(starting.entry(tenant.to_owned()).or_default())
+    }
+
+    fn check_room(&self, tenant: &str, id: &str) -> Result<(), HistoryError> {
         if self.stop.is_cancelled() {
             return Err(HistoryError::Stopping);
         }
         let known = self.known();
-        let runs = |replay: &&Arc<Replay>| replay.state() == ReplayState::Running;
-        if known.iter().filter(runs).any(|replay| replay.id == id) {
+        let running: Vec<&Arc<Replay>> =
+            known.iter().filter(|replay| replay.state() == ReplayState::Running).collect();
+        let own = running.iter().filter(|replay| replay.buffer.key().tenant == tenant);
+        if own.clone().any(|replay| replay.id == id) {
             return Err(HistoryError::Runs { id: id.to_owned() });
         }
-        let running = known.iter().filter(runs).count();
-        if running >= RUNNING_MAX { Err(HistoryError::Busy { running }) } else { Ok(()) }
+        match own.count() {
+            running if running >= RUNNING_MAX => Err(HistoryError::Busy { running }),
+            _ if running.len() >= RUNNING_OF_ALL_MAX => Err(HistoryError::HostBusy),
+            _ => Ok(()),
+        }
     }
 
-    fn remember(&self, replay: Arc<Replay>) {
+    fn remember(&self, replay: Arc<Replay>) -> Result<(), HistoryError> {
         let mut known = self.known();
-        known.push(replay);
-        let ended = known.iter().filter(|replay| replay.state() != ReplayState::Running).count();
-        let mut forget = ended.saturating_sub(ENDED_MAX);
-        known.retain(|replay| {
-            let forgotten = forget > 0 && replay.state() != ReplayState::Running;
+        // Others have become ready meanwhile.
+        let running = known.iter().filter(|replay| replay.state() == ReplayState::Running).count();
+        if running >= RUNNING_OF_ALL_MAX {
+            return Err(HistoryError::HostBusy);
+        }
+        let is_ended = |known: &Arc<Replay>| {
+            known.state() != ReplayState::Running && known.buffer.key().tenant == replay.buffer.key().tenant
+        };
+        let mut forget = known.iter().filter(|known| is_ended(known)).count().saturating_sub(ENDED_MAX);
+        known.retain(|known| {
+            let forgotten = forget > 0 && is_ended(known);
             forget -= usize::from(forgotten);
             !forgotten
         });
+        known.push(replay);
+        Ok(())
     }
 
     /// The chain with the versions that were asked for. Runs guests on a thread of its own.
@@ -315,7 +342,12 @@ impl Replays {
         plan: &ReplayPlan,
     ) -> Result<Place, HistoryError> {
         let data_dir = &self.shop.settings.data_dir;
-        let own = spool(data_dir).join(&plan.id);
+        // Another tenant may have chosen the same id.
+        let place = match buffer.key().tenant.as_str() {
+            DEFAULT_TENANT => plan.id.clone(),
+            tenant => format!("{tenant}-{}", plan.id),
+        };
+        let own = spool(data_dir).join(&place);
         // Bodies for what is no directory are staged apart from those of the stream.
         let mut settings = self.shop.settings.clone();
         settings.data_dir.clone_from(&own);
@@ -333,15 +365,16 @@ impl Replays {
                         )
                     })
                     .map_err(wrong("destination"))?;
-                (To::Beside(output), data_dir.join("replays").join(&plan.id))
+                (To::Beside(output), data_dir.join("replays").join(&place))
             }
             _ => return Err(wrong("output")("expected either a directory or a destination".to_owned())),
         };
+        let quota = self.shop.quotas.of(&stream.tenant);
         let mut opened = Vec::with_capacity(stream.outputs.len());
         let mut staging = vec![own];
         for output in &stream.outputs {
             let output = to.instead_of(output, &plan.id).map_err(wrong("destination"))?;
-            let found = outputs::open(&settings, &output, &self.shop.syncs).await;
+            let found = outputs::open(&settings, &output, &self.shop.syncs, quota.directories()).await;
             let output = found.map_err(|error| match error {
                 outputs::OpenError::Problem(problem) => {
                     HistoryError::Destination { output: output.name.clone(), reason: problem.message }

@@ -341,13 +341,15 @@ async fn try_send(
         },
         fetched => fetched,
     };
-    let fetched = context.off_runtime(fetch).await;
+    let fetched = context.off_runtime_to(destination, fetch).await;
     fetched.map_err(|error| host_error("the delivery was interrupted", error.to_string()))??;
     let sent = destination.deliver(&Object { meta, body: &staging.path(&meta.batch_id) }).await;
-    if sent.is_ok()
-        && let Err((path, error)) = staging.discard(&meta.batch_id)
-    {
-        tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
+    if sent.is_ok() {
+        let file = meta.batch_id.clone();
+        let discarded = context.off_runtime_to(destination, move || staging.discard(&file)).await;
+        if let Ok(Err((path, error))) = discarded {
+            tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
+        }
     }
     sent.map(|_created_or_ours| ())
 }

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use wasmill_config::{self as config, Settings};
+use wasmill_deliver::DirectoryThreads;
 use wasmill_tenant::{Cores, Quotas as Limits};
 
 pub(crate) use self::compiles::{Compiles, TenantGate};
@@ -76,6 +77,8 @@ pub struct Quotas {
     of_file: BTreeMap<String, Limits>,
     known: RwLock<BTreeMap<String, Arc<TenantQuota>>>,
     compiles: Arc<Compiles>,
+    /// Those of a tenant are made of it.
+    directories: DirectoryThreads,
 }
 
 impl Quotas {
@@ -86,6 +89,7 @@ impl Quotas {
             of_file: of_file.collect(),
             known: RwLock::default(),
             compiles: Compiles::new(settings.workers),
+            directories: DirectoryThreads::default(),
         }
     }
 
@@ -104,7 +108,10 @@ impl Quotas {
             return Arc::clone(known);
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(TenantQuota::new(tenant, self.effective(tenant, &Limits::default())));
+        let fresh = || {
+            let limits = self.effective(tenant, &Limits::default());
+            Arc::new(TenantQuota::new(tenant, limits, self.directories.of_another()))
+        };
         Arc::clone(known.entry(tenant.to_owned()).or_insert_with(fresh))
     }
 

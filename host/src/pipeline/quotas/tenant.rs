@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use wasmill_deliver::DirectoryThreads;
 use wasmill_state::Usage;
 use wasmill_tenant::{Bucket, Quota, Quotas as Limits};
 
@@ -41,6 +42,7 @@ pub struct TenantQuota {
     compile: Mutex<Option<Bucket>>,
     compile_used: Counter,
     deliveries: Arc<Turns>,
+    directories: DirectoryThreads,
     uploads: AtomicU64,
     /// Instances that are kept for the next slice, and their linear memory.
     warm: [AtomicU64; 2],
@@ -76,7 +78,7 @@ fn compile_bucket(before: Option<Bucket>, limits: &Limits, now: u64) -> Option<B
 }
 
 impl TenantQuota {
-    pub(super) fn new(tenant: &str, limits: Limits) -> TenantQuota {
+    pub(super) fn new(tenant: &str, limits: Limits, directories: DirectoryThreads) -> TenantQuota {
         let mut rate = Rate::default();
         rate.change(&limits, now());
         TenantQuota {
@@ -90,6 +92,7 @@ impl TenantQuota {
             compile: Mutex::new(compile_bucket(None, &limits, now())),
             compile_used: Counter::default(),
             deliveries: Turns::new(limits.deliveries),
+            directories,
             uploads: AtomicU64::new(0),
             warm: [AtomicU64::new(0), AtomicU64::new(0)],
             streams: Mutex::default(),
@@ -106,7 +109,7 @@ impl TenantQuota {
 
     /// Of nobody in particular.
     pub fn without_limits() -> Arc<TenantQuota> {
-        Arc::new(TenantQuota::new("", Limits::default()))
+        Arc::new(TenantQuota::new("", Limits::default(), DirectoryThreads::default()))
     }
 
     pub(super) fn change(&self, limits: Limits) {
@@ -353,6 +356,11 @@ impl TenantQuota {
     /// Waits until an attempt of a delivery over the network may begin; it lasts as long as the turn.
     pub(crate) async fn delivery_turn(&self) -> Turn {
         self.deliveries.take(1).await
+    }
+
+    /// Where work in its directories runs.
+    pub(crate) fn directories(&self) -> &DirectoryThreads {
+        &self.directories
     }
 
     /// Attempts of deliveries at this moment.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasmill_deliver::DirectoryThreads;
 use wasmill_tenant::{Quota, Quotas as Limits};
 
 use super::{Past, Quotas, TenantQuota};
 
 fn of(limits: Limits) -> Arc<TenantQuota> {
-    Arc::new(TenantQuota::new("team", limits))
+    Arc::new(TenantQuota::new("team", limits, DirectoryThreads::default()))
 }
 
 fn refused(quota: &TenantQuota, of: Quota) -> u64 {

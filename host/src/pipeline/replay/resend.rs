@@ -70,7 +70,7 @@ async fn send(
     let staged = format!("{}.{}.replay", meta.batch_id, meta.first_row);
     let (staging, file) = (output.staging.clone(), staged.clone());
     let (from, row, arrival) = (object.map(Path::to_owned), letter.payload_bytes(), letter.arrival);
-    let copied = context.off_runtime(move || match from {
+    let copied = context.off_runtime_to(&output.destination, move || match from {
         Some(from) => staging.fetch(&from, &file),
         None => staging.materialise(&framed(&row, arrival), &file, false),
     });
@@ -80,7 +80,9 @@ async fn send(
         .map_err(|error| format!("cannot stage the object again: {error} ({})", error.detail))?;
     let body = output.staging.path(&staged);
     let sent = deliver(context, output, letter, &Object { meta: &meta, body: &body }).await;
-    if let Err((path, error)) = output.staging.discard(&staged) {
+    let staging = output.staging.clone();
+    let discarded = context.off_runtime_to(&output.destination, move || staging.discard(&staged)).await;
+    if let Ok(Err((path, error))) = discarded {
         tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
     }
     sent
