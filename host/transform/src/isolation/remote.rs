@@ -316,6 +316,7 @@ impl Remote {
                 }
             }
         }
+        whole.count_letters(&chain.steps);
         let sent = sent.of_steps.into_iter();
         whole.transforms.iter_mut().zip(sent).for_each(|(transform, sent)| transform.http.add(sent));
         whole
@@ -388,7 +389,7 @@ impl Remote {
         let end = Instant::now() + self.chunk_max + of_chunks + self.wait_max;
         sent.begin();
         process.send(&Request::Run(request), &body, end)?;
-        let (mut rows, mut emitted, mut lines) = (Vec::new(), 0, 0);
+        let (mut rows, mut came, mut lines) = (Vec::new(), (0, 0), 0);
         let mut room = asked.rows_max();
         let mut alive = Instant::now() + self.chunk_max;
         loop {
@@ -397,7 +398,7 @@ impl Remote {
                 Answer::Rows(head) => {
                     let some = Rows::read(head, body, asked).ok_or_else(impossible)?;
                     room = room.checked_sub(some.bytes()).ok_or_else(impossible)?;
-                    emitted += some.count();
+                    came = (came.0 + some.count(), came.1 + some.payload_bytes());
                     rows.push(some);
                 }
                 Answer::Http(ask) => {
@@ -409,7 +410,7 @@ impl Remote {
                 }
                 Answer::Done(report) => {
                     let used = process.cpu().saturating_sub(before);
-                    let report = asked.report(*report, &body, emitted, used).ok_or_else(impossible)?;
+                    let report = asked.report(*report, &body, came, used).ok_or_else(impossible)?;
                     return Ok((report, rows));
                 }
                 said if log(&asked.chain.steps, &said, &mut lines) => {}
