@@ -35,6 +35,7 @@ mod isolation;
 mod kinesis;
 mod letters;
 mod letters_output;
+mod listener;
 mod memory;
 mod models;
 mod opensearch;
