@@ -20,7 +20,7 @@ pub(crate) fn add(
     let refused = |reason: String| AddError::Refused { reason };
     let digest = Digest::of(wasm);
     // Before anything looks into the file.
-    let signature = match &shared.options.signing {
+    let signature = match shared.signing() {
         Some(policy) => {
             policy.check(digest, signature).map_err(|error| refused(error.to_string()))?;
             signature

@@ -42,7 +42,7 @@ pub struct CatalogOptions {
     pub compile: CompileLimits,
     /// What stands before the compiler.
     pub gate: Arc<dyn CompileGate>,
-    /// What is asked of signatures of plugin files; `None`: they are not looked at.
+    /// What is asked of signatures of plugin files at first ([`Catalog::ask_signatures`]); `None`: they are not looked at.
     pub signing: Option<SigningPolicy>,
 }
 
@@ -455,7 +455,7 @@ pub(crate) fn load_kept(
     };
     let wasm = shared.store.get(digest).map_err(|error| refused(Refusal::of_host(&error)))?;
     let Some(wasm) = wasm else { return Err(missing(shared, &shared.known(), name, Some(digest))) };
-    if let Some(policy) = &shared.options.signing {
+    if let Some(policy) = shared.signing() {
         // Keys may have gone since it was accepted.
         let signature = shared.store.signature(digest).map_err(|error| refused(Refusal::of_host(&error)))?;
         let signed = policy.check(digest, signature.as_deref());

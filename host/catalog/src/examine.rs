@@ -51,7 +51,7 @@ impl Shared {
         match signed {
             Ok(_) if self.unchanged(stem, &file) => {}
             Ok(signature) => self.judge(stem, &contents, file, complaint, signature),
-            Err(refusal) => self.refuse(stem, file, refusal, Because::File),
+            Err(refusal) => self.refuse(stem, file, refusal, Because::Signature),
         }
     }
 
@@ -61,7 +61,7 @@ impl Shared {
         digest: Digest,
         signature: Option<&'a Result<Vec<u8>, ReadError>>,
     ) -> Result<Option<&'a [u8]>, Refusal> {
-        let Some(policy) = &self.options.signing else { return Ok(None) };
+        let Some(policy) = self.signing() else { return Ok(None) };
         let signature = match signature {
             Some(Ok(signature)) => Some(signature.as_slice()),
             Some(Err(error)) => return Err(refusal_of(error)),
@@ -80,10 +80,10 @@ impl Shared {
     fn unchanged(&self, stem: &OsStr, file: &FileState) -> bool {
         let mut known = self.known();
         let Some(before) = known.files.get_mut(stem) else { return false };
-        let retry = before
-            .refused
-            .as_ref()
-            .is_some_and(|refused| refused.refusal.passing || refused.because == Because::Holder);
+        // That its signatures were not good is over: it would not be asked whether it changed.
+        let retry = before.refused.as_ref().is_some_and(|refused| {
+            refused.refusal.passing || matches!(refused.because, Because::Holder | Because::Signature)
+        });
         let unreadable = file.beside == Beside::Bad(None);
         if retry
             || unreadable

@@ -73,6 +73,8 @@ impl Beside {
 pub(crate) enum Because {
     /// The file or its sidecar.
     File,
+    /// Its signatures, or what is asked of them.
+    Signature,
     /// Another file has the name.
     Holder,
 }

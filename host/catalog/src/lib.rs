@@ -17,6 +17,7 @@ mod gate;
 mod keeper;
 mod known;
 mod load;
+mod rejudge;
 mod scan;
 mod shared;
 mod sidecar;

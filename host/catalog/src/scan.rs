@@ -175,16 +175,23 @@ pub(crate) fn read(directory: &Path, stem: &OsStr, wasm_bytes_max: u64) -> Resul
         Some(Err(ReadError::Changing)) => return Err(ReadError::Changing),
         sidecar => sidecar,
     };
-    let signature = match read_file(&signature_path(directory, stem), "signature file", SIGNATURE_BYTES_MAX) {
-        Err(ReadError::Gone) => None,
-        Err(ReadError::Changing) => return Err(ReadError::Changing),
-        signature => Some(signature),
+    let signature = match read_signature(directory, stem) {
+        Some(Err(ReadError::Changing)) => return Err(ReadError::Changing),
+        signature => signature,
     };
     match stamps(directory, stem) {
         Ok(Some(now)) if now == before => Ok(Contents { stamps: now, wasm, sidecar, signature }),
         Ok(Some(_)) => Err(ReadError::Changing),
         Ok(None) => Err(ReadError::Gone),
         Err(source) => Err(ReadError::Io { what: "plugin file", source }),
+    }
+}
+
+/// `None` if there is none.
+pub(crate) fn read_signature(directory: &Path, stem: &OsStr) -> Option<Result<Vec<u8>, ReadError>> {
+    match read_file(&signature_path(directory, stem), "signature file", SIGNATURE_BYTES_MAX) {
+        Err(ReadError::Gone) => None,
+        signature => Some(signature),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the handle and the thread share.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
@@ -8,6 +8,7 @@ use crate::catalog::CatalogOptions;
 use crate::known::Known;
 use crate::load::Loader;
 use crate::signals::Signals;
+use crate::signing::SigningPolicy;
 use crate::store::Store;
 
 pub(crate) struct Shared {
@@ -21,11 +22,14 @@ pub(crate) struct Shared {
     changes: watch::Sender<u64>,
     storing: Mutex<()>,
     loading_kept: Mutex<()>,
+    /// At the start that of the options.
+    signing: RwLock<Option<SigningPolicy>>,
 }
 
 impl Shared {
     pub(crate) fn new(options: CatalogOptions, loader: Loader, store: Store, known: Known) -> Shared {
         Shared {
+            signing: RwLock::new(options.signing.clone()),
             options,
             loader,
             store,
@@ -36,6 +40,19 @@ impl Shared {
             storing: Mutex::new(()),
             loading_kept: Mutex::new(()),
         }
+    }
+
+    /// What is asked of signatures now; `None`: they are not looked at.
+    pub(crate) fn signing(&self) -> Option<SigningPolicy> {
+        self.signing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether that is news.
+    pub(crate) fn ask_signatures(&self, policy: Option<SigningPolicy>) -> bool {
+        let mut signing = self.signing.write().unwrap_or_else(PoisonError::into_inner);
+        let news = *signing != policy;
+        *signing = policy;
+        news
     }
 
     /// Never held over anything that blocks.

@@ -161,7 +161,7 @@ fn upload(
     signature: Option<&[u8]>,
 ) -> Result<(String, Digest), AddError> {
     // Before anything looks into the file.
-    if let Some(policy) = &shared.options.signing {
+    if let Some(policy) = shared.signing() {
         let checked = policy.check(Digest::of(wasm), signature);
         checked.map_err(|error| AddError::Refused { reason: error.to_string() })?;
     }

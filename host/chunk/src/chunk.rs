@@ -178,6 +178,11 @@ impl Chunk {
         self.table.rows.len() as u32
     }
 
+    /// Bytes of their texts, without what was set by column and is not written yet.
+    pub fn bytes_left(&self) -> u64 {
+        self.table.rows.iter().map(|row| row.range().len() as u64).sum()
+    }
+
     pub(crate) fn group(&self, rows: RowsId) -> Result<usize, Misuse> {
         if rows == RowsId::MAIN {
             return Ok(0);

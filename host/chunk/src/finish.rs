@@ -42,7 +42,10 @@ impl Chunk {
                 partition: &table.partitions[row.partition as usize],
                 key,
             };
-            writer.write(at, sink.begin(&meta));
+            let out = sink.begin(&meta);
+            let before = out.len();
+            writer.write(at, out);
+            report.bytes += (out.len() - before) as u64;
             sink.end(&meta);
         }
         let failed = self.failed.iter().filter(|failed| **failed).count() as u64;

@@ -73,4 +73,6 @@ pub struct Verdicts {
     pub failed: Vec<Failure>,
     /// Rows that leave, fresh ones included.
     pub emitted: u64,
+    /// Bytes of these rows.
+    pub bytes: u64,
 }

@@ -20,7 +20,7 @@ use crate::settings::{
 use crate::tree;
 
 /// See the head of this file. Empty: the source `http`, and nothing to write to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) directories: Vec<PathBuf>,
@@ -29,6 +29,7 @@ pub struct Policy {
     pub(crate) http: HttpReach,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) files: BTreeMap<String, PathBuf>,
+    pub(crate) state: bool,
 }
 
 /// A part of a bucket.
@@ -214,7 +215,7 @@ impl Resolver<'_> {
             }
             files.insert(name.clone(), path);
         }
-        Policy { listen, directories, s3: s3.collect(), kinesis, http, secrets, files }
+        Policy { listen, directories, s3: s3.collect(), kinesis, http, secrets, files, state: policy.state }
     }
 
     /// A file that a plugin is to have, by its name in the policy.
@@ -251,7 +252,7 @@ impl Resolver<'_> {
 
     /// Notes everything of a stream that a policy does not allow, and binds what is judged later. Files and secrets are
     /// not here: they are found by their names in the policy, and nowhere else; where plugins may send is judged host by
-    /// host as it is read.
+    /// host as it is read, and whether they ask for state when their chain is built.
     pub(crate) fn judge(&mut self, stream: &mut Stream) {
         let Authority::Bound(policy) = self.authority else { return };
         let Stream {

@@ -55,7 +55,7 @@ pub use settings::{
     KinesisPlace, KinesisSource, KinesisStart, Late, LettersOutput, Limits, ObjectName, OpenSearch, Output,
     Parquet, PluginHttp, PluginRef, Quota, Redshift, RestCatalog, Retention, Retry, Rotation, S3,
     SchemaSource, Settings, Signing, Source, SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource,
-    Tenant, TimeFormat, TimeSource, TlsMode, Transform, Unreadable,
+    Tenant, TimeFormat, TimeSource, Tls, TlsClient, TlsMode, Transform, Unreadable,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

@@ -28,6 +28,7 @@ pub(crate) struct Policy {
     files: BTreeMap<String, PathBuf>,
     secrets: BTreeMap<String, Secret>,
     http: HttpReach,
+    state: bool,
 }
 
 impl Policy {
@@ -39,6 +40,12 @@ impl Policy {
     /// In words, for a refusal.
     pub(crate) fn has_http(&self) -> String {
         self.has("http", &self.granted.http)
+    }
+
+    /// Why plugins may keep no state.
+    pub(crate) fn state_denied(&self) -> Option<String> {
+        (!self.state)
+            .then(|| format!("[tenants.{}.grants] has no \"state = true\"", tree::segment(&self.tenant)))
     }
 
     /// What streams of the tenant keep of it.
@@ -117,7 +124,8 @@ impl Resolver<'_> {
             secrets: secrets.keys().cloned().collect(),
             http: written,
         };
-        Policy { tenant: tenant.to_owned(), granted, files, secrets, http }
+        let state = grants.is_some_and(|grants| grants.state);
+        Policy { tenant: tenant.to_owned(), granted, files, secrets, http, state }
     }
 
     /// A file that a transform names: a path, or with a policy one of its names.

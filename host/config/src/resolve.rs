@@ -332,7 +332,7 @@ impl Resolver<'_> {
         let mut seen = HashSet::new();
         for (index, transform) in written {
             let key = format!("{key}.transforms[{index}]");
-            let transform = self.transform(key, transform, &taken, &mut seen);
+            let transform = self.transform(tenant, key, transform, &taken, &mut seen);
             transforms.push(transform);
         }
 
@@ -506,6 +506,7 @@ impl Resolver<'_> {
 
     fn transform(
         &mut self,
+        tenant: &str,
         key: String,
         transform: raw::Transform,
         taken: &HashSet<String>,
@@ -556,9 +557,23 @@ impl Resolver<'_> {
         let state_key = self.state_key(&format!("{key}.key"), &transform.key);
         let limits = self.limits(&format!("{key}.limits"), &transform.limits);
         let config = serde_json::Value::Object(transform.config).to_string();
+        let state_denied = self.state_denied(tenant);
         let policy = self.policy.as_ref().map(Policy::granted);
         let plugin = PluginRef { name: plugin, digest };
-        Transform { name, key, plugin, config, files, secrets, models, http, state_key, policy, limits }
+        Transform {
+            name,
+            key,
+            plugin,
+            config,
+            files,
+            secrets,
+            models,
+            http,
+            state_key,
+            state_denied,
+            policy,
+            limits,
+        }
     }
 
     /// Two listeners cannot share an address, and standard input has one reader.

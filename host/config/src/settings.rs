@@ -481,6 +481,8 @@ pub struct Transform {
     pub models: BTreeMap<String, PathBuf>,
     /// Paths of the fields that say in which key group of its state a record is, outermost keys first.
     pub state_key: Vec<Vec<String>>,
+    /// Why its plugin may keep no state; `None`: it may.
+    pub state_denied: Option<String>,
     /// What the tenant could grant; `None`: the operator's own stream, which says itself.
     pub policy: Option<GrantPolicy>,
     pub limits: Limits,

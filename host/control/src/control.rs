@@ -1,5 +1,6 @@
 //! Tenants and keys of a running host: changed one after another, read at any time.
 
+mod filed;
 mod quotas;
 mod signing;
 
@@ -21,6 +22,7 @@ use crate::error::{ControlError, StoreError};
 use crate::file;
 use crate::last_used::LastUsed;
 
+pub use self::filed::is_stored;
 pub use self::quotas::stored_quotas;
 pub use self::signing::SigningPair;
 
@@ -61,6 +63,9 @@ pub struct TenantView {
     pub disabled: bool,
     /// Those that have not ended.
     pub keys: usize,
+    /// A configuration file names it, or did.
+    #[serde(skip)]
+    pub filed: bool,
 }
 
 /// See the head of this file. Every function that changes something blocks on the disk.
@@ -257,7 +262,7 @@ impl Control {
         Ok(view)
     }
 
-    /// Removes a disabled tenant with its keys. `streams` is how many it has.
+    /// Removes a disabled tenant with its keys. `streams` is how many it has, `file` the one that names it by then.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -265,6 +270,7 @@ impl Control {
         &self,
         name: &TenantName,
         streams: usize,
+        file: impl FnOnce() -> Option<String>,
         then: impl FnOnce(),
     ) -> Result<(), ControlError> {
         let _one = lock(&self.changing);
@@ -272,6 +278,9 @@ impl Control {
         let streams = streams.max(self.definitions.count(name));
         if name.is_default() {
             return Err(ControlError::DefaultTenant { name: name.clone() });
+        }
+        if let Some(file) = file() {
+            return Err(ControlError::TenantOfFile { name: name.clone(), file });
         }
         if streams > 0 {
             return Err(ControlError::HasStreams { name: name.clone(), streams });
@@ -507,6 +516,7 @@ fn view(tenant: &Tenant, now: Moment) -> TenantView {
         created_ms: tenant.created_ms,
         disabled: tenant.disabled,
         keys: tenant.keys.iter().filter(|key| key.state(now) == "active").count(),
+        filed: tenant.filed,
     }
 }
 

@@ -422,11 +422,11 @@ mod tests {
         control.define(&name, "events", definition(1)).unwrap();
         control.disable_tenant(&name, true, 2).unwrap();
         assert!(matches!(
-            control.delete_tenant(&name, 0, || ()),
+            control.delete_tenant(&name, 0, || None, || ()),
             Err(ControlError::HasStreams { streams: 1, .. })
         ));
         control.undefine(&name, "events", Actor::default(), Discarded::default(), 3).unwrap();
-        control.delete_tenant(&name, 0, || ()).unwrap();
+        control.delete_tenant(&name, 0, || None, || ()).unwrap();
         assert!(!dir.path().join("control/streams/t/events.json").exists());
     }
 }

@@ -38,6 +38,8 @@ pub enum ControlError {
     TenantExists { name: TenantName },
     #[error("tenant {name:?} is always there")]
     DefaultTenant { name: TenantName },
+    #[error("tenant {name:?} is [tenants.{}] of {file}: take the table out of it first", table(name))]
+    TenantOfFile { name: TenantName, file: String },
     #[error("tenant {name:?} is not disabled: disable it first, so that nothing of it is used any more")]
     NotDisabled { name: TenantName },
     #[error(
@@ -75,4 +77,11 @@ pub enum ControlError {
     Draw { reason: String },
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A name as a part of a key in TOML.
+fn table(name: &TenantName) -> String {
+    let plain =
+        name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if plain { name.to_string() } else { format!("\"{name}\"") }
 }

@@ -18,6 +18,6 @@ mod file;
 mod last_used;
 
 pub use audit::{Actor, AuditLog, AuditPage, Entry, NewEntry, PAGE_ENTRIES_MAX};
-pub use control::{Control, KeyView, SigningPair, TenantView, stored_quotas};
+pub use control::{Control, KeyView, SigningPair, TenantView, is_stored, stored_quotas};
 pub use definitions::{Defined, Definition, Definitions, Discarded, VERSIONS_KEPT, Version};
 pub use error::{ControlError, StoreError};

@@ -35,6 +35,21 @@ pub fn batch_id<N: AsRef<str>, V: AsRef<[u8]>>(
     format!("{incarnation:032x}-{epoch:08x}-{output:08x}-{first_offset:020}-{partition:020x}")
 }
 
+/// The incarnation of the stream whose batch id a name carries, if it carries one.
+pub fn incarnation_in(name: &str) -> Option<[u8; 16]> {
+    let bytes = name.as_bytes();
+    // Digits of either kind are single bytes, so that places of bytes are places of text.
+    let at = bytes.windows(BATCH_ID_LENGTH).position(|window| {
+        let hyphens = [32, 41, 50, 71];
+        window.iter().enumerate().all(|(at, byte)| match hyphens.contains(&at) {
+            true => *byte == b'-',
+            false => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
+        })
+    })?;
+    let digits = name.get(at..at + 32)?;
+    u128::from_str_radix(digits, 16).ok().map(u128::to_be_bytes)
+}
+
 /// Recognises names that carry a batch id of one output of one stream, or of any of its outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchOwner {
@@ -144,5 +159,10 @@ mod tests {
         assert!(!owner.owns("access/2026/something-else"));
         assert_eq!(owner.probe_name(), format!(".wasmill-probe-{}-37a8eec1", "01".repeat(16)));
         assert!(!owner.owns(&owner.probe_name()));
+        assert_eq!(incarnation_in(&format!("access/{mine}.ndjson.zst.copy")), Some([1; 16]));
+        let cut = &mine[..mine.len() - 1];
+        for none in ["", "\u{e9}\u{e9}", cut, &mine.to_uppercase().replace('0', "A"), &owner.probe_name()] {
+            assert_eq!(incarnation_in(none), None, "{none}");
+        }
     }
 }

@@ -34,7 +34,7 @@ mod staged;
 mod stdout;
 
 pub use self::iceberg::{Iceberg, IcebergConfig, RestConfig, StoreConfig, unfit_for_tables};
-pub use batch_id::{BATCH_ID_LENGTH, BatchOwner, batch_id};
+pub use batch_id::{BATCH_ID_LENGTH, BatchOwner, batch_id, incarnation_in};
 #[cfg(feature = "testing")]
 pub use destination::Scripted;
 pub use destination::{Capabilities, Config, Destination, Setting, Wrong};

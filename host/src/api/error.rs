@@ -138,6 +138,7 @@ impl ApiError {
                 ControlError::NoTenant { .. } => (StatusCode::NOT_FOUND, "no_tenant"),
                 ControlError::TenantExists { .. } => (StatusCode::CONFLICT, "tenant_exists"),
                 ControlError::DefaultTenant { .. } => (StatusCode::CONFLICT, "default_tenant"),
+                ControlError::TenantOfFile { .. } => (StatusCode::CONFLICT, "owned_by_file"),
                 ControlError::NotDisabled { .. } => (StatusCode::CONFLICT, "not_disabled"),
                 ControlError::HasStreams { .. } => (StatusCode::CONFLICT, "has_streams"),
                 ControlError::TooManyTenants { .. } => (StatusCode::CONFLICT, "too_many_tenants"),

@@ -63,7 +63,7 @@ use crate::pipeline::{
     UsageError, UsagePage, UsageQuery, UsageReader, VersionsError, VersionsRequest,
 };
 
-pub use access::{Access, KeySetPlace, TokenRules, Tokens};
+pub use access::{Access, KeySetPlace, TakenTokens, TokenRules, Tokens};
 pub use dead_letters::LettersRequest;
 pub use error::ApiError;
 pub use firehose::{Functions, Left, MigrateError, Migrated, migrate};
@@ -86,6 +86,8 @@ pub trait Host: Send + Sync + 'static {
     fn set_quotas(&self, tenant: &TenantName, quotas: &Quotas);
     /// How much of its quotas a tenant uses, by the name of the quota, as far as that is a number at a moment.
     fn quotas_used(&self, tenant: &TenantName) -> serde_json::Value;
+    /// The configuration file, if it names this tenant.
+    fn file_of(&self, tenant: &TenantName) -> Option<String>;
     /// What a tenant has used, also one that is gone: as many whole spans as have so many rows together, and at least one.
     fn usage(
         &self,

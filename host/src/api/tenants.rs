@@ -5,7 +5,7 @@
 //! | `POST /v1/tenants` | makes one |
 //! | `GET /v1/tenants`, `…/{name}` | shows them |
 //! | `POST …/{name}/disable`, `…/enable` | its keys are of no use, or of use again |
-//! | `DELETE …/{name}` | removes a disabled one that has no streams, with its keys and what is left of former streams |
+//! | `DELETE …/{name}` | removes a disabled one that has no streams and that the configuration does not name, with its keys and what is left of former streams |
 //!
 //! The audit log, plugins, usage and dead letters of one that was removed stay on disk, and are put aside before another gets
 //! the name.
@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use wasmill_control::{ControlError, TenantView};
 use wasmill_tenant::{Quotas, TenantName};
 
 use super::access::Touched;
@@ -40,6 +41,15 @@ pub(super) fn named(text: &str) -> Result<TenantName, ApiError> {
         code: "no_tenant",
         message: format!("there is no tenant {:?}", text.chars().take(65).collect::<String>()),
     })
+}
+
+/// A tenant, and whose it is.
+fn shown(host: &impl Host, tenant: &TenantView) -> Value {
+    let of_file = host.file_of(&tenant.name).is_some();
+    let mut shown = json!(tenant);
+    shown["owner"] = json!(if of_file { "file" } else { "api" });
+    shown["left_file"] = json!(tenant.filed && !of_file);
+    shown
 }
 
 /// Whether what is left of a tenant's streams is discarded with what was not delivered.
@@ -77,11 +87,13 @@ pub(super) async fn create<H: Host>(
     let audit = Arc::clone(&shared.access.audit);
     let tenant = controlled(control, move |control| control.create_tenant(&audit, &name, now_ms()));
     let tenant = tenant.await?;
-    Ok((StatusCode::CREATED, Extension(touched), Json(json!({ "tenant": tenant }))).into_response())
+    let answer = Json(json!({ "tenant": shown(&*shared.host, &tenant) }));
+    Ok((StatusCode::CREATED, Extension(touched), answer).into_response())
 }
 
 pub(super) async fn list<H: Host>(State(shared): State<Arc<Shared<H>>>) -> Result<Json<Value>, ApiError> {
     let tenants = shared.access.managed()?.tenants(now_ms());
+    let tenants: Vec<Value> = tenants.iter().map(|tenant| shown(&*shared.host, tenant)).collect();
     Ok(Json(json!({ "tenants": tenants })))
 }
 
@@ -90,7 +102,7 @@ pub(super) async fn get<H: Host>(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let tenant = shared.access.managed()?.tenant(&named(&name)?, now_ms()).map_err(ApiError::Control)?;
-    Ok(Json(json!({ "tenant": tenant })))
+    Ok(Json(json!({ "tenant": shown(&*shared.host, &tenant) })))
 }
 
 pub(super) async fn disable<H: Host>(
@@ -107,10 +119,14 @@ pub(super) async fn enable<H: Host>(
     set_disabled(&shared, &name, false).await
 }
 
-async fn set_disabled<H>(shared: &Shared<H>, name: &str, disabled: bool) -> Result<Json<Value>, ApiError> {
+async fn set_disabled<H: Host>(
+    shared: &Shared<H>,
+    name: &str,
+    disabled: bool,
+) -> Result<Json<Value>, ApiError> {
     let (control, name) = (shared.access.managed()?, named(name)?);
     let tenant = controlled(control, move |control| control.disable_tenant(&name, disabled, now_ms()));
-    Ok(Json(json!({ "tenant": tenant.await? })))
+    Ok(Json(json!({ "tenant": shown(&*shared.host, &tenant.await?) })))
 }
 
 pub(super) async fn delete<H: Host>(
@@ -121,6 +137,9 @@ pub(super) async fn delete<H: Host>(
     let (control, name) = (shared.access.managed()?, named(&name)?);
     let force = forced(query.as_deref())?;
     control.tenant(&name, now_ms()).map_err(ApiError::Control)?;
+    if let Some(file) = shared.host.file_of(&name) {
+        return Err(ApiError::Control(ControlError::TenantOfFile { name, file }));
+    }
     // Before it goes: records that were not delivered are a reason to keep it.
     shared.host.forget_streams(&name, force).await.map_err(ApiError::left)?;
     let streams = shared.host.streams_of(&name);
@@ -128,7 +147,9 @@ pub(super) async fn delete<H: Host>(
     let host = Arc::clone(&shared.host);
     controlled(control, move |control| {
         // Another one of this name begins without.
-        control.delete_tenant(&deleted, streams, || host.set_quotas(&deleted, &Quotas::default()))
+        // The file may have been read again meanwhile.
+        let file = || host.file_of(&deleted);
+        control.delete_tenant(&deleted, streams, file, || host.set_quotas(&deleted, &Quotas::default()))
     })
     .await?;
     // Where that fails it is logged, and tried again before another one gets the name.

@@ -79,6 +79,9 @@ impl Host for Program {
     fn quotas_used(&self, _: &TenantName) -> serde_json::Value {
         serde_json::json!({ "streams": 1 })
     }
+    fn file_of(&self, tenant: &TenantName) -> Option<String> {
+        (tenant.as_str() == "filed").then(|| "wasmill.toml".to_owned())
+    }
     async fn usage(
         &self,
         tenant: String,

@@ -66,20 +66,36 @@ pub enum TlsError {
 }
 
 /// A client, as its certificate says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Shown {
-    /// The URI, or the common name.
+    /// A URI, or the common name.
     pub(super) subject: String,
-    /// `None`: it is of nobody whom the configuration knows.
-    pub(super) of: Option<(TenantName, Scopes)>,
+    uris: Vec<String>,
+    common: Option<String>,
     /// End of its validity in seconds since 1970: a connection, or a session that is taken up again, may outlive it.
     pub(super) until_s: i64,
+    clients: Clients,
 }
+
+impl Shown {
+    /// Whose it is at this moment; `None`: of nobody whom the configuration knows.
+    pub(super) fn client(&self) -> Option<TlsClient> {
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        let client = clients.iter().find(|client| match (&client.uri, &client.name) {
+            (Some(uri), _) => self.uris.contains(uri),
+            (None, name) => name.is_some() && *name == self.common,
+        });
+        client.cloned()
+    }
+}
+
+/// Those whom the configuration knows.
+type Clients = Arc<RwLock<Vec<TlsClient>>>;
 
 /// See the head of this file.
 pub struct Tls {
     files: TlsFiles,
-    clients: Vec<TlsClient>,
+    clients: Clients,
     current: RwLock<Arc<ServerConfig>>,
     /// Of what was read first.
     loaded: [u8; 32],
@@ -165,7 +181,13 @@ impl Tls {
     pub fn load(files: TlsFiles, clients: Vec<TlsClient>) -> Result<Tls, TlsError> {
         let contents = Contents::read(&files)?;
         let config = server_config(&files, &contents)?;
+        let clients = Arc::new(RwLock::new(clients));
         Ok(Tls { loaded: contents.digest(), files, clients, current: RwLock::new(config) })
+    }
+
+    /// Knows these clients from the next request on, also of connections that are open.
+    pub fn know(&self, clients: Vec<TlsClient>) {
+        *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
     }
 
     fn current(&self) -> Arc<ServerConfig> {
@@ -264,32 +286,30 @@ fn watch(files: &TlsFiles, changed: mpsc::Sender<()>) -> Option<notify::Recommen
     Some(watcher)
 }
 
-fn shown(certificate: &CertificateDer<'_>, clients: &[TlsClient]) -> Shown {
+fn shown(certificate: &CertificateDer<'_>, clients: &Clients) -> Shown {
+    let clients = Arc::clone(clients);
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
-        return Shown { subject: "certificate that cannot be read".to_owned(), of: None, until_s: 0 };
+        let subject = "certificate that cannot be read".to_owned();
+        return Shown { subject, uris: Vec::new(), common: None, until_s: 0, clients };
     };
     let names = parsed.subject_alternative_name().ok().flatten();
-    let uris: Vec<&str> = names
+    let uris: Vec<String> = names
         .iter()
         .flat_map(|names| &names.value.general_names)
         .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
             _ => None,
         })
         .collect();
     // With two common names nobody knows which is meant.
     let mut common = parsed.subject().iter_common_name().map(|name| name.as_str().ok());
-    let common = common.next().flatten().filter(|_| common.next().is_none());
-    let client = clients.iter().find(|client| match (&client.uri, &client.name) {
-        (Some(uri), _) => uris.contains(&uri.as_str()),
-        (None, name) => name.is_some() && name.as_deref() == common,
-    });
-    let subject = client.and_then(|client| client.uri.clone().or_else(|| client.name.clone()));
-    let subject = subject.or_else(|| uris.first().map(|uri| (*uri).to_owned()));
-    let subject = subject.or_else(|| common.map(str::to_owned));
+    let common = common.next().flatten().filter(|_| common.next().is_none()).map(str::to_owned);
+    let subject = uris.first().or(common.as_ref()).cloned();
     Shown {
         subject: subject.unwrap_or_else(|| "certificate without a name".to_owned()),
-        of: client.map(|client| (client.tenant.clone(), client.scopes)),
+        uris,
+        common,
         until_s: parsed.validity().not_after.timestamp(),
+        clients,
     }
 }

@@ -43,6 +43,7 @@ struct Server {
     address: SocketAddr,
     control: Arc<Control>,
     audit: Arc<AuditLog>,
+    tls: Arc<Tls>,
     task: JoinHandle<()>,
     dir: tempfile::TempDir,
 }
@@ -88,8 +89,9 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let listen = ListenLimits { max_connections: 64, head_timeout: Duration::from_secs(5) };
-        let task = tokio::spawn(serve(listener, listen, routes, Some(tls), std::future::pending()));
-        Server { address, control, audit, task, dir }
+        let task =
+            tokio::spawn(serve(listener, listen, routes, Some(Arc::clone(&tls)), std::future::pending()));
+        Server { address, control, audit, tls, task, dir }
     }
 
     /// What a new client of this certificate sees.
@@ -99,17 +101,12 @@ impl Server {
         identity: Option<&(String, String)>,
         path: &str,
     ) -> reqwest::Result<(u16, Value)> {
-        let mut client = reqwest::Client::builder()
-            .no_proxy()
-            .use_rustls_tls()
-            .tls_built_in_root_certs(false)
-            .add_root_certificate(reqwest::Certificate::from_pem(trusts.as_bytes()).unwrap());
-        if let Some((certificate, key)) = identity {
-            let pem = format!("{certificate}{key}");
-            client = client.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
-        }
+        self.ask_by(&client_of(trusts, identity)?, path).await
+    }
+
+    async fn ask_by(&self, client: &reqwest::Client, path: &str) -> reqwest::Result<(u16, Value)> {
         let url = format!("https://localhost:{}{path}", self.address.port());
-        let answer = client.build()?.get(url).send().await?;
+        let answer = client.get(url).send().await?;
         let status = answer.status().as_u16();
         Ok((status, serde_json::from_slice(&answer.bytes().await?).unwrap_or_default()))
     }
@@ -120,6 +117,19 @@ impl Server {
             assert!(tokio::time::Instant::now() < until, "{what}: not within 20 s");
         }
     }
+}
+
+fn client_of(trusts: &str, identity: Option<&(String, String)>) -> reqwest::Result<reqwest::Client> {
+    let mut client = reqwest::Client::builder()
+        .no_proxy()
+        .use_rustls_tls()
+        .tls_built_in_root_certs(false)
+        .add_root_certificate(reqwest::Certificate::from_pem(trusts.as_bytes()).unwrap());
+    if let Some((certificate, key)) = identity {
+        let pem = format!("{certificate}{key}");
+        client = client.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
+    }
+    client.build()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,6 +207,14 @@ async fn certificate_of_a_client_says_whose_it_is() {
     assert_eq!(whoami(&signed(&trusted, "Boss", Some("spiffe://example.org/edge2"))).await.unwrap().0, 401);
     assert!(whoami(&signed(&stranger, "boss", Some(uri))).await.is_err());
     assert_eq!(server.ask(&by.pem(), None, "/v1/whoami").await.unwrap().0, 401);
+    // Who is known may change, on connections that are open, too.
+    let open = client_of(&by.pem(), Some(&edge)).unwrap();
+    let at_once = async || server.ask_by(&open, "/v1/whoami").await.unwrap().0;
+    assert_eq!(at_once().await, 200);
+    server.tls.know(vec![client(None, Some("boss"), &[Scope::Admin])]);
+    assert_eq!(at_once().await, 401);
+    server.tls.know(vec![client(Some(uri), None, &[Scope::Read])]);
+    assert_eq!((at_once().await, whoami(&boss).await.unwrap().0), (200, 401));
     server.control.disable_tenant(&team, true, now_ms()).unwrap();
     assert_eq!(whoami(&edge).await.unwrap().0, 401);
     let entries = server.audit.page(&team, 0, 100).unwrap().entries;

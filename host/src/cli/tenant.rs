@@ -155,8 +155,13 @@ fn quotas(answer: &Value) -> String {
 }
 
 fn line(tenant: &Value) -> String {
+    let whose = match (tenant["owner"].as_str(), tenant["left_file"].as_bool()) {
+        (Some("file"), _) => ", of the file",
+        (_, Some(true)) => ", no longer in the file",
+        _ => "",
+    };
     format!(
-        "{:<20} {} active keys{}\n",
+        "{:<20} {} active keys{}{whose}\n",
         output::plain(tenant["name"].as_str().unwrap_or("-")),
         tenant["keys"],
         if tenant["disabled"] == true { ", disabled" } else { "" }

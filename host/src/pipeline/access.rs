@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasmill_buffer::{Disk, RealDisk};
-use wasmill_config::{Jwks, Settings};
+use wasmill_config::{Jwks, Problem, Settings};
 use wasmill_control::{Actor, AuditLog, Control, ControlError, KeyView, NewEntry, SigningPair};
 use wasmill_tenant::{KeyText, NewKey, Quotas, Scope, TenantName};
 
+use super::follow::FileChange;
 use super::opening::StartError;
 use super::sources::with_causes;
 use super::stats::wall_clock_ns;
@@ -22,6 +23,7 @@ const STORE_EVERY: Duration = Duration::from_secs(60);
 /// What the listener needs.
 pub(crate) struct Opened {
     pub(crate) control: Arc<Control>,
+    pub(crate) audit: Arc<AuditLog>,
     pub(crate) access: api::Access,
     pub(crate) used: LastUses,
     pub(crate) tls: Option<Arc<api::Tls>>,
@@ -44,6 +46,7 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened, StartError> {
     let named = (Arc::clone(&control), Arc::clone(&audit), settings.tenants.clone());
     let known = tokio::task::spawn_blocking(move || know(&named.0, &named.1, &named.2)).await;
     known.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
+    tell_left(&control, settings);
     let auth = &settings.http.auth;
     if let Some(address) = settings.http.listen.filter(|address| !auth.keys && !address.ip().is_loopback()) {
         tracing::warn!(
@@ -51,30 +54,60 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened, StartError> {
             "whoever reaches the HTTP listener may do everything: set \"mode\" in [http.auth] to \"keys\", or bind it to loopback"
         );
     }
-    let mut access = api::Access::new(Arc::clone(&control), audit, auth.keys, auth.metrics_open);
-    if let Some(jwt) = &auth.jwt {
-        let rules = api::TokenRules {
-            keys: match &jwt.jwks {
-                Jwks::File(path) => api::KeySetPlace::File(path.clone()),
-                Jwks::Url(url) => api::KeySetPlace::Url(url.clone()),
-            },
-            issuer: jwt.issuer.clone(),
-            audience: jwt.audience.clone(),
-            tenant_claim: jwt.tenant_claim.clone(),
-            scope_claim: jwt.scope_claim.clone(),
-        };
-        let tokens = api::Tokens::new(rules).map_err(|error| {
-            let message = format!("no client for it can be made: {}", with_causes(&error));
-            StartError::Invalid(vec![settings.problem("http.auth.jwt.jwks", message)])
-        })?;
+    let mut access = api::Access::new(Arc::clone(&control), Arc::clone(&audit), auth.keys, auth.metrics_open);
+    if let Some(tokens) = tokens(settings).map_err(|problem| StartError::Invalid(vec![problem]))? {
         access = access.with_tokens(tokens);
     }
     let tls = tls(settings)?;
     let quotas = control.all_quotas();
-    Ok(Opened { access, used: LastUses(Arc::clone(&control)), control, tls, quotas })
+    Ok(Opened { access, used: LastUses(Arc::clone(&control)), control, audit, tls, quotas })
 }
 
-/// Sees to it that the tenants of the configuration are among those that have keys. Blocks.
+/// The tokens of others that are taken, if any are.
+pub(super) fn tokens(settings: &Settings) -> Result<Option<api::Tokens>, Problem> {
+    let Some(jwt) = &settings.http.auth.jwt else { return Ok(None) };
+    let rules = api::TokenRules {
+        keys: match &jwt.jwks {
+            Jwks::File(path) => api::KeySetPlace::File(path.clone()),
+            Jwks::Url(url) => api::KeySetPlace::Url(url.clone()),
+        },
+        issuer: jwt.issuer.clone(),
+        audience: jwt.audience.clone(),
+        tenant_claim: jwt.tenant_claim.clone(),
+        scope_claim: jwt.scope_claim.clone(),
+    };
+    let tokens = api::Tokens::new(rules).map_err(|error| {
+        let message = format!("no client for it can be made: {}", with_causes(&error));
+        settings.problem("http.auth.jwt.jwks", message)
+    });
+    tokens.map(Some)
+}
+
+/// What of the listener can change while it runs.
+pub(super) struct Doors {
+    tokens: Arc<api::TakenTokens>,
+    tls: Option<Arc<api::Tls>>,
+}
+
+impl Doors {
+    pub(super) fn of(opened: &Opened) -> Doors {
+        Doors { tokens: opened.access.tokens(), tls: opened.tls.clone() }
+    }
+
+    pub(super) fn take(&self, tokens: Option<api::Tokens>) {
+        self.tokens.put(tokens);
+    }
+
+    /// Clients of certificates, as the file names them.
+    pub(super) fn know(&self, settings: &Settings) {
+        if let (Some(tls), Some(written)) = (&self.tls, &settings.http.tls) {
+            tls.know(clients(written));
+        }
+    }
+}
+
+/// Sees to it that the tenants of the configuration are among those that have keys; what another one had left that was
+/// of the name has been put aside before. Blocks.
 pub(super) fn know(
     control: &Control,
     audit: &AuditLog,
@@ -83,17 +116,28 @@ pub(super) fn know(
     for tenant in tenants {
         // Names were checked with the configuration.
         let Ok(name) = TenantName::new(&tenant.name) else { continue };
-        if control.tenant_disabled(&name).is_none() {
-            control
-                .create_tenant(audit, &name, u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000)
-                .map_err(|error| StartError::Directory {
-                    action: "write",
-                    path: "control".into(),
-                    error: std::io::Error::other(error),
-                })?;
+        let now = u64::try_from(wall_clock_ns()).unwrap_or(0) / 1_000_000;
+        let made = control.file_names(audit, &name, now).map_err(|error| StartError::Directory {
+            action: "write",
+            path: "control".into(),
+            error: std::io::Error::other(error),
+        })?;
+        if made {
+            FileChange::of_tenant(name.as_str(), "ADD").write(audit);
         }
     }
     Ok(())
+}
+
+/// Says of which tenants the file had a table and has none now: they stay.
+pub(super) fn tell_left(control: &Control, settings: &Settings) {
+    let named = |name: &TenantName| settings.tenants.iter().any(|tenant| tenant.name == name.as_str());
+    for tenant in control.tenants(0).into_iter().filter(|tenant| tenant.filed && !named(&tenant.name)) {
+        tracing::warn!(
+            tenant = %tenant.name,
+            "a tenant is in the configuration no more; it stays, with its keys and uploads, until it is deleted over HTTP"
+        );
+    }
 }
 
 /// The certificate of the listener, if it is to have one. Blocks.
@@ -104,6 +148,14 @@ pub(crate) fn tls(settings: &Settings) -> Result<Option<Arc<api::Tls>>, StartErr
         key: tls.key.clone(),
         client_ca: tls.client_ca.clone(),
     };
+    let loaded = api::Tls::load(files, clients(tls)).map_err(|error| {
+        let message = with_causes(&error);
+        StartError::Invalid(vec![settings.problem("http.tls", message)])
+    });
+    Ok(Some(Arc::new(loaded?)))
+}
+
+fn clients(tls: &wasmill_config::Tls) -> Vec<api::TlsClient> {
     // Names were checked with the configuration.
     let clients = tls.clients.iter().filter_map(|client| {
         Some(api::TlsClient {
@@ -113,11 +165,7 @@ pub(crate) fn tls(settings: &Settings) -> Result<Option<Arc<api::Tls>>, StartErr
             scopes: client.scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok()).collect(),
         })
     });
-    let loaded = api::Tls::load(files, clients.collect()).map_err(|error| {
-        let message = with_causes(&error);
-        StartError::Invalid(vec![settings.problem("http.tls", message)])
-    });
-    Ok(Some(Arc::new(loaded?)))
+    clients.collect()
 }
 
 /// Stores when keys were last used.

@@ -9,6 +9,7 @@
 //! of the new stream runs yet, and nobody has pushed to it. A removal commits last: a crash before it leaves the old
 //! definition, with some or all of what was to be discarded gone.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use super::output_problems::problems_of;
 use super::plan::{ChainPlan, ChainProblem, FirstChain};
 use super::quotas::QuotaRefusal;
 use super::sources::with_causes;
-use super::staging::remove_spooled;
+use super::staging::{remove_spooled, remove_staged, staging_dirs};
 use super::stats::label;
 use super::tenants::Tenant;
 
@@ -117,6 +118,23 @@ async fn commit(commit: Option<Commit>, discarded: Discarded) -> Result<(), Chan
 }
 
 /// What a stream that is removed ran, and what failed in it, is nothing to the next one of its name.
+/// What waits in its destinations, after everything else of a stream that is removed.
+async fn discard_staged(
+    key: &StreamKey,
+    buffer: &wasmill_buffer::Stream,
+    directories: Vec<PathBuf>,
+) -> Result<(), String> {
+    let (incarnation, stream) = (buffer.incarnation(), label(&key.tenant, &key.name));
+    let removed = tokio::task::spawn_blocking(move || {
+        for directory in directories {
+            remove_staged(&directory, incarnation, |path, error| {
+                tracing::warn!(stream, path = %path.display(), %error, "staged objects of a removed stream stay");
+            });
+        }
+    });
+    removed.await.map_err(|error| error.to_string())
+}
+
 async fn forget_versions(tenant: &Tenant, key: &StreamKey) {
     let forgotten = match tenant.reloader() {
         Some(reloader) => reloader.forget(&key.name).await,
@@ -279,7 +297,10 @@ impl Host {
             undelivered: stats.outputs.iter().map(|output| output.pending.get()).sum(),
             dead_letters: stats.dead_letters.kept.get(),
         };
-        let removed = self.discard_stored(key, &buffer).await;
+        let mut removed = self.discard_stored(key, &buffer).await;
+        if removed.is_ok() {
+            removed = discard_staged(key, &buffer, staging_dirs(&before)).await;
+        }
         if let Err(reason) = removed {
             let error = ChangeError::Remains { stream: key.name.clone(), reason };
             return self.go_on(tenant, &before, error).await;
@@ -293,13 +314,14 @@ impl Host {
         Ok(())
     }
 
-    /// Of a stream that is defined and does not run: whatever is stored of it goes, if there is nothing or it is to be
+    /// Of a stream that is defined and does not run, and stages objects in these directories: whatever is stored of it goes, if there is nothing or it is to be
     /// discarded.
     pub(super) async fn remove_idle(
         &self,
         tenant: &Tenant,
         key: &StreamKey,
         discard: bool,
+        staged: Vec<PathBuf>,
         lasting: Commit,
     ) -> Result<(), ChangeError> {
         let _changing = self.inner.streams.changing(key.clone());
@@ -314,6 +336,7 @@ impl Host {
         }
         let remains = |reason| ChangeError::Remains { stream: key.name.clone(), reason };
         self.discard_stored(key, &buffer).await.map_err(remains)?;
+        discard_staged(key, &buffer, staged).await.map_err(remains)?;
         commit(Some(lasting), Discarded { forced: discard, records, ..Discarded::default() }).await?;
         self.forget(key);
         forget_versions(tenant, key).await;

@@ -28,6 +28,7 @@ use super::changes::{ChangeError, Wanted};
 use super::descriptors;
 use super::host::Host;
 use super::opening::{counted_problems, key_of};
+use super::staging::staging_dirs;
 use super::stats::wall_clock_ns;
 use crate::api::Host as _;
 
@@ -413,7 +414,12 @@ impl Host {
         let runs = self.inner.streams.get(tenant.as_str(), name).is_some();
         let done = match runs {
             true => self.remove_held(&held, &key, within, force, Some(commit)).await,
-            false => self.remove_idle(&held, &key, force, commit).await,
+            false => {
+                // As far as it can be told where its outputs are.
+                let defined = self.inner.filed.settings().define(tenant.as_str(), name, &before.definition);
+                let staged = defined.map(|defined| staging_dirs(&defined.stream)).unwrap_or_default();
+                self.remove_idle(&held, &key, force, staged, commit).await
+            }
         };
         self.note(&key, done)?;
         Ok(DefineAnswer { body: deleted(), ..DefineAnswer::default() })

@@ -72,6 +72,12 @@ impl api::Host for Host {
         })
     }
 
+    fn file_of(&self, tenant: &TenantName) -> Option<String> {
+        let settings = self.inner.filed.settings();
+        let named = settings.tenants.iter().any(|known| known.name == tenant.as_str());
+        named.then(|| settings.file.display().to_string())
+    }
+
     async fn usage(
         &self,
         tenant: String,

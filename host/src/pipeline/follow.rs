@@ -5,6 +5,8 @@
 //! is said, and is tried again. What cannot change while the host runs is said, too. It owns what of the file holds.
 
 mod differences;
+mod effects;
+mod trail;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -30,6 +32,8 @@ use super::sources::with_causes;
 use super::stats::{label, wall_clock_ns};
 use super::tenants::Tenant;
 use differences::{Plan, at_next_start, same_name, with_held};
+use effects::Effects;
+pub(super) use trail::FileChange;
 
 /// How long a stream that changes or goes may take to deliver what it has stored.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -183,6 +187,7 @@ impl Host {
     }
 
     async fn applied(&self, held: &Settings, file: Settings) -> Result<(), Vec<Problem>> {
+        self.forget_gone(&file).await?;
         // Until it is clear which file holds, nobody is opened by the one before.
         let opening = self.inner.tenants.opening.lock().await;
         let opened = self.inner.tenants.all().into_iter();
@@ -196,6 +201,7 @@ impl Host {
             pending.push(taken_text(stream));
         }
         let lives = |stream: &config::Stream| self.inner.streams.get(&stream.tenant, &stream.name).is_some();
+        let effects = Effects::of(held, &settings).map_err(|problem| vec![problem])?;
         let plan = Plan::of(&held.streams, &free, &lives);
         let mut fresh = BTreeMap::new();
         let mut problems =
@@ -221,6 +227,17 @@ impl Host {
             self.inner.tenants.insert(tenant);
         }
         drop(opening);
+        self.take_effect(effects, &settings).await;
+        self.note_changes(FileChange::of_tables(held, &settings)).await;
+        // One that was deleted until a moment ago.
+        if let Err(problems) = self.forget_gone(&settings).await {
+            problems.iter().for_each(|problem| tracing::error!(%problem, "a tenant of the file is not made"));
+        } else if let Err(error) = self.know_tenants(&settings).await {
+            tracing::error!(error, "a tenant of the file is not made");
+        }
+        if held.tenants.iter().any(|known| settings.tenants.iter().all(|tenant| tenant.name != known.name)) {
+            access::tell_left(&self.inner.control, &settings);
+        }
         let hurry = |stream: &config::Stream| {
             let live = self.inner.streams.get(&stream.tenant, &stream.name);
             (key_of(stream), live.map(|live| live.stops.hurry.clone()).unwrap_or_default())
@@ -233,14 +250,18 @@ impl Host {
                     // One that was lost ended with an error that is nobody's now.
                     self.inner.reports.forget(&key_of(stream));
                     self.inner.filed.leaving().remove(&key_of(stream));
+                    self.note_changes(vec![FileChange::of_stream(stream, "REMOVE", None)]).await;
                 }
-                Err(error) => pending.push(self.pending(stream, "go", &error)),
+                Err(error) => pending.push(self.pending(stream, ("go", "REMOVE"), &error).await),
             }
         }
         for stream in &plan.changed {
             match self.replace_stream(stream.clone(), WITHIN).await {
-                Ok(()) => replace(&mut streams, stream),
-                Err(error) => pending.push(self.pending(stream, "change", &error)),
+                Ok(()) => {
+                    replace(&mut streams, stream);
+                    self.note_changes(vec![FileChange::of_stream(stream, "CHANGE", None)]).await;
+                }
+                Err(error) => pending.push(self.pending(stream, ("change", "CHANGE"), &error).await),
             }
         }
         for stream in plan.lost.iter().chain(&plan.new) {
@@ -248,8 +269,11 @@ impl Host {
                 Ok(()) => {
                     self.forget_idle(stream);
                     replace(&mut streams, stream);
+                    if !plan.lost.contains(stream) {
+                        self.note_changes(vec![FileChange::of_stream(stream, "ADD", None)]).await;
+                    }
                 }
-                Err(error) => pending.push(self.pending(stream, "come", &error)),
+                Err(error) => pending.push(self.pending(stream, ("come", "ADD"), &error).await),
             }
         }
         // Some may have been removed by hand meanwhile.
@@ -282,7 +306,12 @@ impl Host {
     }
 
     /// What is told of a stream that could not be changed; where it runs no more, those who ask for it see that, too.
-    fn pending(&self, stream: &config::Stream, what: &str, error: &ChangeError) -> String {
+    async fn pending(
+        &self,
+        stream: &config::Stream,
+        (what, change): (&str, &'static str),
+        error: &ChangeError,
+    ) -> String {
         let lives = self.inner.streams.get(&stream.tenant, &stream.name).is_some();
         let held = self.inner.filed.settings().streams.iter().any(|known| same_name(known, stream));
         let text = with_causes(error);
@@ -293,7 +322,12 @@ impl Host {
                 self.forget_idle(stream);
             }
         }
-        format!("{} is to {what}: {text}", stream.key)
+        let told = format!("{} is to {what}: {text}", stream.key);
+        // It is tried again every minute.
+        if !self.file_report().pending.contains(&told) {
+            self.note_changes(vec![FileChange::of_stream(stream, change, Some(text))]).await;
+        }
+        told
     }
 
     /// A stream that the file has no more was removed with what it had stored.
@@ -357,12 +391,9 @@ impl Host {
     }
 
     async fn know_tenants(&self, settings: &Settings) -> Result<(), String> {
-        let (control, data_dir) = (Arc::clone(&self.inner.control), settings.data_dir.clone());
+        let (control, audit) = (Arc::clone(&self.inner.control), Arc::clone(&self.inner.audit));
         let tenants = settings.tenants.clone();
-        let known = move || {
-            let audit = wasmill_control::AuditLog::new(&data_dir);
-            access::know(&control, &audit, &tenants).map_err(|error| with_causes(&error))
-        };
+        let known = move || access::know(&control, &audit, &tenants).map_err(|error| with_causes(&error));
         tokio::task::spawn_blocking(known).await.unwrap_or_else(|error| Err(error.to_string()))
     }
 

@@ -1,7 +1,7 @@
 //! The composition root: one host, from settings to running streams.
 //!
 //! Start, in this order: plugins and chains (what is wrong with the configuration shows here, before anything on disk
-//! changes), journal, streams, sources, HTTP. The way back is in `ending`.
+//! changes but what a removed tenant has left), journal, streams, sources, HTTP. The way back is in `ending`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use wasmill_buffer::{Journal, StreamKey};
 use wasmill_catalog::{Catalog, CatalogStats, PluginState};
 use wasmill_config::{self as config, DEFAULT_TENANT, Settings};
-use wasmill_control::Control;
+use wasmill_control::{AuditLog, Control};
 use wasmill_deliver::SyncCount;
 use wasmill_tenant::TenantName;
 
@@ -24,6 +24,7 @@ use super::follow::{Filed, taken_text};
 use super::history::{Replays, Shop};
 use super::journal::{journal_options, report};
 use super::launch::{ReadyStream, Reports};
+use super::leftovers::put_gone_aside;
 use super::live::{Stops, Streams};
 use super::opening::{
     Opening, StartError, first_chains, in_order, make_directory, on_guest_thread, open_catalog, open_plugins,
@@ -58,6 +59,8 @@ pub struct Host {
 pub(super) struct Inner {
     pub(super) opening: Opening,
     pub(super) streams: Streams,
+    pub(super) doors: access::Doors,
+    pub(super) audit: Arc<AuditLog>,
     pub(super) tenants: Tenants,
     /// Tenants, and streams that are defined over HTTP.
     pub(super) control: Arc<Control>,
@@ -94,6 +97,7 @@ impl Host {
     ) -> Result<Host, StartError> {
         make_directory(&settings.data_dir)?;
         make_plugin_directories(&settings)?;
+        put_gone_aside(&settings)?;
         let mut problems = output_problems(&settings, &|_| true);
         let (job_settings, job_options, job_given) = (settings.clone(), options.clone(), Arc::clone(&given));
         let quotas = Arc::new(Quotas::new(&settings));
@@ -152,6 +156,7 @@ impl Host {
             journal,
         };
         opening.remove_state_of_nobody().await?;
+        opening.remove_spool_of_nobody().await?;
         let control = Arc::clone(&access.control);
         // Defined over HTTP before the file had it, a stream goes on as it was.
         let is_free = |stream: &config::Stream| {
@@ -219,6 +224,8 @@ impl Host {
             tenants,
             control,
             filed: Filed::new(filed, refused),
+            doors: access::Doors::of(&access),
+            audit: Arc::clone(&access.audit),
             idle: Idle::default(),
             replays,
             looks: Looks::default(),

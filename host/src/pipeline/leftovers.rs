@@ -8,16 +8,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmill_buffer::{Stream, StreamKey};
+use wasmill_buffer::{Disk, RealDisk, Stream, StreamKey};
+use wasmill_config::{Problem, Settings};
 use wasmill_tenant::TenantName;
 
 use super::changes::ChangeError;
 use super::ending::waiting_of;
 use super::host::Host;
-use super::opening::letters_of;
+use super::opening::{StartError, letters_of};
 use super::recovery;
 use super::sources::with_causes;
 use super::stats::{label, wall_clock_ns};
+use super::tenants::{has_plugins, plugins_data};
+use super::usage;
 use crate::api::Host as _;
 
 /// How long a stream that is discarded may still deliver.
@@ -146,6 +149,59 @@ impl Host {
             }
         })
     }
+}
+
+impl Host {
+    /// Tenants that a file names and that are not there are about to be made: they begin without, as over HTTP.
+    pub(super) async fn forget_gone(&self, settings: &Settings) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
+        for tenant in &settings.tenants {
+            // Names were checked with the configuration.
+            let Ok(name) = TenantName::new(&tenant.name) else { continue };
+            if self.inner.control.tenant_disabled(&name).is_some() {
+                continue;
+            }
+            let forgotten = async {
+                self.remove_left(&name, false).await?;
+                self.put_plugins_aside(&name).await?;
+                self.put_usage_aside(&name).await
+            };
+            if let Err(error) = forgotten.await {
+                problems.push(settings.problem(&format!("tenants.{name}"), with_causes(&error)));
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+/// The same before a host is opened: what a removal has left that a crash cut short. Streams are removed before their
+/// tenant is, so none are left then. Blocks.
+pub(super) fn put_gone_aside(settings: &Settings) -> Result<(), StartError> {
+    let data_dir = &settings.data_dir;
+    let aside =
+        |path: &Path, error| StartError::Directory { action: "put aside", path: path.to_owned(), error };
+    let left = settings.tenants.iter().filter_map(|tenant| {
+        let name =
+            TenantName::new(&tenant.name).ok().filter(|name| !wasmill_control::is_stored(data_dir, name))?;
+        let usage = usage::dir_of(data_dir, name.as_str());
+        (has_plugins(data_dir, name.as_str()) || usage.exists()).then_some((name, usage))
+    });
+    let left: Vec<_> = left.collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let journal = data_dir.join("journal");
+    let locked = std::fs::create_dir_all(&journal).and_then(|()| RealDisk.lock(&journal.join("lock")));
+    // Of another host that runs nothing is touched; that it does is said when the journal is opened.
+    let Ok(_lock) = locked.map_err(|error| aside(&journal, error))? else { return Ok(()) };
+    for (name, usage) in left {
+        let plugins = plugins_data(data_dir, name.as_str());
+        put_aside(&plugins, name_aside(name.as_str(), now_ms())).map_err(|error| aside(&plugins, error))?;
+        put_aside(&usage, usage::name_aside(name.as_str(), now_ms()))
+            .map_err(|error| aside(&usage, error))?;
+        tracing::warn!(tenant = %name, "plugins and usage of a removed tenant of this name are put aside");
+    }
+    Ok(())
 }
 
 fn now_ms() -> u64 {

@@ -153,7 +153,11 @@ impl DeadLetters {
 
     async fn version(&self, plugins: Vec<String>) -> Result<Arc<ChainVersion>, LettersError> {
         if plugins.is_empty() {
-            return Ok(self.chains.borrow().clone());
+            let version = self.chains.borrow().clone();
+            return match &version.withdrawn {
+                Some(reason) => Err(LettersError::Plugin(reason.clone())),
+                None => Ok(version),
+            };
         }
         let (plan, engine, catalog) = (self.plan.clone(), self.engine.clone(), self.catalog.clone());
         let built = on_guest_thread(move || plan.with_versions(&engine, &catalog, &plugins)).await;

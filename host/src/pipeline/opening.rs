@@ -32,6 +32,7 @@ use super::plan::{ChainPlan, FirstChain, GivenPlugins};
 use super::quotas::Quotas;
 use super::recovery::{self, RecoveryError};
 use super::shadow::{self, StreamShadows};
+use super::staging::remove_spooled_of_others;
 use super::state::StateHouse;
 use super::stats::StreamStats;
 use super::stream::Standing;
@@ -232,12 +233,17 @@ pub(crate) fn open_catalog(
         compiler: options.compiler.clone(),
         compile: CompileLimits::default(),
         gate: quotas.gate(tenant),
-        signing: settings.signing_of(tenant).map(|signing| SigningPolicy {
-            required: signing.required,
-            keys: signing.keys.iter().copied().map(PublicKey).collect(),
-        }),
+        signing: signing_policy(settings, tenant),
     };
     Ok(Catalog::open_for(engine.clone(), catalog, &wanted)?)
+}
+
+/// What a tenant asks of signatures, as these settings say.
+pub(super) fn signing_policy(settings: &Settings, tenant: &str) -> Option<SigningPolicy> {
+    settings.signing_of(tenant).map(|signing| SigningPolicy {
+        required: signing.required,
+        keys: signing.keys.iter().copied().map(PublicKey).collect(),
+    })
 }
 
 /// Whether an output is what Firehose calls a delivery to S3.
@@ -357,6 +363,22 @@ impl Opening {
             Ok(0) => {}
             Ok(streams) => tracing::info!(streams, "state of streams that are gone was removed"),
             Err(error) => return Err(StartError::State(error)),
+        }
+        Ok(())
+    }
+
+    /// The same of their objects in the spool.
+    pub(crate) async fn remove_spool_of_nobody(&self) -> Result<(), StartError> {
+        let known: Vec<_> = self.journal.streams().iter().map(wasmill_buffer::Stream::incarnation).collect();
+        let data_dir = self.settings.data_dir.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            remove_spooled_of_others(&data_dir, &known, |path, error| {
+                tracing::warn!(path = %path.display(), %error, "staged objects of a stream that is gone stay");
+            })
+        });
+        match removed.await.map_err(|error| StartError::Thread(std::io::Error::other(error)))? {
+            0 => {}
+            files => tracing::info!(files, "staged objects of streams that are gone were removed"),
         }
         Ok(())
     }

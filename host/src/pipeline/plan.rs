@@ -38,6 +38,8 @@ pub(crate) struct ChainVersion {
     /// Files of models and their digests, as [`models::there`] has them.
     pub(crate) models: Vec<String>,
     pub(crate) plugins: Vec<Arc<Plugin>>,
+    /// Why it may not be used any more; nothing runs then.
+    pub(crate) withdrawn: Option<String>,
 }
 
 impl ChainVersion {
@@ -46,7 +48,13 @@ impl ChainVersion {
         let of_files = chain.files().map(|(_, name, digest)| format!("{name}={digest}"));
         let models: Vec<String> = chain.models().map(|(file, digest)| models::shown(file, digest)).collect();
         let digests = of_plugins.chain(of_files).chain(models.iter().cloned()).collect();
-        ChainVersion { generation, digests, models, chain, plugins }
+        ChainVersion { generation, digests, models, chain, plugins, withdrawn: None }
+    }
+
+    /// The same chain, which may not be used any more.
+    pub(crate) fn withdrawn(&self, reason: String) -> ChainVersion {
+        let next = ChainVersion::new(self.generation + 1, Arc::clone(&self.chain), self.plugins.clone());
+        ChainVersion { withdrawn: Some(reason), ..next }
     }
 
     /// Writes names and versions into the counters, which go on counting.
@@ -198,6 +206,11 @@ impl ChainPlan {
         catalog: &Catalog,
         plugins: &[Arc<Plugin>],
     ) -> Result<Arc<Chain>, Vec<ChainProblem>> {
+        if let Some((index, message)) = self.unsigned(catalog, plugins) {
+            let key = self.transforms.get(index).map(|transform| format!("{}.plugin", transform.key));
+            let key = key.unwrap_or_else(|| self.key.clone());
+            return Err(vec![ChainProblem { transform: Some(index), key, message, told: None }]);
+        }
         let built = self.probe(engine, plugins);
         match &built {
             Ok(_) => {
@@ -214,6 +227,18 @@ impl ChainPlan {
             }
         }
         built
+    }
+
+    /// The first of these plugins that may not be used, and why: it is not signed as it must be. Blocks on the disk.
+    pub(crate) fn unsigned(&self, catalog: &Catalog, plugins: &[Arc<Plugin>]) -> Option<(usize, String)> {
+        plugins.iter().enumerate().find_map(|(index, plugin)| {
+            let name = &self.transforms.get(index)?.plugin.name;
+            if self.given.contains_key(name) {
+                return None;
+            }
+            let reason = catalog.refuses(plugin.digest)?;
+            Some((index, format!("plugin {name:?} ({}) is refused: {reason}", plugin.digest)))
+        })
     }
 
     /// Builds and probes, and tells nobody; what the guests log goes to `log` alone. Runs guests on this thread.
@@ -517,7 +542,7 @@ fn spec(
         files,
         secrets: secrets.collect(),
         http,
-        state: StateGrant { key: transform.state_key.clone() },
+        state: StateGrant { key: transform.state_key.clone(), denied: transform.state_denied.clone() },
         models,
         limits: plugin_limits(&transform.limits),
     })

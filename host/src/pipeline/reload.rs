@@ -74,6 +74,10 @@ enum Request {
         stream: String,
         reply: oneshot::Sender<Result<(), CatalogError>>,
     },
+    /// Other signatures are asked for: streams end to run what may not be used.
+    Judge {
+        reply: oneshot::Sender<()>,
+    },
     /// Chains are to be built anew of the plugins that they have: what they may use has changed.
     Rebuild,
     Stop,
@@ -176,6 +180,15 @@ impl Reloader {
         done.await.map_err(|_gone| CatalogError::Stopped)?
     }
 
+    /// Other signatures are asked for; when it returns, nothing is begun any more with what may not be used.
+    pub(crate) async fn judge(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.offer(Request::Judge { reply }).await {
+            // A thread that has ended runs nothing.
+            drop(done.await);
+        }
+    }
+
     /// What the tenant may use has changed.
     pub(crate) fn rebuild(&self) {
         if self.requests.try_send(Request::Rebuild).is_err() {
@@ -221,12 +234,18 @@ fn serve(requests: &Receiver<Request>, mut models: ModelWatch, engine: &Engine, 
                 let mut slot = Slot::new(*stream);
                 slot.note_running(catalog);
                 models.follow(&slot.stream.plan.transforms);
-                // The directory may have changed since its chain was built.
+                // The directory, and what is asked of it, may have changed since its chain was built.
+                slot.judge(engine, catalog);
                 slot.reload(engine, catalog);
                 slot.follow_shadows(engine, catalog);
                 slots.push(slot);
                 expire(catalog, &slots);
                 continue;
+            }
+            Request::Judge { reply } => {
+                slots.iter_mut().for_each(|slot| slot.judge(engine, catalog));
+                // Whoever asked may have gone.
+                let _heard = reply.send(());
             }
             Request::Rebuild => slots.iter_mut().for_each(|slot| slot.rebuild(engine, catalog)),
             Request::Remove { lane } => slots.retain(|slot| slot.stream.lane != lane),

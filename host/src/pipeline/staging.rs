@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmill_buffer::{Disk, DiskFile, RealDisk};
-use wasmill_deliver::{BatchOwner, DeliverError, Fault, Retry, SyncCount};
+use wasmill_config as config;
+use wasmill_deliver::{BatchOwner, DeliverError, Fault, Retry, STAGING_NAME, SyncCount, incarnation_in};
 
 use super::outcome::Sealed;
 
@@ -253,6 +254,53 @@ pub(crate) fn remove_spooled(data_dir: &Path, incarnation: [u8; 16], failed: imp
     // There is none where no output was ever opened.
     if spool.exists() {
         clean(&RealDisk, &spool, &owners, &HashSet::new(), failed);
+    }
+}
+
+/// Removes what the spool has of streams that are none of these: a crash came between the end of a stream and that of its
+/// objects, or they could not be removed. How many files went; what stays goes to `failed`. Blocks.
+pub(crate) fn remove_spooled_of_others(
+    data_dir: &Path,
+    known: &[[u8; 16]],
+    mut failed: impl FnMut(&Path, io::Error),
+) -> usize {
+    let spool = data_dir.join(SPOOL_NAME);
+    if !spool.exists() {
+        return 0;
+    }
+    let names = match RealDisk.list(&spool) {
+        Ok(names) => names,
+        Err(error) => {
+            failed(&spool, error);
+            return 0;
+        }
+    };
+    let foreign = |name: &String| incarnation_in(name).is_some_and(|of| !known.contains(&of));
+    let mut removed = 0;
+    for path in names.iter().filter(|name| foreign(name)).map(|name| spool.join(name)) {
+        match RealDisk.remove(&path) {
+            Ok(()) => removed += 1,
+            Err(error) => failed(&path, error),
+        }
+    }
+    removed
+}
+
+/// Where outputs of a stream stage objects within their destinations.
+pub(crate) fn staging_dirs(stream: &config::Stream) -> Vec<PathBuf> {
+    let letters = stream.dead_letters.output.iter().map(|letters| &letters.output);
+    let roots = stream.outputs.iter().chain(letters).filter_map(|output| match &output.destination {
+        config::Destination::Directory(directory) => Some(directory.path.join(STAGING_NAME)),
+        _ => None,
+    });
+    roots.collect()
+}
+
+/// Removes whatever such a directory has of a stream that is gone, and calls `failed` for what stays. Blocks.
+pub(crate) fn remove_staged(directory: &Path, incarnation: [u8; 16], failed: impl FnMut(&Path, io::Error)) {
+    // Whoever took the destination away took it with what was in it.
+    if directory.exists() {
+        clean(&RealDisk, directory, &[BatchOwner::of_stream(incarnation)], &HashSet::new(), failed);
     }
 }
 

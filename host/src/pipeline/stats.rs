@@ -182,6 +182,11 @@ pub struct TransformStats {
     pub memory_bytes_peak: u64,
     pub traps: u64,
     pub instances: u64,
+    pub records_in: u64,
+    pub bytes_in: u64,
+    pub records_out: u64,
+    pub bytes_out: u64,
+    pub dead_letters: u64,
     /// Requests that it sent.
     #[serde(skip)]
     pub http: HttpUse,

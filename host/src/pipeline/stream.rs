@@ -381,6 +381,7 @@ impl StreamTask {
             return Ok(());
         }
         self.goes_on();
+        self.count_flows(&done);
         let now = Instant::now();
         self.unfit.note(&self.context.name, &done.letters, now);
         self.uncommitted_since.get_or_insert(now);
@@ -431,6 +432,19 @@ impl StreamTask {
                 "plugin failed; the records that it fails on become dead letters"
             );
         }
+    }
+
+    /// What went through the transforms, of a slice that will have an outcome.
+    fn count_flows(&self, done: &Done) {
+        self.context.stats.with_transforms(|transforms| {
+            for (stats, report) in transforms.iter_mut().zip(&done.transforms) {
+                stats.records_in += report.records_in;
+                stats.bytes_in += report.bytes_in;
+                stats.records_out += report.records_out;
+                stats.bytes_out += report.bytes_out;
+                stats.dead_letters += report.dead_letters;
+            }
+        });
     }
 
     /// Whether everything that is durable in the buffer has been gathered, or cannot be now.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use wasmill_catalog::Catalog;
-use wasmill_config::{DEFAULT_TENANT, Isolation, Settings, Signing};
+use wasmill_config::{DEFAULT_TENANT, Isolation, Settings};
 use wasmill_transform::Engine;
 
 use super::leftovers::{name_aside, put_aside};
@@ -18,7 +18,6 @@ use super::reload::Reloader;
 pub(super) struct OpenedWith {
     /// `None`: no configuration says one, and uploads alone are there.
     pub(super) plugin_dir: Option<PathBuf>,
-    pub(super) signing: Option<Signing>,
     pub(super) isolation: Isolation,
 }
 
@@ -26,7 +25,6 @@ impl OpenedWith {
     pub(super) fn of(settings: &Settings, tenant: &str) -> OpenedWith {
         OpenedWith {
             plugin_dir: settings.plugin_dir_of(tenant).map(Path::to_owned),
-            signing: settings.signing_of(tenant).cloned(),
             isolation: settings.isolation_of(tenant),
         }
     }

@@ -29,6 +29,9 @@ pub struct Tenant {
     /// Its keys are of no use while it is.
     #[serde(default)]
     pub disabled: bool,
+    /// A configuration file names it, or did.
+    #[serde(default)]
+    pub filed: bool,
     #[serde(default)]
     pub keys: Vec<Key>,
     /// Those that were set at run time.
@@ -38,7 +41,14 @@ pub struct Tenant {
 
 impl Tenant {
     pub fn new(name: TenantName, now: Moment) -> Tenant {
-        Tenant { name, created_ms: now, disabled: false, keys: Vec::new(), quotas: Quotas::default() }
+        Tenant {
+            name,
+            created_ms: now,
+            disabled: false,
+            filed: false,
+            keys: Vec::new(),
+            quotas: Quotas::default(),
+        }
     }
 
     pub fn key(&self, id: &str) -> Option<&Key> {

@@ -12,6 +12,7 @@ use crate::chain::Chain;
 use crate::clock::thread_cpu;
 use crate::fault::PluginFault;
 use crate::report::{DeadLetter, Slice, SliceReport};
+use crate::worker::flow::count_failed;
 use crate::worker::{ChainWorker, Failed, Part, Run};
 
 /// No part gets a shorter deadline than this: the ticker is not exact enough.
@@ -159,10 +160,12 @@ pub(crate) fn fail(
     step: usize,
     reason: &str,
 ) {
-    let Some(step) = chain.steps.get(step) else { return };
+    let place = step;
+    let Some(step) = chain.steps.get(place) else { return };
     for part in parts {
         let Some(input) = slice.inputs.get(part.input) else { continue };
         for row in part.rows.clone() {
+            count_failed(&mut report.transforms, place, slice.bytes_of(part.input, row));
             report.failures.push(DeadLetter {
                 input: part.input,
                 row: u32::try_from(row).unwrap_or(u32::MAX),

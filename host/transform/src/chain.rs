@@ -360,6 +360,12 @@ fn asked_for(step: &Step, length: usize) -> Result<(), PluginFault> {
                        (\"grants\": {\"state\": true})";
         return Err(PluginFault::Refused { message: message.to_owned() });
     }
+    if asked.state
+        && let Some(denied) = &step.grants.state.denied
+    {
+        let message = format!("state is not granted: its manifest asks for it, and {denied}");
+        return Err(PluginFault::Refused { message });
+    }
     let models = &step.grants.models;
     let unasked_model = models.keys().find(|name| !asked.models.contains(name));
     if let Some(name) = unasked_model {

@@ -108,11 +108,13 @@ pub(crate) struct GrantSet {
     pub(crate) event_time: bool,
 }
 
-/// What a transform's config says of its state.
+/// What a transform may do with state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateGrant {
     /// Paths of the fields whose values say in which key group a record is.
     pub key: Vec<Vec<String>>,
+    /// Why its plugin may keep none; `None`: it may, if its manifest asks for it.
+    pub denied: Option<String>,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use wasmill_chunk::Input;
 use crate::fault::PluginFault;
 use crate::http::HttpUse;
 use crate::plugin::Digest;
+use crate::step::Step;
 
 /// Consecutive records of a stream, taken through the chain together.
 #[derive(Clone, Copy)]
@@ -17,6 +18,16 @@ pub struct Slice<'a> {
     pub stream_seed: u64,
     /// Usually one per durable frame; they are cut into chunks here.
     pub inputs: &'a [Input<'a>],
+}
+
+impl Slice<'_> {
+    /// Bytes of one of its records.
+    pub(crate) fn bytes_of(&self, input: usize, row: usize) -> u64 {
+        let payloads = self.inputs.get(input).map(|input| input.payloads);
+        payloads
+            .filter(|payloads| row < payloads.ends.len())
+            .map_or(0, |payloads| payloads.range(row).len() as u64)
+    }
 }
 
 /// A record that could not be transformed. Its original bytes are `slice.inputs[input].payloads` at `row`.
@@ -54,6 +65,13 @@ pub struct TransformReport {
     pub instances: u64,
     /// What it sent.
     pub http: HttpUse,
+    /// Rows that went into it, and came out of it; and bytes of their texts.
+    pub records_in: u64,
+    pub bytes_in: u64,
+    pub records_out: u64,
+    pub bytes_out: u64,
+    /// Records, and rows that no record stands behind, that failed in it.
+    pub dead_letters: u64,
 }
 
 /// What became of a slice. `passed + dropped + failures = records in`.
@@ -79,6 +97,16 @@ pub struct SliceReport {
 }
 
 impl SliceReport {
+    /// Once all failures are there: in which transform each was.
+    pub(crate) fn count_letters(&mut self, steps: &[Step]) {
+        for failure in &self.failures {
+            let place = steps.iter().position(|step| *step.name == *failure.transform);
+            if let Some(transform) = place.and_then(|place| self.transforms.get_mut(place)) {
+                transform.dead_letters += 1;
+            }
+        }
+    }
+
     /// Time for which guests waited for answers.
     pub(crate) fn waited(&self) -> Duration {
         self.transforms.iter().map(|transform| transform.http.waited).sum()

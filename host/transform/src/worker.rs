@@ -3,6 +3,7 @@
 //! Owns cutting a slice into chunks, the turn of each transform, and when an instance is replaced. What a guest does
 //! wrong ends in the report; nothing that it staged is applied unless its call returned ok.
 
+pub(crate) mod flow;
 mod turn;
 
 use std::fs::File;
@@ -27,6 +28,7 @@ use crate::report::{DeadLetter, Slice, SliceReport, TransformReport};
 use crate::seed::Generator;
 use crate::state::{self, Keeping};
 use crate::step::Step;
+use flow::Flow;
 use turn::Turn;
 
 /// Runs slices through a chain on one thread; keeps warm instances and buffers.
@@ -120,6 +122,15 @@ pub(crate) struct Run<'a> {
     pub(crate) times: Option<Times<'a>>,
     /// What the call that comes next sees of it.
     pub(crate) clock: Option<Box<CallClock>>,
+    /// Of the attempt that is made.
+    pub(crate) flows: Vec<Flow>,
+}
+
+impl Run<'_> {
+    fn begin_flows(&mut self, steps: usize) {
+        self.flows.clear();
+        self.flows.resize(steps, Flow::default());
+    }
 }
 
 // A worker is made on one thread and runs on another.
@@ -214,7 +225,8 @@ impl ChainWorker {
             keeping.unreadable(steps)
         });
         let check = check_again(&mut check);
-        let mut run = Run { slice, options, sink, report, keeping, check, times, clock: None };
+        let flows = Vec::with_capacity(self.chain.steps.len());
+        let mut run = Run { slice, options, sink, report, keeping, check, times, clock: None, flows };
         if let Some((step, message)) = unreadable {
             run.report.unrunnable = Some((step, PluginFault::Refused { message }));
         }
@@ -241,6 +253,7 @@ impl ChainWorker {
                     transform.memory_bytes_peak.max(warm.instance.memory_bytes_peak());
             }
         }
+        run.report.count_letters(&self.chain.steps);
         let layer = match &run.report.unrunnable {
             None => run.keeping.map(|keeping| keeping.state.finish()),
             Some(_) => None,
@@ -277,11 +290,17 @@ impl ChainWorker {
         deadline_max: Option<Duration>,
     ) -> Result<(), Failed> {
         let mut without: Option<Vec<Part>> = None;
-        let mut letters = Vec::new();
+        let mut letters: Vec<DeadLetter> = Vec::new();
         for _ in 0..RUNS_WITHOUT_MAX {
             let parts = without.as_deref().unwrap_or(parts);
             match self.attempt_once(run, parts, deadline_max)? {
                 None => {
+                    for letter in &letters {
+                        let place = self.chain.steps.iter().position(|step| step.name == letter.transform);
+                        let bytes = run.slice.bytes_of(letter.input, letter.row as usize);
+                        let place = place.unwrap_or(self.chain.steps.len());
+                        flow::count_failed(&mut run.report.transforms, place, bytes);
+                    }
                     run.report.failures.append(&mut letters);
                     return Ok(());
                 }
@@ -318,6 +337,7 @@ impl ChainWorker {
         let (offset, now) = origin(run.slice, first);
         let chain = Arc::clone(&self.chain);
         run.clock = run.times.as_ref().map(|times| Box::new(times.of_chunk(run.slice, parts)));
+        run.begin_flows(chain.steps.len());
         let mut cpu = thread_cpu();
         for index in 0..chain.steps.len() {
             if chunk.rows_left() == 0 {
@@ -356,12 +376,14 @@ impl ChainWorker {
         self.verdicts.passed = 0;
         self.verdicts.dropped = 0;
         self.verdicts.emitted = 0;
+        self.verdicts.bytes = 0;
         self.verdicts.failed.clear();
         chunk.finish(run.options, run.sink, &mut self.verdicts);
         self.chunk = Some(chunk);
         run.report.passed += self.verdicts.passed;
         run.report.dropped += self.verdicts.dropped;
         run.report.emitted += self.verdicts.emitted;
+        flow::count(&mut run.report, &mut run.flows, &self.verdicts);
         for failure in self.verdicts.failed.drain(..) {
             run.report.failures.push(dead_letter(&self.chain, parts, failure));
         }

@@ -224,6 +224,11 @@ fn poison_records_leave_state_as_if_they_had_never_been_there(place: Place) {
             failed.sort_unstable();
             assert_eq!(failed, [u32::try_from(at).unwrap(), 5], "{poison} at {at}");
             assert_eq!((report.passed, report.dropped, report.emitted), (4, 0, 4));
+            // What ran again without its neighbours went in once.
+            let bytes: usize = records.iter().map(|record| record.len()).sum();
+            let transform = &report.transforms[0];
+            assert_eq!((transform.records_in, transform.bytes_in), (6, bytes as u64), "{poison} at {at}");
+            assert_eq!((transform.records_out, transform.dead_letters), (4, 2), "{poison} at {at}");
             let (rows, _) = bench.run(&mut worker, SECOND, &[&user("a", "list"), &user("z", "-")]);
             assert_eq!(counts(&rows), [4, 1], "{poison} at {at}");
             assert!(rows[0].contains(r#""keys":3"#), "{rows:?}");
@@ -359,4 +364,9 @@ fn layout_that_is_older_than_what_is_stored_is_refused_and_so_is_state_without_a
     keyed.state.key = vec![vec!["user".to_owned()]];
     let text = refusal(keyed);
     assert!(text.contains("\"key\"") && text.contains("asks for no state"), "{text}");
+    // It asks, and whoever wrote the stream may not have it.
+    let mut denied = bench.spec("count", r#"{"key":"user"}"#);
+    denied.state.denied = Some("[x] has no \"state = true\"".to_owned());
+    let text = refusal(denied);
+    assert!(text.contains("state is not granted") && text.contains("[x] has no \"state = true\""), "{text}");
 }

@@ -309,3 +309,34 @@ fn change_right_after_a_restart_delivers_first_what_was_stored() {
     assert_eq!(lines_in(&scratch, "out/new", 1), ["{\"n\":2}"], "what came before is where it belongs");
     program.stop();
 }
+
+#[test]
+fn stream_that_is_removed_by_force_leaves_nothing_staged_in_its_destination() {
+    let Some(binary) = binary() else { return };
+    let scratch = scratch(HOST);
+    let program = Program::start(&binary, &scratch.config());
+    let at = program.address();
+    let staging = scratch.path("out/one/.wasmill-staging");
+    let staged = || std::fs::read_dir(&staging).unwrap().count();
+    // Where its objects are to go there is a file in the way of the directory.
+    std::fs::create_dir_all(scratch.path("out/one")).unwrap();
+    std::fs::write(scratch.path("out/one/sub"), "in the way").unwrap();
+    let definition = json!({
+        "source": {"type": "http"},
+        "outputs": [{
+            "type": "directory", "path": "out/one", "object": "sub/{batch}", "format": "ndjson",
+            "compression": "none", "interval": "0s",
+        }],
+    });
+    assert_eq!(put(at, "stuck", "", &definition).status, 201);
+    // So large that it is in a file of its own, and not in its outcome.
+    let record = format!("{{\"text\":\"{}\"}}\n", "y".repeat(1000));
+    push(at, "stuck", &record.repeat(400));
+    wait_until("an object is staged", || staged() == 1);
+    // What somebody else stages there is not its own.
+    let other = format!("{}-00000001-37a8eec1-{}-{}", "7f".repeat(16), "0".repeat(20), "0".repeat(20));
+    std::fs::write(staging.join(other), "").unwrap();
+    assert_eq!(delete(at, "stuck?force=true&within=1s").status, 200);
+    assert_eq!(staged(), 1, "bytes that nobody delivers any more");
+    program.stop();
+}

@@ -85,6 +85,8 @@ fn stream_that_could_not_go_on_says_so_and_comes_back_with_a_later_reload() {
     let told = shown();
     assert_eq!((&told["state"], &told["owner"]), (&"failed".into(), &"file".into()), "{told}");
     assert!(told["reason"].to_string().contains("dead letters"), "{told}");
+    let tried = of_file(&scratch, "default").pop().unwrap();
+    assert_eq!((&*tried.0, &*tried.1, tried.2), ("CHANGE", "[streams.events]", 409));
     let listed = client::get(at, "/v1/streams").unwrap().json();
     assert_eq!((&listed[0]["state"], &listed[0]["owner"]), (&"failed".into(), &"file".into()), "{listed}");
     assert_eq!(client::push(at, "events", "{}").unwrap().status, 503);
@@ -104,6 +106,64 @@ fn stream_that_could_not_go_on_says_so_and_comes_back_with_a_later_reload() {
     assert_eq!(shown()["state"], "running");
     assert_eq!(client::push(at, "events", "{\"n\":1}").unwrap().status, 200);
     wait_until("it is delivered", || objects::lines(&scratch.path("three")).len() == 1);
+    program.stop();
+}
+
+/// Method, table and status of what the file changed, out of the audit log of a tenant.
+fn of_file(scratch: &Scratch, tenant: &str) -> Vec<(String, String, u64)> {
+    let mut files = objects::files(&scratch.path("data/audit").join(tenant));
+    files.retain(|file| file.to_string_lossy().ends_with("-changes.ndjson"));
+    files.sort();
+    let text: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let entries = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let text = |entry: &serde_json::Value, field: &str| entry[field].as_str().unwrap().to_owned();
+    entries
+        .filter(|entry| entry["who"]["address"] == "configuration file")
+        .map(|entry| (text(&entry, "method"), text(&entry, "target"), entry["status"].as_u64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn what_the_file_changes_is_in_the_audit_log_of_whom_it_concerns() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(&format!(
+        "{POLICY}[tenants.gone]\n{}{}",
+        stream("changes", "one"),
+        stream("goes", "goes")
+    ));
+    let program = Program::start(&binary, &scratch.config());
+    let at = program.address();
+    let made = |list: &[(&str, &str)]| -> Vec<(String, String, u64)> {
+        list.iter().map(|(method, target)| ((*method).to_owned(), (*target).to_owned(), 200)).collect()
+    };
+    assert_eq!(of_file(&scratch, "default"), made(&[("ADD", "[tenants.gone]")]), "it was made at the start");
+    scratch.configure(&format!(
+        "[policy]\ndirectories = [\"out\", \"other\"]\n[quota]\nrequests = 99\n[tenants.team.quota]\nrequests = 7\n{}{}{}",
+        stream("changes", "two"),
+        stream("comes", "comes"),
+        stream("theirs", "theirs").replace("[streams", "[tenants.team.streams"),
+    ));
+    wait_until("the file is applied", || client::get(at, "/v1/config").unwrap().json()["reloads"] == 1);
+    let ours = made(&[
+        ("ADD", "[tenants.gone]"),
+        ("ADD", "[tenants.team]"),
+        ("REMOVE", "[tenants.gone]"),
+        ("CHANGE", "[quota]"),
+        ("CHANGE", "[policy]"),
+        ("REMOVE", "[streams.goes]"),
+        ("CHANGE", "[streams.changes]"),
+        ("ADD", "[streams.comes]"),
+    ]);
+    assert_eq!(of_file(&scratch, "default"), ours);
+    let theirs = made(&[("CHANGE", "[tenants.team.quota]"), ("ADD", "[tenants.team.streams.theirs]")]);
+    assert_eq!(of_file(&scratch, "team"), theirs);
+    let shown = client::get(at, "/v1/audit?limit=1000").unwrap().json();
+    let last = shown["entries"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["route"], &last["target"]), (&"[streams.NAME]".into(), &"[streams.comes]".into()));
+    // A file that says nothing new changes nothing.
+    program.signal(Signal::HUP);
+    wait_until("the file is read again", || client::get(at, "/v1/config").unwrap().json()["reloads"] == 2);
+    assert_eq!((of_file(&scratch, "default"), of_file(&scratch, "team")), (ours, theirs));
     program.stop();
 }
 

@@ -66,6 +66,8 @@ fn configuration(cases: &[Case]) -> String {
         source = { type = "http" }
         transforms = [{ plugin = "step" }]
         outputs = [{ type = "directory", path = "neighbour", interval = "1s" }]
+        [tenants.mallory.grants]
+        state = true
     "#
     .to_owned();
     for case in cases {

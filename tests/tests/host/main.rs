@@ -37,6 +37,7 @@ mod isolation;
 mod kinesis;
 mod letters;
 mod letters_output;
+mod listener;
 mod memory;
 mod memory_columns;
 mod models;

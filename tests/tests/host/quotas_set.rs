@@ -380,3 +380,44 @@ fn deliveries_of_a_tenant_over_the_network_are_bounded_at_a_time() {
     assert_eq!(most.load(Ordering::Relaxed), 2, "at a time");
     program.stop();
 }
+
+#[test]
+fn quota_of_the_file_counts_as_soon_as_it_changes_and_goes_before_what_was_set() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(TEAM);
+    let operator = line(&wasmill(&binary, &scratch, "", &["key", "create", "--operator", "--name", "first"]));
+    let program = Program::start(&binary, &scratch.config());
+    let host = format!("http://{}", program.address());
+    let run =
+        |arguments: &[&str]| wasmill(&binary, &scratch, &operator, &[arguments, &["--host", &host]].concat());
+    let key = bearer(&operator);
+    let mut reloads = 0;
+    let mut configure = |text: &str| {
+        scratch.configure(text);
+        reloads += 1;
+        let told = || client::request(program.address(), "GET", "/v1/config", &[&key], b"").unwrap().json();
+        wait_until("the file is applied", || told()["reloads"] == reloads);
+        assert_eq!(told()["state"], "applied", "{}", told());
+    };
+    let push = || {
+        let headers = ["content-type: application/x-ndjson", &key, "wasmill-tenant: team"];
+        push_as(program.address(), "events", &headers, "{}\n".repeat(50).as_bytes()).unwrap()
+    };
+    line(&run(&["tenant", "quota", "team", "--set", "records_per_second=1000"]));
+    assert_eq!(push().status, 200);
+    // More than come in a second, so that nobody has to wait for it.
+    configure(&TEAM.replace("requests = 9", "records_per_second = 10"));
+    let refused = push();
+    assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (413, Some("larger_than_quota")));
+    let refused = run(&["tenant", "quota", "team", "--set", "records_per_second=2000"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("[tenants.team.quota]"), "{told}");
+    // Without a word of the file on it, what was set counts again; a table for all comes behind that.
+    configure(&TEAM.replace("[http]", "[quota]\n    records_per_second = 10\n    [http]"));
+    assert_eq!(push().status, 200);
+    line(&run(&["tenant", "quota", "team", "--unset", "records_per_second"]));
+    assert_eq!(push().status, 413);
+    configure(TEAM);
+    assert_eq!(push().status, 200);
+    program.stop();
+}

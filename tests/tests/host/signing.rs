@@ -319,5 +319,88 @@ fn upload_needs_a_signature_of_a_key_of_its_tenant_over_http_and_by_the_command(
         assert!(pushed.contains(&format!("pushed@{}", Digest::of(&wasm))), "{tenant}: {pushed}");
         assert!(plugins(tenant).contains("pushed"), "{}", plugins(tenant));
     }
+}
+
+#[test]
+fn keys_of_the_file_count_as_soon_as_they_change_and_what_none_of_them_signed_runs_no_more() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new("");
+    let keys =
+        [key(&binary, &scratch, "ours"), key(&binary, &scratch, "next"), key(&binary, &scratch, "theirs")];
+    let [(ours, ours_public), (next, next_public), (theirs, theirs_public)] = &keys;
+    let configure = |default: &[&String]| {
+        let quoted = default.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(", ");
+        scratch.configure(&configuration(&quoted, &format!("{theirs_public:?}")));
+    };
+    fs::create_dir(scratch.plugins().join("acme")).unwrap();
+    let version = |version: char| Guest::stamp(version).wasm();
+    configure(&[ours_public]);
+    put(&binary, &scratch, "", &version('1'), &[ours]);
+    put(&binary, &scratch, "acme", &version('1'), &[theirs]);
+    let program = Program::start(&binary, &scratch.config());
+    assert_eq!(taken_by(&program, &scratch, 0), '1');
+    let mut reloads = 0;
+    let mut reload = |default: &[&String]| {
+        configure(default);
+        reloads += 1;
+        let told = || client::get(program.address(), "/v1/config").unwrap().json();
+        wait_until("the file is applied", || told()["reloads"] == reloads);
+        assert_eq!(told()["state"], "applied", "{}", told());
+    };
+    let paused = || {
+        let streams = client::get(program.address(), "/v1/streams").unwrap().json();
+        streams[0]["paused"].as_str().map(str::to_owned)
+    };
+    // Of the other tenant's, as metrics say.
+    let theirs_goes_on = || {
+        let metrics = client::get(program.address(), "/metrics").unwrap().body;
+        let paused =
+            |line: &&str| line.starts_with("wasmill_stream_paused{") && line.contains("tenant=\"acme\"");
+        metrics.lines().find(paused).is_some_and(|line| line.ends_with(" 0"))
+    };
+    let stops = |reason: &str| {
+        wait_until("the stream pauses", || paused().is_some_and(|told| told.contains(reason)));
+        assert!(plugins(&program).contains(reason), "{}", plugins(&program));
+        assert!(theirs_goes_on(), "the keys of another tenant are its own");
+    };
+    let push = |n: u64| {
+        let answer = client::push(program.address(), "events", &numbered(n, 1)).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    let took = |n: u64, version: char| {
+        let text = format!("\"n\":{n}}}");
+        let line = || objects::lines(&scratch.out()).into_iter().find(|line| line.ends_with(&text));
+        wait_until("the record is delivered", || line().is_some());
+        assert_eq!(char::from(line().unwrap().as_bytes()[6]), version, "record {n}");
+    };
+
+    // The key is withdrawn: what it signed takes no record more, and none is lost.
+    reload(&[next_public]);
+    stops("none of its signatures");
+    push(1);
+    assert_eq!(objects::lines(&scratch.out()).len(), 1);
+    put(&binary, &scratch, "", &version('2'), &[next]);
+    took(1, '2');
+    assert_eq!(paused(), None);
+    // A key that comes, or comes back, changes nothing for what is good already.
+    reload(&[ours_public, next_public]);
+    assert_eq!(taken_by(&program, &scratch, 2), '2');
+
+    // Signatures are not asked for any more, and then again.
+    reload(&[]);
+    put(&binary, &scratch, "", &version('3'), &[]);
+    let digest = Digest::of(&version('3')).to_string();
+    wait_until("the unsigned version runs", || {
+        let all = client::get(program.address(), "/v1/plugins").unwrap().json();
+        let runs = |state: &Value| state["digest"] == digest.as_str() && state["streams"][0] == "events";
+        all.as_array().unwrap().iter().any(runs)
+    });
+    assert_eq!(taken_by(&program, &scratch, 3), '3');
+    reload(&[ours_public]);
+    stops("it is not signed");
+    push(4);
+    // The file is the same: its signature alone is what it lacked.
+    put(&binary, &scratch, "", &version('3'), &[ours]);
+    took(4, '3');
     program.stop();
 }

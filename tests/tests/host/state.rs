@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
+use wasmill::pipeline::StartError;
 use wasmill_tests::access_log;
 use wasmill_tests::guest::Guest;
 use wasmill_tests::program::{Program, binary};
@@ -229,7 +230,7 @@ fn history_and_candidates_of_a_chain_that_keeps_state_are_refused_with_the_reaso
 
 #[test]
 fn state_ends_with_its_stream() {
-    let host = "[policy]\ndirectories = [\"out\"]\n[streams.filed]\nsource = { type = \"http\" }\noutputs = [{ type = \"directory\", path = \"filed\" }]\n";
+    let host = "[policy]\nstate = true\ndirectories = [\"out\"]\n[streams.filed]\nsource = { type = \"http\" }\noutputs = [{ type = \"directory\", path = \"filed\" }]\n";
     let Some(scratch) = scratch(host) else { return };
     let host = Running::start(&scratch.config(), COMPILER);
     let definition = |path: &str| {
@@ -284,6 +285,8 @@ fn tenants_with_streams_and_plugins_of_the_same_names_have_state_and_quota_of_th
     let stream = |tenant: &str| {
         format!(
             r#"
+            [tenants.{tenant}.grants]
+            state = true
             [tenants.{tenant}.streams.events]
             source = {{ type = "file", paths = ["{tenant}.ndjson"] }}
             max_failed_percent = 100
@@ -317,6 +320,79 @@ fn tenants_with_streams_and_plugins_of_the_same_names_have_state_and_quota_of_th
     let small = counts("small");
     assert!(!small.is_empty() && small.len() < 120, "{small:?}");
     assert_eq!(small.iter().filter(|count| **count == 1).count() * 2, small.len(), "{small:?}");
+}
+
+#[test]
+fn state_that_the_policy_does_not_grant_is_refused_with_the_key_that_would() {
+    let Some(counter) = counter() else { return };
+    let filed = |grants: &str| {
+        let scratch = Scratch::new(&format!(
+            r#"
+            [tenants.acme.grants]
+            {grants}
+            [tenants.acme.streams.events]
+            source = {{ type = "http" }}
+            transforms = [{{ plugin = "counter", config = {{ key = "user" }} }}]
+            outputs = [{{ type = "directory", path = "out", interval = "0s" }}]
+            "#
+        ));
+        std::fs::create_dir(scratch.plugins().join("acme")).unwrap();
+        std::fs::write(scratch.plugins().join("acme/counter.wasm"), &counter).unwrap();
+        scratch
+    };
+    let without = filed("");
+    match Running::try_start(&without.config(), COMPILER) {
+        Err(StartError::Invalid(problems)) => {
+            let told = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            assert_eq!(problems.len(), 1, "{told}");
+            let text = std::fs::read_to_string(without.config()).unwrap();
+            let line = text.lines().position(|line| line.contains("transforms =")).unwrap() + 1;
+            assert_eq!(problems[0].line, line, "{told}");
+            for part in ["counter", "state is not granted", "[tenants.acme.grants] has no \"state = true\""] {
+                assert!(told.contains(part), "{part}: {told}");
+            }
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it started"),
+    }
+    // A sidecar with which it does not ask needs no grant, and the plugin is told so when it declares a table.
+    std::fs::write(without.plugins().join("acme/counter.json"), r#"{"grants": {"state": false}}"#).unwrap();
+    match Running::try_start(&without.config(), COMPILER) {
+        Err(StartError::Invalid(problems)) => {
+            assert!(problems[0].message.contains("manifest does not ask for it"), "{problems:?}");
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it started"),
+    }
+    Running::start(&filed("state = true").config(), COMPILER).drain();
+
+    // Streams over HTTP are bound by the policy, those of the operator's own tenant, too.
+    let host = |state: &str| {
+        let filed = "[streams.filed]\nsource = { type = \"http\" }\noutputs = [{ type = \"directory\", path = \"filed\" }]\n";
+        let scratch = scratch(&format!("[policy]\n{state}directories = [\"out\"]\n{filed}")).unwrap();
+        (Running::start(&scratch.config(), COMPILER), scratch)
+    };
+    let put = |host: &Running| {
+        let definition = json!({
+            "source": { "type": "http" },
+            "transforms": [{ "plugin": "counter", "config": { "key": "user" } }],
+            "outputs": [{ "type": "directory", "path": "out/one", "interval": "0s" }],
+        });
+        let headers = ["content-type: application/json"];
+        let body = definition.to_string();
+        client::request(host.address(), "PUT", "/v1/streams/events", &headers, body.as_bytes()).unwrap()
+    };
+    let (bound, _scratch) = host("");
+    let answer = put(&bound);
+    assert_eq!(answer.status, 422, "{answer:?}");
+    let problem = &answer.json()["error"]["problems"][0];
+    assert_eq!(problem["key"], "transforms[0].plugin");
+    let told = problem["message"].as_str().unwrap();
+    assert!(told.contains("the tenant's policy, [policy], has no \"state = true\""), "{told}");
+    bound.drain();
+    let (free, _scratch) = host("state = true\n");
+    assert_eq!(put(&free).status, 201);
+    free.drain();
 }
 
 /// `wasmill state …` of this host: exit code, stdout, stderr.

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use wasmill_tests::client::{self, push_as};
+use wasmill_tests::guest::Guest;
 use wasmill_tests::objects;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::scratch::Scratch;
@@ -95,7 +96,7 @@ fn key_reaches_the_streams_of_its_tenant_and_no_others_also_after_a_kill() {
     program.stop();
 }
 
-const TEAM: &str = r#"#whole
+const BARE: &str = r#"#whole
     [http]
     listen = "127.0.0.1:0"
     auth = { mode = "keys" }
@@ -104,6 +105,8 @@ const TEAM: &str = r#"#whole
     [streams.idle]
     source = { type = "http" }
     outputs = [{ type = "directory", path = "idle" }]
+"#;
+const TEAM: &str = r#"
     [tenants.team.policy]
     directories = ["out"]
 "#;
@@ -125,7 +128,7 @@ const STUCK: &str = r#"
 #[test]
 fn next_tenant_of_a_name_has_nothing_of_the_streams_that_another_one_had_in_the_file() {
     let Some(binary) = binary() else { return };
-    let scratch = Scratch::new(&format!("{TEAM}{SECRET}{STUCK}"));
+    let scratch = Scratch::new(&format!("{BARE}{TEAM}{SECRET}{STUCK}"));
     let operator = said(
         Command::new(&binary)
             .args(["key", "create", "--operator", "--name", "first", "--config"])
@@ -167,13 +170,40 @@ fn next_tenant_of_a_name_has_nothing_of_the_streams_that_another_one_had_in_the_
     assert!(letters(&program).to_string().contains("my password"));
 
     // `s` goes while the host runs, the other one while it does not, with a record that was not delivered.
-    scratch.configure(&format!("{TEAM}{STUCK}"));
-    wait_until("the file is applied", || ask(&program, "GET", "/v1/config", json, "").json()["reloads"] == 1);
+    let applied = |program: &Program, text: &str, reloads: u64| {
+        scratch.configure(text);
+        wait_until("the file is applied", || {
+            ask(program, "GET", "/v1/config", json, "").json()["reloads"] == reloads
+        });
+    };
+    applied(&program, &format!("{BARE}{TEAM}{STUCK}"), 1);
     program.kill();
-    scratch.configure(TEAM);
+    scratch.configure(&format!("{BARE}{TEAM}"));
+    // What a crash has left of a stream that nobody knows any more, beside what is nobody's to know.
+    let foreign = format!("{}-00000001-37a8eec1-{}-{}", "7f".repeat(16), "0".repeat(20), "0".repeat(20));
+    for name in [foreign.as_str(), "note"] {
+        std::fs::write(scratch.path("data/spool").join(name), "bytes of theirs").unwrap();
+    }
     let program = Program::start(&binary, &scratch.config());
+    assert!(!scratch.path("data/spool").join(&foreign).exists(), "it stays for ever");
+    std::fs::remove_file(scratch.path("data/spool/note")).unwrap();
     assert_eq!(streams(&program).as_array().unwrap().len(), 0);
     assert_eq!(ask(&program, "POST", "/v1/tenants/team/disable", json, "").status, 200);
+    // It is the file's while that names it, also by force.
+    let refused = ask(&program, "DELETE", "/v1/tenants/team?force=true", json, "");
+    assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (409, Some("owned_by_file")));
+    assert!(
+        refused.body.contains("[tenants.team]") && refused.body.contains("wasmill.toml"),
+        "{}",
+        refused.body
+    );
+    let team = |program: &Program| {
+        let told = ask(program, "GET", "/v1/tenants/team", json, "").json()["tenant"].clone();
+        (told["owner"].as_str().unwrap().to_owned(), told["left_file"].as_bool().unwrap())
+    };
+    assert_eq!(team(&program), ("file".to_owned(), false));
+    applied(&program, BARE, 1);
+    assert_eq!(team(&program), ("api".to_owned(), true));
     let refused = ask(&program, "DELETE", "/v1/tenants/team", json, "");
     assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (409, Some("not_drained")));
     assert!(refused.body.contains("\\\"stuck\\\": 1 record"), "{}", refused.body);
@@ -192,6 +222,8 @@ fn next_tenant_of_a_name_has_nothing_of_the_streams_that_another_one_had_in_the_
     assert!(aside.any(|name| name.starts_with("team@")));
 
     assert_eq!(ask(&program, "POST", "/v1/tenants", json, "{\"name\":\"team\"}").status, 201);
+    assert_eq!(team(&program), ("api".to_owned(), false));
+    applied(&program, &format!("{BARE}{TEAM}"), 2);
     for (name, path) in [("s", "out/s"), ("stuck", "out/stuck")] {
         let definition = serde_json::json!({
             "source": {"type": "http"}, "retention": {"age": "1h", "size": "1MiB"},
@@ -215,7 +247,7 @@ fn next_tenant_of_a_name_has_nothing_of_the_streams_that_another_one_had_in_the_
 fn stream_that_was_taken_out_of_the_file_and_cannot_deliver_goes_by_force_while_the_host_runs() {
     let Some(binary) = binary() else { return };
     let other = STUCK.replace("stuck", "other");
-    let scratch = Scratch::new(&format!("{TEAM}{STUCK}{other}"));
+    let scratch = Scratch::new(&format!("{BARE}{TEAM}{STUCK}{other}"));
     let operator = said(
         Command::new(&binary)
             .args(["key", "create", "--operator", "--name", "first", "--config"])
@@ -236,7 +268,7 @@ fn stream_that_was_taken_out_of_the_file_and_cannot_deliver_goes_by_force_while_
         let told = told.as_array().unwrap().iter();
         told.map(|told| told["name"].as_str().unwrap().to_owned()).collect::<Vec<String>>()
     };
-    scratch.configure(TEAM);
+    scratch.configure(BARE);
     // It ends one after the other, for half a minute each, and neither is lost sight of meanwhile.
     let refused = wait_for("the first is being ended", || {
         let refused = ask("DELETE", "/v1/streams/other");
@@ -257,7 +289,10 @@ fn stream_that_was_taken_out_of_the_file_and_cannot_deliver_goes_by_force_while_
     let (deleted, why) = tenant(&["delete", "team"]);
     assert!(!deleted && why.contains("\"stuck\"") && why.contains("--force"), "{why}");
     let (_, list) = tenant(&["list"]);
-    assert!(list.contains("team") && !list.contains("disabled"), "a refusal leaves it as it was: {list}");
+    assert!(
+        list.contains("no longer in the file") && !list.contains("disabled"),
+        "a refusal leaves it as it was: {list}"
+    );
     let (disabled, line) = tenant(&["disable", "team"]);
     assert!(disabled && line.contains("disabled"), "{line}");
     let (enabled, line) = tenant(&["enable", "team"]);
@@ -337,4 +372,61 @@ fn replays_of_one_tenant_that_do_not_end_hold_up_those_of_no_other() {
     let states: Vec<_> = own["replays"].as_array().unwrap().iter().map(|replay| &replay["state"]).collect();
     assert_eq!(states, ["running", "running"]);
     program.kill();
+}
+
+#[test]
+fn tenant_that_the_file_makes_has_nothing_of_one_whose_removal_a_crash_cut_short() {
+    let Some(binary) = binary() else { return };
+    for by_reload in [true, false] {
+        let scratch = Scratch::new(BARE);
+        let operator = said(
+            Command::new(&binary)
+                .args(["key", "create", "--operator", "--name", "first", "--config"])
+                .arg(scratch.config()),
+        );
+        let operator = format!("authorization: Bearer {operator}");
+        let ask = |program: &Program, method: &str, path: &str, kind: &str, body: &[u8]| {
+            let kind = format!("content-type: {kind}");
+            let headers = [operator.as_str(), &kind, "wasmill-tenant: team"];
+            let tenants = path.starts_with("/v1/tenants") || path == "/v1/config";
+            client::request(program.address(), method, path, &headers[..if tenants { 2 } else { 3 }], body)
+                .unwrap()
+        };
+        let plugins = |program: &Program| {
+            let told = ask(program, "GET", "/v1/plugins", "application/json", b"");
+            told.json().as_array().unwrap().len()
+        };
+        let program = Program::start(&binary, &scratch.config());
+        let made = ask(&program, "POST", "/v1/tenants", "application/json", b"{\"name\":\"team\"}");
+        assert_eq!(made.status, 201, "{}", made.body);
+        assert_eq!(
+            ask(&program, "POST", "/v1/plugins?name=mine", "application/wasm", &Guest::pass(1).wasm()).status,
+            201
+        );
+        assert_eq!(plugins(&program), 1);
+        program.stop();
+        // As a kill behind the removal of the tenant, and before that of its plugins, leaves it.
+        std::fs::remove_file(scratch.path("data/control/tenants/team.json")).unwrap();
+        assert!(
+            scratch.path("data/tenants/team/plugins").exists() && scratch.path("data/usage/team").exists()
+        );
+        let named = format!("{BARE}{TEAM}");
+        if !by_reload {
+            scratch.configure(&named);
+        }
+        let program = Program::start(&binary, &scratch.config());
+        if by_reload {
+            scratch.configure(&named);
+        }
+        wait_until("the tenant is there", || {
+            ask(&program, "GET", "/v1/tenants/team", "application/json", b"").status == 200
+        });
+        assert_eq!(plugins(&program), 0, "by a reload: {by_reload}");
+        for of in ["tenants", "usage"] {
+            let entries = std::fs::read_dir(scratch.path("data").join(of)).unwrap();
+            let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            assert!(names.any(|name| name.starts_with("team@") || name.starts_with("team.removed-")), "{of}");
+        }
+        program.stop();
+    }
 }

@@ -63,6 +63,17 @@ fn usage_counts_once_through_restarts_and_a_kill_takes_no_more_than_the_last_sec
     let by_plugin = usage(&program, "by=plugin&interval=day");
     assert!(by_plugin.iter().all(|row| row["plugin"] == "pass"), "{by_plugin:?}");
     assert_eq!(sum(&by_plugin, "calls"), sum(&by_stream, "calls"));
+    let flow = ["records_in", "bytes_in", "records_out", "bytes_out", "dead_letters"];
+    assert_eq!(flow.map(|field| sum(&by_plugin, field)), [110, 770, 110, 770, 0], "{by_plugin:?}");
+    let out: u64 = [scratch.out(), scratch.path("out2")]
+        .iter()
+        .flat_map(|dir| objects::files(dir))
+        .map(|file| std::fs::metadata(file).unwrap().len())
+        .sum();
+    assert_eq!(sum(&by_stream, "bytes_out"), out, "bytes of the objects");
+    let by_tenant = usage(&program, "by=tenant&interval=day");
+    assert_eq!(flow.map(|field| sum(&by_tenant, field)), [110, 770, 110, out, 0], "{by_tenant:?}");
+    assert!(sum(&by_tenant, "compile_cpu_ns") > 0, "a plugin was compiled: {by_tenant:?}");
     // At a stop everything is stored, however little time has passed.
     push(&program, "events", 5);
     program.stop();
@@ -154,5 +165,60 @@ fn streams_that_come_and_go_between_two_flushes_are_counted_to_their_end() {
     let program = Program::start(&binary, &scratch.config());
     let rows = usage(&program, "by=stream&interval=day");
     assert_eq!((sum(&rows, "records_in"), sum(&rows, "records_out")), (550, 550), "{rows:?}");
+    program.stop();
+}
+
+#[test]
+fn each_plugin_of_a_chain_has_its_own_records_bytes_and_letters() {
+    let Some(binary) = binary() else { return };
+    let scratch = Scratch::new(
+        r#"
+        [streams.events]
+        source = { type = "http" }
+        max_failed_percent = 100
+        transforms = [{ plugin = "first" }, { plugin = "second" }]
+        outputs = [{ type = "directory", path = "out", interval = "1h" }]
+        "#,
+    );
+    scratch.deploy("first", &Guest::obey(6));
+    scratch.deploy("second", &Guest::obey(7));
+    let mut program = Program::start(&binary, &scratch.config());
+    // Four pass, one is dropped and two fail in the first, one of them by a trap; one fails in the second.
+    let orders = ["--", "--", "--", "--", "d-", "f-", "x-", "-f"];
+    let records: Vec<String> = orders.iter().map(|order| format!("{{\"v\":\"{order}\"}}")).collect();
+    let bytes = records[0].len() as u64;
+    assert_eq!(client::push(program.address(), "events", &records.join("\n")).unwrap().status, 200);
+    let flows = |program: &Program| {
+        let mut rows = usage(program, "by=plugin&interval=day");
+        rows.sort_by_key(|row| row["plugin"].as_str().unwrap().to_owned());
+        let of = |row: &Value| {
+            ["records_in", "bytes_in", "records_out", "bytes_out", "dead_letters"]
+                .map(|field| row[field].as_u64().unwrap())
+        };
+        rows.iter().map(of).collect::<Vec<_>>()
+    };
+    let expected = [[8, 8 * bytes, 5, 5 * bytes, 2], [5, 5 * bytes, 4, 4 * bytes, 1]];
+    wait_until("both are counted", || flows(&program) == expected);
+    wait_until("the letters are written", || {
+        sum(&usage(&program, "by=stream&interval=day"), "dead_letters") == 3
+    });
+    wait_until("what waits for the hour is seen", || {
+        sum(&usage(&program, "by=tenant&interval=day"), "buffered_bytes_max") > 0
+    });
+    let metrics = get(program.address(), "/metrics").unwrap().body;
+    for (name, labels, count) in [
+        ("records_total", ",direction=\"in\"", 8),
+        ("records_total", ",direction=\"out\"", 5),
+        ("bytes_total", ",direction=\"in\"", 8 * bytes),
+        ("dead_letters_total", "", 2),
+    ] {
+        let line = format!(
+            "wasmill_transform_{name}{{stream=\"events\",transform=\"first\",plugin=\"first\"{labels}}} {count}\n"
+        );
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
+    program.stop();
+    program = Program::start(&binary, &scratch.config());
+    assert_eq!(flows(&program), expected, "it is kept");
     program.stop();
 }

@@ -31,6 +31,8 @@ pub(crate) struct Policy {
     pub(crate) secrets: BTreeMap<String, SecretSource>,
     /// Files that they may hand to plugins, by the name that stands in the place of a path. Relative to this file.
     pub(crate) files: BTreeMap<String, String>,
+    /// Whether their plugins may keep state.
+    pub(crate) state: bool,
 }
 
 /// A bucket, or what is below a prefix of it.

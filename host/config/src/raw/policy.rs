@@ -42,6 +42,9 @@ pub(crate) struct Grants {
     #[serde(default)]
     #[schemars(extend("examples" = [["scores.example", "10.1.2.3:8080", "10.7.0.0/16"]]))]
     pub(crate) http: Vec<String>,
+    /// Whether they may keep state.
+    #[serde(default)]
+    pub(crate) state: bool,
 }
 
 /// A host to which a plugin may send requests.

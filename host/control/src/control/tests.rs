@@ -121,22 +121,22 @@ fn tenant_is_deleted_once_it_is_disabled_and_has_no_streams() {
     ));
     let (text, _) = control.create_key(&team, new(&[Scope::Admin]), 1).unwrap();
     control.verify(&text, 2).unwrap();
-    assert!(matches!(control.delete_tenant(&team, 0, || ()), Err(ControlError::NotDisabled { .. })));
+    assert!(matches!(control.delete_tenant(&team, 0, || None, || ()), Err(ControlError::NotDisabled { .. })));
     control.disable_tenant(&team, true, 2).unwrap();
     assert_eq!(control.known(&text, 3), Some(Err(Refused::TenantDisabled)));
     control.disable_tenant(&team, false, 2).unwrap();
     assert!(control.known(&text, 3).unwrap().is_ok());
     control.disable_tenant(&team, true, 2).unwrap();
     assert!(matches!(
-        control.delete_tenant(&team, 2, || ()),
+        control.delete_tenant(&team, 2, || None, || ()),
         Err(ControlError::HasStreams { streams: 2, .. })
     ));
-    control.delete_tenant(&team, 0, || ()).unwrap();
+    control.delete_tenant(&team, 0, || None, || ()).unwrap();
     assert_eq!(control.known(&text, 3), Some(Err(Refused::Unknown)));
     assert!(matches!(control.tenant(&team, 4), Err(ControlError::NoTenant { .. })));
     for change in [
         control.disable_tenant(&name("default"), true, 1).map(drop),
-        control.delete_tenant(&name("default"), 0, || ()),
+        control.delete_tenant(&name("default"), 0, || None, || ()),
     ] {
         assert!(matches!(change, Err(ControlError::DefaultTenant { .. })));
     }

@@ -32,7 +32,7 @@ use super::tls::Shown;
 use super::{Host, Shared};
 
 pub use key_set::KeySetPlace;
-pub use tokens::{TokenRules, Tokens};
+pub use tokens::{TakenTokens, TokenRules, Tokens};
 pub(super) use trail::{Touched, note};
 
 /// Keys that are verified at a time: each takes a core for a millisecond or so.
@@ -139,7 +139,7 @@ pub struct Access {
     /// Whether keys are needed.
     pub(super) keys: bool,
     metrics_open: bool,
-    tokens: Option<Tokens>,
+    tokens: Arc<TakenTokens>,
     verifying: Semaphore,
     waiting: Semaphore,
 }
@@ -152,7 +152,7 @@ impl Access {
             audit,
             keys,
             metrics_open,
-            tokens: None,
+            tokens: Arc::default(),
             verifying: Semaphore::new(VERIFIED_AT_A_TIME),
             waiting: Semaphore::new(WAIT_FOR_IT),
         }
@@ -160,7 +160,13 @@ impl Access {
 
     /// Takes tokens of others, too.
     pub fn with_tokens(self, tokens: Tokens) -> Access {
-        Access { tokens: Some(tokens), ..self }
+        self.tokens.put(Some(tokens));
+        self
+    }
+
+    /// Which tokens of others are taken, to change it.
+    pub fn tokens(&self) -> Arc<TakenTokens> {
+        Arc::clone(&self.tokens)
     }
 
     /// Tenants and keys, where they are managed over HTTP: a stranger who could make a key today would have it when keys

@@ -10,7 +10,7 @@ use super::tokens::{Bearer, Tokens, is_token};
 use super::{Access, Caller, Peer, Refusal};
 use crate::api::error::ApiError;
 use crate::api::now_ms;
-use crate::api::tls::Shown;
+use crate::api::tls::{Shown, TlsClient};
 
 /// By which an operator says whose things a request is about.
 pub(in crate::api) const ACTS_FOR: &str = "wasmill-tenant";
@@ -53,8 +53,8 @@ impl Access {
         let Some(token) = value.to_str().ok().and_then(bearer) else {
             return Err(Refusal::key(peer, None, None, "no bearer token in the header authorization"));
         };
-        if let Some(tokens) = self.tokens.as_ref().filter(|_| is_token(token)) {
-            return self.bearer(tokens, token, peer).await;
+        if let Some(tokens) = self.tokens.get().filter(|_| is_token(token)) {
+            return self.bearer(&tokens, token, peer).await;
         }
         let text = match KeyText::parse(token) {
             Ok(text) => text,
@@ -97,15 +97,20 @@ impl Access {
 
     /// Of a certificate that was checked when the connection began.
     fn certified(&self, shown: &Shown, peer: &Peer) -> Result<Caller, Box<Refusal>> {
+        let client = shown.client();
+        let subject = client.as_ref().and_then(|client| client.uri.clone().or_else(|| client.name.clone()));
+        let subject = subject.unwrap_or_else(|| shown.subject.clone());
         let refuse = |tenant: Option<&TenantName>, reason: &str| {
             let mut refusal = Refusal::key(peer, None, tenant.cloned(), reason);
-            refusal.who.subject = Some(shown.subject.clone());
+            refusal.who.subject = Some(subject.clone());
             Err(refusal)
         };
         if shown.until_s < i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX) {
             return refuse(None, "expired certificate");
         }
-        let Some((tenant, scopes)) = &shown.of else { return refuse(None, "certificate of no known client") };
+        let Some(TlsClient { tenant, scopes, .. }) = &client else {
+            return refuse(None, "certificate of no known client");
+        };
         match self.control.tenant_disabled(tenant) {
             None => refuse(None, "certificate for a tenant that is not there"),
             Some(true) => refuse(Some(tenant), "certificate for a disabled tenant"),
@@ -115,7 +120,7 @@ impl Access {
                 scopes: *scopes,
                 key: None,
                 name: None,
-                subject: Some(shown.subject.clone()),
+                subject: Some(subject),
             }),
         }
     }

@@ -3,7 +3,7 @@
 //! It owns which claims are believed. It refuses tokens without an expiry, tokens for others, signatures with a shared
 //! secret or none, and a tenant that is not there.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jsonwebtoken::{Validation, decode, decode_header};
 use serde_json::Value;
@@ -40,6 +40,20 @@ pub(super) struct Bearer {
 pub struct Tokens {
     rules: TokenRules,
     keys: Arc<KeySet>,
+}
+
+/// Whose tokens are taken, if anybody's; may change between two requests.
+#[derive(Default)]
+pub struct TakenTokens(RwLock<Option<Arc<Tokens>>>);
+
+impl TakenTokens {
+    pub fn put(&self, tokens: Option<Tokens>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tokens.map(Arc::new);
+    }
+
+    pub(super) fn get(&self) -> Option<Arc<Tokens>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Whether a text may be a token, and not a key that was mistyped.

@@ -1,6 +1,6 @@
 //! What a configuration file changes: which streams come, change and go, and what waits for the next start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use wasmill_config::{self as config, DEFAULT_TENANT, Settings};
 
@@ -61,28 +61,42 @@ pub(super) fn at_next_start(
     differs("data_dir", held.data_dir != file.data_dir);
     differs("plugin_dir", ours.plugin_dir.as_ref() != Some(&file.plugin_dir));
     differs("workers", held.workers != file.workers);
-    differs("http", held.http != file.http);
+    differs("http", held.http != listener(held, file));
     differs("buffer", held.buffer != file.buffer);
-    differs("signing", ours.signing != file.signing);
     // Of every tenant that is open and has none of its own, too.
     let of_no_table = opened.iter().filter(|(name, _)| file.tenants.iter().all(|known| known.name != **name));
     let mut isolated = of_no_table.map(|(_, opened)| opened.isolation);
     differs("isolation", isolated.any(|isolation| isolation != file.isolation));
     differs("warm_instances", held.warm_instances != file.warm_instances);
     differs("warm_memory", held.warm_memory != file.warm_memory);
-    differs("quota", held.quota != file.quota);
-    let with_quota: BTreeSet<&String> = held.quotas.keys().chain(file.quotas.keys()).collect();
-    for tenant in with_quota {
-        differs(&format!("tenants.{tenant}.quota"), held.quotas.get(tenant) != file.quotas.get(tenant));
-    }
     for (name, opened) in opened.iter().filter(|(name, _)| *name != DEFAULT_TENANT) {
         let wanted = OpenedWith::of(file, name);
         differs(&format!("tenants.{name}.plugin_dir"), opened.plugin_dir != wanted.plugin_dir);
-        differs(&format!("tenants.{name}.signing"), opened.signing != wanted.signing);
         let in_table = file.tenants.iter().any(|known| known.name == *name);
         differs(&format!("tenants.{name}.isolation"), in_table && opened.isolation != wanted.isolation);
     }
     keys
+}
+
+/// Of the file, the listener as the running one could be compared with: whose tokens and which certificates of clients are
+/// taken can change.
+fn listener(held: &Settings, file: &Settings) -> config::Http {
+    let mut http = file.http.clone();
+    http.auth.jwt.clone_from(&held.http.auth.jwt);
+    if let (Some(tls), Some(held)) = (&mut http.tls, &held.http.tls) {
+        tls.clients.clone_from(&held.clients);
+    }
+    http
+}
+
+/// The listener that runs, with what of the file it takes.
+fn held_listener(held: &Settings, file: &Settings) -> config::Http {
+    let mut http = held.http.clone();
+    http.auth.jwt.clone_from(&file.http.auth.jwt);
+    if let (Some(tls), Some(file)) = (&mut http.tls, &file.http.tls) {
+        tls.clients.clone_from(&file.clients);
+    }
+    http
 }
 
 /// The file, with what cannot change as it is. What tenants are opened with stays as it is written: of those that are open
@@ -90,11 +104,9 @@ pub(super) fn at_next_start(
 pub(super) fn with_held(held: &Settings, mut file: Settings) -> Settings {
     file.data_dir.clone_from(&held.data_dir);
     file.workers = held.workers;
-    file.http.clone_from(&held.http);
+    file.http = held_listener(held, &file);
     file.buffer.clone_from(&held.buffer);
     (file.warm_instances, file.warm_memory) = (held.warm_instances, held.warm_memory);
-    file.quota.clone_from(&held.quota);
-    file.quotas.clone_from(&held.quotas);
     file
 }
 
@@ -150,6 +162,49 @@ mod tests {
         let merged = with_held(&held, file);
         assert_eq!((merged.workers, &merged.data_dir), (1, &held.data_dir));
         assert!(at_next_start(&held, &opened, &held).is_empty());
+    }
+
+    #[test]
+    fn quotas_keys_of_plugins_and_who_is_known_at_the_listener_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["crt", "key", "ca", "jwks"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let read = |changes: [&str; 4]| {
+            let [quota, signing, jwt, clients] = changes;
+            let text = format!(
+                "[quota]\nrequests = {quota}\n[tenants.team.quota]\nrequests = {quota}\n{signing}\
+                 [http.auth]\nmode = \"keys\"\n{jwt}\
+                 [http.tls]\ncertificate = \"crt\"\nkey = \"key\"\nclient_ca = \"ca\"\n{clients}{}",
+                stream("a", "1")
+            );
+            Settings::from_toml(&text, &dir.path().join("wasmill.toml")).unwrap()
+        };
+        let held = read(["1", "", "", ""]);
+        let file = read([
+            "2",
+            "[signing]\nkeys = [\"ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"]\n",
+            "[http.auth.jwt]\njwks = \"jwks\"\nissuer = \"i\"\naudience = \"a\"\n",
+            "[[http.tls.clients]]\nname = \"edge\"\ntenant = \"team\"\nscopes = [\"push\"]\n",
+        ]);
+        let opened = opened(&held, &[DEFAULT_TENANT, "team"]);
+        assert!(
+            at_next_start(&held, &opened, &file).is_empty(),
+            "{:?}",
+            at_next_start(&held, &opened, &file)
+        );
+        let merged = with_held(&held, file.clone());
+        assert_eq!((&merged.http, &merged.quota), (&file.http, &file.quota));
+        assert_eq!((&merged.quotas, &merged.signing), (&file.quotas, &file.signing));
+        // What is beside them is not.
+        let mut other = file.clone();
+        other.http.auth.metrics_open = true;
+        if let Some(tls) = &mut other.http.tls {
+            tls.key = "elsewhere".into();
+        }
+        assert_eq!(at_next_start(&held, &opened, &other), ["http"]);
+        let merged = with_held(&held, other);
+        assert_eq!(merged.http, file.http);
     }
 
     #[test]

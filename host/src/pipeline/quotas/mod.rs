@@ -13,7 +13,7 @@ mod tests;
 mod turns;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use wasmill_config::{self as config, Settings};
 use wasmill_deliver::DirectoryThreads;
@@ -70,11 +70,32 @@ fn limits(quota: &config::Quota) -> Limits {
     }
 }
 
+/// What counts for quotas that are not the defaults.
+#[derive(Debug, Default)]
+struct Written {
+    of_all: Limits,
+    of_file: BTreeMap<String, Limits>,
+    /// Over HTTP.
+    set: BTreeMap<String, Limits>,
+}
+
+impl Written {
+    fn of(settings: &Settings) -> Written {
+        let of_file = settings.quotas.iter().map(|(tenant, quota)| (tenant.clone(), limits(quota)));
+        Written { of_all: limits(&settings.quota), of_file: of_file.collect(), set: BTreeMap::new() }
+    }
+
+    fn effective(&self, tenant: &str) -> Limits {
+        let nothing = Limits::default();
+        let of = |map: &BTreeMap<String, Limits>| map.get(tenant).unwrap_or(&nothing).clone();
+        of(&self.of_file).or(&of(&self.set)).or(&self.of_all).or(&DEFAULTS)
+    }
+}
+
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub struct Quotas {
-    of_all: Limits,
-    of_file: BTreeMap<String, Limits>,
+    written: RwLock<Written>,
     known: RwLock<BTreeMap<String, Arc<TenantQuota>>>,
     compiles: Arc<Compiles>,
     /// Those of a tenant are made of it.
@@ -83,23 +104,37 @@ pub struct Quotas {
 
 impl Quotas {
     pub(crate) fn new(settings: &Settings) -> Quotas {
-        let of_file = settings.quotas.iter().map(|(tenant, quota)| (tenant.clone(), limits(quota)));
         Quotas {
-            of_all: limits(&settings.quota),
-            of_file: of_file.collect(),
+            written: RwLock::new(Written::of(settings)),
             known: RwLock::default(),
             compiles: Compiles::new(settings.workers),
             directories: DirectoryThreads::default(),
         }
     }
 
-    fn effective(&self, tenant: &str, set: &Limits) -> Limits {
-        self.of_file(tenant).or(set).or(&self.of_all).or(&DEFAULTS)
+    fn written(&self) -> RwLockReadGuard<'_, Written> {
+        self.written.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the file says now counts from now on. Returns those whose quotas changed, with what they were.
+    pub(crate) fn follow(&self, settings: &Settings) -> Vec<(Arc<TenantQuota>, Arc<Limits>)> {
+        let mut written = self.written.write().unwrap_or_else(PoisonError::into_inner);
+        let set = std::mem::take(&mut written.set);
+        *written = Written { set, ..Written::of(settings) };
+        let changed = self.all().into_iter().filter_map(|quota| {
+            let (before, now) = (quota.limits(), written.effective(quota.tenant()));
+            let news = *before != now;
+            news.then(|| {
+                quota.change(now);
+                (quota, before)
+            })
+        });
+        changed.collect()
     }
 
     /// What the configuration says of this tenant by name, which nobody changes over HTTP.
     pub fn of_file(&self, tenant: &str) -> Limits {
-        self.of_file.get(tenant).cloned().unwrap_or_default()
+        self.written().of_file.get(tenant).cloned().unwrap_or_default()
     }
 
     /// Of a tenant that is known to be there.
@@ -107,9 +142,11 @@ impl Quotas {
         if let Some(known) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(tenant) {
             return Arc::clone(known);
         }
+        // Held until it is known: what changes meanwhile changes it, too.
+        let written = self.written();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let fresh = || {
-            let limits = self.effective(tenant, &Limits::default());
+            let limits = written.effective(tenant);
             Arc::new(TenantQuota::new(tenant, limits, self.directories.of_another()))
         };
         Arc::clone(known.entry(tenant.to_owned()).or_insert_with(fresh))
@@ -123,7 +160,9 @@ impl Quotas {
     /// What was set over HTTP counts from now on.
     pub fn set(&self, tenant: &str, set: &Limits) -> Arc<TenantQuota> {
         let quota = self.of(tenant);
-        quota.change(self.effective(tenant, set));
+        let mut written = self.written.write().unwrap_or_else(PoisonError::into_inner);
+        written.set.insert(tenant.to_owned(), set.clone());
+        quota.change(written.effective(tenant));
         quota
     }
 

@@ -86,7 +86,8 @@ impl Slot {
             self.refused.iter().any(|refused| same(&refused.plugins, &plugins) && refused.models == models);
         let current = self.current();
         let others = current.models != models;
-        if !refused && (others || !same(&current.plugins, &plugins)) {
+        let withdrawn = current.withdrawn.is_some();
+        if !refused && (others || withdrawn || !same(&current.plugins, &plugins)) {
             match plan.build(engine, catalog, &plugins) {
                 Ok(chain) => self.take(catalog, chain, plugins),
                 Err(problems) => {
@@ -106,10 +107,37 @@ impl Slot {
         self.probe_newest(engine, catalog);
     }
 
+    /// What the stream runs and may not be used gives way to what may be; without that, the stream halts.
+    pub(super) fn judge(&mut self, engine: &Engine, catalog: &Catalog) {
+        let plan = &self.stream.plan;
+        let refused = |version: &ChainVersion| plan.unsigned(catalog, &version.plugins);
+        if self.before.as_ref().is_some_and(|before| refused(before).is_some()) {
+            self.before = None;
+        }
+        // Whoever stands beside the chain is looked for anew.
+        self.stream.shadows.put(Vec::new());
+        let current = self.current();
+        let Some((_, reason)) = refused(&current).filter(|_| current.withdrawn.is_none()) else { return };
+        let found = plan.find(catalog).and_then(|plugins| {
+            let chain = plan.build(engine, catalog, &plugins)?;
+            Ok((chain, plugins))
+        });
+        match found {
+            Ok((chain, plugins)) => {
+                self.take(catalog, chain, plugins);
+                self.before = None;
+            }
+            Err(_) => {
+                self.before = None;
+                self.stream.chains.send_replace(Arc::new(current.withdrawn(reason)));
+            }
+        }
+    }
+
     /// Gives the stream the same plugins within other bounds, if they pass.
     pub(super) fn rebuild(&mut self, engine: &Engine, catalog: &Catalog) {
         let plugins = self.current().plugins.clone();
-        if plugins.is_empty() {
+        if plugins.is_empty() || self.current().withdrawn.is_some() {
             return;
         }
         match self.stream.plan.build(engine, catalog, &plugins) {
@@ -145,7 +173,7 @@ impl Slot {
     pub(super) fn take(&mut self, catalog: &Catalog, chain: Arc<Chain>, plugins: Vec<Arc<Plugin>>) {
         let current = self.current();
         let next = ChainVersion::new(current.generation + 1, chain, plugins);
-        self.before = Some(current);
+        self.before = Some(current).filter(|current| current.withdrawn.is_none());
         self.stream.chains.send_replace(Arc::new(next));
         self.note_running(catalog);
     }
@@ -154,6 +182,9 @@ impl Slot {
     pub(super) fn follow_shadows(&self, engine: &Engine, catalog: &Catalog) {
         let shadows = &self.stream.shadows;
         let (there, current) = (shadows.get(), self.current());
+        if current.withdrawn.is_some() {
+            return shadows.put(Vec::new());
+        }
         let wanted = shadows.plugins().iter().filter_map(|name| Some((name, catalog.control(name).shadow?)));
         let next: Vec<Arc<Shadow>> = wanted
             .filter(|(name, _)| !self.stream.plan.places(name).is_empty())

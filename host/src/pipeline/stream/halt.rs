@@ -99,6 +99,18 @@ impl StreamTask {
         if next.generation == self.current.generation {
             return;
         }
+        if let Some(reason) = &next.withdrawn {
+            // What it did and is not durable is as if it had not been.
+            self.withdraw();
+            self.halt = Halt::BadVersion;
+            self.context.stats.pause(Pause::Intake, reason);
+            tracing::error!(
+                stream = %self.context.name, reason,
+                "plugins may not be used any more: the stream pauses until there are others, and no record is lost"
+            );
+            self.current = next;
+            return;
+        }
         self.halt = Halt::No;
         self.context.stats.with_transforms(|transforms| next.name_transforms(transforms));
         self.context.stats.reloads.add(1);

@@ -31,6 +31,11 @@ fn counts_of(stats: &StreamStats) -> Counts {
 
 fn counts_of_transform(transform: &TransformStats) -> Counts {
     Counts {
+        records_in: transform.records_in,
+        bytes_in: transform.bytes_in,
+        records_out: transform.records_out,
+        bytes_out: transform.bytes_out,
+        dead_letters: transform.dead_letters,
         calls: transform.calls,
         cpu_ns: transform.cpu_ns,
         traps: transform.traps,
@@ -73,7 +78,8 @@ pub(super) fn count(stats: &StreamStats, minute: u64, rows: &mut Rows) {
     for (transform, before) in transforms.iter().zip(&mut marks.transforms) {
         let counts = counts_of_transform(transform);
         let new = since(&counts, before);
-        if new.calls > 0 {
+        // The most memory that there was is no news.
+        if new != (Counts { memory_bytes_max: new.memory_bytes_max, ..Counts::default() }) {
             let of = Of { transform: transform.name.clone(), plugin: transform.plugin.clone(), ..of.clone() };
             rows.add(minute, of, &new);
         }

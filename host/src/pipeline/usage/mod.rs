@@ -42,6 +42,20 @@ const READS_MAX: usize = 3;
 const HOUR_S: u64 = 3600;
 const DAY_S: u64 = 24 * HOUR_S;
 
+fn directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("usage")
+}
+
+/// Where the usage of a tenant is.
+pub(super) fn dir_of(data_dir: &Path, tenant: &str) -> PathBuf {
+    directory(data_dir).join(tenant)
+}
+
+/// Under which it is once the tenant is gone.
+pub(super) fn name_aside(tenant: &str, now_ms: u64) -> String {
+    format!("{tenant}.removed-{now_ms}")
+}
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct UsageQuery {
@@ -117,7 +131,7 @@ fn now_s() -> u64 {
 impl Usage {
     pub(super) fn new(data_dir: &Path) -> Usage {
         Usage {
-            dir: data_dir.join("usage"),
+            dir: directory(data_dir),
             pending: Mutex::default(),
             writing: Arc::default(),
             readers: Readers::default(),
@@ -319,7 +333,7 @@ impl Usage {
             if usage.pending().rows.remove(&tenant).is_some() {
                 tracing::error!(tenant, "usage of a tenant that is gone cannot be stored, and is given up");
             }
-            put_aside(&usage.dir.join(&tenant), format!("{tenant}.removed-{now_ms}"))
+            put_aside(&usage.dir.join(&tenant), name_aside(&tenant, now_ms))
         });
         aside.await.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
@@ -401,7 +415,7 @@ impl Usage {
         };
         let add = |open: &mut Rows, row: Row| {
             if let Some(of) = query.by.key(&row.of) {
-                open.add(row.from / seconds * seconds, of, &row.counts);
+                open.add(row.from / seconds * seconds, of, &row.part(query.by));
             }
         };
         self.store(tenant).each(from, query.to, |rows| {

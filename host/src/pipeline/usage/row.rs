@@ -45,15 +45,15 @@ fn most(one: u64, other: u64) -> u64 {
 }
 
 counts! {
-    /// Records that have a receipt.
+    /// Records that have a receipt; of a transform, rows that went into it.
     records_in sum;
     /// Bytes of these records.
     bytes_in sum;
-    /// Records that were delivered, of all outputs.
+    /// Records that were delivered, of all outputs; of a transform, rows that came out of it.
     records_out sum;
-    /// Bytes of the objects and requests that were delivered.
+    /// Bytes of the objects and requests that were delivered; of a transform, of these rows.
     bytes_out sum;
-    /// Dead letters that were written.
+    /// Dead letters that were written; of a transform, what failed in it.
     dead_letters sum;
     /// Calls of plugins.
     calls sum;
@@ -113,6 +113,16 @@ pub enum UsageBy {
     Tenant,
     Stream,
     Plugin,
+}
+
+impl Row {
+    /// What it adds to a row that is counted `by` this: records of a transform are the stream's already.
+    pub(super) fn part(&self, by: UsageBy) -> Counts {
+        if by == UsageBy::Plugin || self.of.plugin.is_empty() {
+            return self.counts;
+        }
+        Counts { records_in: 0, bytes_in: 0, records_out: 0, bytes_out: 0, dead_letters: 0, ..self.counts }
+    }
 }
 
 impl UsageBy {

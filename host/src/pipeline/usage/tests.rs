@@ -147,6 +147,11 @@ fn plugins_add_up_over_streams_and_memory_does_not() {
                 plugin: "parse".to_owned(),
                 calls: 3,
                 cpu_ns: 7,
+                records_in: 5,
+                bytes_in: 50,
+                records_out: 4,
+                bytes_out: 44,
+                dead_letters: 1,
                 memory_bytes_peak: memory,
                 ..TransformStats::default()
             });
@@ -160,6 +165,16 @@ fn plugins_add_up_over_streams_and_memory_does_not() {
     let row = &rows[0];
     let of = |field: &str| row[field].as_u64().unwrap();
     assert_eq!((of("calls"), of("cpu_ns"), of("memory_bytes_max"), of("seconds")), (6, 14, 100, 3600));
+    let flow = |row: &Value| {
+        ["records_in", "bytes_in", "records_out", "bytes_out", "dead_letters"]
+            .map(|field| row[field].as_u64().unwrap())
+    };
+    assert_eq!(flow(row), [10, 100, 8, 88, 2]);
+    // They are records of the streams, which count themselves.
+    for by in [UsageBy::Stream, UsageBy::Tenant] {
+        let rows = ask(&usage, "team", by, HOUR_S);
+        assert!(rows.iter().all(|row| flow(row) == [0; 5]) && sum(&rows, "calls") == 6, "{rows:?}");
+    }
     assert_eq!((row["plugin"].as_str(), row["from"].as_str()), (Some("parse"), Some("1970-01-01T00:00:00Z")));
     assert_eq!(store::tenants(&usage.dir).unwrap(), ["team"], "nobody's usage is of no tenant");
 }

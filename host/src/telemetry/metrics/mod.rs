@@ -244,8 +244,16 @@ impl Families {
         self.set(TransformMemory, labels, transform.memory_bytes_peak);
         self.set(TransformTraps, labels, transform.traps);
         self.set(TransformInstances, labels, transform.instances);
+        self.set(TransformDeadLetters, labels, transform.dead_letters);
         let http = transform.http;
+        let records = [("in", transform.records_in), ("out", transform.records_out)];
+        let bytes = [("in", transform.bytes_in), ("out", transform.bytes_out)];
         let [_, _, transform, plugin] = *labels;
+        for (metric, counts) in [(TransformRecords, records), (TransformBytes, bytes)] {
+            for (direction, count) in counts {
+                self.set(metric, &[tenant, stream, transform, plugin, ("direction", direction)], count);
+            }
+        }
         let results = [("answered", http.answered), ("failed", http.failed), ("refused", http.refused)];
         if results.iter().any(|(_, count)| *count > 0) {
             for (result, count) in results {

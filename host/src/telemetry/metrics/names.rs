@@ -111,6 +111,9 @@ table! {
     // A transform of a stream: labels `stream`, `transform`, `plugin`.
     TransformCalls Counter "wasmill_transform_calls_total" "Calls of the plugin, one per chunk."
     TransformCpu Counter "wasmill_transform_cpu_seconds_total" "CPU time of these calls."
+    TransformRecords Counter "wasmill_transform_records_total" "Rows that went into the plugin (the direction in) and came out of it (out), of slices that have an outcome."
+    TransformBytes Counter "wasmill_transform_bytes_total" "Bytes of these rows' texts; values that were set by column count when they leave the chain."
+    TransformDeadLetters Counter "wasmill_transform_dead_letters_total" "Records that failed in the plugin, rows that no record stands behind included."
     TransformMemory Gauge "wasmill_transform_memory_peak_bytes" "Largest linear memory of any instance so far."
     TransformTraps Counter "wasmill_transform_traps_total" "Calls that ended in a trap, in time or memory run out, or in nonsense."
     TransformInstances Counter "wasmill_transform_instances_total" "Instances that were made."

@@ -140,6 +140,9 @@ fn stream() -> StreamStats {
             version: "1.0 \"x\"\\\n".to_owned(),
             calls: 5,
             cpu_ns: 1_250_000_000,
+            records_in: 9,
+            bytes_out: 80,
+            dead_letters: 2,
             ..TransformStats::default()
         });
     });
@@ -157,6 +160,12 @@ fn metrics_show_what_was_counted() {
     assert_eq!(scraped.value(Metric::OutputDelivered, &[("stream", "access"), ("output", "errors")]), 4.0);
     let of_transform = &[("stream", "access"), ("transform", "parse-2"), ("plugin", "parse")];
     assert_eq!(scraped.value(Metric::TransformCpu, of_transform), 1.25);
+    assert_eq!(scraped.value(Metric::TransformDeadLetters, of_transform), 2.0);
+    let directed = |direction| {
+        [("stream", "access"), ("transform", "parse-2"), ("plugin", "parse"), ("direction", direction)]
+    };
+    assert_eq!(scraped.value(Metric::TransformRecords, &directed("in")), 9.0);
+    assert_eq!(scraped.value(Metric::TransformBytes, &directed("out")), 80.0);
     assert_eq!(scraped.value(Metric::JournalSyncs, &[]), 7.0);
     assert_eq!(scraped.value(Metric::PluginReloads, &[]), 2.0);
     assert_eq!(scraped.value(Metric::DestinationSyncs, &[]), 3.0);

@@ -84,6 +84,11 @@ impl Rows {
         self.ends.len() as u64
     }
 
+    /// Bytes of their payloads.
+    pub(super) fn payload_bytes(&self) -> u64 {
+        self.payload.len() as u64
+    }
+
     /// Hands the rows on, in order.
     pub(super) fn pour(&self, sink: &mut dyn RowSink) {
         let mut start = 0;
@@ -184,14 +189,16 @@ impl Asked<'_> {
         Some(first..=last)
     }
 
-    /// The report in the slice's own places; `emitted` is what really came, `cpu` what the process really used.
+    /// The report in the slice's own places; `came` are the rows, and their bytes, that really came, `cpu` what the process
+    /// really used.
     pub(super) fn report(
         &self,
         report: Report,
         letters: &[u8],
-        emitted: u64,
+        came: (u64, u64),
         cpu: Duration,
     ) -> Option<SliceReport> {
+        let (emitted, _) = came;
         let letters = self.letters(report.letters, letters)?;
         let steps = self.chain.steps.len();
         let at_step = |step: &usize| *step < steps.max(1);
@@ -243,7 +250,7 @@ impl Asked<'_> {
             dropped: report.dropped,
             emitted,
             failures: failures.collect::<Option<Vec<_>>>()?,
-            transforms: self.believable(report.transforms, cpu),
+            transforms: self.believable(report.transforms, came, cpu),
             chunks: report.chunks.min(self.chunks() as u64),
             chunks_bisected: report.chunks_bisected.min(self.chunks() as u64),
             faults: report.faults.into_iter().map(bounded).collect(),
@@ -267,12 +274,31 @@ impl Asked<'_> {
     }
 
     /// What the transforms used, within what their process did and may.
-    fn believable(&self, mut transforms: Vec<TransformReport>, cpu: Duration) -> Vec<TransformReport> {
+    fn believable(
+        &self,
+        mut transforms: Vec<TransformReport>,
+        (rows, bytes): (u64, u64),
+        cpu: Duration,
+    ) -> Vec<TransformReport> {
         let said: f64 = transforms.iter().map(|transform| transform.cpu.as_secs_f64()).sum();
         let share = if said > cpu.as_secs_f64() { cpu.as_secs_f64() / said } else { 1.0 };
         for (transform, step) in transforms.iter_mut().zip(&self.chain.steps) {
             transform.cpu = Duration::from_secs_f64(transform.cpu.as_secs_f64() * share).min(cpu);
             transform.memory_bytes_peak = transform.memory_bytes_peak.min(step.limits.memory_bytes);
+            for count in [&mut transform.records_in, &mut transform.records_out] {
+                *count = (*count).min((self.rows_max() / ROW_BYTES) as u64);
+            }
+            for count in [&mut transform.bytes_in, &mut transform.bytes_out] {
+                *count = (*count).min(self.rows_max() as u64);
+            }
+        }
+        // What went in and what came out is known here.
+        if let Some(first) = transforms.first_mut() {
+            let bytes: usize = self.parts.iter().map(|part| self.bytes(part)).sum();
+            (first.records_in, first.bytes_in) = (self.records(), bytes as u64);
+        }
+        if let Some(last) = transforms.last_mut() {
+            (last.records_out, last.bytes_out) = (rows, bytes);
         }
         transforms
     }
@@ -302,13 +328,31 @@ pub(super) fn add(whole: &mut SliceReport, part: SliceReport) {
     whole.failures.extend(failures);
     for (sum, transform) in whole.transforms.iter_mut().zip(transforms) {
         // What was sent is what the host sent: counted where it is.
-        let TransformReport { calls, cpu, fuel, memory_bytes_peak, traps, instances, http: _ } = transform;
+        let TransformReport {
+            calls,
+            cpu,
+            fuel,
+            memory_bytes_peak,
+            traps,
+            instances,
+            http: _,
+            records_in,
+            bytes_in,
+            records_out,
+            bytes_out,
+            // Those of the whole slice are counted once it is whole.
+            dead_letters: _,
+        } = transform;
         sum.calls = sum.calls.saturating_add(calls);
         sum.cpu = sum.cpu.saturating_add(cpu);
         sum.fuel = sum.fuel.saturating_add(fuel);
         sum.memory_bytes_peak = sum.memory_bytes_peak.max(memory_bytes_peak);
         sum.traps = sum.traps.saturating_add(traps);
         sum.instances = sum.instances.saturating_add(instances);
+        sum.records_in = sum.records_in.saturating_add(records_in);
+        sum.bytes_in = sum.bytes_in.saturating_add(bytes_in);
+        sum.records_out = sum.records_out.saturating_add(records_out);
+        sum.bytes_out = sum.bytes_out.saturating_add(bytes_out);
     }
     whole.chunks += chunks;
     whole.chunks_bisected += chunks_bisected;
@@ -425,7 +469,7 @@ mod tests {
     }
 
     fn read((report, letters): (Report, Vec<u8>), emitted: u64) -> Option<SliceReport> {
-        asked(|asked| asked.report(report, &letters, emitted, Duration::from_secs(1)))
+        asked(|asked| asked.report(report, &letters, (emitted, 0), Duration::from_secs(1)))
     }
 
     #[test]

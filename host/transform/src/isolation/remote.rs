@@ -311,6 +311,7 @@ impl Remote {
             }
         }
         let Going { mut whole, held, sent, owed, .. } = going;
+        whole.count_letters(&chain.steps);
         let sent = sent.of_steps.into_iter();
         whole.transforms.iter_mut().zip(sent).for_each(|(transform, sent)| transform.http.add(sent));
         let layer = held.filter(|_| whole.unrunnable.is_none()).map(Held::finish);
@@ -482,7 +483,7 @@ impl Remote {
         let mut end = Instant::now() + self.chunk_max + of_chunks + self.wait_max;
         sent.begin();
         process.send(&Request::Run(request), &body, end)?;
-        let (mut rows, mut emitted, mut lines) = (Vec::new(), 0, 0);
+        let (mut rows, mut came, mut lines) = (Vec::new(), (0, 0), 0);
         let mut room = asked.rows_max();
         let mut alive = Instant::now() + self.chunk_max;
         loop {
@@ -491,7 +492,7 @@ impl Remote {
                 Answer::Rows(head) => {
                     let some = Rows::read(head, body, asked).ok_or_else(impossible)?;
                     room = room.checked_sub(some.bytes()).ok_or_else(impossible)?;
-                    emitted += some.count();
+                    came = (came.0 + some.count(), came.1 + some.payload_bytes());
                     rows.push(some);
                 }
                 Answer::Http(ask) => {
@@ -522,7 +523,7 @@ impl Remote {
                     let (letters, changes) =
                         body.split_at_checked(report.letter_bytes as usize).ok_or_else(impossible)?;
                     let owed = report.owed;
-                    let report = asked.report(*report, letters, emitted, used).ok_or_else(impossible)?;
+                    let report = asked.report(*report, letters, came, used).ok_or_else(impossible)?;
                     match held {
                         Some(held) if report.unrunnable.is_none() => held.change(changes)?,
                         _ if changes.is_empty() => {}

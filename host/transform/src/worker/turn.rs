@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use wasmill_chunk::{Chunk, ColumnRef, Input};
 
+use super::flow::Level;
 use super::{ChainWorker, Failed, Run};
 use crate::clock::thread_cpu;
 use crate::event_time::{CallClock, NO_TIME, Times};
@@ -96,6 +97,7 @@ impl ChainWorker {
         begun.map_err(|misuse| Failed::broken(0, format!("no columns: {misuse}")))?;
         run.clock = Some(Box::new(CallClock::on_watermark(watermark)));
         let chain = Arc::clone(&self.chain);
+        run.begin_flows(chain.steps.len());
         let mut cpu = thread_cpu();
         for (index, step) in chain.steps.iter().enumerate() {
             let mut turn = Turn {
@@ -151,6 +153,7 @@ impl ChainWorker {
         let deadline = deadline_max.map_or(step.limits.deadline, |max| max.min(step.limits.deadline));
         let fuel = step.engine.fuel().then(|| instance.fuel_left());
         let call = Call { seed, now, deadline, cpu_start: *cpu, sending };
+        let before = Level::of(&chunk);
         let (back, result) = match on_watermark {
             None => instance.process(chunk, &mut run.keeping, &mut run.clock, call),
             Some(ns) => instance.on_watermark(chunk, &mut run.keeping, &mut run.clock, call, ns),
@@ -180,6 +183,12 @@ impl ChainWorker {
             self.retire(index, report);
             self.chunk = Some(chunk);
             return Err(Failed { step: index, unrunnable: matches!(fault, PluginFault::Host { .. }), fault });
+        }
+        let after = Level::of(&chunk);
+        match run.flows.get_mut(index) {
+            Some(flow) if on_watermark.is_some() => flow.told(before, after),
+            Some(flow) => flow.processed(before, after),
+            None => {}
         }
         Ok(chunk)
     }

@@ -52,6 +52,20 @@ fn chain_apart_does_what_it_does_here() {
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let guests = [&picky(), &picky()];
     let (rows, report) = Bench::new(&guests).run(&lines);
+    let flows = |report: &wasmill_transform::SliceReport| {
+        let each = report.transforms.iter().map(|transform| {
+            let ins = (transform.records_in, transform.bytes_in);
+            (ins, (transform.records_out, transform.bytes_out), transform.dead_letters)
+        });
+        each.collect::<Vec<_>>()
+    };
+    let [first, second] = flows(&report)[..] else { panic!("{report:?}") };
+    let bytes: usize = lines.iter().map(|line| line.len()).sum();
+    assert_eq!(first.0, (3000, bytes as u64), "every record once, however often it ran");
+    assert_eq!(first.1, second.0);
+    assert_eq!((first.2 + second.2, second.1.0), (report.failures.len() as u64, report.emitted));
+    let left: usize = rows.iter().map(|row| row.split_once(':').unwrap().1.len()).sum();
+    assert_eq!(second.1.1, left as u64);
     let mut bench = apart(&processes, &guests);
     for _ in 0..2 {
         let (rows_apart, report_apart) = bench.run(&lines);
@@ -61,6 +75,7 @@ fn chain_apart_does_what_it_does_here() {
             (report.passed, report.dropped, report.emitted, report.chunks, report.unrunnable.clone())
         };
         assert_eq!(counts(&report_apart), counts(&report));
+        assert_eq!(flows(&report_apart), flows(&report));
         assert!(report_apart.cpu_elsewhere > Duration::from_millis(200), "{:?}", report_apart.cpu_elsewhere);
         assert_eq!(report.cpu_elsewhere, Duration::ZERO);
     }

@@ -139,6 +139,7 @@ pub(super) const OPERATIONS: &[Said] = &[
             (403, "auth_off"),
             (404, "no_tenant"),
             (409, "default_tenant"),
+            (409, "owned_by_file"),
             (409, "not_disabled"),
             (409, "has_streams"),
             (409, "not_drained"),
