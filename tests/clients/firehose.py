@@ -126,6 +126,41 @@ def main():
             "S3Configuration": beside("searched"),
         },
     )
+    # The same interface under its older name.
+    elastic = {
+        "RoleARN": "arn:aws:iam::123456789012:role/any",
+        "ClusterEndpoint": "https://user:passw0rd@127.0.0.1:1",
+        "IndexName": "logs",
+        "TypeName": "log",
+        "S3Configuration": bucket(Prefix="elastic/"),
+    }
+    firehose.create_delivery_stream(DeliveryStreamName="elastic", ElasticsearchDestinationConfiguration=elastic)
+    seen = described(firehose, "elastic")
+    shown = seen["Destinations"][0]["ElasticsearchDestinationDescription"]
+    assert (shown["ClusterEndpoint"], shown["IndexRotationPeriod"]) == ("https://127.0.0.1:1", "OneDay"), shown
+    assert "passw0rd" not in json.dumps(seen, default=str), seen
+    firehose.update_destination(
+        DeliveryStreamName="elastic",
+        CurrentDeliveryStreamVersionId="1",
+        DestinationId=seen["Destinations"][0]["DestinationId"],
+        ElasticsearchDestinationUpdate={"IndexName": "others", "IndexRotationPeriod": "OneHour"},
+    )
+    seen = described(firehose, "elastic")
+    shown = seen["Destinations"][0]["ElasticsearchDestinationDescription"]
+    assert (seen["VersionId"], shown["IndexName"], shown["IndexRotationPeriod"]) == ("2", "others", "OneHour"), seen
+    assert shown["S3DestinationDescription"]["Prefix"] == "elastic/", shown
+    message = refused(
+        "InvalidArgumentException",
+        firehose.create_delivery_stream,
+        DeliveryStreamName="domain",
+        ElasticsearchDestinationConfiguration={
+            **{name: value for name, value in elastic.items() if name != "ClusterEndpoint"},
+            "DomainARN": "arn:aws:es:eu-west-1:123456789012:domain/logs",
+        },
+    )
+    assert "ClusterEndpoint" in message, message
+    firehose.delete_delivery_stream(DeliveryStreamName="elastic")
+
     for name in ("posted", "indexed", "searched"):
         seen = described(firehose, name)
         text = json.dumps(seen, default=str)

@@ -11,9 +11,13 @@ fn network_of_either_exporter_says_what_pytorch_says() {
         expected[name].as_array().unwrap().iter().map(|number| number.as_f64().unwrap() as f32).collect()
     };
     let (rows, said) = (numbers("rows"), numbers("output"));
-    assert!(said.len() == 40 && said.iter().any(|score| *score < 0.2) && said.iter().any(|score| *score > 0.8));
-    let exported =
-        [("dynamo", &include_bytes!("pytorch/dynamo.onnx")[..]), ("traced", include_bytes!("pytorch/traced.onnx"))];
+    assert!(
+        said.len() == 40 && said.iter().any(|score| *score < 0.2) && said.iter().any(|score| *score > 0.8)
+    );
+    let exported = [
+        ("dynamo", &include_bytes!("pytorch/dynamo.onnx")[..]),
+        ("traced", include_bytes!("pytorch/traced.onnx")),
+    ];
     for (exporter, bytes) in exported {
         let model = Model::load(bytes, &mut || true).unwrap_or_else(|error| panic!("{exporter}: {error}"));
         let input = [("input".to_owned(), Tensor::rows(6, rows.clone()))];
@@ -22,7 +26,10 @@ fn network_of_either_exporter_says_what_pytorch_says() {
         let Data::F32(scores) = &outputs[0].1.data else { panic!("{exporter}: {:?}", outputs[0].1.data) };
         assert_eq!(scores.len(), said.len(), "{exporter}");
         for (row, (score, said)) in scores.iter().zip(&said).enumerate() {
-            assert!((score - said).abs() < 1e-5, "{exporter}: row {row} has {score}, and PyTorch says {said}");
+            assert!(
+                (score - said).abs() < 1e-5,
+                "{exporter}: row {row} has {score}, and PyTorch says {said}"
+            );
         }
     }
 }

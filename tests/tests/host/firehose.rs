@@ -2,6 +2,7 @@
 
 mod clients;
 mod compression;
+mod failures;
 mod functions;
 mod partitions;
 mod signatures;

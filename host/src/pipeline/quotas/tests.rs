@@ -1,12 +1,12 @@
 //! Of quotas without streams.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use wasmill_deliver::DirectoryThreads;
 use wasmill_tenant::{Quota, Quotas as Limits};
 
-use super::{Past, Quotas, TenantQuota};
+use super::{Past, Quotas, TenantQuota, Written};
 
 fn of(limits: Limits) -> Arc<TenantQuota> {
     Arc::new(TenantQuota::new("team", limits, DirectoryThreads::default()))
@@ -129,11 +129,12 @@ async fn bodies_of_a_tenant_wait_for_one_another_within_its_share() {
 #[test]
 fn what_is_said_first_counts_key_by_key() {
     let of_team = Limits { streams: Some(2), ..Limits::default() };
-    let quotas = Quotas {
+    let written = Written {
         of_all: Limits { streams: Some(1), plugins: Some(1), ..Limits::default() },
         of_file: [("team".to_owned(), of_team)].into(),
-        ..Quotas::default()
+        ..Written::default()
     };
+    let quotas = Quotas { written: RwLock::new(written), ..Quotas::default() };
     let quota = quotas.of("team");
     assert_eq!((quota.limits().streams, quota.limits().plugins), (Some(2), Some(1)));
     assert_eq!(quota.limits().requests, Some(256));

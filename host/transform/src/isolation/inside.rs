@@ -227,7 +227,8 @@ impl Inside {
                 hosts,
                 outbound: Arc::new(ThroughHost { channel: Arc::clone(&self.channel), step }),
             }),
-            state: StateGrant { key },
+            // The host has judged it.
+            state: StateGrant { key, denied: None },
             models: models.collect::<Option<_>>()?,
             limits,
         })

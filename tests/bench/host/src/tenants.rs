@@ -110,8 +110,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
         report.note(&format!("{name}_ack_p99_ms"), samples.percentile(99));
     }
     report.note("tenants_syncs_per_push", syncs / pushes as f64);
-    report
-        .note("tenants_warm_instances", rivals::metric(port, &operator, "wasmill_tenant_warm_instances")?);
+    report.note("tenants_warm_instances", rivals::metric(port, &operator, "wasmill_tenant_warm_instances")?);
     for (name, of) in [("rss", "VmRSS"), ("rss_anon", "RssAnon"), ("rss_peak", "VmHWM")] {
         report.note(&format!("tenants_{name}_mb"), rivals::status(server.id(), of)? / 1024.0);
     }

@@ -1,5 +1,6 @@
 //! A Lambda function of Amazon Data Firehose as it would run there: the field `answer` of a record says what it answers of it;
-//! without that the record is `Ok`, and its field `area` a partition key.
+//! without that the record is `Ok`, and its field `area` a partition key. The field `event` gets what the function was told of its
+//! invocation.
 
 use serde_json::{Value, json};
 use wasmill_sdk::lambda::{
@@ -8,8 +9,9 @@ use wasmill_sdk::lambda::{
 };
 
 async fn handler(event: LambdaEvent<KinesisFirehoseEvent>) -> Result<KinesisFirehoseResponse, Error> {
+    let (event, context) = event.into_parts();
     let mut response = KinesisFirehoseResponse::default();
-    for record in event.payload.records {
+    for record in event.records {
         let mut row: Value = serde_json::from_slice(&record.data)?;
         let mut answer = KinesisFirehoseResponseRecord {
             record_id: record.record_id,
@@ -21,6 +23,14 @@ async fn handler(event: LambdaEvent<KinesisFirehoseEvent>) -> Result<KinesisFire
             None => {
                 if let Some(area) = row["area"].as_str() {
                     answer.metadata.partition_keys.insert("area".to_owned(), area.to_owned());
+                }
+                if row["event"] == true {
+                    row["event"] = json!({
+                        "invocation": event.invocation_id,
+                        "stream": event.delivery_stream_arn,
+                        "region": event.region,
+                        "function": context.invoked_function_arn,
+                    });
                 }
                 row["arrived"] = json!(record.approximate_arrival_timestamp.0);
                 answer.data = Base64Data(format!("{row}\n").into_bytes());
