@@ -44,9 +44,6 @@ create("functions", api.function("lambda"), **SMALL)
 answers = ["Dropped", "ProcessingFailed", "nothing", "throw"]
 told = [json.dumps({"n": n, "answer": answer}).encode() for n, answer in enumerate(answers)]
 api.put(FIREHOSE, "functions", [*told, b'{"n":4,"event":true}'])
-# A plugin that is none: it is not told what functions are.
-create("derived", api.function("derive"), **SMALL)
-api.put(FIREHOSE, "derived", [b'{"n":1}'])
 
 # Columns.
 conversion = {

@@ -28,8 +28,10 @@ const NAMED_OTHERWISE: [(&str, &str); 13] = [
     ("host/tenant/src/failures.rs", "SHARED_PER_SECOND"),
 ];
 
-/// How a row of `SECURITY.md` begins, and the constants whose values it says.
-const ROWS: &[(&str, &[(&str, &[&str])])] = &[
+/// How a row of `SECURITY.md` begins, and the constants whose values it says, by their files.
+type Row = (&'static str, &'static [(&'static str, &'static [&'static str])]);
+
+const ROWS: &[Row] = &[
     (
         "requests at once; of a call",
         &[("transform/src/limits", &["HTTP_PER_CALL_MAX", "HTTP_PER_PROCESS_MAX"])],
@@ -353,7 +355,7 @@ fn thousands(number: u128) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -364,7 +366,7 @@ fn thousands(number: u128) -> String {
 /// Of a number of bytes, where that is round.
 fn bytes(number: u128) -> Option<String> {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let (size, unit) = units.into_iter().find(|(size, _)| number >= *size && number % size == 0)?;
+    let (size, unit) = units.into_iter().find(|(size, _)| number >= *size && number.is_multiple_of(*size))?;
     Some(format!("{} {unit}", thousands(number / size)))
 }
 
@@ -395,7 +397,7 @@ fn has(text: &str, rendering: &str) -> bool {
             rest.next() == Some(',') && digit(rest.next())
         };
         !digit(before.chars().next_back())
-            && !before.ends_with(|last| last == ',')
+            && !before.ends_with(',')
             && !digit(behind.chars().next())
             && !grouped(behind)
     })

@@ -21,6 +21,7 @@ mod event_time;
 mod firehose;
 mod kinesis;
 mod limits;
+mod listeners;
 mod models;
 mod names;
 mod network;

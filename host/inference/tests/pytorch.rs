@@ -1,5 +1,4 @@
 //! Networks that PyTorch itself has exported say here what they said there (`pytorch/export.py`).
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::Value;
 use wasmill_inference::{Data, Model, Tensor};

@@ -31,6 +31,8 @@ mod producer;
 mod push;
 mod quotas;
 mod replays;
+#[cfg(test)]
+mod replays_tests;
 mod routes;
 mod samples;
 mod state;

@@ -15,6 +15,8 @@
 
 mod answer;
 mod columns;
+mod exchange;
+mod going;
 mod inside;
 mod messages;
 mod process;

@@ -8,17 +8,18 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use wasmill_chunk::{FinishOptions, RowCheck, RowSink};
+use wasmill_chunk::{FinishOptions, RowSink};
 use wasmill_state::{Layer, StateError, TABLES_MAX};
 
-use super::answer::{self, Asked, Rows};
-use super::columns::columns;
+use super::answer::{self, Asked};
+use super::exchange::{Broken, Done};
+use super::going::Going;
 use super::messages::{
-    Answer, Clock, Load, LoadedStep, ModelHead, Refused, Request, Run, Transform, manifest_bytes,
+    Answer, Clock, Load, LoadedStep, ModelHead, Refused, Request, Transform, manifest_bytes,
 };
 use super::process::{OWN_BYTES, Process};
-use super::requests::{self, Sent};
-use super::state::{self, Held, Unchanged};
+use super::requests::Sent;
+use super::state::Held;
 use super::{Isolation, LINES_MAX};
 use crate::bisect;
 use crate::chain::{Chain, ChainOptions};
@@ -46,7 +47,7 @@ const CALLS_PER_PROBE: u32 = 3;
 /// See the head of this file.
 pub(crate) struct Remote {
     isolation: Isolation,
-    chain: u64,
+    pub(super) chain: u64,
     outputs: Vec<String>,
     /// Tells processes when the chain is gone.
     alive: Arc<()>,
@@ -55,11 +56,11 @@ pub(crate) struct Remote {
     /// For building the chain.
     build_max: Duration,
     /// Between two signs of life while a slice runs, without what guests wait.
-    chunk_max: Duration,
+    pub(super) chunk_max: Duration,
     /// So long they may wait in one slice.
-    wait_max: Duration,
+    pub(super) wait_max: Duration,
     /// More for each chunk of a slice, over all: CPU time twice.
-    each_chunk: Duration,
+    pub(super) each_chunk: Duration,
     /// What the transforms declared when the chain was built first.
     declared: OnceLock<Vec<Digest>>,
 }
@@ -445,164 +446,6 @@ impl Remote {
             }
         }
     }
-
-    fn exchange(
-        &self,
-        process: &mut Process,
-        asked: &Asked<'_>,
-        going: &mut Going<'_, '_>,
-        before: Duration,
-    ) -> Result<Done, Broken> {
-        let Going { options, times, held, check, sent, .. } = going;
-        let mut request = Run {
-            chain: self.chain,
-            slice: asked.slice.id,
-            stream_seed: asked.slice.stream_seed,
-            require_json: options.require_json,
-            byte_routes: options.byte_routes,
-            waited: sent.waited(),
-            inputs: Vec::with_capacity(asked.parts.len()),
-            clock: asked.clock,
-            keeps: held.as_ref().map(|held| held.shown(asked.chain, check.is_some())),
-        };
-        // Payloads go as they are; everything else is copied into one buffer behind each.
-        let mut payloads: Vec<&[u8]> = Vec::with_capacity(asked.parts.len());
-        let mut rest: Vec<Vec<u8>> = Vec::with_capacity(asked.parts.len());
-        for part in asked.parts {
-            let Some(input) = asked.slice.inputs.get(part.input) else { continue };
-            let times = times.as_ref().and_then(|times| times.rows.get(part.input));
-            let (head, payload, columns) = columns(input, &part.rows, times).ok_or_else(impossible)?;
-            request.inputs.push(head);
-            payloads.push(payload);
-            rest.push(columns);
-        }
-        let body: Vec<&[u8]> =
-            payloads.iter().zip(&rest).flat_map(|(payload, rest)| [*payload, rest.as_slice()]).collect();
-        let chunks = u32::try_from(asked.chunks().max(1)).unwrap_or(u32::MAX);
-        let of_chunks = self.each_chunk.saturating_mul(chunks);
-        let mut end = Instant::now() + self.chunk_max + of_chunks + self.wait_max;
-        sent.begin();
-        process.send(&Request::Run(request), &body, end)?;
-        let (mut rows, mut came, mut lines) = (Vec::new(), (0, 0), 0);
-        let mut room = asked.rows_max();
-        let mut alive = Instant::now() + self.chunk_max;
-        loop {
-            let (answer, body) = process.receive(end.min(alive))?;
-            match answer {
-                Answer::Rows(head) => {
-                    let some = Rows::read(head, body, asked).ok_or_else(impossible)?;
-                    room = room.checked_sub(some.bytes()).ok_or_else(impossible)?;
-                    came = (came.0 + some.count(), came.1 + some.payload_bytes());
-                    rows.push(some);
-                }
-                Answer::Http(ask) => {
-                    let waited = sent.waited();
-                    requests::answer(process, asked, ask, &body, sent, end).ok_or_else(impossible)??;
-                    // To ask is no sign that anything is done.
-                    alive += sent.waited().saturating_sub(waited);
-                    continue;
-                }
-                Answer::State(ask) => {
-                    let begun = Instant::now();
-                    let held = held.as_mut().ok_or_else(impossible)?;
-                    let answered = held.answer(&ask, &body).ok_or_else(impossible)?;
-                    let (answer, body) = answered.map_err(Broken::State)?;
-                    // The store's time is not the guests'.
-                    (alive, end) = (alive + begun.elapsed(), end + begun.elapsed());
-                    process.send(&answer, &[&body], end)?;
-                    continue;
-                }
-                Answer::Check { route } => {
-                    let check = check.as_mut().filter(|_| (route as usize) < asked.outputs);
-                    let answer = state::checked(&mut **check.ok_or_else(impossible)?, route, &body);
-                    process.send(&answer, &[], end)?;
-                    continue;
-                }
-                Answer::Done(report) => {
-                    let used = process.cpu().saturating_sub(before);
-                    let (letters, changes) =
-                        body.split_at_checked(report.letter_bytes as usize).ok_or_else(impossible)?;
-                    let owed = report.owed;
-                    let report = asked.report(*report, letters, came, used).ok_or_else(impossible)?;
-                    match held {
-                        Some(held) if report.unrunnable.is_none() => held.change(changes)?,
-                        _ if changes.is_empty() => {}
-                        _ => return Err(impossible().into()),
-                    }
-                    return Ok((report, rows, owed));
-                }
-                said if log(&asked.chain.steps, &said, &mut lines) => {}
-                _ => return Err(impossible().into()),
-            }
-            alive = Instant::now() + self.chunk_max;
-        }
-    }
-}
-
-/// What one process did: the report, the rows, and whether the transforms have more to do at the watermark.
-type Done = (SliceReport, Vec<Rows>, bool);
-
-/// Why a process did not do it.
-enum Broken {
-    /// By the process.
-    Process(io::Error),
-    /// By the state that it asked for or changed.
-    State(StateError),
-}
-
-impl From<io::Error> for Broken {
-    fn from(error: io::Error) -> Broken {
-        Broken::Process(error)
-    }
-}
-
-impl From<Unchanged> for Broken {
-    fn from(unchanged: Unchanged) -> Broken {
-        match unchanged {
-            Unchanged::Impossible => Broken::Process(impossible()),
-            Unchanged::State(error) => Broken::State(error),
-        }
-    }
-}
-
-/// A slice on its way.
-struct Going<'a, 'k> {
-    chain: &'a Chain,
-    slice: &'a Slice<'a>,
-    options: &'a FinishOptions,
-    times: Option<Times<'a>>,
-    /// The watermark of which the transforms know;
-    known: i64,
-    /// they are told of the next one even where it has not moved.
-    due: bool,
-    owed: bool,
-    held: Option<Held>,
-    check: Option<&'k mut dyn RowCheck>,
-    sent: Sent,
-    whole: SliceReport,
-}
-
-impl Going<'_, '_> {
-    /// Event time of these rows; of none, at the slice's end.
-    fn clock(&self, parts: &[Part]) -> Option<Clock> {
-        let times = self.times.as_ref()?;
-        let place = parts.last().map(|part| (part.input, part.rows.end));
-        let after = times.watermark_at(self.slice, place);
-        Some(Clock { before: self.known, after, due: self.due, arrival: times.arrival })
-    }
-
-    /// The transforms were told of what there was to tell.
-    fn told(&mut self, clock: Option<Clock>, owed: bool) {
-        let Some(Clock { before, after, due, .. }) = clock else { return };
-        if after != NO_TIME && (after > before || due) {
-            (self.known, self.due, self.owed) = (after.max(before), false, owed);
-        }
-    }
-
-    fn is_to_be_told(&self) -> bool {
-        let after = self.times.map_or(NO_TIME, |times| times.after);
-        self.chain.takes_watermarks() && after != NO_TIME && (after > self.known || self.due)
-    }
 }
 
 /// Whether these can be the tables of a transform.
@@ -612,7 +455,7 @@ fn may_declare(step: &Step, loaded: &LoadedStep) -> bool {
     fit && few && (loaded.tables.is_empty() || step.plugin.manifest.grants.state)
 }
 
-fn impossible() -> io::Error {
+pub(super) fn impossible() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "columns or counts that do not fit together")
 }
 
@@ -654,7 +497,7 @@ fn refused_of(refused: Refused, steps: usize) -> BuildError {
 }
 
 /// Hands on what a guest logged; false if that is none, or too much.
-fn log(steps: &[Step], said: &Answer, lines: &mut u32) -> bool {
+pub(super) fn log(steps: &[Step], said: &Answer, lines: &mut u32) -> bool {
     *lines += 1;
     let find = |name: &str| steps.iter().find(|step| *step.name == *name);
     match said {
