@@ -122,11 +122,12 @@ fn step(version: u32) -> Guest {
 fn lasting(mut shown: Value) -> Value {
     match &mut shown {
         Value::Object(fields) => {
-            fields.retain(|name, _| !name.ends_with("_seconds") && name != "buffered_bytes");
+            let moves = ["buffered_bytes", "buffered_bytes_max", "retained_bytes"];
+            fields.retain(|name, _| !name.ends_with("_seconds") && !moves.contains(&name.as_str()));
             fields.values_mut().for_each(|value| *value = lasting(value.take()));
         }
         Value::Array(values) => {
-            // Instances that nobody needs go by themselves, and so does what is delivered.
+            // Instances that nobody needs go by themselves.
             values.retain(|value| value["quota"] != "warm_memory" && value["quota"] != "buffered_bytes");
             values.iter_mut().for_each(|value| *value = lasting(value.take()));
         }

@@ -90,7 +90,7 @@ fn records_that_fail_are_in_the_files_that_the_service_documents_and_others_in_t
     ] {
         let line = line(&lines, record, &members);
         assert_eq!(line["errorCode"], code);
-        assert_eq!(line["lambdaArn"], "arn:aws:lambda:eu-west-1:123456789012:function:lambda");
+        assert_eq!(line["lambdaArn"], "arn:aws:lambda:eu-west-1:123456789012:function:lambda:$LATEST");
         assert_eq!(line["transform"], "lambda");
     }
 
