@@ -13,6 +13,10 @@ use wasmill_transform::{
     StateGrant, TransformSpec, componentize, read_manifest,
 };
 
+mod places;
+
+use places::{Place, in_both_places};
+
 const SECOND: i64 = 1_000_000_000;
 
 #[derive(Default)]
@@ -30,14 +34,6 @@ impl RowSink for Rows {
     fn end(&mut self, _row: &RowMeta<'_>) {
         self.rows.push(String::from_utf8_lossy(&self.buffer).into_owned());
     }
-}
-
-/// Where guests run.
-#[derive(Clone, Copy)]
-enum Place {
-    Here,
-    /// In a process of their own.
-    Apart,
 }
 
 struct Bench {
@@ -152,18 +148,6 @@ impl Bench {
         self.stream.apply(self.position, &[&layer.unwrap()]).unwrap();
         (rows, report)
     }
-}
-
-/// Guests keep state wherever they run.
-macro_rules! in_both_places {
-    ($($test:ident,)*) => {
-        mod here {
-            $(#[test] fn $test() { super::$test(super::Place::Here); })*
-        }
-        mod apart {
-            $(#[test] fn $test() { super::$test(super::Place::Apart); })*
-        }
-    };
 }
 
 in_both_places! {

@@ -77,7 +77,7 @@ impl Remote {
             payloads.iter().zip(&rest).flat_map(|(payload, rest)| [*payload, rest.as_slice()]).collect();
         let chunks = u32::try_from(asked.chunks().max(1)).unwrap_or(u32::MAX);
         let of_chunks = self.each_chunk.saturating_mul(chunks);
-        let mut end = Instant::now() + self.chunk_max + of_chunks + self.wait_max;
+        let end = Instant::now() + self.chunk_max + of_chunks + self.wait_max;
         sent.begin();
         process.send(&Request::Run(request), &body, end)?;
         let (mut rows, mut came, mut lines) = (Vec::new(), (0, 0), 0);
@@ -100,12 +100,10 @@ impl Remote {
                     continue;
                 }
                 Answer::State(ask) => {
-                    let begun = Instant::now();
                     let held = held.as_mut().ok_or_else(impossible)?;
                     let answered = held.answer(&ask, &body).ok_or_else(impossible)?;
                     let (answer, body) = answered.map_err(Broken::State)?;
-                    // The store's time is not the guests'.
-                    (alive, end) = (alive + begun.elapsed(), end + begun.elapsed());
+                    // It takes of the guests' time, as a call does in the host: who asks without end is ended.
                     process.send(&answer, &[&body], end)?;
                     continue;
                 }

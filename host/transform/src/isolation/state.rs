@@ -319,3 +319,83 @@ fn read_change<'a>(body: &mut Body<'a>) -> Option<Changed<'a>> {
 fn unfit() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "state that does not fit what was asked for")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place = Place { step: 0, table: 0 };
+
+    fn held(limit: Option<u64>) -> Held {
+        let usage = Usage::default();
+        usage.set_limit(limit);
+        let mut state = SliceState::new(View::default(), 5, Some(Arc::new(usage)));
+        let table = state.table(&TableId::new("t", "a").unwrap(), TableSpec::default());
+        Held { state, numbers: [(PLACE, table)].into() }
+    }
+
+    fn put(place: Place, count: u32, entries: &[(&[u8], Option<&[u8]>)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_u32s(&mut out, [place.step, place.table, count]);
+        for (address, value) in entries {
+            put_bytes(&mut out, address);
+            out.push(u8::from(value.is_some()));
+            value.iter().for_each(|value| put_bytes(&mut out, value));
+        }
+        out
+    }
+
+    fn asked(held: &mut Held, place: Place, addresses: Option<u32>, body: &[u8]) -> Option<Vec<u8>> {
+        let answered = held.answer(&StateAsk { place, addresses }, body)?;
+        Some(answered.unwrap().1)
+    }
+
+    #[test]
+    fn changes_are_made_and_read_back_and_none_of_them_where_one_is_impossible_or_has_no_room() {
+        let mut held = held(Some(200));
+        let good = put(PLACE, 2, &[(b"\x07key", Some(b"value")), (b"\x07gone", None)]);
+        assert!(held.change(&good).is_ok());
+        let mut wanted = Vec::new();
+        put_bytes(&mut wanted, b"\x07key");
+        let entry = asked(&mut held, PLACE, Some(1), &wanted).unwrap();
+        let read = read_entry(&mut Body(&entry)).unwrap().unwrap();
+        assert_eq!((&*read.value, read.written), (&b"value"[..], 5));
+        let first = (&b"\x00first"[..], Some(&b"1"[..]));
+        let long = vec![0; 2 + KEY_BYTES_MAX];
+        for wrong in [
+            put(Place { step: 0, table: 1 }, 1, &[first]),
+            put(PLACE, 2, &[first]),
+            put(PLACE, 2, &[first, (b"", Some(b"no group"))]),
+            put(PLACE, 2, &[first, (&long, None)]),
+            put(PLACE, 2, &[first, (b"\x00large", Some(&vec![0; VALUE_BYTES_MAX + 1]))]),
+            [put(PLACE, 1, &[first]), vec![1, 2, 3]].concat(),
+        ] {
+            assert!(matches!(held.change(&wrong), Err(Unchanged::Impossible)));
+        }
+        let full = put(PLACE, 2, &[first, (b"\x00second", Some(&[7; 100]))]);
+        assert!(matches!(held.change(&full), Err(Unchanged::State(StateError::Full { limit: 200 }))));
+        let layer = held.finish();
+        assert_eq!(layer.entries().filter(|(.., value)| value.is_some()).count(), 1, "nothing of the others");
+    }
+
+    #[test]
+    fn what_no_honest_process_asks_is_not_answered() {
+        let mut held = held(None);
+        let mut one = Vec::new();
+        put_bytes(&mut one, b"\x07key");
+        assert_eq!(asked(&mut held, PLACE, Some(1), &one), Some(vec![0]), "there is none");
+        assert_eq!(asked(&mut held, PLACE, None, b"\x00"), Some(Vec::new()));
+        for (place, addresses, body) in [
+            (Place { step: 1, table: 0 }, Some(1), one.clone()),
+            (PLACE, Some(0), Vec::new()),
+            (PLACE, Some(2), one.clone()),
+            (PLACE, Some(1), [one.clone(), one.clone()].concat()),
+            (PLACE, Some(1), one[..one.len() - 1].to_vec()),
+            (PLACE, Some(u32::MAX), one.clone()),
+            (PLACE, None, Vec::new()),
+            (PLACE, None, vec![0; 3 + KEY_BYTES_MAX]),
+        ] {
+            assert_eq!(asked(&mut held, place, addresses, &body), None);
+        }
+    }
+}

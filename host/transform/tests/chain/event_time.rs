@@ -4,6 +4,7 @@ use wasmill_chunk::{Column, FinishOptions, Input};
 use wasmill_transform::{ChainOptions, PluginFault, RowTimes, Slice, SliceReport, Times};
 
 use crate::isolation::processes;
+use crate::places::{Place, in_both_places};
 use crate::support::{Bench, Guest, Rows};
 
 const IMPORTS: &str = r#"
@@ -15,26 +16,6 @@ const IMPORTS: &str = r#"
 
 /// Gives one row whenever it is told.
 const GIVES: &str = "(call $emit (call $fresh (i32.const 1)))";
-
-/// Where guests run.
-#[derive(Clone, Copy)]
-enum Place {
-    Here,
-    /// In a process of their own.
-    Apart,
-}
-
-/// Transforms are told wherever they run.
-macro_rules! in_both_places {
-    ($($test:ident,)*) => {
-        mod here {
-            $(#[test] fn $test() { super::$test(super::Place::Here); })*
-        }
-        mod apart {
-            $(#[test] fn $test() { super::$test(super::Place::Apart); })*
-        }
-    };
-}
 
 in_both_places! {
     transforms_are_told_after_the_chunk_that_moved_the_watermark_and_not_otherwise,

@@ -12,6 +12,8 @@ mod doors;
 mod event_time;
 mod isolation;
 mod limits;
+#[path = "../places/mod.rs"]
+mod places;
 mod speed;
 mod state;
 mod support;
