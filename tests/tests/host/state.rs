@@ -258,6 +258,8 @@ fn state_ends_with_its_stream() {
     host.drain();
     // After a restart it is there, and goes on.
     let host = Running::start(&scratch.config(), COMPILER);
+    // What was defined over HTTP is opened behind the start.
+    wait_until("its stream runs", || host.state("events")["state"] == "running");
     let kept: Vec<_> = host
         .stats("events")
         .kept()
