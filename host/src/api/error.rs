@@ -30,6 +30,10 @@ pub enum ApiError {
     #[error("too many requests from this address had no valid key")]
     TooManyKeys { after: Duration },
     #[error(
+        "too many keys wait to be verified that this host has not seen since its start; the request was not read"
+    )]
+    KeysWait,
+    #[error(
         "keys and tenants are managed over HTTP only where \"mode\" in [http.auth] of the configuration is \"keys\"; without a host, `wasmill key create` makes one"
     )]
     AuthOff,
@@ -133,6 +137,7 @@ impl ApiError {
             ApiError::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             ApiError::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden"),
             ApiError::TooManyKeys { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_failures"),
+            ApiError::KeysWait => (StatusCode::SERVICE_UNAVAILABLE, "keys_wait"),
             ApiError::AuthOff => (StatusCode::FORBIDDEN, "auth_off"),
             ApiError::Control(error) => match error {
                 ControlError::NoTenant { .. } => (StatusCode::NOT_FOUND, "no_tenant"),
@@ -236,7 +241,10 @@ impl IntoResponse for ApiError {
         let seconds = match &self {
             ApiError::Append(error) => error.retry_after_seconds(),
             ApiError::Quota(refusal) => refusal.retry_after_seconds(),
-            ApiError::Changing { .. } | ApiError::TooManyUploads | ApiError::TooManyReads => Some(1),
+            ApiError::Changing { .. }
+            | ApiError::TooManyUploads
+            | ApiError::TooManyReads
+            | ApiError::KeysWait => Some(1),
             ApiError::Idle { .. } => Some(10),
             ApiError::TooManyKeys { after } => Some(after.as_secs() + u64::from(after.subsec_nanos() > 0)),
             _ => None,

@@ -443,6 +443,18 @@ async fn too_many_wrong_keys_of_one_address_are_put_off_and_a_key_that_is_known_
     assert_eq!(whoami(here, &late).await.status, 200, "what was verified elsewhere is known");
 }
 
+/// As after a restart, of clients behind one proxy.
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_keys_that_are_seen_first_at_once_from_one_address_are_all_let_in() {
+    let server = Server::start().await;
+    let default = TenantName::default_tenant();
+    let keys: Vec<KeyText> = (0..400).map(|_| server.key(&default, &[Scope::Read], None)).collect();
+    let asked = keys.iter().map(|key| server.ask("GET", "/v1/whoami", &[bearer(key.reveal())], ""));
+    let answers = futures::future::join_all(asked).await;
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 200).collect();
+    assert!(refused.is_empty(), "{} refused: {}", refused.len(), refused[0].body);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn operator_acts_for_a_tenant_and_its_admin_sees_who_did_what() {
     let server = Server::start().await;

@@ -38,7 +38,7 @@ pub(super) use trail::{Touched, note};
 /// Keys that are verified at a time: each takes a core for a millisecond or so.
 const VERIFIED_AT_A_TIME: usize = 2;
 /// Requests that wait for that.
-const WAIT_FOR_IT: usize = 256;
+const WAIT_FOR_IT: usize = 4096;
 
 /// What a route wants of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -132,9 +132,12 @@ impl Access {
         }
         let busy = |after| Refusal::busy(peer, after, "too many failures");
         self.control.may_attempt(peer.address, now_ms()).map_err(busy)?;
-        let soon = RetryAfter(std::time::Duration::from_secs(1));
         let waits = self.waiting.try_acquire();
-        let _waits = waits.map_err(|_full| Refusal::busy(peer, soon, "too many keys to verify"))?;
+        let _waits = waits.map_err(|_full| {
+            let mut refusal = Refusal::key(peer, Some(text.id()), None, "too many keys to verify");
+            refusal.error = ApiError::KeysWait;
+            refusal
+        })?;
         // Never closed.
         let _turn = self.verifying.acquire().await.ok();
         // Another request with the same key may have been first.

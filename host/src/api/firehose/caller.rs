@@ -160,6 +160,7 @@ async fn keyed<H: Host>(
         let refusal = match error {
             ApiError::Unauthorized => Refusal::unrecognized_client(),
             ApiError::TooManyKeys { .. } => too_many(),
+            error @ ApiError::KeysWait => Refusal::new(Kind::ServiceUnavailable, error.to_string()),
             error => Refusal::new(Kind::AccessDenied, error.to_string()),
         };
         Refused { refusal, tenant, key: who.key, reason }

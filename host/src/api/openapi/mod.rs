@@ -31,12 +31,13 @@ const KEY: &str = "key";
 const SIGNATURE: &str = "signature";
 
 /// Refusals that every route with a gate has.
-const GATED: [(u16, &str); 5] = [
+const GATED: [(u16, &str); 6] = [
     (400, "header_twice"),
     (401, "unauthorized"),
     (403, "forbidden"),
     (404, "no_tenant"),
     (429, "too_many_failures"),
+    (503, "keys_wait"),
 ];
 
 /// What is said of all of them.
