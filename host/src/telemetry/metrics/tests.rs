@@ -185,18 +185,32 @@ fn delivery_stream_is_told_in_the_words_of_firehose_and_no_other_stream_is() {
     delivery.firehose.throttled.add(2);
     delivery.outputs[1].objects.add(3);
     delivery.outputs[1].retries.add(1);
+    delivery.outputs[1].bytes_raw.add(40);
+    delivery.bytes_in.add(100);
+    delivery.passed.add(5);
+    delivery.absorbed.add(1);
+    delivery.dead_letters.encode.add(2);
+    delivery.open_batches.set(6);
     // Not among those with Firehose's names.
     delivery.outputs[0].delivered.add(50);
     let scraped = rendered(&[Arc::new(delivery)], &[]);
     for (metric, value) in [
         (Metric::FirehoseIncomingRecords, 10.0),
+        (Metric::FirehoseIncomingBytes, 100.0),
         (Metric::FirehoseIncomingPutRequests, 2.0),
+        (Metric::FirehosePutRecordRequests, 1.0),
+        (Metric::FirehosePutRecordBatchRequests, 1.0),
         (Metric::FirehosePutRecordBatchRecords, 7.0),
         (Metric::FirehosePutRecordBatchBytes, 70.0),
         (Metric::FirehosePutRecordBatchLatency, 1.5),
         (Metric::FirehosePutRecordBytes, 10.0),
         (Metric::FirehoseThrottledRecords, 2.0),
+        (Metric::FirehoseSucceedProcessing, 9.0),
+        (Metric::FirehoseFailedConversion, 2.0),
+        (Metric::FirehosePartitionCount, 6.0),
         (Metric::FirehoseDeliveryRecords, 4.0),
+        (Metric::FirehoseDeliveryBytes, 40.0),
+        (Metric::FirehoseDeliveryObjects, 3.0),
         (Metric::FirehoseDeliverySuccess, 0.75),
         (Metric::FirehoseDataFreshness, 1.5),
     ] {
@@ -211,10 +225,17 @@ fn delivery_stream_is_told_in_the_words_of_firehose_and_no_other_stream_is() {
     backed_up.firehose.backup.set(0).unwrap();
     backed_up.outputs[0].delivered.add(50);
     backed_up.outputs[0].objects.add(1);
+    backed_up.outputs[0].retries.add(1);
     let scraped = rendered(&[Arc::new(backed_up)], &[]);
-    let delivered = stream().outputs[0].delivered.get() + 50;
-    assert_eq!(scraped.value(Metric::FirehoseBackupRecords, &[("stream", "access")]), delivered as f64);
-    assert_eq!(scraped.value(Metric::FirehoseDeliveryRecords, &[("stream", "access")]), 4.0);
+    for (metric, value) in [
+        (Metric::FirehoseBackupRecords, 50.0),
+        (Metric::FirehoseBackupObjects, 1.0),
+        (Metric::FirehoseBackupSuccess, 0.5),
+        (Metric::FirehoseBackupFreshness, 1.5),
+        (Metric::FirehoseDeliveryRecords, 4.0),
+    ] {
+        assert_eq!(scraped.value(metric, &[("stream", "access")]), value, "{}", metric.name());
+    }
 }
 
 #[test]
