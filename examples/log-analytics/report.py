@@ -24,12 +24,19 @@ UNUSUAL = """
           UNION ALL
           SELECT window_start, 'errors', errors, anomaly.errors.score, anomaly.errors.alarm FROM minutes)
     WHERE alarm ORDER BY minute, what"""
-# Quantiles do not add up: these are of the day on which the page had most requests. First those whose answers differ.
+# Quantiles do not add up: these are of the minute in which the page had most requests. First those whose answers differ.
 PAGES = """
-    SELECT page, class, sum(hits)::BIGINT AS requests, sum(bytes)::BIGINT AS bytes,
-           arg_max(sizes[1], hits)::BIGINT AS p50, arg_max(sizes[2], hits)::BIGINT AS p95,
-           arg_max(sizes[3], hits)::BIGINT AS p99
-    FROM pages WHERE sizes IS NOT NULL GROUP BY page, class ORDER BY p99 > p50 DESC, requests DESC, page LIMIT 10"""
+    SELECT page, class, requests::BIGINT AS requests, sent::BIGINT AS bytes, strftime(window_start, '%m-%d %H:%M') AS busiest,
+           hits, sizes[1]::BIGINT AS p50, sizes[2]::BIGINT AS p95, sizes[3]::BIGINT AS p99
+    FROM (SELECT *, sum(hits) OVER of_page AS requests, sum(bytes) OVER of_page AS sent,
+              row_number() OVER (PARTITION BY page, class ORDER BY hits DESC, window_start) AS place
+          FROM pages WINDOW of_page AS (PARTITION BY page, class))
+    WHERE place = 1 AND sizes[1] IS NOT NULL ORDER BY p99 > p50 DESC, requests DESC, page, class LIMIT 10"""
+ERRORS = """
+    SELECT page, sum(hits)::BIGINT AS requests, sum(error_rate * hits)::BIGINT AS errors,
+           round(100 * errors / requests, 1) AS error_percent,
+           count(DISTINCT window_start) FILTER (error_rate > 0) AS minutes_with_errors
+    FROM pages GROUP BY page HAVING errors > 0 ORDER BY errors DESC, page LIMIT 5"""
 CLASSES = "SELECT class, sum(hits)::BIGINT AS requests FROM pages GROUP BY class ORDER BY class"
 
 
@@ -47,11 +54,12 @@ show("All of it", TOTAL)
 show("Pages by class of status", CLASSES)
 show("Who asked most", TALKERS)
 show("Minutes that are unusual against the 24 before", UNUSUAL)
-show("Pages and the sizes of their answers", PAGES)
+show("Pages and the sizes of their answers, in the minute with most of their requests", PAGES)
+show("Pages with most errors", ERRORS)
 
 # ---- The picture.
 
-WIDTH, LEFT, RIGHT, HIGH, GAP = 960, 70, 20, 130, 46
+PANELS, WIDTH, LEFT, RIGHT, HIGH, GAP = 5, 960, 70, 20, 130, 46
 
 
 def short(value):
@@ -96,7 +104,7 @@ rows = db.execute("""
 columns = list(zip(*rows))
 marked = lambda flags, values: [(at, values[at]) for at, flag in enumerate(columns[flags]) if flag]
 top = lambda values, step: max(step, -(-max(values) // step) * step)
-svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {4 * (HIGH + GAP) + GAP}" '
+svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {PANELS * (HIGH + GAP) + GAP}" '
        'font-family="sans-serif" font-size="12">',
        "<style>.title{font-weight:bold}</style>", '<rect width="100%" height="100%" fill="white"/>']
 hits, errors, bots, median, tail, sent = columns[1:7]
@@ -107,7 +115,14 @@ svg += panel(2, "bytes of an answer (logarithm)", [("median", "#27ae60", median)
              10 ** len(str(int(max(tail)))), floor=1000, logarithm=True)
 svg += panel(3, "bytes a minute (logarithm)", [("bytes", "#8e44ad", sent)],
              10 ** len(str(int(max(sent)))), marked(9, sent), floor=10 ** 5, logarithm=True)
-bottom = 4 * (HIGH + GAP) + 20
+classes = list(zip(*db.execute("""
+    SELECT coalesce(sum(p.hits) FILTER (class = '2xx'), 0), coalesce(sum(p.hits) FILTER (class = '3xx'), 0),
+           coalesce(sum(p.hits) FILTER (class >= '4xx'), 0)
+    FROM minutes LEFT JOIN pages AS p USING (window_start) GROUP BY window_start ORDER BY window_start""").fetchall()))
+classes = list(zip(("answered", "elsewhere", "errors"), ("#27ae60", "#4a7ebb", "#c0392b"), classes))
+svg += panel(4, "pages a minute, by class of status: 2xx, 3xx, 4xx and 5xx", classes,
+             top([value for _, _, values in classes for value in values], 10))
+bottom = PANELS * (HIGH + GAP) + 20
 for at in range(0, len(rows), max(1, len(rows) // 7)):
     place = LEFT + (WIDTH - LEFT - RIGHT) * (at + 0.5) / len(rows)
     svg.append(f'<text x="{place:.1f}" y="{bottom}" text-anchor="middle">{rows[at][0]}</text>')

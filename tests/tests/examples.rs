@@ -260,6 +260,21 @@ impl Ran {
         files
     }
 
+    /// Rows of a query of DuckDB in its directory.
+    fn query(&self, packages: &str, sql: &str) -> Vec<Value> {
+        const PROGRAM: &str = "
+import duckdb, json, sys
+duckdb.sql(\"SET TimeZone = 'UTC'\")
+found = duckdb.sql(sys.argv[1])
+print(json.dumps([dict(zip(found.columns, row)) for row in found.fetchall()]))
+";
+        let mut python = Command::new("python3");
+        python.args(["-c", PROGRAM, sql]).current_dir(self.dir.path());
+        let output = python.env("PYTHONPATH", std::env::var_os(packages).unwrap()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     /// The picture of the README is the one that was made.
     fn made(&self, example: &str, picture: &str) {
         let made = std::fs::read_to_string(self.dir.path().join(picture)).unwrap();
@@ -270,6 +285,78 @@ impl Ran {
 
 fn path_of(example: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples").join(example)
+}
+
+/// Requests of a page and class in a minute: how many, and how large the answers were that say so.
+#[derive(Default)]
+struct Requests {
+    count: u64,
+    sizes: Vec<f64>,
+}
+
+/// What a page is, as a few lines of code say: no picture, style, script or font.
+fn is_page(path: &str) -> bool {
+    let path = path.to_lowercase();
+    let endings = [".png", ".jpg", ".jpeg", ".gif", ".svg", ".ico", ".css", ".js", ".ttf", ".woff"];
+    !endings.iter().any(|ending| {
+        let mut behind = path.match_indices(ending).map(|(at, _)| path.as_bytes().get(at + ending.len()));
+        behind.any(|next| matches!(next, None | Some(b'?')))
+    })
+}
+
+/// The table `pages` holds for each minute, page and class what the log says.
+fn pages_are_those_of_the_log(ran: &Ran, log: &str) {
+    let mut expected = BTreeMap::<(String, String, String), Requests>::new();
+    for line in log.lines() {
+        let (head, rest) = line.split_once("] \"").unwrap();
+        let (request, behind) = rest.split_once("\" ").unwrap();
+        let path = request.split(' ').nth(1).unwrap();
+        if !is_page(path) {
+            continue;
+        }
+        let mut behind = behind.split(' ');
+        let class = format!("{}xx", &behind.next().unwrap()[..1]);
+        let minute = head.split_once('[').unwrap().1[..17].to_owned();
+        let page = path.split('?').next().unwrap().to_owned();
+        let requests = expected.entry((minute, page, class)).or_default();
+        requests.count += 1;
+        requests.sizes.extend(behind.next().unwrap().parse::<f64>().ok());
+    }
+    let rows = ran.query(
+        READERS,
+        "SELECT strftime(window_start, '%d/%b/%Y:%H:%M') AS minute, date_diff('second', window_start, window_end) AS seconds, page,
+            class, hits, error_rate, bytes, sizes FROM 'out/pages/*.parquet'",
+    );
+    assert!(expected.len() > 2000, "{}", expected.len());
+    assert_eq!(rows.len(), expected.len());
+    for row in rows {
+        let text = |field: &str| row[field].as_str().unwrap().to_owned();
+        let of = (text("minute"), text("page"), text("class"));
+        // Each once: what was found is gone.
+        let Some(Requests { count, mut sizes }) = expected.remove(&of) else {
+            panic!("not in the log: {row}")
+        };
+        let is_error = of.2.as_str() >= "4xx";
+        let facts = (row["seconds"].as_u64(), row["hits"].as_u64(), row["error_rate"].as_f64());
+        assert_eq!(facts, (Some(60), Some(count), Some(f64::from(u8::from(is_error)))), "{row}");
+        if sizes.is_empty() {
+            assert_eq!(
+                (&row["bytes"], &row["sizes"]),
+                (&Value::Null, &Value::from(vec![Value::Null; 3])),
+                "{row}"
+            );
+            continue;
+        }
+        assert_eq!(row["bytes"].as_f64(), Some(sizes.iter().sum()), "{row}");
+        sizes.sort_by(f64::total_cmp);
+        let quantiles: Vec<f64> =
+            row["sizes"].as_array().unwrap().iter().map(|size| size.as_f64().unwrap()).collect();
+        assert_eq!(quantiles.len(), 3, "{row}");
+        for (q, found) in [0.5, 0.95, 0.99].into_iter().zip(quantiles) {
+            let exact = sizes[(q * (sizes.len() - 1) as f64).floor() as usize];
+            assert!((found - exact).abs() <= 0.01 * exact * (1.0 + 1e-9), "{found} for {exact}: {row}");
+        }
+    }
 }
 
 #[test]
@@ -297,6 +384,7 @@ fn access_log_becomes_tables_of_which_the_report_is_true() {
     for stream in ["minutes", "pages"] {
         assert!(ran.letters(stream).is_empty(), "{stream} has dead letters");
     }
+    pages_are_those_of_the_log(&ran, &log);
     // Who asked most: counts of the five best of each minute are below the truth, and not far.
     let talkers = ran.said.split("Who asked most").nth(1).unwrap().lines().skip(2).take(5);
     for talker in talkers {

@@ -13,7 +13,7 @@ pub struct Config {
     pub by: Vec<Path>,
     /// Records of one key that are less than this apart are duplicates.
     pub within: Span,
-    /// The field with the event time; none = the time of arrival.
+    /// The field with the event time; none = that of the stream, or of arrival.
     pub time: Option<Path>,
     /// How it stands there.
     #[serde(default)]

@@ -31,6 +31,13 @@ pub struct Spec {
     pub extend: bool,
 }
 
+impl Spec {
+    /// What is useless may stay a while: it is looked for sixteen times within the time, not whenever the watermark moves.
+    fn looks(&self, from: Progress, to: Progress) -> bool {
+        from.backlog || crosses(from.watermark, to.watermark, 0, self.within / 16)
+    }
+}
+
 /// The times at which records of a key were let through, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passed(Vec<i64>);
@@ -66,6 +73,8 @@ pub struct Record {
     pub address: Address,
     /// Its time in nanoseconds.
     pub time: i64,
+    /// The watermark when it came, where the stream keeps one; else it moves the plugin's own.
+    pub before: Option<i64>,
 }
 
 /// What became of a record.
@@ -91,16 +100,21 @@ pub fn process(
     let mut last = progress;
     let mut slots = Vec::with_capacity(records.len());
     for record in records {
-        last.see(record.time, spec.delay);
-        slots.push((working.slot(record.address), record.time));
+        match record.before {
+            Some(watermark) => last.reach(watermark),
+            None => last.see(record.time, spec.delay),
+        }
+        slots.push((working.slot(record.address), record.time, record.before));
     }
-    // What is useless may stay a while: it is looked for sixteen times within the time, not with every chunk.
-    let is_time = crosses(progress.watermark, last.watermark, 0, spec.within / 16);
-    let due = (is_time || progress.backlog).then_some(last.watermark);
+    let due = spec.looks(progress, last).then_some(last.watermark);
     progress.backlog = working.load(state, Due::timers(due), |passed| passed.wake(spec.within))?;
     forget(&mut working, progress.watermark, spec);
     let mut verdicts = Vec::with_capacity(slots.len());
-    for (slot, time) in slots {
+    for (slot, time, told) in slots {
+        if let Some(watermark) = told {
+            progress.reach(watermark);
+            forget(&mut working, progress.watermark, spec);
+        }
         let met = working.get(slot).and_then(|(_, passed)| passed.meets(time, spec.within));
         let is_late = time < progress.watermark;
         verdicts.push(match (met, is_late) {
@@ -119,14 +133,37 @@ pub fn process(
             }
             requeue(&mut working, slot, spec);
         }
-        progress.see(time, spec.delay);
-        forget(&mut working, progress.watermark, spec);
+        if told.is_none() {
+            progress.see(time, spec.delay);
+            forget(&mut working, progress.watermark, spec);
+        }
     }
     working.finish(state, |_, at| Some(at))?;
     if progress != before {
         progress.store(state, spec.tables.progress)?;
     }
     Ok(verdicts)
+}
+
+/// The watermark has come to `watermark` without a record. Whether more has become useless than one call forgets.
+pub fn advance(spec: &Spec, state: &mut impl State, watermark: i64) -> Result<bool, StateFault> {
+    let mut progress = Progress::load(state, spec.tables.progress)?;
+    let before = progress;
+    progress.reach(watermark);
+    if !spec.looks(before, progress) {
+        return Ok(false);
+    }
+    let mut working = Working::<Passed>::new(spec.tables.entries, spec.tables.timers);
+    let due = Due::timers(Some(progress.watermark));
+    progress.backlog = working.load(state, due, |passed| passed.wake(spec.within))?;
+    forget(&mut working, progress.watermark, spec);
+    // Where nothing was forgotten nothing is written: the watermark itself is kept by whoever tells it.
+    let is_idle = !progress.backlog && !before.backlog && working.changed().next().is_none();
+    working.finish(state, |_, at| Some(at))?;
+    if !is_idle {
+        progress.store(state, spec.tables.progress)?;
+    }
+    Ok(progress.backlog)
 }
 
 fn requeue(working: &mut Working<Passed>, slot: usize, spec: &Spec) {
@@ -159,11 +196,25 @@ mod tests {
     }
 
     fn run(spec: &Spec, records: &[(u8, i64)], cut: usize) -> (Vec<Verdict>, Memory) {
+        play(spec, records, cut, false)
+    }
+
+    /// By a watermark of its own or by one that is told, behind each chunk, too.
+    fn play(spec: &Spec, records: &[(u8, i64)], cut: usize, is_told: bool) -> (Vec<Verdict>, Memory) {
         let mut state = Memory::default();
         let mut verdicts = Vec::new();
+        let mut watermark = i64::MIN;
         for chunk in records.chunks(cut) {
-            let of = |(key, time): &(u8, i64)| Record { address: Address::new(key % 3, [*key]), time: *time };
-            verdicts.extend(process(spec, &mut state, chunk.iter().map(of).collect()).unwrap());
+            let mut records = Vec::new();
+            for (key, time) in chunk {
+                let before = is_told.then_some(watermark);
+                records.push(Record { address: Address::new(key % 3, [*key]), time: *time, before });
+                watermark = watermark.max(time - spec.delay);
+            }
+            verdicts.extend(process(spec, &mut state, records).unwrap());
+            if is_told {
+                assert!(!advance(spec, &mut state, watermark).unwrap());
+            }
         }
         (verdicts, state)
     }
@@ -204,6 +255,22 @@ mod tests {
         assert_eq!((state.len(Table(0)), state.len(Table(1))), (10, 10));
     }
 
+    #[test]
+    fn keys_are_forgotten_when_the_watermark_goes_on_without_records() {
+        let records: Vec<(u8, i64)> = (0..20).map(|key| (key, i64::from(key) * 100)).collect();
+        let spec = spec(1_000, 2_000);
+        let (_, mut state) = play(&spec, &records, 7, true);
+        assert_eq!(state.len(Table(0)), 20);
+        // Nothing is useless yet, and nothing is written.
+        let before = state.clone();
+        assert!(!advance(&spec, &mut state, -90).unwrap());
+        assert_eq!(state, before);
+        assert!(!advance(&spec, &mut state, 1_500).unwrap());
+        assert_eq!((state.len(Table(0)), state.len(Table(1))), (14, 14));
+        assert!(!advance(&spec, &mut state, 10_000).unwrap());
+        assert_eq!((state.len(Table(0)), state.len(Table(1))), (0, 0));
+    }
+
     proptest! {
         /// Against lists without state, timers and chunks.
         #[test]
@@ -225,7 +292,8 @@ mod tests {
                 }
                 watermark = watermark.max(time - delay);
             }
-            prop_assert_eq!(run(&spec, &records, cut).0, expected);
+            prop_assert_eq!(&run(&spec, &records, cut).0, &expected);
+            prop_assert_eq!(&play(&spec, &records, cut, true).0, &expected);
         }
 
         #[test]

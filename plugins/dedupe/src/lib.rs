@@ -1,6 +1,7 @@
 //! The `dedupe` plugin: of records that are the same within a time, the first passes.
 //!
-//! Same means: the same values of some fields, or the same bytes. Times are those of the records or of their arrival.
+//! Same means: the same values of some fields, or the same bytes. Times are those of the records, of the stream's event time or of
+//! their arrival.
 //! What has passed is in the transform's keyed state, so that a record that is run again is not its own duplicate.
 
 pub mod config;
@@ -34,6 +35,10 @@ impl Plugin for Dedupe {
         let groups = rows.groups();
         self.transform.process(rows, &groups, &mut self.state)
     }
+
+    fn on_watermark(&mut self, ns: i64, _rows: &mut Chunk<'_>) -> Result<(), String> {
+        self.transform.on_watermark(ns, &mut self.state)
+    }
 }
 
-wasmill_sdk::export!(Dedupe);
+wasmill_sdk::export_windower!(Dedupe);

@@ -46,7 +46,7 @@ impl Deduplication {
                 delay: config.delay.ns(),
                 extend: config.extend,
             },
-            time: EventTime::new(config.time.as_ref(), config.time_format, setup),
+            time: EventTime::or_of_stream(config.time.as_ref(), config.time_format, config.delay, setup)?,
             by: if config.by.is_empty() { None } else { Some(By::new(&config.by, setup)?) },
             duplicates: config.duplicates,
             duplicates_output,
@@ -63,8 +63,10 @@ impl Deduplication {
         }
         let (mut records, mut of_record) = (Vec::new(), Vec::new());
         let addresses = self.addresses(rows, groups);
-        for (row, (time, address)) in self.time.read(rows).into_iter().zip(addresses).enumerate() {
-            match time.and_then(|time| Ok(Record { address: address?, time })) {
+        let (times, watermarks) = (self.time.read(rows), self.time.watermarks(rows));
+        for (row, (time, address)) in times.into_iter().zip(addresses).enumerate() {
+            let before = watermarks.as_ref().and_then(|watermarks| watermarks.get(row)).copied();
+            match time.and_then(|time| Ok(Record { address: address?, time, before })) {
                 Ok(record) => {
                     records.push(record);
                     of_record.push(row);
@@ -106,6 +108,16 @@ impl Deduplication {
         if let (Some(field), false) = (self.mark, marks.is_empty()) {
             marks.pad(rows.len());
             rows.set_raw(field, &marks);
+        }
+        Ok(())
+    }
+
+    /// Forgets what is useless at the stream's watermark.
+    pub fn on_watermark(&self, ns: i64, state: &mut impl State) -> Result<(), String> {
+        if self.time.is_of_stream()
+            && engine::advance(&self.spec, state, ns).map_err(|fault| fault.to_string())?
+        {
+            wasmill_sdk::event_time::more();
         }
         Ok(())
     }

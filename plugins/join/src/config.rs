@@ -117,7 +117,7 @@ pub struct StreamsConfig {
     /// What is given.
     #[serde(default)]
     pub kind: Kind,
-    /// The field with the event time; none = the time of arrival.
+    /// The field with the event time; none = that of the stream, or of arrival.
     pub time: Option<Path>,
     /// How it stands there.
     #[serde(default)]

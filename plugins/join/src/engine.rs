@@ -102,6 +102,8 @@ pub struct Record<'a> {
     pub time: i64,
     /// Its payload.
     pub payload: &'a [u8],
+    /// The watermark when it came, where the stream keeps one; else it moves the plugin's own.
+    pub before: Option<i64>,
 }
 
 /// What the join gives.
@@ -142,13 +144,20 @@ pub fn process(spec: &Spec, state: &mut impl State, records: &[Record<'_>]) -> R
     let mut run = Run::new(spec);
     let mut slots = Vec::with_capacity(records.len());
     for record in records {
-        last.see(record.time, spec.delay);
+        match record.before {
+            Some(watermark) => last.reach(watermark),
+            None => last.see(record.time, spec.delay),
+        }
         slots.push(record.address.clone().map(|address| run.working.slot(address)));
     }
     let due = (last != progress || progress.backlog).then_some(last.watermark);
     progress.backlog = run.working.load(state, Due::timers(due), |sides| sides.wake(spec))?;
     run.expire(progress.watermark);
     for (number, (record, slot)) in records.iter().zip(slots).enumerate() {
+        if let Some(watermark) = record.before {
+            progress.reach(watermark);
+            run.expire(progress.watermark);
+        }
         if record.time < progress.watermark {
             run.outcome.late.push(number);
             continue;
@@ -158,8 +167,10 @@ pub fn process(spec: &Spec, state: &mut impl State, records: &[Record<'_>]) -> R
             None if spec.gives(record.side) => run.alone(record.side, record.payload.to_vec()),
             None => {}
         }
-        progress.see(record.time, spec.delay);
-        run.expire(progress.watermark);
+        if record.before.is_none() {
+            progress.see(record.time, spec.delay);
+            run.expire(progress.watermark);
+        }
     }
     run.finish(state, progress, before)
 }
@@ -174,6 +185,9 @@ pub fn advance(spec: &Spec, state: &mut impl State, watermark: i64) -> Result<(O
         run.working.load(state, Due::timers(Some(progress.watermark)), |sides| sides.wake(spec))?;
     run.expire(progress.watermark);
     let more = progress.backlog;
+    // Where nothing is due nothing is written: the watermark itself is kept by whoever tells it.
+    let is_idle = !more && !before.backlog && run.working.changed().next().is_none();
+    let progress = if is_idle { before } else { progress };
     Ok((run.finish(state, progress, before)?, more))
 }
 
@@ -273,6 +287,11 @@ mod tests {
 
     /// What is given, and the state at the end of time.
     fn run(spec: &Spec, rows: &[Row], cut: usize) -> (Vec<Given>, Memory) {
+        play(spec, rows, cut, false)
+    }
+
+    /// The same, by a watermark of its own or by one that is told.
+    fn play(spec: &Spec, rows: &[Row], cut: usize, is_told: bool) -> (Vec<Given>, Memory) {
         let mut state = Memory::default();
         let numbers: Vec<[u8; 1]> = (0..rows.len()).map(|number| [u8::try_from(number).unwrap()]).collect();
         let mut found = Vec::new();
@@ -280,17 +299,24 @@ mod tests {
             Side::Left => (Some(payload[0]), other),
             Side::Right => (other, Some(payload[0])),
         };
+        // In front of each record, and behind the last.
+        let mut watermarks = vec![i64::MIN];
+        for (_, _, time) in rows {
+            watermarks.push(watermarks[watermarks.len() - 1].max(time - spec.delay));
+        }
         let all: Vec<Record<'_>> = rows
             .iter()
             .zip(&numbers)
-            .map(|((key, side, time), number)| Record {
+            .zip(&watermarks)
+            .map(|(((key, side, time), number), watermark)| Record {
                 address: (*key < 9).then(|| Address::new(key % 2, [*key])),
                 side: *side,
                 time: *time,
                 payload: number,
+                before: is_told.then_some(*watermark),
             })
             .collect();
-        for chunk in all.chunks(cut) {
+        for (part, chunk) in all.chunks(cut).enumerate() {
             for joined in process(spec, &mut state, chunk).unwrap().joined {
                 found.push(match joined {
                     Joined::Pair { record, other } => {
@@ -299,14 +325,32 @@ mod tests {
                     Joined::Alone { side, payload } => of(side, &payload, None),
                 });
             }
+            if is_told {
+                let watermark = watermarks[part * cut + chunk.len()];
+                found.extend(
+                    alone(spec, &mut state, watermark)
+                        .into_iter()
+                        .map(|(side, number)| of(side, &[number], None)),
+                );
+                let before = state.clone();
+                assert_eq!((alone(spec, &mut state, watermark), state == before), (vec![], true));
+            }
         }
-        let (outcome, more) = advance(spec, &mut state, i64::MAX).unwrap();
-        assert!(!more);
-        for joined in outcome.joined {
-            let Joined::Alone { side, payload } = joined else { panic!("a pair without a record") };
-            found.push(of(side, &payload, None));
-        }
+        found.extend(
+            alone(spec, &mut state, i64::MAX).into_iter().map(|(side, number)| of(side, &[number], None)),
+        );
         (found, state)
+    }
+
+    /// What is given when the watermark has come here: sides and numbers.
+    fn alone(spec: &Spec, state: &mut Memory, watermark: i64) -> Vec<(Side, u8)> {
+        let (outcome, more) = advance(spec, state, watermark).unwrap();
+        assert!(!more);
+        let alone = |joined| match joined {
+            Joined::Alone { side, payload } => (side, payload[0]),
+            Joined::Pair { .. } => panic!("a pair without a record"),
+        };
+        outcome.joined.into_iter().map(alone).collect()
     }
 
     use Side::{Left, Right};
@@ -341,9 +385,41 @@ mod tests {
     }
 
     #[test]
+    fn silence_gives_what_waits_in_parts_that_fit_in_a_call_and_each_once() {
+        let spec = Spec { right: false, ..spec(0, 10, 1000) };
+        let (mut state, large) = (Memory::default(), vec![b'x'; 50_000]);
+        let record = |key: u8| Record {
+            address: Some(Address::new(key % 3, [key])),
+            side: Left,
+            time: 5,
+            payload: &large,
+            before: Some(i64::MIN),
+        };
+        for key in 0..=255 {
+            let records: Vec<_> = (0..2).map(|_| record(key)).collect();
+            process(&spec, &mut state, &records).unwrap();
+        }
+        assert_eq!(advance(&spec, &mut state, 15).unwrap(), (Outcome::default(), false));
+        let (mut given, mut calls, mut more) = (0, 0, true);
+        while more {
+            let (outcome, is_more) = advance(&spec, &mut state, 16).unwrap();
+            assert!(outcome.joined.len() * large.len() < 8 << 20, "{} at once", outcome.joined.len());
+            (given, calls, more) = (given + outcome.joined.len(), calls + 1, is_more);
+        }
+        assert!(given == 512 && calls > 3, "{given} records in {calls} calls");
+        assert_eq!((state.len(Table(0)), state.len(Table(1))), (0, 0));
+    }
+
+    #[test]
     fn more_records_of_a_key_than_are_kept_are_refused() {
         let spec = Spec { rows_max: 2, ..spec(5, 5, 100) };
-        let record = |payload| Record { address: Some(Address::new(0, [1])), side: Left, time: 0, payload };
+        let record = |payload| Record {
+            address: Some(Address::new(0, [1])),
+            side: Left,
+            time: 0,
+            payload,
+            before: None,
+        };
         let outcome =
             process(&spec, &mut Memory::default(), &[record(b"a"), record(b"b"), record(b"c")]).unwrap();
         assert_eq!(outcome.crowded, [2]);
@@ -389,6 +465,12 @@ mod tests {
             let (mut found, state) = run(&spec, &rows, cut);
             let whole = run(&spec, &rows, rows.len().max(1)).0;
             prop_assert_eq!(&found, &whole, "the order depends on how it is cut");
+            // By a watermark that is told everything comes in the same order, whatever else it is told of.
+            for cut in [cut, rows.len().max(1)] {
+                let (told, state) = play(&spec, &rows, cut, true);
+                prop_assert_eq!(&found, &told, "told of the watermark every {} records", cut);
+                prop_assert_eq!((state.len(Table(0)), state.len(Table(1))), (0, 0));
+            }
             found.sort_unstable();
             expected.sort_unstable();
             prop_assert_eq!(found, expected);

@@ -1,7 +1,8 @@
 //! The `join` plugin: records with the rows of a table, or two kinds of records of one stream with each other.
 //!
 //! A table comes with the config or from a granted file. Of two sides, records wait for each other in the transform's
-//! keyed state for as long as the bounds of their times say.
+//! keyed state for as long as the bounds of their times say: by times of their own, or in streams that have it by the stream's
+//! event time, which goes on when no records come.
 
 pub mod config;
 pub mod engine;
@@ -54,6 +55,13 @@ impl Plugin for Join {
             }
         }
     }
+
+    fn on_watermark(&mut self, ns: i64, rows: &mut Chunk<'_>) -> Result<(), String> {
+        match self {
+            Self::Table(_) => Ok(()),
+            Self::Streams(streams, state) => streams.on_watermark(ns, rows, state),
+        }
+    }
 }
 
-wasmill_sdk::export!(Join);
+wasmill_sdk::export_windower!(Join);

@@ -69,7 +69,7 @@ impl Streams {
                 right: matches!(config.kind, Kind::Right | Kind::Full),
                 rows_max: config.rows_max,
             },
-            time: EventTime::new(config.time.as_ref(), config.time_format, setup),
+            time: EventTime::or_of_stream(config.time.as_ref(), config.time_format, config.delay, setup)?,
             by: By::new(&config.on, setup)?,
             side: setup.field(&config.side.0),
             left: named(&config.left.is, &config.left.into),
@@ -91,7 +91,7 @@ impl Streams {
             Fate::Keep => keep.get_mut(row).into_iter().for_each(|keep| *keep = 1),
         };
         let (payloads, sides) = (rows.payloads(), rows.text(self.side));
-        let times = self.time.read(rows);
+        let (times, watermarks) = (self.time.read(rows), self.time.watermarks(rows));
         let keys = self.by.read(rows, groups);
         let (mut records, mut of_record) = (Vec::new(), Vec::new());
         for (row, (time, key)) in times.into_iter().zip(&keys.of_row).enumerate() {
@@ -114,7 +114,14 @@ impl Streams {
                 let key = keys.keys.get(number).cloned().unwrap_or_default();
                 let has_value = parts(&key).all(|part| !matches!(part, Part::Missing | Part::Null));
                 let group = keys.groups.get(number).copied().unwrap_or(0);
-                Ok(Record { address: has_value.then(|| Address::new(group, key)), side, time, payload })
+                let before = watermarks.as_ref().and_then(|watermarks| watermarks.get(row)).copied();
+                Ok(Record {
+                    address: has_value.then(|| Address::new(group, key)),
+                    side,
+                    time,
+                    payload,
+                    before,
+                })
             });
             match record {
                 Ok(record) => {
@@ -134,6 +141,19 @@ impl Streams {
         }
         rows.keep(&keep);
         self.emit(rows, &records, row_of, &outcome.joined);
+        Ok(())
+    }
+
+    /// Gives what can meet nothing any more at the stream's watermark.
+    pub fn on_watermark(&self, ns: i64, rows: &Chunk<'_>, state: &mut impl State) -> Result<(), String> {
+        if !self.time.is_of_stream() {
+            return Ok(());
+        }
+        let (outcome, more) = engine::advance(&self.spec, state, ns).map_err(|fault| fault.to_string())?;
+        if more {
+            wasmill_sdk::event_time::more();
+        }
+        self.emit(rows, &[], |_| usize::MAX, &outcome.joined);
         Ok(())
     }
 

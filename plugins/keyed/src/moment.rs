@@ -7,6 +7,8 @@ use wasmill_sdk::path::Path;
 use wasmill_sdk::time::{Stamp, rfc3339};
 use wasmill_sdk::{Cell, Chunk, Field, Setup, is_object};
 
+use crate::span::Span;
+
 /// How a moment stands in a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -99,10 +101,37 @@ impl EventTime {
         Self { field: path.map(|path| (setup.field(&path.0), path.shown())), format, of_stream: false }
     }
 
-    /// The event time that the host keeps, in streams that have it.
+    /// The time in a field; where none is named that of the stream, in streams that have event time, else that of arrival.
+    ///
+    /// # Errors
+    /// A `delay` beside the stream's event time, which has its own.
+    pub fn or_of_stream(
+        path: Option<&Path>,
+        format: TimeFormat,
+        delay: Span,
+        setup: &mut Setup,
+    ) -> Result<Self, String> {
+        if path.is_some() || !setup.has_event_time() {
+            return Ok(Self::new(path, format, setup));
+        }
+        if !delay.is_zero() {
+            return Err(
+                "config: `delay` is that of the stream's `event_time`, whose watermark counts".to_owned()
+            );
+        }
+        Ok(Self { field: None, format, of_stream: true })
+    }
+
+    /// Whether time and watermark are those that the host keeps of the stream.
     #[must_use]
-    pub fn of_stream() -> Self {
-        Self { field: None, format: TimeFormat::default(), of_stream: true }
+    pub fn is_of_stream(&self) -> bool {
+        self.of_stream
+    }
+
+    /// The watermark in front of each row, where the stream keeps it.
+    #[must_use]
+    pub fn watermarks(&self, rows: &Chunk<'_>) -> Option<Vec<i64>> {
+        self.of_stream.then(|| rows.watermarks())
     }
 
     /// The moment of each row, or why it has none.

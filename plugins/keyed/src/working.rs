@@ -1,8 +1,8 @@
 //! The entries that one call works with: fetched together, changed in memory, written together.
 //!
-//! An entry says when something has to be done with it next. Fetching also brings the entries that are due, [`DUE_MAX`] at
-//! most, so that one call stays bounded however far time has jumped. They are found by timers that stand in a table of their
-//! own, or by the moments that their own keys begin with ([`Front`]).
+//! An entry says when something has to be done with it next. Fetching also brings the entries that are due, [`DUE_MAX`] and
+//! about [`DUE_BYTES`] at most, so that one call stays bounded however far time has jumped. They are found by timers that stand
+//! in a table of their own, or by the moments that their own keys begin with ([`Front`]).
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -17,6 +17,11 @@ use crate::watermark::Timer;
 
 /// Most entries that are due which one call takes up; what is left is taken up by the next.
 pub const DUE_MAX: u32 = 4096;
+/// Bytes of entries behind timers that are due, past which a call takes up no further ones: what they give must fit in an
+/// instance, and in what a call may write.
+pub const DUE_BYTES: usize = 4 << 20;
+/// Such entries that are read together: each may have a megabyte.
+const DUE_READ: usize = 8;
 
 /// What is kept under an address.
 pub trait Entry: Serialize + DeserializeOwned + Default {
@@ -129,9 +134,6 @@ impl<E: Entry> Working<E> {
             Some(watermark) => Timer::due(state, self.timers, watermark, DUE_MAX)?,
             None => Vec::new(),
         };
-        for timer in &timers {
-            self.slot(timer.of.clone());
-        }
         let mut left = DUE_MAX.saturating_sub(u32::try_from(timers.len()).unwrap_or(u32::MAX));
         for (front, moment) in due.fronts {
             let found = front.advance(state, self.entries, moment, left);
@@ -141,43 +143,57 @@ impl<E: Entry> Working<E> {
                 self.take(slot, &value, &mut wake)?;
             }
         }
-        self.fetch(state, &mut wake)?;
-        for timer in timers {
+        self.fetch(state, 0, &mut wake)?;
+        let (mut taken, mut bytes) = (0, 0);
+        for part in timers.chunks(DUE_READ) {
+            if bytes >= DUE_BYTES {
+                break;
+            }
+            let from = self.loaded.len();
+            for timer in part {
+                self.slot(timer.of.clone());
+            }
+            bytes += self.fetch(state, from, &mut wake)?;
+            taken += part.len();
+        }
+        let is_all = taken == timers.len();
+        for timer in timers.into_iter().take(taken) {
             let slot = self.slot(timer.of.clone());
             if self.loaded.get(slot).is_none_or(|loaded| loaded.timer != Some(timer.at)) {
                 self.stray.push(timer);
             }
         }
-        Ok(left == 0)
+        Ok(left == 0 || !is_all)
     }
 
-    /// Reads the entries that were not.
+    /// Reads the entries from this place on that were not, and says how many bytes they have.
     fn fetch(
         &mut self,
         state: &mut impl State,
+        from: usize,
         wake: &mut impl FnMut(&mut E) -> Option<i64>,
-    ) -> Result<(), StateFault> {
-        let missing = self.loaded.iter().enumerate().filter(|(_, loaded)| !loaded.was);
+    ) -> Result<usize, StateFault> {
+        let missing = self.loaded.iter().enumerate().skip(from).filter(|(_, loaded)| !loaded.was);
         let (slots, addresses): (Vec<usize>, Vec<&Address>) =
             missing.map(|(slot, loaded)| (slot, &loaded.address)).unzip();
         if slots.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
-        let mut read = Vec::new();
+        let (mut read, mut size) = (Vec::new(), 0);
         let mut decoded = Ok(());
-        state.read(self.entries, &addresses, &mut |number, bytes| match (
-            slots.get(number),
-            decode::<Kept<E>>(self.entries, bytes),
-        ) {
-            (Some(slot), Ok(kept)) => read.push((*slot, kept)),
-            (_, Err(fault)) => decoded = Err(fault),
-            (None, _) => {}
+        state.read(self.entries, &addresses, &mut |number, bytes| {
+            size += bytes.len();
+            match (slots.get(number), decode::<Kept<E>>(self.entries, bytes)) {
+                (Some(slot), Ok(kept)) => read.push((*slot, kept)),
+                (_, Err(fault)) => decoded = Err(fault),
+                (None, _) => {}
+            }
         });
         decoded?;
         for (slot, kept) in read {
             self.keep(slot, kept, wake);
         }
-        Ok(())
+        Ok(size)
     }
 
     /// An entry was read.
@@ -367,6 +383,38 @@ mod tests {
         working.change(asked).unwrap().1.0.clear();
         working.finish(&mut state, |_, _| None).unwrap();
         assert_eq!((state.len(ENTRIES), front.to()), (2, 10));
+    }
+
+    #[test]
+    fn large_entries_that_are_due_come_a_few_at_a_time_and_each_once() {
+        let mut state = Memory::default();
+        let many: Vec<i64> = vec![i64::MAX / 2; 60_000];
+        for key in 0..40 {
+            set(&mut state, &format!("{key:02}"), &many);
+        }
+        let (mut keys, mut calls) = (Vec::new(), 0);
+        loop {
+            let mut working = Working::<Times>::new(ENTRIES, TIMERS);
+            let more =
+                working.load(&mut state, Due::timers(Some(i64::MAX)), |entry| entry.0.first().copied());
+            let mut bytes = 0;
+            while let Some((_, slots)) = working.due(i64::MAX) {
+                for slot in slots {
+                    let (address, entry) = working.change(slot).unwrap();
+                    keys.push(String::from_utf8(address.key.clone()).unwrap());
+                    bytes += encode(ENTRIES, entry).unwrap().len();
+                    entry.0.clear();
+                }
+            }
+            assert!(bytes < DUE_BYTES + DUE_READ * crate::state::VALUE_MAX, "{bytes} bytes at once");
+            working.finish(&mut state, |_, at| Some(at)).unwrap();
+            calls += 1;
+            if !more.unwrap() {
+                break;
+            }
+        }
+        assert_eq!(keys, (0..40).map(|key| format!("{key:02}")).collect::<Vec<_>>());
+        assert!(calls > 2 && state.is_empty(), "{calls} calls");
     }
 
     #[test]

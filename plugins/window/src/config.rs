@@ -24,7 +24,7 @@ const COUNTERS_MAX: usize = 1000;
 pub struct Config {
     /// The windows.
     pub window: WindowConfig,
-    /// The field with the event time; none = the time of arrival.
+    /// The field with the event time; none = that of the stream, or of arrival.
     pub time: Option<Path>,
     /// How it stands there.
     #[serde(default)]

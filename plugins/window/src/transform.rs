@@ -22,8 +22,6 @@ pub const ITEM_BYTES: usize = 256;
 pub struct Windows {
     spec: Spec,
     time: EventTime,
-    /// Time and watermark are those that the host keeps of the stream.
-    of_stream: bool,
     time_format: TimeFormat,
     by: By,
     /// Field and name of the values of each aggregate; a count of rows has none.
@@ -55,12 +53,6 @@ impl Windows {
             return Err(format!("config: `aggregates` needs 1 to {AGGREGATES_MAX} entries"));
         }
         let (early_every, early_records) = early(config)?;
-        let of_stream = config.time.is_none() && setup.has_event_time();
-        if of_stream && !config.delay.is_zero() {
-            return Err(
-                "config: `delay` is that of the stream's `event_time`, whose watermark counts".to_owned()
-            );
-        }
         if config.late_output.is_some() && config.late != Fate::Keep {
             return Err("config: `late_output` needs `late = \"keep\"`".to_owned());
         }
@@ -101,6 +93,7 @@ impl Windows {
             };
             aggregates.push((fingerprint(&format!("{name} {:?} {definition}", wanted.field)), aggregate));
         }
+        let time = EventTime::or_of_stream(config.time.as_ref(), config.time_format, config.delay, setup)?;
         Ok(Self {
             spec: Spec {
                 tables,
@@ -112,16 +105,11 @@ impl Windows {
                 early_every,
                 early_records,
             },
-            time: if of_stream {
-                EventTime::of_stream()
-            } else {
-                EventTime::new(config.time.as_ref(), config.time_format, setup)
-            },
-            of_stream,
-            time_format: match config.time.is_some() || of_stream {
+            time_format: match config.time.is_some() || time.is_of_stream() {
                 true => config.time_format,
                 false => TimeFormat::Rfc3339,
             },
+            time,
             by,
             inputs,
             outputs,
@@ -142,7 +130,7 @@ impl Windows {
         }
         let mut failed = HashSet::new();
         let times = self.time.read(rows);
-        let watermarks = self.of_stream.then(|| rows.watermarks());
+        let watermarks = self.time.watermarks(rows);
         let arrivals = self.ahead.map(|_| rows.arrival_times());
         let keys = self.by.read(rows, groups);
         let values = self.values(rows, &mut failed);
@@ -179,7 +167,7 @@ impl Windows {
 
     /// Gives what is due at the stream's watermark.
     pub fn on_watermark(&self, ns: i64, rows: &Chunk<'_>, state: &mut impl State) -> Result<(), String> {
-        if !self.of_stream {
+        if !self.time.is_of_stream() {
             return Ok(());
         }
         let outcome = engine::advance(&self.spec, state, ns).map_err(|fault| fault.to_string())?;

@@ -33,16 +33,18 @@ const WINDOWED: &str = r#"
 
 /// With the window plugin; `None`, with the reason said, where nobody has built it.
 fn scratch(event_time: &str) -> Option<Scratch> {
-    configured(&WINDOWED.replace("EVENT_TIME", event_time))
+    configured(&WINDOWED.replace("EVENT_TIME", event_time), &["window"])
 }
 
-fn configured(config: &str) -> Option<Scratch> {
+fn configured(config: &str, deployed: &[&str]) -> Option<Scratch> {
     let Some(plugins) = std::env::var_os("WASMILL_PLUGINS").map(PathBuf::from) else {
         println!("skipped: WASMILL_PLUGINS is not set; `cargo xtask test` sets it");
         return None;
     };
     let scratch = Scratch::new(config);
-    scratch.deploy_bytes("window", &std::fs::read(plugins.join("window.wasm")).unwrap());
+    for name in deployed {
+        scratch.deploy_bytes(name, &std::fs::read(plugins.join(format!("{name}.wasm"))).unwrap());
+    }
     Some(scratch)
 }
 
@@ -125,7 +127,7 @@ fn windows_of_a_plugin_in_a_process_of_its_own_equal_a_computation_after_kills()
 
 fn windows_equal_a_computation(config: &str) {
     const KILLS: usize = 5;
-    let (Some(binary), Some(scratch)) = (binary(), configured(config)) else { return };
+    let (Some(binary), Some(scratch)) = (binary(), configured(config, &["window"])) else { return };
     let mut records = records();
     let expected = expected(&records);
     assert!(expected.len() > 300);
@@ -181,6 +183,111 @@ fn windows_close_without_a_record_after_the_idle_timeout_and_once_whatever_ends_
     });
     program.stop();
     assert_eq!(found(&scratch), (expected, rows));
+    assert!(scratch.letters("events").is_empty());
+}
+
+/// Orders and payments, each of which comes twice, joined by the event time of the stream alone.
+const JOINED: &str = r#"
+    [streams.events]
+    source = { type = "http" }
+    outputs = [{ type = "directory", path = "out", interval = "50ms" }]
+    event_time = { field = "t", format = "ms", delay = "200ms", idle_timeout = "1s" }
+    [[streams.events.transforms]]
+    plugin = "dedupe"
+    config = { by = ["id"], within = "500ms" }
+    [[streams.events.transforms]]
+    plugin = "join"
+    key = ["user"]
+    [streams.events.transforms.config.streams]
+    on = ["user"]
+    side = "type"
+    left = { is = "order", into = "order" }
+    right = { is = "payment", into = "payment" }
+    after = "60ms"
+    kind = "full"
+"#;
+
+fn is_payment(id: i64) -> bool {
+    id % 3 == 0
+}
+
+/// Ids of an order and a payment.
+type Pair = (Option<i64>, Option<i64>);
+
+/// Each order with each payment of its user, and what met nothing; those that are late are left out.
+fn pairs(records: &[(String, i64, i64)]) -> Vec<Pair> {
+    let (mut taken, mut watermark) = (Vec::new(), i64::MIN);
+    for record in records {
+        if record.1 >= watermark {
+            taken.push(record);
+        }
+        watermark = watermark.max(record.1 - 200);
+    }
+    let (payments, orders): (Vec<_>, Vec<_>) = taken.into_iter().partition(|(_, _, id)| is_payment(*id));
+    let mut pairs = Vec::new();
+    let mut is_met = std::collections::BTreeSet::new();
+    for (user, time, order) in orders {
+        let near = payments.iter().filter(|(of, at, _)| of == user && (*time..=time + 60).contains(at));
+        let met: Vec<i64> = near.map(|(_, _, payment)| *payment).collect();
+        pairs.extend(met.iter().map(|payment| (Some(*order), Some(*payment))));
+        if met.is_empty() {
+            pairs.push((Some(*order), None));
+        }
+        is_met.extend(met);
+    }
+    pairs.extend(payments.iter().filter(|of| !is_met.contains(&of.2)).map(|of| (None, Some(of.2))));
+    pairs.sort_unstable();
+    pairs
+}
+
+fn delivered_pairs(scratch: &Scratch) -> Vec<Pair> {
+    let pair = |line: &String| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        (row["order"]["id"].as_i64(), row["payment"]["id"].as_i64())
+    };
+    let mut pairs: Vec<Pair> = objects::lines(&scratch.out()).iter().map(pair).collect();
+    pairs.sort_unstable();
+    pairs
+}
+
+#[test]
+fn full_join_gives_what_met_nothing_after_the_idle_timeout_and_once_whatever_ends_the_program() {
+    let (Some(binary), Some(scratch)) = (binary(), configured(JOINED, &["dedupe", "join"])) else { return };
+    let records: Vec<_> = records().into_iter().take(200).collect();
+    let expected = pairs(&records);
+    let alone = |side: fn(&Pair) -> bool| expected.iter().filter(|pair| side(pair)).count();
+    assert!(alone(|pair| pair.0.is_none()) > 10 && alone(|pair| pair.1.is_none()) > 10, "{expected:?}");
+    let newest = records.iter().map(|(_, time, _)| *time).max().unwrap();
+    let line = |(user, time, id): &(String, i64, i64)| {
+        let kind = if is_payment(*id) { "payment" } else { "order" };
+        json!({ "id": id, "user": user, "t": time, "type": kind }).to_string()
+    };
+    let body: Vec<String> = records.iter().map(line).flat_map(|line| [line.clone(), line]).collect();
+    let program = Program::start(&binary, &scratch.config());
+    assert!(send(program.address(), 0, &body.join("\n")), "{:#?}", program.log());
+    drop(program.kill());
+    let program = Program::start(&binary, &scratch.config());
+    wait_until("event time goes on without records", || {
+        metric(program.address(), WATERMARK).is_some_and(|seconds| seconds * 1000.0 > newest as f64)
+    });
+    drop(program.kill());
+    let program = Program::start(&binary, &scratch.config());
+    wait_until("all have left", || delivered_pairs(&scratch) == expected);
+    for table in [r#"transform="join",table="sides""#, r#"transform="dedupe",table="passed""#] {
+        wait_until("nothing is kept of what is over", || {
+            let series = format!("wasmill_state_entries{{stream=\"events\",{table}}}");
+            metric(program.address(), &series) == Some(0.0)
+        });
+    }
+    drop(program.kill());
+    // Nothing of it is given again, also when event time goes on further.
+    let program = Program::start(&binary, &scratch.config());
+    let started = wait_for("a watermark", || metric(program.address(), WATERMARK));
+    wait_until("event time goes on", || {
+        metric(program.address(), WATERMARK).is_some_and(|seconds| seconds > started + 1.0)
+    });
+    program.stop();
+    assert_eq!(delivered_pairs(&scratch), expected);
     assert!(scratch.letters("events").is_empty());
 }
 

@@ -61,6 +61,7 @@ mod sources;
 mod staging;
 mod start;
 mod state;
+mod state_layouts;
 mod state_letters;
 mod streaming;
 mod tenants;

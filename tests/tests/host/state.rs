@@ -33,12 +33,16 @@ pub(crate) const COUNTED: &str = r#"
 "#;
 
 /// A component of the tests' guests; `None`, with the reason said, where nobody has built it.
-fn counter() -> Option<Vec<u8>> {
+pub(crate) fn guest(name: &str) -> Option<Vec<u8>> {
     let Some(guests) = std::env::var_os("WASMILL_GUESTS").map(PathBuf::from) else {
         println!("skipped: WASMILL_GUESTS is not set; `cargo xtask test` sets it");
         return None;
     };
-    Some(std::fs::read(guests.join("counter.wasm")).unwrap())
+    Some(std::fs::read(guests.join(format!("{name}.wasm"))).unwrap())
+}
+
+fn counter() -> Option<Vec<u8>> {
+    guest("counter")
 }
 
 pub(crate) fn scratch(config: &str) -> Option<Scratch> {
@@ -65,7 +69,7 @@ pub(crate) fn counted(scratch: &Scratch) -> BTreeMap<u64, (String, u64)> {
 }
 
 /// What a counter that saw each once would have said.
-fn expected<'a>(users: impl Iterator<Item = (u64, &'a str)>) -> BTreeMap<u64, (String, u64)> {
+pub(crate) fn expected<'a>(users: impl Iterator<Item = (u64, &'a str)>) -> BTreeMap<u64, (String, u64)> {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     users
         .map(|(n, user)| {
@@ -77,7 +81,7 @@ fn expected<'a>(users: impl Iterator<Item = (u64, &'a str)>) -> BTreeMap<u64, (S
 }
 
 /// Pushes under the producer's number until it is answered; whether it was.
-fn send(to: SocketAddr, sequence: u64, body: &str) -> bool {
+pub(crate) fn send(to: SocketAddr, sequence: u64, body: &str) -> bool {
     let headers = [
         "content-type: application/x-ndjson".to_owned(),
         "wasmill-producer: p".to_owned(),

@@ -164,6 +164,32 @@ mod tests {
         }
     }
 
+    /// The worked example of Seo ("A review and comparison of methods for detecting outliers in univariate data sets", University
+    /// of Pittsburgh, 2006): two values that hide each other from the ordinary z-score, which is past 3 for none, and that the
+    /// modified one finds. Median 4, MAD 0.3; the scores are `0.6745 (x - 4) / 0.3`, to two digits.
+    #[test]
+    fn outliers_of_a_published_example_are_found_with_their_scores() {
+        let values = [3.2, 3.4, 3.7, 3.7, 3.8, 3.9, 4.0, 4.0, 4.1, 4.2, 4.7, 4.8, 14.0, 15.0];
+        let scores =
+            [-1.80, -1.35, -0.67, -0.67, -0.45, -0.22, 0.0, 0.0, 0.22, 0.45, 1.57, 1.80, 22.48, 24.73];
+        let mut robust = Robust::default();
+        for value in values {
+            let _ = robust.take(value, values.len(), 1, 0.0);
+        }
+        for (value, expected) in values.into_iter().zip(scores) {
+            let (score, middle) = robust.clone().take(value, values.len(), 1, 0.0).unwrap();
+            assert!((middle - 4.0).abs() < 1e-12 && (score - expected).abs() < 0.005, "{value}: {score}");
+        }
+        let past = values.into_iter().filter(|value| {
+            let (score, _) = robust.clone().take(*value, values.len(), 1, 0.0).unwrap();
+            score.abs() > 3.5
+        });
+        assert_eq!(past.collect::<Vec<_>>(), [14.0, 15.0]);
+        let mean = values.iter().sum::<f64>() / 14.0;
+        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 13.0;
+        assert!(values.iter().all(|value| (value - mean).abs() / variance.sqrt() < 3.0));
+    }
+
     /// Half of the values less one may be anything: the score of a far value stays far, that of a normal one near.
     #[test]
     fn breakdown_point_is_a_half() {

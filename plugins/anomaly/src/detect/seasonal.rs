@@ -83,6 +83,8 @@ impl Seasonal {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const DAY: i64 = 24 * HOUR;
@@ -118,17 +120,56 @@ mod tests {
         assert!(score(12, 11.0) < -4.0);
     }
 
-    #[test]
-    fn weights_fall_exponentially() {
-        let mut seasonal = Seasonal::default();
-        let values: Vec<f64> = (0..40).map(|at| f64::from((at * 7) % 11)).collect();
-        for (day, value) in values.iter().enumerate() {
-            seasonal.take(MONDAY + day as i64 * DAY, *value, &baseline(), 1e9);
+    /// Mean and variance as Finch defines them before he makes them incremental: sums over all values by their weights.
+    fn direct(weights: &[f64], values: &[f64]) -> (f64, f64) {
+        let sum: f64 = weights.iter().sum();
+        let weighted = |of: &dyn Fn(f64) -> f64| -> f64 {
+            weights.iter().zip(values).map(|(weight, value)| weight * of(*value)).sum::<f64>() / sum
+        };
+        let mean = weighted(&|value| value);
+        (mean, weighted(&|value| (value - mean) * (value - mean)))
+    }
+
+    proptest! {
+        #[test]
+        fn mean_and_variance_are_those_of_falling_weights(
+            alpha in 0.01..0.9_f64,
+            values in prop::collection::vec(-1000.0..1000.0_f64, 1..120),
+        ) {
+            let baseline = Baseline { alpha, ..baseline() };
+            let (mut seasonal, mut weights) = (Seasonal::default(), Vec::<f64>::new());
+            for (day, value) in values.iter().enumerate() {
+                seasonal.take(MONDAY + day as i64 * DAY, *value, &baseline, f64::INFINITY);
+                // All alike at first, and as soon as that is less than `alpha` it is that.
+                let count = weights.len() as f64 + 1.0;
+                let newest = if count <= 2.0 || count * alpha < 1.0 { 1.0 / count } else { alpha };
+                weights.iter_mut().for_each(|weight| *weight *= 1.0 - newest);
+                weights.push(newest);
+                let (mean, variance) = direct(&weights, &values[..=day]);
+                let season = &seasonal.seasons[0];
+                prop_assert!((season.mean - mean).abs() < 1e-8, "{} for {mean}", season.mean);
+                let found = season.deviation().powi(2);
+                prop_assert!((found - variance).abs() < 1e-8 * variance.max(1.0), "{found} for {variance}");
+            }
         }
-        // The first four as a plain mean, then (1 - 0.2) for each newer one.
-        let mut weights = vec![0.25 * 0.8_f64.powi(36); 4];
-        weights.extend((4..40).map(|at| 0.2 * 0.8_f64.powi(39 - at)));
-        let mean: f64 = weights.iter().zip(&values).map(|(weight, value)| weight * value).sum();
-        assert!((seasonal.seasons[0].mean - mean).abs() < 1e-9);
+    }
+
+    /// Weights of any kind. The figures are those in the documentation of pandas, `Series([1, 2, 3, 4]).ewm(alpha=0.2)`: weights 0.8 to
+    /// the age, the variance made that of a sample by `(sum w)^2 / ((sum w)^2 - sum w^2)`.
+    #[test]
+    fn spread_of_weighted_values_has_published_figures() {
+        let published = [(1.555_556, 0.5), (2.147_541, 0.991_803), (2.775_068, 1.631_547)];
+        let mut spread = Spread::default();
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for (at, value) in [1.0, 2.0, 3.0, 4.0].into_iter().enumerate() {
+            (sum, squares) = (0.8 * sum + 1.0, 0.64 * squares + 1.0);
+            spread.follow(value, 1.0 / sum);
+            let Some((mean, variance)) = at.checked_sub(1).map(|at| published[at]) else { continue };
+            let of_sample = spread.deviation().powi(2) * sum * sum / (sum * sum - squares);
+            assert!(
+                (spread.mean - mean).abs() < 1e-6 && (of_sample - variance).abs() < 1e-6,
+                "{at}: {of_sample}"
+            );
+        }
     }
 }
