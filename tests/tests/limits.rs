@@ -87,8 +87,15 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
-        "granted file; one read",
-        &[("src/pipeline/plan", &["FILE_BYTES_MAX"]), ("transform/src/limits", &["FILE_READ_BYTES_MAX"])],
+        "granted file or object; one read",
+        &[
+            ("src/pipeline/granted/mod", &["FILE_BYTES_MAX"]),
+            ("transform/src/limits", &["FILE_READ_BYTES_MAX"]),
+        ],
+    ),
+    (
+        "time for an object",
+        &[("src/pipeline/granted/objects", &["ANSWER_TIME_MAX", "READ_TIME_MAX", "FIRST_WAIT_MAX"])],
     ),
     ("model: file", &[("inference/src/limits", &["MODEL_BYTES_MAX", "WORK_BYTES_MAX"])]),
     (

@@ -14,7 +14,7 @@ use crate::raw;
 use crate::resolve::Resolver;
 use crate::secret::{Secret, masked_url};
 use crate::settings::{
-    CopyAuthorization, Destination, Directory, Endpoint, HttpPost, KinesisPlace, OpenSearch, Output,
+    CopyAuthorization, Destination, Directory, Endpoint, FileAt, HttpPost, KinesisPlace, OpenSearch, Output,
     Redshift, S3, Source, Splunk, Stream,
 };
 use crate::tree;
@@ -28,7 +28,7 @@ pub struct Policy {
     pub(crate) kinesis: Vec<KinesisPlace>,
     pub(crate) http: HttpReach,
     pub(crate) secrets: BTreeMap<String, Secret>,
-    pub(crate) files: BTreeMap<String, PathBuf>,
+    pub(crate) files: BTreeMap<String, FileAt>,
     pub(crate) state: bool,
 }
 
@@ -39,6 +39,15 @@ pub(crate) struct S3Place {
     /// Empty or ending in `/`.
     prefix: String,
     endpoint: Option<String>,
+    /// Its objects may be read, too.
+    pub(crate) read: bool,
+}
+
+impl S3Place {
+    /// Whether a key, or the prefix of keys, is in it.
+    pub(crate) fn has(&self, bucket: &str, endpoint: Option<&str>, key: &str) -> bool {
+        self.bucket == bucket && self.endpoint.as_deref() == endpoint && key.starts_with(&self.prefix)
+    }
 }
 
 /// Where requests may go. A name stands for public addresses only; others are allowed where a network has them.
@@ -192,6 +201,7 @@ impl Resolver<'_> {
             bucket: place.bucket.clone(),
             prefix: closed(&place.prefix),
             endpoint: place.endpoint.clone(),
+            read: place.read,
         });
         let mut kinesis = Vec::with_capacity(policy.kinesis.len());
         for (index, place) in policy.kinesis.iter().enumerate() {
@@ -209,27 +219,10 @@ impl Resolver<'_> {
         for (name, written) in &policy.files {
             let key = format!("{key}.files.{}", tree::segment(name));
             self.name(&key, "file", name);
-            let path = self.path(&key, written);
-            if !path.is_file() {
-                self.problem(&key, format!("{} is no file", path.display()));
-            }
-            files.insert(name.clone(), path);
+            let file = self.own_file(&key, written);
+            files.insert(name.clone(), file);
         }
         Policy { listen, directories, s3: s3.collect(), kinesis, http, secrets, files, state: policy.state }
-    }
-
-    /// A file that a plugin is to have, by its name in the policy.
-    pub(crate) fn policy_file(&mut self, key: &str, written: &str, policy: &Policy) -> PathBuf {
-        let Some(path) = policy.files.get(written) else {
-            let names: Vec<&str> = policy.files.keys().map(String::as_str).collect();
-            let hint = names::suggestion(written, &names);
-            self.problem(key, format!("the tenant's policy has no file {written:?}{hint}"));
-            return PathBuf::new();
-        };
-        if !path.is_file() {
-            self.problem(key, format!("{} is no file", path.display()));
-        }
-        path.clone()
     }
 
     /// A secret of the policy, by its name.
@@ -251,7 +244,7 @@ impl Resolver<'_> {
     }
 
     /// Notes everything of a stream that a policy does not allow, and binds what is judged later. Files and secrets are
-    /// not here: they are found by their names in the policy, and nowhere else; where plugins may send is judged host by
+    /// not here: they are found by their names in the policy, and nowhere else, but for objects (`files.rs`); where plugins may send is judged host by
     /// host as it is read, and whether they ask for state when their chain is built.
     pub(crate) fn judge(&mut self, stream: &mut Stream) {
         let Authority::Bound(policy) = self.authority else { return };
@@ -377,9 +370,7 @@ fn judge_s3(policy: &Policy, s3: &S3) -> Option<(&'static str, String)> {
     if !region.as_ref().is_none_or(plain) {
         return Some(("region", "\"region\" has other characters than letters, digits and `-`".to_owned()));
     }
-    let allowed = policy.s3.iter().any(|place| {
-        place.bucket == *bucket && place.endpoint == *endpoint && prefix.starts_with(&place.prefix)
-    });
+    let allowed = policy.s3.iter().any(|place| place.has(bucket, endpoint.as_deref(), prefix));
     (!allowed).then(|| {
         let at = endpoint.as_deref().map(|url| format!(" at {}", masked_url(url))).unwrap_or_default();
         let message = format!("{bucket}/{prefix}{at} is not in \"s3\" of the tenant's policy");

@@ -345,22 +345,23 @@ fn directory_destination(
     Destination::Directory(Directory { path, object })
 }
 
+/// What is wrong with the name of a bucket.
+pub(crate) fn bucket_problem(bucket: &str) -> Option<String> {
+    let characters =
+        bucket.bytes().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_'));
+    (!(3..=255).contains(&bucket.len()) || !characters).then(|| {
+        format!("bucket name {bucket:?} is not valid, expected at least 3 letters, digits, `-`, `.` and `_`")
+    })
+}
+
 pub(crate) fn s3_destination(
     resolver: &mut Resolver<'_>,
     key: &str,
     s3: raw::S3Place,
     object: ObjectName,
 ) -> Destination {
-    let bucket_characters =
-        s3.bucket.bytes().all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_'));
-    if !(3..=255).contains(&s3.bucket.len()) || !bucket_characters {
-        resolver.problem(
-            &format!("{key}.bucket"),
-            format!(
-                "bucket name {:?} is not valid, expected at least 3 letters, digits, `-`, `.` and `_`",
-                s3.bucket
-            ),
-        );
+    if let Some(message) = bucket_problem(&s3.bucket) {
+        resolver.problem(&format!("{key}.bucket"), message);
     }
     let prefix_key = format!("{key}.prefix");
     if s3.prefix.starts_with('/') || s3.prefix.split('/').any(|part| part == "..") {

@@ -1,8 +1,7 @@
 //! From raw keys to what a tenant asks of its plugin files, and what it lets plugins have.
 //!
 //! For tenants other than `default` nothing is granted that the policy does not name, and no transform says where in the
-//! machine anything comes from: who writes streams need not be who owns the host. It looks whether files are there; it
-//! refuses to read them.
+//! machine anything comes from: who writes streams need not be who owns the host. It refuses to look at files: see `files.rs`.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -14,7 +13,7 @@ use crate::authority::HttpReach;
 use crate::raw;
 use crate::resolve::Resolver;
 use crate::secret::Secret;
-use crate::settings::{GrantPolicy, Signing};
+use crate::settings::{FileAt, GrantPolicy, Signing};
 use crate::tree;
 
 /// Each is tried with each signature of a file.
@@ -25,7 +24,7 @@ const KEYS_MAX: usize = 16;
 pub(crate) struct Policy {
     tenant: String,
     granted: GrantPolicy,
-    files: BTreeMap<String, PathBuf>,
+    files: BTreeMap<String, FileAt>,
     secrets: BTreeMap<String, Secret>,
     http: HttpReach,
     state: bool,
@@ -96,19 +95,12 @@ impl Resolver<'_> {
         for (name, written) in grants.iter().flat_map(|grants| &grants.files) {
             let key = format!("{key}.files.{}", tree::segment(name));
             self.name(&key, "file", name);
-            let relative = Path::new(written);
-            let inside =
-                relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-            let path = root.join(relative);
-            if !inside || written.is_empty() {
-                self.problem(
-                    &key,
-                    format!("{written:?} must be a path below \"root\" ({}), without \"..\"", root.display()),
-                );
-            } else if !path.is_file() {
-                self.problem(&key, format!("{} is no file", path.display()));
-            }
-            files.insert(name.clone(), path);
+            let file = match (self.object(&key, written), written) {
+                (Some(object), _) => FileAt::Object(object),
+                (None, raw::FileSource::Plain(path)) => FileAt::Path(self.below(&key, &root, path)),
+                (None, raw::FileSource::Object(_)) => continue,
+            };
+            files.insert(name.clone(), file);
         }
         for (name, source) in grants.iter().flat_map(|grants| &grants.secrets) {
             let key = format!("{key}.secrets.{}", tree::segment(name));
@@ -128,25 +120,37 @@ impl Resolver<'_> {
         Policy { tenant: tenant.to_owned(), granted, files, secrets, http, state }
     }
 
-    /// A file that a transform names: a path, or with a policy one of its names.
-    pub(crate) fn file(&mut self, key: &str, asked: &str, written: &str) -> PathBuf {
-        let Some(policy) = &self.policy else {
-            let path = self.path(key, written);
-            if !path.is_file() {
-                self.problem(key, format!("{} is no file", path.display()));
-            }
-            return path;
-        };
-        if let Some(path) = policy.files.get(written) {
-            return path.clone();
+    fn below(&mut self, key: &str, root: &Path, written: &str) -> PathBuf {
+        let relative = Path::new(written);
+        let inside =
+            relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !inside || written.is_empty() {
+            self.problem(
+                key,
+                format!("{written:?} must be a path below \"root\" ({}), without \"..\"", root.display()),
+            );
         }
-        let message = format!(
-            "file {asked:?} is not granted: the transform names {written:?} of the tenant's policy, and {}; whether the \
-             plugin's manifest asks for it does not matter then",
-            policy.has("files", &policy.granted.files)
-        );
-        self.problem(key, message);
-        PathBuf::new()
+        root.join(relative)
+    }
+
+    /// A file that a transform names, by its name in the tenant's policy. `None`: there is no policy.
+    pub(crate) fn granted_file(
+        &self,
+        asked: &str,
+        source: &raw::FileSource,
+    ) -> Option<Result<FileAt, String>> {
+        let policy = self.policy.as_ref()?;
+        let (file, named) = match source {
+            raw::FileSource::Plain(written) => (policy.files.get(written), format!("{written:?}")),
+            raw::FileSource::Object(_) => (None, "an object, which is none".to_owned()),
+        };
+        Some(file.cloned().ok_or_else(|| {
+            format!(
+                "file {asked:?} is not granted: the transform names {named} of the tenant's policy, and {}; whether the \
+                 plugin's manifest asks for it does not matter then",
+                policy.has("files", &policy.granted.files)
+            )
+        }))
     }
 
     /// A secret that a transform names.

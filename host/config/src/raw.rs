@@ -8,6 +8,7 @@ mod access;
 mod authority;
 mod columns;
 mod event_time;
+mod files;
 mod firehose;
 mod kinesis;
 mod limits;
@@ -26,6 +27,7 @@ pub(crate) use self::access::{Auth, AuthMode, ClientScope, Jwt, MetricsAccess, T
 pub(crate) use self::authority::Policy;
 pub(crate) use self::columns::{Parquet, ParquetVersion, TableSchema, TableSchemaSource};
 pub(crate) use self::event_time::{EventTime, Late, Unreadable};
+pub(crate) use self::files::{FileSource, ObjectSource};
 pub(crate) use self::firehose::{CatalogTable, Firehose, FirehoseErrors};
 pub(crate) use self::kinesis::{Kinesis, KinesisFrom, PolicyKinesis};
 pub(crate) use self::limits::Limits;
@@ -545,9 +547,10 @@ pub(crate) struct Transform {
     /// Passed to the plugin's `configure` as JSON; the plugin's README has its keys.
     #[serde(default)]
     pub(crate) config: serde_json::Map<String, serde_json::Value>,
-    /// Files that the plugin may read, by the name under which it asks for them. Relative to this file; for tenants other than `default` the name of a file in `[tenants.NAME.grants.files]`.
+    /// Files that the plugin may read, by the name under which it asks for them: paths, relative to this file, or objects in S3; for tenants other than `default` the name of a file in `[tenants.NAME.grants.files]`. One that changes takes over between two slices.
     #[serde(default)]
-    pub(crate) files: BTreeMap<String, String>,
+    #[schemars(extend("examples" = [{"table": "tables/users.csv"}]))]
+    pub(crate) files: BTreeMap<String, FileSource>,
     /// Secrets that the plugin may read, by the name under which it asks for them; for tenants other than `default` as `{ granted = ".." }`.
     #[serde(default)]
     pub(crate) secrets: BTreeMap<String, SecretSource>,

@@ -93,6 +93,14 @@ fn tables(page: &mut String, path: &str, value: &Value) {
             return;
         }
         section(page, &format!("`[{path}]`"), &path, entry);
+    } else if let Some(entry) = value.get("additionalProperties").filter(|entry| entry.get("anyOf").is_some())
+    {
+        // Text, or a table that has more to say than where a secret is.
+        let path = join(path, "NAME");
+        let tables = entry.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+        for table in tables.filter(|table| keys_of(table) > 1) {
+            section(page, &format!("`[{path}]`"), &path, table);
+        }
     } else {
         for option in value.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
             if let Some(tag) = option.pointer("/properties/type/const").and_then(Value::as_str) {
@@ -100,6 +108,10 @@ fn tables(page: &mut String, path: &str, value: &Value) {
             }
         }
     }
+}
+
+fn keys_of(schema: &Value) -> usize {
+    schema.get("properties").and_then(Value::as_object).map_or(0, serde_json::Map::len)
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -3,8 +3,7 @@
 //!
 //! It owns these checks and collects every problem. A key that was bad before is not judged again, and a
 //! key is not compared with a bad one: of every mistake only the cause is told. It reads secret files and
-//! looks at whether granted files exist and directories can be ones; it refuses to touch anything else on
-//! the machine.
+//! looks at whether directories can be ones; it refuses to touch anything else on the machine.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -539,11 +538,8 @@ impl Resolver<'_> {
         for (grant, written) in &transform.files {
             let key = format!("{key}.files.{}", tree::segment(grant));
             self.name(&key, "file", grant);
-            let path = match self.authority {
-                Authority::Operator => self.file(&key, grant, written),
-                Authority::Bound(policy) => self.policy_file(&key, written, policy),
-            };
-            files.insert(grant.clone(), path);
+            let file = self.transform_file(&key, grant, written);
+            files.insert(grant.clone(), file);
         }
         let mut secrets = BTreeMap::new();
         for (grant, source) in &transform.secrets {

@@ -31,7 +31,7 @@ pub use columns::{Parquet, SchemaSource};
 pub use event_time::{EventTime, Late, TimeFormat, TimeSource, Unreadable};
 pub use firehose::Firehose;
 pub use kinesis::{KinesisPlace, KinesisSource, KinesisStart};
-pub use objects::{CatalogTable, Directory, FirehoseErrors, FirehoseNames, ObjectName, S3};
+pub use objects::{CatalogTable, Directory, FileAt, FirehoseErrors, FirehoseNames, ObjectAt, ObjectName, S3};
 pub use output::{Codec, Compression, Destination, Format, Output, Retry};
 pub use redshift::{CopyAuthorization, Redshift, TlsMode};
 pub use requests::{Action, Endpoint, HttpPost, OpenSearch, Rotation, Splunk, SplunkEndpoint};
@@ -472,7 +472,7 @@ pub struct Transform {
     /// JSON text for the plugin's `configure`; `{}` if nothing was written.
     pub config: String,
     /// Granted files by name.
-    pub files: BTreeMap<String, PathBuf>,
+    pub files: BTreeMap<String, FileAt>,
     /// Granted secrets by name.
     pub secrets: BTreeMap<String, Secret>,
     /// Where its plugin may send requests; `None`: nowhere.

@@ -48,7 +48,7 @@ pub use opensearch::{Action, OpenSearch, OpenSearchConfig, Rotation};
 pub use records::{FRAMED_CONTENT_TYPE, RefusedRow, Rest, each_row};
 pub use redshift::{Authorization, Redshift, RedshiftConfig, Server, TlsMode};
 pub use retry::{Backoff, GaveUp, Manner, RetryPolicy, Retrying, Step, with_retry};
-pub use s3::{Credentials, S3, S3Config};
+pub use s3::{Credentials, ObjectRead, S3, S3Config, S3Object};
 pub use sent::{Sent, Tally};
 pub use splunk::{Splunk, SplunkConfig, SplunkEndpoint};
 pub use stdout::Stdout;

@@ -417,8 +417,9 @@ impl Host {
         to_tenant: bool,
     ) -> Result<FirstChain, ChangeError> {
         let opening = &self.inner.opening;
-        let plan = ChainPlan::of(stream, &opening.given).within(opening.quotas.of(&stream.tenant));
         let (engine, catalog) = (opening.engine.clone(), tenant.catalog.clone());
+        let plan = ChainPlan::of(stream, &opening.given, &catalog);
+        let plan = plan.within(opening.quotas.of(&stream.tenant)).following();
         let built = on_guest_thread(move || plan.first(&engine, &catalog)).await?;
         built.map_err(|problems| {
             let flaws = problems.into_iter().map(|ChainProblem { key, message, told, .. }| {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use wasmill_config::{Draft, Problem};
 
+use super::granted::has_objects;
 use super::host::HostOptions;
 use super::opening::{StartError, in_order, on_guest_thread, open_plugins};
 use super::output_problems::output_problems;
@@ -44,12 +45,17 @@ fn plugin_problems(draft: &Draft, options: &HostOptions) -> Result<Vec<Problem>,
     let given = GivenPlugins::default();
     let quotas = Quotas::new(settings);
     let (engine, catalogs, _apart) = open_plugins(settings, &data_dir.path, options, &given, &quotas)?;
-    let ready = |transform: &wasmill_config::Transform| {
+    let sound = |transform: &wasmill_config::Transform| {
         let part = |part: &str| draft.sound(&format!("{}.{part}", transform.key));
         ["plugin", "config", "files", "secrets"].iter().all(|name| part(name))
     };
     let found = settings.streams.iter().flat_map(|stream| {
-        let found = ChainPlan::of(stream, &given).problems(&engine, &catalogs[&stream.tenant], &ready);
+        let catalog = &catalogs[&stream.tenant];
+        // Nobody is asked for an object here.
+        let ready = |transform: &wasmill_config::Transform| {
+            sound(transform) && has_objects(transform, catalog.data_dir())
+        };
+        let found = ChainPlan::of(stream, &given, catalog).problems(&engine, catalog, &ready);
         found.into_iter().filter(|problem| draft.sound(&problem.key))
     });
     Ok(found.map(|problem| settings.problem(&problem.key, problem.message)).collect())

@@ -377,7 +377,7 @@ impl Host {
                 },
             };
             let opening = &self.inner.opening;
-            let plan = ChainPlan::of(stream, &opening.given);
+            let plan = ChainPlan::of(stream, &opening.given, &catalog).following();
             let engine = opening.engine.clone();
             match on_guest_thread(move || plan.first(&engine, &catalog)).await {
                 Ok(Ok(_chain)) => {}

@@ -88,7 +88,8 @@ impl Opening {
         }
         let (chains, chains_seen) = watch::channel(Arc::new(chain.version));
         let (replays, replays_seen) = mpsc::channel(1);
-        let plan = ChainPlan::of(stream, &self.given).within(Arc::clone(&context.quota));
+        let plan = ChainPlan::of(stream, &self.given, &tenant.catalog);
+        let plan = plan.within(Arc::clone(&context.quota)).following();
         let state =
             StateDesk { context: context.clone(), chains: chains_seen.clone(), replays: replays.clone() };
         let letters = DeadLetters {

@@ -104,15 +104,17 @@ pub(super) fn counted_problems(count: usize) -> String {
 #[error(transparent)]
 pub struct RecoveryCause(#[from] RecoveryError);
 
-/// Runs guests on a thread that has the stack for it.
+/// Runs guests on a thread that has the stack for it, and from which tasks of the caller's runtime can be started.
 pub(crate) async fn on_guest_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, StartError> {
     let (reply, done) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
     std::thread::Builder::new()
         .name("probe".to_owned())
         .stack_size(WORKER_STACK_BYTES + (1 << 20))
         .spawn(move || {
+            let _within = runtime.enter();
             // Nobody waits if the start was given up.
             drop(reply.send(work()));
         })
@@ -300,11 +302,16 @@ pub(crate) fn first_chains(
 ) -> Result<Vec<FirstChain>, StartError> {
     let mut chains = Vec::with_capacity(settings.streams.len());
     let mut problems = Vec::new();
-    let first = on_guest_threads(&settings.streams, |stream| {
-        let plan = ChainPlan::of(stream, given).within(quotas.of(&stream.tenant));
-        plan.first(engine, &catalogs[&stream.tenant])
-    });
-    for first in first? {
+    // All of them first: objects are read meanwhile, all at once.
+    let plans: Vec<(ChainPlan, &Catalog)> = settings
+        .streams
+        .iter()
+        .map(|stream| {
+            let catalog = &catalogs[&stream.tenant];
+            (ChainPlan::of(stream, given, catalog).within(quotas.of(&stream.tenant)).following(), catalog)
+        })
+        .collect();
+    for first in on_guest_threads(&plans, |(plan, catalog)| plan.first(engine, catalog))? {
         match first {
             Ok(chain) => chains.push(chain),
             Err(found) => {

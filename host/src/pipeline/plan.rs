@@ -5,16 +5,17 @@
 //! Who builds a chain runs guests on the calling thread.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use wasmill_catalog::{Catalog, FindError};
 use wasmill_config::{self as config, PluginRef};
 use wasmill_transform::{
-    Chain, ChainError, ChainOptions, Digest, Engine, GrantedFile, Limits, LogSink, Plugin, StateGrant,
-    TransformError, TransformSpec,
+    Chain, ChainError, ChainOptions, Digest, Engine, Limits, LogSink, Plugin, StateGrant, TransformError,
+    TransformSpec,
 };
 
-use super::models;
+use super::granted::{self, Contents, Followed, Kept};
 use super::network;
 use super::quotas::TenantQuota;
 use super::sources::with_causes;
@@ -22,9 +23,6 @@ use super::stats::{TransformStats, label};
 use super::ungranted;
 use super::versions::known_versions;
 use crate::telemetry::plugin_log;
-
-/// Largest granted file; all instances of a process share one copy.
-const FILE_BYTES_MAX: u64 = 256 << 20;
 
 type Found = Result<Arc<Plugin>, FindError>;
 
@@ -35,8 +33,8 @@ pub(crate) struct ChainVersion {
     pub(crate) chain: Arc<Chain>,
     /// Of plugins, granted files and models, for outcomes.
     pub(crate) digests: Vec<String>,
-    /// Files of models and their digests, as [`models::there`] has them.
-    pub(crate) models: Vec<String>,
+    /// Those of files and models, as [`granted::There`] has them.
+    pub(crate) granted: Vec<String>,
     pub(crate) plugins: Vec<Arc<Plugin>>,
     /// Why it may not be used any more; nothing runs then.
     pub(crate) withdrawn: Option<String>,
@@ -45,10 +43,9 @@ pub(crate) struct ChainVersion {
 impl ChainVersion {
     pub(crate) fn new(generation: u64, chain: Arc<Chain>, plugins: Vec<Arc<Plugin>>) -> ChainVersion {
         let of_plugins = chain.transforms().map(|(_, digest)| digest.to_string());
-        let of_files = chain.files().map(|(_, name, digest)| format!("{name}={digest}"));
-        let models: Vec<String> = chain.models().map(|(file, digest)| models::shown(file, digest)).collect();
-        let digests = of_plugins.chain(of_files).chain(models.iter().cloned()).collect();
-        ChainVersion { generation, digests, models, chain, plugins, withdrawn: None }
+        let granted = granted::shown(&chain);
+        let digests = of_plugins.chain(granted.iter().cloned()).collect();
+        ChainVersion { generation, digests, granted, chain, plugins, withdrawn: None }
     }
 
     /// The same chain, which may not be used any more.
@@ -67,6 +64,8 @@ impl ChainVersion {
             stats.plugin.clone_from(&plugin.name);
             stats.version.clone_from(&plugin.manifest.version);
             stats.digest = digest.to_string();
+            let files = self.chain.files().filter(|(transform, _, _)| *transform == name);
+            stats.files = files.map(|(_, name, file)| (name.to_owned(), file.digest.to_string())).collect();
         }
     }
 
@@ -88,6 +87,8 @@ pub(crate) struct FirstChain {
     pub(crate) refused: Option<Vec<Arc<Plugin>>>,
     /// A version from before runs in the place of a bad or missing one.
     pub(crate) fell_back: bool,
+    /// Until the stream follows them itself.
+    pub(crate) _objects: Vec<Arc<Followed>>,
 }
 
 /// Why a chain is not there.
@@ -115,8 +116,12 @@ pub(crate) struct ChainPlan {
     given: GivenPlugins,
     /// Of the tenant.
     quota: Option<Arc<TenantQuota>>,
-    /// Models that ran last, in the place of what the directory has.
-    kept: Option<models::Kept>,
+    /// Of the tenant.
+    pub(crate) data_dir: PathBuf,
+    /// What ran last of what transforms are granted, in the place of what there is.
+    kept: Option<Kept>,
+    /// Objects that transforms are granted, where they are followed.
+    objects: Vec<Arc<Followed>>,
 }
 
 /// Plugins that do not come from the plugin directory, by name; they stay for as long as the host runs. For
@@ -124,7 +129,7 @@ pub(crate) struct ChainPlan {
 pub type GivenPlugins = Arc<BTreeMap<String, Arc<Plugin>>>;
 
 impl ChainPlan {
-    pub(crate) fn of(stream: &config::Stream, given: &GivenPlugins) -> ChainPlan {
+    pub(crate) fn of(stream: &config::Stream, given: &GivenPlugins, catalog: &Catalog) -> ChainPlan {
         ChainPlan {
             tenant: stream.tenant.clone(),
             stream: stream.name.clone(),
@@ -134,8 +139,17 @@ impl ChainPlan {
             event_time: stream.event_time.is_some(),
             given: Arc::clone(given),
             quota: None,
+            data_dir: catalog.data_dir().to_owned(),
             kept: None,
+            objects: Vec::new(),
         }
+    }
+
+    /// The same, and for as long as it is there granted objects are read again and again, on the runtime of whoever calls.
+    /// Without it, they are what was read last.
+    pub(crate) fn following(self) -> ChainPlan {
+        let objects = granted::follow_objects(&self.transforms, &self.data_dir);
+        ChainPlan { objects, ..self }
     }
 
     /// Where its guests' log lines go.
@@ -271,7 +285,7 @@ impl ChainPlan {
         let mut problems = Vec::new();
         for (index, plugin) in plugins {
             let Some(transform) = self.transforms.get(index) else { continue };
-            match spec(engine, self.kept.as_ref(), &self.tenant, transform, plugin) {
+            match self.spec(engine, transform, plugin) {
                 Ok(mut spec) => {
                     if let Some(quota) = &self.quota {
                         spec.limits.memory_bytes = quota.plugin_memory(spec.limits.memory_bytes);
@@ -364,19 +378,19 @@ impl ChainPlan {
     /// Every problem of the chain with what is in the plugin directory, if the versions that the stream ran last do not
     /// help.
     pub(crate) fn first(&self, engine: &Engine, catalog: &Catalog) -> Result<FirstChain, Vec<ChainProblem>> {
+        self.objects.iter().for_each(|object| object.wait());
         let found = self.find_each(catalog);
         let whole = all(found.clone()).ok();
         let problems = match &whole {
             Some(plugins) => match self.build(engine, catalog, plugins) {
                 Ok(chain) => {
-                    let version = ChainVersion::new(1, chain, plugins.clone());
-                    return Ok(FirstChain { version, refused: None, fell_back: false });
+                    return Ok(self.first_of(chain, plugins.clone(), None, false));
                 }
                 Err(problems) => problems,
             },
             None => self.problems_of(engine, &found, &|_| true),
         };
-        if let Some(first) = self.first_with_kept_models(engine, catalog, whole.as_ref(), &problems) {
+        if let Some(first) = self.first_with_kept(engine, catalog, whole.as_ref(), &problems) {
             return Ok(first);
         }
         let Some(plugins) = self.last_run(catalog, &found, &problems) else { return Err(problems) };
@@ -390,30 +404,38 @@ impl ChainPlan {
                 "plugin is bad or missing, the stream starts with the version that it ran last"
             );
         }
-        let version = ChainVersion::new(1, chain, plugins);
-        Ok(FirstChain { version, refused: whole, fell_back: true })
+        Ok(self.first_of(chain, plugins, whole, true))
     }
 
-    /// The same plugins with the models that ran last, if that helps.
-    fn first_with_kept_models(
+    fn first_of(
+        &self,
+        chain: Arc<Chain>,
+        plugins: Vec<Arc<Plugin>>,
+        refused: Option<Vec<Arc<Plugin>>>,
+        fell_back: bool,
+    ) -> FirstChain {
+        let version = ChainVersion::new(1, chain, plugins);
+        FirstChain { version, refused, fell_back, _objects: self.objects.clone() }
+    }
+
+    /// The same plugins with the files and models that ran last, if that helps.
+    fn first_with_kept(
         &self,
         engine: &Engine,
         catalog: &Catalog,
         plugins: Option<&Vec<Arc<Plugin>>>,
         problems: &[ChainProblem],
     ) -> Option<FirstChain> {
-        let plugins =
-            plugins.filter(|_| self.transforms.iter().any(|transform| !transform.models.is_empty()))?;
-        let kept = Some(models::Kept::of(catalog, &self.stream));
+        let plugins = plugins.filter(|_| granted::is_any(&self.transforms))?;
+        let kept = Some(Kept::of(catalog, &self.stream));
         let chain = ChainPlan { kept, ..self.clone() }.build(engine, catalog, plugins).ok()?;
         for problem in problems {
             tracing::error!(
                 stream = %self.stream, reason = problem.message,
-                "model is bad or missing, the stream starts with the one that it ran last"
+                "a granted file or model is bad or missing, the stream starts with those that it ran last"
             );
         }
-        let version = ChainVersion::new(1, chain, plugins.clone());
-        Some(FirstChain { version, refused: Some(plugins.clone()), fell_back: true })
+        Some(self.first_of(chain, plugins.clone(), Some(plugins.clone()), true))
     }
 
     /// What was found, with the version that ran last in the place of every bad one.
@@ -509,43 +531,32 @@ fn all(found: Vec<Result<Arc<Plugin>, ChainProblem>>) -> Result<Vec<Arc<Plugin>>
     if problems.is_empty() { Ok(plugins) } else { Err(problems) }
 }
 
-/// An error has its key.
-fn spec(
-    engine: &Engine,
-    kept: Option<&models::Kept>,
-    tenant: &str,
-    transform: &config::Transform,
-    plugin: &Arc<Plugin>,
-) -> Result<TransformSpec, (String, String)> {
-    let mut files = BTreeMap::new();
-    for (name, path) in &transform.files {
-        let file = match &transform.policy {
-            Some(policy) => GrantedFile::read_below(&policy.root, path, FILE_BYTES_MAX),
-            None => GrantedFile::read(path, FILE_BYTES_MAX),
-        };
-        let file = file.map_err(|error| {
-            (
-                format!("{}.files.{name}", transform.key),
-                format!("granted file {name:?}: {}", with_causes(&error)),
-            )
-        })?;
-        files.insert(name.clone(), file);
+impl ChainPlan {
+    /// An error has its key.
+    fn spec(
+        &self,
+        engine: &Engine,
+        transform: &config::Transform,
+        plugin: &Arc<Plugin>,
+    ) -> Result<TransformSpec, (String, String)> {
+        let secrets =
+            transform.secrets.iter().map(|(name, secret)| (name.clone(), secret.reveal().to_owned()));
+        let http = transform.http.as_ref().map(|http| network::grant(&self.tenant, http)).transpose();
+        let http = http.map_err(|message| (format!("{}.http", transform.key), message))?;
+        let Contents { files, models } =
+            granted::contents(engine, transform, &self.data_dir, self.kept.as_ref())?;
+        Ok(TransformSpec {
+            name: transform.name.clone(),
+            plugin: Arc::clone(plugin),
+            config: transform.config.clone(),
+            files,
+            secrets: secrets.collect(),
+            http,
+            state: StateGrant { key: transform.state_key.clone(), denied: transform.state_denied.clone() },
+            models,
+            limits: plugin_limits(&transform.limits),
+        })
     }
-    let secrets = transform.secrets.iter().map(|(name, secret)| (name.clone(), secret.reveal().to_owned()));
-    let http = transform.http.as_ref().map(|http| network::grant(tenant, http)).transpose();
-    let http = http.map_err(|message| (format!("{}.http", transform.key), message))?;
-    let models = models::granted(engine, transform, kept)?;
-    Ok(TransformSpec {
-        name: transform.name.clone(),
-        plugin: Arc::clone(plugin),
-        config: transform.config.clone(),
-        files,
-        secrets: secrets.collect(),
-        http,
-        state: StateGrant { key: transform.state_key.clone(), denied: transform.state_denied.clone() },
-        models,
-        limits: plugin_limits(&transform.limits),
-    })
 }
 
 /// The limits of a configuration as transforms take them.

@@ -18,7 +18,7 @@ use wasmill_catalog::{Catalog, CatalogError};
 use wasmill_transform::{Digest, Engine, Plugin, WORKER_STACK_BYTES};
 
 use self::slot::Slot;
-use super::models::{Kept, ModelWatch};
+use super::granted::{Kept, remove_unused};
 use super::plan::{ChainPlan, ChainVersion};
 use super::shadow::StreamShadows;
 use super::stats::StreamStats;
@@ -53,8 +53,12 @@ pub(crate) struct Blame {
 }
 
 enum Request {
-    /// Of plugins or of models.
+    /// Of plugins.
     DirectoryChanged,
+    /// Something of what a stream's transforms are granted.
+    GrantChanged {
+        lane: LaneId,
+    },
     Add(Box<Reloading>),
     Remove {
         lane: LaneId,
@@ -127,15 +131,11 @@ impl Reloader {
                 }
             }
         });
-        let looked = requests.clone();
-        let models = ModelWatch::new(move || {
-            // A full queue has a request of this kind; a thread that has ended needs none.
-            let _heard = looked.try_send(Request::DirectoryChanged);
-        });
+        let own = requests.clone();
         let thread = std::thread::Builder::new()
             .name("reloader".to_owned())
             .stack_size(WORKER_STACK_BYTES + (1 << 20))
-            .spawn(move || serve(&received, models, &engine, &catalog))?;
+            .spawn(move || serve(&received, &own, &engine, &catalog))?;
         Ok(Reloader { requests, thread: Some(thread) })
     }
 
@@ -219,7 +219,7 @@ impl Drop for Reloader {
     }
 }
 
-fn serve(requests: &Receiver<Request>, mut models: ModelWatch, engine: &Engine, catalog: &Catalog) {
+fn serve(requests: &Receiver<Request>, own: &SyncSender<Request>, engine: &Engine, catalog: &Catalog) {
     let mut slots: Vec<Slot> = Vec::new();
     while let Ok(request) = requests.recv() {
         match request {
@@ -230,10 +230,16 @@ fn serve(requests: &Receiver<Request>, mut models: ModelWatch, engine: &Engine, 
                 }
                 expire(catalog, &slots);
             }
+            Request::GrantChanged { lane } => {
+                if let Some(slot) = slots.iter_mut().find(|slot| slot.stream.lane == lane) {
+                    slot.reload(engine, catalog);
+                }
+            }
             Request::Add(stream) => {
                 let mut slot = Slot::new(*stream);
                 slot.note_running(catalog);
-                models.follow(&slot.stream.plan.transforms);
+                slot.watch(own);
+                remove_unused(catalog.data_dir());
                 // The directory, and what is asked of it, may have changed since its chain was built.
                 slot.judge(engine, catalog);
                 slot.reload(engine, catalog);
@@ -251,8 +257,9 @@ fn serve(requests: &Receiver<Request>, mut models: ModelWatch, engine: &Engine, 
             Request::Remove { lane } => slots.retain(|slot| slot.stream.lane != lane),
             Request::Forget { stream, reply } => {
                 if let Err(error) = Kept::of(catalog, &stream).forget() {
-                    tracing::warn!(%stream, error = &error as &dyn std::error::Error, "kept models cannot be removed");
+                    tracing::warn!(%stream, error = &error as &dyn std::error::Error, "kept files and models cannot be removed");
                 }
+                remove_unused(catalog.data_dir());
                 // Whoever asked may have gone; it is forgotten all the same.
                 drop(reply.send(catalog.forget_stream(&stream)));
                 expire(catalog, &slots);

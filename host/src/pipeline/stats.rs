@@ -177,6 +177,8 @@ pub struct TransformStats {
     pub plugin: String,
     pub digest: String,
     pub version: String,
+    /// Digests of granted files by name.
+    pub files: std::collections::BTreeMap<String, String>,
     pub calls: u64,
     pub cpu_ns: u64,
     pub memory_bytes_peak: u64,

@@ -280,11 +280,11 @@ impl Chain {
         self.options.sends && self.steps.iter().any(|step| step.grants.http.is_some())
     }
 
-    /// Transform, name and digest of every granted file, for the outcome.
-    pub fn files(&self) -> impl Iterator<Item = (&str, &str, Digest)> {
-        self.steps.iter().flat_map(|step| {
-            step.grants.files.iter().map(|(name, file)| (&*step.name, name.as_str(), file.digest))
-        })
+    /// Every granted file, with its transform and its name.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &str, &GrantedFile)> {
+        self.steps
+            .iter()
+            .flat_map(|step| step.grants.files.iter().map(|(name, file)| (&*step.name, name.as_str(), file)))
     }
 
     /// File and digest of every model, for the outcome.

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::http::HttpGrant;
 use crate::models::GrantedModel;
 use crate::plugin::Digest;
+
+/// Times that a file is read which changes meanwhile.
+const READS_MAX: usize = 3;
 
 /// A granted file, by content. Cheap to clone.
 #[derive(Clone)]
@@ -39,21 +42,56 @@ pub enum GrantError {
     NotAFile { path: PathBuf },
     #[error("{path} is not below {root}")]
     Outside { path: PathBuf, root: PathBuf },
+    #[error("{path} was changed each of the {READS_MAX} times that it was read")]
+    Changing { path: PathBuf },
 }
 
-impl GrantedFile {
-    /// A file that is in memory already.
-    pub fn from_bytes(bytes: Vec<u8>) -> GrantedFile {
-        GrantedFile { digest: Digest::of(&bytes), bytes: bytes.into() }
+/// Which state of which file: of another content, something of it is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileState {
+    pub device: u64,
+    pub inode: u64,
+    pub bytes: u64,
+    /// Seconds and nanoseconds since 1970.
+    pub modified: (i64, i64),
+    /// The same of the last change to the file or to its names, as the kernel has it.
+    pub changed: (i64, i64),
+}
+
+impl FileState {
+    /// Of what a path leads to.
+    pub fn of(path: &Path) -> std::io::Result<FileState> {
+        std::fs::metadata(path).map(|metadata| FileState::from(&metadata))
+    }
+}
+
+impl From<&std::fs::Metadata> for FileState {
+    fn from(metadata: &std::fs::Metadata) -> FileState {
+        FileState {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// A file that may be granted, before it is read.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl OpenFile {
+    /// Follows links.
+    pub fn open(path: &Path) -> Result<OpenFile, GrantError> {
+        OpenFile::opened(path, rustix::fs::open(path, flags(), Mode::empty()))
     }
 
-    /// Reads a whole file of at most `max` bytes.
-    pub fn read(path: &Path, max: u64) -> Result<GrantedFile, GrantError> {
-        GrantedFile::whole(path, max, rustix::fs::open(path, flags(), Mode::empty()))
-    }
-
-    /// As [`GrantedFile::read`], of a file below `root` out of which no symbolic link leads, whatever changes meanwhile.
-    pub fn read_below(root: &Path, path: &Path, max: u64) -> Result<GrantedFile, GrantError> {
+    /// A file below `root` out of which no symbolic link leads, whatever changes meanwhile.
+    pub fn open_below(root: &Path, path: &Path) -> Result<OpenFile, GrantError> {
         let outside = || GrantError::Outside { path: path.to_owned(), root: root.to_owned() };
         let relative = path.strip_prefix(root).map_err(|_| outside())?;
         // An empty path is the working directory.
@@ -65,22 +103,78 @@ impl GrantedFile {
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         match rustix::fs::openat2(below.map_err(read)?, relative, flags(), Mode::empty(), beneath) {
             Err(rustix::io::Errno::XDEV) => Err(outside()),
-            opened => GrantedFile::whole(path, max, opened),
+            opened => OpenFile::opened(path, opened),
         }
     }
 
-    fn whole(path: &Path, max: u64, opened: rustix::io::Result<OwnedFd>) -> Result<GrantedFile, GrantError> {
-        let error = |source| GrantError::Read { path: path.to_owned(), source };
-        let file = File::from(opened.map_err(|errno| error(errno.into()))?);
-        if !file.metadata().map_err(error)?.is_file() {
-            return Err(GrantError::NotAFile { path: path.to_owned() });
+    fn opened(path: &Path, opened: rustix::io::Result<std::os::fd::OwnedFd>) -> Result<OpenFile, GrantError> {
+        let source =
+            |errno: rustix::io::Errno| GrantError::Read { path: path.to_owned(), source: errno.into() };
+        let file = OpenFile { file: File::from(opened.map_err(source)?), path: path.to_owned() };
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(GrantError::NotAFile { path: path.to_owned() }),
         }
+    }
+
+    fn metadata(&self) -> Result<std::fs::Metadata, GrantError> {
+        self.file.metadata().map_err(|source| self.unread(source))
+    }
+
+    fn unread(&self, source: std::io::Error) -> GrantError {
+        GrantError::Read { path: self.path.clone(), source }
+    }
+
+    /// As it is now.
+    pub fn state(&self) -> Result<FileState, GrantError> {
+        Ok(FileState::from(&self.metadata()?))
+    }
+
+    /// All of it, at most `max` bytes: of one state, which is told. Two changes within a tick of the kernel's clock (some
+    /// milliseconds) are one to it: whoever cares lets a file rest before.
+    pub fn read(&mut self, max: u64) -> Result<(GrantedFile, FileState), GrantError> {
+        for _ in 0..READS_MAX {
+            let before = self.state()?;
+            if before.bytes > max {
+                return Err(GrantError::TooLarge { path: self.path.clone(), max });
+            }
+            let read = self.read_once(max);
+            let after = self.state()?;
+            if before == after {
+                return Ok((read?, after));
+            }
+        }
+        Err(GrantError::Changing { path: self.path.clone() })
+    }
+
+    fn read_once(&mut self, max: u64) -> Result<GrantedFile, GrantError> {
         let mut bytes = Vec::new();
-        file.take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(error)?;
+        let read = self
+            .file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_start| (&self.file).take(max.saturating_add(1)).read_to_end(&mut bytes));
+        read.map_err(|source| self.unread(source))?;
         if bytes.len() as u64 > max {
-            return Err(GrantError::TooLarge { path: path.to_owned(), max });
+            return Err(GrantError::TooLarge { path: self.path.clone(), max });
         }
         Ok(GrantedFile::from_bytes(bytes))
+    }
+}
+
+impl GrantedFile {
+    /// A file that is in memory already.
+    pub fn from_bytes(bytes: Vec<u8>) -> GrantedFile {
+        GrantedFile { digest: Digest::of(&bytes), bytes: bytes.into() }
+    }
+
+    /// Reads a whole file of at most `max` bytes.
+    pub fn read(path: &Path, max: u64) -> Result<GrantedFile, GrantError> {
+        OpenFile::open(path)?.read(max).map(|(file, _)| file)
+    }
+
+    /// As [`GrantedFile::read`], of a file below `root`: see [`OpenFile::open_below`].
+    pub fn read_below(root: &Path, path: &Path, max: u64) -> Result<GrantedFile, GrantError> {
+        OpenFile::open_below(root, path)?.read(max).map(|(file, _)| file)
     }
 }
 

@@ -55,7 +55,7 @@ pub use door::{Door, SmartModule};
 pub use engine::{Engine, EngineError, EngineOptions, WORKER_STACK_BYTES};
 pub use event_time::{RowTimes, Times};
 pub use fault::{Owner, PluginFault};
-pub use grants::{GrantError, GrantedFile, StateGrant};
+pub use grants::{FileState, GrantError, GrantedFile, OpenFile, StateGrant};
 pub use http::{
     HttpBounds, HttpGrant, HttpRequest, HttpResponse, HttpUse, Outbound, Unanswered, covers as http_covers,
 };

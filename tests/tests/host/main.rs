@@ -27,6 +27,7 @@ mod event_time;
 mod firehose;
 mod firehose_sdks;
 mod follow;
+mod granted;
 mod grants;
 mod history;
 mod hostile;

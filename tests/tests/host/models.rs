@@ -185,7 +185,10 @@ fn bad_models_are_refused_with_the_reason_and_the_one_before_goes_on() {
     for (number, (bytes, reason)) in bad.into_iter().enumerate() {
         deploy(&scratch, "fraud", bytes);
         wait_until(reason, || {
-            program.log().iter().any(|line| line.contains("changed model refused") && line.contains(reason))
+            program
+                .log()
+                .iter()
+                .any(|line| line.contains("changed file or model refused") && line.contains(reason))
         });
         let n = number as u64;
         assert_eq!(client::push(program.address(), "events", &record(n)).unwrap().status, 200);

@@ -181,7 +181,7 @@ outputs = [{ type = "s4" }]
         (10, 5, "\"again\" (plugin \"unwilling\""),
         (11, 16, "\"plugin\" is the integer 7"),
         (12, 16, "not a WebAssembly file"),
-        (13, 62, "nowhere.csv is no file"),
+        (13, 62, "nowhere.csv: No such file"),
         (16, 31, "5 parsecs"),
         (17, 34, "wasmill.toml is a file, expected a directory"),
         (20, 19, "unknown source type \"tpc\"; did you mean \"tcp\"?"),

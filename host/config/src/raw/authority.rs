@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{PolicyKinesis, SecretSource};
+use super::{FileSource, PolicyKinesis, SecretSource};
 
 /// What streams that are made over HTTP may use, besides the source `http` and plugins: nothing that is not listed here. Streams of this file may use everything; see docs/control.md.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -18,7 +18,7 @@ pub(crate) struct Policy {
     /// Directories below which they may write. Relative to this file.
     #[schemars(extend("examples" = [["/srv/team-a"]]))]
     pub(crate) directories: Vec<String>,
-    /// Buckets, or what is below a prefix of one, to which they may write.
+    /// Buckets, or what is below a prefix of one, to which they may write, and with `read` from which they may read.
     #[schemars(with = "Vec<PolicyS3>")]
     pub(crate) s3: Vec<Option<PolicyS3>>,
     /// Streams of Kinesis Data Streams that they may read, with the credentials of the host.
@@ -29,8 +29,8 @@ pub(crate) struct Policy {
     pub(crate) http: Vec<String>,
     /// Secrets that they may name as `{ secret = "NAME" }`, by that name.
     pub(crate) secrets: BTreeMap<String, SecretSource>,
-    /// Files that they may hand to plugins, by the name that stands in the place of a path. Relative to this file.
-    pub(crate) files: BTreeMap<String, String>,
+    /// Files that they may hand to plugins, by the name that stands in the place of a path: paths, relative to this file, or objects in S3.
+    pub(crate) files: BTreeMap<String, FileSource>,
     /// Whether their plugins may keep state.
     pub(crate) state: bool,
 }
@@ -44,6 +44,9 @@ pub(crate) struct PolicyS3 {
     /// What the prefix of an output must begin with, whole steps between `/`. By default the whole bucket.
     #[serde(default)]
     pub(crate) prefix: String,
+    /// Whether they may hand objects there to plugins as files, too.
+    #[serde(default)]
+    pub(crate) read: bool,
     /// URL of a store other than AWS, exactly as outputs have it.
     #[schemars(extend("format" = "url", "examples" = ["http://127.0.0.1:9000"]))]
     pub(crate) endpoint: Option<String>,

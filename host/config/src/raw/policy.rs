@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::SecretSource;
+use super::{FileSource, SecretSource};
 
 mod default {
     pub(super) fn required() -> bool {
@@ -32,9 +32,9 @@ pub(crate) struct Signing {
 pub(crate) struct Grants {
     /// Directory below which the files lie; no symbolic link leads out of it. By default that of this file. Relative to this file.
     pub(crate) root: Option<String>,
-    /// Files by the name under which transforms ask for them. Relative to `root`.
+    /// Files by the name under which transforms ask for them: paths, relative to `root`, or objects in S3.
     #[serde(default)]
-    pub(crate) files: BTreeMap<String, String>,
+    pub(crate) files: BTreeMap<String, FileSource>,
     /// Secrets by the name under which transforms ask for them.
     #[serde(default)]
     pub(crate) secrets: BTreeMap<String, SecretSource>,

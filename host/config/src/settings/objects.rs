@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
@@ -22,6 +23,46 @@ pub struct S3 {
     pub path_style: bool,
     /// Encoded bytes from which an object is uploaded in parts.
     pub multipart_threshold: u64,
+}
+
+/// Where a file is that a plugin reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileAt {
+    Path(PathBuf),
+    Object(ObjectAt),
+}
+
+/// An object that is read again and again.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ObjectAt {
+    pub bucket: String,
+    pub key: String,
+    /// `None`: AWS itself.
+    pub endpoint: Option<String>,
+    /// `None`: from the environment.
+    pub region: Option<String>,
+    pub path_style: bool,
+    pub every: Duration,
+}
+
+impl ObjectAt {
+    /// One of AWS, with what holds unless something else is written.
+    pub(crate) fn of(bucket: &str, key: &str) -> ObjectAt {
+        ObjectAt {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            endpoint: None,
+            region: None,
+            path_style: false,
+            every: Duration::from_secs(60),
+        }
+    }
+}
+
+impl std::fmt::Debug for ObjectAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ObjectAt(s3://{}/{})", self.bucket, self.key)
+    }
 }
 
 /// How objects are named.

@@ -11,10 +11,13 @@
 mod answer;
 mod files;
 mod multipart;
+mod object;
 mod probe;
 mod put;
 #[cfg(test)]
 mod tests;
+
+pub use object::{ObjectRead, S3Object};
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;

@@ -84,8 +84,8 @@ impl Alone {
             Workers::start(settings.workers, Arc::default(), WarmBounds::default())
                 .map_err(StartError::Thread)?,
         );
-        let plan = ChainPlan::of(&found, &GivenPlugins::default());
         let catalog = catalogs.remove(tenant).ok_or_else(no_stream)?;
+        let plan = ChainPlan::of(&found, &GivenPlugins::default(), &catalog);
         let source = Source { settings: found, buffer, plan, catalog };
         let quotas = Arc::new(Quotas::new(&settings));
         let shop = Shop { settings, engine, workers, syncs: SyncCount::default(), quotas };

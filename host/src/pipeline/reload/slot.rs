@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
 
 use wasmill_catalog::{Catalog, CatalogError, ShadowOf};
 use wasmill_transform::{Chain, Digest, Engine, Plugin};
 
-use super::{Blame, Reloading};
-use crate::pipeline::models;
+use super::{Blame, Reloading, Request};
+use crate::pipeline::granted::{self, GrantWatch, Kept, There};
 use crate::pipeline::plan::{ChainProblem, ChainVersion};
 use crate::pipeline::shadow::{Candidate, CandidateLog, Shadow, candidate_options};
 use crate::pipeline::stats::wall_clock_ns;
@@ -15,10 +16,10 @@ use crate::pipeline::stats::wall_clock_ns;
 /// Refused sets of plugins that a stream remembers.
 const REFUSED_MAX: usize = 16;
 
-/// Plugins, and the models beside them.
+/// Plugins, and what they were granted.
 struct Tried {
     plugins: Vec<Arc<Plugin>>,
-    models: Vec<String>,
+    granted: Vec<String>,
 }
 
 /// See the head of this file.
@@ -29,6 +30,8 @@ pub(super) struct Slot {
     refused: VecDeque<Tried>,
     /// What the directory has and does not go live, once it was tried.
     probed: Option<Vec<Arc<Plugin>>>,
+    /// Of what its transforms are granted, where there is something.
+    watch: Option<GrantWatch>,
 }
 
 /// A changed sidecar makes another plugin of the same digest, so digests do not tell.
@@ -38,9 +41,28 @@ pub(super) fn same(one: &[Arc<Plugin>], other: &[Arc<Plugin>]) -> bool {
 
 impl Slot {
     pub(super) fn new(mut stream: Reloading) -> Slot {
-        let models = models::there(&stream.plan.transforms);
-        let refused = stream.refused.take().map(|plugins| Tried { plugins, models }).into_iter().collect();
-        Slot { stream, before: None, refused, probed: None }
+        let there = || There::now(&stream.plan.transforms, &stream.plan.data_dir).shown;
+        let refused = stream.refused.take().map(|plugins| Tried { plugins, granted: there() });
+        Slot { refused: refused.into_iter().collect(), stream, before: None, probed: None, watch: None }
+    }
+
+    /// Hears from now on when something of what its transforms are granted is another one.
+    pub(super) fn watch(&mut self, requests: &SyncSender<Request>) {
+        let Reloading { lane, plan, .. } = &self.stream;
+        let paths = granted::paths(&plan.transforms, &plan.data_dir);
+        if paths.is_empty() {
+            return;
+        }
+        let (lane, requests) = (*lane, requests.clone());
+        let tell =
+            move || !matches!(requests.try_send(Request::GrantChanged { lane }), Err(TrySendError::Full(_)));
+        match GrantWatch::start(paths, tell) {
+            Ok(watch) => self.watch = Some(watch),
+            Err(error) => tracing::warn!(
+                stream = %plan.stream, %error,
+                "granted files cannot be watched; they change at the next start"
+            ),
+        }
     }
 
     /// Versions that the configuration names by digest.
@@ -52,11 +74,11 @@ impl Slot {
     /// For the next start, in case a file is bad by then.
     pub(super) fn note_running(&self, catalog: &Catalog) {
         let plan = &self.stream.plan;
-        let kept = models::Kept::of(catalog, &plan.stream).keep(&plan.transforms, &self.current().chain);
+        let kept = Kept::of(catalog, &plan.stream).keep(&plan.transforms, &self.current().chain);
         if let Err(error) = kept {
             tracing::warn!(
                 stream = %plan.stream, error = &error as &dyn std::error::Error,
-                "models that run cannot be kept; a bad one at the next start has none before"
+                "files and models that run cannot be kept; a bad one at the next start has none before"
             );
         }
         if let Err(error) = catalog.note_running(&plan.stream, &plan.versions(&self.current())) {
@@ -81,11 +103,12 @@ impl Slot {
                 return;
             }
         };
-        let models = models::there(&plan.transforms);
-        let refused =
-            self.refused.iter().any(|refused| same(&refused.plugins, &plugins) && refused.models == models);
+        let there = There::now(&plan.transforms, &plan.data_dir);
+        let tried = |tried: &Tried| same(&tried.plugins, &plugins) && tried.granted == there.shown;
+        let refused = self.refused.iter().any(tried);
         let current = self.current();
-        let others = current.models != models;
+        // What is being written is waited for, unless there is something else to take.
+        let others = current.granted != there.shown && !there.unsettled;
         let withdrawn = current.withdrawn.is_some();
         if !refused && (others || withdrawn || !same(&current.plugins, &plugins)) {
             match plan.build(engine, catalog, &plugins) {
@@ -95,12 +118,12 @@ impl Slot {
                     for problem in problems {
                         let (stream, reason) = (&plan.stream, problem.message);
                         if others {
-                            tracing::warn!(%stream, reason, "changed model refused, the one before goes on");
+                            tracing::warn!(%stream, reason, "changed file or model refused, the one before goes on");
                         } else {
                             tracing::warn!(%stream, reason, "new plugin version refused, the one before goes on");
                         }
                     }
-                    self.refuse(Tried { plugins, models });
+                    self.refuse(Tried { plugins, granted: there.shown });
                 }
             }
         }
@@ -251,7 +274,7 @@ impl Slot {
         if blame.lasting && !only_sidecars && self.demote_for_good(engine, catalog, &current, blame) {
             return;
         }
-        self.refuse(Tried { plugins: current.plugins.clone(), models: current.models.clone() });
+        self.refuse(Tried { plugins: current.plugins.clone(), granted: current.granted.clone() });
         if blame.lasting && !only_sidecars {
             return;
         }

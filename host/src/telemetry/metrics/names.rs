@@ -77,7 +77,7 @@ table! {
     StreamDecisions Counter "wasmill_stream_decisions_total" "Requests whose client waited for what becomes of its records."
     StreamDecisionsLate Counter "wasmill_stream_decisions_late_total" "Requests whose client had no answer in time, and got the fallback or 504."
     StreamReloads Counter "wasmill_stream_reloads_total" "Times that a new version of a plugin took over in the stream."
-    StreamReloadsRefused Counter "wasmill_stream_reloads_refused_total" "Times that a new version of a plugin was refused, or bad or missing at the start, and the one before went on."
+    StreamReloadsRefused Counter "wasmill_stream_reloads_refused_total" "Times that a new version of a plugin, a granted file or a model was refused, or bad or missing at the start, and the one before went on."
     StreamDemotions Counter "wasmill_stream_demotions_total" "Times that a fresh version of a plugin failed too many records of the stream, which went back to the one before."
     Paused Gauge "wasmill_stream_paused" "1 while the stream is paused."
     BufferedBytes Gauge "wasmill_stream_buffered_bytes" "Bytes of the stream that the buffer must keep."
