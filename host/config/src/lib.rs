@@ -37,6 +37,7 @@ mod requests;
 mod resolve;
 mod secret;
 mod settings;
+mod sources;
 mod state;
 mod structure;
 mod tables;
@@ -55,8 +56,8 @@ pub use settings::{
     FirehoseNames, Format, GrantPolicy, HostHeaders, Http, HttpPost, Iceberg, Isolation, Jwks, Jwt,
     KinesisPlace, KinesisSource, KinesisStart, Late, LettersOutput, Limits, ObjectName, OpenSearch, Output,
     Parquet, PluginHttp, PluginRef, Quota, Redshift, RestCatalog, Retention, Retry, Rotation, S3,
-    SchemaSource, Settings, Signing, Source, SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource,
-    Tenant, TimeFormat, TimeSource, Tls, TlsClient, TlsMode, Transform, Unreadable,
+    SchemaSource, Settings, Signing, Source, SourceBuffer, Splunk, SplunkEndpoint, Start, Stream,
+    StreamSource, TcpSource, Tenant, TimeFormat, TimeSource, Tls, TlsClient, TlsMode, Transform, Unreadable,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.
