@@ -57,7 +57,7 @@
 //! | 140 | 12 | nonce |
 //! | 152 | 8 | records: offset behind the stream's last durable record before these, see *Offsets* |
 //! | 160 | 8 each | column table: column id u16, flags u16 (bit 0 = a reader must know this column), length u32 |
-//! | .. | | source name, source position, zeros up to a multiple of 8 |
+//! | .. | | source name, source position (empty: that of the partition stays), zeros up to a multiple of 8 |
 //!
 //! # Body
 //! Columns in the order of the table, each followed by zeros up to a multiple of 8. `n` = record count.

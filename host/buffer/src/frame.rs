@@ -25,6 +25,8 @@ pub struct Frame {
     pub attributes: Vec<(String, Cells)>,
     pub event_times: Option<Vec<i64>>,
     pub producer: Option<Producer>,
+    /// Name of the source that it was appended with; empty without one.
+    pub source: String,
 }
 
 impl Frame {
@@ -55,7 +57,7 @@ impl Frame {
             + self.arrival_deltas.as_ref().map_or(0, |d| d.len() * 4)
             + self.event_times.as_ref().map_or(0, |t| t.len() * 8)
             + self.keys.iter().chain(self.attributes.iter().map(|(_, c)| c)).map(cells).sum::<usize>();
-        columns as u64 + 256
+        columns as u64 + self.source.len() as u64 + 256
     }
 
     pub(crate) fn from_records(header: &Header, records: Records) -> Frame {
@@ -71,6 +73,7 @@ impl Frame {
             attributes: records.attributes,
             event_times: records.event_times,
             producer: records.producer,
+            source: String::from_utf8_lossy(&header.source_name).into_owned(),
         }
     }
 
@@ -398,6 +401,7 @@ mod tests {
             prop_assert_eq!(&numbered(&read, &body), &records.numbered);
             let frame = Frame::decode(&read, &body).unwrap();
             prop_assert_eq!(frame.records().count(), records.ends.len());
+            prop_assert_eq!(&frame.source, &source.name);
             prop_assert_eq!(frame, Frame::from_records(&header, records));
         }
 

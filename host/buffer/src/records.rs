@@ -27,7 +27,7 @@ pub struct Records {
     pub attributes: Vec<(String, Cells)>,
     /// Nanoseconds since 1970, one per record.
     pub event_times: Option<Vec<i64>>,
-    /// Where reading the source goes on after these records.
+    /// Which source these are of, and where reading it goes on after them.
     pub source: Option<SourcePosition>,
     pub producer: Option<Producer>,
     /// The request that these are the records of: appended once, however often it is sent.
@@ -42,7 +42,8 @@ pub struct Cells {
     pub ends: Vec<u32>,
 }
 
-/// An opaque position in a partition of a source, durable together with the records that lead to it.
+/// An opaque position in a partition of a source, durable together with the records that lead to it. Empty: the records are
+/// of this source, and the position of its partition stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourcePosition {
     pub name: String,

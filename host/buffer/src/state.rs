@@ -205,7 +205,7 @@ impl StreamState {
                 self.end = self.end.max(header.until);
                 self.next_offset = self.next_offset.max(header.until);
                 self.last_arrival = self.last_arrival.max(header.arrival);
-                if !header.source_name.is_empty() || !header.source_position.is_empty() {
+                if !header.source_position.is_empty() {
                     let name = String::from_utf8_lossy(&header.source_name).into_owned();
                     self.sources.insert((name, header.partition), header.source_position.clone());
                 }

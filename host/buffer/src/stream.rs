@@ -277,7 +277,7 @@ impl Stream {
 
     fn push(&self, records: Records, room: Room) -> Result<Pending, AppendError> {
         self.alive()?;
-        if let Some(source) = &records.source {
+        if let Some(source) = records.source.as_ref().filter(|source| !source.position.is_empty()) {
             let state = self.shared.state();
             let sources = state.streams.get(&self.core.id).map(|stream| &stream.sources);
             if sources.is_some_and(|known| {

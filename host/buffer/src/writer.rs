@@ -404,7 +404,9 @@ impl Writer {
                                 stream.end = header.until;
                                 stream.next_offset = header.until;
                                 stream.last_arrival = header.arrival;
-                                if let Some(source) = &records.source {
+                                if let Some(source) =
+                                    records.source.as_ref().filter(|source| !source.position.is_empty())
+                                {
                                     stream.sources.insert(
                                         (source.name.clone(), source.partition),
                                         source.position.clone(),

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wasmill_buffer::{
-    AppendError, EntryKind, Journal, OpenError, Options, Position, Records, Recovery, Stream, StreamKey,
-    StreamOptions,
+    AppendError, EntryKind, Journal, OpenError, Options, Position, Records, Recovery, SourcePosition, Stream,
+    StreamKey, StreamOptions,
 };
 
 fn options() -> Options {
@@ -315,4 +315,37 @@ async fn durable_bytes_at_wakes_once_there_are_so_many_or_the_journal_ends() {
     journal.close().await.unwrap();
     tokio::time::timeout(soon, waits).await.unwrap();
     assert!(stream.has_ended());
+}
+
+#[tokio::test]
+async fn source_stands_with_its_records_and_its_position_only_where_it_has_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, stream) = open(dir.path()).await;
+    let put = async |stream: &Stream, name: &str, position: &str| {
+        let source = SourcePosition { name: name.into(), partition: 0, position: position.into() };
+        let records = Records { source: Some(source), ..Records::one(format!("{name} {position}"), 7) };
+        stream.append(records).await.unwrap();
+    };
+    put(&stream, "logs/files", "at 1").await;
+    put(&stream, "logs/files", "").await;
+    put(&stream, "web/", "").await;
+    stream.append(Records::one("none", 7)).await.unwrap();
+    let check = |stream: &Stream| {
+        let position =
+            |name| stream.source_position(name, 0).map(|position| String::from_utf8(position).unwrap());
+        assert_eq!((position("logs/files").as_deref(), position("web/")), (Some("at 1"), None));
+        let frames = stream.try_frames(0, 10_000).unwrap().frames;
+        let sources: Vec<&str> = frames.iter().map(|frame| frame.source.as_str()).collect();
+        assert_eq!(sources, ["logs/files", "logs/files", "web/", ""]);
+    };
+    check(&stream);
+    // From the frames, and from what a clean end has written.
+    drop((stream, journal));
+    let (journal, _, stream) = open(dir.path()).await;
+    check(&stream);
+    journal.close().await.unwrap();
+    drop((stream, journal));
+    let (_journal, recovery, stream) = open(dir.path()).await;
+    assert!(recovery.clean);
+    check(&stream);
 }

@@ -251,8 +251,8 @@ impl Resolver<'_> {
         let Stream {
             tenant: _,
             name: _,
-            key,
-            source,
+            key: _,
+            sources,
             fallback: _,
             backup: _,
             max_failed_percent: _,
@@ -263,32 +263,35 @@ impl Resolver<'_> {
             transforms: _,
             outputs,
         } = stream;
-        let refused = match source {
-            Source::Http => None,
-            Source::Tcp(tcp) => (!policy.listen.contains(&tcp.listen))
-                .then(|| (".listen", format!("{} is not in \"listen\" of the tenant's policy", tcp.listen))),
-            Source::Kinesis(kinesis) => (!policy.kinesis.contains(&kinesis.place)).then(|| {
-                let message = format!(
-                    "{} is not in \"kinesis\" of the tenant's policy, with this region and endpoint",
-                    kinesis.place.stream
-                );
-                (".stream", message)
-            }),
-            Source::File(_) => {
-                Some((".type", "source \"file\" is for streams of the configuration file".to_owned()))
+        for of in sources {
+            if let Some((part, message)) = judge_source(policy, &of.source) {
+                self.problem(&format!("{}{part}", of.key), message);
             }
-            Source::Stdin { max_record: _ } => {
-                Some((".type", "source \"stdin\" is for streams of the configuration file".to_owned()))
-            }
-        };
-        if let Some((part, message)) = refused {
-            self.problem(&format!("{key}.source{part}"), message);
         }
         let of_letters = dead_letters.output.iter_mut().map(|letters| &mut letters.output);
         for output in outputs.iter_mut().chain(of_letters) {
             if let Some((part, message)) = judge_output(policy, output) {
                 self.problem(&format!("{}.{part}", output.key), message);
             }
+        }
+    }
+}
+
+/// What a policy does not allow of a source: the part of its key, and why.
+fn judge_source(policy: &Policy, source: &Source) -> Option<(&'static str, String)> {
+    match source {
+        Source::Http => None,
+        Source::Tcp(tcp) => (!policy.listen.contains(&tcp.listen))
+            .then(|| (".listen", format!("{} is not in \"listen\" of the tenant's policy", tcp.listen))),
+        Source::Kinesis(kinesis) => (!policy.kinesis.contains(&kinesis.place)).then(|| {
+            let message = format!(
+                "{} is not in \"kinesis\" of the tenant's policy, with this region and endpoint",
+                kinesis.place.stream
+            );
+            (".stream", message)
+        }),
+        Source::File(_) | Source::Stdin { max_record: _ } => {
+            Some((".type", format!("source \"{}\" is for streams of the configuration file", source.kind())))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::raw;
 use crate::resolve::Resolver;
-use crate::settings::{Decide, Source};
+use crate::settings::{Decide, Source, StreamSource};
 
 /// Longest wait for what becomes of a record.
 const DEADLINE_MAX: Duration = Duration::from_secs(60);
@@ -14,10 +14,10 @@ const FALLBACK_BYTES_MAX: usize = 64 << 10;
 pub(crate) fn decide(
     resolver: &mut Resolver<'_>,
     stream: &str,
-    source: &Source,
+    sources: &[StreamSource],
     decide: raw::Decide,
 ) -> Decide {
-    if !matches!(source, Source::Http) {
+    if sources.iter().all(|of| of.source != Source::Http) {
         let message = "\"decide\" wants a source of type \"http\": nobody waits for records that the host reads by itself";
         resolver.problem(&format!("{stream}.decide"), message);
     }

@@ -117,7 +117,7 @@ mod tests {
             "[streams.s]\nsource = {{ type = \"kinesis\", {keys} }}\noutputs = [{{ type = \"stdout\" }}]\n"
         );
         let settings = Settings::from_toml(&text, Path::new("wasmill.toml")).map_err(|e| e.to_string())?;
-        let Source::Kinesis(source) = settings.streams[0].source.clone() else { panic!("{text}") };
+        let Source::Kinesis(source) = settings.streams[0].sources[0].source.clone() else { panic!("{text}") };
         Ok(source)
     }
 

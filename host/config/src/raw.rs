@@ -358,14 +358,15 @@ pub(crate) enum Durability {
     Os,
 }
 
-/// One stream: a source, transforms one after another, and one or more outputs.
+/// One stream: a source or several, transforms one after another, and one or more outputs.
 // A table of which nothing can be made is `None`, so that its neighbours keep their places.
 #[derive(Deserialize, JsonSchema)]
 #[schemars(title = "stream")]
 pub(crate) struct Stream {
-    /// Where records come from.
-    #[schemars(required)]
+    /// Where records come from. Exactly one of `source` and `sources` is wanted.
     pub(crate) source: Option<Source>,
+    /// Several of them by name, at most 16: tables as `source` has them. Each record knows the name of its source (attribute `wasmill.source`). Of several of type `http`, a request says with `?source=NAME` which it means.
+    pub(crate) sources: Option<BTreeMap<String, Source>>,
     /// Name of the output that takes objects whose own output gave them up. By default they become dead letters.
     pub(crate) fallback: Option<String>,
     /// Percentage of records that plugins fail, of at least 1,000, past which the plugins before take over again, or else the stream pauses until there is another version; 100 = never. Records that do not fit the format of their output do not count.

@@ -23,8 +23,8 @@ use crate::raw;
 use crate::requests;
 use crate::secret::{self, Secret};
 use crate::settings::{
-    Buffer, DEFAULT_TENANT, DeadLetters, Durability, FileSource, Firehose, Http, Isolation, Output,
-    PluginRef, Quota, Retention, Signing, Source, SourceBuffer, Start, Stream, TcpSource, Tenant, Transform,
+    Buffer, DEFAULT_TENANT, DeadLetters, Durability, Firehose, Http, Isolation, Output, PluginRef, Quota,
+    Retention, Signing, Stream, Tenant, Transform,
 };
 use crate::structure::Bad;
 use crate::tree::{self, Aliases, Found};
@@ -320,9 +320,7 @@ impl Resolver<'_> {
             let expected = names::STREAM_NAME_EXPECTED;
             self.problem(&key, format!("stream name {name:?} is not valid, expected {expected}"));
         }
-        let source_key = format!("{key}.source");
-        // Without one, anything does: nothing is compared with a source that is bad.
-        let source = stream.source.map_or(Source::Http, |source| self.source(&source_key, &source));
+        let sources = self.sources(&key, stream.source, stream.sources);
 
         let mut transforms: Vec<Transform> = Vec::with_capacity(stream.transforms.len());
         let written = stream.transforms.into_iter().enumerate();
@@ -406,12 +404,12 @@ impl Resolver<'_> {
         let dead_letters =
             DeadLetters { max_bytes: stream.dead_letters.max_bytes.0, max_age, output: letters_output };
         let retention = stream.retention.map(|retention| self.retention(&key, &retention));
-        let decide = stream.decide.map(|decide| decide::decide(self, &key, &source, decide));
+        let decide = stream.decide.map(|decide| decide::decide(self, &key, &sources, decide));
         let mut stream = Stream {
             tenant: tenant.to_owned(),
             name,
             key,
-            source,
+            sources,
             fallback,
             backup,
             max_failed_percent: stream.max_failed_percent,
@@ -437,70 +435,6 @@ impl Resolver<'_> {
             self.problem(&format!("{key}.retention.size"), message);
         }
         Retention { age, size: retention.size.0 }
-    }
-
-    fn source(&mut self, key: &str, source: &raw::Source) -> Source {
-        let max_record = |this: &mut Self, size: crate::units::Size| {
-            if !(1..=1 << 30).contains(&size.0) {
-                this.problem(&format!("{key}.max_record"), "\"max_record\" must be from 1 byte to 1GiB");
-            }
-            size.0
-        };
-        match source {
-            raw::Source::Http {} => Source::Http,
-            raw::Source::Stdin { max_record: size } => Source::Stdin { max_record: max_record(self, *size) },
-            raw::Source::File { paths, follow, from, buffer, max_record: size } => {
-                let mut resolved = Vec::with_capacity(paths.len());
-                for (index, pattern) in paths.iter().enumerate() {
-                    let key = format!("{key}.paths[{index}]");
-                    let path = self.path(&key, pattern);
-                    if let Err(error) = glob::Pattern::new(pattern) {
-                        self.problem(&key, format!("{pattern:?} is no glob pattern: {}", error.msg));
-                    }
-                    // The directory of the configuration is no pattern, whatever characters it has.
-                    let base = self.base.to_str().map(glob::Pattern::escape);
-                    match (base, path.to_str()) {
-                        (Some(_), Some(whole)) if Path::new(pattern).is_absolute() => {
-                            resolved.push(whole.to_owned())
-                        }
-                        (Some(base), Some(_)) if base.is_empty() => resolved.push(pattern.clone()),
-                        (Some(base), Some(_)) => {
-                            resolved.push(format!("{}/{pattern}", base.trim_end_matches('/')))
-                        }
-                        _ => self.problem(&key, "the directory of this file has a name that is not UTF-8"),
-                    }
-                }
-                let follow_key = format!("{key}.follow");
-                if matches!(from, raw::Start::End) && !follow && self.sound(&follow_key) {
-                    self.problem(
-                        &format!("{key}.from"),
-                        "from = \"end\" needs follow = true, or nothing would be read",
-                    );
-                }
-                Source::File(FileSource {
-                    paths: resolved,
-                    follow: *follow,
-                    from: match from {
-                        raw::Start::Start => Start::Start,
-                        raw::Start::End => Start::End,
-                    },
-                    buffer: match buffer {
-                        raw::SourceBuffer::Auto => SourceBuffer::Auto,
-                        raw::SourceBuffer::Forced => SourceBuffer::Forced,
-                    },
-                    max_record: max_record(self, *size),
-                })
-            }
-            raw::Source::Kinesis(written) => Source::Kinesis(self.kinesis(key, written)),
-            raw::Source::Tcp { listen, max_record: size, max_connections } => {
-                Source::Tcp(TcpSource {
-                    // The structural check has parsed it before.
-                    listen: listen.parse().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0))),
-                    max_record: max_record(self, *size),
-                    max_connections: *max_connections,
-                })
-            }
-        }
     }
 
     fn transform(

@@ -351,14 +351,15 @@ impl LettersOutput {
     pub const NAME: &str = "dead-letters";
 }
 
-/// source -> buffer -> transforms -> outputs, under one name.
+/// sources -> buffer -> transforms -> outputs, under one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     pub tenant: String,
     pub name: String,
     /// Where it stands in the text, for [`Settings::problem`].
     pub key: String,
-    pub source: Source,
+    /// Never empty: one without a name, or those that have one, in the order of their names.
+    pub sources: Vec<StreamSource>,
     /// Index into `outputs`: where objects go that their own output gave up.
     pub fallback: Option<usize>,
     /// Index into `outputs`, the last one: where every record goes as it came in. Plugins cannot route to it.
@@ -404,7 +405,17 @@ pub struct Decide {
     pub fallback: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// Where a stream's records come from.
+/// One of the sources of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSource {
+    /// Of one of several, unique in the stream; `None`: the stream has this one alone.
+    pub name: Option<String>,
+    /// Where it stands in the text, for [`Settings::problem`].
+    pub key: String,
+    pub source: Source,
+}
+
+/// Where records come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Pushed to `/v1/streams/{name}/records`.
@@ -415,6 +426,19 @@ pub enum Source {
     },
     Tcp(TcpSource),
     Kinesis(KinesisSource),
+}
+
+impl Source {
+    /// Its type, as it is written.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Source::Http => "http",
+            Source::File(_) => "file",
+            Source::Stdin { .. } => "stdin",
+            Source::Tcp(_) => "tcp",
+            Source::Kinesis(_) => "kinesis",
+        }
+    }
 }
 
 /// Where to begin in files that are there at the first start.

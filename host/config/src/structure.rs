@@ -84,7 +84,7 @@ impl Check<'_> {
 
     fn value(&mut self, schema: &Value, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
         if let Some(options) = schema.get("oneOf").and_then(Value::as_array) {
-            return self.one_of(options, key, value);
+            return self.one_of(schema, options, key, value);
         }
         if let Some(options) = schema.get("anyOf").and_then(Value::as_array) {
             return self.any_of(options, key, value);
@@ -238,7 +238,13 @@ impl Check<'_> {
     }
 
     /// An enumeration, or a table whose `type` (or only key) tells which of several it is.
-    fn one_of(&mut self, options: &[Value], key: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+    fn one_of(
+        &mut self,
+        schema: &Value,
+        options: &[Value],
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<Value> {
         let constants: Vec<&str> =
             options.iter().filter_map(|option| option.get("const").and_then(Value::as_str)).collect();
         let at = value.span().start;
@@ -257,7 +263,9 @@ impl Check<'_> {
         let tagged: Vec<(&str, &Value)> =
             options.iter().filter_map(|option| Some((tag(option)?, option))).collect();
         let tags: Vec<&str> = tagged.iter().map(|(tag, _)| *tag).collect();
-        let what = key.trim_end_matches('s');
+        // Of a table under a name of the user's own the key says nothing.
+        let title = schema.get("title").and_then(Value::as_str).and_then(|title| title.rsplit('.').next());
+        let what = title.unwrap_or(key.trim_end_matches('s'));
         let DeValue::Table(table) = value.get_ref() else {
             let expected = format!("a table with {}", alternatives(options));
             return self.mismatch(key, value, &expected);

@@ -83,7 +83,7 @@ fn full_configuration_resolves_defaults_and_paths() {
     let Destination::S3(s3) = &letters.output.destination else { panic!() };
     let object = "{stream}/dead-letters/{year}/{month}/{day}/{batch}{extension}";
     assert_eq!((s3.prefix.as_str(), &s3.object), ("x/", &ObjectName::Template(object.to_owned())));
-    let Source::File(file) = &access.source else { panic!("{:?}", access.source) };
+    let Source::File(file) = &access.sources[0].source else { panic!("{:?}", access.sources) };
     assert_eq!(file.paths, ["/etc/wasmill/logs/*.log"]);
     assert_eq!(file.from, Start::End);
     assert_eq!(access.transforms[0].config, r#"{"a.b":[1,2.5,true],"format":"combined"}"#);
@@ -151,7 +151,7 @@ fn directory_with_pattern_characters_is_taken_literally() {
     let text =
         "[streams.a]\nsource = { type = \"file\", paths = [\"*.log\"] }\noutputs = [{ type = \"stdout\" }]\n";
     let settings = Settings::from_toml(text, Path::new("/srv/[x]/wasmill.toml")).unwrap();
-    let Source::File(file) = &settings.streams[0].source else { panic!() };
+    let Source::File(file) = &settings.streams[0].sources[0].source else { panic!() };
     assert_eq!(file.paths, ["/srv/[[]x[]]/*.log"]);
 }
 

@@ -8,7 +8,7 @@
 //! | `DELETE …/dead-letters` | how many were removed; needs a condition, or `all=true` |
 //! | `DELETE …/dead-letters/{number}` | the same of one |
 //!
-//! Conditions are in the query (`number`, `stage`, `at`, `from_offset`, `to_offset`, `older_than`, `newer_than`,
+//! Conditions are in the query (`number`, `stage`, `at`, `source`, `from_offset`, `to_offset`, `older_than`, `newer_than`,
 //! `reason`). It owns their parsing and the shape of the answers; every page is bounded by the program behind it.
 
 use std::sync::Arc;
@@ -66,8 +66,8 @@ impl Query {
                 _ => {
                     if !query.filter.set(name, &text, now).map_err(refuse)? {
                         return Err(refuse(format!(
-                            "there is no parameter {name:?}, expected number, stage, at, from_offset, to_offset, \
-                             older_than, newer_than, reason, after, limit, plugin or all"
+                            "there is no parameter {name:?}, expected number, stage, at, source, from_offset, \
+                             to_offset, older_than, newer_than, reason, after, limit, plugin or all"
                         )));
                     }
                 }

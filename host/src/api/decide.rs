@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::access::Caller;
 use super::error::ApiError;
 use super::producer::Claim;
-use super::{ApiLimits, Host, Shared, push};
+use super::{ApiLimits, Host, Shared, push, source};
 use crate::pipeline::{Answer, Decider, Verdict};
 
 /// Records of one request: somebody waits for all of them.
@@ -39,6 +39,7 @@ pub(super) async fn decide<H: Host>(
     let began = Instant::now();
     let stream = shared.host.stream(&caller.tenant, &name);
     let stream = stream.map_err(|why| ApiError::absent(why, name.clone()))?;
+    let source = source::of(&*stream, &name, source::asked(raw.as_deref())?)?;
     let Some(decider) = shared.host.decider(&caller.tenant, &name) else {
         let message = format!(
             "stream {name:?} answers nobody who waits: a table \"decide\" in its definition lets it, if only an empty one"
@@ -57,9 +58,10 @@ pub(super) async fn decide<H: Host>(
     let _until_answered = shared.host.quota(&caller.tenant).enter()?;
     let mut ticket = None;
     let stored = async {
-        let receipt = push::store(&shared, &caller, &*stream, (&headers, body), None, limits, || {
-            ticket = Some(decider.ticket());
-        });
+        let receipt =
+            push::store(&shared, &caller, (&*stream, source), (&headers, body), None, limits, || {
+                ticket = Some(decider.ticket());
+            });
         let Some(receipt) = receipt.await? else { return Ok(None) };
         let last = push::last_offset(&receipt);
         Ok::<_, ApiError>(ticket.as_ref().map(|ticket| ticket.place(receipt.first_offset, last)))
@@ -86,8 +88,11 @@ fn deadline(raw: Option<&str>, most: Duration) -> Result<Duration, ApiError> {
     let mut deadline = most;
     for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
+        if name == "source" {
+            continue;
+        }
         if name != "deadline_ms" {
-            let message = format!("there is no parameter {name:?}, expected deadline_ms");
+            let message = format!("there is no parameter {name:?}, expected deadline_ms or source");
             return Err(ApiError::Query { message });
         }
         let asked = text.parse().ok().map(Duration::from_millis);
@@ -168,6 +173,7 @@ mod tests {
     fn deadline_is_the_streams_unless_the_client_wants_less() {
         let most = Duration::from_millis(200);
         assert_eq!(deadline(None, most).unwrap(), most);
+        assert_eq!(deadline(Some("source=a"), most).unwrap(), most);
         assert_eq!(deadline(Some("deadline_ms=20"), most).unwrap(), Duration::from_millis(20));
         for wrong in ["deadline_ms=0", "deadline_ms=201", "deadline_ms=", "deadline_ms=1s", "deadline=5"] {
             let refused = deadline(Some(wrong), most).unwrap_err();

@@ -3,13 +3,13 @@
 //! Its access key is a key of the tenant, with the scope `push`. A request is stored once, however often it is sent: its id is
 //! a producer of its own, known for ten minutes at the least. Everything is answered in the form that Firehose reads, what is
 //! refused, too; and nothing with 413, upon which Firehose drops the records: 400 makes it try again, and keep them in its
-//! bucket in the end. Common attributes must be what they should, and are not stored: records have no attributes here.
+//! bucket in the end. Common attributes must be what they should, and are not stored.
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -25,7 +25,7 @@ use wasmill_ingest::{Append, AppendError, RecordBatch};
 use super::access::Caller;
 use super::error::ApiError;
 use super::push::{now, once};
-use super::{ApiLimits, Host, Shared, now_ms, producer};
+use super::{ApiLimits, Host, Shared, now_ms, producer, source};
 
 pub(super) const PATH: &str = "/v1/streams/{name}/firehose";
 /// Bodies from this size on are opened off the async threads.
@@ -39,12 +39,14 @@ pub(super) async fn deliver<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let limits = shared.limits;
     let stream = shared.host.stream(&caller.tenant, &name);
-    let stream = stream.map_err(|why| ApiError::absent(why, name))?;
+    let stream = stream.map_err(|why| ApiError::absent(why, name.clone()))?;
+    let source = source::of(&*stream, &name, source::asked(query.as_deref())?)?;
     let found = once(&headers, header::CONTENT_TYPE)?;
     if !found.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(CONTENT_TYPE) {
         let reason = format!("content type {found:?} instead of {CONTENT_TYPE}");
@@ -84,7 +86,7 @@ pub(super) async fn deliver<H: Host>(
     let Records { bytes: payload, ends } = records;
     admission.settle(ends.len() as u64, payload.len() as u64)?;
     let numbered = Some(producer::once(&request_id, &payload, &ends));
-    let batch = RecordBatch { payload: payload.into(), ends, arrival: now(), source: None, numbered };
+    let batch = RecordBatch { payload: payload.into(), ends, arrival: now(), source, numbered };
     // Once queued it is stored, also if this request is given up meanwhile.
     admission.hand_over();
     match stream.append(batch).await {

@@ -35,6 +35,7 @@ mod replays;
 mod replays_tests;
 mod routes;
 mod samples;
+mod source;
 mod state;
 mod streams;
 mod tenants;
@@ -53,7 +54,6 @@ use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
-use wasmill_ingest::Append;
 use wasmill_tenant::{Quotas, TenantName};
 
 use self::bodies::Bodies;
@@ -71,6 +71,7 @@ pub use error::ApiError;
 pub use firehose::{Functions, Left, MigrateError, Migrated, migrate};
 pub use listen::{ListenLimits, serve};
 pub use replays::ReplaysRequest;
+pub use source::Pushed;
 pub use tls::{Tls, TlsClient, TlsError, TlsFiles};
 
 /// Bytes of request bodies that are in memory at a time, unless a single body may be longer.
@@ -78,7 +79,7 @@ const BODIES_BYTES_MAX: u64 = 256 << 20;
 
 /// The program as the routes see it.
 pub trait Host: Send + Sync + 'static {
-    type Append: Append;
+    type Append: Pushed;
 
     /// What a tenant may use.
     fn quota(&self, tenant: &TenantName) -> Arc<TenantQuota>;

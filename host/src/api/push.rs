@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use wasmill_encode::Encoding;
-use wasmill_ingest::{Append, AppendError, BodyLimits, Framing, Receipt, RecordBatch, SplitBody, split_body};
+use wasmill_ingest::{
+    AppendError, BodyLimits, Framing, Position, Receipt, RecordBatch, SplitBody, split_body,
+};
 
 use super::access::Caller;
 use super::error::ApiError;
 use super::producer::Claim;
+use super::source::{self, Pushed};
 use super::{ApiLimits, Host, Shared};
 
 /// Bodies from this size on are opened and split off the async threads.
@@ -26,17 +29,19 @@ pub(super) async fn push<H: Host>(
     State(shared): State<Arc<Shared<H>>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<serde_json::Value>, ApiError> {
     let stream = shared.host.stream(&caller.tenant, &name);
-    let stream = stream.map_err(|why| ApiError::absent(why, name))?;
+    let stream = stream.map_err(|why| ApiError::absent(why, name.clone()))?;
+    let source = source::of(&*stream, &name, source::asked(query.as_deref())?)?;
     let claim = Claim::of(&headers)?;
     let is_numbered = claim.is_some();
     let limits = shared.limits;
     let _on_its_way = shared.host.quota(&caller.tenant).enter()?;
-    let Some(receipt) = store(&shared, &caller, &*stream, (&headers, body), claim, limits, || {}).await?
-    else {
+    let to = (&*stream, source);
+    let Some(receipt) = store(&shared, &caller, to, (&headers, body), claim, limits, || {}).await? else {
         return Ok(Json(serde_json::json!({ "records": 0 })));
     };
     let mut answer = serde_json::json!({
@@ -54,12 +59,12 @@ pub(super) fn last_offset(receipt: &Receipt) -> u64 {
     receipt.first_offset + u64::from(receipt.count.saturating_sub(1))
 }
 
-/// Stores the records of a request, which has entered, within the caller's quotas; `None` if it has none. Calls `before` when
+/// Stores the records of a request, which has entered, as those of a source, within the caller's quotas; `None` if it has none. Calls `before` when
 /// nothing can be wrong with it any more, and nothing is stored yet.
-pub(super) async fn store<H: Host, A: Append>(
+pub(super) async fn store<H: Host, A: Pushed>(
     shared: &Shared<H>,
     caller: &Caller,
-    stream: &A,
+    (stream, source): (&A, Option<Position>),
     (headers, body): (&HeaderMap, Body),
     claim: Option<Claim>,
     limits: ApiLimits,
@@ -101,8 +106,7 @@ pub(super) async fn store<H: Host, A: Append>(
     }
     admission.settle(split.ends.len() as u64, split.payload.len() as u64)?;
     before();
-    let batch =
-        RecordBatch { payload: split.payload, ends: split.ends, arrival: now(), source: None, numbered };
+    let batch = RecordBatch { payload: split.payload, ends: split.ends, arrival: now(), source, numbered };
     // Once queued it is stored, also if this request is given up meanwhile.
     admission.hand_over();
     match stream.append(batch).await {

@@ -11,6 +11,7 @@ use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
 use wasmill_tenant::{Quotas, TenantName};
 
 use super::access::RouteHead;
+use super::source::Pushed;
 use super::{Absence, Access, ApiLimits, Host, LettersRequest, ListenLimits, ReplaysRequest, router, serve};
 use crate::pipeline::{
     DefineAnswer, DefineError, DefineRequest, FirehoseSettings, Flaw, HistoryError, LeftError, LettersError,
@@ -27,6 +28,16 @@ pub(super) struct Fake {
     /// Nobody gets a receipt.
     pub(super) holds: bool,
     pub(super) stats: Arc<StreamStats>,
+}
+
+impl Pushed for Fake {
+    fn source_names(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn source(&self, name: &str) -> wasmill_ingest::Position {
+        wasmill_ingest::Position { name: name.to_owned(), partition: 0, position: Vec::new() }
+    }
 }
 
 impl Append for Fake {

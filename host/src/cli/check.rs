@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wasmill_config::{Codec, Draft, Format, LoadError, Output, Problem, Settings, Source, Stream};
+use wasmill_config::{Codec, Draft, Format, LoadError, Output, Problem, Settings, Stream};
 
 use super::{EXIT_USAGE, host_options, output, runtime};
 use crate::pipeline;
@@ -105,7 +105,10 @@ fn stream_json(stream: &Stream) -> Value {
     json!({
         "tenant": stream.tenant,
         "name": stream.name,
-        "source": source(&stream.source),
+        "source": stream.sources.iter().find(|of| of.name.is_none()).map(|of| of.source.kind()),
+        "sources": stream.sources.iter().filter_map(|of| {
+            Some(json!({ "name": of.name.as_ref()?, "type": of.source.kind() }))
+        }).collect::<Vec<_>>(),
         "transforms": stream.transforms.iter().map(|transform| json!({
             "name": transform.name, "plugin": transform.plugin.name, "digest": transform.plugin.digest,
         })).collect::<Vec<_>>(),
@@ -132,7 +135,7 @@ pub(super) fn described(settings: &Settings) -> String {
         settings.plugin_dir.display(),
     );
     for stream in streams {
-        let mut line = format!("  {}: {}", label(&stream.tenant, &stream.name), source(&stream.source));
+        let mut line = format!("  {}: {}", label(&stream.tenant, &stream.name), sources(stream));
         for transform in &stream.transforms {
             // Writing to a string does not fail.
             let _written = write!(line, " -> {}", transform.name);
@@ -171,14 +174,13 @@ fn described_output(output: &Output) -> String {
     format!("{kind}{space}{to} ({format}{codec})")
 }
 
-fn source(source: &Source) -> &'static str {
-    match source {
-        Source::Http => "http",
-        Source::File(_) => "file",
-        Source::Stdin { .. } => "stdin",
-        Source::Tcp(_) => "tcp",
-        Source::Kinesis(_) => "kinesis",
-    }
+/// The type of its source, or its sources by name.
+fn sources(stream: &Stream) -> String {
+    let sources = stream.sources.iter().map(|of| match &of.name {
+        Some(name) => format!("{name} ({})", of.source.kind()),
+        None => of.source.kind().to_owned(),
+    });
+    sources.collect::<Vec<_>>().join(" + ")
 }
 
 /// `1 stream`, `2 streams`.

@@ -287,6 +287,7 @@ pub(crate) fn dead_letter(slice: u64, letter: &Letter, payload: &[u8]) -> DeadLe
         slice,
         offset: letter.offset,
         child: letter.child,
+        source: letter.source.clone(),
         stage: letter.stage(),
         transform: letter.transform.clone(),
         plugin: letter.plugin.clone(),

@@ -250,6 +250,7 @@ fn refused(
                     offset: gathered.piece.first_offset.cast_signed(),
                     child: 0,
                     arrival: gathered.piece.first_arrival,
+                    source: None,
                     transform: String::new(),
                     plugin: String::new(),
                     output: Some(output.name.clone()),

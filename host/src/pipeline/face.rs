@@ -482,8 +482,20 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
             "unreadable": stream.event_time.unreadable.get(),
         })
     });
+    let sources: Vec<Value> = stream
+        .sources()
+        .map(|source| {
+            json!({
+                "name": source.name,
+                "type": source.kind,
+                "records": source.records.get(),
+                "bytes": source.bytes.get(),
+            })
+        })
+        .collect();
     json!({
         "name": stream.name,
+        "sources": sources,
         "records_in": stream.records_in.get(),
         "bytes_in": stream.bytes_in.get(),
         "records_duplicate": stream.records_duplicate.get(),

@@ -10,11 +10,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wasmill_buffer as buffer;
-use wasmill_ingest::{Append, AppendError, Receipt, RecordBatch};
+use wasmill_ingest::{Append, AppendError, Position, Receipt, RecordBatch};
 
 use super::quotas::TenantQuota;
-use super::sources::with_causes;
-use super::stats::StreamStats;
+use super::sources::{names, with_causes};
+use super::stats::{SourceCounters, StreamStats};
+use crate::api::Pushed;
 
 /// Bytes of records before the transforms from which a source that can wait has to wait: half of what the journal keeps
 /// in memory. What waits behind them, for its batch or its destination, holds up no source until the buffer is full.
@@ -28,24 +29,60 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 pub struct Inlet {
     stream: buffer::Stream,
     stats: Arc<StreamStats>,
+    /// Those that append here: never empty.
+    sources: Vec<Arc<SourceCounters>>,
     /// Of a source that keeps its records until they have a receipt, and waits when it is told to. Of clients that push
     /// the listener asks.
     patient: Option<Arc<TenantQuota>>,
 }
 
 impl Inlet {
-    /// For clients that push: refused only when the buffer is full.
-    pub(crate) fn for_push(stream: buffer::Stream, stats: Arc<StreamStats>) -> Inlet {
-        Inlet { stream, stats, patient: None }
+    /// For clients that push, to any of these sources: refused only when the buffer is full.
+    pub(crate) fn for_pushes(
+        stream: buffer::Stream,
+        stats: Arc<StreamStats>,
+        sources: Vec<Arc<SourceCounters>>,
+    ) -> Inlet {
+        Inlet { stream, stats, sources, patient: None }
     }
 
     /// For a source of the host's own, which sends its batches in order and tries again.
     pub(crate) fn for_source(
         stream: buffer::Stream,
         stats: Arc<StreamStats>,
+        source: Arc<SourceCounters>,
         quota: Arc<TenantQuota>,
     ) -> Inlet {
-        Inlet { stream, stats, patient: Some(quota) }
+        Inlet { stream, stats, sources: vec![source], patient: Some(quota) }
+    }
+
+    /// The source of a batch, the first one where it says nothing; if that has a name, the batch has it now.
+    fn source_of(&self, batch: &mut RecordBatch) -> Option<Arc<SourceCounters>> {
+        let says = batch.source.as_ref().and_then(|position| names::of_stored(&position.name));
+        let of = match says {
+            Some(name) => self.sources.iter().find(|source| source.name.as_deref() == Some(name)),
+            None => self.sources.first(),
+        };
+        let of = Arc::clone(of?);
+        if let (Some(name), None) = (&of.name, &batch.source) {
+            batch.source = Some(without_position(name));
+        }
+        Some(of)
+    }
+}
+
+/// Of records of a source that keeps no positions.
+fn without_position(name: &str) -> Position {
+    Position { name: names::stored(Some(name), ""), partition: 0, position: Vec::new() }
+}
+
+impl Pushed for Inlet {
+    fn source_names(&self) -> Vec<&str> {
+        self.sources.iter().filter_map(|source| source.name.as_deref()).collect()
+    }
+
+    fn source(&self, name: &str) -> Position {
+        without_position(name)
     }
 }
 
@@ -98,8 +135,9 @@ fn refusal(stream: &str, error: buffer::AppendError) -> AppendError {
 impl Append for Inlet {
     fn append(
         &self,
-        batch: RecordBatch,
+        mut batch: RecordBatch,
     ) -> impl Future<Output = Result<Receipt, AppendError>> + Send + 'static {
+        let source = self.source_of(&mut batch);
         let bytes = batch.payload.len() as u64;
         let stream = self.stream.clone();
         let stats = Arc::clone(&self.stats);
@@ -130,6 +168,10 @@ impl Append for Inlet {
                     stats.backlog_bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
                     stats.records_in.add(u64::from(count));
                     stats.bytes_in.add(bytes);
+                    if let Some(source) = source {
+                        source.records.add(u64::from(count));
+                        source.bytes.add(bytes);
+                    }
                 }
                 Ok(Receipt { first_offset, count, duplicate })
             });

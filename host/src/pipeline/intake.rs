@@ -303,6 +303,7 @@ mod tests {
             attributes: Vec::new(),
             event_times: None,
             producer: None,
+            source: String::new(),
         })
     }
 

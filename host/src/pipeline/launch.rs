@@ -1,13 +1,12 @@
-//! Makes a running stream of one that was opened: its source, its chain's followers, its tasks.
+//! Makes a running stream of one that was opened: its sources, its chain's followers, its tasks.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use wasmill_buffer::StreamKey;
 use wasmill_config as config;
@@ -15,7 +14,6 @@ use wasmill_deliver::BatchOwner;
 
 use super::delivery;
 use super::history::Source;
-use super::inlet::Inlet;
 use super::letters::DeadLetters;
 use super::letters_output;
 use super::live::{LiveStream, Stops, Tasks};
@@ -23,7 +21,7 @@ use super::opening::{OpenStream, Opening, StartError};
 use super::plan::{ChainPlan, FirstChain};
 use super::probe;
 use super::reload::Reloading;
-use super::sources::{self, with_causes};
+use super::sources::{OpenSource, OpenSources, with_causes};
 use super::stats::StreamStats;
 use super::stream::{Parts, StreamTask};
 use super::tables::StateDesk;
@@ -51,7 +49,7 @@ pub(super) struct Reports {
     failed: Arc<Mutex<Vec<(StreamKey, String)>>>,
 }
 
-/// A stream whose task, deliveries and source can start.
+/// A stream whose task, deliveries and sources can start.
 pub(super) struct ReadyStream {
     live: LiveStream,
     reloading: Reloading,
@@ -59,10 +57,10 @@ pub(super) struct ReadyStream {
     probes: Vec<Probe>,
     deliveries: Vec<StartDelivery>,
     letters: Option<LettersTask>,
-    source: sources::Opened,
-    /// Ends the source.
-    stop: CancellationToken,
-    /// Cancelled when the source has ended.
+    sources: Vec<OpenSource>,
+    /// Those of the stream, of which sources have theirs.
+    stops: Stops,
+    /// Cancelled when all sources have ended.
     drain: CancellationToken,
 }
 
@@ -71,7 +69,7 @@ type LettersTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 type StartDelivery = Box<dyn FnOnce() -> JoinHandle<()> + Send>;
 
 impl Opening {
-    /// Opens the source of a stream, which nothing reads yet, and prepares everything else.
+    /// Opens the sources of a stream, which nothing reads yet, and prepares everything else.
     pub(super) async fn prepare(
         &self,
         stream: &config::Stream,
@@ -115,25 +113,14 @@ impl Opening {
             shadows: Arc::clone(&context.shadows),
             refused: chain.refused,
         };
-        let inlet = match stream.source {
-            config::Source::Http => Inlet::for_push(context.buffer.clone(), Arc::clone(&stats)),
-            _ => Inlet::for_source(context.buffer.clone(), Arc::clone(&stats), Arc::clone(&context.quota)),
-        };
-        let inlet = Arc::new(inlet);
-        let source = sources::open(&stream.source, Arc::clone(&inlet)).await.map_err(|error| {
-            let address = match &stream.source {
-                config::Source::Tcp(tcp) => tcp.listen,
-                _ => SocketAddr::from(([0, 0, 0, 0], 0)),
-            };
+        let sources = OpenSources::open(stream, &context).await.map_err(|(address, error)| {
             StartError::Listen { what: format!("stream {:?}", stats.label()), address, error }
         })?;
-        if matches!(source, sources::Opened::Kinesis(_)) {
+        if sources.read_kinesis() {
             stats.firehose.reads_kinesis.store(true, Ordering::Relaxed);
         }
-        if let Some(source_stats) = source.stats() {
-            // A new cell: nobody else sets it.
-            let _first = stats.source.set(source_stats);
-        }
+        // A new cell: nobody else sets it.
+        let _first = stats.sources.set(sources.counters.clone());
         let (finished, finished_seen) = mpsc::channel(FINISHED_MAX);
         let mut outputs = Vec::with_capacity(context.outputs.len());
         let mut deliveries: Vec<StartDelivery> = Vec::new();
@@ -158,8 +145,6 @@ impl Opening {
             let (stream, owner) = (context.name.clone(), letters_output::owner(&context));
             probes.push(Box::pin(async move { probe::ask(&stream, &own.output, &owner).await }));
         }
-        let pushed = matches!(source, sources::Opened::Push);
-        let stop = if pushed { stops.pushes.clone() } else { stops.intake.clone() };
         let drain = CancellationToken::new();
         let parts = Parts {
             context: context.clone(),
@@ -177,13 +162,13 @@ impl Opening {
             settings: stream.clone(),
             stats,
             shadows: Arc::clone(&context.shadows),
-            inlet: pushed.then_some(inlet),
+            inlet: sources.pushes.clone(),
             letters: Arc::new(letters),
             state: Arc::new(state),
             history: Arc::new(history),
-            tcp: source.address(),
+            tcp: sources.address(),
             lane: context.lane,
-            stops,
+            stops: stops.clone(),
             tasks: Tasks::default(),
         };
         let task = StreamTask::new(parts, standing);
@@ -194,8 +179,8 @@ impl Opening {
             probes,
             deliveries,
             letters: letters_task,
-            source,
-            stop,
+            sources: sources.sources,
+            stops,
             drain,
         })
     }
@@ -204,7 +189,7 @@ impl Opening {
 impl ReadyStream {
     /// Starts it.
     pub(super) async fn launch(self, tenant: &Tenant, reports: &Reports) -> Arc<LiveStream> {
-        let ReadyStream { live, reloading, task, probes, deliveries, letters, source, stop, drain } = self;
+        let ReadyStream { live, reloading, task, probes, deliveries, letters, sources, stops, drain } = self;
         if let Some(reloader) = tenant.reloader() {
             reloader.add(reloading).await;
         }
@@ -219,8 +204,8 @@ impl ReadyStream {
             task,
             probes,
             deliveries,
-            source,
-            stop,
+            sources,
+            stops,
             drain,
             reports: reports.clone(),
         };
@@ -235,7 +220,7 @@ impl ReadyStream {
     }
 }
 
-/// One stream from start to end: its deliveries, its task and its source.
+/// One stream from start to end: its deliveries, its task and its sources.
 struct Running {
     /// However it ends.
     gone: Gone,
@@ -243,36 +228,42 @@ struct Running {
     task: StreamTask,
     probes: Vec<Probe>,
     deliveries: Vec<StartDelivery>,
-    source: sources::Opened,
-    stop: CancellationToken,
+    sources: Vec<OpenSource>,
+    stops: Stops,
     drain: CancellationToken,
     reports: Reports,
 }
 
 impl Running {
     async fn run(self) {
-        let Running { gone, stats, task, probes, deliveries, source, stop, drain, reports } = self;
+        let Running { gone, stats, task, probes, deliveries, sources, stops, drain, reports } = self;
         let name = stats.label();
         let fail = |text: String| reports.fail(&gone.key, text);
         let _probes: Vec<AbortOnDrop<()>> =
             probes.into_iter().map(|probe| AbortOnDrop(tokio::spawn(probe))).collect();
         let deliveries: Vec<AbortOnDrop<()>> =
             deliveries.into_iter().map(|start| AbortOnDrop(start())).collect();
-        let mut source = AbortOnDrop(source.start(stop));
+        // They do not outlive it.
+        let mut running = JoinSet::new();
+        for OpenSource { name, opened } in sources {
+            let stop = if opened.is_pushed_to() { stops.pushes.clone() } else { stops.intake.clone() };
+            running.spawn(async move { (name, opened.run(stop).await) });
+        }
         let mut task = AbortOnDrop(tokio::spawn(task.run()));
-        let mut source_runs = true;
         let ended = loop {
             tokio::select! {
                 ended = &mut task.0 => break ended,
-                ended = &mut source.0, if source_runs => {
-                    source_runs = false;
-                    if let Ok(Err(error)) = &ended {
-                        tracing::error!(stream = %name, error, "source ended early");
-                        fail(format!("source of {name}: {error}"));
+                Some(ended) = running.join_next(), if !running.is_empty() => {
+                    if let Ok((source, Err(error))) = ended {
+                        let source = source.map_or("source".to_owned(), |source| format!("source {source:?}"));
+                        tracing::error!(stream = %name, source, error, "source ended early");
+                        fail(format!("{source} of {name}: {error}"));
                     }
-                    stats.source_ended.store(true, Ordering::Relaxed);
-                    // What it brought is delivered, then the stream has ended too.
-                    drain.cancel();
+                    if running.is_empty() {
+                        stats.source_ended.store(true, Ordering::Relaxed);
+                        // What they brought is delivered, then the stream has ended too.
+                        drain.cancel();
+                    }
                 }
             }
         };

@@ -100,6 +100,9 @@ pub(crate) struct Letter {
     pub(crate) offset: i64,
     pub(crate) child: u32,
     pub(crate) arrival: i64,
+    /// Name of the source that it came from, of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
     /// Empty where it failed after the last transform.
     pub(crate) transform: String,
     pub(crate) plugin: String,
@@ -265,6 +268,7 @@ mod tests {
                 offset: 12,
                 child: 0,
                 arrival: 6,
+                source: Some("web".into()),
                 transform: "parse".into(),
                 plugin: "sha256:aa".into(),
                 output: None,

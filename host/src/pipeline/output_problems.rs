@@ -84,7 +84,13 @@ fn misplaced(
         );
         return Some(settings.problem(&format!("{}.path", output.key), message));
     }
-    let (Source::File(source), Some(template)) = (&stream.source, template) else { return None };
+    let template = template?;
+    let files = stream.sources.iter().filter_map(|of| match &of.source {
+        Source::File(file) => Some(&file.paths),
+        _ => None,
+    });
+    let mut read = files.flatten().peekable();
+    read.peek()?;
     let batch = batch_id([0; 16], 0, &output.name, 0, &[] as &[(&str, &[u8])]);
     let object = template.render(&NameContext {
         stream: &stream.name,
@@ -97,7 +103,7 @@ fn misplaced(
         error: None,
     });
     let made = [root.join(object), root.join(STAGING_NAME).join(&batch)];
-    let reads = source.paths.iter().find(|pattern| {
+    let reads = read.find(|pattern| {
         let pattern = plain(Path::new(pattern));
         // What is no pattern is told by the source.
         let pattern = Pattern::new(&pattern.display().to_string()).ok();

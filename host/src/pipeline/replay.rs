@@ -50,6 +50,7 @@ use super::outcome::{self, BatchKey, Counts, Letter};
 use super::plan::ChainVersion;
 use super::sink::SliceSink;
 use super::slice::finish_options;
+use super::sources::names::SourceColumns;
 use super::state::{StateBelow, unreadable};
 use super::stats::wall_clock_ns;
 use super::stream::Reached;
@@ -311,11 +312,15 @@ fn transform(
             (payload, [end])
         })
         .collect();
+    let sources = SourceColumns::of(letters.iter().map(|letter| (letter.source.as_deref(), 1)));
+    let attributes = sources.attributes();
     let inputs: Vec<Input<'_>> = letters
         .iter()
         .zip(&payloads)
-        .map(|(letter, (data, ends))| Input {
+        .zip(&attributes)
+        .map(|((letter, (data, ends)), attributes)| Input {
             arrival: letter.arrival,
+            attributes,
             ..Input::of_payloads(u64::try_from(letter.offset).unwrap_or(0), ColumnRef { data, ends })
         })
         .collect();
@@ -473,6 +478,7 @@ fn of_nobody(
         offset: -1,
         child: 0,
         arrival,
+        source: None,
         transform: String::new(),
         plugin: String::new(),
         output,

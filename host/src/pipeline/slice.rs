@@ -18,6 +18,7 @@ use super::fit::{self, Checks, Unfit, as_check};
 use super::outcome::{BatchKey, Counts, Letter};
 use super::plan::ChainVersion;
 use super::sink::{SliceSink, Trace};
+use super::sources::names::{SourceColumns, of_stored};
 use super::state::{StateBelow, unreadable};
 use super::workers::{LaneId, WorkerState};
 
@@ -74,6 +75,7 @@ impl Part {
             offset: (self.first_offset() + row as u64).cast_signed(),
             child: 0,
             arrival: self.arrival(row),
+            source: self.source().map(str::to_owned),
             transform: String::new(),
             plugin: String::new(),
             output: None,
@@ -81,6 +83,11 @@ impl Part {
             blob: 0..0,
         };
         (letter, Bytes::copy_from_slice(self.row(row)))
+    }
+
+    /// Name of the source of its records, if it has one.
+    fn source(&self) -> Option<&str> {
+        of_stored(&self.frame.source)
     }
 
     pub(crate) fn last(&self) -> usize {
@@ -261,13 +268,15 @@ impl Cut {
             let part =
                 self.parts.iter().find(|part| (part.first_offset()..part.end_offset()).contains(&offset))?;
             let row = usize::try_from(offset - part.first_offset()).ok()?;
-            Some((part.arrival(row), Bytes::copy_from_slice(part.row(row))))
+            let source = part.source().map(str::to_owned);
+            Some((part.arrival(row), source, Bytes::copy_from_slice(part.row(row))))
         });
-        let (arrival, payload) = found.unwrap_or_else(|| (arrival, Bytes::from(row)));
+        let (arrival, source, payload) = found.unwrap_or_else(|| (arrival, None, Bytes::from(row)));
         let letter = Letter {
             offset,
             child,
             arrival,
+            source,
             transform: String::new(),
             plugin: String::new(),
             output: route.outputs.get(output as usize).cloned(),
@@ -281,7 +290,15 @@ impl Cut {
     pub(crate) fn run(&self, route: &Route, state: Option<StateBelow>, worker: &mut WorkerState) -> Done {
         let mut judged = route.clock.as_ref().map(|clock| clock.judge(&self.parts));
         let parts = judged.as_ref().map_or(&self.parts, |judged| &judged.parts);
-        let inputs: Vec<Input<'_>> = parts.iter().map(Part::input).collect();
+        let sources = SourceColumns::of(
+            parts.iter().map(|part| (part.source(), usize::try_from(part.records()).unwrap_or(0))),
+        );
+        let attributes = sources.attributes();
+        let inputs: Vec<Input<'_>> = parts
+            .iter()
+            .zip(&attributes)
+            .map(|(part, attributes)| Input { attributes, ..part.input() })
+            .collect();
         let slice = Slice { id: self.from, stream_seed: route.stream_seed, inputs: &inputs };
         let bytes = self.parts.iter().map(|part| part.bytes() as u64).sum();
         let rows = judged.as_ref().map(Judged::rows);
@@ -323,6 +340,7 @@ impl Cut {
                     offset: failure.offset,
                     child: failure.child,
                     arrival: part.or(self.parts.first()).map_or(0, |part| part.arrival(row)),
+                    source: part.and_then(Part::source).map(str::to_owned),
                     transform: failure.transform.to_string(),
                     plugin: failure.digest.as_ref().map(ToString::to_string).unwrap_or_default(),
                     output: route.outputs.get(failure.route as usize).filter(|_| after_last).cloned(),

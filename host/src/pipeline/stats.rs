@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::Serialize;
 use wasmill_buffer::StreamKey;
-use wasmill_config::DEFAULT_TENANT;
+use wasmill_config::{DEFAULT_TENANT, StreamSource};
 use wasmill_ingest::SourceStats;
 use wasmill_state::TableUse;
 use wasmill_transform::HttpUse;
@@ -77,6 +77,40 @@ pub struct OutputStats {
     pub last_error: Mutex<Option<String>>,
     /// Columns that were taken from the first batch.
     pub columns: OnceLock<String>,
+}
+
+/// One source of a stream.
+#[derive(Debug, Default)]
+pub struct SourceCounters {
+    /// Of one of several.
+    pub name: Option<String>,
+    /// Its type.
+    pub kind: &'static str,
+    /// That have a receipt.
+    pub records: Counter,
+    /// Of these.
+    pub bytes: Counter,
+    own: OnceLock<Arc<SourceStats>>,
+}
+
+impl SourceCounters {
+    pub(crate) fn of(source: &StreamSource) -> SourceCounters {
+        let (name, kind) = (source.name.clone(), source.source.kind());
+        SourceCounters { name, kind, ..SourceCounters::default() }
+    }
+
+    /// Sets what it counts itself, once.
+    pub(crate) fn reads(&self, own: Option<Arc<SourceStats>>) {
+        if let Some(own) = own {
+            // Whoever opens the source is the only one who does.
+            let _first = self.own.set(own);
+        }
+    }
+
+    /// Of a source that the host reads itself.
+    pub fn own(&self) -> Option<&SourceStats> {
+        self.own.get().map(Arc::as_ref)
+    }
 }
 
 /// Dead letters that were written, by the stage that they come from.
@@ -228,8 +262,8 @@ pub struct StreamStats {
     /// Fresh versions that failed too much.
     pub demotions: Counter,
     pub records_lost_to_corruption: Counter,
-    /// Of a source that the host reads itself.
-    pub source: OnceLock<Arc<SourceStats>>,
+    /// By source, in the order of the configuration.
+    pub sources: OnceLock<Vec<Arc<SourceCounters>>>,
     pub open_batches: Gauge,
     pub buffered_bytes: Gauge,
     /// Of delivered records that are kept.
@@ -243,7 +277,7 @@ pub struct StreamStats {
     pub oldest_open_batch: AtomicI64,
     /// Records in the buffer that have no durable outcome; once the stream has ended, those that are left.
     pub unprocessed: Gauge,
-    /// Its source has come to its end, or was stopped.
+    /// All of its sources have come to their end, or were stopped.
     pub source_ended: AtomicBool,
     /// Why it is paused, by what pauses it.
     pub pauses: Mutex<BTreeMap<Pause, String>>,
@@ -270,6 +304,11 @@ impl StreamStats {
     /// For people: the tenant is told where it is not the first one.
     pub fn label(&self) -> String {
         label(&self.tenant, &self.name)
+    }
+
+    /// Its sources, once they are open.
+    pub fn sources(&self) -> impl Iterator<Item = &SourceCounters> {
+        self.sources.get().into_iter().flatten().map(Arc::as_ref)
     }
 
     /// Seconds since the oldest record arrived that is not delivered.

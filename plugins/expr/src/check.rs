@@ -1,7 +1,7 @@
 //! Types of an expression before any record is seen: refuses what can never make sense, and notes in which view
 //! each field is needed.
 
-use crate::columns::Fields;
+use crate::columns::{Fields, SOURCE};
 use crate::error::Fault;
 use crate::function::Function;
 use crate::syntax::{Comparison, Kind, Literal, Node, Operator, Type};
@@ -102,6 +102,14 @@ fn call(function: Function, arguments: &[Node], fields: &mut Fields) -> Result<(
     match function {
         Function::Now => fields.times = true,
         Function::Offset => fields.offsets = true,
+        Function::Source => fields.attribute(SOURCE),
+        Function::Attribute => match arguments.first().map(|argument| (&argument.kind, &argument.at)) {
+            Some((Kind::Literal(Literal::Text(name)), _)) => fields.attribute(name),
+            other => {
+                let at = other.map_or(0..0, |(_, at)| at.clone());
+                return Err(Fault::new("`attribute` takes a name in quotes", at));
+            }
+        },
         _ => {}
     }
     for (number, argument) in arguments.iter().enumerate() {

@@ -5,6 +5,9 @@ use wasmill_sdk::{Cell, Chunk, Field, Floats, Ints, Setup, Text};
 use crate::parser::Names;
 use crate::value::Value;
 
+/// The attribute that says which of a stream's sources a record came from.
+pub(crate) const SOURCE: &str = "wasmill.source";
+
 /// In which views a field is needed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Use {
@@ -23,6 +26,7 @@ pub struct Fields {
     handles: Vec<Field>,
     pub(crate) times: bool,
     pub(crate) offsets: bool,
+    attributes: Vec<String>,
 }
 
 impl Names for Fields {
@@ -41,6 +45,13 @@ impl Fields {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Notes that an attribute is read.
+    pub(crate) fn attribute(&mut self, name: &str) {
+        if !self.attributes.iter().any(|known| known == name) {
+            self.attributes.push(name.to_owned());
+        }
     }
 
     /// Declares the fields to the host, once all expressions are compiled.
@@ -70,6 +81,7 @@ impl Fields {
             views: views.collect(),
             times: if self.times { rows.arrival_times() } else { Vec::new() },
             offsets: if self.offsets { rows.offsets() } else { Vec::new() },
+            attributes: self.attributes.iter().map(|name| (name.clone(), rows.attributes(name))).collect(),
         }
     }
 }
@@ -81,6 +93,7 @@ pub struct Columns {
     pub(crate) views: Vec<View>,
     pub(crate) times: Vec<i64>,
     pub(crate) offsets: Vec<i64>,
+    attributes: Vec<(String, Text)>,
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +150,12 @@ impl Columns {
     /// Replaces a field's values by computed ones: expressions evaluated after this see them.
     pub fn assign(&mut self, field: usize, values: Vec<Value<'static>>) {
         self.views[field] = View { computed: Some(values), ..View::default() };
+    }
+
+    /// An attribute, where the row has it.
+    pub(crate) fn attribute(&self, name: &str, row: usize) -> Option<Value<'_>> {
+        let (_, values) = self.attributes.iter().find(|(known, _)| known == name)?;
+        values.get(row).map(|value| Value::Text(String::from_utf8_lossy(value)))
     }
 
     pub(crate) fn value(&self, field: usize, row: usize) -> Value<'_> {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::columns::Columns;
+use crate::columns::{Columns, SOURCE};
 use crate::function::Function;
 use crate::moment;
 use crate::syntax::{Kind, Node, Operator};
@@ -206,6 +206,8 @@ fn call<'a>(
         Function::Weekday => Value::Int(i64::from(stamp()?.weekday())),
         Function::Now => Value::Int(columns.times[row].div_euclid(1_000_000)),
         Function::Offset => Value::Int(columns.offsets[row]),
+        Function::Source => columns.attribute(SOURCE, row)?,
+        Function::Attribute => columns.attribute(&text(0)?, row)?,
         Function::Hash => {
             let hash = hash(any(0).into_text()?.as_bytes());
             let hash =

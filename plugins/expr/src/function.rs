@@ -60,6 +60,8 @@ functions! {
     Weekday "weekday" 1..1 [Any] -> Number;
     Now "now" 0..0 [] -> Number;
     Offset "offset" 0..0 [] -> Number;
+    Source "source" 0..0 [] -> Text;
+    Attribute "attribute" 1..1 [Text] -> Text;
     Hash "hash" 1..2 [Any, Number] -> Number;
     Coalesce "coalesce" 1..64 [Any] -> Any;
     Exists "exists" 1..1 [Any] -> Bool;

@@ -102,8 +102,8 @@ pub enum CellType {
 pub struct StreamsConfig {
     /// The fields that must be the same.
     pub on: Vec<Path>,
-    /// The field that says which side a record is of.
-    pub side: Path,
+    /// The field that says which side a record is of; none = its source says it.
+    pub side: Option<Path>,
     /// The left one.
     pub left: SideConfig,
     /// The right one.
@@ -141,7 +141,9 @@ pub struct StreamsConfig {
 #[serde(deny_unknown_fields)]
 pub struct SideConfig {
     /// The text of the field `side` in its records.
-    pub is: String,
+    pub is: Option<String>,
+    /// The source that its records come from, where the stream has several.
+    pub source: Option<String>,
     /// The field that gets the record.
     pub into: String,
 }

@@ -4,11 +4,13 @@ use wasmill_keyed::key::{Part, parts, quote};
 use wasmill_keyed::{Address, By, EventTime, Fate, State, Table};
 use wasmill_sdk::{Chunk, Field, Setup, TextColumn};
 
-use crate::config::{Kind, StreamsConfig};
+use crate::config::{Kind, SideConfig, StreamsConfig};
 use crate::engine::{self, Joined, Record, Side, Spec, Tables};
 
 /// Longest record that is kept.
 pub const PAYLOAD_MAX: usize = 64 << 10;
+/// The attribute that says which of a stream's sources a record came from.
+const SOURCE: &str = "wasmill.source";
 /// Most records of a key that may be asked for.
 const ROWS_MAX: usize = 10_000;
 
@@ -18,7 +20,8 @@ pub struct Streams {
     spec: Spec,
     time: EventTime,
     by: By,
-    side: Field,
+    /// The field that says which side a record is of; none: its source does.
+    side: Option<Field>,
     left: Named,
     right: Named,
     late: Fate,
@@ -32,6 +35,21 @@ struct Named {
     into: Vec<u8>,
 }
 
+/// What tells the records of a side: the text of the field `side`, or the name of a source.
+fn told_by<'c>(config: &'c StreamsConfig, name: &str, side: &'c SideConfig) -> Result<&'c str, String> {
+    match (&config.side, &side.is, &side.source) {
+        (Some(_), Some(is), None) => Ok(is),
+        (None, None, Some(source)) => Ok(source),
+        (Some(_), ..) => Err(format!(
+            "config: with `side`, `{name}` needs `is`, the text of that field in its records, and no `source`"
+        )),
+        (None, ..) => Err(format!(
+            "config: `{name}` needs `source`, the source that its records come from, and no `is`; or there is a field `side` \
+             that says which side a record is of"
+        )),
+    }
+}
+
 impl Streams {
     /// Reads the config; `table` declares a table of the state by its name.
     pub fn new(
@@ -42,8 +60,11 @@ impl Streams {
         if config.on.is_empty() {
             return Err("config: `on` needs a field".to_owned());
         }
-        if config.left.is == config.right.is || config.left.into == config.right.into {
-            return Err("config: `left` and `right` need an `is` and an `into` of their own".to_owned());
+        let (left, right) =
+            (told_by(config, "left", &config.left)?, told_by(config, "right", &config.right)?);
+        if left == right || config.left.into == config.right.into {
+            let key = if config.side.is_some() { "an `is`" } else { "a `source`" };
+            return Err(format!("config: `left` and `right` need {key} and an `into` of their own"));
         }
         if config.rows_max == 0 || config.rows_max > ROWS_MAX {
             return Err(format!("config: `rows_max` is not from 1 to {ROWS_MAX}"));
@@ -71,9 +92,9 @@ impl Streams {
             },
             time: EventTime::or_of_stream(config.time.as_ref(), config.time_format, config.delay, setup)?,
             by: By::new(&config.on, setup)?,
-            side: setup.field(&config.side.0),
-            left: named(&config.left.is, &config.left.into),
-            right: named(&config.right.is, &config.right.into),
+            side: config.side.as_ref().map(|side| setup.field(&side.0)),
+            left: named(left, &config.left.into),
+            right: named(right, &config.right.into),
             late: config.late,
             others: config.others,
         })
@@ -90,7 +111,8 @@ impl Streams {
             Fate::Fail => rows.fail(row, reason),
             Fate::Keep => keep.get_mut(row).into_iter().for_each(|keep| *keep = 1),
         };
-        let (payloads, sides) = (rows.payloads(), rows.text(self.side));
+        let sides = self.side.map_or_else(|| rows.attributes(SOURCE), |side| rows.text(side));
+        let payloads = rows.payloads();
         let (times, watermarks) = (self.time.read(rows), self.time.watermarks(rows));
         let keys = self.by.read(rows, groups);
         let (mut records, mut of_record) = (Vec::new(), Vec::new());

@@ -42,6 +42,7 @@ mod listener;
 mod memory;
 mod memory_columns;
 mod models;
+mod named_sources;
 mod opensearch;
 mod partitions;
 mod plugin_http;

@@ -273,7 +273,9 @@ fn file_source_waits_for_a_better_plugin_although_the_file_has_ended() {
     let host = Running::start(&scratch.config(), COMPILER);
     let stats = host.stats("files");
     wait_until("the stream pauses", || stats.paused().is_some());
-    wait_until("the source has ended", || stats.source.get().is_some_and(|source| source.open() == 0));
+    wait_until("the source has ended", || {
+        stats.sources().all(|source| source.own().is_some_and(|own| own.open() == 0))
+    });
     scratch.deploy("step", &wasmill_tests::guest::Guest::stamp('2'));
     host.ended();
     host.drain();

@@ -210,6 +210,7 @@ async fn append<H: Host>(
         payload: put.payload,
         ends: put.ends,
         arrival: wall_clock_ns(),
+        // The protocol has no word for it: of several sources, the first by name.
         source: None,
         numbered: None,
     };

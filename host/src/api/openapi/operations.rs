@@ -84,6 +84,7 @@ const CHOSEN: Query = &[
     ("number", Text, "numbers and spans of numbers: 7,9-12"),
     ("stage", Text, "transform, encode or delivery"),
     ("at", Text, "name of a transform or output"),
+    ("source", Text, "name of the source that the record came from"),
     ("from_offset", Number, ""),
     ("to_offset", Number, ""),
     ("older_than", Text, "such as 2h"),
@@ -96,6 +97,7 @@ const REMOVED: Query = &[
     ("number", Text, "numbers and spans of numbers: 7,9-12"),
     ("stage", Text, "transform, encode or delivery"),
     ("at", Text, "name of a transform or output"),
+    ("source", Text, "name of the source that the record came from"),
     ("from_offset", Number, ""),
     ("to_offset", Number, ""),
     ("older_than", Text, "such as 2h"),
@@ -107,6 +109,7 @@ const REPLAYED: Query = &[
     ("number", Text, "numbers and spans of numbers: 7,9-12"),
     ("stage", Text, "transform, encode or delivery"),
     ("at", Text, "name of a transform or output"),
+    ("source", Text, "name of the source that the record came from"),
     ("from_offset", Number, ""),
     ("to_offset", Number, ""),
     ("older_than", Text, "such as 2h"),
@@ -147,6 +150,8 @@ const RECORDS: &[Body] = &[
     Body { kind: "application/octet-stream", shape: Bytes },
     Body { kind: "application/vnd.wasmill.length-delimited", shape: Bytes },
 ];
+const SOURCE: (&str, Shape, &str) =
+    ("source", Text, "which of the stream's sources these are of; wanted where there are several to push to");
 const VERDICT: Shape = Object(&[
     ("offset", Number, ""),
     ("verdict", OneOf(&["kept", "dropped", "failed"]), ""),
@@ -172,13 +177,16 @@ const DATA: &[Said] = &[
             ),
             ("Wasmill-Sequence", "the number of this request"),
         ],
+        query: &[SOURCE],
         bodies: RECORDS,
         refusals: &[
+            (400, "bad_query"),
             (400, "no_json_array"),
             (400, "truncated_body"),
             (400, "corrupt_body"),
             (400, "bad_producer"),
             (404, "no_stream"),
+            (404, "no_source"),
             (409, "sequence_conflict"),
             (409, "sequence_forgotten"),
             (413, "record_too_large"),
@@ -205,7 +213,7 @@ const DATA: &[Said] = &[
         )
     },
     Said {
-        query: &[("deadline_ms", Number, "longest wait; the stream's own by default, and at most")],
+        query: &[("deadline_ms", Number, "longest wait; the stream's own by default, and at most"), SOURCE],
         bodies: RECORDS,
         refusals: &[
             (400, "bad_query"),
@@ -214,6 +222,7 @@ const DATA: &[Said] = &[
             (400, "corrupt_body"),
             (400, "bad_producer"),
             (404, "no_stream"),
+            (404, "no_source"),
             (409, "no_decisions"),
             (413, "record_too_large"),
             (413, "too_many_records"),

@@ -115,6 +115,9 @@ pub(super) struct Conditions {
     /// Name of the transform or output
     #[arg(long, value_name = "NAME")]
     at: Option<String>,
+    /// Name of the source that the record came from, of a stream that has several
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
     /// First offset
     #[arg(long, value_name = "OFFSET", allow_negative_numbers = true)]
     from_offset: Option<i64>,
@@ -168,6 +171,7 @@ impl Conditions {
             ("number", self.number.clone()),
             ("stage", self.stage.map(|stage| stage.text().to_owned())),
             ("at", self.at.clone()),
+            ("source", self.source.clone()),
             ("from_offset", offset(self.from_offset)),
             ("to_offset", offset(self.to_offset)),
             ("older_than", self.older_than.clone()),

@@ -10,6 +10,8 @@ pub struct Filter {
     pub stage: Option<Stage>,
     /// Name of the transform or output.
     pub at: Option<String>,
+    /// Name of the source that the record came from.
+    pub source: Option<String>,
     /// First and last offset.
     pub from_offset: Option<i64>,
     pub to_offset: Option<i64>,
@@ -40,6 +42,7 @@ impl Filter {
             }
             "stage" => self.stage = Some(text.parse()?),
             "at" => self.at = Some(text.to_owned()),
+            "source" => self.source = Some(text.to_owned()),
             "from_offset" => self.from_offset = offset()?,
             "to_offset" => self.to_offset = offset()?,
             "older_than" => self.failed_before = ago()?,
@@ -68,6 +71,7 @@ impl Filter {
             ranges.iter().any(|(first, last)| (*first..=*last).contains(&letter.number))
         }) && holds(self.stage.as_ref(), |stage| *stage == letter.stage)
             && holds(self.at.as_ref(), |at| letter.transform == *at || letter.output.as_ref() == Some(at))
+            && holds(self.source.as_ref(), |source| letter.source.as_ref() == Some(source))
             && holds(self.from_offset.as_ref(), |from| letter.offset >= *from)
             && holds(self.to_offset.as_ref(), |to| letter.offset <= *to)
             && holds(self.failed_before.as_ref(), |before| letter.failed < *before)
@@ -110,6 +114,7 @@ mod tests {
         for (name, text) in [
             ("number", "3, 7-9"),
             ("stage", "encode"),
+            ("source", "web"),
             ("from_offset", "-1"),
             ("older_than", "-1h"),
             ("newer_than", "1d"),

@@ -40,6 +40,9 @@ pub struct DeadLetter {
     /// Of the record, -1 for a row that no record stands behind; of the batch's first record for the delivery stage.
     pub offset: i64,
     pub child: u32,
+    /// Name of the source that the record came from, of several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<String>,
     /// When the record arrived, and when it became a letter: nanoseconds since the epoch.
     pub arrival: i64,
     pub failed: i64,

@@ -152,6 +152,7 @@ fn letter(output: &Output, ready: &Ready, reason: String) -> DeadLetter {
         plugin: String::new(),
         output: Some(output.name.clone()),
         reason,
+        source: None,
         arrival: sealed.first_arrival,
         failed: 0,
         attempts: 1,

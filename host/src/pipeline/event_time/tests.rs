@@ -28,6 +28,7 @@ fn frame(base_offset: u64, records: &[String]) -> Arc<Frame> {
         attributes: Vec::new(),
         event_times: None,
         producer: None,
+        source: String::new(),
     })
 }
 

@@ -231,6 +231,7 @@ mod tests {
             slice: 0,
             offset: 17,
             child: 2,
+            source: None,
             arrival: 1_500_000_000_000_000_000,
             failed: 1_500_000_001_250_000_000,
             attempts: 4,

@@ -36,7 +36,8 @@ pub(super) fn tell(families: &mut Families, stream: &StreamStats, now_ns: i64) {
     for (metric, latency) in [(FirehosePutRecordLatency, record), (FirehosePutRecordBatchLatency, batch)] {
         families.set_float(metric, labels, latency.latency_us.get() as f64 / 1e6);
     }
-    if let Some(source) = stream.source.get().filter(|_| firehose.reads_kinesis.load(Ordering::Relaxed)) {
+    let reads_kinesis = firehose.reads_kinesis.load(Ordering::Relaxed);
+    if let Some(source) = stream.sources().find_map(|source| source.own()).filter(|_| reads_kinesis) {
         families.set(FirehoseKinesisRecords, labels, source.records());
         families.set(FirehoseKinesisBytes, labels, source.bytes());
         families.set(FirehoseKinesisBehind, labels, source.behind_ms());

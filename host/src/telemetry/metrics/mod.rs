@@ -21,7 +21,7 @@ use wasmill_transform::ProcessStats;
 
 pub use names::{Kind, Metric};
 
-use crate::pipeline::stats::{OutputStats, StreamStats, TableStats, TransformStats};
+use crate::pipeline::stats::{OutputStats, SourceCounters, StreamStats, TableStats, TransformStats};
 use crate::pipeline::{Difference, ShadowReport, TenantQuota};
 
 /// Longest label value; plugins choose their versions.
@@ -186,14 +186,8 @@ impl Families {
         self.set_float(BatchAge, labels, stream.batch_age_s(now_ns));
         self.set_float(RetainedAge, labels, stream.retained_age_s(now_ns));
         self.set_float(Freshness, labels, stream.freshness_s(now_ns));
-        if let Some(source) = stream.source.get() {
-            self.set(SourceTooLong, labels, source.too_long());
-            self.set(SourceRetries, labels, source.retries());
-            self.set(SourceOpen, labels, source.open());
-            self.set(SourceRefused, labels, source.refused());
-            self.set(SourceThrottled, labels, source.throttled());
-            self.set(SourceFailed, labels, source.failed());
-            self.set_float(SourceBehind, labels, source.behind_ms() as f64 / 1e3);
+        for source in stream.sources() {
+            self.source(of, source);
         }
         for output in &stream.outputs {
             self.output(of, output);
@@ -204,6 +198,25 @@ impl Families {
         }
         for table in stream.kept() {
             self.table(of, &table);
+        }
+    }
+
+    fn source(&mut self, [tenant, stream]: [(&'static str, &str); 2], source: &SourceCounters) {
+        use Metric::*;
+        let mut labels = vec![tenant, stream];
+        if let Some(name) = &source.name {
+            labels.push(("source", name.as_str()));
+            self.set(SourceRecords, &labels, source.records.get());
+            self.set(SourceBytes, &labels, source.bytes.get());
+        }
+        if let Some(own) = source.own() {
+            self.set(SourceTooLong, &labels, own.too_long());
+            self.set(SourceRetries, &labels, own.retries());
+            self.set(SourceOpen, &labels, own.open());
+            self.set(SourceRefused, &labels, own.refused());
+            self.set(SourceThrottled, &labels, own.throttled());
+            self.set(SourceFailed, &labels, own.failed());
+            self.set_float(SourceBehind, &labels, own.behind_ms() as f64 / 1e3);
         }
     }
 

@@ -28,7 +28,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasmill_chunk::{
-    Chunk, ChunkLimits, ColumnRef, FinishOptions, Input, Layout, RowMeta, RowSink, Verdicts,
+    Cells, CellsRef, Chunk, ChunkLimits, Column, ColumnRef, FinishOptions, Input, Layout, RowMeta, RowSink,
+    Verdicts, state as state_byte,
 };
 
 use crate::Plugin;
@@ -117,6 +118,8 @@ pub struct Run {
     fresh: bool,
     /// Of the records, and the delay.
     times: Option<(Vec<Option<i64>>, i64)>,
+    /// By name, of each record.
+    attributes: Vec<(String, Vec<Option<String>>)>,
 }
 
 /// Arrival of the first record: 2026-11-22T00:00:00Z. Each record arrives a millisecond after the one before.
@@ -136,6 +139,7 @@ impl Run {
             chunk_rows: 500,
             fresh: false,
             times: None,
+            attributes: Vec::new(),
         }
     }
 
@@ -180,6 +184,23 @@ impl Run {
     pub fn event_time(mut self, times: Vec<Option<i64>>, delay: i64) -> Self {
         self.times = Some((times, delay));
         self
+    }
+
+    /// The records have this attribute: each the value in its place.
+    #[must_use]
+    pub fn attribute(mut self, name: &str, values: Vec<Option<String>>) -> Self {
+        self.attributes.push((name.to_owned(), values));
+        self
+    }
+
+    /// The attributes of one record.
+    fn attributes_of(&self, record: usize) -> Vec<(String, Cells)> {
+        let values = self.attributes.iter().filter_map(|(name, values)| {
+            let value = values.get(record)?.as_ref()?;
+            let values = Column { data: value.clone().into_bytes(), ends: vec![small(value.len())] };
+            Some((name.clone(), Cells { state: vec![state_byte::VALUE], values }))
+        });
+        values.collect()
     }
 
     /// The watermark in front of a record.
@@ -294,7 +315,11 @@ impl Run {
         let mut chunk = Chunk::new(Arc::new(layout), ChunkLimits::default());
         for (place, (number, record)) in rows.iter().enumerate() {
             let ends = [small(record.len())];
+            let cells = self.attributes_of(*number);
+            let attributes: Vec<(String, CellsRef<'_>)> =
+                cells.iter().map(|(name, cells)| (name.clone(), cells.as_ref())).collect();
             let input = Input {
+                attributes: &attributes,
                 arrival: self.arrival + *number as i64 * i64::from(ARRIVAL_STEP),
                 ..Input::of_payloads(*number as u64, ColumnRef { data: record, ends: &ends })
             };

@@ -1,6 +1,6 @@
 //! Of the Firehose API, which has one route, and of what Firehose delivers to.
 
-use super::{Body, JSON, Said};
+use super::{Body, JSON, SOURCE, Said};
 use crate::api::openapi::shapes::Shape::{Any, List, Number, Object, Text};
 
 pub(super) const TAG: &str = "firehose";
@@ -40,6 +40,7 @@ pub(super) const OPERATIONS: &[Said] = &[
         text: "As any HTTP endpoint that Amazon Data Firehose delivers to. The access key that Firehose is given is a key of the \
            tenant, with the scope push. A request is stored once, however often it is sent; records are durable when the answer \
            comes. A refusal has the members requestId, timestamp and errorMessage, which begins with the code.",
+        query: &[SOURCE],
         headers: &[
             ("X-Amz-Firehose-Access-Key", "the key, in the place of Authorization"),
             ("X-Amz-Firehose-Request-Id", "the same as in the body"),
@@ -67,7 +68,9 @@ pub(super) const OPERATIONS: &[Said] = &[
             (400, "broken_body"),
             (400, "body_too_large"),
             (400, "duplicate_header"),
+            (400, "bad_query"),
             (404, "no_stream"),
+            (404, "no_source"),
             (408, "slow_body"),
             (409, "producer_conflict"),
             (415, "content_encoding"),

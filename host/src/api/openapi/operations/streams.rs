@@ -41,7 +41,10 @@ pub(super) const OPERATIONS: &[Said] = &[
             ),
         ],
         headers: CONDITIONS,
-        bodies: &[Body { kind: JSON, shape: Open(&[("source", Any, ""), ("outputs", List(&Any), "")]) }],
+        bodies: &[Body {
+            kind: JSON,
+            shape: Open(&[("source?", Any, ""), ("sources?", Any, ""), ("outputs", List(&Any), "")]),
+        }],
         refusals: &[
             (409, "owned_by_file"),
             (409, "not_drained"),

@@ -13,6 +13,7 @@ fn letter(offset: i64, payload: &[u8]) -> DeadLetter {
         slice: 0,
         offset,
         child: 0,
+        source: None,
         arrival: 1,
         failed: 0,
         attempts: 1,
