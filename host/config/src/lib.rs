@@ -26,6 +26,7 @@ mod models;
 mod names;
 mod network;
 mod outputs;
+mod parallel;
 mod place;
 mod policy;
 mod problem;
@@ -54,7 +55,7 @@ pub use settings::{
     Decide, Destination, Directory, Durability, Endpoint, EventTime, FileSource, Firehose, FirehoseErrors,
     FirehoseNames, Format, GrantPolicy, HostHeaders, Http, HttpPost, Iceberg, Isolation, Jwks, Jwt,
     KinesisPlace, KinesisSource, KinesisStart, Late, LettersOutput, Limits, ObjectName, OpenSearch, Output,
-    Parquet, PluginHttp, PluginRef, Quota, Redshift, RestCatalog, Retention, Retry, Rotation, S3,
+    Parallel, Parquet, PluginHttp, PluginRef, Quota, Redshift, RestCatalog, Retention, Retry, Rotation, S3,
     SchemaSource, Settings, Signing, Source, SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, TcpSource,
     Tenant, TimeFormat, TimeSource, Tls, TlsClient, TlsMode, Transform, Unreadable,
 };

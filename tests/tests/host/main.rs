@@ -62,6 +62,7 @@ mod staging;
 mod start;
 mod state;
 mod state_letters;
+mod strands;
 mod streaming;
 mod tenants;
 mod uploads;
