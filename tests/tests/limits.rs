@@ -86,6 +86,7 @@ const ROWS: &[Row] = &[
             ("transform/src/limits", &["KEYS_PER_CALL_MAX"]),
         ],
     ),
+    ("strands of a stream", &[("config/src/parallel", &["STRANDS_MAX", "KEY_BYTES_MAX"])]),
     (
         "granted file or object; one read",
         &[

@@ -49,6 +49,37 @@ impl Frame {
         (0..self.ends.len()).filter_map(|row| self.record(row))
     }
 
+    /// Those of its records, at least one, as if they had been appended together: only the offset of the first is told.
+    pub fn gathered(&self, rows: &[usize]) -> Frame {
+        let mut payload =
+            Vec::with_capacity(rows.iter().filter_map(|row| self.record(*row)).map(<[u8]>::len).sum());
+        let mut ends = Vec::with_capacity(rows.len());
+        for row in rows {
+            payload.extend_from_slice(self.record(*row).unwrap_or_default());
+            // No longer than the frame's own.
+            ends.push(payload.len() as u32);
+        }
+        let cells = |cells: &Cells| cells.gathered(rows);
+        let at = |values: &Vec<i64>| rows.iter().filter_map(|row| values.get(*row)).copied().collect();
+        Frame {
+            position: self.position,
+            base_offset: self.base_offset + rows.first().map_or(0, |row| *row as u64),
+            count: ends.len() as u32,
+            arrival: self.arrival,
+            arrival_deltas: self
+                .arrival_deltas
+                .as_ref()
+                .map(|deltas| rows.iter().filter_map(|row| deltas.get(*row)).copied().collect()),
+            payload: payload.into(),
+            ends,
+            keys: self.keys.as_ref().map(cells),
+            attributes: self.attributes.iter().map(|(name, values)| (name.clone(), cells(values))).collect(),
+            event_times: self.event_times.as_ref().map(at),
+            producer: None,
+            source: self.source.clone(),
+        }
+    }
+
     /// Bytes that the frame keeps in memory, about.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let cells = |c: &Cells| c.data.len() + c.ends.len() * 5;
@@ -403,6 +434,33 @@ mod tests {
             prop_assert_eq!(frame.records().count(), records.ends.len());
             prop_assert_eq!(&frame.source, &source.name);
             prop_assert_eq!(frame, Frame::from_records(&header, records));
+        }
+
+        #[test]
+        fn gathered_records_keep_all_that_they_have(records in records(), picked in prop::collection::vec(any::<bool>(), 30)) {
+            let mut header = Header::new(Kind::Records);
+            header.base = 100;
+            header.count = u32::try_from(records.ends.len()).unwrap();
+            let frame = Frame::from_records(&header, records);
+            let rows: Vec<usize> = (0..frame.ends.len()).filter(|row| picked[*row] || *row == 0).collect();
+            let gathered = frame.gathered(&rows);
+            prop_assert_eq!(gathered.count as usize, rows.len());
+            prop_assert_eq!(gathered.base_offset, 100);
+            let value = |cells: &Cells, row: usize| {
+                let start = if row == 0 { 0 } else { cells.ends[row - 1] };
+                (cells.state[row], cells.data[start as usize..cells.ends[row] as usize].to_vec())
+            };
+            for (place, row) in rows.iter().enumerate() {
+                prop_assert_eq!(gathered.record(place), frame.record(*row));
+                let pairs = frame.attributes.iter().map(|(_, cells)| cells).chain(&frame.keys);
+                for (one, other) in pairs.zip(gathered.attributes.iter().map(|(_, cells)| cells).chain(&gathered.keys)) {
+                    prop_assert_eq!(value(one, *row), value(other, place));
+                }
+                let delta = |frame: &Frame, row: usize| frame.arrival_deltas.as_ref().map(|deltas| deltas[row]);
+                prop_assert_eq!(delta(&gathered, place), delta(&frame, *row));
+                let time = |frame: &Frame, row: usize| frame.event_times.as_ref().map(|times| times[row]);
+                prop_assert_eq!(time(&gathered, place), time(&frame, *row));
+            }
         }
 
         #[test]

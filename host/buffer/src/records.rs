@@ -42,6 +42,22 @@ pub struct Cells {
     pub ends: Vec<u32>,
 }
 
+impl Cells {
+    /// Those of these rows.
+    pub(crate) fn gathered(&self, rows: &[usize]) -> Cells {
+        let (mut state, mut data, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows {
+            let end = |row: usize| self.ends.get(row).map_or(0, |end| *end as usize);
+            let start = row.checked_sub(1).map_or(0, end);
+            state.push(self.state.get(*row).copied().unwrap_or_default());
+            data.extend_from_slice(self.data.get(start..end(*row)).unwrap_or_default());
+            // No longer than the frame's own.
+            ends.push(data.len() as u32);
+        }
+        Cells { state, data: data.into(), ends }
+    }
+}
+
 /// An opaque position in a partition of a source, durable together with the records that lead to it. Empty: the records are
 /// of this source, and the position of its partition stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

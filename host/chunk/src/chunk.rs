@@ -106,6 +106,11 @@ impl Chunk {
         {
             return Err(Misuse::Length { expected: all, got: deltas.len() });
         }
+        if let Some(offsets) = input.offsets
+            && offsets.len() != all
+        {
+            return Err(Misuse::Length { expected: all, got: offsets.len() });
+        }
         if rows.is_empty() {
             return Ok(());
         }
@@ -128,7 +133,7 @@ impl Chunk {
                 child: 0,
                 route: 0,
                 partition: 0,
-                offset: input.first_offset.wrapping_add(row as u64) as i64,
+                offset: input.offset(row) as i64,
                 arrival: input.arrival.saturating_add(i64::from(delta)),
             });
             self.inputs += 1;

@@ -7,8 +7,10 @@ use crate::cells::{CellsRef, ColumnRef};
 /// Records as they come from the buffer. The columns may hold more rows than are taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    /// Offset of row 0 of the columns; the offsets of the rows are consecutive.
+    /// Offset of row 0 of the columns.
     pub first_offset: u64,
+    /// Offsets of the rows, ascending; `None`: they are consecutive.
+    pub offsets: Option<&'a [u64]>,
     /// Payload bytes, one value per record.
     pub payloads: ColumnRef<'a>,
     /// Nanoseconds since the epoch.
@@ -24,7 +26,21 @@ pub struct Input<'a> {
 impl<'a> Input<'a> {
     /// Rows with nothing but payloads.
     pub fn of_payloads(first_offset: u64, payloads: ColumnRef<'a>) -> Self {
-        Input { first_offset, payloads, arrival: 0, arrival_deltas: None, keys: None, attributes: &[] }
+        Input {
+            first_offset,
+            offsets: None,
+            payloads,
+            arrival: 0,
+            arrival_deltas: None,
+            keys: None,
+            attributes: &[],
+        }
+    }
+
+    /// The offset of a row.
+    pub fn offset(&self, row: usize) -> u64 {
+        let told = self.offsets.and_then(|offsets| offsets.get(row)).copied();
+        told.unwrap_or_else(|| self.first_offset.saturating_add(row as u64))
     }
 
     /// The whole range of rows.

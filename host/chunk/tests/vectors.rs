@@ -215,6 +215,7 @@ fn run_case(case: &Value) {
     let deltas = input.get("arrival_deltas").map(u32s);
     let input = Input {
         first_offset: input["first_offset"].as_u64().unwrap_or(0),
+        offsets: None,
         payloads: payloads.as_ref(),
         arrival: input["arrival"].as_i64().unwrap_or(0),
         arrival_deltas: deltas.as_deref(),

@@ -260,6 +260,7 @@ impl Resolver<'_> {
             retention: _,
             decide: _,
             event_time: _,
+            parallel: _,
             transforms: _,
             outputs,
         } = stream;

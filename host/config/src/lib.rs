@@ -27,6 +27,7 @@ mod models;
 mod names;
 mod network;
 mod outputs;
+mod parallel;
 mod place;
 mod policy;
 mod problem;
@@ -53,7 +54,13 @@ pub use problem::{Invalid, LoadError, Problem};
 pub use secret::{Secret, masked_url};
 pub use settings::{
     Action, Auth, Buffer, CatalogTable, Codec, Compression, CopyAuthorization, DEFAULT_TENANT, DeadLetters,
-    Decide, Destination, Directory, Durability, Endpoint, EventTime, FileAt, FileSource, Firehose, FirehoseErrors, FirehoseNames, Format, GrantPolicy, HostHeaders, Http, HttpPost, Iceberg, Isolation, Jwks, Jwt, KinesisPlace, KinesisSource, KinesisStart, Late, LettersOutput, Limits, ObjectAt, ObjectName, OpenSearch, Output, Parquet, PluginHttp, PluginRef, Quota, Redshift, RestCatalog, Retention, Retry, Rotation, S3, SchemaSource, Settings, Signing, Source, SourceBuffer, Splunk, SplunkEndpoint, Start, Stream, StreamSource, TcpSource, Tenant, TimeFormat, TimeSource, Tls, TlsClient, TlsMode, Transform, Unreadable,
+    Decide, Destination, Directory, Durability, Endpoint, EventTime, FileAt, FileSource, Firehose,
+    FirehoseErrors, FirehoseNames, Format, GrantPolicy, HostHeaders, Http, HttpPost, Iceberg, Isolation,
+    Jwks, Jwt, KinesisPlace, KinesisSource, KinesisStart, Late, LettersOutput, Limits, ObjectAt, ObjectName,
+    OpenSearch, Output, Parallel, Parquet, PluginHttp, PluginRef, Quota, Redshift, RestCatalog, Retention,
+    Retry, Rotation, S3, SchemaSource, Settings, Signing, Source, SourceBuffer, Splunk, SplunkEndpoint,
+    Start, Stream, StreamSource, TcpSource, Tenant, TimeFormat, TimeSource, Tls, TlsClient, TlsMode,
+    Transform, Unreadable,
 };
 
 /// JSON Schema of the configuration, pretty-printed, for editors.

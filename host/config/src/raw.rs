@@ -13,6 +13,7 @@ mod firehose;
 mod kinesis;
 mod limits;
 mod output;
+mod parallel;
 mod policy;
 mod quota;
 mod redshift;
@@ -36,6 +37,7 @@ pub(crate) use self::output::{
     Format, HeaderValue, HttpOutput, HttpPlace, HttpProtocol, LettersOutput, LettersThen, OpenSearchOutput,
     Output, Packing, Pauses, Retry, Rotation, S3Place, SplunkEndpoint, SplunkOutput, Then,
 };
+pub(crate) use self::parallel::Parallel;
 pub(crate) use self::policy::{Grants, HttpHost, Signing};
 pub(crate) use self::quota::Quota;
 pub(crate) use self::redshift::{RedshiftOutput, TlsMode};
@@ -382,6 +384,8 @@ pub(crate) struct Stream {
     pub(crate) decide: Option<Decide>,
     /// Where the records have their time. The host then keeps the stream's watermark, and hands it to the plugins. By default it knows of none.
     pub(crate) event_time: Option<EventTime>,
+    /// Runs records of different keys on several cores, where plugins keep state or records have times: such a stream runs on one at a time by default.
+    pub(crate) parallel: Option<Parallel>,
     /// Plugins that the records pass, in this order.
     #[serde(default)]
     #[schemars(with = "Vec<Transform>")]

@@ -18,6 +18,7 @@ use crate::decide;
 use crate::event_time;
 use crate::names;
 use crate::outputs;
+use crate::parallel;
 use crate::policy::Policy;
 use crate::raw;
 use crate::requests;
@@ -389,6 +390,8 @@ impl Resolver<'_> {
         let event_time = stream
             .event_time
             .map(|written| event_time::event_time(self, &key, written, &outputs, names_known));
+        let transformed = !transforms.is_empty() || self.bad.within(&format!("{key}.transforms"));
+        let parallel = stream.parallel.map(|written| parallel::parallel(self, &key, transformed, written));
         let backup = stream.backup.map(|written| {
             let backup = outputs::backup(self, format!("{key}.backup"), written);
             if let Some(taken) = outputs.iter().find(|output| output.name == backup.name) {
@@ -417,6 +420,7 @@ impl Resolver<'_> {
             retention,
             decide,
             event_time,
+            parallel,
             transforms,
             outputs,
         };

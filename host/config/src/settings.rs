@@ -10,6 +10,7 @@ mod firehose;
 mod kinesis;
 mod objects;
 mod output;
+mod parallel;
 mod redshift;
 mod requests;
 mod tables;
@@ -33,6 +34,7 @@ pub use firehose::Firehose;
 pub use kinesis::{KinesisPlace, KinesisSource, KinesisStart};
 pub use objects::{CatalogTable, Directory, FileAt, FirehoseErrors, FirehoseNames, ObjectAt, ObjectName, S3};
 pub use output::{Codec, Compression, Destination, Format, Output, Retry};
+pub use parallel::Parallel;
 pub use redshift::{CopyAuthorization, Redshift, TlsMode};
 pub use requests::{Action, Endpoint, HttpPost, OpenSearch, Rotation, Splunk, SplunkEndpoint};
 pub use tables::{Iceberg, RestCatalog};
@@ -374,6 +376,8 @@ pub struct Stream {
     pub decide: Option<Decide>,
     /// Where records have their time; `None`: the host does not look.
     pub event_time: Option<EventTime>,
+    /// How its keys run in strands; `None`: all in one.
+    pub parallel: Option<Parallel>,
     pub transforms: Vec<Transform>,
     /// Never empty; the first is the default.
     pub outputs: Vec<Output>,

@@ -19,7 +19,7 @@ use super::dead_letters::decoded;
 use super::error::ApiError;
 use super::{Host, Shared};
 use crate::pipeline::{
-    EntriesWanted, PAGE_ENTRIES_MAX, StateDeskError, StateRequest, TableName, read_cursor,
+    EntriesWanted, PAGE_ENTRIES_MAX, PlaceOf, StateDeskError, StateRequest, TableName, read_cursor,
 };
 
 /// Entries of a page unless the client asks for another number.
@@ -32,7 +32,7 @@ type Answer = Result<Json<Value>, ApiError>;
 struct Query {
     key: Option<Vec<u8>>,
     prefix: Vec<u8>,
-    after: Option<(u8, Vec<u8>)>,
+    after: Option<PlaceOf>,
     limit: Option<usize>,
     all: bool,
 }
@@ -138,13 +138,13 @@ mod tests {
 
     #[test]
     fn query_is_taken_apart_or_refused_by_name() {
-        let query = Query::parse(Some("prefix=a%20b&limit=7&after=B2s")).unwrap();
+        let query = Query::parse(Some("prefix=a%20b&limit=7&after=Awdr")).unwrap();
         assert_eq!(
             query,
             Query {
                 prefix: b"a b".to_vec(),
                 limit: Some(7),
-                after: Some((7, b"k".to_vec())),
+                after: Some((3, 7, b"k".to_vec())),
                 ..Query::default()
             }
         );

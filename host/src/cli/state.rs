@@ -147,8 +147,9 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
 
 fn table_line(table: &Value) -> String {
     let text = |name: &str| output::plain(table[name].as_str().unwrap_or("-"));
+    let strand = table["strand"].as_u64().map(|strand| format!(", strand {strand}")).unwrap_or_default();
     format!(
-        "{:<40} {} entries, {} bytes, version {}\n",
+        "{:<40} {} entries, {} bytes, version {}{strand}\n",
         format!("{}/{}", text("transform"), text("table")),
         table["entries"],
         table["bytes"],

@@ -58,6 +58,14 @@ impl Piece {
         }
     }
 
+    /// Its rows, while no outcome carries them.
+    pub(crate) fn pending(&self) -> &[u8] {
+        match &self.rows {
+            Rows::Pending(bytes) => bytes,
+            Rows::Durable { .. } => &[],
+        }
+    }
+
     fn is_pending(&self) -> bool {
         matches!(self.rows, Rows::Pending(_))
     }

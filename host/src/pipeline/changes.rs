@@ -18,6 +18,7 @@ use wasmill_buffer::{StreamKey, StreamOptions};
 use wasmill_catalog::CatalogError;
 use wasmill_config::{self as config, Defined, Flaw};
 use wasmill_control::{ControlError, Discarded};
+use wasmill_state::Strands;
 
 use super::descriptors::TooFew;
 use super::ending::waiting_of;
@@ -29,7 +30,8 @@ use super::plan::{ChainPlan, ChainProblem, FirstChain};
 use super::quotas::QuotaRefusal;
 use super::sources::with_causes;
 use super::staging::{remove_spooled, remove_staged, staging_dirs};
-use super::stats::label;
+use super::state::parted_otherwise;
+use super::stats::{TableStats, label};
 use super::tenants::Tenant;
 
 /// Why a change is refused. The stream goes on as it was, where nothing else is said.
@@ -247,6 +249,9 @@ impl Host {
         // What can be known of it before is said before anything stops.
         let chain = self.judged(tenant, wanted.stream, wanted.defined).await?;
         let stream = wanted.stream;
+        if chain.version.chain.keeps_state() {
+            self.keeps_its_strands(stream)?;
+        }
         let _changing = self.inner.streams.changing(key_of(stream));
         let before = self.stop(tenant, &stream.name, within, false).await?;
         match self.open(tenant, stream, chain, wanted.commit).await {
@@ -255,6 +260,21 @@ impl Host {
                 Ok(())
             }
             Err(error) => self.go_on(tenant, &before, error).await,
+        }
+    }
+
+    /// State stays where its keys are: what is stored is not parted anew.
+    fn keeps_its_strands(&self, stream: &config::Stream) -> Result<(), ChangeError> {
+        let Some(live) = self.inner.streams.get(&stream.tenant, &stream.name) else { return Ok(()) };
+        let wanted = stream.parallel.as_ref().map(|parallel| Strands::new(parallel.strands, &parallel.key));
+        let kept = live.stats.kept();
+        match kept.iter().find(|table| table.entries > 0 && table.parted != wanted) {
+            Some(TableStats { transform, table, parted, .. }) => {
+                let table = format!("{transform}/{table}");
+                let message = parted_otherwise(&table, parted.as_ref(), wanted.as_ref());
+                Err(ChangeError::Invalid(vec![Flaw { key: "parallel".to_owned(), message }]))
+            }
+            None => Ok(()),
         }
     }
 

@@ -23,6 +23,7 @@ use super::shadow::StreamShadows;
 use super::staging::Staging;
 use super::state::StreamState;
 use super::stats::{Pause, StreamStats, wall_clock_ns};
+use super::strands::Parallel;
 use super::workers::{LaneId, TenantId, Workers};
 
 /// How long to wait before dead letters are tried again that could not be stored.
@@ -101,6 +102,8 @@ pub(crate) struct StreamContext {
     pub(crate) backup: Option<u32>,
     /// Where its records have their time.
     pub(crate) event_time: Option<Arc<EventTime>>,
+    /// How its keys run in strands.
+    pub(crate) parallel: Option<Arc<Parallel>>,
     #[cfg(test)]
     pub(crate) mutant: super::simulation::Mutant,
 }

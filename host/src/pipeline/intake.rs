@@ -19,6 +19,7 @@ use super::event_time::SliceClock;
 use super::plan::ChainVersion;
 use super::slice::{Cut, Done, Growth, Part, Route};
 use super::state::StateBelow;
+use super::strands::Together;
 
 /// Frames that are durable and wait to be cut.
 #[derive(Default)]
@@ -43,7 +44,8 @@ pub(super) struct Intake {
     slice_bytes: usize,
     slice_wait: Duration,
     slices_max: usize,
-    /// The chain keeps state, or the stream has event time: each slice sees what the one before has made of it.
+    /// The chain keeps state, or the stream has event time: each slice sees what the one before has made of it. Its strands,
+    /// if it has some, run at once.
     one_by_one: bool,
     stream_seed: u64,
     growth: Growth,
@@ -207,21 +209,37 @@ impl Intake {
             backup: context.backup,
             outputs: context.outputs.iter().map(|output| output.name.clone()).collect(),
             clock,
+            parallel: context.parallel.clone().filter(|_| self.one_by_one),
         };
         let (reply, done) = oneshot::channel();
         let (beside, samples) = (Arc::clone(&context.shadows), Arc::clone(&context.samples));
         let decisions = Arc::clone(&context.decisions);
-        let (lane, over) = (context.lane, &context.over);
-        context.workers.submit_slice(&context.tenant, lane, &version.chain, over, move |worker| {
-            let mut done = cut.run(&route, state, worker);
-            samples.answer(&cut, &done);
+        let finish = move |cut: &Arc<Cut>, route: &Route, mut done: Done| {
+            samples.answer(cut, &done);
             done.answers = decisions.wanted().then(|| SliceAnswers::of(&done)).flatten();
-            let offer = beside.offer(shadows, cut, &route, &mut done);
+            let offer = beside.offer(shadows, cut, route, &mut done);
             // Nobody waits when the stream was stopped or took its slices back.
             drop(reply.send((since, done)));
             offer.send();
-        });
+        };
         self.in_flight.push_back(done);
+        let (cut, lane, over) = (Arc::new(cut), context.lane, &context.over);
+        let Some(parallel) = &route.parallel else {
+            context.workers.submit_slice(&context.tenant, lane, &version.chain, over, move |worker| {
+                let done = cut.run(&route, state.as_ref(), worker);
+                drop(state);
+                finish(&cut, &route, done);
+            });
+            return;
+        };
+        let jobs = usize::from(parallel.strands.count()).min(context.workers.width(&version.chain));
+        let together = Arc::new(Together::new(cut, route, state, Box::new(finish)));
+        for _ in 0..jobs {
+            let together = Arc::clone(&together);
+            context.workers.submit_slice(&context.tenant, lane, &version.chain, over, move |worker| {
+                together.work(worker);
+            });
+        }
     }
 }
 

@@ -67,6 +67,7 @@ mod sources;
 mod staging;
 mod state;
 pub mod stats;
+mod strands;
 mod stream;
 mod tables;
 mod tenants;
@@ -103,8 +104,8 @@ pub use samples::{SampleError, SampledRecord, SampledSlice};
 pub use shadow::{Cost, Difference, Sample, ShadowReport, Slices};
 pub(crate) use sources::with_causes;
 pub use tables::{
-    EntriesPage, EntriesWanted, EntryShown, PAGE_ENTRIES_MAX, StateDeskError, StateRequest, TableName,
-    read_cursor,
+    EntriesPage, EntriesWanted, EntryShown, PAGE_ENTRIES_MAX, PlaceOf, StateDeskError, StateRequest,
+    TableName, read_cursor,
 };
 pub(crate) use usage::spans as usage_span;
 pub use usage::{UsageBy, UsageError, UsagePage, UsageQuery, UsageReader};

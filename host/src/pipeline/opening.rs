@@ -35,6 +35,7 @@ use super::shadow::{self, StreamShadows};
 use super::staging::remove_spooled_of_others;
 use super::state::StateHouse;
 use super::stats::StreamStats;
+use super::strands::Parallel;
 use super::stream::Standing;
 use super::tenants::{self, Apart};
 use super::workers::Workers;
@@ -438,6 +439,10 @@ impl Opening {
             let key = format!("{}.event_time", stream.key);
             StartError::Invalid(vec![settings.problem(&key, message)])
         })?;
+        let parallel = stream.parallel.as_ref().map(Parallel::new).transpose().map_err(|message| {
+            let key = format!("{}.parallel", stream.key);
+            StartError::Invalid(vec![settings.problem(&key, message)])
+        })?;
         let stats = Arc::new(StreamStats::new(&key, stream.outputs.iter().map(|o| o.name.clone())));
         for (stats, output) in stats.outputs.iter().zip(&opened) {
             if let Some(inferred) = output.columns.as_ref().and_then(|columns| columns.inferred()) {
@@ -493,6 +498,7 @@ impl Opening {
             fallback: stream.fallback,
             backup: stream.backup.and_then(|number| u32::try_from(number).ok()),
             event_time: event_time.map(Arc::new),
+            parallel: parallel.map(Arc::new),
             #[cfg(test)]
             mutant: super::simulation::Mutant::None,
         });

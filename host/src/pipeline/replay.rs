@@ -12,8 +12,8 @@
 //!    (doing it twice does nothing) before anything is replayed; no checkpoint lets go of the outcome before 3 is done.
 //!
 //! A chain that keeps state runs letters between two slices, over the state of that moment, and the outcome carries what it
-//! has changed. Letters that hold a row of plugins in place of a record stay: what was changed of state for that record has
-//! counted.
+//! has changed. Where the stream's keys run in strands, each letter runs in the one that has its record's key. Letters that
+//! hold a row of plugins in place of a record stay: what was changed of state for that record has counted.
 //!
 //! One replay of a stream at a time, so that no letter is in two of them. Replayed rows never join an open batch: their
 //! offsets lie in the past, and batches are named and recovered by offsets. Their batch ids have the journal's end as a
@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use wasmill_buffer::Position;
 use wasmill_chunk::{ColumnRef, Input};
-use wasmill_state::Layer;
+use wasmill_state::{Changing, Layer, Strand};
 use wasmill_transform::{Kept, PluginFault, RowTimes, Slice, Times};
 
 mod resend;
@@ -53,6 +53,7 @@ use super::slice::finish_options;
 use super::sources::names::SourceColumns;
 use super::state::{StateBelow, unreadable};
 use super::stats::wall_clock_ns;
+use super::strands;
 use super::stream::Reached;
 use super::workers::{LaneId, WorkerState};
 
@@ -214,7 +215,8 @@ async fn run(
     let (job_context, job_version) = (context.clone(), version.clone());
     let lane = LANE | context.lane;
     context.workers.submit_slice(&context.tenant, lane, &version.chain, &context.over, move |worker| {
-        let input = Transforming { letters: &letters, processed, seed, clock, told: tell.is_some() };
+        let letters = letters.iter().collect();
+        let input = Transforming { letters, processed, seed, clock, told: tell.is_some() };
         let ran = transform(&job_context, &job_version, &input, state, worker);
         worker.forget(lane);
         // The host may have been stopped meanwhile; then nobody waits.
@@ -265,7 +267,7 @@ async fn run(
 
 /// What runs.
 struct Transforming<'a> {
-    letters: &'a [DeadLetter],
+    letters: Vec<&'a DeadLetter>,
     /// Where the stream's outcomes end.
     processed: u64,
     /// Of the stream.
@@ -275,6 +277,7 @@ struct Transforming<'a> {
     told: bool,
 }
 
+#[derive(Default)]
 struct Transformed {
     pieces: Vec<(BatchKey, Piece)>,
     emitted: u64,
@@ -288,7 +291,22 @@ struct Transformed {
     owed: bool,
 }
 
-/// Runs on a worker thread.
+impl Transformed {
+    /// What another strand has made of its letters.
+    fn add(&mut self, other: Transformed) {
+        let Transformed { pieces, emitted, changes, replayed, state, letters, owed } = other;
+        self.pieces.extend(pieces);
+        self.emitted += emitted;
+        self.changes.extend(changes);
+        self.replayed.add(&replayed);
+        self.state.add(state);
+        self.letters.extend(letters);
+        self.owed |= owed;
+    }
+}
+
+/// Runs on a worker thread. Strands, where the stream's keys run in some, one after another: there is little to do, and in
+/// order.
 fn transform(
     context: &StreamContext,
     version: &ChainVersion,
@@ -296,12 +314,47 @@ fn transform(
     state: Option<StateBelow>,
     worker: &mut WorkerState,
 ) -> Result<Transformed, ReplayError> {
+    let parallel = context.parallel.as_ref().filter(|_| state.is_some() || input.clock.is_some());
+    let Some(parallel) = parallel else {
+        return transform_share(context, version, input, (state.as_ref(), None), worker);
+    };
+    let payloads: Vec<Vec<u8>> = input.letters.iter().map(|letter| letter.payload_bytes()).collect();
+    // A record is far shorter than 4 GiB.
+    let ends: Vec<[u32; 1]> =
+        payloads.iter().map(|payload| [u32::try_from(payload.len()).unwrap_or(u32::MAX)]).collect();
+    let columns = payloads.iter().zip(&ends).map(|(data, ends)| ColumnRef { data, ends });
+    let records: Vec<Input<'_>> = columns.map(|column| Input::of_payloads(0, column)).collect();
+    let numbers = parallel.numbers(&records);
+    let (mut whole, changing) = (Transformed::default(), Changing::default());
+    for strand in parallel.strands.each() {
+        let letters = input.letters.iter().zip(&numbers).filter(|(_, number)| **number == strand.number);
+        let letters: Vec<&DeadLetter> = letters.map(|(letter, _)| *letter).collect();
+        if letters.is_empty() && !input.told {
+            continue;
+        }
+        let seed = strands::seed(input.seed, strand.number);
+        let share = Transforming { letters, seed, clock: input.clock.clone(), ..*input };
+        let over = (state.as_ref(), Some((strand, changing.clone())));
+        whole.add(transform_share(context, version, &share, over, worker)?);
+    }
+    whole.pieces = strands::joined(whole.pieces);
+    Ok(whole)
+}
+
+/// The letters of one strand, or all.
+fn transform_share(
+    context: &StreamContext,
+    version: &ChainVersion,
+    input: &Transforming<'_>,
+    (state, strand): (Option<&StateBelow>, Option<(Strand, Changing)>),
+    worker: &mut WorkerState,
+) -> Result<Transformed, ReplayError> {
     let keeps = state.is_some();
     let Transforming { letters, processed, seed: stream_seed, clock, told } = input;
     let (stream_seed, told) = (*stream_seed, *told);
     let tried = letters.len() as u64;
     let (rows, letters): (Vec<&DeadLetter>, Vec<&DeadLetter>) =
-        letters.iter().partition(|letter| keeps && letter.is_row_of_plugins());
+        letters.iter().copied().partition(|letter| keeps && letter.is_row_of_plugins());
     let (letters, times, untimed) = with_times(letters, clock.as_ref());
     let payloads: Vec<(Vec<u8>, [u32; 1])> = letters
         .iter()
@@ -350,7 +403,7 @@ fn transform(
     });
     let (chain, lane) = (&version.chain, LANE | context.lane);
     let mut checks = Checks::of(&columns);
-    let (report, layer, owed) = match state.map(|below| below.over(time)).transpose() {
+    let (report, layer, owed) = match state.map(|below| below.over(time, strand)).transpose() {
         Ok(state) => {
             let kept = state.map(|state| Kept { state, check: as_check(&mut checks) });
             worker.run_keeping(lane, chain, (&slice, of_rows), &options, &mut sink, kept)

@@ -57,6 +57,13 @@ impl Trace {
         &self.pieces[row.piece].0
     }
 
+    /// Adds what came of other records of the slice.
+    pub(crate) fn append(&mut self, more: Trace) {
+        let before = self.pieces.len();
+        self.rows.extend(more.rows.into_iter().map(|row| Row { piece: before + row.piece, ..row }));
+        self.pieces.extend(more.pieces);
+    }
+
     /// Bytes of memory, about.
     pub(crate) fn size(&self) -> usize {
         let rows = self.rows.len() * size_of::<Row>();

@@ -1,5 +1,6 @@
 //! One slice: consecutive records of durable frames, and what becomes of them in a chain.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +21,7 @@ use super::plan::ChainVersion;
 use super::sink::{SliceSink, Trace};
 use super::sources::names::{SourceColumns, of_stored};
 use super::state::{StateBelow, unreadable};
+use super::strands::{self, Parallel, Share};
 use super::workers::{LaneId, WorkerState};
 
 /// Most that is set aside for a piece before it is there, in thousandths of the slice.
@@ -33,18 +35,21 @@ pub(crate) struct Cut {
 }
 
 /// Rows `first..last` of a frame.
+#[derive(Clone)]
 pub(crate) struct Part {
     frame: Arc<Frame>,
     first: usize,
     last: usize,
     /// Ends counted from the first row, where that is not the frame's own.
     ends: Option<Vec<u32>>,
+    /// By row, where they are not consecutive.
+    offsets: Option<Vec<u64>>,
 }
 
 impl Part {
     pub(crate) fn whole(frame: Arc<Frame>) -> Part {
         let last = frame.ends.len();
-        Part { frame, first: 0, last, ends: None }
+        Part { frame, first: 0, last, ends: None, offsets: None }
     }
 
     /// Rows from `first` on that fit into `bytes`, at least one.
@@ -61,18 +66,27 @@ impl Part {
         }
         let start = if first == 0 { 0 } else { frame.ends[first - 1] };
         let ends = frame.ends[first..last].iter().map(|end| end - start).collect();
-        Part { frame, first, last, ends: Some(ends) }
+        Part { frame, first, last, ends: Some(ends), offsets: None }
     }
 
     /// Some of its rows, at least one, counted from its own first one.
     pub(crate) fn some(&self, rows: std::ops::Range<usize>) -> Part {
-        Part::of_rows(self.frame.clone(), self.first + rows.start, self.first + rows.end)
+        let offsets = self.offsets.as_ref().map(|offsets| offsets[rows.clone()].to_vec());
+        let part = Part::of_rows(self.frame.clone(), self.first + rows.start, self.first + rows.end);
+        Part { offsets, ..part }
+    }
+
+    /// Those of its rows, at least one, counted from its own first one, as a part of their own.
+    pub(crate) fn gathered(&self, rows: &[usize]) -> Part {
+        let offsets = rows.iter().map(|row| self.offset(*row)).collect();
+        let rows: Vec<usize> = rows.iter().map(|row| self.first + row).collect();
+        Part { offsets: Some(offsets), ..Part::whole(Arc::new(self.frame.gathered(&rows))) }
     }
 
     /// The letter of a row that no plugin has seen.
     pub(crate) fn letter(&self, row: usize, reason: String) -> (Letter, Bytes) {
         let letter = Letter {
-            offset: (self.first_offset() + row as u64).cast_signed(),
+            offset: self.offset(row).cast_signed(),
             child: 0,
             arrival: self.arrival(row),
             source: self.source().map(str::to_owned),
@@ -98,15 +112,21 @@ impl Part {
         self.last == self.frame.ends.len()
     }
 
+    fn offset(&self, row: usize) -> u64 {
+        let told = self.offsets.as_ref().and_then(|offsets| offsets.get(row)).copied();
+        told.unwrap_or_else(|| self.frame.base_offset + (self.first + row) as u64)
+    }
+
     pub(crate) fn first_offset(&self) -> u64 {
-        self.frame.base_offset + self.first as u64
+        self.offset(0)
     }
 
     pub(crate) fn end_offset(&self) -> u64 {
-        self.frame.base_offset + self.last as u64
+        let last = self.offsets.as_ref().and_then(|offsets| offsets.last());
+        last.map_or_else(|| self.frame.base_offset + self.last as u64, |last| last + 1)
     }
 
-    fn records(&self) -> u64 {
+    pub(crate) fn records(&self) -> u64 {
         (self.last - self.first) as u64
     }
 
@@ -127,6 +147,7 @@ impl Part {
     pub(crate) fn input(&self) -> Input<'_> {
         Input {
             first_offset: self.first_offset(),
+            offsets: self.offsets.as_deref(),
             payloads: ColumnRef {
                 data: self.payload(),
                 ends: self.ends.as_deref().unwrap_or(&self.frame.ends),
@@ -200,6 +221,8 @@ pub(crate) struct Route {
     pub(crate) outputs: Vec<String>,
     /// Of a stream that has event time.
     pub(crate) clock: Option<SliceClock>,
+    /// Of a stream whose keys run in strands.
+    pub(crate) parallel: Option<Arc<Parallel>>,
 }
 
 /// How large the first piece of a slice was for what went in, by the slice that came back last.
@@ -237,7 +260,7 @@ impl Cut {
     pub(crate) fn records(&self) -> impl Iterator<Item = (i64, &[u8])> {
         self.parts.iter().flat_map(|part| {
             let rows = 0..part.last - part.first;
-            rows.map(|row| ((part.first_offset() + row as u64).cast_signed(), part.row(row)))
+            rows.map(|row| (part.offset(row).cast_signed(), part.row(row)))
         })
     }
 
@@ -287,9 +310,71 @@ impl Cut {
     }
 
     /// Runs on a worker thread, over state if the chain keeps some: of that nothing is held any more when this is done.
-    pub(crate) fn run(&self, route: &Route, state: Option<StateBelow>, worker: &mut WorkerState) -> Done {
+    pub(crate) fn run(&self, route: &Route, state: Option<&StateBelow>, worker: &mut WorkerState) -> Done {
+        let shares = self.shares(route).into_iter();
+        let done = shares.map(|share| self.run_share(share, route, state, worker)).collect();
+        self.whole(route, done)
+    }
+
+    /// What of it runs over state of its own: all of it together, or strand by strand. At least one.
+    pub(crate) fn shares(&self, route: &Route) -> Vec<Share<'_>> {
         let mut judged = route.clock.as_ref().map(|clock| clock.judge(&self.parts));
-        let parts = judged.as_ref().map_or(&self.parts, |judged| &judged.parts);
+        let parts = match &mut judged {
+            Some(judged) => Cow::Owned(std::mem::take(&mut judged.parts)),
+            None => Cow::Borrowed(self.parts.as_slice()),
+        };
+        match &route.parallel {
+            Some(parallel) => parallel.part(&parts, judged, route.version.chain.takes_watermarks()),
+            None => vec![Share { parts, judged, strand: None }],
+        }
+    }
+
+    /// What came of the whole slice, of what came of its shares.
+    pub(crate) fn whole(&self, route: &Route, shares: Vec<Done>) -> Done {
+        let mut done = strands::together(shares).unwrap_or_else(|| self.nothing(route));
+        done.bytes = self.parts.iter().map(|part| part.bytes() as u64).sum();
+        let records = self.parts.iter().map(Part::records).sum();
+        if let Some(output) = route.backup.filter(|_| records > 0 && done.unrunnable.is_none()) {
+            done.backed_up = records;
+            done.pieces.push(self.as_it_came(output, route));
+        }
+        done
+    }
+
+    /// Of no share at all.
+    fn nothing(&self, route: &Route) -> Done {
+        Done {
+            from: self.from,
+            to: self.to,
+            version: route.version.clone(),
+            counts: Counts::default(),
+            plugin_failed: 0,
+            pieces: Vec::new(),
+            backed_up: 0,
+            bytes: 0,
+            letters: Vec::new(),
+            transforms: Vec::new(),
+            faults: Vec::new(),
+            chunks_bisected: 0,
+            trace: None,
+            state: None,
+            answers: None,
+            event_time: None,
+            unrunnable: None,
+        }
+    }
+
+    /// Runs one share on a worker thread; the backup is not its business.
+    pub(crate) fn run_share(
+        &self,
+        share: Share<'_>,
+        route: &Route,
+        state: Option<&StateBelow>,
+        worker: &mut WorkerState,
+    ) -> Done {
+        let (records, stream_seed) = (share.records(), share.seed(route.stream_seed));
+        let Share { parts, mut judged, strand } = share;
+        let parts = &*parts;
         let sources = SourceColumns::of(
             parts.iter().map(|part| (part.source(), usize::try_from(part.records()).unwrap_or(0))),
         );
@@ -299,8 +384,8 @@ impl Cut {
             .zip(&attributes)
             .map(|(part, attributes)| Input { attributes, ..part.input() })
             .collect();
-        let slice = Slice { id: self.from, stream_seed: route.stream_seed, inputs: &inputs };
-        let bytes = self.parts.iter().map(|part| part.bytes() as u64).sum();
+        let slice = Slice { id: self.from, stream_seed, inputs: &inputs };
+        let bytes = parts.iter().map(|part| part.bytes() as u64).sum();
         let rows = judged.as_ref().map(Judged::rows);
         let times = judged.as_ref().zip(rows.as_ref());
         let mut sink = SliceSink::new(route.formats.clone(), self.from, route.growth.room(bytes));
@@ -313,7 +398,7 @@ impl Cut {
         let chain = &route.version.chain;
         let mut checks = Checks::of(&route.columns);
         let keeps = state.is_some();
-        let (report, state, owed) = match state.map(|below| below.over(time)).transpose() {
+        let (report, state, owed) = match state.map(|below| below.over(time, strand)).transpose() {
             Ok(state) => {
                 let kept = state.map(|state| Kept { state, check: as_check(&mut checks) });
                 worker.run_keeping(route.lane, chain, (&slice, times), &options, &mut sink, kept)
@@ -358,7 +443,6 @@ impl Cut {
         let untimed_failed = untimed.len() as u64;
         letters.extend(untimed);
         route.growth.note(bytes, growth);
-        let records = self.parts.iter().map(Part::records).sum();
         // Rows that no record stands behind have no verdict either.
         let failed = || report.failures.iter().filter(|failure| failure.offset >= 0);
         let plugin_failed = failed().filter(|failure| !failure.transform.is_empty()).count() as u64;
@@ -376,20 +460,12 @@ impl Cut {
             owed,
             late: counts,
         });
-        let (mut pieces, trace) = sink.finish(&route.outputs);
-        let backup = route.backup.filter(|_| records > 0 && late.unrunnable.is_none());
-        let backed_up = if backup.is_some() { records } else { 0 };
-        pieces.extend(backup.map(|output| self.as_it_came(output, route)));
+        let (pieces, trace) = sink.finish(&route.outputs);
         Done {
-            from: self.from,
-            to: self.to,
-            version: route.version.clone(),
             counts,
             plugin_failed,
             pieces,
-            answers: None,
             event_time,
-            backed_up,
             trace: trace.filter(|_| route.traced),
             bytes,
             letters,
@@ -398,6 +474,7 @@ impl Cut {
             chunks_bisected: report.chunks_bisected,
             state,
             unrunnable: late.unrunnable,
+            ..self.nothing(route)
         }
     }
 

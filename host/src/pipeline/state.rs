@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use wasmill_config as config;
-use wasmill_state::{Incarnation, Layer, SliceState, Store, StoreError, StreamStore, TableUse, Usage, View};
+use wasmill_state::{
+    Changing, Incarnation, Layer, SliceState, Store, StoreError, Strand, Strands, StreamStore, TableUse,
+    Usage, View,
+};
 use wasmill_transform::{Chain, PluginFault, SliceReport, TransformReport};
 
 use super::sources::with_causes;
@@ -36,11 +39,26 @@ pub(crate) enum StateTrouble {
          restart applies them again"
     )]
     Lost { found: u64, applied: u64 },
+    #[error("{}", parted_otherwise(table, found.as_ref(), wanted.as_ref()))]
+    Parted { table: String, found: Option<Strands>, wanted: Option<Strands> },
     #[error(
         "the state store has changes up to journal position {found}, where the journal ends at {end}: they are from different times; \
          put back a state store of the journal's time, or remove {path} to begin without state"
     )]
     Ahead { found: u64, end: u64, path: PathBuf },
+}
+
+/// What becomes of a stream whose keys are parted otherwise than those of its state.
+pub(crate) fn parted_otherwise(table: &str, found: Option<&Strands>, wanted: Option<&Strands>) -> String {
+    let parted = |strands: Option<&Strands>| {
+        strands.map_or_else(|| "without \"parallel\"".to_owned(), |strands| format!("in {strands}"))
+    };
+    format!(
+        "the table {table:?} was kept {}, and the stream is to run {}: put \"parallel\" back as it was, or drop the state first \
+         (`wasmill state drop STREAM --all`)",
+        parted(found),
+        parted(wanted)
+    )
 }
 
 /// The state of all streams of a host. See the head of this file.
@@ -221,6 +239,7 @@ fn position(store: &StreamStore) -> u64 {
 }
 
 /// What a slice sees: changes on their way over what is stored.
+#[derive(Clone)]
 pub(crate) struct StateBelow {
     /// The newest first.
     pub(crate) layers: Vec<Arc<Layer>>,
@@ -228,11 +247,25 @@ pub(crate) struct StateBelow {
 }
 
 impl StateBelow {
-    /// State for a slice of this time. Blocks.
-    pub(crate) fn over(self, time: i64) -> Result<SliceState, StateTrouble> {
+    /// State for a slice of this time, or for one of its strands. Blocks.
+    pub(crate) fn over(
+        &self,
+        time: i64,
+        strand: Option<(Strand, Changing)>,
+    ) -> Result<SliceState, StateTrouble> {
         let StateBelow { layers, stream } = self;
-        let base = Arc::new(stream.store()?);
-        Ok(SliceState::new(View::new(layers, base), time, Some(Arc::clone(&stream.usage))))
+        let view = View::new(layers.iter().cloned(), Arc::new(stream.store()?));
+        let wanted = strand.as_ref().map(|(strand, _)| &strand.of);
+        if let Some(id) = view.parted_otherwise(wanted) {
+            let table = format!("{}/{}", id.transform(), id.table());
+            let found = id.strand().map(|strand| strand.of);
+            return Err(StateTrouble::Parted { table, found, wanted: wanted.cloned() });
+        }
+        let state = SliceState::new(view, time, Some(Arc::clone(&stream.usage)));
+        Ok(match strand {
+            Some((strand, changing)) => state.in_strand(strand, changing),
+            None => state,
+        })
     }
 }
 
@@ -258,7 +291,7 @@ mod tests {
 
     fn value(stream: &Arc<StreamState>) -> Option<Vec<u8>> {
         let below = StateBelow { layers: Vec::new(), stream: Arc::clone(stream) };
-        let mut state = below.over(0).unwrap();
+        let mut state = below.over(0, None).unwrap();
         let table = state.table(&TableId::new("t", "a").unwrap(), TableSpec::default());
         state.get(table, 0, b"k").unwrap().map(|value| value.to_vec())
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use wasmill_buffer::StreamKey;
 use wasmill_config::{DEFAULT_TENANT, StreamSource};
 use wasmill_ingest::SourceStats;
-use wasmill_state::TableUse;
+use wasmill_state::{Strands, TableUse};
 use wasmill_transform::HttpUse;
 
 use super::dead_letters::Stage;
@@ -198,6 +198,12 @@ pub enum Pause {
 pub struct TableStats {
     pub transform: String,
     pub table: String,
+    /// Whose part of the table it is, where the stream's keys run in strands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strand: Option<u8>,
+    /// How the stream's keys were parted for it.
+    #[serde(skip)]
+    pub parted: Option<Strands>,
     pub version: u32,
     pub ttl_ns: u64,
     pub entries: u64,
@@ -363,20 +369,42 @@ impl StreamStats {
 
     /// So much is stored of its state.
     pub(crate) fn keeps(&self, tables: Vec<TableUse>) {
-        let told = tables.into_iter().map(|table| TableStats {
-            transform: table.id.transform().to_owned(),
-            table: table.id.table().to_owned(),
-            version: table.spec.version,
-            ttl_ns: table.spec.ttl_ns,
-            entries: table.entries,
-            bytes: table.bytes,
+        let told = tables.into_iter().map(|table| {
+            let strand = table.id.strand();
+            TableStats {
+                transform: table.id.transform().to_owned(),
+                table: table.id.table().to_owned(),
+                strand: strand.as_ref().map(|strand| strand.number),
+                parted: strand.map(|strand| strand.of),
+                version: table.spec.version,
+                ttl_ns: table.spec.ttl_ns,
+                entries: table.entries,
+                bytes: table.bytes,
+            }
         });
         *locked(&self.tables) = told.collect();
     }
 
-    /// What is stored of its state.
+    /// What is stored of its state; strands of a table one after another.
     pub fn kept(&self) -> Vec<TableStats> {
         locked(&self.tables).clone()
+    }
+
+    /// The same with the strands of each table as one.
+    pub fn kept_whole(&self) -> Vec<TableStats> {
+        let mut whole: Vec<TableStats> = Vec::new();
+        for table in self.kept() {
+            let same =
+                |last: &&mut TableStats| (&last.transform, &last.table) == (&table.transform, &table.table);
+            match whole.last_mut().filter(same) {
+                Some(last) => {
+                    last.entries += table.entries;
+                    last.bytes += table.bytes;
+                }
+                None => whole.push(TableStats { strand: None, parted: None, ..table }),
+            }
+        }
+        whole
     }
 
     pub fn with_transforms<R>(&self, read: impl FnOnce(&mut Vec<TransformStats>) -> R) -> R {

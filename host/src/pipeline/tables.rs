@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
-use wasmill_state::{Layer, Scan, SliceState, StateError, TableId, TableUse, View};
+use wasmill_state::{Layer, SCAN_BYTES_MAX, Scan, SliceState, StateError, TableId, TableUse, View};
 
 use super::context::StreamContext;
 use super::plan::ChainVersion;
@@ -45,6 +45,13 @@ pub struct TableName {
     pub table: String,
 }
 
+impl TableName {
+    /// Whether it is this table, or the part of it that a strand has.
+    fn is(&self, id: &TableId) -> bool {
+        id.transform() == self.transform && id.table() == self.table
+    }
+}
+
 /// Which entries of a table are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntriesWanted {
@@ -53,14 +60,19 @@ pub struct EntriesWanted {
     pub key: Option<Vec<u8>>,
     /// Keys that begin so.
     pub prefix: Vec<u8>,
-    /// Behind this group and key.
-    pub after: Option<(u8, Vec<u8>)>,
+    /// Behind this place.
+    pub after: Option<PlaceOf>,
     pub limit: usize,
 }
+
+/// Where an entry is: strand (0 where there are none), group and key.
+pub type PlaceOf = (u8, u8, Vec<u8>);
 
 /// An entry, for people and programs: texts where bytes are some, sums where they may be one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EntryShown {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strand: Option<u8>,
     pub group: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -73,7 +85,7 @@ pub struct EntryShown {
     pub sum: Option<i64>,
 }
 
-/// Some entries, and behind which group and key the next page begins, if there is one.
+/// Some entries, and behind which place the next page begins, if there is one.
 #[derive(Debug, Default, Serialize)]
 pub struct EntriesPage {
     pub entries: Vec<EntryShown>,
@@ -95,14 +107,14 @@ pub enum StateDeskError {
 }
 
 /// What `next` of a page is, for the one behind it.
-pub fn read_cursor(text: &str) -> Option<(u8, Vec<u8>)> {
+pub fn read_cursor(text: &str) -> Option<PlaceOf> {
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()?;
-    let (group, key) = bytes.split_first()?;
-    Some((*group, key.to_vec()))
+    let ([strand, group], key) = bytes.split_first_chunk::<2>()?;
+    Some((*strand, *group, key.to_vec()))
 }
 
-fn cursor(group: u8, key: &[u8]) -> String {
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode([&[group], key].concat())
+fn cursor((strand, group, key): &PlaceOf) -> String {
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode([&[*strand, *group][..], key].concat())
 }
 
 /// Text that can be shown as it is.
@@ -138,7 +150,7 @@ impl StateDesk {
         let failed = |reason: String| StateDeskError::Failed { reason };
         let mut tables = stored.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
         if let Some(of) = &of {
-            tables.retain(|table| table.id.transform() == of.transform && table.id.table() == of.table);
+            tables.retain(|table| of.is(&table.id));
             if tables.is_empty() {
                 return Err(self.no_table(of));
             }
@@ -179,31 +191,56 @@ fn stored(context: &StreamContext) -> Result<Vec<TableUse>, String> {
 fn page(context: &StreamContext, wanted: &EntriesWanted) -> Result<Option<EntriesPage>, String> {
     let shown = |error: StateTrouble| super::sources::with_causes(&error);
     let Some(store) = context.state.existing().map_err(shown)? else { return Ok(None) };
-    let Some(id) = TableId::new(&wanted.of.transform, &wanted.of.table) else { return Ok(None) };
-    let Some(table) = store.tables().into_iter().find(|table| table.id == id) else { return Ok(None) };
+    let mut tables = store.tables();
+    tables.retain(|table| wanted.of.is(&table.id));
+    if tables.is_empty() {
+        return Ok(None);
+    }
     let mut state = SliceState::new(View::new([], Arc::new(store)), i64::MIN, None);
-    let number = state.table(&id, table.spec);
     let (from, to) = match &wanted.key {
         Some(key) => (key.clone(), [&key[..], &[0]].concat()),
         None => (wanted.prefix.clone(), above(&wanted.prefix)),
     };
-    let after = wanted.after.as_ref().map(|(group, key)| (*group, &key[..]));
     let limit = wanted.limit.clamp(1, PAGE_ENTRIES_MAX);
-    let found = state.scan(number, Scan { from: &from, to: &to, after, limit }, || true);
-    let found = found.map_err(|error: StateError| super::sources::with_causes(&error))?;
-    let entries = found.groups.iter().zip(&found.keys).zip(&found.values);
-    let entries: Vec<EntryShown> = entries
-        .map(|((group, key), value)| EntryShown {
-            group: *group,
-            key: text(key),
-            key_base64: BASE64.encode(key),
-            value: text(value),
-            value_base64: BASE64.encode(value),
-            sum: value[..].try_into().ok().map(i64::from_le_bytes),
-        })
-        .collect();
-    // None only where there are no more; a page may be short for its bytes.
-    let next = found.groups.last().zip(found.keys.last()).map(|(group, key)| cursor(*group, key));
+    let (mut entries, mut bytes, mut after) = (Vec::new(), 0, wanted.after.clone());
+    // Strand by strand, in the order of their numbers.
+    for TableUse { id, spec, .. } in &tables {
+        let strand = id.strand().map(|strand| strand.number);
+        let place = strand.unwrap_or(0);
+        if after.as_ref().is_some_and(|(before, ..)| place < *before) {
+            continue;
+        }
+        let number = state.table(id, *spec);
+        while entries.len() < limit && bytes < SCAN_BYTES_MAX {
+            let of_strand = after.as_ref().filter(|(before, ..)| *before == place);
+            let scan = Scan {
+                from: &from,
+                to: &to,
+                after: of_strand.map(|(_, group, key)| (*group, key.as_slice())),
+                limit: limit - entries.len(),
+            };
+            let found = state.scan(number, scan, || true);
+            let found = found.map_err(|error: StateError| super::sources::with_causes(&error))?;
+            // One that is short for its bytes is none that was the last.
+            let Some((group, key)) = found.groups.last().zip(found.keys.last()) else { break };
+            after = Some((place, *group, key.to_vec()));
+            let pairs = found.groups.iter().zip(&found.keys).zip(&found.values);
+            for ((group, key), value) in pairs {
+                bytes += key.len() + value.len();
+                entries.push(EntryShown {
+                    strand,
+                    group: *group,
+                    key: text(key),
+                    key_base64: BASE64.encode(key),
+                    value: text(value),
+                    value_base64: BASE64.encode(value),
+                    sum: value[..].try_into().ok().map(i64::from_le_bytes),
+                });
+            }
+        }
+    }
+    // None only where there are no more.
+    let next = after.filter(|_| !entries.is_empty()).as_ref().map(cursor);
     Ok(Some(EntriesPage { entries, next }))
 }
 
@@ -225,9 +262,10 @@ mod tests {
 
     #[test]
     fn cursor_is_read_back_and_what_is_none_is_not() {
-        assert_eq!(read_cursor(&cursor(7, b"a key")), Some((7, b"a key".to_vec())));
-        assert_eq!(read_cursor(&cursor(0, b"")), Some((0, Vec::new())));
-        assert_eq!(read_cursor(""), None);
+        for place in [(3, 7, b"a key".to_vec()), (0, 0, Vec::new())] {
+            assert_eq!(read_cursor(&cursor(&place)), Some(place));
+        }
+        assert_eq!((read_cursor(""), read_cursor("Bw")), (None, None));
         assert_eq!(read_cursor("#"), None);
     }
 

@@ -237,6 +237,12 @@ impl Workers {
         }
     }
 
+    /// How many slices of this chain run at a time at most.
+    pub(crate) fn width(&self, chain: &Chain) -> usize {
+        // Half of its threads stand by.
+        if chain.waits() { waiting::THREADS } else { (self.threads.len() / 2).max(1) }
+    }
+
     /// Quotas have changed: who had to wait may run now.
     pub(crate) fn look_again(&self) {
         // Whoever has looked at them under the lock waits by then.

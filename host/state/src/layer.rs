@@ -66,6 +66,7 @@ pub struct Layer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenTable {
     pub transform: String,
+    /// With its strand, if it is one strand's.
     pub table: String,
     pub version: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -189,7 +190,7 @@ impl Layer {
             }
             tables.push(WrittenTable {
                 transform: id.transform().to_owned(),
-                table: id.table().to_owned(),
+                table: id.name().to_owned(),
                 version: table.spec.version,
                 ttl_ns: table.spec.ttl_ns,
                 cleared: table.cleared,

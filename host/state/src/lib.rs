@@ -1,6 +1,6 @@
 //! Keyed state of the transforms of streams.
 //!
-//! Owns what a plugin's state is: tables, key groups, addresses of entries ([`TableId`], [`group_of`]), what a slice sees and
+//! Owns what a plugin's state is: tables, key groups, strands, addresses of entries ([`TableId`], [`group_of`], [`Strands`]), what a slice sees and
 //! changes ([`SliceState`]), its changes on their way ([`Layer`]) and over what is stored ([`View`]), the store of a data
 //! directory ([`Store`]), and what of a tenant's quota is used ([`Usage`]). Refuses nothing of Wasm, of outcomes and of
 //! journals: it knows none of them. Everything that touches files blocks.
@@ -35,6 +35,7 @@ mod resident;
 mod slice;
 mod store;
 mod stored;
+mod strand;
 mod stream;
 mod table;
 mod usage;
@@ -46,8 +47,9 @@ pub use layer::{Growth, Layer, LayerError, Written, WrittenTable};
 pub use limits::{
     KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SLICE_BYTES_MAX, TABLES_MAX, VALUE_BYTES_MAX,
 };
-pub use slice::{Scan, Scanned, SliceState};
+pub use slice::{Changing, Scan, Scanned, SliceState};
 pub use store::{Crashing, Incarnation, Mark, Store, TableUse};
+pub use strand::{Strand, Strands};
 pub use stream::StreamStore;
 pub use table::{Entry, TableId, TableSpec, group_of};
 pub use usage::Usage;

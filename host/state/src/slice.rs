@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use hashbrown::HashTable;
 
@@ -15,6 +16,7 @@ use crate::limits::{
     BLOCK_BYTES, BLOCK_ENTRIES, CHANGE_BYTES, KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SEEN_BYTES,
     SEEN_ENTRIES, SLICE_BYTES_MAX, VALUE_BYTES_MAX,
 };
+use crate::strand::Strand;
 use crate::table::{Address, Entry, TableId, TableSpec, address, counted_bytes};
 use crate::usage::{Pending, Usage};
 use crate::view::{Range, View, group_start};
@@ -37,6 +39,23 @@ pub struct SliceState {
     before: Totals,
     totals: Totals,
     usage: Option<Arc<Usage>>,
+    /// Whose tables it sees under the names that plugins declare.
+    strand: Option<Strand>,
+    changing: Changing,
+    /// What of that is its own.
+    own: Totals,
+}
+
+/// What the strands of a slice that run at once have changed together, so that they share its bounds.
+#[derive(Clone, Debug, Default)]
+pub struct Changing(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// About what it takes in memory.
+    bytes: AtomicUsize,
+    /// What it adds to what is counted for the tenant, where no layer counts it yet.
+    counted: AtomicI64,
 }
 
 /// One table of a transform, as the slice knows it.
@@ -116,7 +135,53 @@ impl SliceState {
             before: Totals::default(),
             totals: Totals::default(),
             usage,
+            strand: None,
+            changing: Changing::default(),
+            own: Totals::default(),
         }
+    }
+
+    /// The same as one strand of the slice sees it.
+    #[must_use]
+    pub fn in_strand(self, strand: Strand, changing: Changing) -> SliceState {
+        SliceState { strand: Some(strand), changing, ..self }
+    }
+
+    /// What a table is called here.
+    fn called(&self, id: &TableId) -> TableId {
+        // Names that plugins may give are shorter than what a table's id takes, and so are those of fields.
+        self.strand.as_ref().and_then(|strand| id.in_strand(strand)).unwrap_or_else(|| id.clone())
+    }
+
+    /// Whether changes of the slice may take so much here.
+    fn may_take(&mut self, bytes: usize) -> bool {
+        if self.strand.is_none() {
+            return bytes <= SLICE_BYTES_MAX;
+        }
+        let Changing(all) = &self.changing;
+        let others = all.bytes.load(Ordering::Relaxed) - self.own.bytes;
+        let takes = others.saturating_add(bytes) <= SLICE_BYTES_MAX;
+        if takes {
+            all.bytes.fetch_add(bytes.wrapping_sub(self.own.bytes), Ordering::Relaxed);
+            self.own.bytes = bytes;
+        }
+        takes
+    }
+
+    /// What it counts for the tenant together with the other strands of the slice.
+    fn counted_with_others(&self, counted: i64) -> i64 {
+        let Changing(all) = &self.changing;
+        all.counted.load(Ordering::Relaxed) - self.own.counted + counted
+    }
+
+    /// So much counts of it, for the others.
+    fn count(&mut self, counted: i64) {
+        if self.strand.is_none() {
+            return;
+        }
+        let Changing(all) = &self.changing;
+        all.counted.fetch_add(counted - self.own.counted, Ordering::Relaxed);
+        self.own.counted = counted;
     }
 
     /// State of a stream that has none, and keeps none.
@@ -126,17 +191,18 @@ impl SliceState {
 
     /// The layout version that a table has where it was written before.
     pub fn version(&self, id: &TableId) -> Option<u32> {
-        self.view.spec(id).map(|spec| spec.version)
+        self.view.spec(&self.called(id)).map(|spec| spec.version)
     }
 
     /// The number of a table, by which the other methods know it.
     pub fn table(&mut self, id: &TableId, spec: TableSpec) -> usize {
-        if let Some(known) = self.tables.iter().position(|table| table.id == *id) {
+        let id = self.called(id);
+        if let Some(known) = self.tables.iter().position(|table| table.id == id) {
             return known;
         }
         let growth = self.usage.is_some().then(Growth::default);
         let changes = TableChanges { spec, growth, ..TableChanges::default() };
-        self.tables.push(Table { id: id.clone(), changes, seen: HashTable::new() });
+        self.tables.push(Table { id, changes, seen: HashTable::new() });
         self.tables.len() - 1
     }
 
@@ -209,7 +275,7 @@ impl SliceState {
             totals.bytes -= before.bytes(address);
             undo_bytes += before.bytes(address);
         }
-        if totals.bytes + undo_bytes > SLICE_BYTES_MAX {
+        if !self.may_take(totals.bytes + undo_bytes) {
             return Err(StateError::SliceFull);
         }
         let mut growth = Growth::default();
@@ -218,12 +284,14 @@ impl SliceState {
             let after = counted(address, change.entry());
             growth = Growth { entries: after.entries - before.entries, bytes: after.bytes - before.bytes };
             totals.counted += growth.bytes;
-            let refused = self.usage.as_ref().and_then(|usage| usage.refuses(totals.counted));
+            let counted = self.counted_with_others(totals.counted);
+            let refused = self.usage.as_ref().and_then(|usage| usage.refuses(counted));
             if let Some(limit) = refused.filter(|_| growth.bytes > 0) {
                 return Err(StateError::Full { limit });
             }
         }
         (self.totals, self.undo_bytes) = (totals, undo_bytes);
+        self.count(totals.counted);
         let changes = &mut self.tables[table].changes;
         let (place, before) = changes.entries.insert(wanted, change);
         changes.growth.iter_mut().for_each(|all| all.add(growth));
@@ -318,6 +386,7 @@ impl SliceState {
         }
         self.undo_bytes = 0;
         self.totals = self.before;
+        self.count(self.totals.counted);
     }
 
     /// The slice's time.
@@ -327,12 +396,13 @@ impl SliceState {
 
     /// How many bytes more the tenant may keep; `None` = without bound.
     pub fn room(&self) -> Option<u64> {
-        self.usage.as_ref().and_then(|usage| usage.room(self.totals.counted))
+        let counted = self.counted_with_others(self.totals.counted);
+        self.usage.as_ref().and_then(|usage| usage.room(counted))
     }
 
     /// What was declared of a table when something was last written to it.
     pub fn stored(&self, id: &TableId) -> Option<TableSpec> {
-        self.view.spec(id)
+        self.view.spec(&self.called(id))
     }
 
     /// The entry at an address, however old it is: for who sees this state from afar ([`crate::Base`]).
@@ -396,6 +466,7 @@ impl SliceState {
 
     /// The slice's layer.
     pub fn finish(self) -> Layer {
+        let (Changing(all), own) = (self.changing.clone(), self.own.counted);
         let changed = self.tables.into_iter().filter(|table| !table.changes.entries.is_empty());
         let arranged = |mut table: Table| {
             table.changes.entries.arrange();
@@ -403,12 +474,10 @@ impl SliceState {
         };
         let tables: BTreeMap<TableId, TableChanges> = changed.map(arranged).collect();
         let pending = self.usage.filter(|_| !tables.is_empty());
-        Layer {
-            clock: self.now,
-            bytes: self.totals.bytes,
-            pending: pending.map(|usage| Pending::new(usage, self.totals.counted)),
-            tables,
-        }
+        let pending = pending.map(|usage| Pending::new(usage, self.totals.counted));
+        // The layer counts it from here on.
+        all.counted.fetch_sub(own, Ordering::Relaxed);
+        Layer { clock: self.now, bytes: self.totals.bytes, pending, tables }
     }
 
     /// The entry, however old it is.
@@ -441,3 +510,6 @@ impl SliceState {
         self.tables[number].seen.insert_unique(hash, read, |read| read.hash);
     }
 }
+
+#[cfg(test)]
+mod tests;

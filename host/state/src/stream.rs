@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::changes::{Change, Wanted};
 use crate::engine::{Batch, Space};
@@ -26,7 +26,7 @@ struct Inner {
     clock: AtomicI64,
     known: Mutex<Known>,
     /// What is in memory besides.
-    residents: Mutex<HashMap<TableId, Resident>>,
+    residents: RwLock<HashMap<TableId, Resident>>,
     /// Counts what is gone otherwise than by a change that everybody sees who reads.
     gone: AtomicU64,
     usage: Arc<Usage>,
@@ -73,7 +73,7 @@ impl StreamStore {
             incarnation,
             clock: AtomicI64::new(mark.map_or(i64::MIN, |mark| mark.clock)),
             known: Mutex::new(Known { mark, tables, sweep: None, sweepable: 0 }),
-            residents: Mutex::default(),
+            residents: RwLock::default(),
             gone: AtomicU64::new(0),
             usage,
         };
@@ -92,7 +92,10 @@ impl StreamStore {
     /// What is stored, by table, in the order of their names.
     pub fn tables(&self) -> Vec<TableUse> {
         let mut tables: Vec<TableUse> = self.known().tables.values().cloned().collect();
-        let names = |table: &TableUse| (table.id.transform().to_owned(), table.id.table().to_owned());
+        let names = |TableUse { id, .. }: &TableUse| {
+            let strand = id.strand().map(|strand| strand.number);
+            (id.transform().to_owned(), id.table().to_owned(), strand, id.name().to_owned())
+        };
         tables.sort_by_cached_key(names);
         tables
     }
@@ -144,7 +147,7 @@ impl StreamStore {
                 // In several batches: after a crash it is done again, and until then the layer hides what is left.
                 store.remove_all(Space::Entries, &self.prefix(id))?;
                 self.0.gone.fetch_add(1, Ordering::Relaxed);
-                self.residents().insert(id.clone(), Resident::new(Arc::clone(&store.resident)));
+                self.residents_to_write().insert(id.clone(), Resident::new(Arc::clone(&store.resident)));
                 (table.entries, table.bytes) = (0, 0);
                 changes.truncate(cleared + 1);
             }
@@ -199,7 +202,7 @@ impl StreamStore {
                 let mut left = changes.entries.wanted().peekable();
                 // Not all at once: slices read meanwhile.
                 while left.peek().is_some() {
-                    let mut residents = self.residents();
+                    let mut residents = self.residents_to_write();
                     // What nobody has asked for yet is not there.
                     let Some(resident) = residents.get_mut(id) else { break };
                     for (wanted, change) in left.by_ref().take(COPIED_ENTRIES) {
@@ -215,7 +218,7 @@ impl StreamStore {
                 }
             }
         }
-        let mut residents = self.residents();
+        let mut residents = self.residents_to_write();
         if let Some(resident) = swept.table.as_ref().and_then(|table| residents.get_mut(table)) {
             swept.addresses.iter().for_each(|address| resident.write(Wanted::new(address), None));
         }
@@ -230,14 +233,18 @@ impl StreamStore {
         }
     }
 
-    fn residents(&self) -> MutexGuard<'_, HashMap<TableId, Resident>> {
-        self.0.residents.lock().unwrap_or_else(PoisonError::into_inner)
+    fn residents(&self) -> RwLockReadGuard<'_, HashMap<TableId, Resident>> {
+        self.0.residents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn residents_to_write(&self) -> RwLockWriteGuard<'_, HashMap<TableId, Resident>> {
+        self.0.residents.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is in memory of a table that was not asked before: all of it, if it is not too large. Nothing is applied meanwhile.
     fn read_resident(&self, id: &TableId) -> Result<(), StoreError> {
         let known = self.known();
-        let mut residents = self.residents();
+        let mut residents = self.residents_to_write();
         if residents.contains_key(id) {
             return Ok(());
         }
@@ -403,7 +410,7 @@ impl Base for StreamStore {
         }
         let key = [&self.prefix(table)[..], wanted.address].concat();
         let Some(value) = self.0.store.engine.get(Space::Entries, &key)? else { return Ok(None) };
-        let mut residents = self.residents();
+        let mut residents = self.residents_to_write();
         // Whatever else is written, whoever reads this entry sees it before it comes here.
         if let Some(resident) = residents.get_mut(table)
             && self.0.gone.load(Ordering::Relaxed) == gone
@@ -425,6 +432,12 @@ impl Base for StreamStore {
 
     fn spec(&self, table: &TableId) -> Option<TableSpec> {
         self.known().tables.get(table).filter(|table| table.entries > 0).map(|table| table.spec)
+    }
+
+    fn find_table(&self, wanted: &mut dyn FnMut(&TableId) -> bool) -> Option<TableId> {
+        let known = self.known();
+        let mut kept = known.tables.values().filter(|table| table.entries > 0);
+        kept.find(|table| wanted(&table.id)).map(|table| table.id.clone())
     }
 
     fn clock(&self) -> i64 {

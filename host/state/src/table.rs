@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::strand::{MARK, Strand, Strands};
+
 /// The key group of a key.
 pub fn group_of(key: &[u8]) -> u8 {
     // The top byte.
@@ -72,13 +74,44 @@ impl TableId {
 
     /// The name that the plugin declares.
     pub fn table(&self) -> &str {
+        self.parts().0
+    }
+
+    /// Its name with its strand, if it is one strand's: as it is stored.
+    pub fn name(&self) -> &str {
         self.split().map_or("", |(_, table)| table)
+    }
+
+    /// The table of a strand that a plugin declares by this name; `None` where that is longer than 255 bytes.
+    pub fn in_strand(&self, strand: &Strand) -> Option<TableId> {
+        let Strand { number, of } = strand;
+        TableId::new(self.transform(), &format!("{}{MARK}{number}/{}", self.table(), of.ending()))
+    }
+
+    /// The strand whose it is.
+    pub fn strand(&self) -> Option<Strand> {
+        let (_, number, ending) = self.parts();
+        Some(Strand { number: number.parse().ok()?, of: Strands::read(ending?)? })
+    }
+
+    /// What its name says of how the stream is parted.
+    pub(crate) fn ending(&self) -> Option<&str> {
+        self.parts().2
+    }
+
+    /// What the plugin declares, number of the strand, and how the stream is parted.
+    fn parts(&self) -> (&str, &str, Option<&str>) {
+        let name = self.name();
+        match name.split_once(MARK).map(|(table, strand)| (table, strand.split_once('/'))) {
+            Some((table, Some((number, ending)))) => (table, number, Some(ending)),
+            _ => (name, "", None),
+        }
     }
 }
 
 impl fmt::Debug for TableId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.transform(), self.table())
+        write!(f, "{}/{}", self.transform(), self.name())
     }
 }
 
@@ -139,6 +172,23 @@ mod tests {
         for len in 0..id.encoded().len() {
             assert_eq!(TableId::decode(&id.encoded()[..len]), None);
         }
+    }
+
+    #[test]
+    fn table_of_a_strand_is_another_one_with_the_same_name_to_people() {
+        let id = TableId::new("count", "a").unwrap();
+        assert_eq!((id.strand(), id.ending()), (None, None));
+        let strand = Strand { number: 3, of: Strands::new(4, "user.id") };
+        let of_strand = id.in_strand(&strand).unwrap();
+        assert_ne!(of_strand, id);
+        assert_eq!((of_strand.transform(), of_strand.table()), ("count", "a"));
+        assert_eq!((of_strand.name(), of_strand.ending()), ("a~3/4/user.id", Some("4/user.id")));
+        assert_eq!(of_strand.strand(), Some(strand.clone()));
+        assert_eq!(TableId::decode(of_strand.encoded()), Some(of_strand.clone()));
+        // However often it is asked for.
+        assert_eq!(of_strand.in_strand(&strand), Some(of_strand));
+        let long = TableId::new("count", &"x".repeat(250)).unwrap();
+        assert_eq!(long.in_strand(&Strand { number: 3, of: Strands::new(4, "user.id") }), None);
     }
 
     #[test]

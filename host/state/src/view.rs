@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::changes::{Change, Changes, Wanted};
 use crate::error::StoreError;
 use crate::layer::{Layer, TableChanges};
+use crate::strand::Strands;
 use crate::table::{Address, Entry, TableId, TableSpec, address};
 
 /// What is stored of one stream.
@@ -36,6 +37,11 @@ pub trait Base: Send + Sync {
 
     /// What was declared last of a table that is stored.
     fn spec(&self, table: &TableId) -> Option<TableSpec>;
+
+    /// A table of which entries are stored and this is so.
+    fn find_table(&self, _wanted: &mut dyn FnMut(&TableId) -> bool) -> Option<TableId> {
+        None
+    }
 
     /// The time up to which the stream's state has come; what is older never comes back.
     fn clock(&self) -> i64;
@@ -99,6 +105,15 @@ impl View {
     pub fn spec(&self, table: &TableId) -> Option<TableSpec> {
         let of_layer = |layer: &Arc<Layer>| layer.tables.get(table).map(|table| table.spec);
         self.layers.iter().find_map(of_layer).or_else(|| self.base.spec(table))
+    }
+
+    /// A table with stored entries that is parted otherwise than the stream. What layers have was changed since it is as it is.
+    pub fn parted_otherwise(&self, strands: Option<&Strands>) -> Option<TableId> {
+        let ending = strands.map(Strands::ending);
+        let cleared = |id: &TableId| {
+            self.layers.iter().any(|layer| layer.tables.get(id).is_some_and(|table| table.cleared))
+        };
+        self.base.find_table(&mut |id| id.ending() != ending.as_deref() && !cleared(id))
     }
 
     /// The entry, however old it is.

@@ -169,7 +169,7 @@ pub(crate) fn fail(
             report.failures.push(DeadLetter {
                 input: part.input,
                 row: u32::try_from(row).unwrap_or(u32::MAX),
-                offset: i64::try_from(input.first_offset.saturating_add(row as u64)).unwrap_or(i64::MAX),
+                offset: i64::try_from(input.offset(row)).unwrap_or(i64::MAX),
                 child: 0,
                 transform: step.name.clone(),
                 digest: Some(step.plugin.digest),

@@ -9,14 +9,14 @@ use crate::http::HttpUse;
 use crate::plugin::Digest;
 use crate::step::Step;
 
-/// Consecutive records of a stream, taken through the chain together.
+/// Consecutive records of a stream, or those of them that one strand has, taken through the chain together.
 #[derive(Clone, Copy)]
 pub struct Slice<'a> {
-    /// The offset of its first record.
+    /// The offset of its first record, whichever strand that is in.
     pub id: u64,
     /// Drawn once per stream; together with the slice's id, the transform and the first offset it seeds guests.
     pub stream_seed: u64,
-    /// Usually one per durable frame; they are cut into chunks here.
+    /// Usually one per durable frame, of a strand those rows of it that it has; they are cut into chunks here.
     pub inputs: &'a [Input<'a>],
 }
 
@@ -72,6 +72,42 @@ pub struct TransformReport {
     pub bytes_out: u64,
     /// Records, and rows that no record stands behind, that failed in it.
     pub dead_letters: u64,
+}
+
+impl TransformReport {
+    /// Adds its part in another run.
+    pub fn add(&mut self, more: TransformReport) {
+        let TransformReport {
+            calls,
+            cpu,
+            fuel,
+            memory_bytes_peak,
+            traps,
+            instances,
+            http,
+            records_in,
+            bytes_in,
+            records_out,
+            bytes_out,
+            dead_letters,
+        } = more;
+        self.cpu = self.cpu.saturating_add(cpu);
+        self.memory_bytes_peak = self.memory_bytes_peak.max(memory_bytes_peak);
+        self.http.add(http);
+        for (sum, more) in [
+            (&mut self.calls, calls),
+            (&mut self.fuel, fuel),
+            (&mut self.traps, traps),
+            (&mut self.instances, instances),
+            (&mut self.records_in, records_in),
+            (&mut self.bytes_in, bytes_in),
+            (&mut self.records_out, records_out),
+            (&mut self.bytes_out, bytes_out),
+            (&mut self.dead_letters, dead_letters),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
 }
 
 /// What became of a slice. `passed + dropped + failures = records in`.

@@ -446,7 +446,7 @@ fn origin(slice: &Slice<'_>, first: &Part) -> (u64, u64) {
     let Some(input) = slice.inputs.get(first.input) else { return (0, 0) };
     let delta = input.arrival_deltas.and_then(|deltas| deltas.get(first.rows.start)).copied().unwrap_or(0);
     let now = input.arrival.saturating_add(i64::from(delta));
-    (input.first_offset.saturating_add(first.rows.start as u64), u64::try_from(now).unwrap_or(0))
+    (input.offset(first.rows.start), u64::try_from(now).unwrap_or(0))
 }
 
 fn dead_letter(chain: &Chain, parts: &[Part], failure: Failure) -> DeadLetter {

@@ -168,6 +168,7 @@ fn run(worker: &mut ChainWorker, input: &Value, options: &FinishOptions) -> (Row
     });
     let inputs = [Input {
         first_offset: input["first_offset"].as_u64().unwrap_or(0),
+        offsets: None,
         payloads: payloads.as_ref(),
         arrival: input["arrival"].as_i64().unwrap_or(0),
         arrival_deltas: deltas.as_deref(),

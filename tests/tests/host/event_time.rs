@@ -15,7 +15,7 @@ use wasmill_tests::{client, objects};
 use crate::COMPILER;
 
 /// Counts of users by window; `EVENT_TIME` is the rest of that table.
-const WINDOWED: &str = r#"
+pub(crate) const WINDOWED: &str = r#"
     [streams.events]
     source = { type = "http" }
     outputs = [{ type = "directory", path = "out", interval = "50ms" }]
@@ -125,7 +125,7 @@ fn windows_of_a_plugin_in_a_process_of_its_own_equal_a_computation_after_kills()
     windows_equal_a_computation(&apart(&config));
 }
 
-fn windows_equal_a_computation(config: &str) {
+pub(crate) fn windows_equal_a_computation(config: &str) {
     const KILLS: usize = 5;
     let (Some(binary), Some(scratch)) = (binary(), configured(config, &["window"])) else { return };
     let mut records = records();
@@ -156,8 +156,14 @@ fn windows_equal_a_computation(config: &str) {
 
 #[test]
 fn windows_close_without_a_record_after_the_idle_timeout_and_once_whatever_ends_the_program() {
-    let options = r#"delay = "200ms", lateness = "300ms", idle_timeout = "1s""#;
-    let (Some(binary), Some(scratch)) = (binary(), scratch(options)) else { return };
+    windows_close_without_a_record(&WINDOWED.replace("EVENT_TIME", IDLE));
+}
+
+/// For `windows_close_without_a_record`.
+pub(crate) const IDLE: &str = r#"delay = "200ms", lateness = "300ms", idle_timeout = "1s""#;
+
+pub(crate) fn windows_close_without_a_record(config: &str) {
+    let (Some(binary), Some(scratch)) = (binary(), configured(config)) else { return };
     let records: Vec<_> = records().into_iter().take(200).collect();
     let expected = expected(&records);
     let newest = records.iter().map(|(_, time, _)| *time).max().unwrap();

@@ -65,6 +65,7 @@ mod start;
 mod state;
 mod state_layouts;
 mod state_letters;
+mod strands;
 mod streaming;
 mod tenants;
 mod uploads;

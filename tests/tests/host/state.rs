@@ -101,7 +101,7 @@ fn counts_of_a_real_log_are_exact_with_the_plugin_in_a_process_of_its_own() {
     counts_are_exact_after_kills(5, &apart(COUNTED));
 }
 
-fn counts_are_exact_after_kills(kills: usize, config: &str) {
+pub(crate) fn counts_are_exact_after_kills(kills: usize, config: &str) {
     const BATCH: usize = 100;
     let (Some(binary), Some(scratch)) = (binary(), scratch(config)) else { return };
     let Some(records) = access_log::records().unwrap() else { return };
@@ -165,7 +165,7 @@ fn poison_records_cost_themselves_and_no_count() {
     poison_costs_itself(&apart(COUNTED));
 }
 
-fn poison_costs_itself(config: &str) {
+pub(crate) fn poison_costs_itself(config: &str) {
     let Some(scratch) = scratch(config) else { return };
     let host = Running::start(&scratch.config(), COMPILER);
     let orders = ["-", "trap", "-", "fail", "err", "-", "-", "trap"];
@@ -402,7 +402,7 @@ fn state_that_the_policy_does_not_grant_is_refused_with_the_key_that_would() {
 }
 
 /// `wasmill state …` of this host: exit code, stdout, stderr.
-fn state(address: SocketAddr, arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn state(address: SocketAddr, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(binary().unwrap());
     command.arg("state").args(arguments).args(["--host", &format!("http://{address}")]).stdin(Stdio::null());
     let output = command.output().unwrap();

@@ -104,6 +104,7 @@ pub(super) const NAMED: &[(&str, Shape)] = &[
         Object(&[
             ("transform", Text, ""),
             ("table", Text, "as the plugin declares it"),
+            ("strand?", Number, "whose part of the table it is, in a stream with `parallel`"),
             ("version", Number, "of the layout of its values"),
             ("ttl_ns", Number, "entries that were not written for so long are gone; 0: they stay"),
             ("entries", Number, ""),
@@ -113,6 +114,7 @@ pub(super) const NAMED: &[(&str, Shape)] = &[
     (
         "Entry",
         Object(&[
+            ("strand?", Number, "that has it, in a stream with `parallel`"),
             ("group", Number, "key group"),
             ("key?", Text, "where it is text"),
             ("key_base64", Text, ""),

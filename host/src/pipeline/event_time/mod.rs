@@ -87,7 +87,7 @@ pub(crate) struct Judged {
     /// Those that go through the chain.
     pub(crate) parts: Vec<Part>,
     /// Their times and watermarks, by part.
-    times: Vec<(Vec<i64>, Vec<i64>)>,
+    pub(crate) times: Vec<(Vec<i64>, Vec<i64>)>,
     /// Those that go to the output of late ones.
     pub(crate) late: Vec<Part>,
     /// Of those whose time cannot be read.
@@ -236,6 +236,19 @@ impl Judged {
         if !rows.is_empty() {
             self.parts.push(part.some(rows));
             self.times.push(times);
+        }
+    }
+
+    /// The same of other records of the slice, of which there are none yet: what does not go through the chain is not theirs.
+    pub(crate) fn beside(&self) -> Judged {
+        Judged {
+            parts: Vec::new(),
+            times: Vec::new(),
+            late: Vec::new(),
+            letters: Vec::new(),
+            dropped: 0,
+            counts: LateCounts::default(),
+            ..*self
         }
     }
 

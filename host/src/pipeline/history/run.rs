@@ -224,6 +224,8 @@ impl Replay {
                 due: false,
                 frozen: true,
             }),
+            // Its chain keeps no state.
+            parallel: None,
         }
     }
 }

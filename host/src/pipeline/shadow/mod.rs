@@ -160,20 +160,16 @@ impl StreamShadows {
     pub(crate) fn offer(
         &self,
         shadows: Vec<Arc<Shadow>>,
-        cut: Cut,
+        cut: &Arc<Cut>,
         route: &Route,
         done: &mut Done,
     ) -> Offer<'_> {
         let trace = done.trace.take().filter(|_| done.unrunnable.is_none());
         let tasks = trace.map(|trace| {
             let live = Live { trace, failed: failed(done), transforms: done.transforms.clone() };
-            let (cut, live) = (Arc::new(cut), Arc::new(live));
-            let task = |shadow| Task {
-                shadow,
-                cut: Arc::clone(&cut),
-                route: route.clone(),
-                live: Arc::clone(&live),
-            };
+            let live = Arc::new(live);
+            let task =
+                |shadow| Task { shadow, cut: Arc::clone(cut), route: route.clone(), live: Arc::clone(&live) };
             shadows.into_iter().map(task).collect()
         });
         Offer { queue: &self.queue, tasks: tasks.unwrap_or_default() }

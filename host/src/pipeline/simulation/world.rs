@@ -474,6 +474,7 @@ impl World {
             fallback: None,
             backup: None,
             event_time: None,
+            parallel: None,
             mutant: self.plan.mutant,
         });
         recovery::clean_staging(&context, &recovered.standing.undelivered);

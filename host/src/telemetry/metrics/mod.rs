@@ -196,7 +196,7 @@ impl Families {
         for transform in stream.with_transforms(|transforms| transforms.clone()) {
             self.transform(of, &transform);
         }
-        for table in stream.kept() {
+        for table in stream.kept_whole() {
             self.table(of, &table);
         }
     }

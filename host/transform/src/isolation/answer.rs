@@ -14,6 +14,7 @@ use super::messages::{Clock, Letter, PartitionValues, Report, RowsHead};
 use super::wire::Body;
 use crate::chain::Chain;
 use crate::fault::{PluginFault, REASON_BYTES_MAX, cut_text};
+use crate::http::HttpUse;
 use crate::limits::TELLINGS_MAX;
 use crate::report::{DeadLetter, Slice, SliceReport, TransformReport};
 use crate::worker::Part;
@@ -62,11 +63,11 @@ impl Rows {
         // A partition that no row is in would be memory for nothing.
         let partitions = (head.partitions <= head.rows).then_some(head.partitions)?;
         let partitions = (0..partitions).map(|_| partition(&mut left)).collect::<Option<Vec<_>>>()?;
-        let (sent, arrived) = (asked.offsets(), asked.arrivals()?);
+        let (was_sent, arrived) = (asked.was_sent(), asked.arrivals()?);
         let fits = left.0.is_empty()
             && routes.iter().all(|route| (*route as usize) < asked.outputs)
             && partition_of.iter().all(|at| (*at as usize) < partitions.len())
-            && offsets.iter().all(|offset| *offset == -1 || sent.contains(offset))
+            && offsets.iter().all(|offset| *offset == -1 || was_sent(*offset))
             && arrivals.iter().all(|at| arrived.contains(at));
         let mut payload = body;
         payload.truncate(length);
@@ -165,14 +166,22 @@ impl Asked<'_> {
         self.parts.iter().map(|part| part.rows.len() as u64).sum()
     }
 
-    /// From the lowest offset that was sent to behind the highest.
-    fn offsets(&self) -> Range<i64> {
-        let each = self.parts.iter().filter_map(|part| {
-            let first = self.slice.inputs.get(part.input)?.first_offset;
-            let at = |row: usize| i64::try_from(first.saturating_add(row as u64)).unwrap_or(i64::MAX);
-            Some(at(part.rows.start)..at(part.rows.end))
+    /// Whether an offset may be one of those that were sent: it lies between the lowest and the highest, and where offsets are
+    /// told one by one it is among them.
+    fn was_sent(&self) -> impl Fn(i64) -> bool {
+        let inputs =
+            || self.parts.iter().filter_map(|part| Some((self.slice.inputs.get(part.input)?, &part.rows)));
+        let each = inputs().map(|(input, rows)| {
+            let at = |row: usize| i64::try_from(input.offset(row)).unwrap_or(i64::MAX);
+            at(rows.start)..at(rows.end.saturating_sub(1).max(rows.start)).saturating_add(1)
         });
-        each.reduce(|all, part| all.start.min(part.start)..all.end.max(part.end)).unwrap_or(0..0)
+        let all: Range<i64> =
+            each.reduce(|all, part| all.start.min(part.start)..all.end.max(part.end)).unwrap_or(0..0);
+        let told = inputs().any(|(input, _)| input.offsets.is_some()).then(|| {
+            let rows = inputs().flat_map(|(input, rows)| rows.clone().map(|row| input.offset(row)));
+            rows.map(u64::cast_signed).collect::<HashSet<i64>>()
+        });
+        move |offset| all.contains(&offset) && told.as_ref().is_none_or(|told| told.contains(&offset))
     }
 
     /// Those of the records, and that of rows that are made when time has come.
@@ -224,8 +233,8 @@ impl Asked<'_> {
             let (input, row) = match self.parts.get(letter.input) {
                 Some(part) if (letter.row as usize) < part.rows.len() => {
                     let row = part.rows.start + letter.row as usize;
-                    let first = self.slice.inputs.get(part.input)?.first_offset;
-                    (i64::try_from(first + row as u64).ok()? == letter.offset).then_some(())?;
+                    let offset = self.slice.inputs.get(part.input)?.offset(row);
+                    (i64::try_from(offset).ok()? == letter.offset).then_some(())?;
                     (part.input, u32::try_from(row).ok()?)
                 }
                 // A row that no record stands behind.
@@ -327,32 +336,8 @@ pub(super) fn add(whole: &mut SliceReport, part: SliceReport) {
     whole.emitted += emitted;
     whole.failures.extend(failures);
     for (sum, transform) in whole.transforms.iter_mut().zip(transforms) {
-        // What was sent is what the host sent: counted where it is.
-        let TransformReport {
-            calls,
-            cpu,
-            fuel,
-            memory_bytes_peak,
-            traps,
-            instances,
-            http: _,
-            records_in,
-            bytes_in,
-            records_out,
-            bytes_out,
-            // Those of the whole slice are counted once it is whole.
-            dead_letters: _,
-        } = transform;
-        sum.calls = sum.calls.saturating_add(calls);
-        sum.cpu = sum.cpu.saturating_add(cpu);
-        sum.fuel = sum.fuel.saturating_add(fuel);
-        sum.memory_bytes_peak = sum.memory_bytes_peak.max(memory_bytes_peak);
-        sum.traps = sum.traps.saturating_add(traps);
-        sum.instances = sum.instances.saturating_add(instances);
-        sum.records_in = sum.records_in.saturating_add(records_in);
-        sum.bytes_in = sum.bytes_in.saturating_add(bytes_in);
-        sum.records_out = sum.records_out.saturating_add(records_out);
-        sum.bytes_out = sum.bytes_out.saturating_add(bytes_out);
+        // What was sent is what the host sent: counted where it is. Letters of the whole slice are counted once it is whole.
+        sum.add(TransformReport { http: HttpUse::default(), dead_letters: 0, ..transform });
     }
     whole.chunks += chunks;
     whole.chunks_bisected += chunks_bisected;
@@ -437,6 +422,22 @@ mod tests {
                 "{ends} {offset} {arrival} {route} {partition}"
             );
         }
+    }
+
+    #[test]
+    fn offsets_that_are_told_one_by_one_are_believed_only_where_they_were_sent() {
+        let payloads = ColumnRef { data: b"abc", ends: &[1, 2, 3] };
+        let input = Input { arrival: 50, offsets: Some(&[7, 9, 30]), ..Input::of_payloads(7, payloads) };
+        let slice = Slice { id: 7, stream_seed: 0, inputs: &[input] };
+        let parts = [Part { input: 0, rows: 1..3 }];
+        let asked = Asked { chain: &CHAIN, slice: &slice, parts: &parts, outputs: 2, clock: None };
+        let was_sent = asked.was_sent();
+        assert_eq!((0..40).filter(|offset| was_sent(*offset)).collect::<Vec<i64>>(), [9, 30]);
+        let told = |offset| {
+            let (report, letters) = report(1, 0, &[(0, 1, offset)]);
+            asked.report(report, &letters, (1, 0), Duration::from_secs(1)).is_some()
+        };
+        assert!(told(30) && !told(10) && !told(9));
     }
 
     fn report(passed: u64, dropped: u64, letters: &[(usize, u32, i64)]) -> (Report, Vec<u8>) {

@@ -1,4 +1,4 @@
-//! The columns of a slice's inputs on their way into a process: payloads and their ends; arrival deltas, keys, attributes,
+//! The columns of a slice's inputs on their way into a process: payloads and their ends; offsets, arrival deltas, keys, attributes,
 //! event times and watermarks where there are any.
 
 use std::ops::Range;
@@ -17,6 +17,9 @@ pub(super) fn columns<'a>(
 ) -> Option<(InputHead, &'a [u8], Vec<u8>)> {
     let mut out = Vec::with_capacity(rows.len() * 8);
     let payload = put_ends(input.payloads, rows, &mut out)?;
+    if let Some(offsets) = input.offsets {
+        put_i64s(&mut out, offsets.get(rows.clone())?.iter().map(|offset| offset.cast_signed()));
+    }
     if let Some(deltas) = input.arrival_deltas {
         put_u32s(&mut out, deltas.get(rows.clone())?.iter().copied());
     }
@@ -33,10 +36,11 @@ pub(super) fn columns<'a>(
         put_i64s(&mut out, watermarks.get(rows.clone())?.iter().copied());
     }
     let head = InputHead {
-        first_offset: input.first_offset.saturating_add(rows.start as u64),
+        first_offset: input.offset(rows.start),
         arrival: input.arrival,
         rows: u32::try_from(rows.len()).ok()?,
         payload_bytes: u32::try_from(payload.len()).ok()?,
+        offsets: input.offsets.is_some(),
         deltas: input.arrival_deltas.is_some(),
         keys,
         attributes,
@@ -65,6 +69,7 @@ fn put_cells(cells: &CellsRef<'_>, rows: &Range<usize>, out: &mut Vec<u8>) -> Op
 pub(super) struct Columns<'a> {
     payload: &'a [u8],
     ends: Vec<u32>,
+    offsets: Option<Vec<u64>>,
     deltas: Option<Vec<u32>>,
     keys: Option<Cells>,
     attributes: Vec<(String, Cells)>,
@@ -77,6 +82,11 @@ impl<'a> Columns<'a> {
         let rows = head.rows as usize;
         let payload = body.bytes(head.payload_bytes as usize)?;
         let ends = body.ends(rows, payload.len())?;
+        let offsets = if head.offsets {
+            Some(body.i64s(rows)?.into_iter().map(i64::cast_unsigned).collect())
+        } else {
+            None
+        };
         let deltas = if head.deltas { Some(body.u32s(rows)?) } else { None };
         let keys = match head.keys {
             Some(length) => Some(cells(body, rows, length)?),
@@ -89,7 +99,7 @@ impl<'a> Columns<'a> {
             .collect::<Option<_>>()?;
         let timed = if head.timed { rows } else { 0 };
         let (times, watermarks) = (body.i64s(timed)?, body.i64s(timed)?);
-        Some(Columns { payload, ends, deltas, keys, attributes, times, watermarks })
+        Some(Columns { payload, ends, offsets, deltas, keys, attributes, times, watermarks })
     }
 
     pub(super) fn attributes(&self) -> Vec<(String, CellsRef<'_>)> {
@@ -99,6 +109,7 @@ impl<'a> Columns<'a> {
     pub(super) fn input(&'a self, head: &InputHead, attributes: &'a [(String, CellsRef<'a>)]) -> Input<'a> {
         Input {
             first_offset: head.first_offset,
+            offsets: self.offsets.as_deref(),
             payloads: ColumnRef { data: self.payload, ends: &self.ends },
             arrival: head.arrival,
             arrival_deltas: self.deltas.as_deref(),
@@ -116,4 +127,33 @@ fn cells(body: &mut Body<'_>, rows: usize, length: u32) -> Option<Cells> {
     let state = body.bytes(rows)?.to_vec();
     let ends = body.ends(rows, length as usize)?;
     Some(Cells { state, values: Column { data: body.bytes(length as usize)?.to_vec(), ends } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_of_rows_that_are_not_consecutive_come_as_they_were() {
+        let payloads = ColumnRef { data: b"abbccc", ends: &[1, 3, 6] };
+        let input = Input {
+            offsets: Some(&[7, 9, 30]),
+            arrival_deltas: Some(&[0, 1, 2]),
+            ..Input::of_payloads(7, payloads)
+        };
+        let (head, payload, rest) = columns(&input, &(1..3), None).unwrap();
+        let body = [payload, &rest].concat();
+        let read = Columns::read(&head, &mut Body(&body)).unwrap();
+        let attributes = read.attributes();
+        let input = read.input(&head, &attributes);
+        let rows: Vec<(u64, &[u8])> =
+            (0..2).map(|row| (input.offset(row), input.payloads.get(row))).collect();
+        assert_eq!(rows, [(9, &b"bb"[..]), (30, b"ccc")]);
+        assert_eq!((head.first_offset, input.arrival_deltas), (9, Some(&[1, 2][..])));
+        // Others have none.
+        let (head, payload, rest) = columns(&Input::of_payloads(7, payloads), &(1..3), None).unwrap();
+        let body = [payload, &rest].concat();
+        let read = Columns::read(&head, &mut Body(&body)).unwrap();
+        assert_eq!((read.offsets, head.first_offset), (None, 8));
+    }
 }

@@ -117,13 +117,15 @@ pub(super) struct Place {
     pub(super) table: u32,
 }
 
-/// Payloads and their ends; arrival deltas, keys and attributes where there are any.
+/// Payloads and their ends; offsets, arrival deltas, keys and attributes where there are any.
 #[derive(Serialize, Deserialize)]
 pub(super) struct InputHead {
     pub(super) first_offset: u64,
     pub(super) arrival: i64,
     pub(super) rows: u32,
     pub(super) payload_bytes: u32,
+    /// They are not consecutive.
+    pub(super) offsets: bool,
     pub(super) deltas: bool,
     /// Bytes of all keys.
     pub(super) keys: Option<u32>,

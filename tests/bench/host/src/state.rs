@@ -43,26 +43,22 @@ config = { set = 'class = if v > 500 then "high" else "low"' }
 pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     let records = if scene.quick { 400_000 } else { 4_000_000 };
     let input = input(&scene.dir.join("events.ndjson"), records)?;
-    let windows = place(scene, "windows", &input, WINDOW, &["window"])?;
-    let (mut per_s, mut rss) = (Samples::default(), Samples::default());
-    for used in runs(scene, &windows)? {
-        per_s.push(records as f64 / used.wall_s);
-        rss.push(used.rss_bytes_peak as f64 / 1e6);
+    // One core, and as many strands as there are cores.
+    let strands = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 64));
+    let parted = format!("parallel = {{ key = \"k\", strands = {strands} }}\n{WINDOW}");
+    for (name, chain) in [("window", WINDOW), ("window_strands", &parted)] {
+        let windows = place(scene, name, &input, chain, &["window"])?;
+        let (mut per_s, mut rss) = (Samples::default(), Samples::default());
+        for used in runs(scene, &windows)? {
+            per_s.push(records as f64 / used.wall_s);
+            rss.push(used.rss_bytes_peak as f64 / 1e6);
+        }
+        let results = results(scene, &windows, records)?;
+        report.figure(&format!("{name}_records_per_s"), &per_s);
+        report.largest(&format!("{name}_rss_mb_peak"), &rss);
+        report.note(&format!("{name}_results"), results);
     }
-    let text = scene.dir.join("windows.ndjson");
-    unix::decompress(&windows.objects()?, &text)?;
-    let (results, _) = job::count(&text, false)?;
-    std::fs::remove_file(&text)?;
-    let (first, keys) = (records as f64 * 60_000.0 / SPAN_MS as f64, KEYS as f64);
-    // Each key has a record of the first minute with the same chance (of a Poisson distribution).
-    let expected = keys * (1.0 - (-first / keys).exp());
-    ensure!(
-        (results as f64 / expected - 1.0).abs() < 0.02,
-        "{results} windows, expected about {expected:.0}"
-    );
-    report.figure("window_records_per_s", &per_s);
-    report.largest("window_rss_mb_peak", &rss);
-    report.note("window_results", results);
+    report.note("window_strands", strands);
     let deduped = place(scene, "dedupe", &input, &format!("{CHAIN}{DEDUPE}"), &["derive", "dedupe"])?;
     let plain = place(scene, "stateless", &input, CHAIN, &["derive"])?;
     let (mut operations, mut with, mut without) =
@@ -77,6 +73,22 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     report.figure("state_operations_per_s", &operations);
     report.figure("state_over_stateless_cpu", &with.over(&without));
     Ok(())
+}
+
+/// How many windows were given, which must be about what chance says.
+fn results(scene: &Scene, windows: &Place, records: u64) -> Result<u64> {
+    let text = scene.dir.join("windows.ndjson");
+    unix::decompress(&windows.objects()?, &text)?;
+    let (results, _) = job::count(&text, false)?;
+    std::fs::remove_file(&text)?;
+    let (first, keys) = (records as f64 * 60_000.0 / SPAN_MS as f64, KEYS as f64);
+    // Each key has a record of the first minute with the same chance (of a Poisson distribution).
+    let expected = keys * (1.0 - (-first / keys).exp());
+    ensure!(
+        (results as f64 / expected - 1.0).abs() < 0.02,
+        "{results} windows, expected about {expected:.0}"
+    );
+    Ok(results)
 }
 
 /// Records of random keys, ids that grow, and times that grow.
