@@ -22,15 +22,17 @@ pub(crate) fn parallel(
         let message = "\"parallel\" is for streams with transforms: without any there is nothing to run";
         resolver.problem(&at, message);
     }
-    let strands = u8::try_from(written.strands).ok().filter(|strands| (2..=STRANDS_MAX).contains(strands));
-    if strands.is_none() {
+    let strands = written.strands.and_then(|strands| u8::try_from(strands).ok());
+    let strands = strands.filter(|strands| (2..=STRANDS_MAX).contains(strands));
+    if written.strands.is_some() && strands.is_none() {
         let message =
             format!("\"strands\" must be from 2 to {STRANDS_MAX}; without \"parallel\" there is one");
         resolver.problem(&format!("{at}.strands"), message);
     }
-    let key = written.key;
+    let is_there = written.key.is_some();
+    let key = written.key.unwrap_or_default();
     let found = path(&key);
-    if found.is_none() {
+    if is_there && found.is_none() {
         let message = format!("{key:?} is no field, expected its name, such as \"card\" or \"user.id\"");
         resolver.problem(&format!("{at}.key"), message);
     } else if key.len() > KEY_BYTES_MAX {
@@ -71,9 +73,9 @@ mod tests {
     fn what_cannot_be_parted_is_refused_with_what_could() {
         for (transforms, parallel, told) in [
             ("", "parallel = { key = 'card', strands = 2 }", "is for streams with transforms"),
-            (TRANSFORMS, "parallel = { key = 'card', strands = 1 }", "must be from 2 to 64"),
-            (TRANSFORMS, "parallel = { key = 'card', strands = 65 }", "must be from 2 to 64"),
-            (TRANSFORMS, "parallel = { key = 'card', strands = 300 }", "must be from 2 to 64"),
+            (TRANSFORMS, "parallel = { key = 'card', strands = 1 }", "from 2 to 64"),
+            (TRANSFORMS, "parallel = { key = 'card', strands = 65 }", "from 2 to 64"),
+            (TRANSFORMS, "parallel = { key = 'card', strands = 300 }", "from 2 to 64"),
             (TRANSFORMS, "parallel = { key = 'a..b', strands = 2 }", "is no field, expected its name"),
             (TRANSFORMS, "parallel = { strands = 2 }", "key"),
             (TRANSFORMS, "parallel = { key = 'card' }", "strands"),

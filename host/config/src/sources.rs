@@ -164,8 +164,8 @@ mod tests {
         let many: String = (0..17).map(|n| format!("s{n} = {http}\n")).collect();
         for (sources, told) in [
             (String::new(), "1:1: missing key \"source\" in stream"),
-            (format!("source = {http}\nsources = {{ a = {http} }}\n"), "4:1: there is \"source\", too"),
-            ("sources = {}\n".to_owned(), "3:1: \"sources\" is empty"),
+            (format!("source = {http}\nsources = {{ a = {http} }}\n"), "4:11: there is \"source\", too"),
+            ("sources = {}\n".to_owned(), "3:11: \"sources\" is empty"),
             ("sources = 5\n".to_owned(), "3:11: \"sources\" is the integer 5, expected a table"),
             (format!("[streams.s.sources]\n{many}"), "\"sources\" has 17, expected at most 16"),
             (

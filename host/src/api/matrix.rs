@@ -449,7 +449,8 @@ async fn hundreds_of_keys_that_are_seen_first_at_once_from_one_address_are_all_l
     let server = Server::start().await;
     let default = TenantName::default_tenant();
     let keys: Vec<KeyText> = (0..400).map(|_| server.key(&default, &[Scope::Read], None)).collect();
-    let asked = keys.iter().map(|key| server.ask("GET", "/v1/whoami", &[bearer(key.reveal())], ""));
+    let asked =
+        keys.iter().map(async |key| server.ask("GET", "/v1/whoami", &[bearer(key.reveal())], "").await);
     let answers = futures::future::join_all(asked).await;
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 200).collect();
     assert!(refused.is_empty(), "{} refused: {}", refused.len(), refused[0].body);

@@ -163,7 +163,7 @@ fn windows_close_without_a_record_after_the_idle_timeout_and_once_whatever_ends_
 pub(crate) const IDLE: &str = r#"delay = "200ms", lateness = "300ms", idle_timeout = "1s""#;
 
 pub(crate) fn windows_close_without_a_record(config: &str) {
-    let (Some(binary), Some(scratch)) = (binary(), configured(config)) else { return };
+    let (Some(binary), Some(scratch)) = (binary(), configured(config, &["window"])) else { return };
     let records: Vec<_> = records().into_iter().take(200).collect();
     let expected = expected(&records);
     let newest = records.iter().map(|(_, time, _)| *time).max().unwrap();

@@ -9,9 +9,10 @@ use serde::Deserialize;
 #[schemars(title = "parallel")]
 pub(crate) struct Parallel {
     /// The field with the key, of records that are JSON; dots lead inwards, `\.` is a dot in a name. Records without it have the empty key. It must say which records share state: the key by which the plugins keep some, or a part of it.
-    #[schemars(extend("examples" = ["card", "user.id"]))]
-    pub(crate) key: String,
+    // What is bad is `None`, and was told.
+    #[schemars(required, extend("examples" = ["card", "user.id"]))]
+    pub(crate) key: Option<String>,
     /// How many strands. With state there, it stays as it is until that is dropped.
-    #[schemars(range(min = 2, max = 64))]
-    pub(crate) strands: u32,
+    #[schemars(required, range(min = 2, max = 64))]
+    pub(crate) strands: Option<u32>,
 }

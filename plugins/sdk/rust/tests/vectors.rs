@@ -246,6 +246,7 @@ fn run_case(case: &Value) {
     let attributes: Vec<_> = attributes.iter().map(|(name, cells)| (name.clone(), cells.as_ref())).collect();
     let deltas = input.get("arrival_deltas").map(numbers);
     let input = Input {
+        offsets: None,
         first_offset: input["first_offset"].as_u64().unwrap_or(0),
         payloads: payloads.as_ref(),
         arrival: input["arrival"].as_i64().unwrap_or(0),
