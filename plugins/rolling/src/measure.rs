@@ -99,7 +99,8 @@ impl Measure {
                 prints.dedup();
                 Some(prints.len() as f64)
             }
-            Measure::Sum(field) => finite(values(field).sum()),
+            // That of nothing is -0, which adds nothing to a sum.
+            Measure::Sum(field) => finite(values(field).sum::<f64>() + 0.0),
             Measure::Mean(field) => mean(values(field)).and_then(finite),
             Measure::Std(field) => {
                 let mean = mean(values(field))?;
@@ -169,6 +170,12 @@ mod tests {
         assert_eq!(Measure::Slope(0).of(reach(4), &line), Some(2.5));
         assert_eq!(Measure::Slope(0).of(reach(2), &line), Some(2.5));
         assert_eq!(Measure::Slope(0).of(reach(1), &line), None);
+    }
+
+    #[test]
+    fn sum_of_nothing_is_zero_as_it_is_written() {
+        let sum = Measure::Sum(0).of(reach(4), &[]).unwrap();
+        assert_eq!((sum, sum.is_sign_positive()), (0.0, true));
     }
 
     #[test]

@@ -217,10 +217,12 @@ fn bad_table_is_refused_with_its_reason_and_a_mended_one_is_taken_wherever_it_co
     told(&program, &[refused, "No such file"]);
     events.push();
     assert!(events.delivered().iter().all(|(_, version)| *version == 1));
-    let asked = asked(&program);
-    assert_eq!(asked["reloads_refused"], 3, "{asked}");
+    assert_eq!(asked(&program)["reloads_refused"], 3);
     deploy(&scratch, &table(2).0);
     events.until(2);
+    // The same once more is told once more.
+    deploy(&scratch, "key,v\n1,2\n");
+    wait_until("it is refused again", || asked(&program)["reloads_refused"] == 4);
     // In place, and bit by bit: it is read when it has rested.
     fs::write(scratch.path("tables/table.csv"), table(3).0).unwrap();
     events.until(3);

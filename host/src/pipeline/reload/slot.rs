@@ -20,6 +20,8 @@ const REFUSED_MAX: usize = 16;
 struct Tried {
     plugins: Vec<Arc<Plugin>>,
     granted: Vec<String>,
+    /// It passed, and then failed too many records.
+    ran: bool,
 }
 
 /// See the head of this file.
@@ -42,7 +44,7 @@ pub(super) fn same(one: &[Arc<Plugin>], other: &[Arc<Plugin>]) -> bool {
 impl Slot {
     pub(super) fn new(mut stream: Reloading) -> Slot {
         let there = || There::now(&stream.plan.transforms, &stream.plan.data_dir).shown;
-        let refused = stream.refused.take().map(|plugins| Tried { plugins, granted: there() });
+        let refused = stream.refused.take().map(|plugins| Tried { plugins, granted: there(), ran: false });
         Slot { refused: refused.into_iter().collect(), stream, before: None, probed: None, watch: None }
     }
 
@@ -112,7 +114,11 @@ impl Slot {
         let withdrawn = current.withdrawn.is_some();
         if !refused && (others || withdrawn || !same(&current.plugins, &plugins)) {
             match plan.build(engine, catalog, &plugins) {
-                Ok(chain) => self.take(catalog, chain, plugins),
+                Ok(chain) => {
+                    self.take(catalog, chain, plugins);
+                    // What comes back behind something good is told again.
+                    self.refused.retain(|tried| tried.ran);
+                }
                 Err(problems) => {
                     self.stream.stats.reloads_refused.add(1);
                     for problem in problems {
@@ -123,7 +129,7 @@ impl Slot {
                             tracing::warn!(%stream, reason, "new plugin version refused, the one before goes on");
                         }
                     }
-                    self.refuse(Tried { plugins, granted: there.shown });
+                    self.refuse(Tried { plugins, granted: there.shown, ran: false });
                 }
             }
         }
@@ -274,7 +280,7 @@ impl Slot {
         if blame.lasting && !only_sidecars && self.demote_for_good(engine, catalog, &current, blame) {
             return;
         }
-        self.refuse(Tried { plugins: current.plugins.clone(), granted: current.granted.clone() });
+        self.refuse(Tried { plugins: current.plugins.clone(), granted: current.granted.clone(), ran: true });
         if blame.lasting && !only_sidecars {
             return;
         }
