@@ -41,6 +41,8 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
         scene.head(Some(port), &place.dir.join("plugins")),
         count + 64
     );
+    // The one tenant has a connection for each of the others.
+    text.push_str(&format!("[tenants.{}.quota]\nrequests = {}\n", names[0], count.max(256)));
     std::fs::create_dir_all(place.dir.join("plugins"))?;
     for name in &names {
         let dir = place.dir.join("plugins").join(name);
