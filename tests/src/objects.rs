@@ -39,6 +39,15 @@ pub fn open(file: &Path) -> Vec<u8> {
     }
 }
 
+/// Whether a file below `dir` has this text.
+pub fn have(dir: &Path, text: &str) -> bool {
+    let has = |file: &PathBuf| {
+        let bytes = fs::read(file).unwrap_or_default();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    files(dir).iter().any(has)
+}
+
 /// Lines of all objects, in the order of the objects' names.
 pub fn lines(dir: &Path) -> Vec<String> {
     let text = |file: &PathBuf| String::from_utf8_lossy(&open(file)).into_owned();

@@ -175,7 +175,6 @@ impl<A: Append> Lane<A> {
 
     fn count(&self, batch: &RecordBatch) {
         SourceStats::add(&self.stats.records, batch.len() as u64);
-        SourceStats::add(&self.stats.bytes, batch.payload.len() as u64);
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct SourceStats {
     pub(crate) records: AtomicU64,
-    pub(crate) bytes: AtomicU64,
     pub(crate) too_long: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) open: AtomicU64,
@@ -28,11 +27,6 @@ impl SourceStats {
     /// Records that have a receipt.
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::Relaxed)
-    }
-
-    /// Payload bytes that have a receipt.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Lines over the limit, which were skipped (files, stdin) or ended their connection (TCP).

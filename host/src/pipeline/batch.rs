@@ -484,6 +484,16 @@ mod tests {
         assert_eq!((open.raw_bytes(), open.pending_bytes(), open.len()), (0, 0, 0));
     }
 
+    /// Names of objects have it.
+    #[test]
+    fn batch_arrived_with_its_oldest_record() {
+        let (mut open, now) = (batches(1), Instant::now());
+        for first_arrival in [5, 3, 9] {
+            open.add(key("a"), Piece { first_arrival, ..piece(0, b"row") }, now);
+        }
+        assert_eq!(open.take_due(now, true)[0].1.first_arrival, 3);
+    }
+
     #[test]
     fn restored_batches_keep_their_keys_although_there_may_be_fewer_partitions_today() {
         let mut open = batches(1);

@@ -1,6 +1,5 @@
 //! What is counted of a stream for those who know Amazon Data Firehose's metrics, and nowhere else.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,8 +20,6 @@ pub struct FirehoseStats {
     pub tables: OnceLock<Vec<usize>>,
     /// Place of an output into a bucket that takes records as they came in.
     pub backup: OnceLock<usize>,
-    /// Its records come from a stream of Kinesis.
-    pub reads_kinesis: AtomicBool,
     /// What the outputs have sent that records are sent to one by one.
     pub receivers: OnceLock<Vec<(Receiver, Arc<Sent>)>>,
 }

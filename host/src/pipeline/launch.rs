@@ -116,9 +116,6 @@ impl Opening {
         let sources = OpenSources::open(stream, &context).await.map_err(|(address, error)| {
             StartError::Listen { what: format!("stream {:?}", stats.label()), address, error }
         })?;
-        if sources.read_kinesis() {
-            stats.firehose.reads_kinesis.store(true, Ordering::Relaxed);
-        }
         // A new cell: nobody else sets it.
         let _first = stats.sources.set(sources.counters.clone());
         let (finished, finished_seen) = mpsc::channel(FINISHED_MAX);

@@ -98,10 +98,6 @@ impl OpenSources {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.sources.iter().find_map(|source| source.opened.address())
     }
-
-    pub(crate) fn read_kinesis(&self) -> bool {
-        self.sources.iter().any(|source| matches!(source.opened, Opened::Kinesis(_)))
-    }
 }
 
 /// Binds what the source needs.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use wasmill_tests::program::{Program, binary};
@@ -46,6 +46,20 @@ fn configured(config: &str, deployed: &[&str]) -> Option<Scratch> {
         scratch.deploy_bytes(name, &std::fs::read(plugins.join(format!("{name}.wasm"))).unwrap());
     }
     Some(scratch)
+}
+
+/// A host that has these records, the newest of this time, and was killed behind them, and again as soon as event time went on
+/// without any.
+fn killed_while_silent(binary: &Path, scratch: &Scratch, body: &[String], newest: i64) -> Program {
+    let program = Program::start(binary, &scratch.config());
+    assert!(send(program.address(), 0, &body.join("\n")), "{:#?}", program.log());
+    drop(program.kill());
+    let program = Program::start(binary, &scratch.config());
+    wait_until("event time goes on without records", || {
+        metric(program.address(), WATERMARK).is_some_and(|seconds| seconds * 1000.0 > newest as f64)
+    });
+    drop(program.kill());
+    Program::start(binary, &scratch.config())
 }
 
 /// Pushes under the producer's number until it is answered; whether it was.
@@ -168,16 +182,7 @@ pub(crate) fn windows_close_without_a_record(config: &str) {
     let expected = expected(&records);
     let newest = records.iter().map(|(_, time, _)| *time).max().unwrap();
     let body: Vec<String> = records.iter().map(|(user, time, id)| record(*id, user, *time)).collect();
-    let program = Program::start(&binary, &scratch.config());
-    assert!(send(program.address(), 0, &body.join("\n")), "{:#?}", program.log());
-    drop(program.kill());
-    // In the middle of idle time: killed as soon as it has begun.
-    let program = Program::start(&binary, &scratch.config());
-    wait_until("event time goes on without records", || {
-        metric(program.address(), WATERMARK).is_some_and(|seconds| seconds * 1000.0 > newest as f64)
-    });
-    drop(program.kill());
-    let program = Program::start(&binary, &scratch.config());
+    let program = killed_while_silent(&binary, &scratch, &body, newest);
     wait_until("all windows have left", || found(&scratch).0 == expected);
     drop(program.kill());
     // Nothing of it is given again, also when event time goes on further.
@@ -269,15 +274,7 @@ fn full_join_gives_what_met_nothing_after_the_idle_timeout_and_once_whatever_end
         json!({ "id": id, "user": user, "t": time, "type": kind }).to_string()
     };
     let body: Vec<String> = records.iter().map(line).flat_map(|line| [line.clone(), line]).collect();
-    let program = Program::start(&binary, &scratch.config());
-    assert!(send(program.address(), 0, &body.join("\n")), "{:#?}", program.log());
-    drop(program.kill());
-    let program = Program::start(&binary, &scratch.config());
-    wait_until("event time goes on without records", || {
-        metric(program.address(), WATERMARK).is_some_and(|seconds| seconds * 1000.0 > newest as f64)
-    });
-    drop(program.kill());
-    let program = Program::start(&binary, &scratch.config());
+    let program = killed_while_silent(&binary, &scratch, &body, newest);
     wait_until("all have left", || delivered_pairs(&scratch) == expected);
     for table in [r#"transform="join",table="sides""#, r#"transform="dedupe",table="passed""#] {
         wait_until("nothing is kept of what is over", || {

@@ -97,7 +97,7 @@ impl Kept {
         self.retain(|_| false)
     }
 
-    /// Removes other notes of the stream, and copies that no note names.
+    /// Removes other notes of the stream, copies that no note names, and what a crash left half-written: nobody else writes here.
     fn retain(&self, wanted: impl Fn(&Path) -> bool) -> io::Result<()> {
         let prefix = format!("{}+", self.stream);
         for kind in Kind::ALL {
@@ -113,8 +113,10 @@ impl Kept {
                     named.insert(self.copy(kind, noted(&note).0));
                 }
             }
-            for copy in files.iter().filter(|file| ends(file, kind.ending()) && !named.contains(*file)) {
-                fs::remove_file(copy)?;
+            let is_over =
+                |file: &&PathBuf| ends(file, "part") || (ends(file, kind.ending()) && !named.contains(*file));
+            for file in files.iter().filter(is_over) {
+                fs::remove_file(file)?;
             }
         }
         Ok(())
@@ -149,4 +151,28 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// What a granted file has may be meant for few.
 pub(super) fn create(path: &Path) -> io::Result<fs::File> {
     fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_note_names_and_what_a_crash_left_half_written_goes_and_copies_of_other_streams_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept { data_dir: dir.path().to_owned(), stream: "events".to_owned() };
+        let files = dir.path().join("files");
+        fs::create_dir(&files).unwrap();
+        let put = |name: &str, text: &str| fs::write(files.join(name), text).unwrap();
+        for copy in ["sha256-a.file", "sha256-b.file", "sha256-c.file", "sha256-d.part"] {
+            put(copy, "x");
+        }
+        put("events+join+table.last", "sha256:a\n/srv/a.csv");
+        put("others+join+table.last", "sha256:b\n/srv/b.csv");
+        kept.forget().unwrap();
+        let there: Vec<_> = kept.in_directory(Kind::File).unwrap();
+        let there: BTreeSet<_> =
+            there.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(there, BTreeSet::from(["others+join+table.last", "sha256-b.file"]));
+    }
 }

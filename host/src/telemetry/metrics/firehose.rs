@@ -1,10 +1,9 @@
 //! A delivery stream in the words of Amazon Data Firehose: the same counters again, under the names that its users know.
 
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
 
 use crate::pipeline::firehose_stats::{Receiver, Sent};
-use crate::pipeline::stats::{OutputStats, StreamStats};
+use crate::pipeline::stats::{OutputStats, SourceCounters, StreamStats};
 
 use super::{Families, Metric};
 
@@ -36,11 +35,12 @@ pub(super) fn tell(families: &mut Families, stream: &StreamStats, now_ns: i64) {
     for (metric, latency) in [(FirehosePutRecordLatency, record), (FirehosePutRecordBatchLatency, batch)] {
         families.set_float(metric, labels, latency.latency_us.get() as f64 / 1e6);
     }
-    let reads_kinesis = firehose.reads_kinesis.load(Ordering::Relaxed);
-    if let Some(source) = stream.sources().find_map(|source| source.own()).filter(|_| reads_kinesis) {
-        families.set(FirehoseKinesisRecords, labels, source.records());
-        families.set(FirehoseKinesisBytes, labels, source.bytes());
-        families.set(FirehoseKinesisBehind, labels, source.behind_ms());
+    let kinesis: Vec<&SourceCounters> = stream.sources().filter(|source| source.kind == "kinesis").collect();
+    if !kinesis.is_empty() {
+        let behind = kinesis.iter().filter_map(|source| source.own()).map(|own| own.behind_ms()).max();
+        families.set(FirehoseKinesisRecords, labels, kinesis.iter().map(|source| source.records.get()).sum());
+        families.set(FirehoseKinesisBytes, labels, kinesis.iter().map(|source| source.bytes.get()).sum());
+        families.set(FirehoseKinesisBehind, labels, behind.unwrap_or(0));
     }
     let at = |places: &OnceLock<Vec<usize>>| -> Vec<&OutputStats> {
         let places = places.get().map(Vec::as_slice).unwrap_or_default();

@@ -239,6 +239,35 @@ fn delivery_stream_is_told_in_the_words_of_firehose_and_no_other_stream_is() {
 }
 
 #[test]
+fn what_is_read_of_kinesis_is_told_of_its_sources_alone() {
+    let source = |kind, records: u64, bytes| {
+        let mut source = SourceCounters::default();
+        (source.name, source.kind) = (Some(format!("of-{records}")), kind);
+        source.records.add(records);
+        source.bytes.add(bytes);
+        source.reads(Some(Arc::default()));
+        Arc::new(source)
+    };
+    let delivery = stream();
+    delivery.firehose.outputs.set(vec![1]).unwrap();
+    let sources = vec![source("file", 100, 1_000), source("kinesis", 2, 20), source("kinesis", 3, 30)];
+    delivery.sources.set(sources).unwrap();
+    let scraped = rendered(&[Arc::new(delivery)], &[]);
+    for (metric, value) in [
+        (Metric::FirehoseKinesisRecords, 5.0),
+        (Metric::FirehoseKinesisBytes, 50.0),
+        (Metric::FirehoseKinesisBehind, 0.0),
+    ] {
+        assert_eq!(scraped.value(metric, &[("stream", "access")]), value, "{}", metric.name());
+    }
+    let files = stream();
+    files.firehose.outputs.set(vec![1]).unwrap();
+    files.sources.set(vec![source("file", 100, 1_000)]).unwrap();
+    let scraped = rendered(&[Arc::new(files)], &[]);
+    assert!(!scraped.0.contains_key(Metric::FirehoseKinesisRecords.name()));
+}
+
+#[test]
 fn destinations_that_take_records_one_by_one_are_told_by_their_kind() {
     let delivery = stream();
     let sent = |tried: &[(u64, u64)], taken: &[(u64, u64)]| {
