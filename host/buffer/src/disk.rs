@@ -4,11 +4,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FlockOperation};
+use rustix::fs::{Advice, AtFlags, CWD, FlockOperation, Statx, StatxFlags, statx};
+use rustix::io::Errno;
 
 /// A directory tree to keep a journal in.
 pub trait Disk: Send + Sync + 'static {
@@ -159,7 +160,7 @@ impl Disk for RealDisk {
         if bytes > 0 {
             // Space is reserved first, so that a full disk is found at once. Not every file system can.
             match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-                Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -196,7 +197,7 @@ impl Disk for RealDisk {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Errno::WOULDBLOCK) => {
                 let mut text = [0; 128];
                 let len = FileExt::read_at(&file, &mut text, 0)?;
                 let text = text.get(..len).unwrap_or(&text);
@@ -240,15 +241,16 @@ impl DiskFile for File {
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let named = match std::fs::metadata(path) {
+        // Only these: whoever asks for the time of a change has the file system note the next one exactly, with a write of its
+        // own for each sync.
+        let file_of = |statx: Statx| (statx.stx_dev_major, statx.stx_dev_minor, statx.stx_ino);
+        let named = match statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
             Ok(named) => named,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+            Err(error) => return Err(error.into()),
         };
-        let own = self.metadata()?;
-        Ok((own.dev(), own.ino()) == (named.dev(), named.ino()))
+        let own = statx(self, "", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
+        Ok(file_of(own) == file_of(named))
     }
 
     fn forget_cache(&self) -> io::Result<()> {

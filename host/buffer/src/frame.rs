@@ -137,6 +137,7 @@ impl Frame {
             source: None,
             producer,
             numbered: None,
+            early: false,
         };
         (records.ends.len() == count && records.check().is_ok()).then(|| Frame::from_records(header, records))
     }
@@ -398,6 +399,7 @@ mod tests {
                                 sequence,
                                 digest,
                             }),
+                            early: false,
                         }
                     },
                 )

@@ -184,6 +184,14 @@ impl Journal {
         }
     }
 
+    /// The same up to where what waits is written; its sync is the next step's.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn step_to_sync(&self) {
+        if let Some(writer) = &self.writer {
+            crate::state::lock(writer).step_to_sync();
+        }
+    }
+
     /// The stream of this name, created durably if there is none.
     pub async fn stream(&self, key: &StreamKey, options: StreamOptions) -> Result<Stream, StreamError> {
         for part in [&key.tenant, &key.name] {

@@ -16,6 +16,7 @@
 //! of its own.
 
 mod disk;
+mod early;
 mod error;
 pub mod format;
 mod frame;
@@ -38,6 +39,7 @@ mod wire;
 mod writer;
 
 pub use disk::{Disk, DiskFile, DiskLock, RealDisk};
+pub use early::Voided;
 pub use error::{AppendError, OpenError, ReadError, StreamError};
 pub use frame::Frame;
 pub use journal::{Corrupt, Damage, Durability, Journal, Options, Place, Recovery, Stats, Torn};

@@ -32,6 +32,8 @@ pub struct Records {
     pub producer: Option<Producer>,
     /// The request that these are the records of: appended once, however often it is sent.
     pub numbered: Option<Numbered>,
+    /// The receipt comes, and they can be read, as soon as they are written, before they are durable.
+    pub early: bool,
 }
 
 /// One optional cell per record: a state byte (0 = missing; other values are the caller's) and a value.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::disk::{Disk, DiskFile, DiskLock};
+use crate::early::Early;
 use crate::format::{Header, Kind};
 use crate::frame::Frame;
 use crate::journal::Options;
@@ -109,6 +110,7 @@ pub(crate) struct StreamCore {
     pub(crate) retained: AtomicU64,
     pub(crate) max_bytes: AtomicU64,
     pub(crate) deleted: AtomicBool,
+    pub(crate) early: Mutex<Early>,
 }
 
 impl StreamCore {
@@ -124,6 +126,7 @@ impl StreamCore {
             retained: AtomicU64::new(0),
             max_bytes: AtomicU64::new(u64::MAX),
             deleted: AtomicBool::new(false),
+            early: Mutex::default(),
         }
     }
 

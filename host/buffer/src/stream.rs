@@ -356,10 +356,11 @@ impl Stream {
         }
     }
 
-    /// The same without waiting: empty if there is nothing. At least one frame, then up to `max_bytes`.
+    /// The same without waiting: empty if there is nothing. At least one frame, then up to `max_bytes`, and behind them what can
+    /// be read before it is durable ([`Records::early`]).
     pub fn try_frames(&self, from_offset: u64, max_bytes: usize) -> Result<Frames, ReadError> {
         let mut picked = Vec::new();
-        let (expected, stop) = {
+        let (expected, stop, early) = {
             let state = self.shared.state();
             let stream = state.streams.get(&self.core.id).ok_or(ReadError::Deleted)?;
             let first = stream.records.partition_point(|frame| frame.until <= from_offset);
@@ -373,9 +374,13 @@ impl Stream {
                 }
                 picked.push((frame.clone(), state.cache.get(frame.position)));
             }
-            (from_offset.max(stream.records_from), stop)
+            // While they are looked at, they do not become durable.
+            let early = if stop == stream.end { self.core.early().frames(from_offset) } else { Vec::new() };
+            (from_offset.max(stream.records_from), stop, early)
         };
-        self.read(picked, expected, stop)
+        let mut found = self.read(picked, expected, stop)?;
+        found.add_early(early);
+        Ok(found)
     }
 
     /// Reads these frames, and says what is lost of the offsets from `expected` to `stop`.

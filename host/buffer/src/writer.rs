@@ -8,13 +8,14 @@
 pub(crate) mod refusal;
 mod rotation;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::disk::{is_full, write_full};
+use crate::early;
 use crate::error::AppendError;
 use crate::format::Kind;
 use crate::frame::{Body, Frame};
@@ -41,6 +42,25 @@ pub(crate) struct Writer {
     lean: bool,
     /// A thread moves frames to segments.
     threaded: bool,
+    /// The group waits for its sync, because a test wants to look.
+    #[cfg(any(test, feature = "testing"))]
+    held: Held,
+}
+
+/// See [`Writer::step_to_sync`].
+#[cfg(any(test, feature = "testing"))]
+#[derive(Default)]
+struct Held {
+    holds: bool,
+    written: Option<Written>,
+}
+
+/// Items that are written and not synced.
+struct Written {
+    file: Arc<Store>,
+    items: Vec<Item>,
+    repeats: Vec<Repeat>,
+    len: u64,
 }
 
 /// Where a stream's next records go.
@@ -85,6 +105,12 @@ fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
 }
 
+fn refuse(items: Vec<Item>, repeats: Vec<Repeat>, error: &AppendError) {
+    early::void(&items);
+    items.into_iter().for_each(|item| answer(item.reply, Err(error.clone())));
+    repeats.into_iter().for_each(|repeat| repeat.answer(Err(error.clone())));
+}
+
 fn answer(reply: Option<Reply>, with: Result<Receipt, AppendError>) {
     if let Some(reply) = reply {
         // Nobody waits any more: the append stands all the same.
@@ -106,6 +132,8 @@ impl Writer {
             headers: Vec::new(),
             lean: false,
             threaded,
+            #[cfg(any(test, feature = "testing"))]
+            held: Held::default(),
         };
         writer.shared.state().end = end;
         match writer.rotate(0, true) {
@@ -130,9 +158,28 @@ impl Writer {
     /// The same for what waits now, without waiting.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn step(&mut self) {
+        self.settle_held();
         let mut taken = Taken::default();
         self.shared.queue.try_take(&mut taken);
         self.turn(&mut taken);
+    }
+
+    /// The same up to where the group is written and its sync begins, which the next step does.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn step_to_sync(&mut self) {
+        self.settle_held();
+        let mut taken = Taken::default();
+        self.shared.queue.try_take(&mut taken);
+        self.held.holds = true;
+        self.commit(&mut taken.items);
+        self.held.holds = false;
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    fn settle_held(&mut self) {
+        if let Some(written) = self.held.written.take() {
+            self.settle(written);
+        }
     }
 
     fn turn(&mut self, taken: &mut Taken) {
@@ -188,7 +235,13 @@ impl Writer {
             len += frame;
             part.push(item);
         }
-        self.write(part);
+        let Some(written) = self.put(part) else { return };
+        #[cfg(any(test, feature = "testing"))]
+        if self.held.holds {
+            self.held.written = Some(written);
+            return;
+        }
+        self.settle(written);
     }
 
     /// True of what was queued behind the stream's deletion.
@@ -198,14 +251,17 @@ impl Writer {
     }
 
     /// Writes, syncs, applies and answers items that fit into the current file.
-    fn write(&mut self, mut items: Vec<Item>) {
+    fn write(&mut self, items: Vec<Item>) {
+        if let Some(written) = self.put(items) {
+            self.settle(written);
+        }
+    }
+
+    /// Writes items that fit into the current file; `None` if nothing is left to be done for any of them.
+    fn put(&mut self, mut items: Vec<Item>) -> Option<Written> {
         let repeats = self.sift(&mut items);
-        let Some(file) = self.file.clone().filter(|_| !items.is_empty()) else { return };
+        let file = self.file.clone().filter(|_| !items.is_empty())?;
         let len: u64 = items.iter().map(|item| item.header.frame_len()).sum();
-        let refuse = |items: Vec<Item>, repeats: Vec<Repeat>, error: &AppendError| {
-            items.into_iter().for_each(|item| answer(item.reply, Err(error.clone())));
-            repeats.into_iter().for_each(|repeat| repeat.answer(Err(error.clone())));
-        };
         self.place(&mut items);
         let result = self.write_group(&file, &items);
         if let Err(error) = result {
@@ -220,8 +276,16 @@ impl Writer {
                 }
             };
             self.abandon();
-            return refuse(items, repeats, &refused);
+            refuse(items, repeats, &refused);
+            return None;
         }
+        early::show(&mut items);
+        Some(Written { file, items, repeats, len })
+    }
+
+    /// Syncs what was written, applies it, and answers.
+    fn settle(&mut self, written: Written) {
+        let Written { file, items, repeats, len } = written;
         if self.shared.options.durability == Durability::Fsync {
             count(&self.shared.counters.syncs, 1);
             if let Err(error) = file.file.sync() {
@@ -400,6 +464,7 @@ impl Writer {
                         let at = header.position - file.start;
                         match work {
                             Work::Records(records) => {
+                                core.early().settle();
                                 stream.push(FrameRef::new(&header, file, at));
                                 stream.end = header.until;
                                 stream.next_offset = header.until;
@@ -459,11 +524,17 @@ impl Writer {
             .filter_map(|repeat| Some((answers.get(repeat.first)?.2.clone(), repeat)))
             .collect();
         let closed = self.shared.closed.load(Ordering::Acquire);
-        for (stream, reply, result, until, kind, room) in answers {
-            drop(room);
-            if let (Kind::Records, Some(stream), Ok(_)) = (kind, &stream, &result) {
-                stream.durable(until);
+        // Of each stream the last ones alone say so: all of them are there by now, and who waits is woken once.
+        let mut told = HashSet::new();
+        for (stream, _, result, until, kind, _) in answers.iter().rev() {
+            if let (Kind::Records, Some(stream), Ok(_)) = (kind, stream, result)
+                && told.insert(stream.id)
+            {
+                stream.durable(*until);
             }
+        }
+        for (_, reply, result, _, _, room) in answers {
+            drop(room);
             answer(reply, result);
         }
         for (first, repeat) in repeats {

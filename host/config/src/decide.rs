@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::raw;
 use crate::resolve::Resolver;
-use crate::settings::{Decide, Source, StreamSource};
+use crate::settings::{Decide, DecideAnswer, Source, StreamSource};
 
 /// Longest wait for what becomes of a record.
 const DEADLINE_MAX: Duration = Duration::from_secs(60);
@@ -32,6 +32,10 @@ pub(crate) fn decide(
             format!("\"fallback\" takes {bytes} bytes as JSON, expected at most {FALLBACK_BYTES_MAX}");
         resolver.problem(&format!("{stream}.decide.fallback"), message);
     }
-    let durable = matches!(decide.answer, raw::Answer::Durable);
-    Decide { deadline, durable, fallback: decide.fallback }
+    let answer = match decide.answer {
+        raw::Answer::Durable => DecideAnswer::Durable,
+        raw::Answer::Computed => DecideAnswer::Computed,
+        raw::Answer::Early => DecideAnswer::Early,
+    };
+    Decide { deadline, answer, fallback: decide.fallback }
 }

@@ -398,15 +398,39 @@ pub struct Retention {
     pub size: u64,
 }
 
+/// What an answer rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DecideAnswer {
+    /// The outcome is durable.
+    #[default]
+    Durable,
+    /// The record is durable.
+    Computed,
+    /// Nothing is durable yet.
+    Early,
+}
+
 /// How clients are answered that wait for what becomes of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decide {
     /// Longest wait.
     pub deadline: Duration,
-    /// Answers wait for the outcome to be durable.
-    pub durable: bool,
+    /// What an answer rests on.
+    pub answer: DecideAnswer,
     /// The answer past the deadline.
     pub fallback: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Decide {
+    /// Answers wait for the outcome to be durable.
+    pub fn durable(&self) -> bool {
+        self.answer == DecideAnswer::Durable
+    }
+
+    /// They do not even wait for the record to be.
+    pub fn early(&self) -> bool {
+        self.answer == DecideAnswer::Early
+    }
 }
 
 /// One of the sources of a stream.

@@ -45,6 +45,8 @@ pub struct RecordBatch {
     pub source: Option<Position>,
     /// Only of clients that push.
     pub numbered: Option<Numbered>,
+    /// The receipt comes before they are durable: their client waits for what becomes of them, and for no more.
+    pub early: bool,
 }
 
 impl RecordBatch {
@@ -59,7 +61,7 @@ impl RecordBatch {
     }
 }
 
-/// Proof that a batch is durable.
+/// Proof that a batch is durable, unless it was to come early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
     pub first_offset: u64,

@@ -446,6 +446,7 @@ impl<A: Append> FileSource<A> {
             arrival: now(),
             source: Some(position),
             numbered: None,
+            early: false,
         };
         lane.send(batch).await.map_err(Stop::Lane)
     }

@@ -297,7 +297,9 @@ impl<A: Append> KinesisSource<A> {
                     position: saved.write(),
                 });
                 let (payload, ends) = (std::mem::take(&mut payload).into(), std::mem::take(&mut ends));
-                pass.lane.send(RecordBatch { payload, ends, arrival, source, numbered: None }).await?;
+                pass.lane
+                    .send(RecordBatch { payload, ends, arrival, source, numbered: None, early: false })
+                    .await?;
             }
             if is_last {
                 told.last = Some(record.sequence_number);

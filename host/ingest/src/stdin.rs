@@ -76,6 +76,7 @@ impl<A: Append> LineSource<A> {
             arrival: now(),
             source: None,
             numbered: None,
+            early: false,
         }
     }
 }

@@ -129,6 +129,7 @@ async fn read<A: Append>(
             arrival: now(),
             source: None,
             numbered: None,
+            early: false,
         };
         let sent = match lane.send(batch).await {
             Ok(()) => lane.flush().await,

@@ -1,7 +1,7 @@
 //! `POST /v1/streams/{name}/decide`: what becomes of records, while the client waits.
 //!
 //! It owns the query, the deadline, and the verdicts as JSON. The records are stored as a push stores them, and nothing is
-//! answered before they are; past the deadline the client gets what the stream's definition says, and the records go on.
+//! answered before they are, unless the stream's definition says so; past the deadline the client gets what the stream's definition says, and the records go on.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -58,10 +58,17 @@ pub(super) async fn decide<H: Host>(
     let _until_answered = shared.host.quota(&caller.tenant).enter()?;
     let mut ticket = None;
     let stored = async {
-        let receipt =
-            push::store(&shared, &caller, (&*stream, source), (&headers, body), None, limits, || {
+        let receipt = push::store(
+            &shared,
+            &caller,
+            (&*stream, source),
+            (&headers, body),
+            (None, decider.early),
+            limits,
+            || {
                 ticket = Some(decider.ticket());
-            });
+            },
+        );
         let Some(receipt) = receipt.await? else { return Ok(None) };
         let last = push::last_offset(&receipt);
         Ok::<_, ApiError>(ticket.as_ref().map(|ticket| ticket.place(receipt.first_offset, last)))

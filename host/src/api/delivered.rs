@@ -86,7 +86,7 @@ pub(super) async fn deliver<H: Host>(
     let Records { bytes: payload, ends } = records;
     admission.settle(ends.len() as u64, payload.len() as u64)?;
     let numbered = Some(producer::once(&request_id, &payload, &ends));
-    let batch = RecordBatch { payload: payload.into(), ends, arrival: now(), source, numbered };
+    let batch = RecordBatch { payload: payload.into(), ends, arrival: now(), source, numbered, early: false };
     // Once queued it is stored, also if this request is given up meanwhile.
     admission.hand_over();
     match stream.append(batch).await {

@@ -41,7 +41,8 @@ pub(super) async fn push<H: Host>(
     let limits = shared.limits;
     let _on_its_way = shared.host.quota(&caller.tenant).enter()?;
     let to = (&*stream, source);
-    let Some(receipt) = store(&shared, &caller, to, (&headers, body), claim, limits, || {}).await? else {
+    let Some(receipt) = store(&shared, &caller, to, (&headers, body), (claim, false), limits, || {}).await?
+    else {
         return Ok(Json(serde_json::json!({ "records": 0 })));
     };
     let mut answer = serde_json::json!({
@@ -60,13 +61,13 @@ pub(super) fn last_offset(receipt: &Receipt) -> u64 {
 }
 
 /// Stores the records of a request, which has entered, as those of a source, within the caller's quotas; `None` if it has none. Calls `before` when
-/// nothing can be wrong with it any more, and nothing is stored yet.
+/// nothing can be wrong with it any more, and nothing is stored yet. An early receipt comes before they are durable.
 pub(super) async fn store<H: Host, A: Pushed>(
     shared: &Shared<H>,
     caller: &Caller,
     (stream, source): (&A, Option<Position>),
     (headers, body): (&HeaderMap, Body),
-    claim: Option<Claim>,
+    (claim, early): (Option<Claim>, bool),
     limits: ApiLimits,
     before: impl FnOnce(),
 ) -> Result<Option<Receipt>, ApiError> {
@@ -106,7 +107,8 @@ pub(super) async fn store<H: Host, A: Pushed>(
     }
     admission.settle(split.ends.len() as u64, split.payload.len() as u64)?;
     before();
-    let batch = RecordBatch { payload: split.payload, ends: split.ends, arrival: now(), source, numbered };
+    let batch =
+        RecordBatch { payload: split.payload, ends: split.ends, arrival: now(), source, numbered, early };
     // Once queued it is stored, also if this request is given up meanwhile.
     admission.hand_over();
     match stream.append(batch).await {

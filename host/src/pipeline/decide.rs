@@ -184,6 +184,8 @@ pub struct Decider {
     pub deadline: Duration,
     /// What is answered is durable.
     pub durable: bool,
+    /// Not even the records are when they are answered.
+    pub early: bool,
     /// The answer past the deadline.
     pub fallback: Option<serde_json::Map<String, serde_json::Value>>,
 }
@@ -198,7 +200,8 @@ impl Decider {
             decisions: Arc::clone(decisions),
             stats: Arc::clone(stats),
             deadline: settings.deadline,
-            durable: settings.durable,
+            durable: settings.durable(),
+            early: settings.early(),
             fallback: settings.fallback.clone(),
         }
     }

@@ -100,7 +100,13 @@ fn records(batch: RecordBatch) -> buffer::Records {
         sequence: numbered.sequence,
         digest: numbered.digest,
     });
-    buffer::Records { source, numbered, ..buffer::Records::new(batch.payload, batch.ends, batch.arrival) }
+    let early = batch.early;
+    buffer::Records {
+        source,
+        numbered,
+        early,
+        ..buffer::Records::new(batch.payload, batch.ends, batch.arrival)
+    }
 }
 
 fn refusal(stream: &str, error: buffer::AppendError) -> AppendError {

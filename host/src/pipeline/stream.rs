@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wasmill_buffer::{AppendError, Position, ReadError};
+use wasmill_buffer::{AppendError, Position, ReadError, Voided};
 
 use super::batch::OpenBatches;
 use super::commit::{Commit, CommitError, Committed, Ready};
@@ -141,6 +141,8 @@ pub(crate) struct StreamTask {
     judge: Judge,
     unfit: Unfit,
     halt: Halt,
+    /// As far as results of such records were taken back.
+    voided: Voided,
 }
 
 /// A commit on its way; kept until it is durable, to be tried again.
@@ -243,6 +245,7 @@ impl StreamTask {
             looked_after: Instant::now(),
             unfit: Unfit::default(),
             halt: Halt::No,
+            voided: context.buffer.voided(),
             context,
         };
         task.take_over(standing.undelivered);
@@ -279,6 +282,7 @@ impl StreamTask {
             context.store_letters(letters).await;
         }));
         loop {
+            self.take_back_void();
             if earlier.is_none() {
                 self.start_slices()?;
                 self.start_commit();
@@ -297,6 +301,8 @@ impl StreamTask {
                 self.intake.full_at().filter(|_| !self.context.decides && !self.drain.is_cancelled());
             let may_read = self.halt == Halt::No && self.intake.may_read() && self.has_room();
             let may_read = may_read && earlier.is_none();
+            let early = self.context.decides_early;
+            let made = (early && !self.gathered_is_durable()).then_some(self.gathered);
             let may_replay = self.may_replay() && self.has_room() && !self.drain.is_cancelled();
             let may_gather = self.uncommitted_bytes() < 2 * PENDING_BYTES_MAX;
             // What makes room comes first; the rest cannot starve it, and it is bounded by what the rest lets in.
@@ -316,7 +322,8 @@ impl StreamTask {
                     let (since, done) = done.ok_or(StreamError::SliceLost)?;
                     self.gather(since, done)?;
                 }
-                () = more_durable(&self.context, read, full_at), if may_read => {}
+                () = more_durable(&self.context, read, full_at), if may_read && !early => {}
+                () = self.context.buffer.early_past(may_read.then_some(read), made, self.voided), if early => {}
                 () = self.drain.cancelled(), if !self.drain.is_cancelled() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }

@@ -189,11 +189,27 @@ fn what_cannot_be_answered_is_refused_with_what_would_help() {
 
 #[test]
 fn answer_before_it_is_durable_is_asked_for_and_says_so() {
-    let scratch = Scratch::new(&config("decide = { answer = \"computed\" }"));
-    scratch.deploy("step", &Guest::obey(7));
-    let host = Running::start(&scratch.config(), COMPILER);
-    let answer = ask(&host, "", &record('k', 7)).json();
-    assert_eq!((&answer["durable"], kept(&answer)), (&json!(false), vec![7]));
-    host.drain();
-    assert_eq!(objects::numbers(&scratch.out(), "n"), [7]);
+    for answer in ["computed", "early"] {
+        let scratch = Scratch::new(&config(&format!("decide = {{ answer = {answer:?} }}")));
+        scratch.deploy("step", &Guest::obey(7));
+        let host = Running::start(&scratch.config(), COMPILER);
+        // Some at once, and pushes among them: each is answered with its own, and delivered once.
+        std::thread::scope(|scope| {
+            for client in 0..4 {
+                let host = &host;
+                scope.spawn(move || {
+                    for number in (client..100).step_by(4) {
+                        if number % 5 == 0 {
+                            host.push("payments", &record('k', number));
+                            continue;
+                        }
+                        let answer = ask(host, "", &record('k', number)).json();
+                        assert_eq!((&answer["durable"], kept(&answer)), (&json!(false), vec![number]));
+                    }
+                });
+            }
+        });
+        host.drain();
+        assert_eq!(objects::numbers(&scratch.out(), "n"), (0..100).collect::<Vec<_>>(), "{answer}");
+    }
 }

@@ -213,6 +213,7 @@ async fn append<H: Host>(
         // The protocol has no word for it: of several sources, the first by name.
         source: None,
         numbered: None,
+        early: false,
     };
     // Once queued it is stored, also if this request is given up meanwhile.
     admission.hand_over();

@@ -36,6 +36,7 @@ fn crashes_and_faults_lose_nothing_and_double_nothing() {
     assert!(sum(|seen| seen.acknowledged) > 50 * lives, "{}", sum(|seen| seen.acknowledged));
     assert!(sum(|seen| seen.objects) > 20 * lives, "{}", sum(|seen| seen.objects));
     assert!(sum(|seen| seen.staged) > lives && sum(|seen| seen.letters) > 5 * lives);
+    assert!(sum(|seen| seen.voided) > lives / 4, "{}", sum(|seen| seen.voided));
     assert!(sum(|seen| seen.counted) > 10 * lives, "{}", sum(|seen| seen.counted));
 }
 

@@ -69,6 +69,8 @@ pub(super) struct Seen {
     pub(super) letters: u64,
     /// Records that the state has counted.
     pub(super) counted: u64,
+    /// Those that could be read early and did not become durable.
+    pub(super) voided: u64,
     pub(super) restored: bool,
 }
 
@@ -160,6 +162,11 @@ impl World {
     /// Whether clients may wait for answers: large batches are encoded beside the commits then.
     fn decides(&self) -> bool {
         (self.plan.seed / 2).is_multiple_of(2)
+    }
+
+    /// Whether they may be answered before their records are durable: some are.
+    fn decides_early(&self) -> bool {
+        self.decides() && (self.plan.seed / 4).is_multiple_of(2)
     }
 
     fn random(&self, bound: u64) -> u64 {
@@ -274,8 +281,11 @@ impl World {
         }
         let mut running = tokio::spawn(StreamTask::new(parts, standing).run());
         let steps = if last { STEPS / 2 } else { STEPS };
+        let mut voided = 0;
         for _ in 0..steps {
             self.step(&stream, &journal, &workers, life).await;
+            self.seen.voided += stream.voided().records - voided;
+            voided = stream.voided().records;
             if self.disk.is_off() {
                 return Ok(End::Crash);
             }
@@ -331,6 +341,7 @@ impl World {
     async fn step(&mut self, stream: &Stream, journal: &Journal, workers: &Workers, life: u64) {
         match self.random(20) {
             0..4 => self.send(stream, life),
+            4..7 if self.decides_early() => journal.step_to_sync(),
             4..11 => journal.step(),
             11..17 => {
                 workers.step();
@@ -362,10 +373,13 @@ impl World {
             locked(&self.sent).insert(n, sent);
         }
         let arrival = i64::try_from(1_700_000_000_000_000_000 + life * 1_000_000_000 + first).unwrap();
-        let Ok(pending) = stream.submit(Records::new(payload, ends, arrival)) else { return };
+        // What has an early receipt may be lost.
+        let early = self.decides_early() && self.random(2) == 0;
+        let records = Records { early, ..Records::new(payload, ends, arrival) };
+        let Ok(pending) = stream.submit(records) else { return };
         let sent = self.sent.clone();
         tokio::spawn(async move {
-            if pending.wait().await.is_ok() {
+            if pending.wait().await.is_ok() && !early {
                 for n in first..first + count {
                     if let Some(sent) = locked(&sent).get_mut(&n) {
                         sent.acknowledged = true;
@@ -471,6 +485,7 @@ impl World {
             decisions: Arc::default(),
             decides: self.decides(),
             decides_durably: true,
+            decides_early: self.decides_early(),
             fallback: None,
             backup: None,
             event_time: None,

@@ -66,6 +66,9 @@ impl StreamTask {
         if self.commit.is_some() || replaying || !self.keeping.has_room() || !self.commit_due(now) {
             return;
         }
+        if !self.gathered_is_durable() {
+            return;
+        }
         let all = (self.drain.is_cancelled() && self.intake_done()) || self.pressed_by_open_batches();
         let due = self.open.take_due(now, all);
         let turn = self.sealing.turn(&self.context, due, all);

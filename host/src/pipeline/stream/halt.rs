@@ -94,6 +94,30 @@ impl StreamTask {
         self.uncommitted_since = None;
     }
 
+    /// Whether all records that ran are durable: of others no outcome may speak.
+    pub(super) fn gathered_is_durable(&self) -> bool {
+        // What is void was void before others became durable.
+        let buffer = &self.context.buffer;
+        !self.context.decides_early
+            || (self.gathered <= buffer.durable_end() && buffer.voided() == self.voided)
+    }
+
+    /// Records that ran before they were durable, and will never be, have not run.
+    pub(super) fn take_back_void(&mut self) {
+        let voided = self.context.buffer.voided();
+        if voided == self.voided {
+            return;
+        }
+        let (records, bytes) = (voided.records - self.voided.records, voided.bytes - self.voided.bytes);
+        self.voided = voided;
+        self.withdraw();
+        self.context.stats.backlog_bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
+        tracing::error!(
+            stream = %self.context.name, records,
+            "records that may have been answered early are lost: the journal's disk did not take them"
+        );
+    }
+
     pub(super) fn take_chain(&mut self) {
         let next = self.chains.borrow_and_update().clone();
         if next.generation == self.current.generation {

@@ -1,18 +1,18 @@
 //! Answers while the client waits: requests of one record at a steady rate, over many connections in turn, from when each was
-//! due until its answer was read. Phases of load and of the disk's probe of two serial appends alternate; with answers that
-//! are durable and with answers before that, of lines of the access log, and of payments with state of their cards and a model.
+//! due until its answer was read. Phases of load, of the disk's probe of two serial appends, and of that probe at the same rate
+//! alternate; with answers that are durable and with answers before that, of lines of the access log, and of payments with state of their cards and a model.
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
-use crate::child::Server;
-use crate::http::{self, Client};
+use crate::http;
 use crate::probe::Probe;
 use crate::samples::{Report, Samples};
 use crate::scene::{JOB, JOB_PLUGINS, Scene};
+use crate::steady::Load;
 
 /// Requests a second.
 const RATE: u32 = 5000;
@@ -63,7 +63,7 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     let lines: Vec<Vec<u8>> =
         scene.log.lines().take(1000).map(|line| http::decide_request("access", line)).collect();
     let job = Chain { transforms: JOB, plugins: &JOB_PLUGINS, model: None, requests: &lines };
-    for (name, answer) in [("decide", "durable"), ("decide_computed", "computed")] {
+    for (name, answer) in [("decide", "durable"), ("decide_computed", "computed"), ("decide_early", "early")] {
         one(scene, report, name, answer, &job)?;
     }
     let Some(packages) = std::env::var_os(TRAINERS_VARIABLE) else {
@@ -83,8 +83,9 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
         model: Some(&model),
         requests: &payments,
     };
-    for (name, answer) in [("decide_model", "durable"), ("decide_model_computed", "computed")] {
-        one(scene, report, name, answer, &scored)?;
+    for answer in ["durable", "computed", "early"] {
+        let name = if answer == "durable" { "decide_model".to_owned() } else { format!("decide_model_{answer}") };
+        one(scene, report, &name, answer, &scored)?;
     }
     Ok(())
 }
@@ -141,60 +142,40 @@ fn one(scene: &Scene, report: &mut Report, name: &str, answer: &str, chain: &Cha
     let requests = chain.requests;
     let (mut p99, mut p50, mut probes, mut excess) =
         (Samples::default(), Samples::default(), Samples::default(), Samples::default());
+    let (mut floor, mut past_floor) = (Samples::default(), Samples::default());
     for _ in 0..scene.runs {
         place.renew()?;
         let server = scene.product.serve(&config, &place.log(), port)?;
-        let mut probe = Probe::open(&place.dir.join("data"), PROBE_BYTES, PROBE_APPENDS)?;
+        let data = place.dir.join("data");
+        let mut probe = Probe::open(&data, PROBE_BYTES, PROBE_APPENDS)?;
+        let mut bare = Probe::open(&data, PROBE_BYTES, if answer == "durable" { PROBE_APPENDS } else { 1 })?;
+        let load =
+            Load { port, requests, expected: b"{\"fallback\":false", rate: RATE, connections: CONNECTIONS };
         // Instances, files: what is slow only once.
-        load(&server, requests, phase / 2)?;
-        let (mut of_answers, mut of_probes) = (Samples::default(), Samples::default());
+        load.run(phase / 2)?;
+        let (mut of_answers, mut of_probes, mut of_floor) =
+            (Samples::default(), Samples::default(), Samples::default());
         for _ in 0..PHASES {
-            of_answers.0.extend(load(&server, requests, phase)?.0);
+            of_answers.0.extend(load.run(phase)?.0);
             for _ in 0..PROBES_PER_PHASE {
                 of_probes.push(probe.run()?);
             }
+            of_floor.0.extend(bare.at_rate(RATE, phase)?.0);
         }
         p50.push(of_answers.median() * 1e3);
         p99.push(of_answers.percentile(99) * 1e3);
         probes.push(of_probes.percentile(99) * 1e3);
         excess.push((of_answers.percentile(99) - of_probes.percentile(99)) * 1e3);
-        drop(probe);
+        floor.push(of_floor.percentile(99) * 1e3);
+        past_floor.push((of_answers.percentile(99) - of_floor.percentile(99)) * 1e3);
+        drop((probe, bare));
         server.stop()?;
     }
     report.figure(&format!("{name}_p99_ms"), &p99);
     report.figure(&format!("{name}_p50_ms"), &p50);
     report.figure(&format!("{name}_probe_p99_ms"), &probes);
     report.figure(&format!("{name}_past_probe_p99_ms"), &excess);
+    report.figure(&format!("{name}_floor_p99_ms"), &floor);
+    report.figure(&format!("{name}_past_floor_p99_ms"), &past_floor);
     Ok(())
-}
-
-/// Seconds from when each request was due until its answer was there.
-fn load(server: &Server, requests: &[Vec<u8>], span: Duration) -> Result<Samples> {
-    let ticks = usize::try_from(span.as_millis())? * RATE as usize / 1000;
-    let started = Instant::now();
-    std::thread::scope(|scope| {
-        let asking = |connection: usize| {
-            move || -> Result<Samples> {
-                let mut samples = Samples::default();
-                let mut client = Client::connect(server.port)?;
-                for tick in (connection..ticks).step_by(CONNECTIONS) {
-                    let due = Duration::from_secs(1) / RATE * u32::try_from(tick)?;
-                    crate::pause(due.saturating_sub(started.elapsed()));
-                    let answer = client.call(&requests[tick % requests.len()]).context("decide")?;
-                    ensure!(
-                        answer.starts_with(b"{\"fallback\":false"),
-                        "a fallback: the host is too slow for its deadline"
-                    );
-                    samples.push(started.elapsed().saturating_sub(due).as_secs_f64());
-                }
-                Ok(samples)
-            }
-        };
-        let askers: Vec<_> = (0..CONNECTIONS).map(|connection| scope.spawn(asking(connection))).collect();
-        let mut all = Samples::default();
-        for asker in askers {
-            all.0.extend(asker.join().map_err(|_panic| anyhow::anyhow!("a connection panicked"))??.0);
-        }
-        Ok(all)
-    })
 }

@@ -23,6 +23,7 @@ mod samples;
 mod scene;
 mod start;
 mod state;
+mod steady;
 mod tenants;
 mod unix;
 

@@ -128,7 +128,7 @@ fn one(scene: &Scene, name: &str, rival: Rival, span: Duration) -> Result<(Laten
     let output = match rival {
         Rival::HangingDestination => {
             format!(
-                "type = \"http\", url = \"http://{}/\", interval = \"0s\", timeout = \"600s\"",
+                "type = \"http\", url = \"http://{}/\", interval = \"0s\", timeout = \"600s\", format = \"raw\"",
                 hanging.local_addr()?
             )
         }

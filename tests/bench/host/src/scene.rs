@@ -109,6 +109,7 @@ impl Scene {
         let dir = self.dir.join(name);
         remove(&dir)?;
         fs::create_dir_all(dir.join("data"))?;
+        settle();
         Ok(Place { dir })
     }
 
@@ -120,6 +121,11 @@ impl Scene {
             plugins.display().to_string()
         )
     }
+}
+
+/// What was written before is on the disk when something is measured, and is no part of it.
+fn settle() {
+    rustix::fs::sync();
 }
 
 /// A directory with a configuration, data and output.
@@ -167,6 +173,7 @@ impl Place {
                 false => fs::remove_file(path)?,
             }
         }
+        settle();
         Ok(())
     }
 
