@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Limits, Manifest,
-    NullLog, Plugin, PluginFault, StateGrant, TransformSpec, WORKER_STACK_BYTES,
+    NullLog, Plugin, PluginFault, TransformSpec, WORKER_STACK_BYTES,
 };
 
 use self::guests::{ALLOCATIONS, BASE, END, Image, Kind, OPERATIONS_MAX, PAGES};
@@ -55,13 +55,6 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
 fn spec(kind: Kind, plugin: &Arc<Plugin>, image: Image) -> TransformSpec {
     TransformSpec {
         name: format!("{kind:?}").to_lowercase(),
-        plugin: Arc::clone(plugin),
-        config: kind.config(&image.finish()),
-        files: BTreeMap::new(),
-        models: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        http: None,
-        state: StateGrant::default(),
         limits: Limits {
             // A busy machine must not be taken for a promise that is broken.
             deadline: Duration::from_secs(5),
@@ -69,6 +62,7 @@ fn spec(kind: Kind, plugin: &Arc<Plugin>, image: Image) -> TransformSpec {
             output_bytes: 64 << 10,
             ..Limits::default()
         },
+        ..TransformSpec::new(Arc::clone(plugin), &kind.config(&image.finish()))
     }
 }
 

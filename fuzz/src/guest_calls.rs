@@ -15,8 +15,8 @@ use std::time::Duration;
 use wasmill_chunk::{Column, FinishOptions, Input};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, GrantedFile,
-    Grants, Limits, Manifest, NullLog, Plugin, PluginFault, Slice, StateGrant, TransformSpec,
-    WORKER_STACK_BYTES, componentize,
+    Grants, Limits, Manifest, NullLog, Plugin, PluginFault, Slice, TransformSpec, WORKER_STACK_BYTES,
+    componentize,
 };
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
@@ -70,13 +70,8 @@ static HOST: LazyLock<Host> = LazyLock::new(|| {
 fn spec(guest: &Arc<Plugin>, index: usize, image: Vec<u8>) -> TransformSpec {
     TransformSpec {
         name: format!("t{index}"),
-        plugin: Arc::clone(guest),
-        config: String::new(),
         files: BTreeMap::from([("image".to_owned(), GrantedFile::from_bytes(image))]),
-        models: BTreeMap::new(),
         secrets: BTreeMap::from([("name".to_owned(), "hush".to_owned())]),
-        http: None,
-        state: StateGrant::default(),
         limits: Limits {
             // A busy machine must not be taken for a promise that is broken.
             deadline: Duration::from_secs(5),
@@ -84,6 +79,7 @@ fn spec(guest: &Arc<Plugin>, index: usize, image: Vec<u8>) -> TransformSpec {
             output_bytes: 64 << 10,
             ..Limits::default()
         },
+        ..TransformSpec::new(Arc::clone(guest), "")
     }
 }
 

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use serde_json::Value;
-use wasmill_cases::{Rows, slice, spec, worker};
+use wasmill_cases::{Rows, slice, worker};
 use wasmill_tests::components::Components;
 use wasmill_tests::{access_log, case, native};
-use wasmill_transform::{ChainOptions, Plugin, SliceReport};
+use wasmill_transform::{ChainOptions, Plugin, SliceReport, TransformSpec};
 
 fn components() -> Option<Components> {
     let found = Components::open().unwrap();
@@ -56,7 +56,8 @@ fn job(
     plugin: impl Fn(&str) -> Arc<Plugin>,
 ) -> Option<(Rows, SliceReport)> {
     let records = access_log::records().unwrap()?;
-    let specs = access_log::JOB.iter().map(|(name, config)| spec(plugin(name), config)).collect();
+    let specs =
+        access_log::JOB.iter().map(|(name, config)| TransformSpec::new(plugin(name), config)).collect();
     let options = ChainOptions { chunk_bytes, ..ChainOptions::default() };
     let mut worker = worker(&components.engine, specs, options).unwrap();
     Some(slice(&mut worker, records.as_ref(), 1_431_849_903_000_000_000, 1_000))

@@ -19,6 +19,6 @@ mod stranger;
 
 pub use case::{ARRIVAL, ARRIVAL_STEP, Case, Difference, Letter};
 pub use load::load;
-pub use run::{Got, Ran, Rows, Way, run, slice, spec, worker};
+pub use run::{Got, Ran, Rows, Way, run, slice, worker};
 pub use stranger::strangers;
 pub use wasmill_chunk::Column;

@@ -1,6 +1,5 @@
 //! Runs records through a chain as one slice, in one of several ways, and keeps what comes.
 
-use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +7,7 @@ use anyhow::{Result, bail};
 use wasmill_chunk::{Column, ColumnRef, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, Engine, Level, Limits, LogSink, NullLog, Plugin,
-    PluginFault, Slice, SliceReport, StateGrant, TransformReport, TransformSpec,
+    PluginFault, Slice, SliceReport, TransformReport, TransformSpec,
 };
 
 use crate::case::{ARRIVAL, ARRIVAL_STEP, Case};
@@ -102,7 +101,7 @@ impl LogSink for Kept {
 /// The plugin cannot be run at all.
 pub fn run(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, way: Way, limits: Limits) -> Result<Ran> {
     let log = Arc::new(Kept::default());
-    let mut spec = spec(Arc::clone(plugin), &case.config);
+    let mut spec = TransformSpec::new(Arc::clone(plugin), &case.config);
     for (name, file) in &case.files {
         match name.strip_suffix(MODEL_SUFFIX) {
             Some(model) => {
@@ -156,21 +155,6 @@ pub fn run(engine: &Engine, plugin: &Arc<Plugin>, case: &Case, way: Way, limits:
         faults: report.faults.into_iter().map(|(_, fault)| fault).collect(),
         log: std::mem::take(&mut log.lines()),
     })
-}
-
-/// A transform with default limits and nothing granted, named like its plugin.
-pub fn spec(plugin: Arc<Plugin>, config: &str) -> TransformSpec {
-    TransformSpec {
-        name: plugin.name.clone(),
-        plugin,
-        config: config.to_owned(),
-        files: BTreeMap::new(),
-        models: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        http: None,
-        state: StateGrant::default(),
-        limits: Limits::default(),
-    }
 }
 
 /// A worker on a chain with one output.

@@ -47,6 +47,13 @@ pub(super) fn of<A: Pushed>(
                 format!("the source of stream {name:?} has no name: leave out the parameter source");
             Err(ApiError::Query { message })
         }
+        (Some(""), names) => {
+            let message = format!(
+                "the parameter source is there and names none: stream {name:?} takes records for one of {}",
+                names.join(", ")
+            );
+            Err(ApiError::Query { message })
+        }
         (Some(asked), names) if names.contains(&asked) => Ok(Some(stream.source(asked))),
         (Some(asked), names) => {
             let message = format!(
@@ -103,17 +110,16 @@ mod tests {
             (&["a", "b"][..], "", "add ?source= and one of a, b"),
             (&[], "source=a", "has no name"),
             (&["a", "b"], "source=a&source=b", "twice"),
+            (&["a", "b"], "source=", "names none: stream \"s\" takes records for one of a, b"),
+            (&["a"], "source", "names none: stream \"s\" takes records for one of a"),
         ] {
             let refused = of(names, query).unwrap_err();
             assert!(matches!(&refused, ApiError::Query { message } if message.contains(told)), "{refused}");
         }
-        for (query, told) in [("source=c", "a source \"c\", expected one of a, b"), ("source=", "\"\"")] {
-            let refused = of(&["a", "b"], query).unwrap_err();
-            let is_told = matches!(
-                &refused,
-                ApiError::NotFound { code: "no_source", message } if message.contains(told)
-            );
-            assert!(is_told, "{refused}");
-        }
+        let refused = of(&["a", "b"], "source=c").unwrap_err();
+        let told = "a source \"c\", expected one of a, b";
+        let is_told =
+            matches!(&refused, ApiError::NotFound { code: "no_source", message } if message.contains(told));
+        assert!(is_told, "{refused}");
     }
 }

@@ -4,13 +4,13 @@
 //! on stdout says the same.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 use wasmill_config::{Codec, Draft, Format, LoadError, Output, Problem, Settings, Stream};
 
+use super::config_file::ConfigFile;
 use super::{EXIT_USAGE, host_options, output, runtime};
 use crate::pipeline;
 use crate::pipeline::stats::label;
@@ -24,8 +24,8 @@ use crate::pipeline::stats::label;
     wasmill check --json wasmill.toml | jq '.problems[].message'"
 )]
 pub(super) struct Arguments {
-    /// The configuration (TOML)
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// One JSON object on stdout: `ok`, `problems`, `streams`
     #[arg(long)]
     json: bool,
@@ -61,12 +61,12 @@ fn with_cause(error: &LoadError) -> String {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let draft = match Draft::load(&arguments.config) {
+    let draft = match Draft::load(arguments.config.path()) {
         Ok(draft) => draft,
         Err(error) if !arguments.json => return Ok(refuse(&error)),
         Err(LoadError::Invalid(invalid)) => return answer(arguments, &invalid.problems, None),
         Err(error) => {
-            let (file, message) = (arguments.config.clone(), with_cause(&error));
+            let (file, message) = (arguments.config.path().to_owned(), with_cause(&error));
             return answer(arguments, &[Problem { file, line: 1, column: 1, message }], None);
         }
     };
@@ -79,7 +79,7 @@ fn answer(arguments: &Arguments, problems: &[Problem], settings: Option<&Setting
     if arguments.json {
         let streams = settings.map(|settings| settings.streams.iter().map(stream_json).collect::<Vec<_>>());
         output::print_json(&json!({
-            "file": arguments.config.display().to_string(),
+            "file": arguments.config.path().display().to_string(),
             "ok": problems.is_empty(),
             "problems": problems.iter().map(problem_json).collect::<Vec<_>>(),
             "streams": streams,

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wasmill_config::{Http, Secret, Settings};
 
+use super::config_file::DEFAULT;
 use super::{check, output, runtime};
 
 /// Longest wait for one answer: a replay's start compiles plugins, and a step ends when its outcome is on disk.
@@ -98,7 +99,7 @@ pub(super) struct AtHost {
     #[arg(long, value_name = "URL")]
     host: Option<String>,
     /// The configuration (TOML) that says where the host listens
-    #[arg(long, value_name = "FILE", default_value = "wasmill.toml")]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT)]
     config: PathBuf,
     /// What the host answers, as JSON
     #[arg(long)]

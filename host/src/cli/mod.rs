@@ -5,6 +5,7 @@
 //! into text.
 
 mod check;
+mod config_file;
 mod dead_letters;
 mod demo;
 mod host_client;
@@ -53,7 +54,8 @@ const EXIT_UNDELIVERED: u8 = 3;
     version,
     max_term_width = 100,
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong configuration or command line, 3 ran to its end and could not deliver all.\n\
-        Data goes to stdout, logs go to stderr.\n\n\
+        Data goes to stdout, logs go to stderr. Commands about a configuration take --config FILE, wasmill.toml unless given; \
+        those about a running host take --host URL in its place.\n\n\
         Examples:\n  \
         wasmill demo                         watch a million records pass\n  \
         wasmill check wasmill.toml           everything that is wrong with a configuration\n  \

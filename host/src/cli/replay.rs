@@ -16,6 +16,7 @@ use serde::de::IgnoredAny;
 use tokio::signal::unix::{SignalKind, signal};
 use wasmill_config::{DEFAULT_TENANT, Settings};
 
+use super::config_file::DEFAULT;
 use super::host_client::{Access, HostClient, stream_path};
 use super::{EXIT_UNDELIVERED, EXIT_USAGE, check, host_options, output, runtime, version};
 use crate::pipeline::stats::wall_clock_ns;
@@ -62,7 +63,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "OUTPUT")]
     destination: Option<String>,
     /// The configuration (TOML)
-    #[arg(long, value_name = "FILE", default_value = "wasmill.toml")]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT)]
     config: PathBuf,
     /// Address of the running host, where the configuration does not say it: http://127.0.0.1:8080
     #[arg(long, value_name = "URL")]

@@ -3,7 +3,6 @@
 //! The first SIGTERM or SIGINT drains: no more intake, everything that is stored is delivered, within a deadline. A
 //! second one ends the process at once; what was acknowledged is in the journal and is delivered after the next start.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use wasmill_config::{Draft, Settings};
 
+use super::config_file::ConfigFile;
 use super::{EXIT_UNDELIVERED, EXIT_USAGE, check, host_options, runtime};
 use crate::pipeline::stats::LetterStats;
 use crate::pipeline::{self, DrainError, Host, StartError};
@@ -41,8 +41,8 @@ const WAITING_EVERY: Duration = Duration::from_secs(5);
     WASMILL_LOG=info,plugin=debug wasmill run wasmill.toml"
 )]
 pub(super) struct Arguments {
-    /// The configuration (TOML)
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// Longest time to deliver what is stored after the first signal, and for a pause after the end of all sources, such as 30s, 5m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     drain_timeout: Duration,
@@ -86,7 +86,7 @@ fn give_memory_back() {
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     raise_file_limit();
     give_memory_back();
-    let draft = match Draft::load(&arguments.config) {
+    let draft = match Draft::load(arguments.config.path()) {
         Ok(draft) => draft,
         Err(error) => return Ok(check::refuse(&error)),
     };

@@ -50,7 +50,9 @@ fn help_texts_are_the_checked_in_ones() {
 fn command_line_that_is_wrong_is_refused_with_the_exit_code_of_usage() {
     for wrong in [
         &["wasmill"][..],
-        &["wasmill", "run"],
+        &["wasmill", "run", "a.toml", "--config", "b.toml"],
+        &["wasmill", "dead-letters", "list"],
+        &["wasmill", "dead-letters", "show"],
         &["wasmill", "run", "a.toml", "--drain-timeout", "soon"],
         &["wasmill", "--log-level", "plugin=loud", "schema"],
         &["wasmill", "--log-format", "xml", "schema"],
@@ -60,6 +62,17 @@ fn command_line_that_is_wrong_is_refused_with_the_exit_code_of_usage() {
     ] {
         let error = Arguments::try_parse_from(wrong).expect_err(&format!("{wrong:?}"));
         assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{wrong:?}");
+    }
+    for right in [
+        &["wasmill", "run"][..],
+        &["wasmill", "check", "--config", "a.toml"],
+        &["wasmill", "dead-letters", "list", "access"],
+        // Words stay words whatever stands between them.
+        &["wasmill", "dead-letters", "list", "a.toml", "--json", "access"],
+        &["wasmill", "dead-letters", "show", "a.toml", "access", "17"],
+        &["wasmill", "dead-letters", "show", "access", "--host", "http://localhost", "17"],
+    ] {
+        Arguments::try_parse_from(right).unwrap();
     }
     let arguments = Arguments::try_parse_from(["wasmill", "run", "a.toml", "--log-format", "json"]).unwrap();
     assert_eq!(arguments.log.options("info").format, LogFormat::Json);

@@ -111,6 +111,11 @@ pub(crate) struct StreamContext {
 }
 
 impl StreamContext {
+    /// For people: the tenant is told where it is not the first one.
+    pub(crate) fn label(&self) -> String {
+        self.stats.label()
+    }
+
     /// Runs what touches files where it holds up no task.
     pub(crate) async fn off_runtime<T: Send + 'static>(
         &self,
@@ -154,10 +159,10 @@ impl StreamContext {
             Ok(expired) => {
                 self.stats.dead_letters.expired.add(expired);
                 self.count_kept(&store);
-                tracing::warn!(stream = %self.name, letters = expired, max_age_s = max_age.as_secs(), "dead letters were too old and are gone");
+                tracing::warn!(stream = %self.label(), letters = expired, max_age_s = max_age.as_secs(), "dead letters were too old and are gone");
             }
             Err(error) => tracing::warn!(
-                stream = %self.name, error = &error as &dyn std::error::Error, "old dead letters cannot be removed"
+                stream = %self.label(), error = &error as &dyn std::error::Error, "old dead letters cannot be removed"
             ),
         }
     }
@@ -194,10 +199,12 @@ impl StreamContext {
             match applied {
                 Ok(Ok(applied)) => return self.stats.dead_letters.replayed.add(applied.removed),
                 Ok(Err(error)) => tracing::error!(
-                    stream = %self.name, error = &error as &dyn std::error::Error,
+                    stream = %self.label(), error = &error as &dyn std::error::Error,
                     "dead letters that were replayed cannot be removed, trying again; nothing runs twice"
                 ),
-                Err(error) => tracing::error!(stream = %self.name, %error, "removing dead letters panicked"),
+                Err(error) => {
+                    tracing::error!(stream = %self.label(), %error, "removing dead letters panicked")
+                }
             }
             if self.over.run_until_cancelled(tokio::time::sleep(STORE_RETRY)).await.is_none() {
                 return;
@@ -233,7 +240,7 @@ impl StreamContext {
             match appended {
                 Ok(Ok(())) => {
                     if self.stats.resume(Pause::Letters) {
-                        tracing::info!(stream = %self.name, "dead letters are kept again, stream goes on");
+                        tracing::info!(stream = %self.label(), "dead letters are kept again, stream goes on");
                     }
                     return;
                 }
@@ -246,10 +253,12 @@ impl StreamContext {
                     }
                     self.stats.pause(Pause::Letters, &reason);
                     if !held {
-                        tracing::error!(stream = %self.name, reason, "stream paused: dead letters cannot be kept");
+                        tracing::error!(stream = %self.label(), reason, "stream paused: dead letters cannot be kept");
                     }
                 }
-                Err(error) => tracing::error!(stream = %self.name, %error, "storing dead letters panicked"),
+                Err(error) => {
+                    tracing::error!(stream = %self.label(), %error, "storing dead letters panicked")
+                }
             }
             if self.over.run_until_cancelled(tokio::time::sleep(STORE_RETRY)).await.is_none() {
                 return;

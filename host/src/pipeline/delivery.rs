@@ -57,9 +57,10 @@ pub(crate) async fn run(
     let destination = &output.destination;
     let in_flight_max = if destination.ordered() { 1 } else { IN_FLIGHT_MAX };
     let group_max = if matches!(**destination, Destination::Directory(_)) { GROUP_MAX } else { 1 };
+    let label = context.label();
     tokio::select! {
         biased;
-        () = probe::abort_orphans(&context.name, output, &owner) => {}
+        () = probe::abort_orphans(&label, output, &owner) => {}
         () = stop.cancelled() => return,
     }
     let mut in_flight = JoinSet::new();
@@ -73,7 +74,7 @@ pub(crate) async fn run(
             }
             done = in_flight.join_next(), if !in_flight.is_empty() => match done {
                 Some(Err(error)) if error.is_panic() => tracing::error!(
-                    stream = %context.name, %error, "a delivery panicked; its batches wait for the next start"
+                    stream = %context.label(), %error, "a delivery panicked; its batches wait for the next start"
                 ),
                 _ => {}
             },
@@ -191,7 +192,7 @@ async fn deliver(
         if error.fault == Fault::Foreign {
             stats.stopped.store(true, Ordering::Relaxed);
             tracing::error!(
-                stream = %context.name, output = %context.outputs[number].name, batch = %ready.sealed.batch_id,
+                stream = %context.label(), output = %context.outputs[number].name, batch = %ready.sealed.batch_id,
                 object = %ready.sealed.name, %error, detail = %error.detail,
                 "output stopped: an object that is not ours stands where this batch belongs; nothing is overwritten"
             );
@@ -235,7 +236,7 @@ async fn try_output(
         stats.retries.add(1);
         stats.error(Some(retrying.error.to_string()));
         tracing::warn!(
-            stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id,
+            stream = %context.label(), output = %output.name, batch = %ready.sealed.batch_id,
             error = %retrying.error, detail = %retrying.error.detail, failures = retrying.failures,
             wait_ms = u64::try_from(retrying.wait.as_millis()).unwrap_or(u64::MAX),
             "delivery failed, trying again"
@@ -359,6 +360,6 @@ async fn discard_small(context: &StreamContext, number: usize, ready: &Ready) {
     let (staging, file) = (output.staging.clone(), ready.sealed.staged.clone());
     let discarded = context.off_runtime_to(&output.destination, move || staging.discard(&file)).await;
     if let Ok(Err((path, error))) = discarded {
-        tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
+        tracing::warn!(stream = %context.label(), path = %path.display(), %error, "staged object cannot be removed");
     }
 }

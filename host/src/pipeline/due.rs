@@ -155,7 +155,7 @@ fn stage(
             let stats = &context.stats.outputs[key.output as usize];
             stats.error(Some(format!("nothing can be written to the destination: {error}")));
             tracing::warn!(
-                stream = %context.name, output = %output.name, %error, path = %output.staging.path(&id).display(),
+                stream = %context.label(), output = %output.name, %error, path = %output.staging.path(&id).display(),
                 "object cannot be made at its destination; it waits in the data directory"
             );
         }
@@ -213,7 +213,7 @@ fn converter<'c>(
         && context.stats.outputs[number as usize].columns.set(inferred.to_owned()).is_ok()
     {
         tracing::info!(
-            stream = %context.name, output = %output.name, columns = inferred,
+            stream = %context.label(), output = %output.name, columns = inferred,
             "columns were taken from the first batch"
         );
     }

@@ -156,17 +156,19 @@ impl Append for Inlet {
             quota.take_patiently(count, bytes).map_err(|wait| AppendError::Full { retry_after: wait })?;
             stream.submit(records(batch.clone())).map_err(|error| {
                 quota.give_back(count, bytes);
-                refusal(&stats.name, error)
+                refusal(&stats.label(), error)
             })
         });
         async move {
             let pending = match queued {
                 Some(queued) => queued?,
-                None => stream.enqueue(records(batch)).await.map_err(|error| refusal(&stats.name, error))?,
+                None => {
+                    stream.enqueue(records(batch)).await.map_err(|error| refusal(&stats.label(), error))?
+                }
             };
             // From here on the records may become durable, and count, whether or not the client still waits.
             let counted = tokio::spawn(async move {
-                let receipt = pending.wait().await.map_err(|error| refusal(&stats.name, error))?;
+                let receipt = pending.wait().await.map_err(|error| refusal(&stats.label(), error))?;
                 let buffer::Receipt { first_offset, count, duplicate, .. } = receipt;
                 if duplicate {
                     stats.records_duplicate.add(u64::from(count));

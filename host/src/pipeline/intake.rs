@@ -173,7 +173,7 @@ impl Intake {
         let found = context.buffer.try_frames(self.read, self.slice_bytes())?;
         for lost in &found.lost {
             tracing::error!(
-                stream = %context.name, from = lost.start, to = lost.end,
+                stream = %context.label(), from = lost.start, to = lost.end,
                 "acknowledged records are lost to corruption of the buffer"
             );
             context.stats.records_lost_to_corruption.add(lost.end - lost.start);

@@ -132,14 +132,14 @@ impl Opening {
             probes.push(Box::pin(async move {
                 let output = &context.outputs[number];
                 let owner = BatchOwner::new(context.buffer.incarnation(), &output.name);
-                probe::ask(&context.name, output, &owner).await;
+                probe::ask(&context.label(), output, &owner).await;
             }));
         }
         let mut letters_task: Option<LettersTask> = None;
         if let Some(own) = context.letters_output.clone() {
             let run = letters_output::run(context.clone(), own.clone(), stops.letters.clone());
             letters_task = Some(Box::pin(run));
-            let (stream, owner) = (context.name.clone(), letters_output::owner(&context));
+            let (stream, owner) = (context.label(), letters_output::owner(&context));
             probes.push(Box::pin(async move { probe::ask(&stream, &own.output, &owner).await }));
         }
         let drain = CancellationToken::new();

@@ -127,7 +127,7 @@ impl DeadLetters {
         });
         let removed = removed.await??.removed;
         self.context.stats.dead_letters.purged.add(removed);
-        tracing::info!(stream = %self.context.name, letters = removed, "dead letters purged");
+        tracing::info!(stream = %self.context.label(), letters = removed, "dead letters purged");
         Ok(removed)
     }
 
@@ -196,7 +196,7 @@ impl DeadLetters {
             }
         }
         tracing::info!(
-            stream = %self.context.name, tried = sum.tried, passed = sum.passed, dropped = sum.dropped,
+            stream = %self.context.label(), tried = sum.tried, passed = sum.passed, dropped = sum.dropped,
             failed = sum.failed, skipped = sum.skipped, plugins = version.digests.join(", "), "dead letters replayed"
         );
         Ok((sum, None))

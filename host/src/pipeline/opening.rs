@@ -506,7 +506,7 @@ impl Opening {
         quota.watch(&context);
         for lost in recovered.lost {
             tracing::error!(
-                stream = %stream.name, from = lost.start, to = lost.end,
+                stream = %context.label(), from = lost.start, to = lost.end,
                 "an outcome is lost to corruption, and with it what of its records was not delivered"
             );
             context.stats.records_lost_to_corruption.add(lost.end - lost.start);

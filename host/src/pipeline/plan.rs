@@ -1,8 +1,8 @@
 //! What a stream's chain is built from, and every reason why it cannot be.
 //!
-//! A problem names the key of the configuration at which it is. At the start a plugin whose file is bad or missing is
-//! replaced by the version that the stream ran last, which the data directory keeps; only without one is there no chain.
-//! Who builds a chain runs guests on the calling thread.
+//! A problem names the key of the configuration at which it is. Who builds a chain runs guests on the calling thread.
+
+mod first;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use wasmill_transform::{
     TransformSpec,
 };
 
+pub(crate) use self::first::FirstChain;
 use super::granted::{self, Contents, Followed, Kept};
 use super::network;
 use super::quotas::TenantQuota;
@@ -80,17 +81,6 @@ impl ChainVersion {
     }
 }
 
-/// The first chain of a stream.
-pub(crate) struct FirstChain {
-    pub(crate) version: ChainVersion,
-    /// The plugins that the directory has, where others run because one of these is not good.
-    pub(crate) refused: Option<Vec<Arc<Plugin>>>,
-    /// A version from before runs in the place of a bad or missing one.
-    pub(crate) fell_back: bool,
-    /// Until the stream follows them itself.
-    pub(crate) _objects: Vec<Arc<Followed>>,
-}
-
 /// Why a chain is not there.
 #[derive(Clone, Debug)]
 pub(crate) struct ChainProblem {
@@ -113,6 +103,8 @@ pub(crate) struct ChainPlan {
     /// The first is the default.
     outputs: Vec<String>,
     event_time: bool,
+    /// Those that have a name.
+    sources: Vec<String>,
     given: GivenPlugins,
     /// Of the tenant.
     quota: Option<Arc<TenantQuota>>,
@@ -137,6 +129,7 @@ impl ChainPlan {
             transforms: stream.transforms.clone(),
             outputs: stream.routes().map(|output| output.name.clone()).collect(),
             event_time: stream.event_time.is_some(),
+            sources: stream.sources.iter().filter_map(|source| source.name.clone()).collect(),
             given: Arc::clone(given),
             quota: None,
             data_dir: catalog.data_dir().to_owned(),
@@ -154,7 +147,12 @@ impl ChainPlan {
 
     /// Where its guests' log lines go.
     fn log(&self) -> Arc<dyn LogSink> {
-        plugin_log(&self.tenant, &label(&self.tenant, &self.stream))
+        plugin_log(&self.tenant, &self.label())
+    }
+
+    /// The stream for people: the tenant is told where it is not the first one.
+    pub(crate) fn label(&self) -> String {
+        label(&self.tenant, &self.stream)
     }
 
     /// The same within what its tenant may use.
@@ -299,7 +297,8 @@ impl ChainPlan {
                 }
             }
         }
-        let options = ChainOptions { event_time: self.event_time, ..options };
+        let sources = Some(self.sources.clone());
+        let options = ChainOptions { event_time: self.event_time, sources, ..options };
         let built = match engine.isolation(&self.tenant) {
             Some(apart) => Chain::build_apart(engine, &apart, specs, &self.outputs, options, log),
             None => Chain::build(engine, specs, &self.outputs, options, log),
@@ -313,7 +312,8 @@ impl ChainPlan {
                     let mut problem = self.refused(&places, error);
                     let transform = problem.transform.and_then(|index| self.transforms.get(index));
                     if let (Some(plugin), Some(transform)) = (plugin, transform) {
-                        problem.message.push_str(&ungranted::told(&plugin.manifest, transform));
+                        let told = ungranted::told(&plugin.manifest, transform, &problem.message);
+                        problem.message.push_str(&told);
                     }
                     problem
                 }));
@@ -345,17 +345,6 @@ impl ChainPlan {
         ChainProblem { transform, key, message, told: None }
     }
 
-    /// Every problem of the chain with what is in the plugin directory. Transforms that are not `ready` are looked for
-    /// and not configured.
-    pub(crate) fn problems(
-        &self,
-        engine: &Engine,
-        catalog: &Catalog,
-        ready: &dyn Fn(&config::Transform) -> bool,
-    ) -> Vec<ChainProblem> {
-        self.problems_of(engine, &self.find_each(catalog), ready)
-    }
-
     fn problems_of(
         &self,
         engine: &Engine,
@@ -370,93 +359,6 @@ impl ChainPlan {
         let log = self.log();
         let built = self.chain_of(engine, plugins.collect(), ChainOptions::default(), log);
         missing.chain(built.err().unwrap_or_default()).collect()
-    }
-
-    /// The first version of a stream's chain. Runs guests on this thread.
-    ///
-    /// # Errors
-    /// Every problem of the chain with what is in the plugin directory, if the versions that the stream ran last do not
-    /// help.
-    pub(crate) fn first(&self, engine: &Engine, catalog: &Catalog) -> Result<FirstChain, Vec<ChainProblem>> {
-        self.objects.iter().for_each(|object| object.wait());
-        let found = self.find_each(catalog);
-        let whole = all(found.clone()).ok();
-        let problems = match &whole {
-            Some(plugins) => match self.build(engine, catalog, plugins) {
-                Ok(chain) => {
-                    return Ok(self.first_of(chain, plugins.clone(), None, false));
-                }
-                Err(problems) => problems,
-            },
-            None => self.problems_of(engine, &found, &|_| true),
-        };
-        if let Some(first) = self.first_with_kept(engine, catalog, whole.as_ref(), &problems) {
-            return Ok(first);
-        }
-        let Some(plugins) = self.last_run(catalog, &found, &problems) else { return Err(problems) };
-        let Ok(chain) = self.build(engine, catalog, &plugins) else { return Err(problems) };
-        for problem in &problems {
-            let runs = problem.transform.and_then(|index| plugins.get(index));
-            tracing::error!(
-                stream = %self.stream, reason = problem.message,
-                plugin = runs.map(|plugin| plugin.name.as_str()),
-                runs = runs.map(|plugin| plugin.digest.to_string()),
-                "plugin is bad or missing, the stream starts with the version that it ran last"
-            );
-        }
-        Ok(self.first_of(chain, plugins, whole, true))
-    }
-
-    fn first_of(
-        &self,
-        chain: Arc<Chain>,
-        plugins: Vec<Arc<Plugin>>,
-        refused: Option<Vec<Arc<Plugin>>>,
-        fell_back: bool,
-    ) -> FirstChain {
-        let version = ChainVersion::new(1, chain, plugins);
-        FirstChain { version, refused, fell_back, _objects: self.objects.clone() }
-    }
-
-    /// The same plugins with the files and models that ran last, if that helps.
-    fn first_with_kept(
-        &self,
-        engine: &Engine,
-        catalog: &Catalog,
-        plugins: Option<&Vec<Arc<Plugin>>>,
-        problems: &[ChainProblem],
-    ) -> Option<FirstChain> {
-        let plugins = plugins.filter(|_| granted::is_any(&self.transforms))?;
-        let kept = Some(Kept::of(catalog, &self.stream));
-        let chain = ChainPlan { kept, ..self.clone() }.build(engine, catalog, plugins).ok()?;
-        for problem in problems {
-            tracing::error!(
-                stream = %self.stream, reason = problem.message,
-                "a granted file or model is bad or missing, the stream starts with those that it ran last"
-            );
-        }
-        Some(self.first_of(chain, plugins.clone(), Some(plugins.clone()), true))
-    }
-
-    /// What was found, with the version that ran last in the place of every bad one.
-    fn last_run(
-        &self,
-        catalog: &Catalog,
-        found: &[Result<Arc<Plugin>, ChainProblem>],
-        problems: &[ChainProblem],
-    ) -> Option<Vec<Arc<Plugin>>> {
-        if problems.iter().any(|problem| problem.transform.is_none()) {
-            return None;
-        }
-        let versions = self.transforms.iter().zip(found).enumerate().map(|(index, (transform, found))| {
-            if !problems.iter().any(|problem| problem.transform == Some(index)) {
-                return found.clone().ok();
-            }
-            let PluginRef { name, digest: None } = &transform.plugin else { return None };
-            let last = catalog.last_run(&self.stream, name)?;
-            catalog.find(name, Some(last)).ok()
-        });
-        versions.collect()
     }
 
     /// The version of every plugin that is not pinned or given, for the next start.

@@ -306,7 +306,7 @@ pub(crate) fn clean_staging(context: &StreamContext, undelivered: &[Ready]) {
     for output in &context.outputs {
         output.staging.clean(&owners, &needed, |path, error| {
             tracing::warn!(
-                stream = %context.name, path = %path.display(), %error,
+                stream = %context.label(), path = %path.display(), %error,
                 "staged objects of an earlier run cannot be removed"
             );
         });

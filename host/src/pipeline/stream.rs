@@ -363,7 +363,7 @@ impl StreamTask {
             Err(error) => {
                 let reason = super::sources::with_causes(&error);
                 if self.halt_for(RETRY_AFTER, &reason) {
-                    tracing::error!(stream = %self.context.name, reason, "buffer cannot be read, trying again");
+                    tracing::error!(stream = %self.context.label(), reason, "buffer cannot be read, trying again");
                 }
                 Ok(())
             }
@@ -390,7 +390,7 @@ impl StreamTask {
         self.goes_on();
         self.count_flows(&done);
         let now = Instant::now();
-        self.unfit.note(&self.context.name, &done.letters, now);
+        self.unfit.note(&self.context.label(), &done.letters, now);
         self.uncommitted_since.get_or_insert(now);
         self.counts.add(&done.counts);
         self.gathered = done.to;
@@ -434,7 +434,7 @@ impl StreamTask {
         });
         for (transform, fault) in &done.faults {
             tracing::warn!(
-                stream = %self.context.name, transform = done.version.transform(*transform), error = %fault,
+                stream = %self.context.label(), transform = done.version.transform(*transform), error = %fault,
                 detail = fault.detail(), from = done.from,
                 "plugin failed; the records that it fails on become dead letters"
             );

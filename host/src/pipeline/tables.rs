@@ -174,7 +174,7 @@ impl StateDesk {
         self.replays.send(request).await.map_err(|_ended| ReplayError::Ended)?;
         done.await.map_err(|_ended| ReplayError::Ended)??;
         tracing::info!(
-            stream = %self.context.name, entries, transform = of.as_ref().map(|of| of.transform.as_str()),
+            stream = %self.context.label(), entries, transform = of.as_ref().map(|of| of.transform.as_str()),
             table = of.as_ref().map(|of| of.table.as_str()), "state dropped"
         );
         Ok(entries)

@@ -3,8 +3,8 @@
 use wasmill_config::{GrantPolicy, Transform};
 use wasmill_transform::Manifest;
 
-/// A text for the end of a refusal; empty where everything that the manifest asks for is handed over.
-pub(super) fn told(manifest: &Manifest, transform: &Transform) -> String {
+/// A text for the end of a refusal; empty where that is not for want of something which the manifest asks for.
+pub(super) fn told(manifest: &Manifest, transform: &Transform, refusal: &str) -> String {
     let policy = transform.policy.as_ref();
     let granted = |names: fn(&GrantPolicy) -> &Vec<String>| policy.map(names).map(Vec::as_slice);
     let mut text = String::new();
@@ -15,7 +15,13 @@ pub(super) fn told(manifest: &Manifest, transform: &Transform) -> String {
     let models = (&manifest.grants.models, transform.models.keys().collect(), None);
     for (kind, (asked, named, granted)) in [("file", files), ("secret", secrets), ("model", models)] {
         let named: Vec<&String> = named;
-        let missing: Vec<&String> = asked.iter().filter(|name| !named.contains(name)).collect();
+        // What a plugin was told that asked for it; many names of a manifest are such that it asks for none.
+        let is_told = |name: &String| {
+            refusal.contains(&format!("no {kind} `{name}` is granted"))
+                || refusal.contains(&format!("no {kind} {name:?} is granted"))
+        };
+        let missing: Vec<&String> =
+            asked.iter().filter(|name| !named.contains(name) && is_told(name)).collect();
         let Some(first) = missing.first() else { continue };
         let more = match missing.len() {
             1 => String::new(),

@@ -65,7 +65,9 @@ impl StreamStore {
         usage: Arc<Usage>,
     ) -> Result<StreamStore, StoreError> {
         let mark = store.mark(incarnation)?;
-        let tables = store.tables(incarnation)?;
+        let mut tables = store.tables(incarnation)?;
+        // As stores from before are left by a drop.
+        tables.retain(|table| table.entries > 0 || table.spec.version > 0);
         usage.add_stored(counted(&tables));
         let tables = tables.into_iter().map(|table| (table.id.clone(), table)).collect();
         let inner = Inner {
@@ -130,11 +132,13 @@ impl StreamStore {
         let now = known.mark.map_or(latest, |mark| mark.clock.max(latest));
         let mut batch = Batch::default();
         let mut tables = known.tables.clone();
+        // Nothing is left of them, not even their name.
+        let mut gone: Vec<&TableId> = Vec::new();
         let changed: BTreeSet<&TableId> = layers.iter().flat_map(|layer| layer.tables.keys()).collect();
         for id in changed {
             let mut changes: Vec<&TableChanges> =
                 layers.iter().rev().filter_map(|layer| layer.tables.get(id)).collect();
-            let Some(newest) = changes.first() else { continue };
+            let Some(&newest) = changes.first() else { continue };
             let table = tables.entry(id.clone()).or_insert_with(|| TableUse {
                 id: id.clone(),
                 spec: newest.spec,
@@ -162,6 +166,10 @@ impl StreamStore {
                 })
             });
             count(table, growth);
+            if newest.cleared && newest.entries.is_empty() {
+                tables.remove(id);
+                gone.push(id);
+            }
         }
         let changes: usize = layers.iter().map(|layer| layer.changes()).sum();
         let mut sweepable =
@@ -178,10 +186,12 @@ impl StreamStore {
                 batch.put(Space::About, self.about(&table.id), about_table(table));
             }
         }
+        gone.iter().for_each(|id| batch.remove(Space::About, self.about(id)));
         let mark = Mark { position, clock: now };
         batch.put(Space::About, incarnation.to_vec(), mark_value(mark));
         store.engine.write(batch)?;
         self.copy(layers, &swept);
+        gone.iter().for_each(|id| drop(self.residents_to_write().remove(*id)));
         let bytes: usize = layers.iter().map(|layer| layer.bytes).sum();
         store.behind.fetch_add(bytes as u64 + 64, Ordering::Relaxed);
         usage.add_stored(counted(tables.values()) - counted(known.tables.values()));

@@ -48,6 +48,23 @@ pub struct TransformSpec {
     pub limits: Limits,
 }
 
+impl TransformSpec {
+    /// One with default limits and nothing granted, named like its plugin.
+    pub fn new(plugin: Arc<Plugin>, config: &str) -> TransformSpec {
+        TransformSpec {
+            name: plugin.name.clone(),
+            plugin,
+            config: config.to_owned(),
+            files: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            http: None,
+            state: StateGrant::default(),
+            models: BTreeMap::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// How a chain cuts and recycles; the defaults are what was measured to be good.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChainOptions {
@@ -67,6 +84,8 @@ pub struct ChainOptions {
     pub sends: bool,
     /// Whether its slices come with event times.
     pub event_time: bool,
+    /// Names of the stream's sources, none where its only one has no name; `None`: nobody knows them.
+    pub sources: Option<Vec<String>>,
 }
 
 impl Default for ChainOptions {
@@ -80,6 +99,7 @@ impl Default for ChainOptions {
             slice_cpu_max: None,
             sends: true,
             event_time: false,
+            sources: None,
         }
     }
 }
@@ -152,7 +172,7 @@ impl Chain {
         for (index, mut spec) in transforms.into_iter().enumerate() {
             spec.models =
                 spec.models.into_iter().map(|(name, model)| (name, model.without_content())).collect();
-            let step = step(engine, spec, &outputs, &log, options.event_time);
+            let step = step(engine, spec, &outputs, &log, &options);
             if let Err(fault) = asked_for(&step, length) {
                 errors.push(failed(index, &step, fault));
                 continue;
@@ -215,10 +235,8 @@ impl Chain {
         log: Arc<dyn LogSink>,
     ) -> Result<Arc<Chain>, ChainError> {
         let shared: Arc<[String]> = outputs.into();
-        let steps: Vec<Step> = transforms
-            .into_iter()
-            .map(|spec| step(engine, spec, &shared, &log, options.event_time))
-            .collect();
+        let steps: Vec<Step> =
+            transforms.into_iter().map(|spec| step(engine, spec, &shared, &log, &options)).collect();
         // Also judged there; what is sent is sent from here.
         let unasked = steps.iter().enumerate().filter_map(|(index, step)| {
             asked_for(step, steps.len()).err().map(|fault| failed(index, step, fault))
@@ -303,7 +321,8 @@ impl Chain {
 /// Whether the config fits the schema of the manifest, if there is one.
 fn fits(step: &Step) -> Result<(), PluginFault> {
     let Some(schema) = &step.plugin.manifest.config_schema else { return Ok(()) };
-    crate::schema::fits(schema, &step.config).map_err(|message| PluginFault::Returned { message })
+    crate::schema::fits(schema, &step.config, step.grants.sources.as_ref())
+        .map_err(|message| PluginFault::Returned { message })
 }
 
 fn failed(index: usize, step: &Step, fault: PluginFault) -> TransformError {
@@ -328,8 +347,9 @@ fn step(
     spec: TransformSpec,
     outputs: &Arc<[String]>,
     log: &Arc<dyn LogSink>,
-    event_time: bool,
+    options: &ChainOptions,
 ) -> Step {
+    let (event_time, sources) = (options.event_time, options.sources.as_deref().map(Arc::from));
     let TransformSpec { name, plugin, config, files, secrets, http, state, models, limits } = spec;
     Step {
         engine: engine.clone(),
@@ -338,7 +358,7 @@ fn step(
         limits: limits.narrowed(&plugin.manifest.limits),
         plugin,
         config,
-        grants: Arc::new(GrantSet { files, secrets, http, state, event_time, models }),
+        grants: Arc::new(GrantSet { files, secrets, http, state, event_time, sources, models }),
         outputs: Arc::clone(outputs),
         log: Arc::clone(log),
         declared: OnceLock::new(),

@@ -200,6 +200,8 @@ pub(crate) struct GrantSet {
     pub(crate) models: BTreeMap<String, GrantedModel>,
     /// The stream has event time.
     pub(crate) event_time: bool,
+    /// As in [`crate::ChainOptions`].
+    pub(crate) sources: Option<Arc<[String]>>,
 }
 
 /// What a transform may do with state.

@@ -5,7 +5,10 @@
 //! Nothing is fetched from anywhere.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use jsonschema::paths::Location;
+use jsonschema::{Keyword, ValidationError};
 use serde_json::{Map, Value};
 
 /// Parts of a schema, each reference followed.
@@ -23,6 +26,10 @@ const WORK_FOR_ALL: usize = 100_000;
 /// What is told of a config that does not fit.
 const PROBLEMS_MAX: usize = 5;
 const PROBLEM_BYTES_MAX: usize = 300;
+/// The wrong name of a source, as it is told.
+const NAME_BYTES_MAX: usize = 64;
+/// Says what a text of the config names, where the host alone knows what there is: `"source"`, of the stream's sources.
+const NAMES: &str = "x-wasmill";
 /// Keywords that say where references lead, apart from `$ref`.
 const ELSEWHERE: [&str; 4] = ["$dynamicRef", "$recursiveRef", "$anchor", "$dynamicAnchor"];
 /// Versions of JSON Schema in which references lead where they say.
@@ -34,13 +41,14 @@ const DRAFTS: [&str; 3] = [
 
 /// Why it is no schema that this host takes: where in it, and what is wrong.
 pub(crate) fn check(schema: &Value) -> Result<(), String> {
-    build(schema).map(drop)
+    build(schema, None).map(drop)
 }
 
-/// Whether a config, as JSON text, fits; else what does not, and where.
-pub(crate) fn fits(schema: &Value, config: &str) -> Result<(), String> {
-    let (validator, reach) =
-        build(schema).map_err(|reason| format!("config_schema is no JSON Schema: {reason}"))?;
+/// Whether a config, as JSON text, fits; else what does not, and where. `sources` are the names of the stream's sources, none where
+/// its only one has no name; `None`: there is no stream.
+pub(crate) fn fits(schema: &Value, config: &str, sources: Option<&Arc<[String]>>) -> Result<(), String> {
+    let (validator, reach) = build(schema, sources.cloned())
+        .map_err(|reason| format!("config_schema is no JSON Schema: {reason}"))?;
     let config: Value =
         serde_json::from_str(config).map_err(|error| format!("the config is no JSON: {error}"))?;
     let work = reach.parts.saturating_mul(values(&config));
@@ -51,9 +59,13 @@ pub(crate) fn fits(schema: &Value, config: &str) -> Result<(), String> {
             values(&config)
         ));
     }
-    let text = |error: jsonschema::ValidationError<'_>| {
+    let text = |error: ValidationError<'_>| {
         let at = error.instance_path().to_string();
         let at = if at.is_empty() { String::new() } else { format!("{at}: ") };
+        if let jsonschema::error::ValidationErrorKind::Custom { .. } = error.kind() {
+            // Bounded already, and whole it has all names.
+            return format!("{at}{error}");
+        }
         crate::fault::cut_text(&format!("{at}{error}"), PROBLEM_BYTES_MAX)
     };
     let (told, more) = if work <= WORK_FOR_ALL {
@@ -80,7 +92,7 @@ fn values(value: &Value) -> usize {
     }
 }
 
-fn build(schema: &Value) -> Result<(jsonschema::Validator, Reach), String> {
+fn build(schema: &Value, sources: Option<Arc<[String]>>) -> Result<(jsonschema::Validator, Reach), String> {
     let Value::Object(fields) = schema else { return Err("it must be an object".to_owned()) };
     if let Some(draft) = fields.get("$schema") {
         let draft = draft.as_str().unwrap_or_default();
@@ -93,12 +105,50 @@ fn build(schema: &Value) -> Result<(jsonschema::Validator, Reach), String> {
         return Err(format!("it has more than {PATTERNS_MAX} patterns, each $ref followed"));
     }
     let patterns = jsonschema::PatternOptions::regex().size_limit(PATTERN_BYTES_MAX);
-    let built = jsonschema::options().with_pattern_options(patterns).build(schema).map_err(|error| {
+    let options = jsonschema::options().with_pattern_options(patterns).with_keyword(
+        NAMES,
+        move |_, names: &Value, _: Location| match names.as_str() {
+            Some("source") => Ok(Box::new(OfSources(sources.clone())) as Box<dyn for<'i> Keyword<'i>>),
+            _ => Err(ValidationError::schema("it says what a text names, expected \"source\"")),
+        },
+    );
+    let built = options.build(schema).map_err(|error| {
         let at = error.instance_path().to_string();
         let at = if at.is_empty() { String::new() } else { format!("at {at}: ") };
         crate::fault::cut_text(&format!("{at}{error}"), PROBLEM_BYTES_MAX)
     });
     Ok((built?, reach))
+}
+
+/// Takes a text that is the name of one of these sources; anything where nobody knows them.
+struct OfSources(Option<Arc<[String]>>);
+
+impl OfSources {
+    fn problem(&self, value: &Value) -> Option<String> {
+        let (known, name) = (self.0.as_deref()?, value.as_str()?);
+        if known.iter().any(|known| known == name) {
+            return None;
+        }
+        let name = crate::fault::cut_text(name, NAME_BYTES_MAX);
+        let known: Vec<String> = known.iter().map(|known| format!("{known:?}")).collect();
+        Some(if known.is_empty() {
+            format!(
+                "the stream has no source {name:?}: it has one without a name, as `source` gives it; in `sources` they have names"
+            )
+        } else {
+            format!("the stream has no source {name:?}; its sources are {}", known.join(", "))
+        })
+    }
+}
+
+impl<'i> Keyword<'i> for OfSources {
+    fn validate(&self, value: &'i Value) -> Result<(), ValidationError<'i>> {
+        self.problem(value).map_or(Ok(()), |problem| Err(ValidationError::custom(problem)))
+    }
+
+    fn is_valid(&self, value: &'i Value) -> bool {
+        self.problem(value).is_none()
+    }
 }
 
 /// How far a part reaches with each reference followed: parts, how many of them are within one another, and patterns.
@@ -263,9 +313,9 @@ mod tests {
     fn large_config_is_told_one_problem_and_one_that_would_take_too_long_is_refused() {
         let schema = json!({"items": {"allOf": vec![json!({"type": "integer"}); 50]}});
         let config = |items: usize| format!("[{}1]", "\"x\",".repeat(items));
-        let reason = fits(&schema, &config(5_000)).unwrap_err();
+        let reason = fits(&schema, &config(5_000), None).unwrap_err();
         assert!(reason.contains("/0: \"x\" is not of type") && !reason.contains("; "), "{reason}");
-        assert!(fits(&schema, &config(400_000)).unwrap_err().contains("too large to be checked"));
+        assert!(fits(&schema, &config(400_000), None).unwrap_err().contains("too large to be checked"));
     }
 
     #[test]
@@ -276,14 +326,44 @@ mod tests {
             "required": ["n"],
             "additionalProperties": false,
         });
-        fits(&schema, r#"{"n":1,"mode":"a"}"#).unwrap();
-        let reason = fits(&schema, r#"{"n":0,"mode":"c","modee":1}"#).unwrap_err();
+        fits(&schema, r#"{"n":1,"mode":"a"}"#, None).unwrap();
+        let reason = fits(&schema, r#"{"n":0,"mode":"c","modee":1}"#, None).unwrap_err();
         for part in ["does not fit the plugin's schema", "/n: 0 is less than", "/mode: \"c\"", "'modee'"] {
             assert!(reason.contains(part), "{part}: {reason}");
         }
-        assert!(fits(&schema, "{}").unwrap_err().contains("\"n\" is a required property"));
+        assert!(fits(&schema, "{}", None).unwrap_err().contains("\"n\" is a required property"));
         let long = json!({"items": {"type": "integer"}});
-        let many = fits(&long, &format!("[{}1]", "\"x\",".repeat(1000))).unwrap_err();
+        let many = fits(&long, &format!("[{}1]", "\"x\",".repeat(1000)), None).unwrap_err();
         assert!(many.ends_with("; and more") && many.len() < 2000, "{many}");
+    }
+
+    #[test]
+    fn name_of_a_source_that_the_stream_lacks_is_told_with_those_that_there_are() {
+        let schema = json!({
+            "properties": {"of": {"$ref": "#/$defs/source"}, "all": {"items": {"$ref": "#/$defs/source"}}},
+            "$defs": {"source": {"type": "string", "x-wasmill": "source"}},
+        });
+        check(&schema).unwrap();
+        let names =
+            |names: &[&str]| -> Arc<[String]> { names.iter().map(|name| (*name).to_owned()).collect() };
+        let two = names(&["orders", "payments"]);
+        fits(&schema, r#"{"of":"orders","all":["payments","orders"]}"#, Some(&two)).unwrap();
+        let wrong = r#"{"of":"ordres","all":["payments","web"]}"#;
+        let reason = fits(&schema, wrong, Some(&two)).unwrap_err();
+        for part in [
+            "/of: the stream has no source \"ordres\"; its sources are \"orders\", \"payments\"",
+            "/all/1: the stream has no source \"web\"",
+        ] {
+            assert!(reason.contains(part), "{part}: {reason}");
+        }
+        assert!(fits(&schema, wrong, Some(&names(&[]))).unwrap_err().contains("one without a name"));
+        // Where there is no stream, as in the tests of its author.
+        fits(&schema, wrong, None).unwrap();
+        // All sixteen, however long they are.
+        let many: Arc<[String]> = (10..26).map(|n| format!("{n}{}", "x".repeat(62))).collect();
+        let reason = fits(&schema, wrong, Some(&many)).unwrap_err();
+        assert!(many.iter().all(|name| reason.contains(name.as_str())), "{reason}");
+        let unknown = json!({"properties": {"a": {"x-wasmill": "stream"}}});
+        assert!(refused(&unknown).contains("expected \"source\""), "{}", refused(&unknown));
     }
 }

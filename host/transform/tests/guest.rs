@@ -3,15 +3,15 @@
 //! The component is `tests/guests/vectors`; `cargo xtask plugins --guests` builds it, and `cargo xtask test` before it runs this.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use wasmill_chunk::{Cells, Column, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
-    Chain, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Limits, Manifest, NullLog,
-    Plugin, Slice, SliceReport, StateGrant, TransformSpec, componentize, inspect,
+    Chain, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Manifest, NullLog, Plugin,
+    Slice, SliceReport, TransformSpec, componentize, inspect,
 };
 
 fn guest() -> Vec<u8> {
@@ -72,14 +72,7 @@ impl Host {
     fn worker(&self, programs: &[Value], outputs: &[String]) -> ChainWorker {
         let spec = |(index, program): (usize, &Value)| TransformSpec {
             name: format!("t{index}"),
-            plugin: Arc::clone(&self.plugin),
-            config: program.to_string(),
-            files: BTreeMap::new(),
-            models: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            http: None,
-            state: StateGrant::default(),
-            limits: Limits::default(),
+            ..TransformSpec::new(Arc::clone(&self.plugin), &program.to_string())
         };
         let specs = programs.iter().enumerate().map(spec).collect();
         let chain =

@@ -1,7 +1,6 @@
 //! State of plugins through a real component: `tests/guests/counter`, which `cargo xtask plugins --guests` builds.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,8 +8,8 @@ use wasmill_chunk::{Column, FinishOptions, Input, RowCheck, RowMeta, RowSink};
 use wasmill_state::{Crashing, Layer, SliceState, StreamStore, Usage, View};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, Isolation, Kept,
-    Limits, Manifest, NullLog, Plugin, PluginFault, ProcessOptions, Processes, Slice, SliceReport,
-    StateGrant, TransformSpec, componentize, read_manifest,
+    Manifest, NullLog, Plugin, PluginFault, ProcessOptions, Processes, Slice, SliceReport, TransformSpec,
+    componentize, read_manifest,
 };
 
 mod places;
@@ -92,17 +91,7 @@ impl Bench {
     }
 
     fn spec(&self, name: &str, config: &str) -> TransformSpec {
-        TransformSpec {
-            name: name.to_owned(),
-            plugin: Arc::clone(&self.plugin),
-            config: config.to_owned(),
-            files: BTreeMap::new(),
-            models: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            http: None,
-            state: StateGrant::default(),
-            limits: Limits::default(),
-        }
+        TransformSpec { name: name.to_owned(), ..TransformSpec::new(Arc::clone(&self.plugin), config) }
     }
 
     fn chain(&self, specs: Vec<TransformSpec>, options: ChainOptions) -> Result<Arc<Chain>, ChainError> {

@@ -131,7 +131,7 @@ pub(crate) fn variants(plugins: &Path, log: &Path, chunk_bytes: usize) -> Result
     let wasm = |name: &str| components.plugin(name);
     let natively = |name: &str| native::plugin(name).context("no such plugin");
     let of = |pick: &dyn Fn(&str) -> Result<Arc<Plugin>>, steps: &[(&str, &str)]| -> Result<ChainWorker> {
-        let specs = steps.iter().map(|(name, config)| Ok(wasmill_cases::spec(pick(name)?, config)));
+        let specs = steps.iter().map(|(name, config)| Ok(TransformSpec::new(pick(name)?, config)));
         chain(engine, specs.collect::<Result<_>>()?, chunk_bytes)
     };
     let job = access_log::JOB;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use wasmill_cases::{ARRIVAL, slice, spec, worker};
-use wasmill_transform::{ChainOptions, Engine, Plugin};
+use wasmill_cases::{ARRIVAL, slice, worker};
+use wasmill_transform::{ChainOptions, Engine, Plugin, TransformSpec};
 
 use crate::column::Column;
 
@@ -77,7 +77,7 @@ fn run(
     records: &wasmill_cases::Column,
 ) -> Result<f64> {
     let config = column.config(&format!("{{\"do\":\"{what}\"}}"))?;
-    let spec = spec(Arc::clone(plugin), &config);
+    let spec = TransformSpec::new(Arc::clone(plugin), &config);
     let mut worker = worker(engine, vec![spec], ChainOptions::default())?;
     let mut times = Vec::new();
     for _ in 0..RUNS {

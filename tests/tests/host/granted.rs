@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use wasmill::pipeline::StartError;
@@ -106,9 +107,13 @@ struct Events<'a> {
 
 impl Events<'_> {
     fn push(&mut self) {
-        let body: String = (self.pushed..self.pushed + 10).map(record).collect();
+        self.push_some(10);
+    }
+
+    fn push_some(&mut self, count: u64) {
+        let body: String = (self.pushed..self.pushed + count).map(record).collect();
         assert_eq!(client::push(self.program.address(), "events", &body).unwrap().status, 200);
-        self.pushed += 10;
+        self.pushed += count;
     }
 
     fn delivered(&self) -> Vec<(u64, u64)> {
@@ -279,6 +284,76 @@ fn start_without_the_table_goes_on_with_the_one_that_ran_last() {
     scratch.configure(&stream(r#"{ table = "tables/other.csv" }"#, JOIN));
     let told = unfit(&scratch);
     assert!(told.contains("granted file \"table\"") && told.contains("other.csv"), "{told}");
+}
+
+#[test]
+fn check_tells_what_is_bad_and_with_which_kept_table_a_start_would_go_on() {
+    let (Some(binary), Some(scratch)) = (binary(), scratch(&stream(FILE, JOIN))) else { return };
+    let check = || {
+        let mut command = Command::new(&binary);
+        let done = command.arg("check").arg(scratch.config()).current_dir(scratch.dir()).output().unwrap();
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    // What never ran is kept nowhere.
+    let (code, told) = check();
+    assert!(code == Some(2) && told.contains("No such file") && !told.contains("would start"), "{told}");
+    let (text, named) = table(1);
+    deploy(&scratch, &text);
+    let program = Program::start(&binary, &scratch.config());
+    Events { scratch: &scratch, program: &program, pushed: 0 }.until(1);
+    program.kill();
+    assert_eq!(check().0, Some(0));
+    let digest = named.strip_prefix("table=").unwrap();
+    fs::remove_file(scratch.path("tables/table.csv")).unwrap();
+    for (reason, bad) in [("No such file", None), ("the quote is never closed", Some("id,v\n1,\"no end\n"))] {
+        bad.inspect(|text| deploy(&scratch, text));
+        let (code, told) = check();
+        assert_eq!(code, Some(2), "{told}");
+        let instead = "`wasmill run` would start with what ran last, the file \"table\" as kept since 2";
+        for part in [reason, instead, digest] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+    // Where a start would not go on either, nothing is promised.
+    let broken = JOIN.replace("k = \"id\"", "k = \"none\"");
+    scratch.configure(&stream(FILE, &broken));
+    let (code, told) = check();
+    assert!(code == Some(2) && !told.contains("would start"), "{told}");
+}
+
+#[test]
+fn table_that_made_too_many_records_fail_is_not_what_a_start_falls_back_to() {
+    let (Some(binary), Some(scratch)) = (binary(), scratch(&stream(FILE, ENRICH))) else { return };
+    let (text, named) = table(1);
+    deploy(&scratch, &text);
+    let program = Program::start(&binary, &scratch.config());
+    let mut events = Events { scratch: &scratch, program: &program, pushed: 0 };
+    events.until(1);
+    // Whole, and without a row for anybody.
+    deploy(&scratch, "id,v\nnobody,9\n");
+    program.wait_for_log("plugins reloaded");
+    // At once: what failed before it was judged would stay failed.
+    events.push_some(2000);
+    assert!(events.delivered().iter().all(|(_, version)| *version == 1));
+    let digest = named.strip_prefix("table=").unwrap();
+    wait_until("it is noted", || ran_last(&scratch.path("data/files")) == digest);
+    let pushed = events.pushed;
+    program.kill();
+    fs::remove_file(scratch.path("tables/table.csv")).unwrap();
+    let program = Program::start(&binary, &scratch.config());
+    program.wait_for_log("a granted file or model is bad or missing");
+    let mut events = Events { scratch: &scratch, program: &program, pushed };
+    events.push();
+    assert!(events.delivered().iter().all(|(_, version)| *version == 1));
+    program.stop();
+}
+
+/// What the one note of a data directory says of what ran last.
+pub(crate) fn ran_last(directory: &Path) -> String {
+    let notes = objects::files(directory);
+    let note = notes.iter().find(|file| file.extension().is_some_and(|ending| ending == "last"));
+    let text = note.and_then(|note| fs::read_to_string(note).ok()).unwrap_or_default();
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Why the host does not start.

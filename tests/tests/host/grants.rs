@@ -140,6 +140,11 @@ fn what_the_manifest_or_the_transform_leaves_out_is_refused_and_all_sides_are_to
     };
     let told = unfit(&unasked);
     assert!(told.contains("\"other\", which the plugin's manifest does not ask for"), "{told}");
+    // What a plugin refuses for another reason is no matter of grants, whatever else it might ask for.
+    let bad = enrich("{}").replace("field = \"x\"", "felt = \"x\"");
+    let Some(other) = scratch(POLICY, &bad) else { return };
+    let told = unfit(&other);
+    assert!(told.contains("`felt`") && !told.contains("manifest asks"), "{told}");
     // No link leads out of the root.
     let Some(link) = scratch(POLICY, &enrich("{ table = \"way-out\" }")) else { return };
     let told = unfit(&link);

@@ -127,6 +127,20 @@ fn commands_work_on_the_files_when_no_host_runs_and_through_the_host_when_one_do
     };
     assert_eq!(listed(&url, &[]), ["one", "two", "three", "four"]);
     assert_eq!(listed(&url, &["--limit", "1", "--after", "1"]), ["two"]);
+    // Other commands say it by options; so can these.
+    let (code, text, told) = dead_letters(&["show", "events", "2", "--host", &url]);
+    assert!(code == Some(0) && text.contains("\"two\""), "{text} {told}");
+    let (code, _, told) = dead_letters(&["list", "events", "--config", config]);
+    assert!(code == Some(1) && told.contains("--host URL"), "{told}");
+    let (code, _, told) = dead_letters(&["list", config, "events", "--host", &url]);
+    assert!(code == Some(2) && told.contains("give one of them"), "{told}");
+    for wrong in [
+        &["show", "events", "two", "--host", &url][..],
+        &["show", "events", "--host", &url],
+        &["list", &url, "events", "more"],
+    ] {
+        assert_eq!(dead_letters(wrong).0, Some(2), "{wrong:?}");
+    }
     assert_eq!(
         listed(&url, &["--stage", "encode", "--at", "archive", "--from-offset", "2"]),
         ["three", "four"]

@@ -15,6 +15,7 @@ use wasmill_tests::{client, objects};
 use wasmill_transform::Digest;
 
 use crate::COMPILER;
+use crate::granted::ran_last;
 
 #[path = "../../../host/inference/tests/support/mod.rs"]
 mod onnx;
@@ -226,7 +227,34 @@ fn start_with_a_bad_model_is_one_with_the_model_that_ran_last() {
     let found = predictions(&scratch);
     assert_eq!(found[..2], [(0, 4.0), (1, 4.0)]);
     let kept = objects::files(&scratch.path("data/models"));
-    assert_eq!(kept.len(), 2, "a copy of what runs, and a note: {kept:?}");
+    assert_eq!(kept.len(), 4, "a copy and a note of what runs, and of what ran before: {kept:?}");
+}
+
+#[test]
+fn model_that_made_too_many_records_fail_is_not_what_a_start_falls_back_to() {
+    let config = stream(GRANTED).replace("max_failed_percent = 100", "");
+    let (Some(binary), Some(scratch)) = (binary(), scratch(&config)) else { return };
+    let good = deploy(&scratch, "fraud", &linear(0.0, 4.0));
+    let program = Program::start(&binary, &scratch.config());
+    let push = |program: &Program, numbers: std::ops::Range<u64>, all: usize| {
+        let body: String = numbers.map(record).collect();
+        assert_eq!(client::push(program.address(), "events", &body).unwrap().status, 200);
+        wait_until("it is delivered", || objects::lines(&scratch.out()).len() == all);
+    };
+    push(&program, 0..1, 1);
+    // What it says of most records is no number that JSON has.
+    deploy(&scratch, "fraud", &linear(3e38, 0.0));
+    program.wait_for_log("plugins reloaded");
+    push(&program, 10..2010, 2001);
+    let digest = good.strip_prefix("fraud.onnx=").unwrap();
+    wait_until("it is noted", || ran_last(&scratch.path("data/models")) == digest);
+    program.kill();
+    fs::remove_file(scratch.path("models/fraud.onnx")).unwrap();
+    let program = Program::start(&binary, &scratch.config());
+    program.wait_for_log("a granted file or model is bad or missing");
+    push(&program, 3000..3001, 2002);
+    program.stop();
+    assert!(predictions(&scratch).iter().all(|(_, prediction)| *prediction == 4.0));
 }
 
 #[test]

@@ -324,6 +324,80 @@ fn join_of_two_sources_gives_the_pairs_of_their_records_across_kills() {
 }
 
 #[test]
+fn join_of_a_source_that_the_stream_lacks_is_refused_with_the_names_that_there_are() {
+    let config = |sources: &str, right: &str| {
+        format!(
+            r#"
+            [policy]
+            directories = ["made"]
+            state = true
+            [streams.events]
+            outputs = [{{ type = "directory", path = "out", interval = "50ms" }}]
+            {sources}
+            [[streams.events.transforms]]
+            plugin = "join"
+            name = "pairs"
+            [streams.events.transforms.config.streams]
+            on = ["id"]
+            left = {{ source = "orders", into = "order" }}
+            right = {{ source = "{right}", into = "payment" }}
+            "#
+        )
+    };
+    let two = r#"sources = { orders = { type = "http" }, payments = { type = "http" } }"#;
+    let good = config(two, "payments");
+    for (is_apart, good) in [(false, good.clone()), (true, apart(&good))] {
+        let (Some(binary), Some(scratch)) = (binary(), scratch(&good, &["join"])) else { return };
+        let run = |args: &[&str]| {
+            let mut command = Command::new(&binary);
+            command.args(args).arg(scratch.config()).current_dir(scratch.dir()).stdin(Stdio::null());
+            let done = command.output().unwrap();
+            (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+        };
+        let (taken, told) = run(&["check"]);
+        assert!(taken, "apart {is_apart}: {told}");
+        let wanted = [
+            "transform \"pairs\"",
+            "/streams/right/source",
+            "the stream has no source \"paymens\"; its sources are \"orders\", \"payments\"",
+        ];
+        scratch.configure(&good.replace("source = \"payments\"", "source = \"paymens\""));
+        for args in [&["check"][..], &["run"]] {
+            let (taken, told) = run(args);
+            assert!(
+                !taken && wanted.iter().all(|part| told.contains(part)),
+                "apart {is_apart}, {args:?}: {told}"
+            );
+        }
+        scratch.configure(&good.replace(two, "source = { type = \"http\" }"));
+        let (taken, told) = run(&["check"]);
+        assert!(!taken && told.contains("no source \"orders\": it has one without a name"), "{told}");
+        if is_apart {
+            continue;
+        }
+        // Who makes a stream over HTTP is told the same.
+        scratch.configure(&good);
+        let host = Running::start(&scratch.config(), COMPILER);
+        let definition = json!({
+            "sources": { "web": { "type": "http" } },
+            "outputs": [{ "type": "directory", "path": "made" }],
+            "transforms": [{ "plugin": "join", "name": "pairs", "config": { "streams": {
+                "on": ["id"],
+                "left": { "source": "web", "into": "a" },
+                "right": { "source": "paymens", "into": "b" },
+            } } }],
+        });
+        let headers = ["content-type: application/json"];
+        let body = serde_json::to_vec(&definition).unwrap();
+        let refused = client::request(host.address(), "PUT", "/v1/streams/made", &headers, &body).unwrap();
+        assert_eq!(refused.status, 422, "{refused:?}");
+        let told = refused.json().to_string().replace("\\\"", "\"");
+        assert!(told.contains("no source \"paymens\"; its sources are \"web\""), "{refused:?}");
+        host.drain();
+    }
+}
+
+#[test]
 fn requests_say_which_source_they_mean_and_are_told_what_there_is() {
     let config =
         FOUR.replace("[streams.events]\n", "[streams.events]\n    decide = { deadline = \"20s\" }\n");
@@ -345,6 +419,7 @@ fn requests_say_which_source_they_mean_and_are_told_what_there_is() {
     };
     refused("", 400, "bad_query", "one of app, web");
     refused("?source=lines", 404, "no_source", "one of app, web");
+    refused("?source=", 400, "bad_query", "one of app, web");
     refused("?source=app&source=web", 400, "bad_query", "twice");
     let unnamed =
         client::request(to, "POST", "/v1/streams/single/records?source=web", &[NDJSON], b"{}").unwrap();

@@ -1,4 +1,4 @@
-//! What plugins write into the log of the real binary: each line says whose plugin it was.
+//! What plugins write into the log of the real binary, and what the host says of them: each line says whose plugin it was.
 
 use std::collections::BTreeSet;
 
@@ -46,5 +46,20 @@ fn line_of_a_plugin_says_whose_it_is_where_streams_and_transforms_have_the_same_
         ["default", "acme"].iter().all(|tenant| objects::lines(&scratch.path(tenant)).len() == 1)
     });
     assert_eq!(said(), BTreeSet::from(expected));
+    // And of what the host itself says of it.
+    scratch.deploy("talker", &Guest::pass(2));
+    let of_host = |message: &str| -> BTreeSet<String> {
+        let lines = program.log().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        let lines = lines.filter(|line| line["message"] == message);
+        lines.map(|line| line["stream"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    wait_until("all have taken the other one", || of_host("plugins reloaded").len() >= 3);
+    let expected = ["events", "acme/events", "quiet/events"].map(str::to_owned);
+    assert_eq!(of_host("plugins reloaded"), BTreeSet::from(expected));
+    // A file that no stream can take is told by each.
+    scratch.deploy("talker", &Guest::unconfigurable());
+    wait_until("all have refused it", || {
+        of_host("new plugin version refused, the one before goes on").len() >= 3
+    });
     program.stop();
 }

@@ -56,8 +56,11 @@ pub(crate) fn user(n: usize, name: &str, order: &str) -> String {
     json!({ "user": name, "n": n, "do": order }).to_string()
 }
 
-/// Key and count of each row that was delivered, by its number.
-pub(crate) fn counted(scratch: &Scratch) -> BTreeMap<u64, (String, u64)> {
+/// Keys and counts of rows, by their numbers.
+pub(crate) type Counted = BTreeMap<u64, (String, u64)>;
+
+/// What was delivered.
+pub(crate) fn counted(scratch: &Scratch) -> Counted {
     let mut found = BTreeMap::new();
     for line in objects::lines(&scratch.out()) {
         let row: Value = serde_json::from_str(&line).unwrap();
@@ -69,7 +72,7 @@ pub(crate) fn counted(scratch: &Scratch) -> BTreeMap<u64, (String, u64)> {
 }
 
 /// What a counter that saw each once would have said.
-pub(crate) fn expected<'a>(users: impl Iterator<Item = (u64, &'a str)>) -> BTreeMap<u64, (String, u64)> {
+pub(crate) fn expected<'a>(users: impl Iterator<Item = (u64, &'a str)>) -> Counted {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     users
         .map(|(n, user)| {
@@ -468,8 +471,18 @@ fn commands_list_show_export_and_drop_what_is_kept() {
     assert!(code == Some(1) && told.contains("nothing was dropped"), "{told}");
     let (code, text, told) = state(address, &["drop", "events", "counter/counts", "--yes"]);
     assert!(code == Some(0) && text.contains("10 entries"), "{text} {told}");
+    // It is not told of any more, neither at once nor after the next start.
+    let listed = |address| {
+        let (code, text, told) = state(address, &["list", "events"]);
+        assert_eq!(code, Some(0), "{told}");
+        (text.contains("counter/last"), text.contains("counter/counts"))
+    };
+    wait_until("the drop is applied", || listed(address) == (true, false));
+    let tables = client::get(address, "/v1/streams/events/state").unwrap().json();
+    assert_eq!(tables["tables"].as_array().unwrap().len(), 1, "{tables}");
     program.kill();
     let program = Program::start(&binary, &scratch.config());
+    wait_until("what is stored is told", || listed(program.address()) == (true, false));
     let last = user(100, "user-3", "last");
     assert_eq!(client::push(program.address(), "events", &last).unwrap().status, 200);
     wait_until("it has left", || objects::lines(&scratch.out()).len() == 31);

@@ -6,14 +6,16 @@ use serde_json::{Value, json};
 use wasmill_tests::client;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::running::Running;
+use wasmill_tests::scratch::Scratch;
 use wasmill_tests::wait::wait_until;
 
 use crate::COMPILER;
-use crate::state::{COUNTED, counted, scratch, user};
+use crate::state::{COUNTED, Counted, counted, scratch, user};
 
-#[test]
-fn letters_that_are_replayed_go_on_where_the_state_is_and_quota_is_one_of_the_tenants() {
-    let Some(scratch) = scratch(&format!("[quota]\nstate_bytes = \"4KiB\"\n{COUNTED}")) else { return };
+/// A hundred users, and the first of them once more, where the tenant has room for some: what was counted, and the letters of the
+/// others.
+pub(crate) fn counted_within_a_quota(config: &str) -> Option<(Scratch, Counted, Vec<Value>)> {
+    let scratch = scratch(&format!("[quota]\nstate_bytes = \"4KiB\"\n{config}"))?;
     let host = Running::start(&scratch.config(), COMPILER);
     let body: Vec<String> = (0..100).map(|n| user(n, &format!("user-{n}"), "-")).collect();
     host.push("events", &body.join("\n"));
@@ -22,10 +24,16 @@ fn letters_that_are_replayed_go_on_where_the_state_is_and_quota_is_one_of_the_te
     wait_until("all are processed", || stats.processed.get() == 101);
     host.drain();
     let before = counted(&scratch);
-    assert_eq!(before[&200], ("user-0".to_owned(), 2));
     assert!((20..60).contains(&before.len()), "{}", before.len());
     let letters = scratch.letters("events");
     assert_eq!(letters.len() + before.len(), 101);
+    Some((scratch, before, letters))
+}
+
+#[test]
+fn letters_that_are_replayed_go_on_where_the_state_is_and_quota_is_one_of_the_tenants() {
+    let Some((scratch, before, letters)) = counted_within_a_quota(COUNTED) else { return };
+    assert_eq!(before[&200], ("user-0".to_owned(), 2));
     let reason = letters[0]["reason"].as_str().unwrap();
     assert!(reason.contains("quota of state (state_bytes, 4096 bytes)"), "{reason}");
     // With room they pass, and each is counted once.

@@ -15,6 +15,7 @@ use crate::event_time::{IDLE, WINDOWED, windows_close_without_a_record, windows_
 use crate::state::{
     COUNTED, counted, counts_are_exact_after_kills, expected, poison_costs_itself, scratch, state, user,
 };
+use crate::state_letters::counted_within_a_quota;
 
 /// The same stream in so many strands.
 fn stranded(config: &str, strands: usize) -> String {
@@ -98,19 +99,8 @@ fn every_record_is_in_the_backup_once_and_in_order_and_answers_are_in_the_order_
 #[test]
 fn letters_go_on_in_the_strand_of_their_key_and_the_quota_is_that_of_all_strands() {
     let config = stranded(COUNTED, 4);
-    let Some(scratch) = scratch(&format!("[quota]\nstate_bytes = \"4KiB\"\n{config}")) else { return };
-    let host = Running::start(&scratch.config(), COMPILER);
-    let body: Vec<String> = (0..100).map(|n| user(n, &format!("user-{n}"), "-")).collect();
-    host.push("events", &body.join("\n"));
-    host.push("events", &user(200, "user-0", "-"));
-    let stats = host.stats("events");
-    wait_until("all are processed", || stats.processed.get() == 101);
-    host.drain();
-    let before = counted(&scratch);
     // As many as without strands.
-    assert!((20..60).contains(&before.len()), "{}", before.len());
-    let letters = scratch.letters("events");
-    assert_eq!(letters.len() + before.len(), 101);
+    let Some((scratch, _, letters)) = counted_within_a_quota(&config) else { return };
     scratch.configure(&config);
     let host = Running::start(&scratch.config(), COMPILER);
     let answer =

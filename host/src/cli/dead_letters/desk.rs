@@ -29,7 +29,7 @@ impl Desk {
     /// `from` is a configuration or the address of a host.
     pub(super) fn open(from: &str, stream: &str, access: &Access) -> Result<Desk> {
         if from.starts_with("http://") || from.starts_with("https://") {
-            return Desk::host(HostClient::new(from, access)?, stream);
+            return Desk::at(from, stream, access);
         }
         let settings = Settings::load(Path::new(from))?;
         let Some(settings_of) = settings.streams.iter().find(|known| known.name == stream) else {
@@ -45,11 +45,16 @@ impl Desk {
             }
             Ok(None) => bail!("nothing has ever run in {}", settings.data_dir.display()),
             Err(error @ OfflineError::Running { .. }) => {
-                let otherwise = "give its address (http://...) in place of the configuration";
+                let otherwise = "give its address with --host URL";
                 Desk::host(HostClient::listening(&settings.http, &error, otherwise, access)?, stream)
             }
             Err(error) => Err(error).with_context(|| settings.data_dir.display().to_string()),
         }
+    }
+
+    /// `address` is that of a host.
+    pub(super) fn at(address: &str, stream: &str, access: &Access) -> Result<Desk> {
+        Desk::host(HostClient::new(address, access)?, stream)
     }
 
     fn host(client: HostClient, stream: &str) -> Result<Desk> {

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use self::desk::{Desk, filter};
+use super::config_file::DEFAULT;
 use super::host_client::Access;
 use super::{EXIT_UNDELIVERED, EXIT_USAGE, output, version};
 use crate::pipeline::dead_letters::{DeadLetter, Stage};
@@ -27,6 +28,7 @@ const REPLAY_STEP: usize = 1_000;
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List dead letters: a table on a terminal, else one JSON object a line
+    #[command(override_usage = "wasmill dead-letters list [OPTIONS] [CONFIG|URL] <STREAM>")]
     List {
         #[command(flatten)]
         of: Of,
@@ -43,20 +45,23 @@ pub(super) enum Command {
         after: u64,
     },
     /// Print one dead letter whole, as JSON
+    #[command(override_usage = "wasmill dead-letters show [OPTIONS] [CONFIG|URL] <STREAM> <NUMBER>")]
     Show {
+        /// The stream and the letter's number, and before them, in the place of --config and --host, either
+        #[arg(value_name = "STREAM", required = true)]
+        words: Vec<String>,
         #[command(flatten)]
-        of: Of,
-        /// Its number
-        number: u64,
+        at: At,
     },
     /// Run the records again, and send objects again that could not be delivered; what succeeds is removed
     #[command(
+        override_usage = "wasmill dead-letters replay [OPTIONS] [CONFIG|URL] <STREAM>",
         after_help = "Needs the running host. What fails again stays under its number, with one attempt more and \
         the new reason. Exit code 3: some failed again.\n\n\
         Examples:\n  \
-        wasmill dead-letters replay wasmill.toml access\n  \
-        wasmill dead-letters replay wasmill.toml access --stage transform --at parse --newer-than 2h\n  \
-        wasmill dead-letters replay wasmill.toml access --plugin parse@sha256:4f2a..."
+        wasmill dead-letters replay access\n  \
+        wasmill dead-letters replay access --config site.toml --stage transform --at parse --newer-than 2h\n  \
+        wasmill dead-letters replay access --host http://127.0.0.1:7070 --plugin parse@sha256:4f2a..."
     )]
     Replay {
         #[command(flatten)]
@@ -68,6 +73,7 @@ pub(super) enum Command {
         plugins: Vec<String>,
     },
     /// Write dead letters as NDJSON, to a file or stdout
+    #[command(override_usage = "wasmill dead-letters export [OPTIONS] [CONFIG|URL] <STREAM>")]
     Export {
         #[command(flatten)]
         of: Of,
@@ -81,6 +87,7 @@ pub(super) enum Command {
         remove: bool,
     },
     /// Remove dead letters for good
+    #[command(override_usage = "wasmill dead-letters purge [OPTIONS] [CONFIG|URL] <STREAM>")]
     Purge {
         #[command(flatten)]
         of: Of,
@@ -94,13 +101,49 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Of {
-    /// The configuration (TOML), or the address of a running host: http://127.0.0.1:8080
-    #[arg(value_name = "CONFIG|URL")]
-    from: String,
-    /// The stream
-    stream: String,
+    /// The stream, and before it, in the place of --config and --host, either
+    #[arg(value_name = "STREAM", required = true)]
+    words: Vec<String>,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Where the letters are.
+#[derive(Debug, Args)]
+pub(super) struct At {
+    /// The configuration (TOML): a host that runs with it is asked, and without one its files are read [default: wasmill.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// Address of the running host: http://127.0.0.1:7070
+    #[arg(long, value_name = "URL")]
+    host: Option<String>,
     #[command(flatten)]
     access: Access,
+}
+
+impl At {
+    /// Opens the letters of a stream; `first` is what stands before its name.
+    fn desk(&self, first: Option<&String>, stream: &str) -> Result<Desk> {
+        match &self.host {
+            Some(host) => Desk::at(host, stream, &self.access),
+            None => Desk::open(
+                first.or(self.config.as_ref()).map_or(DEFAULT, String::as_str),
+                stream,
+                &self.access,
+            ),
+        }
+    }
+}
+
+impl Of {
+    fn stream(&self) -> &str {
+        self.words.last().map_or("", String::as_str)
+    }
+
+    fn desk(&self) -> Result<Desk> {
+        let first = self.words.first().filter(|_| self.words.len() > 1);
+        self.at.desk(first, self.stream())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +179,24 @@ pub(super) struct Conditions {
 }
 
 impl Command {
+    /// What is wrong with the words of the command line.
+    fn wrong_words(&self) -> Option<String> {
+        let (words, wanted, at) = match self {
+            Command::Show { words, at } => (words, "a stream and a number", at),
+            Command::List { of, .. }
+            | Command::Replay { of, .. }
+            | Command::Export { of, .. }
+            | Command::Purge { of, .. } => (&of.words, "a stream", &of.at),
+        };
+        let least = if matches!(self, Command::Show { .. }) { 2 } else { 1 };
+        match words.as_slice() {
+            [first, rest @ ..] if rest.len() == least => (at.host.is_some() || at.config.is_some())
+                .then(|| format!("{first:?} says where the letters are, and so does --config or --host: give one of them")),
+            words if words.len() == least => None,
+            words => Some(format!("expected {wanted}, and before that a configuration at most; there are {} words", words.len())),
+        }
+    }
+
     fn conditions(&self) -> Option<&Conditions> {
         match self {
             Command::List { conditions, .. }
@@ -150,13 +211,13 @@ impl Command {
 impl Conditions {
     /// Opens the letters, and warns of a name that no place of the stream has now: of an earlier one letters may still be there.
     fn desk(&self, of: &Of) -> Result<Desk> {
-        let desk = Desk::open(&of.from, &of.stream, &of.access)?;
+        let desk = of.desk()?;
         if let Some(at) = &self.at {
             let places = desk.places()?;
             if !places.contains(at) {
                 output::complain(format_args!(
                     "warning: stream {:?} has no transform or output {at:?} now, it has {}",
-                    of.stream,
+                    of.stream(),
                     output::plain(&places.join(", "))
                 ));
             }
@@ -183,6 +244,10 @@ impl Conditions {
 }
 
 pub(super) fn run(command: &Command) -> Result<ExitCode> {
+    if let Some(wrong) = command.wrong_words() {
+        output::complain(format_args!("error: {wrong}"));
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
     if let Some(conditions) = command.conditions()
         && let Err(message) = filter(&conditions.pairs())
     {
@@ -194,8 +259,13 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
             let desk = conditions.desk(of)?;
             list(&desk, &conditions.pairs(), *after, limit.get(), *json || !std::io::stdout().is_terminal())
         }
-        Command::Show { of, number } => {
-            output::print_json(&Desk::open(&of.from, &of.stream, &of.access)?.show(*number)?)
+        Command::Show { words, at } => {
+            let [first @ .., stream, number] = words.as_slice() else { bail!("give a stream and a number") };
+            let Ok(number) = number.parse() else {
+                output::complain(format_args!("error: {number:?} is no number of a dead letter"));
+                return Ok(ExitCode::from(EXIT_USAGE));
+            };
+            output::print_json(&at.desk(first.first(), stream)?.show(number)?)
         }
         Command::Replay { of, conditions, plugins } => {
             replay(&conditions.desk(of)?, &conditions.pairs(), plugins)
@@ -205,7 +275,7 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
             export(&mut desk, &conditions.pairs(), to.as_ref(), *remove)
         }
         Command::Purge { of, conditions, yes } => {
-            purge(&mut conditions.desk(of)?, &of.stream, conditions.pairs(), *yes)
+            purge(&mut conditions.desk(of)?, of.stream(), conditions.pairs(), *yes)
         }
     }
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use wasmill_author::{BuildOptions, faces};
-use wasmill_cases::{ARRIVAL, Case, Column, slice, spec, worker};
-use wasmill_transform::{ChainOptions, Engine, EngineOptions, Limits, Plugin};
+use wasmill_cases::{ARRIVAL, Case, Column, slice, worker};
+use wasmill_transform::{ChainOptions, Engine, EngineOptions, Limits, Plugin, TransformSpec};
 
 use crate::cli::output;
 
@@ -211,7 +211,8 @@ fn round(
     records: &Column,
 ) -> Result<Round> {
     // The faces take no config, and ask for no files.
-    let mut spec = spec(Arc::clone(plugin), if what == What::Version { &case.config } else { "{}" });
+    let mut spec =
+        TransformSpec::new(Arc::clone(plugin), if what == What::Version { &case.config } else { "{}" });
     if what == What::Version {
         spec.files = case.files.clone();
     }

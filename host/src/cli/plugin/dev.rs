@@ -16,6 +16,7 @@ use wasmill_config::Settings;
 use wasmill_transform::{Digest, inspect};
 
 use super::watch::{self, Changes};
+use crate::cli::config_file::DEFAULT;
 use crate::cli::host_client::{Access, HostClient, stream_path};
 use crate::cli::{check, output, runtime};
 use crate::pipeline::{SampledRecord, SampledSlice};
@@ -50,7 +51,7 @@ pub(in crate::cli) struct Arguments {
     #[arg(default_value = ".")]
     project: PathBuf,
     /// The configuration of the running host (TOML): where its plugins lie, and where it listens
-    #[arg(long, value_name = "FILE", default_value = "wasmill.toml")]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT)]
     config: PathBuf,
     /// Address of the running host, where the configuration does not say it: http://127.0.0.1:7070
     #[arg(long, value_name = "URL")]

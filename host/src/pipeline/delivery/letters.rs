@@ -52,7 +52,7 @@ pub(super) async fn give_up(
         context.fallback.filter(|fallback| *fallback != number && !output.destination.takes_records());
     if let Some(fallback) = fallback {
         tracing::error!(
-            stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, %error,
+            stream = %context.label(), output = %output.name, batch = %ready.sealed.batch_id, %error,
             detail = %error.detail, fallback = %context.outputs[fallback].name, "batch given up, trying the fallback"
         );
         let tried = try_output(context, fallback, ready, given_up.refused, stop).await;
@@ -71,7 +71,7 @@ pub(super) async fn give_up(
     if output.pause {
         context.stats.outputs[number].stopped.store(true, Ordering::Relaxed);
         tracing::error!(
-            stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, error = %last,
+            stream = %context.label(), output = %output.name, batch = %ready.sealed.batch_id, error = %last,
             detail = %last.detail, records = ready.sealed.records,
             "output paused: a batch was given up; it stays and is tried again"
         );
@@ -80,7 +80,7 @@ pub(super) async fn give_up(
     match keep_as_dead_letter(context, output, ready, &last, given_up).await {
         Ok(delivered) => {
             tracing::error!(
-                stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, error = %last,
+                stream = %context.label(), output = %output.name, batch = %ready.sealed.batch_id, error = %last,
                 detail = %last.detail, records = ready.sealed.records, delivered,
                 "batch given up, its object is kept as a dead letter"
             );
@@ -88,7 +88,7 @@ pub(super) async fn give_up(
         }
         Err(error) => {
             tracing::error!(
-                stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id,
+                stream = %context.label(), output = %output.name, batch = %ready.sealed.batch_id,
                 error = &error as &dyn std::error::Error, "dead letter cannot be kept, delivering again"
             );
             Elsewhere::Refused
@@ -109,7 +109,7 @@ pub(super) async fn keep_refused(
         return Ok(());
     }
     tracing::warn!(
-        stream = %context.name, output = %output.name, batch = %ready.sealed.batch_id, rows = rows.len(),
+        stream = %context.label(), output = %output.name, batch = %ready.sealed.batch_id, rows = rows.len(),
         error = rows.first().map(|row| row.message.as_str()).unwrap_or_default(),
         "destination refused rows of a batch; they are dead letters"
     );

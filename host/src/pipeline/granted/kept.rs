@@ -1,16 +1,25 @@
 //! Copies of what a stream's transforms were granted and ran last: one of each content, and a note for each place.
+//!
+//! A running chain holds its files, but not what its models were read from: the copy of a model to which the stream may have to go
+//! back stays until it need not any more.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use wasmill_catalog::Catalog;
 use wasmill_config::Transform;
 use wasmill_transform::{Chain, GrantedFile};
 
 use super::{Grant, Kind};
+use crate::pipeline::moment_text;
+
+/// How notes end: of what ran last, and of what ran before that.
+const LAST: &str = "last";
+const BEFORE: &str = "before";
 
 impl Kind {
     const ALL: [Kind; 2] = [Kind::File, Kind::Model];
@@ -48,10 +57,15 @@ impl Kept {
         self.data_dir.join(kind.directory())
     }
 
-    /// Names have no `+`.
+    /// Of what ran last. Names have no `+`.
     fn note(&self, grant: &Grant<'_>) -> PathBuf {
-        let name = format!("{}+{}+{}.last", self.stream, grant.transform.name, grant.name);
+        let name = format!("{}+{}+{}.{LAST}", self.stream, grant.transform.name, grant.name);
         self.directory(grant.kind).join(name)
+    }
+
+    /// Of the one before.
+    fn note_before(&self, grant: &Grant<'_>) -> PathBuf {
+        self.note(grant).with_extension(BEFORE)
     }
 
     fn copy(&self, kind: Kind, digest: &str) -> PathBuf {
@@ -70,9 +84,34 @@ impl Kept {
         (content.digest.to_string() == digest).then_some(content)
     }
 
-    /// Keeps what a chain of these transforms runs, and nothing else of the stream. A model that has changed again by now is
-    /// kept with the next chain.
-    pub(in crate::pipeline) fn keep(&self, transforms: &[Transform], chain: &Chain) -> io::Result<()> {
+    /// What a start would have of it in the place of what is there now.
+    pub(in crate::pipeline) fn instead(&self, transform: &Transform) -> Vec<String> {
+        let grants = Grant::files(transform, &self.data_dir).chain(Grant::models(transform));
+        let told = grants.filter_map(|grant| {
+            let kept = self.find(&grant)?;
+            if grant.content().is_ok_and(|there| there.digest == kept.digest) {
+                return None;
+            }
+            let copy = fs::metadata(self.copy(grant.kind, &kept.digest.to_string()));
+            let since = copy.and_then(|copy| copy.modified()).ok()?.duration_since(UNIX_EPOCH).ok()?;
+            let since = moment_text(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX));
+            let kind = match grant.kind {
+                Kind::File => "file",
+                Kind::Model => "model",
+            };
+            Some(format!("the {kind} {:?} as kept since {since} ({})", grant.name, kept.digest))
+        });
+        told.collect()
+    }
+
+    /// Keeps what a chain of these transforms runs, and nothing else of the stream but the models of the chain `before`, to which it may
+    /// go back. A model that has changed again by now is kept with the next chain.
+    pub(in crate::pipeline) fn keep(
+        &self,
+        transforms: &[Transform],
+        chain: &Chain,
+        before: Option<&Chain>,
+    ) -> io::Result<()> {
         let grants = Grant::all(transforms, &self.data_dir);
         let files = chain.files().map(|(_, _, file)| (file.digest, Some(file.clone())));
         // A chain does not hold what its models were read from.
@@ -88,7 +127,16 @@ impl Kept {
             }
             write(&self.note(grant), format!("{digest}\n{}", grant.place()).as_bytes())?;
         }
-        let notes: BTreeSet<PathBuf> = grants.iter().map(|grant| self.note(grant)).collect();
+        let mut notes: BTreeSet<PathBuf> = grants.iter().map(|grant| self.note(grant)).collect();
+        let models = grants.iter().filter(|grant| grant.kind == Kind::Model);
+        for (grant, (_, digest)) in models.zip(before.into_iter().flat_map(|before| before.models())) {
+            let digest = digest.to_string();
+            if self.copy(grant.kind, &digest).exists() {
+                let note = self.note_before(grant);
+                write(&note, digest.as_bytes())?;
+                notes.insert(note);
+            }
+        }
         self.retain(|note| notes.contains(note))
     }
 
@@ -104,7 +152,7 @@ impl Kept {
             let ends = |file: &Path, ending: &str| file.extension().is_some_and(|found| found == ending);
             let mut named = BTreeSet::new();
             let files = self.in_directory(kind)?;
-            for note in files.iter().filter(|file| ends(file, "last")) {
+            for note in files.iter().filter(|file| ends(file, LAST) || ends(file, BEFORE)) {
                 let own = note.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
                 if own && !wanted(note) {
                     fs::remove_file(note)?;

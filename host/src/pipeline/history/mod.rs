@@ -38,6 +38,7 @@ use super::outputs;
 use super::plan::{ChainPlan, ChainVersion};
 use super::quotas::Quotas;
 use super::recovery;
+use super::stats::label;
 use super::with_causes;
 use super::workers::{LaneId, Workers};
 use crate::pipeline::event_time::EventTime;
@@ -253,7 +254,7 @@ impl Replays {
             ..ReplayProgress::default()
         };
         tracing::info!(
-            stream = %plan.stream, replay = %plan.id, from = progress.from, to = progress.to,
+            stream = %label(tenant, &plan.stream), replay = %plan.id, from = progress.from, to = progress.to,
             first_offset = offsets.start, end_offset = offsets.end, plugins = progress.plugins.join(", "),
             output = progress.output, "replay started"
         );

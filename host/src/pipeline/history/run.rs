@@ -28,7 +28,7 @@ use crate::pipeline::event_time::{EventTime, NO_TIME, SliceClock};
 use crate::pipeline::intake::Waiting;
 use crate::pipeline::plan::ChainVersion;
 use crate::pipeline::slice::{Done, Growth, Route};
-use crate::pipeline::stats::wall_clock_ns;
+use crate::pipeline::stats::{label, wall_clock_ns};
 use crate::pipeline::with_causes;
 use crate::pipeline::workers::{LaneId, TenantId, Workers};
 
@@ -90,6 +90,11 @@ pub(super) enum RunError {
 }
 
 impl Replay {
+    /// The stream for people: the tenant is told where it is not the first one.
+    pub(super) fn label(&self) -> String {
+        label(&self.buffer.key().tenant, &self.stream)
+    }
+
     pub(super) fn note<T>(&self, change: impl FnOnce(&mut ReplayProgress) -> T) -> T {
         change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -127,10 +132,10 @@ impl Replay {
         });
         match result {
             Err(error) if !matches!(error, RunError::Cancelled) => tracing::error!(
-                stream = %self.stream, replay = %self.id, error = &error as &dyn std::error::Error, "replay failed"
+                stream = %self.label(), replay = %self.id, error = &error as &dyn std::error::Error, "replay failed"
             ),
             _ => tracing::info!(
-                stream = %self.stream, replay = %self.id, state = progress.state.text(), records = progress.records,
+                stream = %self.label(), replay = %self.id, state = progress.state.text(), records = progress.records,
                 passed = progress.passed, dropped = progress.dropped, failed = progress.failed,
                 objects = progress.objects, missing = progress.missing, "replay has ended"
             ),
@@ -191,7 +196,7 @@ impl Replay {
         let found = found.map_err(|_panicked| RunError::Worker)?.map_err(RunError::Read)?;
         for lost in &found.lost {
             tracing::error!(
-                stream = %self.stream, replay = %self.id, from = lost.start, to = lost.end,
+                stream = %self.label(), replay = %self.id, from = lost.start, to = lost.end,
                 "records of the replay are missing: corrupt, or let go of meanwhile"
             );
             self.note(|progress| progress.missing += lost.end - lost.start);

@@ -43,7 +43,7 @@ pub(super) async fn deliver(replay: Arc<Replay>, key: BatchKey, batch: OpenBatch
     let on_retry = |retrying: wasmill_deliver::Retrying<'_>| {
         replay.note(|progress| progress.error = Some(format!("trying again: {}", retrying.error)));
         tracing::warn!(
-            stream = %replay.stream, replay = %replay.id, output = %output.name, error = %retrying.error,
+            stream = %replay.label(), replay = %replay.id, output = %output.name, error = %retrying.error,
             detail = %retrying.error.detail, failures = retrying.failures, "delivery of a replay failed, trying again"
         );
     };

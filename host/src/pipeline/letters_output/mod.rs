@@ -180,15 +180,15 @@ impl Task {
             let needed = own.cursor().underway().map(|object| own.output.staging.path(&object.meta.batch_id));
             own.output.staging.clean(&[job_owner], &needed.into_iter().collect(), |path, error| {
                 tracing::warn!(
-                    stream = %context.name, path = %path.display(), %error,
+                    stream = %context.label(), path = %path.display(), %error,
                     "cannot remove what is left of an object of dead letters"
                 );
             });
         });
         if let Err(error) = cleaned.await {
-            tracing::warn!(stream = %self.context.name, %error, "cleaning up was interrupted");
+            tracing::warn!(stream = %self.context.label(), %error, "cleaning up was interrupted");
         }
-        abort_orphans(&self.context.name, &self.own.output, &owner).await;
+        abort_orphans(&self.context.label(), &self.own.output, &owner).await;
     }
 
     /// The next letters. A store that cannot be read is tried again.
@@ -200,7 +200,7 @@ impl Task {
                 Ok(Ok(gathered)) => return Ok(gathered),
                 Ok(Err(error)) => self.store_failed(&error),
                 Err(error) => {
-                    tracing::error!(stream = %self.context.name, %error, "reading dead letters panicked");
+                    tracing::error!(stream = %self.context.label(), %error, "reading dead letters panicked");
                 }
             }
             self.pause(STORE_RETRY).await?;
@@ -214,7 +214,7 @@ impl Task {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => self.store_failed(&error),
             Err(error) => {
-                tracing::error!(stream = %self.context.name, %error, "making an object of dead letters panicked");
+                tracing::error!(stream = %self.context.label(), %error, "making an object of dead letters panicked");
             }
         }
         self.pause(STORE_RETRY).await
@@ -236,7 +236,7 @@ impl Task {
                 Ok(Ok(())) => break,
                 Ok(Err(error)) => self.store_failed(&error),
                 Err(error) => {
-                    tracing::error!(stream = %self.context.name, %error, "noting delivered dead letters panicked");
+                    tracing::error!(stream = %self.context.label(), %error, "noting delivered dead letters panicked");
                 }
             }
             self.pause(STORE_RETRY).await?;
@@ -244,10 +244,10 @@ impl Task {
         self.stats().delivered.add(object.meta.records);
         self.stats().error(None);
         if std::mem::take(&mut self.failing) {
-            tracing::info!(stream = %self.context.name, "dead letters are delivered again");
+            tracing::info!(stream = %self.context.label(), "dead letters are delivered again");
         }
         tracing::debug!(
-            stream = %self.context.name, batch = object.meta.batch_id, object = object.meta.name,
+            stream = %self.context.label(), batch = object.meta.batch_id, object = object.meta.name,
             letters = object.meta.records, first = object.first, last = object.last, "dead letters delivered"
         );
         Ok(())
@@ -280,7 +280,7 @@ impl Task {
         if std::mem::replace(&mut self.failing, true) {
             return;
         }
-        let (stream, batch, name) = (&self.context.name, &meta.batch_id, &meta.name);
+        let (stream, batch, name) = (self.context.label(), &meta.batch_id, &meta.name);
         if error.fault == Fault::Foreign {
             tracing::error!(
                 %stream, %batch, object = %name, %error, detail = %error.detail,
@@ -299,7 +299,7 @@ impl Task {
         self.stats().error(Some(super::with_causes(error)));
         if !std::mem::replace(&mut self.failing, true) {
             tracing::warn!(
-                stream = %self.context.name, error = error as &dyn std::error::Error,
+                stream = %self.context.label(), error = error as &dyn std::error::Error,
                 "dead letters cannot be made ready for delivery, trying again"
             );
         }
@@ -348,7 +348,7 @@ async fn try_send(
         let file = meta.batch_id.clone();
         let discarded = context.off_runtime_to(destination, move || staging.discard(&file)).await;
         if let Ok(Err((path, error))) = discarded {
-            tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
+            tracing::warn!(stream = %context.label(), path = %path.display(), %error, "staged object cannot be removed");
         }
     }
     sent.map(|_created_or_ours| ())

@@ -61,7 +61,7 @@ impl Slot {
         match GrantWatch::start(paths, tell) {
             Ok(watch) => self.watch = Some(watch),
             Err(error) => tracing::warn!(
-                stream = %plan.stream, %error,
+                stream = %plan.label(), %error,
                 "granted files cannot be watched; they change at the next start"
             ),
         }
@@ -76,16 +76,17 @@ impl Slot {
     /// For the next start, in case a file is bad by then.
     pub(super) fn note_running(&self, catalog: &Catalog) {
         let plan = &self.stream.plan;
-        let kept = Kept::of(catalog, &plan.stream).keep(&plan.transforms, &self.current().chain);
+        let before = self.before.as_deref().map(|before| &*before.chain);
+        let kept = Kept::of(catalog, &plan.stream).keep(&plan.transforms, &self.current().chain, before);
         if let Err(error) = kept {
             tracing::warn!(
-                stream = %plan.stream, error = &error as &dyn std::error::Error,
+                stream = %plan.label(), error = &error as &dyn std::error::Error,
                 "files and models that run cannot be kept; a bad one at the next start has none before"
             );
         }
         if let Err(error) = catalog.note_running(&plan.stream, &plan.versions(&self.current())) {
             tracing::warn!(
-                stream = %plan.stream, error = &error as &dyn std::error::Error,
+                stream = %plan.label(), error = &error as &dyn std::error::Error,
                 "which plugin versions run cannot be noted; a bad file at the next start has no version before"
             );
         }
@@ -101,7 +102,7 @@ impl Slot {
         let plugins = match plan.find(catalog) {
             Ok(plugins) => plugins,
             Err(problems) => {
-                tracing::debug!(stream = %plan.stream, reasons = texts(&problems), "plugins are not all there, going on as before");
+                tracing::debug!(stream = %plan.label(), reasons = texts(&problems), "plugins are not all there, going on as before");
                 return;
             }
         };
@@ -122,7 +123,7 @@ impl Slot {
                 Err(problems) => {
                     self.stream.stats.reloads_refused.add(1);
                     for problem in problems {
-                        let (stream, reason) = (&plan.stream, problem.message);
+                        let (stream, reason) = (plan.label(), problem.message);
                         if others {
                             tracing::warn!(%stream, reason, "changed file or model refused, the one before goes on");
                         } else {
@@ -172,7 +173,7 @@ impl Slot {
         match self.stream.plan.build(engine, catalog, &plugins) {
             Ok(chain) => self.take(catalog, chain, plugins),
             Err(problems) => tracing::warn!(
-                stream = %self.stream.plan.stream, reason = texts(&problems),
+                stream = %self.stream.plan.label(), reason = texts(&problems),
                 "plugins do not run within the changed quotas; they go on within those before"
             ),
         }
@@ -186,7 +187,7 @@ impl Slot {
         if tried || same(&self.current().plugins, &newest) {
             return;
         }
-        let stream = &self.stream.plan.stream;
+        let stream = self.stream.plan.label();
         match self.stream.plan.build(engine, catalog, &newest) {
             Ok(_) => {
                 tracing::info!(%stream, "new plugin version could go live; another is pinned, or it is demoted")
@@ -302,9 +303,9 @@ impl Slot {
         if fresh.is_empty() {
             return false;
         }
-        let stream = self.stream.plan.stream.clone();
+        let stream = self.stream.plan.label();
         for (name, digest) in &fresh {
-            if let Err(error) = demoted(catalog, &stream, name, *digest, &blame.reason) {
+            if let Err(error) = demoted(catalog, &self.stream.plan.stream, name, *digest, &blame.reason) {
                 tracing::error!(
                     %stream, plugin = name, %digest, error = &error as &dyn std::error::Error,
                     "plugin version cannot be demoted; the stream stays paused"

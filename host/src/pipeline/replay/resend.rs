@@ -83,7 +83,7 @@ async fn send(
     let staging = output.staging.clone();
     let discarded = context.off_runtime_to(&output.destination, move || staging.discard(&staged)).await;
     if let Ok(Err((path, error))) = discarded {
-        tracing::warn!(stream = %context.name, path = %path.display(), %error, "staged object cannot be removed");
+        tracing::warn!(stream = %context.label(), path = %path.display(), %error, "staged object cannot be removed");
     }
     sent
 }

@@ -2,15 +2,13 @@
 //!
 //! The first byte of a payload says what may become of the record, so that a checker knows what must.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use wasmill_buffer::testing::FaultyDisk;
 use wasmill_chunk::{Cells, Chunk, Column, RowsId};
 use wasmill_state::{SliceState, group_of};
 use wasmill_transform::{
-    Chain, ChainOptions, Engine, EngineOptions, Limits, NativeInstance, NullLog, Plugin, StateGrant,
-    TransformSpec,
+    Chain, ChainOptions, Engine, EngineOptions, NativeInstance, NullLog, Plugin, TransformSpec,
 };
 
 use crate::pipeline::plan::ChainVersion;
@@ -75,17 +73,7 @@ fn engine() -> &'static Engine {
 /// The chain of it alone.
 pub(super) fn chain(disk: &FaultyDisk, keeps: bool, outputs: &[String]) -> ChainVersion {
     let plugin = dice(disk, keeps);
-    let spec = TransformSpec {
-        name: "dice".to_owned(),
-        plugin: plugin.clone(),
-        config: "{}".to_owned(),
-        files: BTreeMap::new(),
-        models: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        http: None,
-        state: StateGrant::default(),
-        limits: Limits::default(),
-    };
+    let spec = TransformSpec::new(plugin.clone(), "{}");
     let chain =
         Chain::build(engine(), vec![spec], outputs, ChainOptions::default(), Arc::new(NullLog)).unwrap();
     ChainVersion::new(1, chain, vec![plugin])

@@ -10,8 +10,7 @@ use wasmill_chunk::Column;
 use wasmill_encode::Format;
 use wasmill_state::{Crashing, Layer, SliceState, group_of};
 use wasmill_transform::{
-    Chain, ChainOptions, Engine, EngineOptions, Limits, NativeInstance, NullLog, Plugin, StateGrant,
-    TransformSpec,
+    Chain, ChainOptions, Engine, EngineOptions, NativeInstance, NullLog, Plugin, TransformSpec,
 };
 
 use super::*;
@@ -150,17 +149,7 @@ fn version() -> Arc<ChainVersion> {
     let make = || Counter(vec![vec!["k".to_owned()], vec!["f".to_owned()]]);
     let plugin = Plugin::native("counter", Arc::new(move |_| Ok(Box::new(make()))));
     let engine = Engine::new(EngineOptions { instances_max: 64, ..EngineOptions::default() }).unwrap();
-    let spec = TransformSpec {
-        name: "counter".to_owned(),
-        plugin: plugin.clone(),
-        config: "{}".to_owned(),
-        files: BTreeMap::new(),
-        models: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        http: None,
-        state: StateGrant::default(),
-        limits: Limits::default(),
-    };
+    let spec = TransformSpec::new(plugin.clone(), "{}");
     let outputs = ["out".to_owned()];
     // Small chunks, so that strands have several.
     let options = ChainOptions { chunk_rows: 5, ..ChainOptions::default() };

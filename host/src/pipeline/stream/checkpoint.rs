@@ -62,7 +62,7 @@ impl StreamTask {
         let durable = self.riding_since.is_some_and(|since| now >= since + CHECKPOINT_RIDES_MAX);
         if let Err(error) = self.checkpoint(next, durable).await {
             tracing::warn!(
-                stream = %self.context.name, error = &error as &dyn std::error::Error,
+                stream = %self.context.label(), error = &error as &dyn std::error::Error,
                 "checkpoint refused, trying again"
             );
         }
@@ -84,7 +84,7 @@ impl StreamTask {
         let (stats, left) = (&self.context.stats, self.context.stats.unprocessed.get());
         if left > 0 {
             tracing::warn!(
-                stream = %self.context.name, records = left, paused = stats.paused(),
+                stream = %self.context.label(), records = left, paused = stats.paused(),
                 "records are left for the next start"
             );
         }
@@ -147,14 +147,14 @@ impl StreamTask {
             for (output, file) in files {
                 if let Err((path, error)) = context.outputs[output].staging.discard(&file) {
                     tracing::warn!(
-                        stream = %context.name, path = %path.display(), %error,
+                        stream = %context.label(), path = %path.display(), %error,
                         "staged object cannot be removed; the next start tries again"
                     );
                 }
             }
         });
         if let Err(error) = discarding.await {
-            tracing::error!(stream = %self.context.name, %error, "removing staged objects panicked");
+            tracing::error!(stream = %self.context.label(), %error, "removing staged objects panicked");
         }
     }
 

@@ -242,7 +242,7 @@ impl StreamTask {
                 let reason = format!("its plugins cannot be told of the watermark: {error}");
                 if self.context.stats.pause(Pause::Watermark, &reason) {
                     tracing::error!(
-                        stream = %self.context.name, reason,
+                        stream = %self.context.label(), reason,
                         "windows stay open: a watermark was not taken, trying again; nothing is lost"
                     );
                 }
@@ -258,7 +258,7 @@ impl StreamTask {
 
     fn tells_again(&self) {
         if self.context.stats.resume(Pause::Watermark) {
-            tracing::info!(stream = %self.context.name, "plugins take watermarks again");
+            tracing::info!(stream = %self.context.label(), "plugins take watermarks again");
         }
     }
 }

@@ -150,7 +150,7 @@ impl StreamTask {
             }
         };
         if self.context.stats.resume(Pause::Commit) {
-            tracing::info!(stream = %self.context.name, failures = running.failures, "commit succeeded, stream goes on");
+            tracing::info!(stream = %self.context.label(), failures = running.failures, "commit succeeded, stream goes on");
         }
         self.committed = committed.to;
         self.keeping.durable(committed.at, &committed.state);
@@ -191,7 +191,7 @@ impl StreamTask {
         let wait = RETRY_AFTER.saturating_mul(1 << (failures - 1).min(8)).min(COMMIT_RETRY_MAX);
         let reason = format!("outcomes cannot be stored: {}", with_causes(error));
         tracing::error!(
-            stream = %self.context.name, reason, from = running.commit.from, to = running.commit.to, failures,
+            stream = %self.context.label(), reason, from = running.commit.from, to = running.commit.to, failures,
             wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             "commit failed, trying again; nothing is lost"
         );
@@ -245,7 +245,7 @@ impl StreamTask {
         }
         if !stats.balanced() {
             tracing::error!(
-                stream = %self.context.name, output = %stats.name,
+                stream = %self.context.label(), output = %stats.name,
                 "emitted records are not delivered + failed + pending; this is a bug"
             );
         }

@@ -37,7 +37,7 @@ impl StreamTask {
     /// Records came through, or there are none left to come.
     pub(super) fn goes_on(&self) {
         if self.context.stats.resume(Pause::Intake) {
-            tracing::info!(stream = %self.context.name, from = self.gathered, "stream goes on after a pause");
+            tracing::info!(stream = %self.context.label(), from = self.gathered, "stream goes on after a pause");
         }
     }
 
@@ -47,7 +47,7 @@ impl StreamTask {
         if version.generation == self.current.generation {
             let reason = format!("transform {:?} cannot run: {fault}", version.transform(transform));
             if self.halt_for(RETRY_AFTER, &reason) {
-                tracing::error!(stream = %self.context.name, reason, "stream waits for its plugins");
+                tracing::error!(stream = %self.context.label(), reason, "stream waits for its plugins");
             }
             let blame = Blame { transform: Some(transform), reason: fault.to_string(), lasting: false };
             self.demoter.demote(version.generation, blame);
@@ -64,7 +64,7 @@ impl StreamTask {
             let help = "another version of the plugin in the plugin directory, or one that is promoted, goes on by \
                         itself, a higher max_failed_percent or a mended config after a restart";
             tracing::error!(
-                stream = %self.context.name, reason, help, plugins = self.current.digests.join(", "), example = example(&done.letters),
+                stream = %self.context.label(), reason, help, plugins = self.current.digests.join(", "), example = example(&done.letters),
                 "plugins fail too many records: the version before takes over; without one the stream pauses, and no record is lost"
             );
             self.halt = Halt::BadVersion;
@@ -129,7 +129,7 @@ impl StreamTask {
             self.halt = Halt::BadVersion;
             self.context.stats.pause(Pause::Intake, reason);
             tracing::error!(
-                stream = %self.context.name, reason,
+                stream = %self.context.label(), reason,
                 "plugins may not be used any more: the stream pauses until there are others, and no record is lost"
             );
             self.current = next;
@@ -138,7 +138,7 @@ impl StreamTask {
         self.halt = Halt::No;
         self.context.stats.with_transforms(|transforms| next.name_transforms(transforms));
         self.context.stats.reloads.add(1);
-        tracing::info!(stream = %self.context.name, plugins = next.digests.join(", "), from = self.intake.uncut(), "plugins reloaded");
+        tracing::info!(stream = %self.context.label(), plugins = next.digests.join(", "), from = self.intake.uncut(), "plugins reloaded");
         self.current = next;
         self.clock_of_version();
     }

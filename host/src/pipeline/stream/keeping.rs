@@ -189,7 +189,7 @@ impl StreamTask {
                 }
                 (keeping.failures, keeping.retry) = (0, None);
                 if self.context.stats.resume(Pause::State) {
-                    tracing::info!(stream = %self.context.name, "state is stored again, stream goes on");
+                    tracing::info!(stream = %self.context.label(), "state is stored again, stream goes on");
                 }
             }
             Err(error) => {
@@ -200,7 +200,7 @@ impl StreamTask {
                 let reason = format!("state cannot be stored: {}", with_causes(&error));
                 if self.context.stats.pause(Pause::State, &reason) {
                     tracing::error!(
-                        stream = %self.context.name, reason, failures = keeping.failures,
+                        stream = %self.context.label(), reason, failures = keeping.failures,
                         "changes of state stay in the journal, trying again; nothing is lost"
                     );
                 }

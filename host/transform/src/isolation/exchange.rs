@@ -104,13 +104,13 @@ impl Remote {
                     let answered = held.answer(&ask, &body).ok_or_else(impossible)?;
                     let (answer, body) = answered.map_err(Broken::State)?;
                     // It takes of the guests' time, as a call does in the host: who asks without end is ended.
-                    process.send(&answer, &[&body], end)?;
+                    process.send(&answer, &[&body], end.min(alive))?;
                     continue;
                 }
                 Answer::Check { route } => {
                     let check = check.as_mut().filter(|_| (route as usize) < asked.outputs);
                     let answer = state::checked(&mut **check.ok_or_else(impossible)?, route, &body);
-                    process.send(&answer, &[], end)?;
+                    process.send(&answer, &[], end.min(alive))?;
                     continue;
                 }
                 Answer::Done(report) => {

@@ -511,3 +511,6 @@ pub(super) fn log(steps: &[Step], said: &Answer, lines: &mut u32) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

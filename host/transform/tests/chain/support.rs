@@ -8,8 +8,7 @@ use std::time::Duration;
 use wasmill_chunk::{Column, FinishOptions, Input, RowMeta, RowSink};
 use wasmill_transform::{
     Chain, ChainError, ChainOptions, ChainWorker, CodeCache, Digest, Engine, EngineOptions, GrantedFile,
-    Isolation, Level, Limits, LoadError, LogSink, Manifest, Plugin, Slice, SliceReport, StateGrant,
-    TransformSpec,
+    Isolation, Level, Limits, LoadError, LogSink, Manifest, Plugin, Slice, SliceReport, TransformSpec,
 };
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
@@ -153,14 +152,10 @@ pub(crate) fn compiled(wasm: &[u8]) -> PathBuf {
 pub(crate) fn spec(name: &str, plugin: Arc<Plugin>) -> TransformSpec {
     TransformSpec {
         name: name.to_owned(),
-        plugin,
-        config: "{}".to_owned(),
         files: BTreeMap::from([("table".to_owned(), GrantedFile::from_bytes(b"0123456789".to_vec()))]),
-        models: BTreeMap::new(),
         secrets: BTreeMap::from([("key".to_owned(), "hush".to_owned())]),
-        http: None,
-        state: StateGrant::default(),
         limits: Limits { deadline: Duration::from_millis(200), memory_bytes: 32 << 20, ..Limits::default() },
+        ..TransformSpec::new(plugin, "{}")
     }
 }
 
