@@ -33,6 +33,10 @@ type Row = (&'static str, &'static [(&'static str, &'static [&'static str])]);
 
 const ROWS: &[Row] = &[
     (
+        "a chunk where a plugin asks",
+        &[("transform/src/limits", &["SLICE_CHUNK_BYTES_MAX", "SLICE_CHUNK_ROWS_MAX"])],
+    ),
+    (
         "requests at once; of a call",
         &[("transform/src/limits", &["HTTP_PER_CALL_MAX", "HTTP_PER_PROCESS_MAX"])],
     ),

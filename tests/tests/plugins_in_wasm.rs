@@ -110,3 +110,32 @@ fn access_log_job_native_and_differently_cut_is_byte_identical() {
         (native_report.passed, native_report.dropped, native_report.emitted, native_report.failures)
     );
 }
+
+#[test]
+fn sql_takes_the_largest_slice_at_once_within_the_memory_of_a_plugin_and_more_in_parts() {
+    const CHUNK_ROWS: usize = 32_768;
+    let Some(components) = components() else { return };
+    let query = "SELECT city, count(*) AS n, group_concat(DISTINCT substr(text, 1, 4)) AS texts FROM batch GROUP BY city";
+    let wide =
+        "SELECT b.*, row_number() OVER (PARTITION BY city ORDER BY text DESC) AS place FROM batch AS b";
+    let groups = |query: &str, records: usize| {
+        let columns = serde_json::json!({ "city": "text", "v": "bigint", "text": "text" });
+        let config = serde_json::json!({ "query": query, "columns": columns }).to_string();
+        let mut payloads = wasmill_cases::Column::default();
+        for row in 0..records {
+            // 128 bytes each.
+            let city = row % 3;
+            payloads
+                .push(format!(r#"{{"city":"c{city}","v":{row:>7},"text":"{:x<93}"}}"#, row % 5).as_bytes());
+        }
+        let specs = vec![TransformSpec::new(components.plugin("sql").unwrap(), &config)];
+        let mut worker = worker(&components.engine, specs, ChainOptions::default()).unwrap();
+        let (rows, report) = slice(&mut worker, payloads.as_ref(), 0, 0);
+        assert!(report.faults.is_empty() && report.unrunnable.is_none(), "{:?}", report.faults);
+        assert_eq!((report.failures.len(), report.chunks_bisected), (0, 0));
+        (payloads.data.len() / records, rows.payloads.len(), report.chunks)
+    };
+    assert_eq!(groups(query, CHUNK_ROWS), (128, 3, 1));
+    assert_eq!(groups(query, CHUNK_ROWS + 1), (128, 4, 2), "the last record is a batch of its own");
+    assert_eq!(groups(wide, CHUNK_ROWS), (128, CHUNK_ROWS, 1));
+}

@@ -43,9 +43,9 @@ impl Way {
     }
 
     fn options(self) -> ChainOptions {
-        let options = ChainOptions::default();
+        let options = ChainOptions { uncut: false, ..ChainOptions::default() };
         match self {
-            Way::Warm => options,
+            Way::Warm => ChainOptions::default(),
             Way::Single => ChainOptions { chunk_bytes: 1, calls_per_instance: 100_000, ..options },
             Way::Cut => ChainOptions { chunk_bytes: 150, calls_per_instance: 100_000, ..options },
             Way::Fresh => ChainOptions { chunk_rows: 2, calls_per_instance: 1, ..options },

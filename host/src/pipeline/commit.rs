@@ -171,7 +171,8 @@ impl Commit {
                 .collect(),
             replay,
             state,
-            watermark: self.event_time.map(|reached| reached.watermark),
+            watermark: self.event_time.as_ref().map(|reached| reached.watermark),
+            watermarks: self.event_time.as_ref().map(Reached::by_source).unwrap_or_default(),
         };
         let (body, blobs_at) = outcome::write(&outcome, &self.blobs, &blobs.parts)?;
         let at = context
@@ -197,7 +198,7 @@ impl Commit {
             .map(|(sealed, inline)| Ready { at, sealed, inline })
             .collect();
         let (counts, rows) = (outcome.counts, self.rows.clone());
-        let (state, event_time) = (Arc::clone(&self.state), self.event_time);
+        let (state, event_time) = (Arc::clone(&self.state), self.event_time.clone());
         Ok(Committed { at, to: self.to, counts, rows, sealed, refused, state, event_time, open })
     }
 }

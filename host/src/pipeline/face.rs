@@ -480,6 +480,7 @@ fn describe(stream: &StreamStats, now: i64) -> Value {
             "lag_seconds": stream.event_time.lag_s(now),
             "late": { "kept": kept, "dropped": dropped, "routed": routed },
             "unreadable": stream.event_time.unreadable.get(),
+            "sources": stream.event_time.sources(),
         })
     });
     let sources: Vec<Value> = stream

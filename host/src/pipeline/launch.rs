@@ -52,6 +52,7 @@ pub(super) struct Reports {
 /// A stream whose task, deliveries and sources can start.
 pub(super) struct ReadyStream {
     live: LiveStream,
+    buffer: wasmill_buffer::Stream,
     reloading: Reloading,
     task: StreamTask,
     probes: Vec<Probe>,
@@ -171,6 +172,7 @@ impl Opening {
         let task = StreamTask::new(parts, standing);
         Ok(ReadyStream {
             live,
+            buffer: context.buffer.clone(),
             reloading,
             task,
             probes,
@@ -186,7 +188,8 @@ impl Opening {
 impl ReadyStream {
     /// Starts it.
     pub(super) async fn launch(self, tenant: &Tenant, reports: &Reports) -> Arc<LiveStream> {
-        let ReadyStream { live, reloading, task, probes, deliveries, letters, sources, stops, drain } = self;
+        let ReadyStream { live, buffer, reloading, task, probes, deliveries, letters, sources, stops, drain } =
+            self;
         if let Some(reloader) = tenant.reloader() {
             reloader.add(reloading).await;
         }
@@ -198,6 +201,7 @@ impl ReadyStream {
         let running = Running {
             gone: Gone { key: live.key.clone(), activity: Arc::clone(&reports.activity) },
             stats: Arc::clone(&live.stats),
+            buffer,
             task,
             probes,
             deliveries,
@@ -222,6 +226,7 @@ struct Running {
     /// However it ends.
     gone: Gone,
     stats: Arc<StreamStats>,
+    buffer: wasmill_buffer::Stream,
     task: StreamTask,
     probes: Vec<Probe>,
     deliveries: Vec<StartDelivery>,
@@ -233,7 +238,7 @@ struct Running {
 
 impl Running {
     async fn run(self) {
-        let Running { gone, stats, task, probes, deliveries, sources, stops, drain, reports } = self;
+        let Running { gone, stats, buffer, task, probes, deliveries, sources, stops, drain, reports } = self;
         let name = stats.label();
         let fail = |text: String| reports.fail(&gone.key, text);
         let _probes: Vec<AbortOnDrop<()>> =
@@ -244,7 +249,16 @@ impl Running {
         let mut running = JoinSet::new();
         for OpenSource { name, opened } in sources {
             let stop = if opened.is_pushed_to() { stops.pushes.clone() } else { stops.intake.clone() };
-            running.spawn(async move { (name, opened.run(stop).await) });
+            let (buffer, stats) = (buffer.clone(), Arc::clone(&stats));
+            running.spawn(async move {
+                let ended = opened.run(stop.clone()).await;
+                let of = stats.sources().find(|source| source.name == name);
+                // One that is stopped has more to bring.
+                if let Some(of) = of.filter(|_| !stop.is_cancelled()) {
+                    let _first = of.ended.set(buffer.next_offset());
+                }
+                (name, ended)
+            });
         }
         let mut task = AbortOnDrop(tokio::spawn(task.run()));
         let ended = loop {

@@ -23,6 +23,9 @@ pub(crate) struct CheckpointBody {
     /// The watermark of durable outcomes, of a stream that has event time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) watermark: Option<i64>,
+    /// The same of each source, of a stream with several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) watermarks: BTreeMap<String, i64>,
 }
 
 /// Batches delivered whose outcomes are still needed, as a journal entry.

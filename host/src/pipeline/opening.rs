@@ -439,6 +439,7 @@ impl Opening {
             let key = format!("{}.event_time", stream.key);
             StartError::Invalid(vec![settings.problem(&key, message)])
         })?;
+        let event_time = event_time.map(|rules| rules.of_sources(&stream.sources));
         let parallel = stream.parallel.as_ref().map(Parallel::new).transpose().map_err(|message| {
             let key = format!("{}.parallel", stream.key);
             StartError::Invalid(vec![settings.problem(&key, message)])

@@ -13,6 +13,7 @@
 //! names and staged files of the batches that it seals, the rows that wait in open batches, the dead letters.
 //! Once it is durable, plugins never run again on its input.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -190,6 +191,9 @@ pub(crate) struct Outcome {
     /// The watermark behind its input, of a stream that has event time; nanoseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) watermark: Option<i64>,
+    /// The same of each source, of a stream with several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) watermarks: BTreeMap<String, i64>,
 }
 
 /// Why an entry is no outcome that this version can read.
@@ -278,7 +282,16 @@ mod tests {
             replay: None,
             state: None,
             watermark: Some(-7),
+            watermarks: BTreeMap::from([("web".into(), -7), ("files".into(), 3)]),
         }
+    }
+
+    #[test]
+    fn outcome_without_watermarks_of_sources_is_written_and_read_as_ever() {
+        let plain = Outcome { watermarks: BTreeMap::new(), ..sample() };
+        let (body, _) = write(&plain, b"{}\n{}\n", &[Bytes::from_static(b"bad")]).unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("watermarks"));
+        assert_eq!(read(&body).unwrap().0, plain);
     }
 
     #[test]

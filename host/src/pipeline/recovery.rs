@@ -102,7 +102,8 @@ pub(crate) fn recover(
 ) -> Result<Recovered, RecoveryError> {
     state.check(buffer.journal_end().0).map_err(RecoveryError::StateStore)?;
     let mut applied = false;
-    let CheckpointBody { mut processed, columns: mut pinned, mut watermark } = checkpoint(buffer)?;
+    let CheckpointBody { mut processed, columns: mut pinned, mut watermark, mut watermarks } =
+        checkpoint(buffer)?;
     let mut open = OpenBatches::new(outputs.iter().map(|output| output.seal).collect());
     // In the order in which they were sealed, which is that of deliveries: partitions of one slice differ in nothing else.
     let mut undelivered: Vec<Ready> = Vec::new();
@@ -130,6 +131,10 @@ pub(crate) fn recover(
             covered = Some(outcome.to);
         }
         watermark = watermark.max(outcome.watermark);
+        for (source, reached) in outcome.watermarks {
+            let known = watermarks.entry(source).or_insert(reached);
+            *known = reached.max(*known);
+        }
         for then in &outcome.outputs {
             if let Some(columns) = &then.columns {
                 pinned.insert(then.name.clone(), columns.clone());
@@ -175,7 +180,7 @@ pub(crate) fn recover(
     pin(outputs, &pinned)?;
     undelivered.retain(|ready| !delivered.contains(&ready.sealed.batch_id));
     lost.extend(covered.filter(|end| *end < processed).map(|end| end..processed));
-    let standing = Standing { open, undelivered, processed, letters, replayed, watermark };
+    let standing = Standing { open, undelivered, processed, letters, replayed, watermark, watermarks };
     Ok(Recovered { standing, lost })
 }
 

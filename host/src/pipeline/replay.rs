@@ -256,7 +256,7 @@ async fn run(
             changes: ran.changes,
             told: tell.map(|_| ran.letters),
         }),
-        event_time: tell.map(|watermark| Reached { watermark, late: LateCounts::default() }),
+        event_time: tell.map(|watermark| Reached { watermark, marks: None, late: LateCounts::default() }),
     });
     let committed = commit
         .run(context)

@@ -100,7 +100,7 @@ impl Part {
     }
 
     /// Name of the source of its records, if it has one.
-    fn source(&self) -> Option<&str> {
+    pub(crate) fn source(&self) -> Option<&str> {
         of_stored(&self.frame.source)
     }
 
@@ -454,8 +454,9 @@ impl Cut {
             absorbed: 0,
             emitted: report.emitted + late.passed - withdrawn.rows,
         };
-        let event_time = judged.map(|Judged { watermark, timely, counts, .. }| Progress {
+        let event_time = judged.map(|Judged { watermark, marks, timely, counts, .. }| Progress {
             watermark,
+            marks,
             timely,
             owed,
             late: counts,

@@ -90,6 +90,8 @@ pub struct SourceCounters {
     pub records: Counter,
     /// Of these.
     pub bytes: Counter,
+    /// Offset behind what it has brought, once it has come to its end.
+    pub(crate) ended: OnceLock<u64>,
     own: OnceLock<Arc<SourceStats>>,
 }
 

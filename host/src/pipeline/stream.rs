@@ -13,7 +13,7 @@ mod keeping;
 mod replaying;
 mod sealing;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -87,6 +87,8 @@ pub(crate) struct Standing {
     pub(crate) replayed: Changes,
     /// How far event time had come, as outcomes and the checkpoint have it.
     pub(crate) watermark: Option<i64>,
+    /// The same of each source, of a stream with several.
+    pub(crate) watermarks: BTreeMap<String, i64>,
 }
 
 /// See the head of this file.
@@ -239,7 +241,7 @@ impl StreamTask {
             clock: context
                 .event_time
                 .as_ref()
-                .map(|rules| Clock::new(rules.idle_timeout, standing.watermark)),
+                .map(|rules| Clock::of(rules, standing.watermark, &standing.watermarks)),
             checkpoint: (0, Position::default()),
             riding_since: None,
             looked_after: Instant::now(),

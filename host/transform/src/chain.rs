@@ -19,7 +19,7 @@ use crate::grants::{GrantSet, GrantedFile, StateGrant};
 use crate::http::{HttpGrant, Sending, covers};
 use crate::instance::{Call, Instance};
 use crate::isolation::{BuildError, Isolation, Remote};
-use crate::limits::{Limits, WAITING_CHAIN_MAX};
+use crate::limits::{Limits, SLICE_CHUNK_BYTES_MAX, SLICE_CHUNK_ROWS_MAX, WAITING_CHAIN_MAX};
 use crate::log::LogSink;
 use crate::manifest::Sample;
 use crate::models::GrantedModel;
@@ -72,6 +72,8 @@ pub struct ChainOptions {
     pub chunk_bytes: usize,
     /// Rows per chunk at most.
     pub chunk_rows: usize,
+    /// Whether plugins that ask for it get slices uncut: those chunks are larger than these two say.
+    pub uncut: bool,
     /// A warm instance is replaced after about this many calls (drawn between half and one and a half).
     pub calls_per_instance: u64,
     /// A warm instance is replaced once its memory is over this share of its limit, in percent.
@@ -93,6 +95,7 @@ impl Default for ChainOptions {
         ChainOptions {
             chunk_bytes: 128 << 10,
             chunk_rows: 4096,
+            uncut: true,
             calls_per_instance: 100_000,
             memory_watermark_percent: 75,
             bisect_deadlines: 4,
@@ -101,6 +104,16 @@ impl Default for ChainOptions {
             event_time: false,
             sources: None,
         }
+    }
+}
+
+impl ChainOptions {
+    /// For a chain of these steps.
+    fn fit(self, steps: &[Step]) -> ChainOptions {
+        if !self.uncut || !steps.iter().any(|step| step.plugin.manifest.chunk.slice) {
+            return self;
+        }
+        ChainOptions { chunk_bytes: SLICE_CHUNK_BYTES_MAX, chunk_rows: SLICE_CHUNK_ROWS_MAX, ..self }
     }
 }
 
@@ -219,6 +232,7 @@ impl Chain {
             }
         }
         if errors.is_empty() {
+            let options = options.fit(&steps);
             return Ok(Arc::new(Chain { steps, layout, options, chunk_limits, elsewhere: None }));
         }
         errors.sort_by_key(|error| error.index);
@@ -245,6 +259,7 @@ impl Chain {
         if !unasked.is_empty() {
             return Err(ChainError::Transforms(unasked));
         }
+        let options = options.fit(&steps);
         let nothing =
             Layout::new(&[]).map(Arc::new).map_err(|error| ChainError::Layout(error.to_string()))?;
         let whole = |steps, elsewhere| {

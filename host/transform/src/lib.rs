@@ -64,8 +64,8 @@ pub use isolation::{Isolation, ProcessOptions, ProcessStats, Processes, plugin_p
 pub use limits::{Limits, WAITING_CHAIN_MAX};
 pub use log::{Level, LogSink, NullLog};
 pub use manifest::{
-    Grants, Manifest, ManifestError, ManifestLimits, SECTION as MANIFEST_SECTION, Sample, check_manifest,
-    embed_manifest, read_manifest,
+    Chunks, Grants, Manifest, ManifestError, ManifestLimits, SECTION as MANIFEST_SECTION, Sample,
+    check_manifest, embed_manifest, read_manifest,
 };
 pub use models::GrantedModel;
 #[cfg(feature = "native")]

@@ -45,6 +45,10 @@ pub(crate) const KEYS_PER_CALL_MAX: usize = 65_536;
 pub(crate) const KEYS_PER_LOOK: usize = 128;
 /// Longest name of a table of state.
 pub(crate) const TABLE_NAME_BYTES_MAX: usize = 64;
+/// Bytes and rows of a chunk where a plugin asks for slices uncut: the bytes of the largest slice, and as many rows as take an
+/// honest plugin less than its deadline.
+pub(crate) const SLICE_CHUNK_BYTES_MAX: usize = 4 << 20;
+pub(crate) const SLICE_CHUNK_ROWS_MAX: usize = 32_768;
 /// A chunk of which other records fail each time it runs without those that failed before is run so many times; then it is
 /// halved.
 pub(crate) const RUNS_WITHOUT_MAX: usize = 8;

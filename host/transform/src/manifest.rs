@@ -34,6 +34,8 @@ pub struct Manifest {
     pub grants: Grants,
     #[serde(default)]
     pub limits: ManifestLimits,
+    #[serde(default, skip_serializing_if = "Chunks::are_usual")]
+    pub chunk: Chunks,
     /// JSON Schema of the config that `configure` takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_schema: Option<serde_json::Value>,
@@ -71,6 +73,21 @@ pub struct ManifestLimits {
     pub deadline_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u64>,
+}
+
+/// What it wants to be called with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chunks {
+    /// A slice uncut, where that is within the bounds of such a chunk.
+    #[serde(default)]
+    pub slice: bool,
+}
+
+impl Chunks {
+    fn are_usual(&self) -> bool {
+        *self == Chunks::default()
+    }
 }
 
 /// A config and records that go with it.

@@ -34,7 +34,7 @@ pub(crate) struct EventTime {
     /// How much later than newer records others may come.
     #[serde(default = "default::nothing")]
     pub(crate) delay: Span,
-    /// After so long without a record the watermark goes on, as the clock does. By default it waits for records.
+    /// After so long without a record the watermark goes on, as the clock does. Of several sources one that brings none for so long is not waited for. By default it waits for records.
     pub(crate) idle_timeout: Option<Span>,
     /// A record is late when its time is below the watermark by more than this.
     #[serde(default = "default::nothing")]

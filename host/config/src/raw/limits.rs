@@ -14,7 +14,7 @@ pub(crate) struct Limits {
     /// Linear memory.
     #[schemars(extend("default" = default::memory()))]
     pub(crate) memory: Size,
-    /// CPU time of one call, which is one chunk of about 128 KiB.
+    /// CPU time of one call, which is one chunk of about 128 KiB, or a slice where a plugin of the chain asks for that.
     #[schemars(extend("default" = default::deadline()))]
     pub(crate) deadline: Span,
     /// CPU time of `configure`.

@@ -166,6 +166,9 @@ impl Sheet {
         let models = named("models", &grants.models);
         let asked: Vec<String> = asked.into_iter().chain([state, models]).flatten().collect();
         self.line("asks for", &if asked.is_empty() { "nothing".to_owned() } else { asked.join("; ") });
+        if manifest.chunk.slice {
+            self.line("chunks", "slices uncut, as far as that goes");
+        }
         if let Some(sample) = &manifest.sample {
             self.line("sample", &crate::cli::check::counted(sample.records.len(), "record"));
         }
@@ -179,6 +182,8 @@ impl Sheet {
 
 #[cfg(test)]
 mod tests {
+    use wasmill_transform::Chunks;
+
     use super::*;
 
     #[test]
@@ -186,5 +191,16 @@ mod tests {
         let mut sheet = Sheet(String::new());
         sheet.line("what", "a\x1b[2J");
         assert_eq!(sheet.0, "  what       a\\u{1b}[2J\n");
+    }
+
+    #[test]
+    fn sheet_says_of_a_plugin_that_it_asks_for_slices_uncut() {
+        let shown = |slice| {
+            let mut sheet = Sheet(String::new());
+            sheet.grants(&Manifest { chunk: Chunks { slice }, ..Manifest::default() });
+            sheet.0
+        };
+        assert_eq!(shown(false), "  asks for   nothing\n");
+        assert_eq!(shown(true), "  asks for   nothing\n  chunks     slices uncut, as far as that goes\n");
     }
 }

@@ -2,10 +2,11 @@
 //! how far that takes the watermark.
 //!
 //! Records are judged in the order of the stream, before any plugin sees them, each by the watermark as it was when the record came:
-//! nothing here depends on how the stream is cut into slices. The watermark is the largest time seen less the delay, and never
-//! falls. Where it stands is part of outcomes and checkpoints.
+//! nothing here depends on how the stream is cut into slices. The watermark is the largest time seen less the delay, of several
+//! sources the least of theirs, and never falls. Where it stands is part of outcomes and checkpoints.
 
 mod late;
+mod marks;
 mod read;
 mod stats;
 
@@ -18,6 +19,7 @@ use wasmill_config as config;
 use wasmill_transform::{RowTimes, Times};
 
 pub(crate) use self::late::route_late;
+pub(crate) use self::marks::Marks;
 use self::read::{Reader, Why};
 pub(super) use self::stats::EventTimeStats;
 use super::outcome::Letter;
@@ -36,8 +38,11 @@ pub(crate) struct EventTime {
     ahead: Option<i64>,
     late: config::Late,
     unreadable: config::Unreadable,
-    /// Time without records after which the watermark goes on with the clock.
+    /// Time without records after which the watermark goes on with the clock, and without those of a source after which it is
+    /// not waited for.
     pub(crate) idle_timeout: Option<Duration>,
+    /// Names of several; empty of a stream with one.
+    pub(crate) sources: Arc<[String]>,
 }
 
 /// What a slice, or all slices since a commit, had of records that were late, or of which the time could not be read.
@@ -60,9 +65,11 @@ impl AddAssign for LateCounts {
 }
 
 /// How far event time has come behind a slice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) watermark: i64,
+    /// Of a stream with several sources.
+    pub(crate) marks: Option<Marks>,
     /// It had records whose time can be read and which are not late: others say nothing of how far event time has come.
     pub(crate) timely: bool,
     /// Transforms have more to do at it than the slice did.
@@ -76,6 +83,8 @@ pub(crate) struct SliceClock {
     pub(crate) rules: Arc<EventTime>,
     /// In front of its first record.
     pub(crate) watermark: i64,
+    /// The same, of a stream with several sources.
+    pub(crate) marks: Option<Marks>,
     /// Transforms are to be told of it even where it does not move.
     pub(crate) due: bool,
     /// Times are read, and nothing is judged or moved: a replay.
@@ -97,6 +106,7 @@ pub(crate) struct Judged {
     pub(crate) counts: LateCounts,
     before: i64,
     pub(crate) watermark: i64,
+    pub(crate) marks: Option<Marks>,
     pub(crate) timely: bool,
     due: bool,
 }
@@ -125,7 +135,15 @@ impl EventTime {
             late: written.late,
             unreadable: written.unreadable,
             idle_timeout: written.idle_timeout,
+            sources: Arc::default(),
         })
+    }
+
+    /// Of a stream with these sources.
+    pub(crate) fn of_sources(self, sources: &[config::StreamSource]) -> EventTime {
+        let names = sources.iter().filter_map(|source| source.name.clone());
+        let several = if sources.len() > 1 { names.collect() } else { Arc::default() };
+        EventTime { sources: several, ..self }
     }
 
     /// Number of the output of late records.
@@ -146,8 +164,14 @@ impl EventTime {
         }
     }
 
-    /// What becomes of a record of this time that arrived then.
-    fn fate(&self, read: Result<i64, Why>, arrival: i64, judged: &mut Judged, frozen: bool) -> Fate {
+    /// What becomes of a record of this time that arrived then, of the source with this number.
+    fn fate(
+        &self,
+        read: Result<i64, Why>,
+        (arrival, source): (i64, Option<usize>),
+        judged: &mut Judged,
+        frozen: bool,
+    ) -> Fate {
         let ahead = |time: &i64| self.ahead.is_some_and(|ahead| *time > arrival.saturating_add(ahead));
         let time = match read {
             Ok(time) if ahead(&time) => Err(Why::Ahead),
@@ -164,7 +188,11 @@ impl EventTime {
                 };
             }
         };
-        if frozen || time >= judged.watermark.saturating_sub(self.lateness) {
+        let on_time = frozen || time >= judged.watermark.saturating_sub(self.lateness);
+        if let Some(marks) = &mut judged.marks {
+            marks.bring(source, time.saturating_sub(self.delay), on_time);
+        }
+        if on_time {
             judged.timely = true;
             return Fate::Passes(time);
         }
@@ -198,22 +226,33 @@ impl SliceClock {
             counts: LateCounts::default(),
             before: self.watermark,
             watermark: self.watermark,
+            marks: self.marks.clone().filter(|_| !self.frozen),
             timely: false,
             due: self.due && !self.frozen,
         };
+        judged.marks.iter_mut().for_each(Marks::begin);
         for part in parts {
             let read = rules.reader.read(&part.input());
+            let source = judged.marks.as_ref().and_then(|marks| marks.number_of(part.source()));
             let rows = read.len();
             let mut first = 0;
             let (mut times, mut watermarks) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
             for (row, read) in read.into_iter().enumerate() {
-                let fate = rules.fate(read, part.arrival(row), &mut judged, self.frozen);
+                let arrival = part.arrival(row);
+                if let Some(marks) = &mut judged.marks {
+                    marks.arrive(arrival);
+                    judged.watermark = judged.watermark.max(marks.least());
+                }
+                let fate = rules.fate(read, (arrival, source), &mut judged, self.frozen);
                 if let Fate::Passes(time) = fate {
                     times.push(time);
                     watermarks.push(judged.watermark);
-                    if time != NO_TIME && !self.frozen {
-                        judged.watermark = judged.watermark.max(time.saturating_sub(rules.delay));
-                    }
+                    let reached = match &judged.marks {
+                        Some(marks) => marks.least(),
+                        None if time == NO_TIME || self.frozen => NO_TIME,
+                        None => time.saturating_sub(rules.delay),
+                    };
+                    judged.watermark = judged.watermark.max(reached);
                     continue;
                 }
                 // The rows before it go on together.
@@ -248,6 +287,8 @@ impl Judged {
             letters: Vec::new(),
             dropped: 0,
             counts: LateCounts::default(),
+            // Of the slice, as what else is not theirs.
+            marks: None,
             ..*self
         }
     }

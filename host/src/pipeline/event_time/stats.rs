@@ -1,8 +1,11 @@
 //! What others read of a stream's event time.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use super::NO_TIME;
+use serde::Serialize;
+
+use super::{Marks, NO_TIME};
 use crate::pipeline::stats::Counter;
 
 /// See the head of this file. Nothing of it moves where the stream has no event time.
@@ -17,6 +20,18 @@ pub struct EventTimeStats {
     /// Records whose time could not be read, whatever became of them.
     pub unreadable: Counter,
     watermark: AtomicI64,
+    /// Of a stream with several.
+    sources: Mutex<Vec<SourceTime>>,
+}
+
+/// How far one of several sources has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SourceTime {
+    pub name: String,
+    /// Nanoseconds since the epoch, once it has brought something.
+    pub watermark_ns: Option<i64>,
+    /// The stream's watermark does not pass its own.
+    pub waited_for: bool,
 }
 
 impl EventTimeStats {
@@ -32,6 +47,20 @@ impl EventTimeStats {
 
     pub(crate) fn reached(&self, watermark: i64) {
         self.watermark.store(watermark, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sources_reached(&self, marks: &Marks) {
+        let each = marks.each().map(|(name, watermark, waited_for)| SourceTime {
+            name: name.to_owned(),
+            watermark_ns: Some(watermark).filter(|watermark| *watermark != NO_TIME),
+            waited_for,
+        });
+        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = each.collect();
+    }
+
+    /// Of a stream with several; of one that has one there are none.
+    pub fn sources(&self) -> Vec<SourceTime> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How far it has come, nanoseconds since the epoch, once there is a watermark.

@@ -1,6 +1,6 @@
 //! Times as they are read, what of them is late, and that nothing depends on how a stream is cut.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wasmill_buffer::Frame;
 use wasmill_config::{Late, TimeFormat, TimeSource, Unreadable};
@@ -10,6 +10,11 @@ use super::*;
 const S: i64 = 1_000_000_000;
 
 fn frame(base_offset: u64, records: &[String]) -> Arc<Frame> {
+    frame_of("", 1_000 * S, base_offset, records)
+}
+
+/// Of a source, which arrived then.
+fn frame_of(source: &str, arrival: i64, base_offset: u64, records: &[String]) -> Arc<Frame> {
     let mut ends = Vec::new();
     let mut end = 0;
     for record in records {
@@ -20,7 +25,7 @@ fn frame(base_offset: u64, records: &[String]) -> Arc<Frame> {
         position: 0,
         base_offset,
         count: u32::try_from(records.len()).unwrap(),
-        arrival: 1_000 * S,
+        arrival,
         arrival_deltas: None,
         payload: Bytes::from(records.concat()),
         ends,
@@ -28,7 +33,7 @@ fn frame(base_offset: u64, records: &[String]) -> Arc<Frame> {
         attributes: Vec::new(),
         event_times: None,
         producer: None,
-        source: String::new(),
+        source: source.to_owned(),
     })
 }
 
@@ -46,7 +51,33 @@ fn settings() -> config::EventTime {
 }
 
 fn clock(settings: &config::EventTime, watermark: i64) -> SliceClock {
-    SliceClock { rules: Arc::new(EventTime::new(settings).unwrap()), watermark, due: false, frozen: false }
+    let rules = Arc::new(EventTime::new(settings).unwrap());
+    SliceClock { rules, watermark, marks: None, due: false, frozen: false }
+}
+
+/// Of a stream with the sources `live` and `slow`, which have come so far.
+fn clock_of_two(settings: &config::EventTime, watermark: i64, known: &[(&str, i64)]) -> SliceClock {
+    let names: Arc<[String]> = ["live".to_owned(), "slow".to_owned()].into();
+    let known = known.iter().map(|(name, watermark)| ((*name).to_owned(), *watermark)).collect();
+    let marks = Marks::new(names, settings.idle_timeout, &known);
+    let settings = config::EventTime { ahead: None, ..settings.clone() };
+    SliceClock { marks: Some(marks), ..clock(&settings, watermark) }
+}
+
+/// One record of a source, with its second of arrival and its time.
+type Brought = (&'static str, i64, i64);
+
+/// As parts of one record each.
+fn parts(brought: &[Brought]) -> Vec<Part> {
+    let part = |(offset, (source, arrival, time)): (u64, &Brought)| {
+        Part::whole(frame_of(&format!("{source}/"), arrival * S, offset, &[record(*time)]))
+    };
+    (0..).zip(brought).map(part).collect()
+}
+
+/// By record the watermark that it met, in seconds; -1 before there is one.
+fn met(judged: &Judged) -> Vec<i64> {
+    passed(judged).into_iter().map(|(_, _, watermark)| watermark).collect()
 }
 
 fn record(t: i64) -> String {
@@ -221,4 +252,102 @@ fn late_records_go_to_their_output_as_they_came_in_and_fail_where_its_format_doe
     };
     assert_eq!(route(vec![Format::Ndjson, Format::Raw]), (2, 2, BTreeSet::from([1]), vec![]));
     assert_eq!(route(vec![Format::Raw, Format::Ndjson]), (1, 1, BTreeSet::from([1]), vec![1]));
+}
+
+#[test]
+fn watermark_of_several_sources_is_the_least_of_theirs_and_what_lags_behind_the_others_is_not_late() {
+    let judged = clock_of_two(&settings(), NO_TIME, &[]).judge(&parts(&[
+        ("live", 1, 3_600),
+        ("live", 2, 3_700),
+        ("slow", 3, 10),
+        ("live", 4, 3_800),
+        ("slow", 5, 40),
+        ("slow", 6, 25),
+        ("live", 7, 3_900),
+    ]));
+    assert_eq!(met(&judged), [-1, -1, -1, 0, 0, 30, 30], "25 is 5 below: within the lateness");
+    assert_eq!((judged.watermark, judged.dropped), (30 * S, 0));
+    let marks = judged.marks.unwrap();
+    let (live, slow) = (("live".to_owned(), 3_890 * S), ("slow".to_owned(), 30 * S));
+    assert_eq!(marks.by_name(), BTreeMap::from([live, slow]));
+    // From what outcomes have of it, it goes on.
+    let known = [("live", 3_890 * S), ("slow", 30 * S)];
+    let judged =
+        clock_of_two(&settings(), 30 * S, &known).judge(&parts(&[("slow", 9, 24), ("slow", 9, 9_000)]));
+    assert_eq!((judged.dropped, judged.watermark), (1, 3_890 * S));
+}
+
+#[test]
+fn source_that_is_silent_while_others_are_not_is_not_waited_for_until_it_is_on_time_again() {
+    let settings = config::EventTime { idle_timeout: Some(Duration::from_secs(8)), ..settings() };
+    let known = [("live", 100 * S), ("slow", 50 * S)];
+    let clock = clock_of_two(&settings, 50 * S, &known);
+    let judged = clock.judge(&parts(&[
+        ("live", 1, 120),
+        ("live", 3, 121),
+        ("live", 5, 122),
+        ("live", 7, 123),
+        // Eight seconds since the first.
+        ("live", 9, 124),
+        ("slow", 10, 60),
+        ("live", 11, 130),
+        ("slow", 12, 116),
+        ("live", 13, 140),
+        ("slow", 14, 200),
+    ]));
+    assert_eq!(met(&judged), [50, 50, 50, 50, 113, 114, 120, 120, 120], "60 is late, and wakes nobody");
+    assert_eq!((judged.dropped, judged.watermark), (1, 130 * S));
+    let waits: Vec<bool> = judged.marks.unwrap().each().map(|(_, _, waited_for)| waited_for).collect();
+    assert_eq!(waits, [true, true]);
+    // Without a timeout it is waited for.
+    let settings = config::EventTime { idle_timeout: None, ..settings };
+    let judged =
+        clock_of_two(&settings, 50 * S, &known).judge(&parts(&[("live", 1, 200), ("live", 900, 300)]));
+    assert_eq!(judged.watermark, 50 * S);
+}
+
+#[test]
+fn time_in_which_nobody_brought_anything_takes_no_source_out_at_once() {
+    let settings = config::EventTime { idle_timeout: Some(Duration::from_secs(8)), ..settings() };
+    let known = [("live", 100 * S), ("slow", 50 * S)];
+    let judge =
+        |brought: &[Brought]| clock_of_two(&settings, 50 * S, &known).judge(&parts(brought)).watermark;
+    assert_eq!(judge(&[("live", 1, 110), ("live", 5_000, 120), ("slow", 5_001, 60)]), 50 * S);
+    let three = [1, 5_000, 10_000, 15_000, 20_000].map(|arrival| ("live", arrival, 120));
+    assert_eq!((judge(&three[..4]), judge(&three)), (50 * S, 110 * S));
+}
+
+#[test]
+fn source_that_the_stream_no_longer_has_holds_nothing_and_its_records_move_nothing() {
+    let known = [("live", 100 * S), ("slow", 90 * S), ("gone", 10 * S)];
+    let judged = clock_of_two(&settings(), 90 * S, &known).judge(&parts(&[
+        ("gone", 1, 500),
+        ("", 1, 600),
+        ("slow", 2, 105),
+    ]));
+    assert_eq!((met(&judged), judged.watermark), (vec![90, 90, 90], 95 * S));
+    assert!(!judged.marks.unwrap().by_name().contains_key("gone"));
+}
+
+#[test]
+fn judgement_of_several_sources_does_not_depend_on_how_the_stream_is_cut() {
+    let settings = config::EventTime { idle_timeout: Some(Duration::from_secs(20)), ..settings() };
+    let brought: Vec<Brought> = (0..600)
+        .map(|n| {
+            let (slow, behind) = (n % 100 < 30 && n % 3 == 0, n * 7_919 % 31);
+            if slow { ("slow", n, n - 40 - behind) } else { ("live", n, n - behind) }
+        })
+        .collect();
+    let (rules, all) = (clock_of_two(&settings, NO_TIME, &[]), parts(&brought));
+    let whole = passed(&rules.judge(&all));
+    assert!(whole.len() < 600 && whole.len() > 200, "{}", whole.len());
+    for size in [1, 7, 64] {
+        let (mut clock, mut passed_all) = (rules.clone(), Vec::new());
+        for parts in all.chunks(size) {
+            let judged = clock.judge(parts);
+            (clock.watermark, clock.marks) = (judged.watermark, judged.marks.clone());
+            passed_all.extend(passed(&judged));
+        }
+        assert_eq!(passed_all, whole, "slices of {size}");
+    }
 }

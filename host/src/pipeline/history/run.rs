@@ -226,6 +226,7 @@ impl Replay {
             clock: self.event_time.as_ref().map(|rules| SliceClock {
                 rules: rules.clone(),
                 watermark: NO_TIME,
+                marks: None,
                 due: false,
                 frozen: true,
             }),

@@ -307,7 +307,7 @@ fn times_and_watermarks_stay_with_their_records_and_late_ones_are_told_once() {
         ahead: None,
     };
     let rules = Arc::new(EventTime::new(&written).unwrap());
-    let clock = SliceClock { rules, watermark: NO_TIME, due: false, frozen: false };
+    let clock = SliceClock { rules, watermark: NO_TIME, marks: None, due: false, frozen: false };
     let parts = [Part::whole(frame(0, &records[..15])), Part::whole(frame(15, &records[15..]))];
     let of_offset = |parts: &[Part], judged: &Judged| {
         let mut found = BTreeMap::new();

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use wasmill_buffer::{AppendError, EntryKind, Position};
 
-use super::{CHECKPOINT_RIDES_MAX, EXPIRE_EVERY, LOOK_AFTER_EVERY, StreamError, StreamTask};
+use super::{CHECKPOINT_RIDES_MAX, EXPIRE_EVERY, LOOK_AFTER_EVERY, Reached, StreamError, StreamTask};
+use crate::pipeline::event_time::NO_TIME;
 use crate::pipeline::ledger::CheckpointBody;
 use crate::pipeline::stats::wall_clock_ns;
 
@@ -108,11 +109,16 @@ impl StreamTask {
             return Ok(());
         }
         let columns = self.inferred_columns();
-        let watermark = self.durable_watermark();
-        let body = CheckpointBody { processed: next.0, columns: columns.clone(), watermark };
+        let reached = self.durable_clock();
+        let body = CheckpointBody {
+            processed: next.0,
+            columns: columns.clone(),
+            watermark: reached.as_ref().map(|reached| reached.watermark).filter(|ns| *ns != NO_TIME),
+            watermarks: reached.as_ref().map(Reached::by_source).unwrap_or_default(),
+        };
         let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
         self.context.buffer.checkpoint(body, next.0, next.1, durable).await?;
-        self.clock_checkpointed(watermark);
+        self.clock_checkpointed(reached);
         if durable {
             self.note_columns(&columns);
             self.discard_files().await;

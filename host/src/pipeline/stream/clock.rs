@@ -5,7 +5,11 @@
 //! without a time, it goes on at the pace of the clock, from where it was when the last one came that counts; the time while the host was down does not count. Transforms are told of
 //! that in a run of its own between two slices, as a replay is one, and its outcome carries what they made of it. A run of which
 //! nothing came has no outcome: then nothing depends on how far the watermark was.
+//!
+//! Of several sources each has a watermark ([`Marks`]), and one that falls silent while no records come is not waited for from
+//! then on. Once all have, the watermark goes on from that of the one that is furthest.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -13,7 +17,7 @@ use tokio::time::Instant;
 
 use super::halt::Halt;
 use super::{COMMIT_RETRY_MAX, RETRY_AFTER, StreamTask};
-use crate::pipeline::event_time::{LateCounts, NO_TIME, Progress, SliceClock};
+use crate::pipeline::event_time::{EventTime, LateCounts, Marks, NO_TIME, Progress, SliceClock};
 use crate::pipeline::reload::Blame;
 use crate::pipeline::replay::{self, Ran, ReplayError};
 use crate::pipeline::stats::Pause;
@@ -27,8 +31,10 @@ pub(super) struct Clock {
     idle_timeout: Option<Duration>,
     /// As gathered slices and idle time have it.
     watermark: i64,
-    /// As durable outcomes have it.
-    durable: i64,
+    /// The same of several sources.
+    marks: Option<Marks>,
+    /// Both as durable outcomes have it.
+    durable: (i64, Option<Marks>),
     /// Of gathered slices.
     late: LateCounts,
     /// Transforms are to be told of the watermark although it has not moved: the stream begins, or another version does, or they
@@ -36,28 +42,48 @@ pub(super) struct Clock {
     due: bool,
     /// When the last record came, and the watermark then.
     since: (Instant, i64),
+    /// When the last one of each of several sources came.
+    spoke: Vec<Instant>,
     /// When they were told last, or tried to be.
     told: Option<Instant>,
     failures: u32,
 }
 
 /// What an outcome makes durable of event time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reached {
     pub(crate) watermark: i64,
+    /// Of several sources, where they have moved.
+    pub(crate) marks: Option<Marks>,
     pub(crate) late: LateCounts,
 }
 
+impl Reached {
+    /// Watermarks of several sources, by name.
+    pub(crate) fn by_source(&self) -> BTreeMap<String, i64> {
+        self.marks.as_ref().map(Marks::by_name).unwrap_or_default()
+    }
+}
+
 impl Clock {
-    pub(super) fn new(idle_timeout: Option<Duration>, watermark: Option<i64>) -> Clock {
-        let watermark = watermark.unwrap_or(NO_TIME);
+    /// Of a stream that has event time, as outcomes and checkpoints have it.
+    pub(super) fn of(rules: &EventTime, watermark: Option<i64>, watermarks: &BTreeMap<String, i64>) -> Clock {
+        let several = !rules.sources.is_empty();
+        let marks = several.then(|| Marks::new(rules.sources.clone(), rules.idle_timeout, watermarks));
+        Clock::new(rules.idle_timeout, watermark, marks)
+    }
+
+    fn new(idle_timeout: Option<Duration>, watermark: Option<i64>, marks: Option<Marks>) -> Clock {
+        let (now, watermark) = (Instant::now(), watermark.unwrap_or(NO_TIME));
         Clock {
             idle_timeout,
             watermark,
-            durable: watermark,
+            durable: (watermark, marks.clone()),
             late: LateCounts::default(),
             due: true,
-            since: (Instant::now(), watermark),
+            since: (now, watermark),
+            spoke: marks.iter().flat_map(Marks::each).map(|_| now).collect(),
+            marks,
             told: None,
             failures: 0,
         }
@@ -65,6 +91,40 @@ impl Clock {
 
     fn reach(&mut self, watermark: i64) {
         self.watermark = self.watermark.max(watermark);
+    }
+
+    /// A slice was gathered.
+    fn gather(&mut self, progress: Progress, now: Instant) {
+        self.reach(progress.watermark);
+        self.late += progress.late;
+        self.due = progress.owed;
+        if let Some(marks) = progress.marks {
+            for source in marks.spoke() {
+                self.spoke.get_mut(source).into_iter().for_each(|spoke| *spoke = now);
+            }
+            self.marks = Some(marks);
+        }
+        if progress.timely {
+            self.since = (now, self.watermark);
+            self.told = None;
+        }
+        self.failures = 0;
+    }
+
+    fn make_durable(&mut self, watermark: i64, marks: Option<Marks>) {
+        let (before, of_sources) = &mut self.durable;
+        *before = watermark.max(*before);
+        *of_sources = marks.or(of_sources.take());
+    }
+
+    /// What those sources that are waited for allow.
+    fn least(&self) -> i64 {
+        self.marks.as_ref().map_or(NO_TIME, Marks::least)
+    }
+
+    /// How far any record has come.
+    fn furthest(&self) -> i64 {
+        self.watermark.max(self.marks.as_ref().map_or(NO_TIME, Marks::furthest))
     }
 
     /// How long to wait after they were told.
@@ -81,23 +141,38 @@ impl Clock {
 
     /// When they are to be told next, if no record comes.
     fn next(&self) -> Option<Instant> {
-        if self.watermark == NO_TIME {
+        if self.furthest() == NO_TIME {
             return None;
         }
-        let idle = self.idle_timeout.map(|timeout| self.since.0 + timeout);
-        let first = if self.due { Some(self.since.0) } else { idle };
+        let due = (self.due && self.watermark != NO_TIME) || self.least() > self.watermark;
+        let first = if due { Some(self.since.0) } else { self.silent_at() };
         first.map(|first| self.told.map_or(first, |told| first.max(told + self.pause())))
     }
 
-    /// How far it has come by now, if no record comes.
-    fn idle_watermark(&self, now: Instant) -> i64 {
-        let (since, then) = self.since;
-        let gone = now.saturating_duration_since(since);
-        if self.idle_timeout.is_none_or(|timeout| gone < timeout) {
-            return self.watermark;
+    /// When the stream, or the first of those sources that are waited for, has been silent for the idle timeout.
+    fn silent_at(&self) -> Option<Instant> {
+        let waited_for = self.marks.iter().flat_map(Marks::waited_for);
+        let spoke = waited_for.filter_map(|source| self.spoke.get(source)).min();
+        Some(*spoke.unwrap_or(&self.since.0) + self.idle_timeout?)
+    }
+
+    /// How far it has come by now, if no record comes, and which sources are waited for then.
+    fn idle(&self, now: Instant) -> (i64, Option<Marks>) {
+        let silent = |since: Instant| {
+            let gone = now.saturating_duration_since(since);
+            self.idle_timeout.is_some_and(|timeout| gone >= timeout).then_some(gone)
+        };
+        let mut marks = self.marks.clone();
+        for (source, _) in self.spoke.iter().enumerate().filter(|(_, spoke)| silent(**spoke).is_some()) {
+            marks.iter_mut().for_each(|marks| marks.fall_silent(source));
         }
+        let watermark = self.watermark.max(marks.as_ref().map_or(NO_TIME, Marks::least));
+        let waits = marks.as_ref().is_some_and(|marks| marks.waited_for().next().is_some());
+        let (since, then) = self.since;
+        let Some(gone) = silent(since).filter(|_| !waits) else { return (watermark, marks) };
+        let then = then.max(marks.as_ref().map_or(NO_TIME, Marks::furthest));
         let gone = i64::try_from(gone.as_nanos()).unwrap_or(i64::MAX);
-        self.watermark.max(then.saturating_add(gone))
+        (watermark.max(then.saturating_add(gone)), marks)
     }
 }
 
@@ -105,28 +180,28 @@ impl StreamTask {
     /// What the next slice is judged by; there is no other one on its way.
     pub(super) fn slice_clock(&self) -> Option<SliceClock> {
         let (rules, clock) = self.context.event_time.as_ref().zip(self.clock.as_ref())?;
-        Some(SliceClock { rules: rules.clone(), watermark: clock.watermark, due: clock.due, frozen: false })
+        Some(SliceClock {
+            rules: rules.clone(),
+            watermark: clock.watermark,
+            marks: clock.marks.clone(),
+            due: clock.due,
+            frozen: false,
+        })
     }
 
     /// A slice was gathered.
     pub(super) fn clock_gather(&mut self, progress: Option<Progress>) {
         let (Some(clock), Some(progress)) = (&mut self.clock, progress) else { return };
-        clock.reach(progress.watermark);
-        clock.late += progress.late;
-        clock.due = progress.owed;
-        if progress.timely {
-            clock.since = (Instant::now(), clock.watermark);
-            clock.told = None;
-        }
-        clock.failures = 0;
+        clock.gather(progress, Instant::now());
         self.tells_again();
     }
 
     /// What no outcome covers is forgotten; `floor` is what the commit on its way has.
     pub(super) fn clock_withdraw(&mut self) {
-        let floor = self.commit.as_ref().and_then(|running| running.commit.event_time);
+        let floor = self.commit.as_ref().and_then(|running| running.commit.event_time.clone());
         let Some(clock) = &mut self.clock else { return };
-        clock.watermark = floor.map_or(clock.durable, |reached| reached.watermark);
+        let floor = floor.map(|reached| (reached.watermark, reached.marks));
+        (clock.watermark, clock.marks) = floor.unwrap_or_else(|| clock.durable.clone());
         clock.late = LateCounts::default();
         clock.since.1 = clock.watermark;
     }
@@ -134,13 +209,18 @@ impl StreamTask {
     /// For the next outcome.
     pub(super) fn clock_commit(&mut self) -> Option<Reached> {
         let clock = self.clock.as_mut()?;
-        Some(Reached { watermark: clock.watermark, late: std::mem::take(&mut clock.late) })
+        Some(Reached {
+            watermark: clock.watermark,
+            marks: clock.marks.clone(),
+            late: std::mem::take(&mut clock.late),
+        })
     }
 
     /// An outcome is durable.
     pub(super) fn clock_durable(&mut self, reached: Option<Reached>) {
-        let (Some(clock), Some(Reached { watermark, late })) = (&mut self.clock, reached) else { return };
-        clock.durable = clock.durable.max(watermark);
+        let (Some(clock), Some(reached)) = (&mut self.clock, reached) else { return };
+        let Reached { watermark, marks, late } = reached;
+        clock.make_durable(watermark, marks);
         let stats = &self.context.stats.event_time;
         stats.late_kept.add(late.kept);
         stats.late_dropped.add(late.dropped);
@@ -149,16 +229,18 @@ impl StreamTask {
     }
 
     /// For checkpoints. While every record that ran has an outcome, idle time counts too: nothing else has moved it.
-    pub(super) fn durable_watermark(&self) -> Option<i64> {
+    pub(super) fn durable_clock(&self) -> Option<Reached> {
         let clock = self.clock.as_ref()?;
         let all = self.commit.is_none() && self.gathered == self.committed;
-        Some(if all { clock.watermark } else { clock.durable }).filter(|watermark| *watermark != NO_TIME)
+        let now = || (clock.watermark, clock.marks.clone());
+        let (watermark, marks) = if all { now() } else { clock.durable.clone() };
+        Some(Reached { watermark, marks, late: LateCounts::default() })
     }
 
     /// A checkpoint says so.
-    pub(super) fn clock_checkpointed(&mut self, watermark: Option<i64>) {
-        if let Some((clock, watermark)) = self.clock.as_mut().zip(watermark) {
-            clock.durable = clock.durable.max(watermark);
+    pub(super) fn clock_checkpointed(&mut self, reached: Option<Reached>) {
+        if let Some((clock, reached)) = self.clock.as_mut().zip(reached) {
+            clock.make_durable(reached.watermark, reached.marks);
         }
     }
 
@@ -171,8 +253,23 @@ impl StreamTask {
     }
 
     pub(super) fn observe_clock(&self) {
-        if let Some(clock) = self.clock.as_ref().filter(|clock| clock.watermark != NO_TIME) {
-            self.context.stats.event_time.reached(clock.watermark);
+        let Some(clock) = &self.clock else { return };
+        let stats = &self.context.stats.event_time;
+        if clock.watermark != NO_TIME {
+            stats.reached(clock.watermark);
+        }
+        if let Some(marks) = &clock.marks {
+            stats.sources_reached(marks);
+        }
+    }
+
+    /// Sources that have ended are not waited for once all that they brought has run.
+    fn note_ended_sources(&mut self) {
+        let Some(marks) = self.clock.as_mut().and_then(|clock| clock.marks.as_mut()) else { return };
+        for (number, source) in self.context.stats.sources().enumerate() {
+            if source.ended.get().is_some_and(|behind| *behind <= self.gathered) {
+                marks.end(number);
+            }
         }
     }
 
@@ -184,12 +281,13 @@ impl StreamTask {
 
     /// Lets the watermark go on while no records come.
     pub(super) fn start_telling(&mut self) {
+        self.note_ended_sources();
         let now = Instant::now();
         let Some(clock) = self.clock.as_ref().filter(|clock| clock.next().is_some_and(|next| next <= now))
         else {
             return;
         };
-        let watermark = clock.idle_watermark(now);
+        let (watermark, marks) = clock.idle(now);
         let quiet = self.halt == Halt::No
             && !self.drain.is_cancelled()
             && self.may_replay()
@@ -201,6 +299,11 @@ impl StreamTask {
         let takes = self.current.chain.takes_watermarks();
         if let Some(clock) = &mut self.clock {
             clock.told = Some(now);
+            clock.marks = marks;
+            // A source is silent, and another one is waited for.
+            if watermark == NO_TIME || (watermark == clock.watermark && !clock.due) {
+                return;
+            }
             if !takes {
                 clock.due = false;
                 clock.reach(watermark);
@@ -227,9 +330,9 @@ impl StreamTask {
                 clock.reach(watermark);
                 clock.due = owed;
                 clock.failures = 0;
-                if let Some(committed) = committed {
+                if let Some(mut committed) = committed {
                     self.keeping.durable(committed.at, &committed.state);
-                    self.clock_durable(committed.event_time);
+                    self.clock_durable(committed.event_time.take());
                     self.emitted(committed);
                 }
                 self.tells_again();
@@ -264,49 +367,5 @@ impl StreamTask {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const S: i64 = 1_000_000_000;
-
-    #[tokio::test(start_paused = true)]
-    async fn watermark_goes_on_with_the_clock_once_no_record_has_come_for_the_timeout() {
-        let mut clock = Clock::new(Some(Duration::from_secs(8)), Some(100 * S));
-        clock.due = false;
-        let begin = Instant::now();
-        assert_eq!(clock.next(), Some(begin + Duration::from_secs(8)));
-        assert_eq!(clock.idle_watermark(begin + Duration::from_secs(7)), 100 * S);
-        assert_eq!(clock.idle_watermark(begin + Duration::from_secs(8)), 108 * S);
-        clock.told = Some(begin + Duration::from_secs(8));
-        assert_eq!(clock.next(), Some(begin + Duration::from_secs(10)));
-        // It never falls.
-        clock.reach(500 * S);
-        assert_eq!(clock.idle_watermark(begin + Duration::from_secs(20)), 500 * S);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn watermark_waits_for_records_without_a_timeout_and_before_the_first_one() {
-        let mut clock = Clock::new(None, Some(5 * S));
-        let begin = Instant::now();
-        assert_eq!(clock.next(), Some(begin), "a new start tells once");
-        (clock.due, clock.told) = (false, Some(begin));
-        assert_eq!(clock.next(), None);
-        assert_eq!(clock.idle_watermark(begin + Duration::from_secs(1_000)), 5 * S);
-        assert_eq!(Clock::new(Some(Duration::from_secs(1)), None).next(), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_are_tried_again_later_and_later() {
-        let mut clock = Clock::new(Some(Duration::from_millis(10)), Some(0));
-        let begin = Instant::now();
-        clock.told = Some(begin);
-        let mut last = Duration::ZERO;
-        for failures in 1..20 {
-            clock.failures = failures;
-            let wait = clock.next().unwrap().saturating_duration_since(begin);
-            assert!(wait >= last && wait >= RETRY_AFTER && wait <= COMMIT_RETRY_MAX, "{wait:?}");
-            last = wait;
-        }
-        assert_eq!(last, COMMIT_RETRY_MAX);
-    }
-}
+#[path = "clock_tests.rs"]
+mod tests;

@@ -138,7 +138,7 @@ impl StreamTask {
 
     pub(super) fn committed(&mut self, result: Result<Result<Committed, CommitError>, JoinError>) {
         let Some(running) = self.commit.take() else { return };
-        let committed = match result {
+        let mut committed = match result {
             Ok(Ok(committed)) => committed,
             failed => {
                 let error = match failed {
@@ -154,7 +154,7 @@ impl StreamTask {
         }
         self.committed = committed.to;
         self.keeping.durable(committed.at, &committed.state);
-        self.clock_durable(committed.event_time);
+        self.clock_durable(committed.event_time.take());
         self.context.decisions.publish(running.answers);
         self.open.made_durable(committed.at, &committed.open, OPEN_BYTES_MEMORY);
         let stats = &self.context.stats;

@@ -169,6 +169,12 @@ impl Families {
                 self.set_float(Watermark, labels, watermark as f64 / 1e9);
                 self.set_float(WatermarkLag, labels, event_time.lag_s(now_ns));
             }
+            for source in event_time.sources() {
+                if let Some(watermark) = source.watermark_ns {
+                    let labels = [tenant, name, ("source", source.name.as_str())];
+                    self.set_float(SourceWatermark, &labels, watermark as f64 / 1e9);
+                }
+            }
         }
         let letters = &stream.dead_letters;
         for (stage, counter) in

@@ -88,6 +88,7 @@ table! {
     Freshness Gauge "wasmill_stream_freshness_seconds" "Time since the oldest record arrived that is not delivered, 0 without one."
     SourceRecords Counter "wasmill_source_records_total" "Records of one of several sources of a stream that have a receipt; its name is a label, of all these metrics."
     SourceBytes Counter "wasmill_source_bytes_total" "Bytes of these records."
+    SourceWatermark Gauge "wasmill_source_watermark_seconds" "How far the event time of one of several sources has come, in seconds since 1970, once that is known."
     SourceTooLong Counter "wasmill_source_records_too_long_total" "Lines over the limit of a file, stdin or TCP source."
     SourceRetries Counter "wasmill_source_retries_total" "Appends that a source had to try again because the buffer was full or in trouble."
     SourceOpen Gauge "wasmill_source_open" "Files, connections or shards that a source has open."

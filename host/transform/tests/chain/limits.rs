@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wasmill_transform::{ChainOptions, Manifest, PluginFault};
+use wasmill_transform::{ChainOptions, Chunks, Manifest, PluginFault, TransformSpec};
 
 use crate::support::{Bench, Guest, picky, refusal, spec, text_of};
 
@@ -209,6 +209,24 @@ fn instance_is_replaced_after_its_calls_and_keeps_answering() {
         instances += report.transforms[0].instances;
     }
     assert!((7..=20).contains(&instances), "{instances}");
+}
+
+#[test]
+fn slice_is_uncut_up_to_its_bounds_for_a_chain_with_a_plugin_that_asks_for_it() {
+    let asking = Manifest { chunk: Chunks { slice: true }, ..Manifest::default() };
+    let asking = || spec("asks", picky().load(asking.clone()).unwrap());
+    let chunks = |specs: Vec<TransformSpec>, records: usize, uncut: bool| {
+        let options = ChainOptions { uncut, ..ChainOptions::default() };
+        let lines = vec!["a"; records];
+        let (rows, report) = Bench::try_new(specs, options).unwrap().run(&lines);
+        assert_eq!((rows.len(), report.failures.len()), (records, 0), "{:?}", report.faults);
+        report.chunks
+    };
+    let beside = || vec![picky().spec("t0"), asking()];
+    assert_eq!(chunks(vec![picky().spec("t0")], 32_768, true), 8);
+    assert_eq!(chunks(beside(), 32_768, true), 1);
+    assert_eq!(chunks(beside(), 32_769, true), 2);
+    assert_eq!(chunks(beside(), 32_768, false), 8);
 }
 
 #[test]
