@@ -245,6 +245,11 @@ impl Stream {
         Position(self.shared.state().end)
     }
 
+    /// Whether the buffers of all streams together are full to one part of so many.
+    pub fn is_full_to(&self, parts: u64) -> bool {
+        self.shared.buffered.load(Ordering::Relaxed) > self.shared.options.max_total_bytes / parts
+    }
+
     /// What counts against `max_bytes`: frames as on disk, waiting ones included, each at least 2 KiB.
     pub fn buffered_bytes(&self) -> u64 {
         self.core.buffered.load(Ordering::Relaxed)

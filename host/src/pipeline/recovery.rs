@@ -167,6 +167,9 @@ pub(crate) fn recover(
             let layer = layer.map_err(|error| RecoveryError::Layer { position, error })?;
             state.apply(position.0, &[&layer]).map_err(|error| RecoveryError::State { position, error })?;
             applied = true;
+            if state.held().presses() {
+                state.write_behind().map_err(RecoveryError::StateStore)?;
+            }
         }
         for letter in &outcome.letters {
             let blob = letter.blob.start + blobs_at..letter.blob.end + blobs_at;
@@ -175,7 +178,7 @@ pub(crate) fn recover(
     }
     // From here on the journal may let go of them.
     if applied {
-        state.persist().map_err(RecoveryError::StateStore)?;
+        state.write_behind().map_err(RecoveryError::StateStore)?;
     }
     pin(outputs, &pinned)?;
     undelivered.retain(|ready| !delivered.contains(&ready.sealed.batch_id));

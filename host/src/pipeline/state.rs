@@ -1,19 +1,19 @@
 //! Keyed state of a host's streams: the one store of the data directory, and what of it a stream and its slices see.
 //!
 //! The store is opened when the first stream needs it, and let go of when it fails, so that it can be opened anew once there
-//! is room on the disk again. What it has then must be what it had: what outcomes carry is applied again only at a start.
+//! is room on the disk again. What was applied and is not durable in it stays in memory meanwhile. What was durable must be there
+//! again: what outcomes carry is applied again only at a start.
 //!
 //! A journal that is not synced (`durability = "os"`) may lose outcomes with the machine that the store has applied. Their
 //! records run again, and count again, as their objects are delivered again.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use wasmill_config as config;
 use wasmill_state::{
-    Changing, Incarnation, Layer, SliceState, Store, StoreError, Strand, Strands, StreamStore, TableUse,
-    Usage, View,
+    Changing, Held, Incarnation, Layer, Mark, SliceState, Store, StoreError, Strand, Strands, StreamMemory,
+    StreamStore, TableUse, Usage, View,
 };
 use wasmill_transform::{Chain, PluginFault, SliceReport, TransformReport};
 
@@ -35,10 +35,10 @@ pub(crate) enum StateTrouble {
     Panicked,
     /// Journal positions.
     #[error(
-        "the state store has lost changes that it had: it has those up to journal position {found}, {applied} were applied; a \
-         restart applies them again"
+        "the state store has lost changes that were durable in it: it has those up to journal position {found}, and had those up to \
+         {had}; put it back as it was, or restart, which applies those again that the journal still has"
     )]
-    Lost { found: u64, applied: u64 },
+    Lost { found: u64, had: u64 },
     #[error("{}", parted_otherwise(table, found.as_ref(), wanted.as_ref()))]
     Parted { table: String, found: Option<Strands>, wanted: Option<Strands> },
     #[error(
@@ -67,6 +67,7 @@ pub(crate) struct StateHouse {
     /// The journal may lose outcomes that were applied.
     journal_loses: bool,
     store: Mutex<Option<Store>>,
+    held: Arc<Held>,
     streams: Mutex<Vec<Weak<StreamState>>>,
 }
 
@@ -76,6 +77,7 @@ impl StateHouse {
             path: data_dir.join(DIRECTORY),
             journal_loses: durability == config::Durability::Os,
             store: Mutex::default(),
+            held: Arc::default(),
             streams: Mutex::default(),
         }
     }
@@ -84,6 +86,7 @@ impl StateHouse {
     #[cfg(test)]
     pub(crate) fn with(store: Store) -> StateHouse {
         StateHouse {
+            held: Arc::clone(store.held()),
             store: Mutex::new(Some(store)),
             ..StateHouse::of(Path::new("/data"), config::Durability::Fsync)
         }
@@ -95,7 +98,7 @@ impl StateHouse {
         if let Some(store) = &*store {
             return Ok(store.clone());
         }
-        let opened = Store::open(&self.path)?;
+        let opened = Store::open(&self.path, &self.held)?;
         *store = Some(opened.clone());
         Ok(opened)
     }
@@ -108,13 +111,8 @@ impl StateHouse {
 
     /// A stream of it.
     pub(crate) fn stream(self: &Arc<Self>, incarnation: Incarnation, usage: Arc<Usage>) -> Arc<StreamState> {
-        let stream = Arc::new(StreamState {
-            house: Arc::clone(self),
-            incarnation,
-            usage,
-            store: Mutex::default(),
-            applied: AtomicU64::new(0),
-        });
+        let stream =
+            Arc::new(StreamState { house: Arc::clone(self), incarnation, usage, open: Mutex::default() });
         let mut streams = locked(&self.streams);
         streams.retain(|stream| stream.strong_count() > 0);
         streams.push(Arc::downgrade(&stream));
@@ -141,13 +139,17 @@ impl StateHouse {
 
     /// The host ends: whoever needs the directory next can have it.
     pub(crate) fn close(&self) {
-        self.let_go();
+        self.each(|open| *open = Open::default());
     }
 
     /// It has failed: whoever needs it next opens it anew, as soon as nobody uses it any more.
     fn let_go(&self) {
+        self.each(|open| open.store = None);
+    }
+
+    fn each(&self, close: impl Fn(&mut Open)) {
         let streams: Vec<_> = locked(&self.streams).iter().filter_map(Weak::upgrade).collect();
-        streams.iter().for_each(|stream| drop(locked(&stream.store).take()));
+        streams.iter().for_each(|stream| close(&mut locked(&stream.open)));
         drop(locked(&self.store).take());
     }
 }
@@ -157,24 +159,36 @@ pub(crate) struct StreamState {
     house: Arc<StateHouse>,
     incarnation: Incarnation,
     usage: Arc<Usage>,
-    store: Mutex<Option<StreamStore>>,
-    /// Journal position up to which outcomes are known to be applied.
-    applied: AtomicU64,
+    open: Mutex<Open>,
+}
+
+/// What of it is open.
+#[derive(Default)]
+struct Open {
+    store: Option<StreamStore>,
+    /// Since it was opened first.
+    memory: Option<StreamMemory>,
 }
 
 impl StreamState {
     /// Opened if need be. Blocks.
     pub(crate) fn store(&self) -> Result<StreamStore, StateTrouble> {
-        let mut store = locked(&self.store);
-        if let Some(store) = &*store {
+        let open = &mut *locked(&self.open);
+        if let Some(store) = &open.store {
             return Ok(store.clone());
         }
-        let opened = self.house.store()?.stream(self.incarnation, Arc::clone(&self.usage))?;
-        let (found, applied) = (position(&opened), self.applied.load(Ordering::Relaxed));
-        if found < applied {
-            return Err(StateTrouble::Lost { found, applied });
-        }
-        *store = Some(opened.clone());
+        let house = self.house.store()?;
+        let opened = match &open.memory {
+            None => house.stream(self.incarnation, Arc::clone(&self.usage))?,
+            Some(memory) => {
+                let [found, had] = [house.mark(self.incarnation)?, memory.durable()].map(position);
+                if found < had {
+                    return Err(StateTrouble::Lost { found, had });
+                }
+                house.resume(memory.clone())
+            }
+        };
+        *open = Open { memory: Some(opened.memory()), store: Some(opened.clone()) };
         Ok(opened)
     }
 
@@ -194,32 +208,28 @@ impl StreamState {
         });
         if applied.is_err() {
             self.house.let_go();
-        } else {
-            self.applied.fetch_max(position, Ordering::Relaxed);
         }
         applied
     }
 
-    /// Makes durable what was applied. Blocks.
-    pub(crate) fn persist(&self) -> Result<(), StateTrouble> {
-        // Another one is not what was applied to.
-        let store = self.store().and_then(|_| Ok(self.house.store()?));
-        let persisted = store.and_then(|store| Ok(store.persist()?));
-        if persisted.is_err() {
+    /// Writes what was applied to the database, and makes it durable there; says up to which journal position it has it there. Blocks.
+    pub(crate) fn write_behind(&self) -> Result<Option<u64>, StateTrouble> {
+        let written = self.store().and_then(|store| Ok(store.write_behind()?));
+        if written.is_err() {
             self.house.let_go();
         }
-        persisted
+        written.map(|mark| mark.map(|mark| mark.position))
     }
 
-    /// Bytes of all streams that were applied and are not durable.
-    pub(crate) fn behind(&self) -> u64 {
-        locked(&self.house.store).as_ref().map_or(0, Store::behind)
+    /// What all streams have in memory.
+    pub(crate) fn held(&self) -> &Held {
+        &self.house.held
     }
 
     /// Whether the store is of the journal's time, which ends there: every outcome that it has lies before. Blocks.
     pub(crate) fn check(&self, end: u64) -> Result<(), StateTrouble> {
         let Some(store) = self.existing()? else { return Ok(()) };
-        let found = position(&store);
+        let found = position(store.mark());
         if found == 0 || found < end {
             return Ok(());
         }
@@ -234,8 +244,8 @@ impl StreamState {
     }
 }
 
-fn position(store: &StreamStore) -> u64 {
-    store.mark().map_or(0, |mark| mark.position)
+fn position(mark: Option<Mark>) -> u64 {
+    mark.map_or(0, |mark| mark.position)
 }
 
 /// What a slice sees: changes on their way over what is stored.
@@ -307,14 +317,20 @@ mod tests {
         let stored = usage.stored();
         assert!(stored > 0);
         house.let_go();
-        assert_eq!(usage.stored(), 0);
+        // What was applied is in memory, and nowhere else.
+        assert!(locked(&house.store).is_none());
         assert_eq!(value(&stream), Some(b"one".to_vec()));
         assert_eq!(usage.stored(), stored);
         stream.apply(5, &[&layer(b"again")]).unwrap();
         assert_eq!(value(&stream), Some(b"one".to_vec()));
         stream.apply(6, &[&layer(b"two")]).unwrap();
-        stream.persist().unwrap();
+        assert_eq!(stream.write_behind().unwrap(), Some(6));
+        house.let_go();
         assert_eq!(value(&stream), Some(b"two".to_vec()));
+        house.close();
+        assert_eq!(usage.stored(), 0);
+        assert_eq!(value(&stream), Some(b"two".to_vec()));
+        assert_eq!(usage.stored(), stored);
     }
 
     #[test]
@@ -324,9 +340,15 @@ mod tests {
         let stream = house.stream([1; 16], Arc::default());
         stream.apply(5, &[&layer(b"one")]).unwrap();
         house.let_go();
-        std::fs::remove_dir_all(directory.path().join(DIRECTORY)).unwrap();
-        let lost = stream.apply(6, &[&layer(b"two")]).unwrap_err();
-        assert!(matches!(lost, StateTrouble::Lost { found: 0, applied: 5 }), "{lost:?}");
+        let gone = || std::fs::remove_dir_all(directory.path().join(DIRECTORY)).unwrap();
+        gone();
+        // None of it was durable there: nothing is lost.
+        stream.apply(6, &[&layer(b"two")]).unwrap();
+        stream.write_behind().unwrap();
+        house.let_go();
+        gone();
+        let lost = stream.apply(7, &[&layer(b"three")]).unwrap_err();
+        assert!(matches!(lost, StateTrouble::Lost { found: 0, had: 6 }), "{lost:?}");
         // The next start applies what the journal has.
         let restarted = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync))
             .stream([1; 16], Arc::default());
@@ -340,7 +362,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let house = Arc::new(StateHouse::of(directory.path(), config::Durability::Fsync));
         for incarnation in [[1; 16], [2; 16]] {
-            house.stream(incarnation, Arc::default()).apply(700, &[&layer(b"one")]).unwrap();
+            let stream = house.stream(incarnation, Arc::default());
+            stream.apply(700, &[&layer(b"one")]).unwrap();
+            stream.write_behind().unwrap();
         }
         let stream = house.stream([1; 16], Arc::default());
         assert!(stream.check(701).is_ok());
@@ -359,6 +383,7 @@ mod tests {
         let stream = house.stream([1; 16], Arc::default());
         stream.apply(700, &[&layer(b"one")]).unwrap();
         stream.apply(900, &[&layer(b"two")]).unwrap();
+        stream.write_behind().unwrap();
         drop(stream);
         // That of 900 is gone, and the next one comes where it was, or before.
         let stream = house.stream([1; 16], Arc::default());

@@ -1,6 +1,6 @@
 //! The state of one running stream, as the API and the command line ask for it: its tables, their entries, and an end of some.
 //!
-//! What is told is what the store has applied: a second or so behind what slices see. A table is emptied by an outcome of its
+//! What is told is what was applied: moments behind what slices see. A table is emptied by an outcome of its
 //! own, between those of slices, so that a crash brings nothing of it back.
 
 use std::sync::Arc;

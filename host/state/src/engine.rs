@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::error::StoreError;
-use crate::limits::{BLOCK_BYTES, BLOCK_ENTRIES};
+use crate::limits::{BATCH_ENTRIES, BLOCK_BYTES};
 
 /// Blocks that were read; all tables of all streams together.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -47,11 +47,15 @@ pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 /// What keeps bytes. Batches become durable in the order in which they were written.
 pub(crate) trait Engine: Send + Sync {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
-    /// From `from` on and before `to`, in bounded memory; whether there may be more.
-    fn range(&self, space: Space, from: &[u8], to: &[u8]) -> Result<(Pairs, bool), StoreError>;
+    /// From `from` on and before `to`, at most so many, in bounded memory; whether there may be more.
+    fn range(&self, space: Space, from: &[u8], to: &[u8], most: usize) -> Result<(Pairs, bool), StoreError>;
     fn write(&self, batch: Batch) -> Result<(), StoreError>;
     /// Makes everything durable that was written.
     fn persist(&self) -> Result<(), StoreError>;
+    /// Entries of a batch.
+    fn batch_entries(&self) -> usize {
+        BATCH_ENTRIES
+    }
 }
 
 fn failed(action: &'static str) -> impl Fn(fjall::Error) -> StoreError {
@@ -116,13 +120,13 @@ impl Engine for OnDisk {
         Ok(value.map(|value| value.to_vec()))
     }
 
-    fn range(&self, space: Space, from: &[u8], to: &[u8]) -> Result<(Pairs, bool), StoreError> {
+    fn range(&self, space: Space, from: &[u8], to: &[u8], most: usize) -> Result<(Pairs, bool), StoreError> {
         let (mut pairs, mut bytes) = (Pairs::new(), 0);
         if from >= to {
             return Ok((pairs, false));
         }
         for pair in self.space(space).range(from..to) {
-            if pairs.len() >= BLOCK_ENTRIES || bytes >= BLOCK_BYTES {
+            if pairs.len() >= most || bytes >= BLOCK_BYTES {
                 return Ok((pairs, true));
             }
             let (key, value) = pair.into_inner().map_err(failed("read"))?;
@@ -160,6 +164,21 @@ struct Contents {
     durable: Map,
     /// What is not durable, batch by batch.
     behind: Vec<Batch>,
+    /// So much more succeeds, writes and syncs.
+    succeeds: Option<usize>,
+}
+
+impl Contents {
+    fn may(&mut self, action: &'static str) -> Result<(), StoreError> {
+        match &mut self.succeeds {
+            Some(0) => Err(StoreError::Engine { action, source: "it was told to fail".into() }),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 fn change(map: &mut Map, batch: &Batch) {
@@ -177,13 +196,18 @@ impl InMemory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// After so many writes and syncs nothing succeeds any more.
+    pub(crate) fn succeeds(&self, times: Option<usize>) {
+        self.contents().succeeds = times;
+    }
+
     /// What another process would find after a crash: of the batches that are not durable, as many as `kept` says.
     pub(crate) fn crashed(&self, kept: impl FnOnce(usize) -> usize) -> InMemory {
         let contents = self.contents();
         let mut durable = contents.durable.clone();
         let kept = kept(contents.behind.len());
         contents.behind.iter().take(kept).for_each(|batch| change(&mut durable, batch));
-        InMemory(Mutex::new(Contents { now: durable.clone(), durable, behind: Vec::new() }))
+        InMemory(Mutex::new(Contents { now: durable.clone(), durable, ..Contents::default() }))
     }
 }
 
@@ -192,7 +216,7 @@ impl Engine for InMemory {
         Ok(self.contents().now.get(&(space, key.to_vec())).cloned())
     }
 
-    fn range(&self, space: Space, from: &[u8], to: &[u8]) -> Result<(Pairs, bool), StoreError> {
+    fn range(&self, space: Space, from: &[u8], to: &[u8], most: usize) -> Result<(Pairs, bool), StoreError> {
         if from >= to {
             return Ok((Pairs::new(), false));
         }
@@ -201,13 +225,14 @@ impl Engine for InMemory {
         const BLOCK: usize = 7;
         let contents = self.contents();
         let mut pairs = contents.now.range(bounds).map(|((_, key), value)| (key.clone(), value.clone()));
-        let block: Pairs = pairs.by_ref().take(BLOCK).collect();
+        let block: Pairs = pairs.by_ref().take(BLOCK.min(most)).collect();
         let more = pairs.next().is_some();
         Ok((block, more))
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
         let mut contents = self.contents();
+        contents.may("write")?;
         change(&mut contents.now, &batch);
         contents.behind.push(batch);
         Ok(())
@@ -215,8 +240,14 @@ impl Engine for InMemory {
 
     fn persist(&self) -> Result<(), StoreError> {
         let contents = &mut *self.contents();
+        contents.may("sync")?;
         contents.durable.clone_from(&contents.now);
         contents.behind.clear();
         Ok(())
+    }
+
+    /// Few, so that crashes come between them.
+    fn batch_entries(&self) -> usize {
+        5
     }
 }

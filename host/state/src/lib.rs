@@ -2,7 +2,7 @@
 //!
 //! Owns what a plugin's state is: tables, key groups, strands, addresses of entries ([`TableId`], [`group_of`], [`Strands`]), what a slice sees and
 //! changes ([`SliceState`]), its changes on their way ([`Layer`]) and over what is stored ([`View`]), the store of a data
-//! directory ([`Store`]), and what of a tenant's quota is used ([`Usage`]). Refuses nothing of Wasm, of outcomes and of
+//! directory ([`Store`]), which is in memory first and in a database behind that ([`StreamStore`]), and what of a tenant's quota is used ([`Usage`]). Refuses nothing of Wasm, of outcomes and of
 //! journals: it knows none of them. Everything that touches files blocks.
 //!
 //! # Which store
@@ -23,7 +23,8 @@
 //! | peak memory | 252 MiB | 74 MiB |
 //!
 //! A slice reads and writes each key about once, and the disk is shared with the journal: fjall takes two thirds of the time
-//! and a sixth of the writes. Its memory is bounded here by smaller tables in memory (16 MiB). Once more:
+//! and a sixth of the writes. Its memory is bounded here by smaller tables in memory (16 MiB). Most entries are changed many times
+//! before they are written to it, or are gone by then. Once more:
 //! `cargo run --release -- fjall DIRECTORY` and `redb` in `tests/bench/stores`.
 
 mod changes;
@@ -47,10 +48,11 @@ pub use layer::{Growth, Layer, LayerError, Written, WrittenTable};
 pub use limits::{
     KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SLICE_BYTES_MAX, TABLES_MAX, VALUE_BYTES_MAX,
 };
+pub use resident::Held;
 pub use slice::{Changing, Scan, Scanned, SliceState};
 pub use store::{Crashing, Incarnation, Mark, Store, TableUse};
 pub use strand::{Strand, Strands};
-pub use stream::StreamStore;
+pub use stream::{StreamMemory, StreamStore};
 pub use table::{Entry, TableId, TableSpec, group_of};
 pub use usage::Usage;
 pub use view::{Base, Range, View};

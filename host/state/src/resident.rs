@@ -1,164 +1,370 @@
-//! Tables that are kept in memory besides, so that a read need not ask the database.
+//! Tables in memory: the first home of every change, over what the database has.
 //!
-//! While everything of a table is here, what is not here is not there either, which is what most reads of new keys ask. A table
-//! that is too large is forgotten; from then on what is read and written of it is kept until it is too much again.
+//! A change is made here alone; [`Frozen`] takes what was changed to the database later. While everything of a table is here,
+//! what is not here is not anywhere, which is what most reads of new keys ask. Of a table that is too large only what is not
+//! written stays, and what is read of it is kept until it is too much again.
 //!
-//! What is here is what the database has, of which it is a copy: [`Resident::write`] comes after the batch is in it, and before
-//! anybody who does not see the changes by other means reads them.
+//! What the database may have and is removed stays as removed until it is there, too. What came and went in between leaves
+//! nothing.
+
+mod order;
+mod slots;
+mod writing;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::HashTable;
 
 use crate::changes::Wanted;
-use crate::limits::{RESIDENT_BYTES, RESIDENT_ENTRY_BYTES, RESIDENT_TABLE_BYTES};
+use crate::error::StoreError;
+use crate::limits::{
+    BLOCK_BYTES, CHANGED_BYTES, CHANGED_BYTES_MAX, RESIDENT_BYTES, RESIDENT_ENTRY_BYTES, RESIDENT_TABLE_BYTES,
+};
+use crate::stored;
+use crate::table::{Address, Entry};
+use order::Order;
+use slots::{CHANGED, DEAD, FREE, Pair, REMOVED, STORED, Slot, Slots, entry_pair, pair};
+use writing::Frozen;
+pub(crate) use writing::HandedOver;
 
-/// An address behind its length (u16 LE), and the value as it is stored.
-type Pair = Box<[u8]>;
-
-struct Copied {
-    hash: u64,
-    pair: Pair,
+/// What all tables of all streams take in memory, whatever becomes of the database.
+#[derive(Debug, Default)]
+pub struct Held {
+    pub(crate) bytes: AtomicUsize,
+    /// Of these, what is not in the database.
+    pub(crate) changed: AtomicUsize,
+    /// Bytes of outcomes that are applied and not durable in the database.
+    pub(crate) behind: AtomicU64,
 }
 
-fn pair(address: &[u8], value: &[u8]) -> Pair {
-    let mut pair = Vec::with_capacity(2 + address.len() + value.len());
-    // Keys are far below 64 KiB.
-    pair.extend_from_slice(&u16::try_from(address.len()).unwrap_or(u16::MAX).to_le_bytes());
-    pair.extend_from_slice(address);
-    pair.extend_from_slice(value);
-    pair.into()
+impl Held {
+    /// About how many bytes of outcomes were applied and are not durable in the store.
+    pub fn behind(&self) -> u64 {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Whether so much is not written that it should be: what is may be let go of.
+    pub fn presses(&self) -> bool {
+        self.changed.load(Ordering::Relaxed) > CHANGED_BYTES
+    }
+
+    /// Whether nothing more may be applied before something is written.
+    pub fn is_full(&self) -> bool {
+        self.changed.load(Ordering::Relaxed) > CHANGED_BYTES_MAX
+    }
 }
 
-fn parts(pair: &[u8]) -> (&[u8], &[u8]) {
-    let Some((len, rest)) = pair.split_first_chunk::<2>() else { return (&[], &[]) };
-    rest.split_at_checked(usize::from(u16::from_le_bytes(*len))).unwrap_or_default()
+/// Some entries, and what they take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Amount {
+    fn add(&mut self, bytes: usize) {
+        self.entries += 1;
+        self.bytes += bytes;
+    }
+
+    fn sub(&mut self, bytes: usize) {
+        self.entries -= 1;
+        self.bytes -= bytes;
+    }
 }
 
 fn bytes(pair: &Pair) -> usize {
     RESIDENT_ENTRY_BYTES + pair.len()
 }
 
-/// What of a table is in memory.
+/// Half of a hash, and a whole one of that.
+fn half(hash: u64) -> u32 {
+    ((hash ^ (hash >> 32)) & 0xffff_ffff) as u32
+}
+
+fn spread(half: u32) -> u64 {
+    u64::from(half) | u64::from(half) << 32
+}
+
+/// What of a table is in memory. See the head of this file.
 pub(crate) struct Resident {
-    copied: HashTable<Copied>,
+    slots: Slots,
+    /// What is known of an address.
+    places: HashTable<u32>,
+    order: Order,
     /// Everything of the table is here.
     whole: bool,
+    /// Whether all of it was, or is being read from the database, or is too much.
+    asked: bool,
+    /// Nothing of what the database has is to be left.
+    wipes: bool,
+    /// Which of [`CHANGED`] is given now.
+    turn: usize,
+    changed: Amount,
+    /// What a write takes to the database.
+    frozen: Option<Frozen>,
+    /// Counts when something that was known is not any more.
+    forgotten: u64,
     bytes: usize,
-    /// Of all tables of the store.
-    all: Arc<AtomicUsize>,
+    held: Arc<Held>,
 }
 
 /// What is known of an entry.
-pub(crate) enum Found {
-    Value(Vec<u8>),
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a> {
+    Value(&'a [u8]),
     Missing,
     /// The database must be asked.
     Unknown,
 }
 
+/// What is known of entries from an address on, in order: nothing is left of those that are `None`.
+pub(crate) struct Known {
+    pub(crate) entries: Vec<(Address, Option<Entry>)>,
+    /// There may be more behind the last one; then there is a last one.
+    pub(crate) more: bool,
+    /// What is not here is not anywhere.
+    pub(crate) whole: bool,
+}
+
 impl Resident {
-    /// Of a table that has no entries.
-    pub(crate) fn new(all: Arc<AtomicUsize>) -> Resident {
-        Resident { copied: HashTable::new(), whole: true, bytes: 0, all }
+    /// Of a table of which the database has nothing.
+    pub(crate) fn whole(held: Arc<Held>) -> Resident {
+        let mut resident = Resident::part(held);
+        (resident.whole, resident.asked) = (true, true);
+        resident
     }
 
-    pub(crate) fn get(&self, wanted: Wanted<'_>) -> Found {
-        match self.copied.find(wanted.hash, |copied| parts(&copied.pair).0 == wanted.address) {
-            Some(copied) => Found::Value(parts(&copied.pair).1.to_vec()),
+    /// Of one of which it may have something.
+    pub(crate) fn part(held: Arc<Held>) -> Resident {
+        Resident {
+            slots: Slots::default(),
+            places: HashTable::new(),
+            order: Order::default(),
+            whole: false,
+            asked: false,
+            wipes: false,
+            turn: 0,
+            changed: Amount::default(),
+            frozen: None,
+            forgotten: 0,
+            bytes: 0,
+            held,
+        }
+    }
+
+    /// Of one that was emptied, whatever the database has.
+    pub(crate) fn emptied(held: Arc<Held>) -> Resident {
+        let mut resident = Resident::whole(held);
+        resident.wipes = true;
+        resident
+    }
+
+    pub(crate) fn get(&self, wanted: Wanted<'_>) -> Found<'_> {
+        match self.find(wanted).and_then(|at| self.slots.get(at)) {
+            Some(slot) => slot.value().map_or(Found::Missing, Found::Value),
             None if self.whole => Found::Missing,
             None => Found::Unknown,
         }
     }
 
-    /// The entry is written, or removed, or was read.
-    pub(crate) fn write(&mut self, wanted: Wanted<'_>, value: Option<&[u8]>) {
-        let found = self.copied.find_entry(wanted.hash, |copied| parts(&copied.pair).0 == wanted.address);
-        let (mut less, mut more) = (0, 0);
-        match (found, value) {
-            (Ok(mut known), Some(value)) => {
-                less = bytes(&known.get().pair);
-                known.get_mut().pair = pair(wanted.address, value);
-                more = bytes(&known.get().pair);
-            }
-            (Ok(known), None) => less = bytes(&known.remove().0.pair),
-            (Err(_), Some(value)) => {
-                let copied = Copied { hash: wanted.hash, pair: pair(wanted.address, value) };
-                more = bytes(&copied.pair);
-                self.copied.insert_unique(wanted.hash, copied, |copied| copied.hash);
-            }
-            (Err(_), None) => {}
+    fn find(&self, wanted: Wanted<'_>) -> Option<u32> {
+        let is = |at: &u32| self.slots.address(*at) == wanted.address;
+        self.places.find(spread(half(wanted.hash)), is).copied()
+    }
+
+    /// Whether nobody has asked for the whole table yet.
+    pub(crate) fn is_to_be_asked(&self) -> bool {
+        !self.asked
+    }
+
+    pub(crate) fn asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// Grows when something that was known is not any more: what is read from the database beside may be too old then.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    pub(crate) fn put(&mut self, wanted: Wanted<'_>, entry: &Entry) {
+        self.change(wanted, entry_pair(wanted.address, entry), 0);
+    }
+
+    pub(crate) fn remove(&mut self, wanted: Wanted<'_>) {
+        match self.find(wanted).and_then(|at| Some((at, self.slots.get(at)?))) {
+            None if self.whole => {}
+            Some((at, slot)) if !slot.is(STORED) && !self.is_frozen(slot) => self.drop_at(at),
+            _ => self.change(wanted, pair(wanted.address, &[]), REMOVED),
         }
-        self.bytes = self.bytes + more - less;
-        let all = self.all.fetch_add(more, Ordering::Relaxed) + more;
-        self.all.fetch_sub(less, Ordering::Relaxed);
-        if more > less && (self.bytes > RESIDENT_TABLE_BYTES || all - less > RESIDENT_BYTES) {
+    }
+
+    fn is_frozen(&self, slot: &Slot) -> bool {
+        self.frozen.as_ref().is_some_and(|_| slot.is(CHANGED[1 - self.turn]))
+    }
+
+    fn change(&mut self, wanted: Wanted<'_>, pair: Pair, removed: u8) {
+        let more = bytes(&pair);
+        let now = CHANGED[self.turn];
+        let known = self.find(wanted);
+        let frozen = known.and_then(|at| self.slots.get(at)).is_some_and(|slot| self.is_frozen(slot));
+        let Some((at, slot)) = known.and_then(|at| Some((at, self.slots.get_mut(at)?))) else {
+            let stored = if self.whole { 0 } else { STORED };
+            self.add(wanted, pair, removed | stored | now);
+            self.changed.add(more);
+            self.held.changed.fetch_add(more, Ordering::Relaxed);
+            return self.bound();
+        };
+        let stored = if frozen { STORED } else { slot.flags & STORED };
+        let was_removed = slot.is(REMOVED);
+        let was_changed = slot.is(now);
+        slot.flags = removed | stored | now;
+        let before = std::mem::replace(&mut slot.pair, pair);
+        let less = bytes(&before);
+        self.changed.add(more);
+        self.grow(more);
+        match &mut self.frozen {
+            // The write that is on its way takes what was there when it began; it counts there.
+            Some(write) if frozen && write.needs(at) => write.save(before, was_removed),
+            _ => self.shrink(less),
+        }
+        // What is frozen counts until it is written, wherever it is.
+        self.held.changed.fetch_add(more, Ordering::Relaxed);
+        if was_changed {
+            self.changed.sub(less);
+            self.held.changed.fetch_sub(less, Ordering::Relaxed);
+        }
+        self.bound();
+    }
+
+    /// What the database has, unless something is known.
+    pub(crate) fn learn(&mut self, wanted: Wanted<'_>, value: &[u8]) {
+        if self.whole || self.find(wanted).is_some() {
+            return;
+        }
+        self.add(wanted, pair(wanted.address, &[value]), STORED);
+        self.bound();
+    }
+
+    /// Everything that the database has was learnt, and nothing that was known forgotten meanwhile.
+    pub(crate) fn learnt(&mut self) {
+        self.whole = true;
+    }
+
+    fn add(&mut self, wanted: Wanted<'_>, pair: Pair, flags: u8) {
+        let hash = half(wanted.hash);
+        self.grow(bytes(&pair));
+        let at = self.slots.add(Slot { pair, hash, flags });
+        let slots = &self.slots;
+        self.places.insert_unique(spread(hash), at, |at| slots.get(*at).map_or(0, |slot| spread(slot.hash)));
+        self.order.add(wanted.address.first().copied().unwrap_or(0), at);
+    }
+
+    /// Nothing is known of what is here.
+    fn drop_at(&mut self, at: u32) {
+        let now = CHANGED[self.turn];
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        if slot.is(now) {
+            self.changed.sub(bytes(&slot.pair));
+            self.held.changed.fetch_sub(bytes(&slot.pair), Ordering::Relaxed);
+        }
+        slot.flags = DEAD;
+        let group = slot.address().first().copied().unwrap_or(0);
+        if let Ok(known) = self.places.find_entry(spread(slot.hash), |known| *known == at) {
+            known.remove();
+        }
+        let mut less = 0;
+        self.order.died(group, &mut self.slots, |pair| less += bytes(&pair));
+        self.shrink(less);
+    }
+
+    fn grow(&mut self, more: usize) {
+        self.bytes += more;
+        self.held.bytes.fetch_add(more, Ordering::Relaxed);
+    }
+
+    fn shrink(&mut self, less: usize) {
+        self.bytes -= less;
+        self.held.bytes.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// What is not in the database, the write that is on its way included.
+    fn unwritten(&self) -> usize {
+        self.changed.bytes + self.frozen.as_ref().map_or(0, |frozen| frozen.amount.bytes)
+    }
+
+    /// Whether it is too large to be kept as a whole.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.bytes > RESIDENT_TABLE_BYTES || self.held.bytes.load(Ordering::Relaxed) > RESIDENT_BYTES
+    }
+
+    /// Lets go of what the database has, if it is too much; where that is little, not each time anew.
+    fn bound(&mut self) {
+        // Of what is to be emptied the database may have something that nobody may see.
+        let wipes = self.wipes || self.wipes_now().unwrap_or(false);
+        if !wipes && self.is_too_large() && self.unwritten() <= self.bytes - self.bytes / 4 {
             self.forget();
         }
     }
 
-    /// Nothing is known of the table.
-    pub(crate) fn forget(&mut self) {
-        self.copied = HashTable::new();
+    /// Nothing is known but what the database does not have.
+    fn forget(&mut self) {
+        self.forgotten += 1;
         self.whole = false;
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.bytes = 0;
+        if self.changed.entries == 0 && self.frozen.is_none() {
+            (self.slots, self.places, self.order) = (Slots::default(), HashTable::new(), Order::default());
+            return self.shrink(self.bytes);
+        }
+        let end = self.slots.end();
+        for (at, slot) in self.slots.some_mut(0, end) {
+            if slot.is(CHANGED[0] | CHANGED[1] | DEAD | FREE) {
+                // Of what is removed the database may have something from here on.
+                continue;
+            }
+            slot.flags = DEAD;
+            if let Ok(known) = self.places.find_entry(spread(slot.hash), |known| *known == at) {
+                known.remove();
+            }
+        }
+        let mut less = 0;
+        self.order.compact(&mut self.slots, |pair| less += bytes(&pair));
+        self.shrink(less);
+    }
+
+    /// What is known from an address on, up to so many; or the group that must be arranged first.
+    pub(crate) fn known(&self, from: &[u8], most: usize) -> Result<Result<Known, usize>, StoreError> {
+        let mut known = Known { entries: Vec::new(), more: false, whole: self.whole };
+        let first = usize::from(from.first().copied().unwrap_or(0));
+        let mut read = 0;
+        for group in first..self.order.end() {
+            let Some(places) = self.order.places(group, from, &self.slots) else {
+                known.more = !known.entries.is_empty();
+                return Ok(if known.more { Ok(known) } else { Err(group) });
+            };
+            for slot in places.iter().filter_map(|at| self.slots.get(*at)).filter(|slot| !slot.is(DEAD)) {
+                if known.entries.len() >= most || read >= BLOCK_BYTES {
+                    known.more = true;
+                    return Ok(Ok(known));
+                }
+                read += slot.pair.len();
+                known.entries.push((slot.address().into(), slot.value().map(stored::entry).transpose()?));
+            }
+        }
+        Ok(Ok(known))
+    }
+
+    pub(crate) fn arrange(&mut self, group: usize) {
+        self.order.arrange(group, &self.slots);
     }
 }
 
 impl Drop for Resident {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.held.changed.fetch_sub(self.unwritten(), Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn get(resident: &Resident, address: &[u8]) -> Option<Option<Vec<u8>>> {
-        match resident.get(Wanted::new(address)) {
-            Found::Value(value) => Some(Some(value)),
-            Found::Missing => Some(None),
-            Found::Unknown => None,
-        }
-    }
-
-    #[test]
-    fn whole_table_knows_what_is_missing_until_it_is_too_large() {
-        let all = Arc::new(AtomicUsize::new(0));
-        let mut resident = Resident::new(Arc::clone(&all));
-        assert_eq!(get(&resident, b"a"), Some(None));
-        resident.write(Wanted::new(b"a"), Some(b"1"));
-        resident.write(Wanted::new(b"a"), Some(b"22"));
-        assert_eq!(get(&resident, b"a"), Some(Some(b"22".to_vec())));
-        assert_eq!(all.load(Ordering::Relaxed), RESIDENT_ENTRY_BYTES + 5);
-        resident.write(Wanted::new(b"a"), None);
-        assert_eq!((get(&resident, b"a"), all.load(Ordering::Relaxed)), (Some(None), 0));
-        let large = vec![0; 1 << 20];
-        let mut number = 0_u32;
-        resident.write(Wanted::new(b"b"), Some(b"1"));
-        while get(&resident, b"b").is_some() {
-            resident.write(Wanted::new(&number.to_le_bytes()), Some(&large));
-            number += 1;
-        }
-        assert_eq!(number as usize, RESIDENT_TABLE_BYTES >> 20);
-        assert_eq!((get(&resident, b"a"), all.load(Ordering::Relaxed)), (None, 0));
-        // What is read of it is kept again; what is not here may be there.
-        resident.write(Wanted::new(b"b"), Some(b"1"));
-        assert_eq!((get(&resident, b"b"), get(&resident, b"c")), (Some(Some(b"1".to_vec())), None));
-    }
-
-    #[test]
-    fn tables_share_what_all_may_take() {
-        let all = Arc::new(AtomicUsize::new(RESIDENT_BYTES - 200));
-        let (mut one, mut other) = (Resident::new(Arc::clone(&all)), Resident::new(Arc::clone(&all)));
-        one.write(Wanted::new(b"a"), Some(&[0; 100]));
-        other.write(Wanted::new(b"a"), Some(&[0; 100]));
-        assert!(get(&one, b"a").is_some() && get(&other, b"a").is_none());
-        drop(one);
-        other.write(Wanted::new(b"a"), Some(&[0; 100]));
-        assert!(get(&other, b"a").is_some());
-    }
-}
+mod tests;

@@ -7,6 +7,9 @@
 //! Keys in the space that says what there is: incarnation, and for a table `t` and its names. Values of streams: format
 //! (u8 1), journal position (u64 LE) behind which nothing is applied, clock (i64 LE). Values of tables: format (u8 1), layout
 //! version of its values (u32 LE), time to live (u64 LE, ns), entries (u64 LE), counted bytes (u64 LE).
+//!
+//! While a write takes several batches there is a key `w` of the stream besides: format (u8 1), journal position (u64 LE) of the mark
+//! that it will write. Where it is found, entries are of any time between that mark and the one that is there.
 
 use crate::error::StoreError;
 use crate::store::{Mark, TableUse};
@@ -44,6 +47,20 @@ pub(crate) fn table_use(id: TableId, value: &[u8]) -> Option<TableUse> {
     Some(TableUse { id, spec, entries, bytes })
 }
 
+/// The key that says that a write is on its way.
+pub(crate) fn writing_key(incarnation: &[u8; 16]) -> Vec<u8> {
+    [&incarnation[..], b"w"].concat()
+}
+
+pub(crate) fn writing_value(position: u64) -> Vec<u8> {
+    [&[FORMAT][..], &position.to_le_bytes()].concat()
+}
+
+pub(crate) fn writing(value: &[u8]) -> Option<u64> {
+    let [FORMAT, position @ ..] = value else { return None };
+    Some(u64::from_le_bytes(position.try_into().ok()?))
+}
+
 pub(crate) fn mark_value(mark: Mark) -> Vec<u8> {
     [&[FORMAT][..], &mark.position.to_le_bytes(), &mark.clock.to_le_bytes()].concat()
 }
@@ -54,12 +71,6 @@ pub(crate) fn about_table(table: &TableUse) -> Vec<u8> {
     value.extend_from_slice(&version.to_le_bytes());
     [ttl_ns, entries, bytes].iter().for_each(|number| value.extend_from_slice(&number.to_le_bytes()));
     value
-}
-
-pub(crate) fn write_entry(out: &mut Vec<u8>, entry: &Entry) {
-    out.extend_from_slice(&entry.written.to_le_bytes());
-    out.extend_from_slice(&entry.version.to_le_bytes());
-    out.extend_from_slice(&entry.value);
 }
 
 pub(crate) fn entry(value: &[u8]) -> Result<Entry, StoreError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::changes::{Change, Changes, Wanted};
 use crate::error::StoreError;
 use crate::layer::{Layer, TableChanges};
+use crate::limits::{BLOCK_ENTRIES, BLOCK_ENTRIES_FIRST};
 use crate::strand::Strands;
 use crate::table::{Address, Entry, TableId, TableSpec, address};
 
@@ -29,11 +30,11 @@ pub trait Base: Send + Sync {
         false
     }
 
-    /// Entries in their order, from this address on: some of them, in bounded memory.
+    /// Entries in their order, from this address on: some of them, about so many at most.
     ///
     /// # Errors
     /// The store cannot be read.
-    fn range(&self, table: &TableId, from: &[u8]) -> Result<Range, StoreError>;
+    fn range(&self, table: &TableId, from: &[u8], most: usize) -> Result<Range, StoreError>;
 
     /// What was declared last of a table that is stored.
     fn spec(&self, table: &TableId) -> Option<TableSpec>;
@@ -63,7 +64,7 @@ impl Base for Nothing {
         Ok(None)
     }
 
-    fn range(&self, _table: &TableId, _from: &[u8]) -> Result<Range, StoreError> {
+    fn range(&self, _table: &TableId, _from: &[u8], _most: usize) -> Result<Range, StoreError> {
         Ok(Range::default())
     }
 
@@ -171,6 +172,8 @@ struct Cursor<'a> {
 /// Entries that were read from the store.
 #[derive(Default)]
 struct Block {
+    /// So many were asked for.
+    asked: usize,
     entries: std::collections::VecDeque<(Address, Entry)>,
     /// Behind the last entry, there may be more from here on; nothing was read yet where it is `None`.
     next: Option<Address>,
@@ -235,10 +238,16 @@ impl Walk<'_> {
         }
         if block.entries.is_empty() && !block.ended {
             let next = match block.next.take() {
-                Some(next) if *next > *from => next,
-                _ => from.into(),
+                Some(next) if *next >= *from => {
+                    block.asked = (block.asked * 4).min(BLOCK_ENTRIES);
+                    next
+                }
+                _ => {
+                    block.asked = BLOCK_ENTRIES_FIRST;
+                    from.into()
+                }
             };
-            let read = self.view.base.range(self.table, &next)?;
+            let read = self.view.base.range(self.table, &next, block.asked)?;
             block.ended = !read.more;
             block.next = read.entries.last().map(|(last, _)| [last, &[0][..]].concat().into());
             block.entries = read.entries.into();

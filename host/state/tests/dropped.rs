@@ -41,7 +41,7 @@ fn dropped_table_is_not_there_any_more_and_takes_a_lower_layout() {
     };
     stream.apply(4, &[&clearing()]).unwrap();
     assert_eq!(names(&stream), named(&[("b", 3, 0)]));
-    machine.store().persist().unwrap();
+    stream.write_behind().unwrap();
     drop(stream);
     let stream = machine.crashed(|_| 0).store().stream(INCARNATION, Arc::default()).unwrap();
     assert_eq!(names(&stream), named(&[("b", 3, 0)]));

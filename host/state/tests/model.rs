@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use wasmill_state::{
-    Crashing, Layer, Scan, SliceState, Store, StreamStore, TableId, TableSpec, Usage, View, Written, group_of,
+    Base, Crashing, Layer, Scan, SliceState, Store, StreamStore, TableId, TableSpec, Usage, View, Written,
+    group_of,
 };
 
 const INCARNATION: [u8; 16] = [7; 16];
@@ -37,7 +38,11 @@ enum Step {
     Apply {
         most: usize,
     },
-    Persist,
+    Write,
+    /// After so many batches the store fails; what is in memory stays.
+    WriteFails {
+        after: usize,
+    },
     /// Of what is not durable, so many percent of the batches are there.
     Crash {
         kept: usize,
@@ -63,7 +68,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Commit),
         1 => Just(Step::Clear),
         4 => (1..4_usize).prop_map(|most| Step::Apply { most }),
-        2 => Just(Step::Persist),
+        2 => Just(Step::Write),
+        3 => (0..12_usize).prop_map(|after| Step::WriteFails { after }),
         2 => (0..=100_usize).prop_map(|kept| Step::Crash { kept }),
     ]
 }
@@ -85,7 +91,7 @@ impl Machine {
     fn open(&self) -> Store {
         match self {
             Machine::Memory(crashing) => crashing.store(),
-            Machine::Disk { .. } => Store::open(&self.path()).unwrap(),
+            Machine::Disk { .. } => Store::open(&self.path(), &Arc::default()).unwrap(),
         }
     }
 
@@ -243,9 +249,18 @@ impl World {
                 self.commit();
             }
             Step::Apply { most } => self.apply_next(*most),
-            Step::Persist => {
-                self.store.persist().unwrap();
+            Step::Write => {
+                let written = self.stream.write_behind().unwrap();
+                assert_eq!(written, self.stream.mark());
                 self.needed = self.applied;
+            }
+            Step::WriteFails { after } => {
+                let Machine::Memory(crashing) = &self.machine else { return };
+                crashing.succeeds(Some(*after));
+                if self.stream.write_behind().is_ok() {
+                    self.needed = self.applied;
+                }
+                crashing.succeeds(None);
             }
             Step::Crash { kept } => {
                 self.machine.crash(*kept);
@@ -318,22 +333,21 @@ impl World {
         }
         self.check();
         let tables = self.stream.tables();
-        let (mut state, numbers) = self.slice_state(i64::MIN);
         for table in &tables {
-            let number = TABLES.iter().position(|(name, _)| *name == table.id.table()).unwrap();
-            let found =
-                state.scan(numbers[number], Scan { limit: 1000, ..Scan::default() }, || true).unwrap();
             // Those that are too old and not yet removed are stored, too.
-            assert!(found.keys.len() as u64 <= table.entries);
-            if TABLES[number].1 == 0 {
-                let bytes: usize = found
-                    .keys
-                    .iter()
-                    .zip(&found.values)
-                    .map(|(key, value)| key.len() + value.len() + 49)
-                    .sum();
-                assert_eq!((found.keys.len() as u64, bytes as u64), (table.entries, table.bytes));
+            let (mut entries, mut bytes, mut from) = (0, 0, Vec::new());
+            loop {
+                let range = self.stream.range(&table.id, &from, 10).unwrap();
+                entries += range.entries.len() as u64;
+                let sizes =
+                    range.entries.iter().map(|(address, entry)| address.len() + entry.value.len() + 48);
+                bytes += sizes.sum::<usize>() as u64;
+                match range.entries.last().filter(|_| range.more) {
+                    Some((last, _)) => from = [&last[..], &[0]].concat(),
+                    None => break,
+                }
             }
+            assert_eq!((entries, bytes), (table.entries, table.bytes), "{:?}", table.id);
         }
         assert_eq!(self.usage.stored(), tables.iter().map(|table| table.bytes).sum::<u64>());
         assert_eq!(self.usage.stored() > 0, tables.iter().any(|table| table.entries > 0));
@@ -383,7 +397,7 @@ fn changes_that_are_not_applied_again_after_a_crash_are_found() {
         add(1),
         Step::Commit,
         Step::Apply { most: 1 },
-        Step::Persist,
+        Step::Write,
         add(2),
         Step::Commit,
         Step::Apply { most: 1 },
@@ -484,6 +498,7 @@ fn dropped_stream_leaves_nothing_and_its_neighbours_as_they_were() {
             state.put(table, 255, &key.to_be_bytes(), Some(b"v")).unwrap();
         }
         stream.apply(5, &[&state.finish()]).unwrap();
+        stream.write_behind().unwrap();
     }
     assert_eq!(store.incarnations().unwrap(), incarnations);
     for (left, incarnation) in incarnations.iter().enumerate().skip(1).rev() {
@@ -555,10 +570,10 @@ fn store_that_was_half_made_when_the_process_ended_is_made_anew() {
     std::fs::create_dir_all(beside.join("keyspaces")).unwrap();
     std::fs::write(beside.join("0.jnl"), b"").unwrap();
     // That is what the database does not open.
-    assert!(Store::open(&beside).is_err());
-    let store = Store::open(&path).unwrap();
+    assert!(Store::open(&beside, &Arc::default()).is_err());
+    let store = Store::open(&path, &Arc::default()).unwrap();
     store.stream(INCARNATION, Arc::default()).unwrap();
     assert!(!beside.exists());
     drop(store);
-    assert!(Store::open(&path).unwrap().incarnations().unwrap().is_empty());
+    assert!(Store::open(&path, &Arc::default()).unwrap().incarnations().unwrap().is_empty());
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use wasmill_buffer::Position;
 use wasmill_state::{Layer, TableUse};
@@ -17,10 +17,13 @@ use crate::pipeline::sources::with_causes;
 use crate::pipeline::state::{StateBelow, StateTrouble, StreamState};
 use crate::pipeline::stats::Pause;
 
-/// What was applied is made durable after this time,
-const PERSIST_EVERY: Duration = Duration::from_secs(2);
-/// or when so much of all streams was.
-const PERSIST_BYTES: u64 = 16 << 20;
+/// What was applied is written and made durable after this time,
+const WRITE_EVERY: Duration = Duration::from_secs(10);
+/// or when the journal keeps so many bytes of it, of all streams,
+const WRITE_BYTES: u64 = 128 << 20;
+/// or when the stream's buffer, or that of all streams, is full to this part, with whatever: then as often as this.
+const WRITE_FROM_PART: u64 = 4;
+const WRITE_PRESSED_EVERY: Duration = Duration::from_secs(1);
 /// Changes of several outcomes are applied at once up to this.
 const APPLIED_BYTES: usize = 8 << 20;
 /// Changes of durable outcomes that the store has not applied; past it no outcome is written.
@@ -36,16 +39,35 @@ pub(super) struct Keeping {
     /// Of durable outcomes, the oldest first.
     unapplied: VecDeque<(Position, Arc<Layer>)>,
     /// The oldest outcome that was applied and may not be durable in the store, and since when there is one.
-    unpersisted: Option<(Position, Instant)>,
-    work: Option<Work>,
+    unwritten: Option<Applied>,
+    /// The same of those that were applied since a write began.
+    unwritten_behind: Option<Applied>,
+    apply: Option<Apply>,
+    write: Option<Task<Option<u64>>>,
+    /// The last write did not come through.
+    write_failed: bool,
     failures: u32,
     retry: Option<Instant>,
 }
 
-struct Work {
-    /// So many of the oldest outcomes are applied; with none, what was applied is made durable.
-    applies: usize,
-    task: JoinHandle<Result<Vec<TableUse>, StateTrouble>>,
+#[derive(Clone, Copy)]
+struct Applied {
+    at: Position,
+    since: Instant,
+}
+
+type Task<T> = JoinHandle<Result<T, StateTrouble>>;
+
+struct Apply {
+    /// So many of the oldest outcomes.
+    outcomes: usize,
+    task: Task<Vec<TableUse>>,
+}
+
+/// What the store has done, or not.
+pub(super) enum Worked {
+    Applied(Result<Vec<TableUse>, StateTrouble>),
+    Written(Result<Option<u64>, StateTrouble>),
 }
 
 impl Keeping {
@@ -106,87 +128,135 @@ impl Keeping {
     /// The oldest outcome that the journal must keep for the store.
     pub(super) fn needed_from(&self) -> Option<Position> {
         let unapplied = self.unapplied.front().map(|(at, _)| *at);
-        self.unpersisted.map(|(at, _)| at).or(unapplied)
+        let written = [self.unwritten, self.unwritten_behind].into_iter().flatten().map(|applied| applied.at);
+        written.chain(unapplied).min()
     }
 
     /// Whether everything is durable in the store.
     pub(super) fn settled(&self) -> bool {
-        self.unapplied.is_empty() && self.unpersisted.is_none() && self.work.is_none()
+        self.needed_from().is_none() && !self.works()
     }
 
     /// When to look again although nothing happened.
     pub(super) fn due(&self) -> Option<Instant> {
-        if self.work.is_some() {
-            return None;
-        }
-        let retry = self.retry.filter(|_| !self.unapplied.is_empty() || self.unpersisted.is_some());
-        retry.or(self.unpersisted.map(|(_, since)| since + PERSIST_EVERY))
+        let retry = self.retry.filter(|_| !self.unapplied.is_empty() || self.unwritten.is_some());
+        let write =
+            self.unwritten.filter(|_| self.write.is_none()).map(|applied| applied.since + WRITE_EVERY);
+        retry.or(write)
     }
 
     pub(super) fn works(&self) -> bool {
-        self.work.is_some()
+        self.apply.is_some() || self.write.is_some()
     }
 
     /// Waits for what the store is doing; the caller makes sure that it does something.
-    pub(super) async fn done(&mut self) -> Result<Result<Vec<TableUse>, StateTrouble>, JoinError> {
-        match &mut self.work {
-            Some(work) => (&mut work.task).await,
-            None => std::future::pending().await,
+    pub(super) async fn done(&mut self) -> Worked {
+        let applied = async {
+            match &mut self.apply {
+                Some(apply) => (&mut apply.task).await,
+                None => std::future::pending().await,
+            }
+        };
+        let written = async {
+            match &mut self.write {
+                Some(task) => task.await,
+                None => std::future::pending().await,
+            }
+        };
+        // A task that panicked is tried again, as after any failure.
+        tokio::select! {
+            biased;
+            applied = applied => Worked::Applied(applied.unwrap_or(Err(StateTrouble::Panicked))),
+            written = written => Worked::Written(written.unwrap_or(Err(StateTrouble::Panicked))),
         }
     }
 }
 
 impl StreamTask {
-    /// Gives the store the next thing to do, off this thread.
+    /// Gives the store the next things to do, off this thread.
     pub(super) fn start_state_work(&mut self) {
-        let (now, keeping) = (Instant::now(), &mut self.keeping);
-        if keeping.work.is_some() || keeping.retry.is_some_and(|retry| now < retry) {
+        let now = Instant::now();
+        if self.keeping.retry.is_some_and(|retry| now < retry) {
             return;
         }
-        let hurry = self.drain.is_cancelled();
-        let behind = || self.context.state.behind() >= PERSIST_BYTES;
-        let due = keeping.unpersisted.is_some_and(|(_, since)| now >= since + PERSIST_EVERY || behind());
-        let idle = hurry && keeping.unapplied.is_empty() && keeping.unpersisted.is_some();
-        let context = Arc::clone(&self.context);
-        let (applies, task) = if due || idle {
-            let persist = move || context.state.persist().map(|()| Vec::new());
+        self.keeping.retry = None;
+        if self.keeping.write.is_none() && self.write_is_due(now) {
             let context = Arc::clone(&self.context);
-            (0, tokio::spawn(async move { context.off_runtime(persist).await }))
-        } else if let Some((at, layers)) = keeping.next_applied() {
-            let count = layers.len();
-            let apply = move || {
-                let layers: Vec<&Layer> = layers.iter().map(Arc::as_ref).collect();
-                context.state.apply(at.0, &layers)
-            };
-            let context = Arc::clone(&self.context);
-            (count, tokio::spawn(async move { context.off_runtime(apply).await }))
-        } else {
+            self.keeping.write = Some(self.off_runtime(move || context.state.write_behind()));
+        }
+        if self.keeping.apply.is_some() || self.context.state.held().is_full() {
             return;
-        };
-        let task = tokio::spawn(async move {
-            match task.await {
-                Ok(Ok(done)) => done,
-                // It is tried again, as after any failure.
-                Ok(Err(_)) | Err(_) => Err(StateTrouble::Panicked),
-            }
+        }
+        let Some((at, layers)) = self.keeping.next_applied() else { return };
+        let (context, outcomes) = (Arc::clone(&self.context), layers.len());
+        let task = self.off_runtime(move || {
+            let layers: Vec<&Layer> = layers.iter().map(Arc::as_ref).collect();
+            context.state.apply(at.0, &layers)
         });
-        keeping.work = Some(Work { applies, task });
+        self.keeping.apply = Some(Apply { outcomes, task });
     }
 
-    /// The store has done it, or not.
-    pub(super) fn state_worked(&mut self, result: Result<Result<Vec<TableUse>, StateTrouble>, JoinError>) {
-        let Some(work) = self.keeping.work.take() else { return };
+    fn write_is_due(&self, now: Instant) -> bool {
+        let Some(Applied { since, .. }) = self.keeping.unwritten else { return false };
+        if self.drain.is_cancelled() && self.keeping.unapplied.is_empty() && self.keeping.apply.is_none() {
+            return true;
+        }
+        let (buffer, held) = (&self.context.buffer, self.context.state.held());
+        let pressed = || {
+            buffer.is_full_to(WRITE_FROM_PART)
+                || buffer.buffered_bytes() > self.context.buffer_bytes_max / WRITE_FROM_PART
+        };
+        let bytes = WRITE_BYTES.min(self.context.buffer_bytes_max / WRITE_FROM_PART);
+        now >= since + WRITE_EVERY
+            || held.behind() >= bytes
+            || held.presses()
+            || now >= since + WRITE_PRESSED_EVERY && pressed()
+    }
+
+    fn off_runtime<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StateTrouble> + Send + 'static,
+    ) -> Task<T> {
+        let context = Arc::clone(&self.context);
+        tokio::spawn(async move { context.off_runtime(work).await.unwrap_or(Err(StateTrouble::Panicked)) })
+    }
+
+    /// The store has done something, or not.
+    pub(super) fn state_worked(&mut self, worked: Worked) {
         let keeping = &mut self.keeping;
-        match result.unwrap_or(Err(StateTrouble::Panicked)) {
-            Ok(tables) => {
-                if work.applies > 0 {
-                    for (at, _) in keeping.unapplied.drain(..work.applies.min(keeping.unapplied.len())) {
-                        keeping.unpersisted.get_or_insert_with(|| (at, Instant::now()));
+        let failed = match worked {
+            Worked::Applied(applied) => {
+                let Some(Apply { outcomes, .. }) = keeping.apply.take() else { return };
+                applied.map(|tables| {
+                    let newer = keeping.write.is_some();
+                    let unwritten =
+                        if newer { &mut keeping.unwritten_behind } else { &mut keeping.unwritten };
+                    for (at, _) in keeping.unapplied.drain(..outcomes.min(keeping.unapplied.len())) {
+                        unwritten.get_or_insert_with(|| Applied { at, since: Instant::now() });
                     }
                     self.context.stats.keeps(tables);
-                } else {
-                    keeping.unpersisted = None;
-                }
+                })
+            }
+            Worked::Written(written) => {
+                keeping.write = None;
+                let behind = keeping.unwritten_behind.take();
+                // It may have more than what was applied when it began, and has nothing more where a table was emptied meanwhile.
+                let has = |applied: &Applied, to: Option<u64>| to.is_some_and(|to| applied.at.0 <= to);
+                keeping.write_failed = written.is_err();
+                written
+                    .map(|to| {
+                        keeping.unwritten = match keeping.unwritten {
+                            Some(applied) if !has(&applied, to) => Some(applied),
+                            _ => behind,
+                        };
+                    })
+                    .inspect_err(|_| keeping.unwritten = keeping.unwritten.or(behind))
+            }
+        };
+        match failed {
+            // What is applied to memory alone says nothing of the store.
+            Ok(()) if keeping.write_failed => {}
+            Ok(()) => {
                 (keeping.failures, keeping.retry) = (0, None);
                 if self.context.stats.resume(Pause::State) {
                     tracing::info!(stream = %self.context.label(), "state is stored again, stream goes on");

@@ -112,7 +112,7 @@ impl Base for Far {
         true
     }
 
-    fn range(&self, table: &TableId, from: &[u8]) -> Result<Range, StoreError> {
+    fn range(&self, table: &TableId, from: &[u8], _most: usize) -> Result<Range, StoreError> {
         let (more, body) = self.ask(table, None, from)?;
         let (mut body, mut range) = (Body(&body), Range { entries: Vec::new(), more });
         while !body.0.is_empty() {

@@ -63,7 +63,8 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
     let lines: Vec<Vec<u8>> =
         scene.log.lines().take(1000).map(|line| http::decide_request("access", line)).collect();
     let job = Chain { transforms: JOB, plugins: &JOB_PLUGINS, model: None, requests: &lines };
-    for (name, answer) in [("decide", "durable"), ("decide_computed", "computed"), ("decide_early", "early")] {
+    for (name, answer) in [("decide", "durable"), ("decide_computed", "computed"), ("decide_early", "early")]
+    {
         one(scene, report, name, answer, &job)?;
     }
     let Some(packages) = std::env::var_os(TRAINERS_VARIABLE) else {
@@ -84,7 +85,8 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> Result<()> {
         requests: &payments,
     };
     for answer in ["durable", "computed", "early"] {
-        let name = if answer == "durable" { "decide_model".to_owned() } else { format!("decide_model_{answer}") };
+        let name =
+            if answer == "durable" { "decide_model".to_owned() } else { format!("decide_model_{answer}") };
         one(scene, report, &name, answer, &scored)?;
     }
     Ok(())
