@@ -271,6 +271,7 @@ impl StreamTask {
 
     /// Runs until the stream is drained: everything durable is processed, sealed, delivered and checkpointed.
     pub(crate) async fn run(mut self) -> Result<(), StreamError> {
+        self.observe_clock();
         // Before any checkpoint: until then they are in their outcomes only. A full store pauses this stream alone, and a
         // replay can make room in it.
         let (replayed, letters) = std::mem::take(&mut self.earlier_letters);

@@ -1,5 +1,4 @@
 //! State that is written behind, while others read it and change it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ fn state_that_is_written_while_more_is_applied_and_read_is_whole_after_a_crash()
         for n in 0..20_u64 {
             let key = (number * 7 + n * n) % 500;
             let group = group_of(&key.to_be_bytes());
-            if (number + n) % 3 == 0 {
+            if (number + n).is_multiple_of(3) {
                 state.put(table, group, &key.to_be_bytes(), None).unwrap();
             } else {
                 state.add(table, group, &key.to_be_bytes(), i64::try_from(n + 1).unwrap()).unwrap();

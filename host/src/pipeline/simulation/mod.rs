@@ -6,6 +6,7 @@
 //! simulation would find it.
 
 mod plugin;
+mod seen;
 mod state;
 mod store;
 mod tests;

@@ -1,7 +1,8 @@
 //! What holds for every seed, and what the simulation finds when a bug is planted.
 
 use super::Mutant;
-use super::world::{Plan, Seen, run};
+use super::seen::Seen;
+use super::world::{Plan, run};
 
 /// Lives of a seed.
 const LIVES: u64 = 5;

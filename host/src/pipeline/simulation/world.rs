@@ -19,6 +19,7 @@ use wasmill_transform::WORKER_STACK_BYTES;
 
 use super::Mutant;
 use super::plugin::{self, Class};
+use super::seen::Seen;
 use super::state;
 use super::store::{Objects, Way, locked};
 use crate::pipeline::batch::SealAt;
@@ -54,24 +55,6 @@ pub(super) struct Plan {
     /// After some crash the data directory is put back to what it was at some time before.
     pub(super) restore: bool,
     pub(super) mutant: Mutant,
-}
-
-/// What was seen.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Seen {
-    pub(super) trace: u64,
-    /// Operations of the disk in the first life.
-    pub(super) operations: u64,
-    pub(super) crashes: u64,
-    pub(super) acknowledged: u64,
-    pub(super) objects: u64,
-    pub(super) staged: u64,
-    pub(super) letters: u64,
-    /// Records that the state has counted.
-    pub(super) counted: u64,
-    /// Those that could be read early and did not become durable.
-    pub(super) voided: u64,
-    pub(super) restored: bool,
 }
 
 /// A record that a client sent.

@@ -23,7 +23,7 @@ fn held(held: &Held) -> (usize, usize) {
 }
 
 /// Writes all that is changed.
-fn write(resident: &mut Resident) -> Vec<(Box<[u8]>, Option<Box<[u8]>>)> {
+fn write(resident: &mut Resident) -> Vec<(Address, Option<Box<[u8]>>)> {
     let mut entries = Vec::new();
     if resident.freeze().is_none() {
         return entries;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::slots::{CHANGED, Pair, REMOVED, STORED, parts};
 use super::{Amount, Resident, bytes};
 use crate::limits::BLOCK_BYTES;
+use crate::table::Address;
 
 /// What was changed when a write began.
 pub(super) struct Frozen {
@@ -34,7 +35,7 @@ impl Frozen {
 /// What a write takes of a table at a time.
 pub(crate) struct HandedOver {
     /// Addresses and values; `None` where it is removed.
-    pub(crate) entries: Vec<(Box<[u8]>, Option<Box<[u8]>>)>,
+    pub(crate) entries: Vec<(Address, Option<Box<[u8]>>)>,
     pub(crate) more: bool,
 }
 
