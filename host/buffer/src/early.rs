@@ -21,7 +21,7 @@ pub(crate) struct Early {
     voided: Voided,
 }
 
-/// What could be read and did not become durable.
+/// Records with an early receipt that did not become durable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Voided {
     pub records: u64,
@@ -43,14 +43,6 @@ impl Early {
     /// They are durable, and found elsewhere.
     pub(crate) fn settle(&mut self) {
         self.frames.clear();
-    }
-
-    /// They are not, and never will be.
-    fn void(&mut self) {
-        for frame in self.frames.drain(..) {
-            self.voided.records += u64::from(frame.count);
-            self.voided.bytes += frame.payload.len() as u64;
-        }
     }
 }
 
@@ -93,10 +85,18 @@ pub(crate) fn show(items: &mut [Item]) {
 
 /// The group did not become durable.
 pub(crate) fn void(items: &[Item]) {
-    for stream in items.iter().filter(|item| is_early(item)).filter_map(|item| item.stream.as_ref()) {
-        stream.early().void();
-        stream.wake();
+    for item in items.iter().filter(|item| is_early(item)) {
+        let (Some(stream), Work::Records(records)) = (&item.stream, &item.work) else { continue };
+        let early = &mut *stream.early();
+        early.frames.clear();
+        // With a reply it had no receipt: it was not even written.
+        if item.reply.is_none() {
+            early.voided.records += u64::from(item.header.count);
+            early.voided.bytes += records.payload.len() as u64;
+        }
     }
+    let woken = items.iter().filter(|item| is_early(item)).filter_map(|item| item.stream.as_ref());
+    woken.for_each(|stream| stream.wake());
 }
 
 impl Stream {
@@ -105,27 +105,17 @@ impl Stream {
     ///
     /// Returns or waits for ever as [`Stream::durable_past`] does if the stream or the journal ends.
     pub async fn early_past(&self, read: Option<u64>, made: Option<u64>, seen: Voided) {
-        let mut end = self.watch_durable_end();
-        loop {
-            let durable = *end.borrow_and_update();
-            let (readable, voided) = {
-                let early = self.core.early();
-                (early.end().map_or(durable, |early| early.max(durable)), early.voided)
-            };
-            let is_readable = read.is_some_and(|read| readable > read);
-            if is_readable || made.is_some_and(|made| durable >= made) || voided != seen {
-                return;
-            }
-            if self.has_ended() {
-                return std::future::pending().await;
-            }
-            if end.changed().await.is_err() || self.has_ended() {
-                return;
-            }
-        }
+        let is = |durable: u64| {
+            let early = self.core.early();
+            let readable = early.end().unwrap_or(0).max(durable);
+            read.is_some_and(|read| readable > read)
+                || made.is_some_and(|made| durable >= made)
+                || early.voided != seen
+        };
+        self.wait_until(is).await;
     }
 
-    /// What could be read early and is void, since the stream was opened.
+    /// What had an early receipt and is void, since the stream was opened.
     pub fn voided(&self) -> Voided {
         self.core.early().voided
     }

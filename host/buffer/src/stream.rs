@@ -183,9 +183,15 @@ impl Stream {
     /// nothing is durable past `offset`, it never returns, so that a loop around it cannot spin: wait beside
     /// something else, or ask [`Stream::has_ended`] first.
     pub async fn durable_past(&self, offset: u64) {
+        self.wait_until(|end| end > offset).await;
+    }
+
+    /// As [`Stream::durable_past`] does, for what is so at some end of the durable records.
+    pub(crate) async fn wait_until(&self, is: impl Fn(u64) -> bool) {
         let mut end = self.watch_durable_end();
         loop {
-            if *end.borrow_and_update() > offset {
+            let durable = *end.borrow_and_update();
+            if is(durable) {
                 return;
             }
             // Marked ended before it wakes us, so that a wake-up from now on is seen below.
@@ -209,20 +215,8 @@ impl Stream {
     ///
     /// Returns or waits for ever as [`Stream::durable_past`] does if the stream or the journal ends.
     pub async fn durable_bytes_at(&self, bytes: u64) {
-        let mut end = self.watch_durable_end();
         let _patient = Patience::begin(&self.core, bytes);
-        loop {
-            end.borrow_and_update();
-            if self.durable_bytes() >= bytes {
-                return;
-            }
-            if self.has_ended() {
-                return std::future::pending().await;
-            }
-            if end.changed().await.is_err() || self.has_ended() {
-                return;
-            }
-        }
+        self.wait_until(|_end| self.durable_bytes() >= bytes).await;
     }
 
     /// True once the stream is deleted or the journal closed: nothing becomes durable any more.

@@ -13,7 +13,7 @@ pub(super) struct Seen {
     pub(super) letters: u64,
     /// Records that the state has counted.
     pub(super) counted: u64,
-    /// Those that could be read early and did not become durable.
+    /// Those that had an early receipt and did not become durable.
     pub(super) voided: u64,
     pub(super) restored: bool,
 }

@@ -113,7 +113,7 @@ impl StreamTask {
         self.withdraw();
         self.context.stats.backlog_bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
         tracing::error!(
-            stream = %self.context.name, records,
+            stream = %self.context.label(), records,
             "records that may have been answered early are lost: the journal's disk did not take them"
         );
     }

@@ -122,6 +122,15 @@ fn payments() -> impl Iterator<Item = String> {
     })
 }
 
+/// What an answer waits for.
+fn appends(answer: &str) -> usize {
+    match answer {
+        "durable" => PROBE_APPENDS,
+        "computed" => 1,
+        _ => 0,
+    }
+}
+
 fn one(scene: &Scene, report: &mut Report, name: &str, answer: &str, chain: &Chain<'_>) -> Result<()> {
     let phase = Duration::from_secs(if scene.quick { 1 } else { 4 });
     let place = scene.place(name)?;
@@ -150,7 +159,7 @@ fn one(scene: &Scene, report: &mut Report, name: &str, answer: &str, chain: &Cha
         let server = scene.product.serve(&config, &place.log(), port)?;
         let data = place.dir.join("data");
         let mut probe = Probe::open(&data, PROBE_BYTES, PROBE_APPENDS)?;
-        let mut bare = Probe::open(&data, PROBE_BYTES, if answer == "durable" { PROBE_APPENDS } else { 1 })?;
+        let mut bare = Probe::open(&data, PROBE_BYTES, appends(answer))?;
         let load =
             Load { port, requests, expected: b"{\"fallback\":false", rate: RATE, connections: CONNECTIONS };
         // Instances, files: what is slow only once.
