@@ -16,7 +16,7 @@ use crate::stream::{Frames, Stream};
 /// What of a stream is written and not durable, where somebody wants to read it.
 #[derive(Default)]
 pub(crate) struct Early {
-    /// Of the group that is being synced.
+    /// Of the group that is being synced, and of those behind it.
     frames: Vec<Arc<Frame>>,
     voided: Voided,
 }
@@ -34,15 +34,25 @@ impl Early {
         self.frames.last().map(|frame| frame.base_offset + u64::from(frame.count))
     }
 
-    /// Those with records at or after an offset.
-    pub(crate) fn frames(&self, from: u64) -> Vec<Arc<Frame>> {
+    /// Those with records at or after an offset, up to `max_bytes` of payloads; one at least if there `must` be one.
+    pub(crate) fn frames(&self, from: u64, max_bytes: usize, must: bool) -> Vec<Arc<Frame>> {
         let wanted = |frame: &&Arc<Frame>| frame.base_offset + u64::from(frame.count) > from;
-        self.frames.iter().filter(wanted).cloned().collect()
+        let (mut bytes, mut must) = (0, must);
+        let fits = |frame: &&Arc<Frame>| {
+            bytes += frame.payload.len();
+            std::mem::take(&mut must) || bytes <= max_bytes
+        };
+        self.frames.iter().filter(wanted).take_while(fits).cloned().collect()
     }
 
-    /// They are durable, and found elsewhere.
-    pub(crate) fn settle(&mut self) {
-        self.frames.clear();
+    /// Whether the record at an offset can be read.
+    pub(crate) fn shows(&self, offset: u64) -> bool {
+        self.frames.last().is_some_and(|frame| frame.base_offset >= offset)
+    }
+
+    /// Those before an offset are durable, and found elsewhere.
+    pub(crate) fn settle(&mut self, until: u64) {
+        self.frames.retain(|frame| frame.base_offset >= until);
     }
 }
 
@@ -52,7 +62,7 @@ impl StreamCore {
     }
 }
 
-fn is_early(item: &Item) -> bool {
+pub(crate) fn is_early(item: &Item) -> bool {
     matches!(&item.work, Work::Records(records) if records.early)
 }
 
@@ -77,8 +87,7 @@ pub(crate) fn show(items: &mut [Item]) {
     streams.values().for_each(|stream| stream.wake());
     for item in items.iter_mut().filter(|item| is_early(item)) {
         if let Some(reply) = item.reply.take() {
-            // Nobody waits any more: the append stands all the same.
-            drop(reply.send(Ok(Receipt::of(&item.header))));
+            reply.say(Ok(Receipt::of(&item.header)));
         }
     }
 }

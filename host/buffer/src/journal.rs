@@ -17,6 +17,7 @@ use crate::queue::Work;
 use crate::state::{Shared, StreamCore};
 use crate::stream::{self, Stream, StreamKey, StreamOptions};
 use crate::writer::Writer;
+use crate::writer::beside::Beside;
 use crate::{limits, recovery, snapshot};
 
 /// When an append counts as durable.
@@ -156,6 +157,7 @@ impl Journal {
             writer: None,
         };
         journal.threads.push(Mover::start(Arc::clone(&shared)).map_err(failed)?);
+        journal.threads.push(Beside::start(Arc::clone(&shared)).map_err(failed)?);
         let thread = std::thread::Builder::new().name("wasmill-journal".into());
         let thread = thread.spawn(move || {
             let _end = CloseOnDrop(shared);
@@ -184,7 +186,8 @@ impl Journal {
         }
     }
 
-    /// The same up to where what waits is written; its sync is the next step's.
+    /// The same up to where what waits is written; its sync is the next step's. What waits meanwhile is written beside it by the
+    /// next one of these.
     #[cfg(any(test, feature = "testing"))]
     pub fn step_to_sync(&self) {
         if let Some(writer) = &self.writer {
@@ -360,6 +363,7 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.shared.queue.close();
         self.shared.mover.stop();
+        self.shared.beside.stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the journal panicked");

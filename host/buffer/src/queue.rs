@@ -12,9 +12,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use self::fair::Turns;
+use crate::early;
 use crate::error::AppendError;
 use crate::format::Header;
 use crate::frame::Body;
@@ -29,7 +30,35 @@ const GROUP_BYTES: u64 = 1 << 20;
 /// Tenants whose appends are so close to each other append at the same time.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-pub(crate) type Reply = oneshot::Sender<Result<Receipt, AppendError>>;
+/// Whom to tell what becomes of an append: called once, by the writer; with [`AppendError::Unknown`] where nobody says it.
+pub(crate) struct Reply(Option<Told>);
+
+type Told = Box<dyn FnOnce(Result<Receipt, AppendError>) + Send>;
+
+impl Reply {
+    pub(crate) fn new(told: impl FnOnce(Result<Receipt, AppendError>) + Send + 'static) -> Reply {
+        Reply(Some(Box::new(told)))
+    }
+
+    pub(crate) fn say(mut self, what: Result<Receipt, AppendError>) {
+        if let Some(told) = self.0.take() {
+            told(what);
+        }
+    }
+
+    /// Who appends is told otherwise.
+    fn defuse(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(told) = self.0.take() {
+            told(Err(AppendError::Unknown));
+        }
+    }
+}
 
 /// What becomes of a frame once it is durable.
 #[expect(clippy::large_enum_variant, reason = "a queue entry is moved once, and most are the large kind")]
@@ -185,9 +214,10 @@ impl Queue {
     }
 
     /// Hands an item to the writer. A checkpoint replaces the stream's waiting rider, which is older.
-    pub(crate) fn push(&self, item: Item) -> Result<(), AppendError> {
+    pub(crate) fn push(&self, mut item: Item) -> Result<(), AppendError> {
         let mut inner = lock(&self.inner);
         if inner.closed {
+            item.reply.iter_mut().for_each(Reply::defuse);
             return Err(AppendError::Closed);
         }
         if let (Work::Checkpoint(_), Some(stream)) = (&item.work, &item.stream) {
@@ -279,6 +309,25 @@ impl Queue {
         into.items.extend(close);
         into.asked = std::mem::take(&mut inner.asked);
         inner.kicked = false;
+    }
+
+    /// Whether somebody waits for a write, and for no sync.
+    pub(crate) fn has_early(&self) -> bool {
+        lock(&self.inner).items.iter().any(early::is_early)
+    }
+
+    /// The first of what waits, as many as `count` says of those that are about as long as a group.
+    pub(crate) fn take_first(&self, count: impl FnOnce(&[Item]) -> usize) -> Vec<Item> {
+        let mut inner = lock(&self.inner);
+        let mut bytes = 0;
+        let is_short = |item: &&Item| {
+            let before = bytes;
+            bytes += item.header.frame_len();
+            before < GROUP_BYTES
+        };
+        let group = inner.items.iter().take_while(is_short).count();
+        let count = inner.items.get(..group).map_or(0, count);
+        inner.items.drain(..count.min(group)).collect()
     }
 
     /// Refuses everything from now on; what waits is dropped, so that those who wait learn `Unknown`.

@@ -23,6 +23,7 @@ use crate::queue::Queue;
 use crate::records::{Numbered, Receipt};
 use crate::retention::Retention;
 use crate::stream::StreamKey;
+use crate::writer::beside::Beside;
 use crate::writer::refusal::Refusal;
 
 /// A journal or segment file. Every reference into it is an `Arc`, so it is free when only its list holds it.
@@ -353,6 +354,7 @@ pub(crate) struct Shared {
     pub(crate) epoch: u32,
     pub(crate) queue: Queue,
     pub(crate) mover: Mover,
+    pub(crate) beside: Beside,
     pub(crate) counters: Counters,
     /// Charges of all streams, pending ones included.
     pub(crate) buffered: AtomicU64,
@@ -380,6 +382,7 @@ impl Shared {
             dir: dir.to_owned(),
             queue: Queue::new(options.queue_bytes),
             mover: Mover::default(),
+            beside: Beside::default(),
             options,
             journal_id: identity.0,
             epoch: identity.1,

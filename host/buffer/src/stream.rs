@@ -16,7 +16,7 @@ use crate::format::{Header, Kind};
 use crate::frame::{Body, Frame, content};
 use crate::limits;
 use crate::producers::Judgement;
-use crate::queue::{Charge, Item, Room, Work};
+use crate::queue::{Charge, Item, Reply, Room, Work};
 use crate::records::{Receipt, Records};
 use crate::retention::Retention;
 use crate::state::{FrameRef, Shared, StreamCore, charge_of};
@@ -72,6 +72,12 @@ pub struct Pending {
 }
 
 impl Pending {
+    fn new() -> (impl FnOnce(Result<Receipt, AppendError>) + Send + 'static, Pending) {
+        let (reply, answer) = oneshot::channel();
+        // If nobody waits any more, the append stands all the same.
+        (move |what| drop(reply.send(what)), Pending { answer })
+    }
+
     /// Waits for durability.
     pub async fn wait(self) -> Result<Receipt, AppendError> {
         self.answer.await.unwrap_or(Err(AppendError::Unknown))
@@ -101,12 +107,12 @@ pub(crate) async fn send(
         return Err(AppendError::Invalid { what: "content too long" });
     }
     let room = shared.queue.room(core.map_or("", |core| &core.key.tenant), content.len() as u64).await?;
-    let (reply, answer) = oneshot::channel();
+    let (told, pending) = Pending::new();
     let mut item = item(shared, core, kind, (base, until), content, work);
-    item.reply = Some(reply);
+    item.reply = Some(Reply::new(told));
     item.room = Some(room);
     shared.queue.push(item)?;
-    Pending { answer }.wait().await
+    pending.wait().await
 }
 
 fn item(
@@ -262,19 +268,47 @@ impl Stream {
 
     /// Waits for room in the queue only: several appends in flight, in this order.
     pub async fn enqueue(&self, records: Records) -> Result<Pending, AppendError> {
+        let (told, pending) = Pending::new();
+        self.enqueue_then(records, told).await?;
+        Ok(pending)
+    }
+
+    /// The same with `told` in place of who would wait: it is called once with what becomes of the append, unless an error is
+    /// returned. It must be quick, and block for nothing: others' receipts wait.
+    pub async fn enqueue_then(
+        &self,
+        records: Records,
+        told: impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
+    ) -> Result<(), AppendError> {
         records.check()?;
         let room = self.shared.queue.room(&self.core.key.tenant, records.payload.len() as u64).await?;
-        self.push(records, room)
+        self.push(records, room, told)
     }
 
     /// Waits for nothing: `AppendError::Busy` if the queue is full.
     pub fn submit(&self, records: Records) -> Result<Pending, AppendError> {
-        records.check()?;
-        let room = self.shared.queue.try_room(&self.core.key.tenant, records.payload.len() as u64)?;
-        self.push(records, room)
+        let (told, pending) = Pending::new();
+        self.submit_then(records, told)?;
+        Ok(pending)
     }
 
-    fn push(&self, records: Records, room: Room) -> Result<Pending, AppendError> {
+    /// The same with `told` as in [`Stream::enqueue_then`].
+    pub fn submit_then(
+        &self,
+        records: Records,
+        told: impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
+    ) -> Result<(), AppendError> {
+        records.check()?;
+        let room = self.shared.queue.try_room(&self.core.key.tenant, records.payload.len() as u64)?;
+        self.push(records, room, told)
+    }
+
+    fn push(
+        &self,
+        records: Records,
+        room: Room,
+        told: impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
+    ) -> Result<(), AppendError> {
         self.alive()?;
         if let Some(source) = records.source.as_ref().filter(|source| !source.position.is_empty()) {
             let state = self.shared.state();
@@ -287,10 +321,8 @@ impl Stream {
             }
         }
         if let Some(known) = self.known(&records) {
-            let (reply, answer) = oneshot::channel();
-            // Its receiver is here.
-            drop(reply.send(Ok(known?)));
-            return Ok(Pending { answer });
+            told(Ok(known?));
+            return Ok(());
         }
         let mut header = Header::new(Kind::Records);
         let body = Body::of_records(&mut header, &records);
@@ -311,17 +343,23 @@ impl Stream {
             self.shared.queue.kick();
             return Err(AppendError::Full { buffered: buffered.saturating_sub(cost), max });
         }
-        let (reply, answer) = oneshot::channel();
+        let early = records.early;
+        if early {
+            self.shared.beside.want();
+        }
         self.shared.queue.push(Item {
             stream: Some(Arc::clone(&self.core)),
             header,
             body,
             work: Work::Records(records),
-            reply: Some(reply),
+            reply: Some(Reply::new(told)),
             charge: Some(charge),
             room: Some(room),
         })?;
-        Ok(Pending { answer })
+        if early {
+            self.shared.beside.call();
+        }
+        Ok(())
     }
 
     /// What is to be answered without a write, however full the buffer is. The writer asks again.
@@ -355,8 +393,8 @@ impl Stream {
         }
     }
 
-    /// The same without waiting: empty if there is nothing. At least one frame, then up to `max_bytes`, and behind them what can
-    /// be read before it is durable ([`Records::early`]).
+    /// The same without waiting: empty if there is nothing. At least one frame, then up to `max_bytes`; behind those that are durable
+    /// what can be read before it is ([`Records::early`]).
     pub fn try_frames(&self, from_offset: u64, max_bytes: usize) -> Result<Frames, ReadError> {
         let mut picked = Vec::new();
         let (expected, stop, early) = {
@@ -374,7 +412,11 @@ impl Stream {
                 picked.push((frame.clone(), state.cache.get(frame.position)));
             }
             // While they are looked at, they do not become durable.
-            let early = if stop == stream.end { self.core.early().frames(from_offset) } else { Vec::new() };
+            let early = if stop == stream.end {
+                self.core.early().frames(from_offset, max_bytes.saturating_sub(bytes), picked.is_empty())
+            } else {
+                Vec::new()
+            };
             (from_offset.max(stream.records_from), stop, early)
         };
         let mut found = self.read(picked, expected, stop)?;

@@ -5,26 +5,31 @@
 //! group's offsets are passed over. The same if the file lost its name meanwhile, because somebody removed, moved or
 //! replaced the directory: what is written to it would be found by nobody.
 
+pub(crate) mod beside;
+mod group;
 pub(crate) mod refusal;
 mod rotation;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::disk::{is_full, write_full};
+use self::group::Aheads;
+use crate::disk::is_full;
 use crate::early;
 use crate::error::AppendError;
 use crate::format::Kind;
-use crate::frame::{Body, Frame};
+use crate::frame::Frame;
 use crate::journal::Durability;
-use crate::limits;
 use crate::producers::Judgement;
 use crate::queue::{Item, Reply, Taken, Work};
 use crate::records::{Numbered, Receipt};
 use crate::state::{FrameRef, Shared, State, Store, StreamState};
+
+/// Groups that are synced and applied before the writer looks at what else waits.
+const SYNCS_MAX: u32 = 8;
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
@@ -35,8 +40,7 @@ pub(crate) struct Writer {
     /// Everything before it was synced.
     durable: u64,
     number: u64,
-    /// Streams as they will be once the group that is being built is durable.
-    ahead: HashMap<u32, Ahead>,
+    ahead: Aheads,
     headers: Vec<u8>,
     /// The file was the last spare, and there is no other room: it takes only what frees space.
     lean: bool,
@@ -61,14 +65,6 @@ struct Written {
     items: Vec<Item>,
     repeats: Vec<Repeat>,
     len: u64,
-}
-
-/// Where a stream's next records go.
-#[derive(Clone, Copy)]
-struct Ahead {
-    end: u64,
-    next_offset: u64,
-    arrival: i64,
 }
 
 /// A request that is sent again while its first copy is in the group that is being written.
@@ -113,8 +109,7 @@ fn refuse(items: Vec<Item>, repeats: Vec<Repeat>, error: &AppendError) {
 
 fn answer(reply: Option<Reply>, with: Result<Receipt, AppendError>) {
     if let Some(reply) = reply {
-        // Nobody waits any more: the append stands all the same.
-        drop(reply.send(with));
+        reply.say(with);
     }
 }
 
@@ -128,7 +123,7 @@ impl Writer {
             end,
             durable: end,
             number,
-            ahead: HashMap::new(),
+            ahead: Aheads::new(),
             headers: Vec::new(),
             lean: false,
             threaded,
@@ -138,7 +133,7 @@ impl Writer {
         writer.shared.state().end = end;
         match writer.rotate(0, true) {
             Err(error) if is_full(&error) => {
-                writer.refuses(&Arc::new(error), 0);
+                writer.shared.refuses(&Arc::new(error), 0);
             }
             result => result?,
         }
@@ -164,10 +159,12 @@ impl Writer {
         self.turn(&mut taken);
     }
 
-    /// The same up to where the group is written and its sync begins, which the next step does.
+    /// The same up to where the group is written and its sync begins, which the next step does; again, what is written beside it.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn step_to_sync(&mut self) {
-        self.settle_held();
+        if self.held.written.is_some() {
+            return self.shared.beside.write(&self.shared);
+        }
         let mut taken = Taken::default();
         self.shared.queue.try_take(&mut taken);
         self.held.holds = true;
@@ -178,7 +175,7 @@ impl Writer {
     #[cfg(any(test, feature = "testing"))]
     fn settle_held(&mut self) {
         if let Some(written) = self.held.written.take() {
-            self.settle(written);
+            self.finish(written);
         }
     }
 
@@ -203,7 +200,7 @@ impl Writer {
         for mut item in items.drain(..) {
             let frees = !matches!(item.work, Work::Records(_) | Work::Create);
             if let Some(error) = &refused[usize::from(frees)] {
-                self.refuses(error, 1);
+                self.shared.refuses(error, 1);
                 answer(item.reply.take(), Err(AppendError::Storage { source: Arc::clone(error) }));
                 continue;
             }
@@ -222,7 +219,7 @@ impl Writer {
             if let Err(error) = result {
                 count(&self.shared.counters.failed_writes, 1);
                 let error = Arc::new(error);
-                self.refuses(&error, 1);
+                self.shared.refuses(&error, 1);
                 answer(item.reply.take(), Err(AppendError::Storage { source: Arc::clone(&error) }));
                 refused[usize::from(frees)] = Some(error);
                 continue;
@@ -238,6 +235,7 @@ impl Writer {
         let Some(written) = self.put(part) else { return };
         #[cfg(any(test, feature = "testing"))]
         if self.held.holds {
+            self.begin_sync(&written);
             self.held.written = Some(written);
             return;
         }
@@ -262,19 +260,12 @@ impl Writer {
         let repeats = self.sift(&mut items);
         let file = self.file.clone().filter(|_| !items.is_empty())?;
         let len: u64 = items.iter().map(|item| item.header.frame_len()).sum();
-        self.place(&mut items);
-        let result = self.write_group(&file, &items);
-        if let Err(error) = result {
+        self.ahead.clear();
+        group::place(&self.shared, &mut items, (self.end, self.durable), &mut self.ahead);
+        if let Err(error) = group::write(&file, &items, &mut self.headers) {
             let error = Arc::new(error);
-            self.refuses(&error, items.len() as u64);
-            count(&self.shared.counters.failed_writes, 1);
-            let refused = match self.wipe(&file) {
-                Ok(()) => AppendError::Storage { source: error },
-                Err(error) => {
-                    tracing::error!(error = %error, "cannot wipe a refused frame; waiting appends are unknown");
-                    AppendError::Unknown
-                }
-            };
+            self.shared.refuses(&error, items.len() as u64);
+            let refused = group::undo(&self.shared, &file, self.end, error);
             self.abandon();
             refuse(items, repeats, &refused);
             return None;
@@ -283,17 +274,73 @@ impl Writer {
         Some(Written { file, items, repeats, len })
     }
 
-    /// Syncs what was written, applies it, and answers.
+    /// Syncs what was written, applies it, and answers; then the same of what was written beside the sync.
     fn settle(&mut self, written: Written) {
-        let Written { file, items, repeats, len } = written;
+        self.begin_sync(&written);
+        self.finish(written);
+    }
+
+    /// Others write beside it from now on, if that is needed.
+    fn begin_sync(&self, written: &Written) {
+        let ends = |item: &Item| matches!(item.work, Work::Delete | Work::Close);
+        let Written { file, items, len, .. } = written;
+        if self.shared.options.durability == Durability::Fsync && !self.lean && !items.iter().any(ends) {
+            let at = (self.end + len, self.durable);
+            self.shared.beside.begin(&self.shared, file, items, at, &self.ahead);
+        }
+    }
+
+    /// Its sync has begun.
+    fn finish(&mut self, mut written: Written) {
+        let mut failed = false;
+        for syncs in 1.. {
+            let Written { file, items, repeats, len } = written;
+            let mut synced = self.sync(&file, items.len());
+            let (mut behind, mut end) = (Vec::new(), 0);
+            if let Some(beside) = self.shared.beside.end() {
+                (behind, end) = (beside.items, beside.end);
+                self.ahead = beside.ahead;
+                failed |= beside.failed;
+                synced = synced.and(if beside.doubtful { Err(()) } else { Ok(()) });
+            }
+            if let Err(()) = synced {
+                self.abandon();
+                refuse(items, repeats, &AppendError::Unknown);
+                return refuse(behind, Vec::new(), &AppendError::Unknown);
+            }
+            if self.shared.options.durability == Durability::Fsync {
+                self.durable = self.end + len;
+            }
+            self.end += len;
+            count(&self.shared.counters.bytes_written, len);
+            count(&self.shared.counters.frames, items.len() as u64);
+            if items.iter().any(|item| matches!(item.work, Work::Records(_))) {
+                self.accepts();
+            }
+            self.apply(&file, items, repeats);
+            if behind.is_empty() {
+                break;
+            }
+            written = Written { file, items: behind, repeats: Vec::new(), len: end - self.end };
+            if !failed && syncs < SYNCS_MAX {
+                self.begin_sync(&written);
+            }
+        }
+        if failed {
+            self.abandon();
+        }
+    }
+
+    /// Makes a written group durable, in a file that others find.
+    fn sync(&self, file: &Store, items: usize) -> Result<(), ()> {
+        let counters = &self.shared.counters;
         if self.shared.options.durability == Durability::Fsync {
-            count(&self.shared.counters.syncs, 1);
+            count(&counters.syncs, 1);
             if let Err(error) = file.file.sync() {
                 tracing::error!(error = %error, "journal sync failed; waiting appends are unknown");
-                count(&self.shared.counters.failed_syncs, 1);
-                self.refuses(&Arc::new(error), items.len() as u64);
-                self.abandon();
-                return refuse(items, repeats, &AppendError::Unknown);
+                count(&counters.failed_syncs, 1);
+                self.shared.refuses(&Arc::new(error), items as u64);
+                return Err(());
             }
         }
         if !matches!(file.file.is_at(&file.path), Ok(true)) {
@@ -302,24 +349,14 @@ impl Writer {
                 "journal file was removed, moved or replaced by somebody else; waiting appends are unknown, and what it \
                  held is lost unless it comes back"
             );
-            count(&self.shared.counters.failed_writes, 1);
+            count(&counters.failed_writes, 1);
             self.shared.gone.store(true, Ordering::Release);
             let gone = format!("journal file {} was removed, moved or replaced", file.path.display());
             let gone = io::Error::new(io::ErrorKind::NotFound, gone);
-            self.refuses(&Arc::new(gone), items.len() as u64);
-            self.abandon();
-            return refuse(items, repeats, &AppendError::Unknown);
+            self.shared.refuses(&Arc::new(gone), items as u64);
+            return Err(());
         }
-        if self.shared.options.durability == Durability::Fsync {
-            self.durable = self.end + len;
-        }
-        self.end += len;
-        count(&self.shared.counters.bytes_written, len);
-        count(&self.shared.counters.frames, items.len() as u64);
-        if items.iter().any(|item| matches!(item.work, Work::Records(_))) {
-            self.accepts();
-        }
-        self.apply(&file, items, repeats);
+        Ok(())
     }
 
     /// Takes out of a group what is not to be written: requests that are durable since an earlier group, or that
@@ -367,70 +404,6 @@ impl Writer {
         repeats
     }
 
-    /// Gives every item its position, offsets and arrival.
-    fn place(&mut self, items: &mut [Item]) {
-        self.ahead.clear();
-        let state = self.shared.state();
-        let mut position = self.end;
-        for item in items {
-            let header = &mut item.header;
-            header.journal = self.shared.journal_id;
-            header.epoch = self.shared.epoch;
-            header.durable = self.durable;
-            header.position = position;
-            position += header.frame_len();
-            if let Some(stream) = &item.stream {
-                header.stream = stream.id;
-                header.incarnation = stream.incarnation;
-                if matches!(item.work, Work::Records(_)) {
-                    let ahead =
-                        self.ahead.entry(stream.id).or_insert_with(|| match state.streams.get(&stream.id) {
-                            Some(s) => {
-                                Ahead { end: s.end, next_offset: s.next_offset, arrival: s.last_arrival }
-                            }
-                            None => Ahead { end: 0, next_offset: 0, arrival: i64::MIN },
-                        });
-                    header.after = ahead.end;
-                    header.base = ahead.next_offset;
-                    header.until = header.base + u64::from(header.count);
-                    header.arrival = header.arrival.max(ahead.arrival);
-                    *ahead = Ahead { end: header.until, next_offset: header.until, arrival: header.arrival };
-                }
-            }
-        }
-    }
-
-    fn write_group(&mut self, file: &Store, items: &[Item]) -> io::Result<()> {
-        self.headers.clear();
-        let mut ends = Vec::with_capacity(items.len());
-        for item in items {
-            item.header.write(&mut self.headers);
-            ends.push(self.headers.len());
-        }
-        let mut slices = Vec::with_capacity(items.len() * 4);
-        let mut start = 0;
-        for (item, end) in items.iter().zip(ends) {
-            slices.push(IoSlice::new(self.headers.get(start..end).unwrap_or_default()));
-            start = end;
-            let Body { head, payload, tail } = &item.body;
-            for part in [head.as_slice(), payload, tail.as_slice()] {
-                if !part.is_empty() {
-                    slices.push(IoSlice::new(part));
-                }
-            }
-        }
-        write_full(file.file.as_ref(), &mut slices, self.end - file.start)
-    }
-
-    /// Wipes the start of a refused group durably: should the process end before the next file voids the
-    /// group, nothing of it is found again.
-    fn wipe(&self, file: &Store) -> io::Result<()> {
-        let zeros = [0; limits::ALIGN as usize];
-        write_full(file.file.as_ref(), &mut [IoSlice::new(&zeros)], self.end - file.start)?;
-        count(&self.shared.counters.syncs, 1);
-        file.file.sync()
-    }
-
     /// Leaves the file for a new one, and the group's offsets to nobody.
     fn abandon(&mut self) {
         self.file = None;
@@ -464,7 +437,7 @@ impl Writer {
                         let at = header.position - file.start;
                         match work {
                             Work::Records(records) => {
-                                core.early().settle();
+                                core.early().settle(header.until);
                                 stream.push(FrameRef::new(&header, file, at));
                                 stream.end = header.until;
                                 stream.next_offset = header.until;

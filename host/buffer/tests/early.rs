@@ -9,10 +9,13 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use wasmill_buffer::testing::{Fault, FaultyDisk};
 use wasmill_buffer::{
-    AppendError, Disk, DiskFile, DiskLock, Journal, Options, RealDisk, Records, Stream, StreamKey,
+    AppendError, Disk, DiskFile, DiskLock, Journal, Numbered, Options, RealDisk, Records, Stream, StreamKey,
     StreamOptions, Voided,
 };
+
+const SOON: Duration = Duration::from_secs(20);
 
 /// What becomes of syncs of files.
 #[derive(Default)]
@@ -43,7 +46,14 @@ impl Gate {
             match verdicts.as_mut().map(VecDeque::pop_front) {
                 None | Some(Some(true)) => return Ok(()),
                 Some(Some(false)) => return Err(io::Error::other("the gate says so")),
-                Some(None) => verdicts = self.changed.wait(verdicts).unwrap(),
+                // A test that has failed ends, too.
+                Some(None) => {
+                    let (waited, over) = self.changed.wait_timeout(verdicts, 3 * SOON).unwrap();
+                    if over.timed_out() {
+                        return Err(io::Error::other("nobody opens the gate"));
+                    }
+                    verdicts = waited;
+                }
             }
         }
     }
@@ -144,7 +154,7 @@ fn read(stream: &Stream, from: u64) -> (Vec<(u64, String)>, u64) {
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it comes soon")
+    tokio::time::timeout(SOON, what).await.expect("it comes soon")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,9 +216,164 @@ async fn early_record_whose_sync_fails_was_never_there_and_who_has_read_it_is_to
     journal.close().await.unwrap();
 }
 
-fn ready<F: Future>(future: &mut std::pin::Pin<&mut F>) -> Option<F::Output> {
+#[tokio::test(flavor = "multi_thread")]
+async fn early_records_are_written_beside_a_sync_that_takes_long_and_are_durable_with_the_next() {
+    let World { gate, journal, stream, _dir: dir } = world().await;
+    gate.hold();
+    assert_eq!(soon(stream.append(early("a"))).await.unwrap().first_offset, 0);
+    // Nobody lets that sync end.
+    let plain = stream.enqueue(Records::one("b", 1)).await.unwrap();
+    assert_eq!(soon(stream.append(early("c"))).await.unwrap().first_offset, 2);
+    let one = Numbered { producer: "p".into(), sequence: 1, digest: [0; 16] };
+    let numbered = || Records { numbered: Some(one.clone()), ..early("d") };
+    assert_eq!(soon(stream.append(numbered())).await.unwrap().first_offset, 3);
+    // Whether its number is taken is known once that is durable, and what comes behind it waits with it.
+    let again = stream.enqueue(numbered()).await.unwrap();
+    let last = stream.enqueue(early("e")).await.unwrap();
+    let all: Vec<_> =
+        ["a", "b", "c", "d"].iter().zip(0..).map(|(text, at)| (at, (*text).to_owned())).collect();
+    assert_eq!((stream.durable_end(), read(&stream, 0)), (0, (all.clone(), 4)));
+    assert_eq!(read(&stream, 3), (all[3..].to_vec(), 4));
+    let (mut plain, mut again) = (std::pin::pin!(plain.wait()), std::pin::pin!(again.wait()));
+    assert!(ready(&mut plain).is_none() && ready(&mut again).is_none());
+    gate.let_one(true);
+    soon(stream.early_past(None, Some(1), Voided::default())).await;
+    assert!(ready(&mut plain).is_none());
+    gate.let_one(true);
+    assert_eq!(soon(plain).await.unwrap().first_offset, 1);
+    let receipt = soon(again).await.unwrap();
+    assert_eq!((receipt.first_offset, receipt.duplicate), (3, true));
+    assert_eq!(soon(last.wait()).await.unwrap().first_offset, 4);
+    gate.open();
+    journal.close().await.unwrap();
+    assert_eq!((stream.durable_end(), stream.voided()), (5, Voided::default()));
+    drop((stream, journal));
+    let (journal, recovery) = Journal::open(dir.path(), Options::default()).unwrap();
+    assert!(recovery.clean && recovery.lost.is_empty(), "{recovery:?}");
+    let key = StreamKey { tenant: "t".into(), name: "s".into() };
+    let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30, retention: None }).await.unwrap();
+    assert_eq!(read(&stream, 0).0[..4], all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_beside_a_sync_that_fails_was_never_there_either() {
+    let World { gate, journal, stream, _dir } = world().await;
+    gate.hold();
+    soon(stream.append(early("a"))).await.unwrap();
+    let plain = stream.enqueue(Records::one("b", 1)).await.unwrap();
+    soon(stream.append(early("cc"))).await.unwrap();
+    gate.let_one(false);
+    assert!(matches!(soon(plain.wait()).await, Err(AppendError::Unknown)));
+    assert_eq!(stream.voided(), Voided { records: 2, bytes: 3 });
+    assert_eq!((stream.durable_end(), read(&stream, 0)), (0, (vec![], 0)));
+    gate.open();
+    // Their offsets are nobody's.
+    assert_eq!(soon(stream.append(Records::one("kept", 1))).await.unwrap().first_offset, 3);
+    assert_eq!(read(&stream, 0), (vec![(3, "kept".to_owned())], 4));
+    journal.close().await.unwrap();
+}
+
+/// On a disk that a test can fail, with every step in its hands.
+fn stepped(seed: u64) -> (FaultyDisk, Journal, Stream) {
+    let disk = FaultyDisk::new(seed);
+    let options = Options { file_bytes: 16 << 10, ..Options::default() };
+    let (journal, _) = Journal::open_stepped(Arc::new(disk.clone()), Path::new("/data"), options).unwrap();
+    let key = StreamKey { tenant: "t".into(), name: "s".into() };
+    let options = StreamOptions { max_bytes: 1 << 30, retention: None };
+    let stream = journal.drive(journal.stream(&key, options)).unwrap();
+    (disk, journal, stream)
+}
+
+#[test]
+fn early_record_waits_behind_what_nobody_may_read_yet_and_where_the_file_is_full() {
+    let (_disk, journal, stream) = stepped(1);
+    let sent = |records| Box::pin(stream.submit(records).unwrap().wait());
+    assert_eq!(journal.drive(sent(early("0"))).unwrap().first_offset, 0);
+    // A reader would pass the first one over.
+    let mut plain = sent(Records::one("a", 1));
+    journal.step_to_sync();
+    let mut behind = sent(early("b"));
+    journal.step_to_sync();
+    assert!(ready(&mut plain).is_none() && ready(&mut behind).is_none());
+    assert_eq!(read(&stream, 1), (vec![], 1));
+    journal.step();
+    assert_eq!(journal.drive(behind).unwrap().first_offset, 2);
+    let mut first = sent(early("c"));
+    journal.step_to_sync();
+    assert!(ready(&mut first).is_some());
+    let mut long = sent(early(&"x".repeat(16 << 10)));
+    journal.step_to_sync();
+    assert!(ready(&mut long).is_none());
+    assert_eq!(journal.drive(long).unwrap().first_offset, 4);
+    assert_eq!((stream.durable_end(), stream.voided()), (5, Voided::default()));
+}
+
+#[test]
+fn early_record_that_cannot_be_written_beside_a_sync_is_refused_and_the_others_stand() {
+    let (disk, journal, stream) = stepped(1);
+    let sent = |records| Box::pin(stream.submit(records).unwrap().wait());
+    let mut first = sent(early("a"));
+    journal.step_to_sync();
+    let mut second = sent(early("b"));
+    journal.step_to_sync();
+    assert!(ready(&mut first).is_some() && ready(&mut second).is_some());
+    disk.fail_next(&[Fault::Write]);
+    let mut refused = sent(early("c"));
+    journal.step_to_sync();
+    assert!(matches!(ready(&mut refused), Some(Err(AppendError::Storage { .. }))));
+    // The file takes no more.
+    let mut next = sent(early("d"));
+    journal.step_to_sync();
+    assert!(ready(&mut next).is_none());
+    assert_eq!(journal.drive(next).unwrap().first_offset, 3);
+    let all = vec![(0, "a".to_owned()), (1, "b".to_owned()), (3, "d".to_owned())];
+    assert_eq!((read(&stream, 0), stream.voided()), ((all.clone(), 4), Voided::default()));
+    disk.crash();
+    drop((stream, journal));
+    disk.reboot();
+    let options = Options { file_bytes: 16 << 10, ..Options::default() };
+    let (journal, recovery) = Journal::open_stepped(Arc::new(disk), Path::new("/data"), options).unwrap();
+    assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
+    let key = StreamKey { tenant: "t".into(), name: "s".into() };
+    let options = StreamOptions { max_bytes: 1 << 30, retention: None };
+    let stream = journal.drive(journal.stream(&key, options)).unwrap();
+    assert_eq!(read(&stream, 0), (all, 4));
+}
+
+#[test]
+fn early_record_is_void_if_a_sync_failed_beside_its_own_which_then_succeeds() {
+    for seed in 0..20 {
+        let (disk, journal, stream) = stepped(seed);
+        let sent = |records| Box::pin(stream.submit(records).unwrap().wait());
+        assert_eq!(journal.drive(sent(early("kept"))).unwrap().first_offset, 0);
+        let mut first = sent(early("lost"));
+        journal.step_to_sync();
+        assert!(ready(&mut first).is_some());
+        // That what was written of it is wiped fails: the disk says once that it has lost something.
+        disk.fail_next(&[Fault::Write, Fault::Sync]);
+        let mut second = sent(early("unknown"));
+        journal.step_to_sync();
+        assert!(matches!(ready(&mut second), Some(Err(AppendError::Unknown))));
+        journal.step();
+        assert_eq!((stream.durable_end(), stream.voided()), (1, Voided { records: 1, bytes: 4 }));
+        let last = journal.drive(sent(early("next"))).unwrap().first_offset;
+        let all = vec![(0, "kept".to_owned()), (last, "next".to_owned())];
+        assert_eq!(read(&stream, 0).0, all);
+        disk.crash();
+        drop((stream, journal));
+        disk.reboot();
+        let options = Options { file_bytes: 16 << 10, ..Options::default() };
+        let (journal, recovery) = Journal::open_stepped(Arc::new(disk), Path::new("/data"), options).unwrap();
+        assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
+        let key = StreamKey { tenant: "t".into(), name: "s".into() };
+        let options = StreamOptions { max_bytes: 1 << 30, retention: None };
+        assert_eq!(read(&journal.drive(journal.stream(&key, options)).unwrap(), 0).0, all);
+    }
+}
+
+fn ready<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match future.as_mut().poll(&mut context) {
+    match std::pin::Pin::new(future).poll(&mut context) {
         std::task::Poll::Ready(value) => Some(value),
         std::task::Poll::Pending => None,
     }

@@ -16,11 +16,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
+use wasmill_ingest::RecordBatch;
 
 use super::access::Caller;
 use super::error::ApiError;
 use super::producer::Claim;
-use super::{ApiLimits, Host, Shared, push, source};
+use super::source::{self, Pushed};
+use super::{ApiLimits, Host, Shared, push};
 use crate::pipeline::{Answer, Decider, Verdict};
 
 /// Records of one request: somebody waits for all of them.
@@ -56,34 +58,22 @@ pub(super) async fn decide<H: Host>(
     let deadline = deadline(raw.as_deref(), decider.deadline)?;
     let limits = ApiLimits { max_records: shared.limits.max_records.min(RECORDS_MAX), ..shared.limits };
     let _until_answered = shared.host.quota(&caller.tenant).enter()?;
-    let mut ticket = None;
-    let stored = async {
-        let receipt = push::store(
-            &shared,
-            &caller,
-            (&*stream, source),
-            (&headers, body),
-            (None, decider.early),
-            limits,
-            || {
-                ticket = Some(decider.ticket());
-            },
-        );
-        let Some(receipt) = receipt.await? else { return Ok(None) };
-        let last = push::last_offset(&receipt);
-        Ok::<_, ApiError>(ticket.as_ref().map(|ticket| ticket.place(receipt.first_offset, last)))
+    let put = |batch| {
+        let (asking, ticket) = decider.ask();
+        let answer = stream.decide(RecordBatch { early: decider.early, ..batch }, ticket);
+        async {
+            let answer = answer.await;
+            drop(asking);
+            answer
+        }
     };
-    let answered = async {
-        Ok::<_, ApiError>(match stored.await? {
-            // Nothing is sent where the stream ends before.
-            Some(answer) => answer.await.ok(),
-            None => Some(Answer::default()),
-        })
-    };
+    let answered = push::store(&shared, &caller, source, (&headers, body), None, limits, put);
     match tokio::time::timeout_at(began + deadline, answered).await {
-        Ok(Ok(Some(answer))) => Ok(json(told(&answer, decider.durable))),
+        Ok(Ok(Some(Some(answer)))) => Ok(json(told(&answer, decider.durable))),
+        // Without records there is nothing to wait for.
+        Ok(Ok(None)) => Ok(json(told(&Answer::default(), decider.durable))),
         Ok(Err(refused)) => Err(refused),
-        Ok(Ok(None)) | Err(_) => {
+        Ok(Ok(Some(None))) | Err(_) => {
             decider.fell_back();
             fallback(&decider, deadline)
         }

@@ -13,13 +13,13 @@ use axum::{Extension, Json};
 use bytes::Bytes;
 use wasmill_encode::Encoding;
 use wasmill_ingest::{
-    AppendError, BodyLimits, Framing, Position, Receipt, RecordBatch, SplitBody, split_body,
+    Append as _, AppendError, BodyLimits, Framing, Position, Receipt, RecordBatch, SplitBody, split_body,
 };
 
 use super::access::Caller;
 use super::error::ApiError;
 use super::producer::Claim;
-use super::source::{self, Pushed};
+use super::source;
 use super::{ApiLimits, Host, Shared};
 
 /// Bodies from this size on are opened and split off the async threads.
@@ -40,9 +40,8 @@ pub(super) async fn push<H: Host>(
     let is_numbered = claim.is_some();
     let limits = shared.limits;
     let _on_its_way = shared.host.quota(&caller.tenant).enter()?;
-    let to = (&*stream, source);
-    let Some(receipt) = store(&shared, &caller, to, (&headers, body), (claim, false), limits, || {}).await?
-    else {
+    let put = |batch| stream.append(batch);
+    let Some(receipt) = store(&shared, &caller, source, (&headers, body), claim, limits, put).await? else {
         return Ok(Json(serde_json::json!({ "records": 0 })));
     };
     let mut answer = serde_json::json!({
@@ -56,21 +55,21 @@ pub(super) async fn push<H: Host>(
     Ok(Json(answer))
 }
 
-pub(super) fn last_offset(receipt: &Receipt) -> u64 {
+fn last_offset(receipt: &Receipt) -> u64 {
     receipt.first_offset + u64::from(receipt.count.saturating_sub(1))
 }
 
-/// Stores the records of a request, which has entered, as those of a source, within the caller's quotas; `None` if it has none. Calls `before` when
-/// nothing can be wrong with it any more, and nothing is stored yet. An early receipt comes before they are durable.
-pub(super) async fn store<H: Host, A: Pushed>(
+/// Has `put` store the records of a request, which has entered, as those of a source, within the caller's quotas; `None` if it has
+/// none.
+pub(super) async fn store<H: Host, T, F: Future<Output = Result<T, AppendError>>>(
     shared: &Shared<H>,
     caller: &Caller,
-    (stream, source): (&A, Option<Position>),
+    source: Option<Position>,
     (headers, body): (&HeaderMap, Body),
-    (claim, early): (Option<Claim>, bool),
+    claim: Option<Claim>,
     limits: ApiLimits,
-    before: impl FnOnce(),
-) -> Result<Option<Receipt>, ApiError> {
+    put: impl FnOnce(RecordBatch) -> F,
+) -> Result<Option<T>, ApiError> {
     let content_type = once(headers, header::CONTENT_TYPE)?;
     let framing = Framing::of_content_type(&content_type)?;
     let content_encoding = once(headers, header::CONTENT_ENCODING)?;
@@ -106,13 +105,12 @@ pub(super) async fn store<H: Host, A: Pushed>(
         return Ok(None);
     }
     admission.settle(split.ends.len() as u64, split.payload.len() as u64)?;
-    before();
-    let batch =
-        RecordBatch { payload: split.payload, ends: split.ends, arrival: now(), source, numbered, early };
+    let SplitBody { payload, ends, .. } = split;
+    let batch = RecordBatch { payload, ends, arrival: now(), source, numbered, early: false };
     // Once queued it is stored, also if this request is given up meanwhile.
     admission.hand_over();
-    match stream.append(batch).await {
-        Ok(receipt) => Ok(Some(receipt)),
+    match put(batch).await {
+        Ok(stored) => Ok(Some(stored)),
         // What has become of it nobody knows.
         Err(AppendError::Unknown) => Err(AppendError::Unknown.into()),
         Err(refused) => {

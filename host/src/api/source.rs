@@ -1,8 +1,9 @@
 //! Which source of a stream a request means: `?source=NAME`, where several can be pushed to.
 
-use wasmill_ingest::{Append, Position};
+use wasmill_ingest::{Append, AppendError, Position, RecordBatch};
 
 use super::error::ApiError;
+use crate::pipeline::{Answer, Ticket};
 
 /// A stream to which records are pushed.
 pub trait Pushed: Append {
@@ -11,6 +12,14 @@ pub trait Pushed: Append {
 
     /// What records of such a source carry. Records without it are of the first one.
     fn source(&self, name: &str) -> Position;
+
+    /// Appends the batch as [`Append::append`] does, and waits for what becomes of its records; `None` if the stream ends before
+    /// that.
+    fn decide(
+        &self,
+        batch: RecordBatch,
+        ticket: Ticket,
+    ) -> impl Future<Output = Result<Option<Answer>, AppendError>> + Send + 'static;
 }
 
 /// The parameter, in a query that may have others.
@@ -67,7 +76,7 @@ pub(super) fn of<A: Pushed>(
 
 #[cfg(test)]
 mod tests {
-    use wasmill_ingest::{AppendError, Receipt, RecordBatch};
+    use wasmill_ingest::Receipt;
 
     use super::*;
 
@@ -93,6 +102,14 @@ mod tests {
 
         fn source(&self, name: &str) -> Position {
             Position { name: name.to_owned(), partition: 0, position: Vec::new() }
+        }
+
+        fn decide(
+            &self,
+            _batch: RecordBatch,
+            _ticket: Ticket,
+        ) -> impl Future<Output = Result<Option<Answer>, AppendError>> + Send + 'static {
+            std::future::ready(Err(AppendError::Closed))
         }
     }
 

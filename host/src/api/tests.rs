@@ -38,6 +38,14 @@ impl Pushed for Fake {
     fn source(&self, name: &str) -> wasmill_ingest::Position {
         wasmill_ingest::Position { name: name.to_owned(), partition: 0, position: Vec::new() }
     }
+
+    fn decide(
+        &self,
+        _batch: RecordBatch,
+        _ticket: crate::pipeline::Ticket,
+    ) -> impl Future<Output = Result<Option<crate::pipeline::Answer>, AppendError>> + Send + 'static {
+        std::future::ready(Err(AppendError::Closed))
+    }
 }
 
 impl Append for Fake {

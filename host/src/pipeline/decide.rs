@@ -4,9 +4,9 @@
 //! that ran them, once its outcome is durable (or, where the stream's definition says so, once it ran). A slice that runs
 //! while somebody waits is traced, begins at once, and is committed at once.
 //!
-//! A client learns the offsets of its records only when they are durable, and a slice may have run them by then. So whoever
-//! asks draws a ticket before it stores anything, and what slices have answered stays until no ticket is out that was drawn
-//! before; nobody holds one for longer than storing takes.
+//! Offsets are known only when the records have their receipt, and a slice may have run them by then. So whoever asks draws a
+//! ticket before it stores anything, and what slices have answered stays until no ticket is out that was drawn before; none is
+//! held for longer than storing takes. The journal itself puts the receipt on the ticket: who asks is woken once, by the answer.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use wasmill_config as config;
+use wasmill_ingest::{AppendError, Receipt};
 
 use super::fate::failed;
 use super::sink::{Row, Trace};
@@ -120,8 +121,11 @@ struct Waiting {
     /// From here on there is no answer yet.
     next: u64,
     slices: Vec<Arc<SliceAnswers>>,
-    reply: oneshot::Sender<Answer>,
+    reply: Reply,
 }
+
+/// To who asks: what became of the records, or why they have no receipt.
+type Reply = oneshot::Sender<Result<Answer, AppendError>>;
 
 impl Waiting {
     /// Takes what a slice says of its records; true once it has all.
@@ -135,7 +139,7 @@ impl Waiting {
 
     fn answer(self) {
         // The client may have gone.
-        drop(self.reply.send(Answer { first: self.first, last: self.last, slices: self.slices }));
+        drop(self.reply.send(Ok(Answer { first: self.first, last: self.last, slices: self.slices })));
     }
 }
 
@@ -169,6 +173,9 @@ pub(crate) struct Decisions {
     asking: AtomicUsize,
     inner: Mutex<Inner>,
 }
+
+/// While it lives, slices are traced for who asks.
+pub struct Asking(Arc<Decisions>);
 
 /// The right to be told what becomes of records that are stored from now on.
 pub struct Ticket {
@@ -206,10 +213,10 @@ impl Decider {
         }
     }
 
-    /// To be drawn before the records are stored.
-    pub fn ticket(&self) -> Ticket {
+    /// To be called before the records are stored.
+    pub fn ask(&self) -> (Asking, Ticket) {
         self.stats.decisions.add(1);
-        self.decisions.ticket()
+        self.decisions.ask()
     }
 
     /// A request had no answer in time.
@@ -229,14 +236,14 @@ impl Decisions {
     }
 
     /// To be called before the records are stored.
-    pub(crate) fn ticket(self: &Arc<Decisions>) -> Ticket {
+    fn ask(self: &Arc<Decisions>) -> (Asking, Ticket) {
         let mut inner = self.locked();
         let number = inner.next_ticket;
         inner.next_ticket += 1;
         inner.unplaced.insert(number);
         self.asking.fetch_add(1, Ordering::AcqRel);
         drop(inner);
-        Ticket { of: Arc::clone(self), number }
+        (Asking(Arc::clone(self)), Ticket { of: Arc::clone(self), number })
     }
 
     /// Slices have answered, in order of their offsets.
@@ -255,20 +262,33 @@ impl Decisions {
 }
 
 impl Ticket {
-    /// What becomes of the stored records `first..=last`; nothing is sent if the stream ends before.
-    pub(crate) fn place(&self, first: u64, last: u64) -> oneshot::Receiver<Answer> {
+    /// What is to be called with the receipt, and where the answer comes; nothing is sent if the stream ends before.
+    pub(crate) fn waits(
+        self,
+    ) -> (
+        impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
+        oneshot::Receiver<Result<Answer, AppendError>>,
+    ) {
         let (reply, answer) = oneshot::channel();
+        let place = move |receipt| match receipt {
+            Ok(Receipt { first_offset, count, .. }) => {
+                self.place(first_offset, first_offset + u64::from(count.saturating_sub(1)), reply);
+            }
+            // The client may have gone.
+            Err(refused) => drop(reply.send(Err(refused))),
+        };
+        (place, answer)
+    }
+
+    /// The stored records are `first..=last`.
+    fn place(self, first: u64, last: u64, reply: Reply) {
         let mut waiting = Waiting { first, last, next: first, slices: Vec::new(), reply };
         let mut inner = self.of.locked();
-        let all = inner.kept.iter().any(|(_, slice)| waiting.take(slice));
-        inner.unplaced.remove(&self.number);
-        inner.forget();
-        if all {
+        if inner.kept.iter().any(|(_, slice)| waiting.take(slice)) {
             waiting.answer();
-        } else {
+        } else if !waiting.reply.is_closed() {
             inner.waiting.push(waiting);
         }
-        answer
     }
 }
 
@@ -276,9 +296,14 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut inner = self.of.locked();
         inner.unplaced.remove(&self.number);
-        inner.waiting.retain(|waiting| !waiting.reply.is_closed());
         inner.forget();
-        self.of.asking.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.locked().waiting.retain(|waiting| !waiting.reply.is_closed());
+        self.0.asking.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -292,7 +317,14 @@ mod tests {
         SliceAnswers::new(from, to, trace, HashMap::new())
     }
 
-    fn offsets(answer: &Answer) -> Vec<u64> {
+    fn placed(ticket: Ticket, first: u64, last: u64) -> oneshot::Receiver<Result<Answer, AppendError>> {
+        let (place, answer) = ticket.waits();
+        place(Ok(Receipt { first_offset: first, count: (last - first + 1) as u32, duplicate: false }));
+        answer
+    }
+
+    fn offsets(answer: &Result<Answer, AppendError>) -> Vec<u64> {
+        let answer = answer.as_ref().unwrap();
         let mut offsets = Vec::new();
         answer.each(|offset, verdict, rows| {
             assert_eq!((verdict, rows.count()), (Verdict::Kept, 1));
@@ -305,12 +337,12 @@ mod tests {
     fn answer_of_a_slice_that_ran_before_the_client_knew_its_offsets_is_kept_for_it() {
         let decisions = Arc::new(Decisions::default());
         assert!(!decisions.wanted());
-        let ticket = decisions.ticket();
+        let (asking, ticket) = decisions.ask();
         assert!(decisions.wanted());
         decisions.publish([slice(0, 5), slice(5, 9)]);
-        let mut answer = ticket.place(3, 6);
+        let mut answer = placed(ticket, 3, 6);
         assert_eq!(offsets(&answer.try_recv().unwrap()), [3, 4, 5, 6]);
-        drop(ticket);
+        drop(asking);
         assert!(!decisions.wanted());
         assert!(decisions.locked().kept.is_empty());
     }
@@ -318,11 +350,11 @@ mod tests {
     #[test]
     fn answer_waits_for_the_slice_that_has_the_last_record() {
         let decisions = Arc::new(Decisions::default());
-        let (one, two) = (decisions.ticket(), decisions.ticket());
-        let mut first = one.place(2, 7);
+        let ((_one, one), (_two, two)) = (decisions.ask(), decisions.ask());
+        let mut first = placed(one, 2, 7);
         decisions.publish([slice(0, 5)]);
         assert!(first.try_recv().is_err());
-        let mut second = two.place(4, 4);
+        let mut second = placed(two, 4, 4);
         assert_eq!(offsets(&second.try_recv().unwrap()), [4]);
         // Nobody is left who could want it.
         assert!(decisions.locked().kept.is_empty());
@@ -334,7 +366,7 @@ mod tests {
     #[test]
     fn answers_are_kept_up_to_a_bound_and_whoever_misses_one_is_told_nothing_wrong() {
         let decisions = Arc::new(Decisions::default());
-        let (ticket, late) = (decisions.ticket(), decisions.ticket());
+        let ((asking, ticket), (asking_late, late)) = (decisions.ask(), decisions.ask());
         let row = "x".repeat(KEPT_BYTES_MAX / 4);
         for offset in 0..5 {
             let trace = Trace::of(vec!["default".to_owned()], &[(offset, 0, &row)]);
@@ -343,9 +375,10 @@ mod tests {
         }
         let kept: Vec<u64> = decisions.locked().kept.iter().map(|(_, slice)| slice.from).collect();
         assert_eq!(kept, [2, 3, 4]);
-        assert!(ticket.place(1, 2).try_recv().is_err());
-        assert_eq!(offsets(&late.place(3, 4).try_recv().unwrap()), [3, 4]);
-        drop((ticket, late));
+        let mut missed = placed(ticket, 1, 2);
+        assert!(missed.try_recv().is_err());
+        assert_eq!(offsets(&placed(late, 3, 4).try_recv().unwrap()), [3, 4]);
+        drop((missed, asking, asking_late));
         let inner = decisions.locked();
         assert!(inner.kept.is_empty() && inner.waiting.is_empty() && inner.kept_bytes == 0);
     }
@@ -353,12 +386,14 @@ mod tests {
     #[test]
     fn client_that_gives_up_leaves_nothing_behind() {
         let decisions = Arc::new(Decisions::default());
-        let (one, two) = (decisions.ticket(), decisions.ticket());
-        drop(one.place(0, 0));
+        let ((one, first), (two, second)) = (decisions.ask(), decisions.ask());
+        drop(placed(first, 0, 0));
         drop(one);
         decisions.publish([slice(5, 6)]);
         assert_eq!(decisions.locked().kept.len(), 1);
         drop(two);
+        // It goes on its way to the journal although nobody waits for it.
+        drop(placed(second, 7, 7));
         let inner = decisions.locked();
         assert!(inner.kept.is_empty() && inner.waiting.is_empty() && inner.unplaced.is_empty());
     }

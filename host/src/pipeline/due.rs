@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -89,7 +90,9 @@ impl Due {
         let (reply, encoded) = oneshot::channel();
         let (due, job_context) = (Arc::clone(self), context.clone());
         context.workers.submit(&context.tenant, context.lane, move |worker| {
-            let staged = stage(&job_context, &due.key, &due.batch, replay, &mut worker.encoder);
+            // What is synced here is waited for by no commit.
+            let pace = Pace::new(synced);
+            let staged = stage(&job_context, &due.key, &due.batch, (replay, pace), &mut worker.encoder);
             let staged = if synced { staged.and_then(|staged| staged.synced(&job_context)) } else { staged };
             // The stream may have been stopped meanwhile; then nobody waits.
             drop(reply.send(staged));
@@ -114,12 +117,36 @@ impl Staged {
     }
 }
 
+/// Lets those have the core who answer clients, while a batch is encoded that nobody waits for.
+struct Pace {
+    /// When it went on; `None`: it stops for nobody.
+    since: Option<Instant>,
+}
+
+impl Pace {
+    /// Goes on for so long at a time: an answer that meets it is later by no more.
+    const GOES_ON: Duration = Duration::from_millis(1);
+    /// Stops for so long.
+    const STOPS: Duration = Duration::from_millis(3);
+
+    fn new(keeps: bool) -> Pace {
+        Pace { since: keeps.then(Instant::now) }
+    }
+
+    fn keep(&mut self) {
+        if let Some(since) = self.since.as_mut().filter(|since| since.elapsed() >= Pace::GOES_ON) {
+            std::thread::sleep(Pace::STOPS);
+            *since = Instant::now();
+        }
+    }
+}
+
 /// Encodes a batch; runs on a worker thread.
 fn stage(
     context: &StreamContext,
     key: &BatchKey,
     batch: &OpenBatch,
-    replay: Option<Apart>,
+    (replay, mut pace): (Option<Apart>, Pace),
     encoder: &mut Encoder,
 ) -> Result<Staged, CommitError> {
     let output = &context.outputs[key.output as usize];
@@ -135,7 +162,10 @@ fn stage(
         if let Some(converter) = converter {
             return columns::write(converter, &pieces, to);
         }
-        let mut pieces = pieces.iter().map(|piece| Ok::<_, io::Error>(&piece[..]));
+        let mut pieces = pieces.iter().map(|piece| {
+            pace.keep();
+            Ok::<_, io::Error>(&piece[..])
+        });
         let encoded = encoder.encode(output.format, output.compression, framed, &mut pieces, to)?;
         Ok((encoded, Vec::new()))
     };

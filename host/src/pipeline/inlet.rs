@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use wasmill_buffer as buffer;
 use wasmill_ingest::{Append, AppendError, Position, Receipt, RecordBatch};
 
+use super::decide::{Answer, Ticket};
 use super::quotas::TenantQuota;
 use super::sources::{names, with_causes};
 use super::stats::{SourceCounters, StreamStats};
@@ -69,6 +71,29 @@ impl Inlet {
         }
         Some(of)
     }
+
+    fn counted(&self, batch: &mut RecordBatch) -> Counted {
+        let source = self.source_of(batch);
+        Counted { stats: Arc::clone(&self.stats), source, bytes: batch.payload.len() as u64 }
+    }
+
+    /// Queues a batch of a source that waits, within its quota.
+    fn submit(
+        &self,
+        quota: &TenantQuota,
+        batch: RecordBatch,
+        then: impl FnOnce(Result<buffer::Receipt, buffer::AppendError>) + Send + 'static,
+    ) -> Result<(), AppendError> {
+        if self.stats.backlog_bytes.load(Ordering::Relaxed) > HOLD_ABOVE_BYTES {
+            return Err(AppendError::Full { retry_after: HOLD_RETRY });
+        }
+        let (count, bytes) = (batch.len() as u64, batch.payload.len() as u64);
+        quota.take_patiently(count, bytes).map_err(|wait| AppendError::Full { retry_after: wait })?;
+        self.stream.submit_then(records(batch), then).map_err(|error| {
+            quota.give_back(count, bytes);
+            refusal(&self.stats.label(), error)
+        })
+    }
 }
 
 /// Of records of a source that keeps no positions.
@@ -83,6 +108,22 @@ impl Pushed for Inlet {
 
     fn source(&self, name: &str) -> Position {
         without_position(name)
+    }
+
+    fn decide(
+        &self,
+        mut batch: RecordBatch,
+        ticket: Ticket,
+    ) -> impl Future<Output = Result<Option<Answer>, AppendError>> + Send + 'static {
+        let counted = self.counted(&mut batch);
+        let (stream, stats) = (self.stream.clone(), Arc::clone(&self.stats));
+        let (then, answer) = ticket.waits();
+        async move {
+            let queued = stream.enqueue_then(records(batch), counted.then(then)).await;
+            queued.map_err(|error| refusal(&stats.label(), error))?;
+            // Nothing is sent where the stream ends before.
+            answer.await.ok().transpose()
+        }
     }
 }
 
@@ -138,52 +179,63 @@ fn refusal(stream: &str, error: buffer::AppendError) -> AppendError {
     }
 }
 
+/// What a batch counts as.
+struct Counted {
+    stats: Arc<StreamStats>,
+    source: Option<Arc<SourceCounters>>,
+    bytes: u64,
+}
+
+impl Counted {
+    /// For the journal to call: it may become durable, and counts, whether or not the client still waits.
+    fn then(
+        self,
+        then: impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
+    ) -> impl FnOnce(Result<buffer::Receipt, buffer::AppendError>) + Send + 'static {
+        move |what| then(self.count(what))
+    }
+
+    fn count(&self, what: Result<buffer::Receipt, buffer::AppendError>) -> Result<Receipt, AppendError> {
+        let Counted { stats, source, bytes } = self;
+        let buffer::Receipt { first_offset, count, duplicate, .. } =
+            what.map_err(|error| refusal(&stats.label(), error))?;
+        if duplicate {
+            stats.records_duplicate.add(u64::from(count));
+        } else {
+            stats.backlog_bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
+            stats.records_in.add(u64::from(count));
+            stats.bytes_in.add(*bytes);
+            if let Some(source) = source {
+                source.records.add(u64::from(count));
+                source.bytes.add(*bytes);
+            }
+        }
+        Ok(Receipt { first_offset, count, duplicate })
+    }
+}
+
 impl Append for Inlet {
     fn append(
         &self,
         mut batch: RecordBatch,
     ) -> impl Future<Output = Result<Receipt, AppendError>> + Send + 'static {
-        let source = self.source_of(&mut batch);
-        let bytes = batch.payload.len() as u64;
+        let counted = self.counted(&mut batch);
         let stream = self.stream.clone();
         let stats = Arc::clone(&self.stats);
+        let (reply, receipt) = oneshot::channel();
+        // The client may have gone.
+        let then = counted.then(move |what| drop(reply.send(what)));
         // A source's order is that of its calls: what is sent must be queued before this returns.
-        let queued = self.patient.as_ref().map(|quota| {
-            if stats.backlog_bytes.load(Ordering::Relaxed) > HOLD_ABOVE_BYTES {
-                return Err(AppendError::Full { retry_after: HOLD_RETRY });
-            }
-            let count = batch.len() as u64;
-            quota.take_patiently(count, bytes).map_err(|wait| AppendError::Full { retry_after: wait })?;
-            stream.submit(records(batch.clone())).map_err(|error| {
-                quota.give_back(count, bytes);
-                refusal(&stats.label(), error)
-            })
-        });
+        let left = match &self.patient {
+            Some(quota) => self.submit(quota, batch, then).map(|()| None),
+            None => Ok(Some((batch, then))),
+        };
         async move {
-            let pending = match queued {
-                Some(queued) => queued?,
-                None => {
-                    stream.enqueue(records(batch)).await.map_err(|error| refusal(&stats.label(), error))?
-                }
-            };
-            // From here on the records may become durable, and count, whether or not the client still waits.
-            let counted = tokio::spawn(async move {
-                let receipt = pending.wait().await.map_err(|error| refusal(&stats.label(), error))?;
-                let buffer::Receipt { first_offset, count, duplicate, .. } = receipt;
-                if duplicate {
-                    stats.records_duplicate.add(u64::from(count));
-                } else {
-                    stats.backlog_bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
-                    stats.records_in.add(u64::from(count));
-                    stats.bytes_in.add(bytes);
-                    if let Some(source) = source {
-                        source.records.add(u64::from(count));
-                        source.bytes.add(bytes);
-                    }
-                }
-                Ok(Receipt { first_offset, count, duplicate })
-            });
-            counted.await.unwrap_or(Err(AppendError::Unknown))
+            if let Some((batch, then)) = left? {
+                let queued = stream.enqueue_then(records(batch), then).await;
+                queued.map_err(|error| refusal(&stats.label(), error))?;
+            }
+            receipt.await.unwrap_or(Err(AppendError::Unknown))
         }
     }
 

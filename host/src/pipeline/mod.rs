@@ -81,7 +81,7 @@ mod workers;
 pub use access::{OfflineKeyError, create_key_offline};
 pub use changes::ChangeError;
 pub use check::check;
-pub use decide::{Answer, Decider, Ticket, Verdict};
+pub use decide::{Answer, Asking, Decider, Ticket, Verdict};
 pub use define::{DefineAnswer, DefineError, DefineRequest, When};
 pub use ending::DrainError;
 pub use fate::Side;

@@ -209,6 +209,8 @@ fn answer_before_it_is_durable_is_asked_for_and_says_so() {
                 });
             }
         });
+        // An outcome of all that an hour brings would hold up whoever asks then.
+        wait_until("outcomes wait for no batch", || host.stats("payments").processed.get() == 100);
         host.drain();
         assert_eq!(objects::numbers(&scratch.out(), "n"), (0..100).collect::<Vec<_>>(), "{answer}");
     }

@@ -10,6 +10,7 @@ use super::{Writer, count};
 use crate::disk::write_full;
 use crate::error::AppendError;
 use crate::limits;
+use crate::state::Shared;
 
 /// What the disk says, and to how many appends.
 #[derive(Debug, Clone)]
@@ -18,10 +19,10 @@ pub(crate) struct Refusal {
     pub(crate) appends: u64,
 }
 
-impl Writer {
+impl Shared {
     /// So many appends were refused or are unknown, or the disk still says no.
     pub(super) fn refuses(&self, error: &Arc<io::Error>, appends: u64) {
-        self.shared.refusal.send_modify(|refusal| match refusal {
+        self.refusal.send_modify(|refusal| match refusal {
             Some(refusal) => {
                 refusal.appends += appends;
                 refusal.error = Arc::clone(error);
@@ -29,14 +30,16 @@ impl Writer {
             None => {
                 let storage = AppendError::Storage { source: Arc::clone(error) };
                 tracing::warn!(
-                    error = &storage as &dyn std::error::Error, dir = %self.shared.dir.display(),
+                    error = &storage as &dyn std::error::Error, dir = %self.dir.display(),
                     "journal cannot be written: appends are refused until it can be again"
                 );
                 *refusal = Some(Refusal { error: Arc::clone(error), appends });
             }
         });
     }
+}
 
+impl Writer {
     /// Records were written, or there is room for them.
     pub(super) fn accepts(&self) {
         if self.shared.refusal.borrow().is_none() {
@@ -60,7 +63,7 @@ impl Writer {
         };
         match answer {
             Ok(()) => self.accepts(),
-            Err(error) => self.refuses(&Arc::new(error), 0),
+            Err(error) => self.shared.refuses(&Arc::new(error), 0),
         }
     }
 

@@ -23,12 +23,13 @@ fn what_was_acknowledged_survives_crashes_and_faults() {
     let mut crashes = 0;
     let mut acknowledged = 0;
     let mut segments = 0;
-    let mut requests = [0; 3];
+    let (mut requests, mut early) = ([0; 3], [0; 2]);
     for seed in seeds() {
         let outcome = run(seed, Plan::Lives(6));
         crashes += outcome.crashes;
         acknowledged += outcome.acknowledged;
         segments += u64::from(outcome.segments);
+        early.iter_mut().zip([outcome.beside, outcome.voided]).for_each(|(sum, of)| *sum += of);
         for (sum, of) in
             requests.iter_mut().zip([outcome.duplicates_after_crash, outcome.forgotten, outcome.conflicts])
         {
@@ -43,6 +44,7 @@ fn what_was_acknowledged_survives_crashes_and_faults() {
     );
     // Stored although nobody was told; too old; with another body.
     assert!(requests.iter().all(|count| *count > seeds / 10), "{requests:?}");
+    assert!(early.iter().all(|count| *count > seeds / 4), "{early:?}");
 }
 
 #[test]

@@ -37,6 +37,10 @@ pub(crate) struct Outcome {
     pub(crate) duplicates_after_crash: u64,
     pub(crate) forgotten: u64,
     pub(crate) conflicts: u64,
+    /// Groups that were written while the one before was synced.
+    pub(crate) beside: u64,
+    /// Receipts that came early, of records that are not there.
+    pub(crate) voided: u64,
 }
 
 struct World {
@@ -48,6 +52,8 @@ struct World {
     next: u64,
     /// Acknowledged before it is synced: it survives the end of the process only, and that is all that happens.
     os: bool,
+    /// Some records are to be read before they are synced, and others are written while they are.
+    early: bool,
     /// What is kept of history: 0 = all, 1 = some, 2 = nothing.
     history: u8,
     outcome: Outcome,
@@ -74,6 +80,7 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Outcome {
         requests: BTreeMap::new(),
         next: 0,
         os: seed % 5 == 4,
+        early: seed % 5 != 4 && seed % 2 == 1,
         history: (seed % 3) as u8,
         outcome: Outcome::default(),
     };
@@ -93,6 +100,11 @@ pub(crate) fn run(seed: u64, plan: Plan) -> Outcome {
     world.life(None, 0, 5);
     world.outcome.trace = world.disk.trace();
     world.outcome
+}
+
+fn is_there(stream: &Stream, offset: u64) -> bool {
+    let found = stream.try_frames(offset, 0).unwrap();
+    stream.durable_end() > offset && found.frames.iter().any(|frame| frame.base_offset == offset)
 }
 
 fn text(next: &mut u64, len: usize) -> String {
@@ -274,6 +286,7 @@ impl World {
 
     fn send(&mut self, journal: &Journal, group: Vec<(StreamKey, Stream, Vec<String>, Option<Try>)>) {
         let mut waiting = Vec::new();
+        let mut syncing = false;
         for (key, stream, texts, request) in group {
             let position = texts.last().unwrap().as_bytes()[..6].to_vec();
             let ends = texts.iter().scan(0, |end, text| {
@@ -285,17 +298,37 @@ impl World {
             if let Some(request) = request {
                 self.requests.get_mut(&key).unwrap().number(request, &mut records);
             }
+            records.early = self.early && self.random.random_bool(0.6);
+            let early = records.early.then(|| stream.clone());
             match stream.submit(records) {
-                Ok(pending) => waiting.push((key, texts, request, Ok(pending))),
+                Ok(pending) => waiting.push((key, texts, request, early, Ok(pending))),
                 Err(AppendError::Deleted) => {}
-                Err(error) if request.is_some() => waiting.push((key, texts, request, Err(error))),
+                Err(error) if request.is_some() => waiting.push((key, texts, request, early, Err(error))),
                 Err(error) => panic!("{error}"),
+            }
+            if self.early && self.random.random_bool(0.6) {
+                let groups = journal.stats().groups;
+                journal.step_to_sync();
+                let is_written = journal.stats().groups > groups;
+                self.outcome.beside += u64::from(is_written && syncing);
+                syncing |= is_written;
             }
         }
         journal.step();
         let mut unknown = BTreeSet::new();
-        for (key, texts, request, pending) in waiting {
+        for (key, texts, request, early, pending) in waiting {
             let result = pending.and_then(|pending| journal.drive(pending.wait()));
+            // A receipt that came early is one only if the records are still there once they had their sync.
+            let result = match (result, early) {
+                (Ok(receipt), Some(stream))
+                    if !receipt.duplicate && !is_there(&stream, receipt.first_offset) =>
+                {
+                    assert!(stream.voided().records > 0);
+                    self.outcome.voided += 1;
+                    Err(AppendError::Unknown)
+                }
+                (result, _) => result,
+            };
             let told = self.told.get_mut(&key).unwrap();
             if let Some(request) = request {
                 let requests = self.requests.get_mut(&key).unwrap();

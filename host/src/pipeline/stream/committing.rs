@@ -19,6 +19,11 @@ use crate::pipeline::outcome::{Letter, OpenRows};
 use crate::pipeline::sources::with_causes;
 use crate::pipeline::stats::Pause;
 
+/// The shortest time in which results wait for others, to share an outcome, unless one is needed sooner.
+const COMMIT_WAIT: Duration = Duration::from_secs(1);
+/// The same where clients wait for answers: while the outcome of seconds is put together and written, nobody gets one.
+const COMMIT_WAIT_DECIDING: Duration = Duration::from_millis(50);
+
 impl StreamTask {
     pub(super) fn commit_due(&self, now: Instant) -> bool {
         let last = self.drain.is_cancelled() && self.intake_done();
@@ -31,10 +36,7 @@ impl StreamTask {
         if self.replay_waits.is_some() {
             return true;
         }
-        let interval =
-            self.context.outputs.iter().map(|output| output.seal.interval).min().unwrap_or_default();
-        let stale =
-            self.uncommitted_since.is_some_and(|since| now >= since + interval.max(Duration::from_secs(1)));
+        let stale = self.uncommitted_since.is_some_and(|since| now >= since + self.commit_wait());
         last || stale
             || !self.answers.is_empty()
             || self.open.any_full()
@@ -42,6 +44,15 @@ impl StreamTask {
             || self.open.next_due().is_some_and(|due| now >= due)
             || self.uncommitted_bytes() >= PENDING_BYTES_MAX
             || self.pressed()
+    }
+
+    /// How long results may be without an outcome.
+    fn commit_wait(&self) -> Duration {
+        if self.context.decides {
+            return COMMIT_WAIT_DECIDING;
+        }
+        let intervals = self.context.outputs.iter().map(|output| output.seal.interval);
+        intervals.min().unwrap_or_default().max(COMMIT_WAIT)
     }
 
     /// Rows, dead letters and changes of state that no outcome carries.
