@@ -418,6 +418,7 @@ fn open(
 fn end(shared: &Shared) {
     shared.closed.store(true, Ordering::Release);
     shared.queue.close();
+    drop(shared.beside.end());
     shared.state().streams.values().for_each(|stream| stream.core.wake());
 }
 

@@ -311,6 +311,11 @@ impl Queue {
         inner.kicked = false;
     }
 
+    /// Whether several tenants append.
+    pub(crate) fn is_shared(&self) -> bool {
+        lock(&self.inner).is_shared()
+    }
+
     /// Whether somebody waits for a write, and for no sync.
     pub(crate) fn has_early(&self) -> bool {
         lock(&self.inner).items.iter().any(early::is_early)

@@ -102,7 +102,6 @@ fn count(counter: &AtomicU64, by: u64) {
 }
 
 fn refuse(items: Vec<Item>, repeats: Vec<Repeat>, error: &AppendError) {
-    early::void(&items);
     items.into_iter().for_each(|item| answer(item.reply, Err(error.clone())));
     repeats.into_iter().for_each(|repeat| repeat.answer(Err(error.clone())));
 }
@@ -233,13 +232,13 @@ impl Writer {
             part.push(item);
         }
         let Some(written) = self.put(part) else { return };
+        self.begin_sync(&written);
         #[cfg(any(test, feature = "testing"))]
         if self.held.holds {
-            self.begin_sync(&written);
             self.held.written = Some(written);
             return;
         }
-        self.settle(written);
+        self.finish(written);
     }
 
     /// True of what was queued behind the stream's deletion.
@@ -248,10 +247,11 @@ impl Writer {
         !matches!(item.work, Work::Create) && item.stream.as_ref().is_some_and(|stream| unknown(stream.id))
     }
 
-    /// Writes, syncs, applies and answers items that fit into the current file.
+    /// Writes, syncs, applies and answers items that fit into the current file. Others of their group come behind them: nothing is
+    /// written beside the sync.
     fn write(&mut self, items: Vec<Item>) {
         if let Some(written) = self.put(items) {
-            self.settle(written);
+            self.finish(written);
         }
     }
 
@@ -274,12 +274,6 @@ impl Writer {
         Some(Written { file, items, repeats, len })
     }
 
-    /// Syncs what was written, applies it, and answers; then the same of what was written beside the sync.
-    fn settle(&mut self, written: Written) {
-        self.begin_sync(&written);
-        self.finish(written);
-    }
-
     /// Others write beside it from now on, if that is needed.
     fn begin_sync(&self, written: &Written) {
         let ends = |item: &Item| matches!(item.work, Work::Delete | Work::Close);
@@ -290,7 +284,7 @@ impl Writer {
         }
     }
 
-    /// Its sync has begun.
+    /// Syncs what was written, applies it, and answers; then the same of what was written beside the sync.
     fn finish(&mut self, mut written: Written) {
         let mut failed = false;
         for syncs in 1.. {
@@ -305,6 +299,8 @@ impl Writer {
             }
             if let Err(()) = synced {
                 self.abandon();
+                early::void(&items);
+                early::void(&behind);
                 refuse(items, repeats, &AppendError::Unknown);
                 return refuse(behind, Vec::new(), &AppendError::Unknown);
             }
@@ -322,7 +318,7 @@ impl Writer {
                 break;
             }
             written = Written { file, items: behind, repeats: Vec::new(), len: end - self.end };
-            if !failed && syncs < SYNCS_MAX {
+            if !failed && syncs < SYNCS_MAX && !self.shared.queue.is_shared() {
                 self.begin_sync(&written);
             }
         }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use wasmill_buffer::{
     StreamOptions, Voided,
 };
 
+const FILE: u64 = 16 << 10;
 const SOON: Duration = Duration::from_secs(20);
 
 /// What becomes of syncs of files.
@@ -23,6 +25,8 @@ struct Gate {
     /// `None`: they happen. Else each waits for its verdict: whether it succeeds.
     verdicts: Mutex<Option<VecDeque<bool>>>,
     changed: Condvar,
+    /// Syncs that have come here.
+    came: AtomicU64,
 }
 
 impl Gate {
@@ -41,6 +45,7 @@ impl Gate {
     }
 
     fn pass(&self) -> io::Result<()> {
+        self.came.fetch_add(1, Ordering::SeqCst);
         let mut verdicts = self.verdicts.lock().unwrap();
         loop {
             match verdicts.as_mut().map(VecDeque::pop_front) {
@@ -136,7 +141,8 @@ async fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let gate = Arc::new(Gate::default());
     let disk = Arc::new(Gated(Arc::clone(&gate)));
-    let (journal, _) = Journal::open_on(disk, dir.path(), Options::default()).unwrap();
+    let options = Options { file_bytes: FILE, ..Options::default() };
+    let (journal, _) = Journal::open_on(disk, dir.path(), options).unwrap();
     let key = StreamKey { tenant: "t".into(), name: "s".into() };
     let stream = journal.stream(&key, StreamOptions { max_bytes: 1 << 30, retention: None }).await.unwrap();
     World { gate, journal, stream, _dir: dir }
@@ -273,10 +279,47 @@ async fn what_was_written_beside_a_sync_that_fails_was_never_there_either() {
     journal.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn early_record_is_written_behind_the_whole_group_that_a_file_ends_in() {
+    let World { gate, journal, stream, _dir } = world().await;
+    let key = StreamKey { tenant: "t".into(), name: "other".into() };
+    let options = StreamOptions { max_bytes: 1 << 30, retention: None };
+    let other = journal.stream(&key, options).await.unwrap();
+    gate.hold();
+    let before = gate.came.load(Ordering::SeqCst);
+    let syncs = async |count| {
+        while gate.came.load(Ordering::SeqCst) < before + count {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(stream.append(early("0"))).await.unwrap();
+    soon(syncs(1)).await;
+    // The next group: its second record needs a file of its own.
+    let plain = |text: String| stream.enqueue(Records::one(text, 1));
+    let first = plain("a".to_owned()).await.unwrap();
+    let large = plain("x".repeat(FILE as usize)).await.unwrap();
+    let last = plain("b".to_owned()).await.unwrap();
+    gate.let_one(true);
+    soon(syncs(2)).await;
+    // Of a stream of which nothing is written that nobody may read.
+    let behind = other.enqueue(early("c")).await.unwrap();
+    let mut behind = std::pin::pin!(behind.wait());
+    // It is not there before those are that came before it, however long that takes.
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut behind).await.is_err());
+    gate.open();
+    let mut positions = Vec::new();
+    for pending in [first, large, last] {
+        positions.push(soon(pending.wait()).await.unwrap().position);
+    }
+    positions.push(soon(behind).await.unwrap().position);
+    assert!(positions.is_sorted(), "{positions:?}");
+    journal.close().await.unwrap();
+}
+
 /// On a disk that a test can fail, with every step in its hands.
 fn stepped(seed: u64) -> (FaultyDisk, Journal, Stream) {
     let disk = FaultyDisk::new(seed);
-    let options = Options { file_bytes: 16 << 10, ..Options::default() };
+    let options = Options { file_bytes: FILE, ..Options::default() };
     let (journal, _) = Journal::open_stepped(Arc::new(disk.clone()), Path::new("/data"), options).unwrap();
     let key = StreamKey { tenant: "t".into(), name: "s".into() };
     let options = StreamOptions { max_bytes: 1 << 30, retention: None };
@@ -301,7 +344,7 @@ fn early_record_waits_behind_what_nobody_may_read_yet_and_where_the_file_is_full
     let mut first = sent(early("c"));
     journal.step_to_sync();
     assert!(ready(&mut first).is_some());
-    let mut long = sent(early(&"x".repeat(16 << 10)));
+    let mut long = sent(early(&"x".repeat(FILE as usize)));
     journal.step_to_sync();
     assert!(ready(&mut long).is_none());
     assert_eq!(journal.drive(long).unwrap().first_offset, 4);
@@ -331,7 +374,7 @@ fn early_record_that_cannot_be_written_beside_a_sync_is_refused_and_the_others_s
     disk.crash();
     drop((stream, journal));
     disk.reboot();
-    let options = Options { file_bytes: 16 << 10, ..Options::default() };
+    let options = Options { file_bytes: FILE, ..Options::default() };
     let (journal, recovery) = Journal::open_stepped(Arc::new(disk), Path::new("/data"), options).unwrap();
     assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
     let key = StreamKey { tenant: "t".into(), name: "s".into() };
@@ -362,7 +405,7 @@ fn early_record_is_void_if_a_sync_failed_beside_its_own_which_then_succeeds() {
         disk.crash();
         drop((stream, journal));
         disk.reboot();
-        let options = Options { file_bytes: 16 << 10, ..Options::default() };
+        let options = Options { file_bytes: FILE, ..Options::default() };
         let (journal, recovery) = Journal::open_stepped(Arc::new(disk), Path::new("/data"), options).unwrap();
         assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
         let key = StreamKey { tenant: "t".into(), name: "s".into() };

@@ -4,7 +4,7 @@
 //! answered before they are, unless the stream's definition says so; past the deadline the client gets what the stream's definition says, and the records go on.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Extension;
@@ -16,11 +16,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use wasmill_ingest::RecordBatch;
+use wasmill_ingest::{AppendError, RecordBatch};
 
 use super::access::Caller;
 use super::error::ApiError;
 use super::producer::Claim;
+use super::push::OnItsWay;
 use super::source::{self, Pushed};
 use super::{ApiLimits, Host, Shared, push};
 use crate::pipeline::{Answer, Decider, Verdict};
@@ -58,18 +59,30 @@ pub(super) async fn decide<H: Host>(
     let deadline = deadline(raw.as_deref(), decider.deadline)?;
     let limits = ApiLimits { max_records: shared.limits.max_records.min(RECORDS_MAX), ..shared.limits };
     let _until_answered = shared.host.quota(&caller.tenant).enter()?;
-    let put = |batch| {
+    let put = |batch, on_its_way: OnItsWay| {
         let (asking, ticket) = decider.ask();
-        let answer = stream.decide(RecordBatch { early: decider.early, ..batch }, ticket);
-        async {
+        // It ends with the receipt, which may come when nobody waits here any more, or where there is none with the refusal.
+        let on_its_way = Arc::new(Mutex::new(Some(on_its_way)));
+        let end = |on_its_way: &Mutex<Option<OnItsWay>>, refused: Option<&AppendError>| {
+            let taken = on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
+            taken.into_iter().for_each(|on_its_way| on_its_way.end(refused));
+        };
+        let stored = Arc::clone(&on_its_way);
+        let batch = RecordBatch { early: decider.early, ..batch };
+        let answer = stream.decide(batch, ticket, move |refused| end(&stored, refused));
+        async move {
             let answer = answer.await;
+            end(&on_its_way, answer.as_ref().err());
             drop(asking);
             answer
         }
     };
     let answered = push::store(&shared, &caller, source, (&headers, body), None, limits, put);
     match tokio::time::timeout_at(began + deadline, answered).await {
-        Ok(Ok(Some(Some(answer)))) => Ok(json(told(&answer, decider.durable))),
+        Ok(Ok(Some(Some(answer)))) => {
+            decider.answered();
+            Ok(json(told(&answer, decider.durable)))
+        }
         // Without records there is nothing to wait for.
         Ok(Ok(None)) => Ok(json(told(&Answer::default(), decider.durable))),
         Ok(Err(refused)) => Err(refused),

@@ -224,7 +224,8 @@ async fn every_route_is_open_to_whom_the_document_says_and_to_nobody_else() {
     server.control.revoke_key(&default, revoked.id(), operator, now_ms()).unwrap();
     let good = server.key(&default, &Scope::ALL, None);
     let malformed = good.reveal().replace("wm_", "wm-");
-    let mistyped = format!("{}x", &good.reveal()[..good.reveal().len() - 1]);
+    let last = if good.reveal().ends_with('x') { 'y' } else { 'x' };
+    let mistyped = format!("{}{last}", &good.reveal()[..good.reveal().len() - 1]);
     let wrong = KeyText::with_id(good.id()).unwrap();
     let stranger = KeyText::draw().unwrap();
     let expired = server.key(&default, &Scope::ALL, Some(1000));

@@ -17,10 +17,12 @@ use wasmill_ingest::{
 };
 
 use super::access::Caller;
+use super::bodies::Held;
 use super::error::ApiError;
 use super::producer::Claim;
 use super::source;
 use super::{ApiLimits, Host, Shared};
+use crate::pipeline::Admission;
 
 /// Bodies from this size on are opened and split off the async threads.
 const BLOCKING_BYTES_MIN: usize = 64 << 10;
@@ -40,7 +42,14 @@ pub(super) async fn push<H: Host>(
     let is_numbered = claim.is_some();
     let limits = shared.limits;
     let _on_its_way = shared.host.quota(&caller.tenant).enter()?;
-    let put = |batch| stream.append(batch);
+    let put = |batch, on_its_way: OnItsWay| {
+        let receipt = stream.append(batch);
+        async {
+            let receipt = receipt.await;
+            on_its_way.end(receipt.as_ref().err());
+            receipt
+        }
+    };
     let Some(receipt) = store(&shared, &caller, source, (&headers, body), claim, limits, put).await? else {
         return Ok(Json(serde_json::json!({ "records": 0 })));
     };
@@ -59,6 +68,23 @@ fn last_offset(receipt: &Receipt) -> u64 {
     receipt.first_offset + u64::from(receipt.count.saturating_sub(1))
 }
 
+/// What a request holds until its records have a receipt: memory of its body, and of quotas what it is to use.
+pub(super) struct OnItsWay {
+    admission: Admission,
+    _body: Held,
+}
+
+impl OnItsWay {
+    /// It has its receipt, or is refused.
+    pub(super) fn end(self, refused: Option<&AppendError>) {
+        match refused {
+            // Of the unknown nobody knows what has become of it.
+            None | Some(AppendError::Unknown) => {}
+            Some(_) => self.admission.refused(),
+        }
+    }
+}
+
 /// Has `put` store the records of a request, which has entered, as those of a source, within the caller's quotas; `None` if it has
 /// none.
 pub(super) async fn store<H: Host, T, F: Future<Output = Result<T, AppendError>>>(
@@ -68,7 +94,7 @@ pub(super) async fn store<H: Host, T, F: Future<Output = Result<T, AppendError>>
     (headers, body): (&HeaderMap, Body),
     claim: Option<Claim>,
     limits: ApiLimits,
-    put: impl FnOnce(RecordBatch) -> F,
+    put: impl FnOnce(RecordBatch, OnItsWay) -> F,
 ) -> Result<Option<T>, ApiError> {
     let content_type = once(headers, header::CONTENT_TYPE)?;
     let framing = Framing::of_content_type(&content_type)?;
@@ -79,7 +105,7 @@ pub(super) async fn store<H: Host, T, F: Future<Output = Result<T, AppendError>>
     let quota = shared.host.quota(&caller.tenant);
     // What can be known before the body is read is decided before it is.
     let mut admission = quota.admit(body.size_hint().exact().unwrap_or(0))?;
-    let (body, _held) = shared.bodies.read(&quota, body, limits.max_body, grows, limits.read_timeout).await?;
+    let (body, held) = shared.bodies.read(&quota, body, limits.max_body, grows, limits.read_timeout).await?;
     let limits = ApiLimits { max_body: quota.body_max(limits.max_body), ..limits };
     let bytes = body.len();
     let small = bytes < BLOCKING_BYTES_MIN;
@@ -109,15 +135,7 @@ pub(super) async fn store<H: Host, T, F: Future<Output = Result<T, AppendError>>
     let batch = RecordBatch { payload, ends, arrival: now(), source, numbered, early: false };
     // Once queued it is stored, also if this request is given up meanwhile.
     admission.hand_over();
-    match put(batch).await {
-        Ok(stored) => Ok(Some(stored)),
-        // What has become of it nobody knows.
-        Err(AppendError::Unknown) => Err(AppendError::Unknown.into()),
-        Err(refused) => {
-            admission.refused();
-            Err(refused.into())
-        }
-    }
+    Ok(Some(put(batch, OnItsWay { admission, _body: held }).await?))
 }
 
 /// The value of a header that must not be there twice: which of two is meant nobody knows. Empty without one.

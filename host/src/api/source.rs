@@ -14,11 +14,12 @@ pub trait Pushed: Append {
     fn source(&self, name: &str) -> Position;
 
     /// Appends the batch as [`Append::append`] does, and waits for what becomes of its records; `None` if the stream ends before
-    /// that.
+    /// that. Once it is queued `receipt` is called when it has its receipt, or with why it has none.
     fn decide(
         &self,
         batch: RecordBatch,
         ticket: Ticket,
+        receipt: impl FnOnce(Option<&AppendError>) + Send + 'static,
     ) -> impl Future<Output = Result<Option<Answer>, AppendError>> + Send + 'static;
 }
 
@@ -108,6 +109,7 @@ mod tests {
             &self,
             _batch: RecordBatch,
             _ticket: Ticket,
+            _receipt: impl FnOnce(Option<&AppendError>) + Send + 'static,
         ) -> impl Future<Output = Result<Option<Answer>, AppendError>> + Send + 'static {
             std::future::ready(Err(AppendError::Closed))
         }

@@ -43,6 +43,7 @@ impl Pushed for Fake {
         &self,
         _batch: RecordBatch,
         _ticket: crate::pipeline::Ticket,
+        _receipt: impl FnOnce(Option<&AppendError>) + Send + 'static,
     ) -> impl Future<Output = Result<Option<crate::pipeline::Answer>, AppendError>> + Send + 'static {
         std::future::ready(Err(AppendError::Closed))
     }

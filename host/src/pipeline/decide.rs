@@ -126,6 +126,7 @@ struct Waiting {
 
 /// To who asks: what became of the records, or why they have no receipt.
 type Reply = oneshot::Sender<Result<Answer, AppendError>>;
+type Answered = oneshot::Receiver<Result<Answer, AppendError>>;
 
 impl Waiting {
     /// Takes what a slice says of its records; true once it has all.
@@ -215,12 +216,17 @@ impl Decider {
 
     /// To be called before the records are stored.
     pub fn ask(&self) -> (Asking, Ticket) {
-        self.stats.decisions.add(1);
         self.decisions.ask()
     }
 
-    /// A request had no answer in time.
+    /// A client that waited has its answer.
+    pub fn answered(&self) {
+        self.stats.decisions.add(1);
+    }
+
+    /// One that waited had none in time.
     pub fn fell_back(&self) {
+        self.stats.decisions.add(1);
         self.stats.decisions_late.add(1);
     }
 }
@@ -263,12 +269,7 @@ impl Decisions {
 
 impl Ticket {
     /// What is to be called with the receipt, and where the answer comes; nothing is sent if the stream ends before.
-    pub(crate) fn waits(
-        self,
-    ) -> (
-        impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
-        oneshot::Receiver<Result<Answer, AppendError>>,
-    ) {
+    pub(crate) fn waits(self) -> (impl FnOnce(Result<Receipt, AppendError>) + Send + 'static, Answered) {
         let (reply, answer) = oneshot::channel();
         let place = move |receipt| match receipt {
             Ok(Receipt { first_offset, count, .. }) => {
@@ -317,7 +318,7 @@ mod tests {
         SliceAnswers::new(from, to, trace, HashMap::new())
     }
 
-    fn placed(ticket: Ticket, first: u64, last: u64) -> oneshot::Receiver<Result<Answer, AppendError>> {
+    fn placed(ticket: Ticket, first: u64, last: u64) -> Answered {
         let (place, answer) = ticket.waits();
         place(Ok(Receipt { first_offset: first, count: (last - first + 1) as u32, duplicate: false }));
         answer
@@ -392,8 +393,10 @@ mod tests {
         decisions.publish([slice(5, 6)]);
         assert_eq!(decisions.locked().kept.len(), 1);
         drop(two);
-        // It goes on its way to the journal although nobody waits for it.
-        drop(placed(second, 7, 7));
+        // Its records have their receipt although nobody waits for it.
+        let (place, answer) = second.waits();
+        drop(answer);
+        place(Ok(Receipt { first_offset: 7, count: 1, duplicate: false }));
         let inner = decisions.locked();
         assert!(inner.kept.is_empty() && inner.waiting.is_empty() && inner.unplaced.is_empty());
     }

@@ -4,6 +4,7 @@
 //! directory (or of the spool, when the destination is in trouble), a small one into memory, for the outcome.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ pub(crate) struct Due {
     pub(crate) batch: OpenBatch,
     /// What comes of its encoding, where that has begun before the commit.
     begun: Mutex<Option<oneshot::Receiver<Result<Staged, CommitError>>>>,
+    /// A commit waits for it.
+    hurries: AtomicBool,
 }
 
 /// A batch as its object.
@@ -53,7 +56,7 @@ pub(crate) struct Staged {
 
 impl Due {
     pub(crate) fn new(key: BatchKey, batch: OpenBatch) -> Arc<Due> {
-        Arc::new(Due { key, batch, begun: Mutex::default() })
+        Arc::new(Due { key, batch, begun: Mutex::default(), hurries: AtomicBool::new(false) })
     }
 
     /// One that is encoded from now on, and synced; `then` is called when that is done, whatever came of it.
@@ -77,6 +80,7 @@ impl Due {
     }
 
     pub(crate) fn take_begun(&self) -> Option<oneshot::Receiver<Result<Staged, CommitError>>> {
+        self.hurries.store(true, Ordering::Release);
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -90,8 +94,7 @@ impl Due {
         let (reply, encoded) = oneshot::channel();
         let (due, job_context) = (Arc::clone(self), context.clone());
         context.workers.submit(&context.tenant, context.lane, move |worker| {
-            // What is synced here is waited for by no commit.
-            let pace = Pace::new(synced);
+            let pace = Pace::new(&due, synced);
             let staged = stage(&job_context, &due.key, &due.batch, (replay, pace), &mut worker.encoder);
             let staged = if synced { staged.and_then(|staged| staged.synced(&job_context)) } else { staged };
             // The stream may have been stopped meanwhile; then nobody waits.
@@ -117,26 +120,43 @@ impl Staged {
     }
 }
 
-/// Lets those have the core who answer clients, while a batch is encoded that nobody waits for.
-struct Pace {
+/// Lets those have the core who answer clients, while a batch is encoded that no commit waits for: between two pieces, and one
+/// such batch of the host at a time, so that other threads of the pool are there for slices.
+struct Pace<'a> {
+    due: &'a Due,
     /// When it went on; `None`: it stops for nobody.
     since: Option<Instant>,
 }
 
-impl Pace {
-    /// Goes on for so long at a time: an answer that meets it is later by no more.
+/// There is one.
+static PACED: AtomicBool = AtomicBool::new(false);
+
+impl<'a> Pace<'a> {
+    /// Goes on for so long at a time.
     const GOES_ON: Duration = Duration::from_millis(1);
     /// Stops for so long.
     const STOPS: Duration = Duration::from_millis(3);
 
-    fn new(keeps: bool) -> Pace {
-        Pace { since: keeps.then(Instant::now) }
+    fn new(due: &'a Due, may: bool) -> Pace<'a> {
+        let several = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+        let keeps = may && several && !PACED.swap(true, Ordering::AcqRel);
+        Pace { due, since: keeps.then(Instant::now) }
     }
 
     fn keep(&mut self) {
-        if let Some(since) = self.since.as_mut().filter(|since| since.elapsed() >= Pace::GOES_ON) {
-            std::thread::sleep(Pace::STOPS);
+        let Some(since) = &mut self.since else { return };
+        if since.elapsed() >= Pace::GOES_ON && !self.due.hurries.load(Ordering::Acquire) {
+            // Nobody unparks this thread.
+            std::thread::park_timeout(Pace::STOPS);
             *since = Instant::now();
+        }
+    }
+}
+
+impl Drop for Pace<'_> {
+    fn drop(&mut self) {
+        if self.since.is_some() {
+            PACED.store(false, Ordering::Release);
         }
     }
 }
@@ -146,7 +166,7 @@ fn stage(
     context: &StreamContext,
     key: &BatchKey,
     batch: &OpenBatch,
-    (replay, mut pace): (Option<Apart>, Pace),
+    (replay, mut pace): (Option<Apart>, Pace<'_>),
     encoder: &mut Encoder,
 ) -> Result<Staged, CommitError> {
     let output = &context.outputs[key.output as usize];

@@ -114,10 +114,15 @@ impl Pushed for Inlet {
         &self,
         mut batch: RecordBatch,
         ticket: Ticket,
+        receipt: impl FnOnce(Option<&AppendError>) + Send + 'static,
     ) -> impl Future<Output = Result<Option<Answer>, AppendError>> + Send + 'static {
         let counted = self.counted(&mut batch);
         let (stream, stats) = (self.stream.clone(), Arc::clone(&self.stats));
         let (then, answer) = ticket.waits();
+        let then = move |what: Result<Receipt, AppendError>| {
+            receipt(what.as_ref().err());
+            then(what);
+        };
         async move {
             let queued = stream.enqueue_then(records(batch), counted.then(then)).await;
             queued.map_err(|error| refusal(&stats.label(), error))?;

@@ -482,9 +482,12 @@ impl StreamTask {
         let due = if self.commit.is_none() { self.open.next_due() } else { None };
         let halt = if let Halt::Until(when) = self.halt { Some(when) } else { None };
         let slice = if self.replay_has_state() { None } else { self.intake.due() };
+        // What is due and cannot be yet is waited for elsewhere.
+        let outcome = self.uncommitted_since.map(|since| since + self.commit_wait()).filter(|at| *at > now);
         [
             slice,
             due,
+            outcome,
             halt,
             self.keeping.due(),
             self.clock_wakes(now),

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_millis(1);
 type Number = (u32, Arc<str>, u64);
 
 /// A sync that is on its way, and what is written behind the group that it is for.
-pub(super) struct Syncing {
+pub(crate) struct Syncing {
     began: Instant,
     file: Arc<Store>,
     /// Journal position behind all that is written.
@@ -46,9 +46,9 @@ pub(super) struct Syncing {
     pub(super) doubtful: bool,
 }
 
+/// What the thread is told.
 #[derive(Default)]
-struct Inner {
-    syncing: Option<Syncing>,
+struct Calls {
     /// An early record waits.
     called: bool,
     stopped: bool,
@@ -57,8 +57,11 @@ struct Inner {
 /// See the head of this file.
 #[derive(Default)]
 pub(crate) struct Beside {
-    inner: Mutex<Inner>,
-    changed: Condvar,
+    syncing: Mutex<Option<Syncing>>,
+    /// There is one; whoever calls does not wait for a write.
+    is_syncing: AtomicBool,
+    calls: Mutex<Calls>,
+    called: Condvar,
     /// There has been an early record.
     wanted: AtomicBool,
 }
@@ -72,8 +75,8 @@ impl Beside {
     }
 
     pub(crate) fn stop(&self) {
-        lock(&self.inner).stopped = true;
-        self.changed.notify_all();
+        lock(&self.calls).stopped = true;
+        self.called.notify_all();
     }
 
     /// There will be early records.
@@ -83,35 +86,41 @@ impl Beside {
 
     /// An early record was queued.
     pub(crate) fn call(&self) {
-        let mut inner = lock(&self.inner);
-        if inner.syncing.is_some() && !mem::replace(&mut inner.called, true) {
-            self.changed.notify_all();
+        if self.is_syncing.load(Ordering::SeqCst) && !mem::replace(&mut lock(&self.calls).called, true) {
+            self.called.notify_all();
         }
+    }
+
+    fn began(&self) -> Option<Instant> {
+        lock(&self.syncing).as_ref().map(|syncing| syncing.began)
     }
 
     /// Waits for an early record that waits for a sync, and writes what it can; `false` once it is stopped.
     fn turn(&self, shared: &Shared) -> bool {
-        let mut inner = lock(&self.inner);
-        while !inner.called && !inner.stopped {
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        let mut calls = lock(&self.calls);
+        while !calls.called && !calls.stopped {
+            calls = self.called.wait(calls).unwrap_or_else(PoisonError::into_inner);
         }
-        let began = |inner: &Inner| inner.syncing.as_ref().map(|syncing| syncing.began);
-        let since = began(&inner);
-        let until = since.map(|since| since + PATIENCE);
-        while let Some(left) = until.and_then(|until| until.checked_duration_since(Instant::now()))
+        calls.called = false;
+        drop(calls);
+        let Some(since) = self.began() else { return !lock(&self.calls).stopped };
+        let mut calls = lock(&self.calls);
+        while let Some(left) = (since + PATIENCE).checked_duration_since(Instant::now())
             && !left.is_zero()
-            && !inner.stopped
-            && began(&inner) == since
+            && !calls.stopped
         {
-            inner = self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+            calls = self.called.wait_timeout(calls, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        if inner.stopped {
+        if calls.stopped {
             return false;
         }
-        // Another one may have begun meanwhile.
-        if began(&inner) == since {
-            inner.called = false;
-            inner.syncing.iter_mut().for_each(|syncing| syncing.write(shared));
+        drop(calls);
+        let mut syncing = lock(&self.syncing);
+        match &mut *syncing {
+            Some(syncing) if syncing.began == since => syncing.write(shared),
+            // Who called may wait for another one that has begun meanwhile.
+            Some(_) => lock(&self.calls).called = true,
+            None => {}
         }
         true
     }
@@ -119,7 +128,7 @@ impl Beside {
     /// Writes what can be written beside the sync, however long it has taken.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn write(&self, shared: &Shared) {
-        lock(&self.inner).syncing.iter_mut().for_each(|syncing| syncing.write(shared));
+        lock(&self.syncing).iter_mut().for_each(|syncing| syncing.write(shared));
     }
 
     /// The sync of a group begins.
@@ -147,18 +156,18 @@ impl Beside {
             doubtful: false,
         };
         syncing.note(items);
-        let mut inner = lock(&self.inner);
-        inner.syncing = Some(syncing);
+        *lock(&self.syncing) = Some(syncing);
+        self.is_syncing.store(true, Ordering::SeqCst);
         // Those that came since the group was taken have called in vain.
-        let waits = shared.queue.has_early();
-        if waits && !mem::replace(&mut inner.called, true) {
-            self.changed.notify_all();
+        if shared.queue.has_early() {
+            self.call();
         }
     }
 
     /// The sync has ended.
-    pub(super) fn end(&self) -> Option<Syncing> {
-        lock(&self.inner).syncing.take()
+    pub(crate) fn end(&self) -> Option<Syncing> {
+        self.is_syncing.store(false, Ordering::SeqCst);
+        lock(&self.syncing).take()
     }
 }
 
@@ -210,7 +219,8 @@ impl Syncing {
     }
 
     fn write(&mut self, shared: &Shared) {
-        if self.failed {
+        // Others wait for no more than two short groups.
+        if self.failed || (!self.items.is_empty() && shared.queue.is_shared()) {
             return;
         }
         let mut items = shared.queue.take_first(|items| self.count(shared, items));

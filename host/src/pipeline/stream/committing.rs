@@ -47,7 +47,7 @@ impl StreamTask {
     }
 
     /// How long results may be without an outcome.
-    fn commit_wait(&self) -> Duration {
+    pub(super) fn commit_wait(&self) -> Duration {
         if self.context.decides {
             return COMMIT_WAIT_DECIDING;
         }
