@@ -92,17 +92,14 @@ pub(crate) fn show(items: &mut [Item]) {
     }
 }
 
-/// The group did not become durable.
+/// A group that was shown did not become durable.
 pub(crate) fn void(items: &[Item]) {
     for item in items.iter().filter(|item| is_early(item)) {
         let (Some(stream), Work::Records(records)) = (&item.stream, &item.work) else { continue };
         let early = &mut *stream.early();
         early.frames.clear();
-        // With a reply it had no receipt: it was not even written.
-        if item.reply.is_none() {
-            early.voided.records += u64::from(item.header.count);
-            early.voided.bytes += records.payload.len() as u64;
-        }
+        early.voided.records += u64::from(item.header.count);
+        early.voided.bytes += records.payload.len() as u64;
     }
     let woken = items.iter().filter(|item| is_early(item)).filter_map(|item| item.stream.as_ref());
     woken.for_each(|stream| stream.wake());

@@ -45,11 +45,6 @@ impl Reply {
             told(what);
         }
     }
-
-    /// Who appends is told otherwise.
-    fn defuse(&mut self) {
-        self.0 = None;
-    }
 }
 
 impl Drop for Reply {
@@ -217,7 +212,8 @@ impl Queue {
     pub(crate) fn push(&self, mut item: Item) -> Result<(), AppendError> {
         let mut inner = lock(&self.inner);
         if inner.closed {
-            item.reply.iter_mut().for_each(Reply::defuse);
+            drop(inner);
+            item.reply.take().into_iter().for_each(|reply| reply.say(Err(AppendError::Closed)));
             return Err(AppendError::Closed);
         }
         if let (Work::Checkpoint(_), Some(stream)) = (&item.work, &item.stream) {

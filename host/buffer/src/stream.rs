@@ -132,6 +132,13 @@ fn item(
     Item { stream: core.cloned(), header, body, work, reply: None, charge, room: None }
 }
 
+/// Says what was not queued.
+fn refused(pushed: &Result<(), AppendError>, reply: Option<Reply>) {
+    if let (Err(error), Some(reply)) = (pushed, reply) {
+        reply.say(Err(error.clone()));
+    }
+}
+
 /// While it lives, a stream wakes nobody before it has so many bytes.
 struct Patience<'a>(&'a StreamCore);
 
@@ -273,16 +280,21 @@ impl Stream {
         Ok(pending)
     }
 
-    /// The same with `told` in place of who would wait: it is called once with what becomes of the append, unless an error is
+    /// The same with `told` in place of who would wait: it is called once with what becomes of the append, also with the error that is
     /// returned. It must be quick, and block for nothing: others' receipts wait.
     pub async fn enqueue_then(
         &self,
         records: Records,
         told: impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
     ) -> Result<(), AppendError> {
-        records.check()?;
-        let room = self.shared.queue.room(&self.core.key.tenant, records.payload.len() as u64).await?;
-        self.push(records, room, told)
+        let mut reply = Some(Reply::new(told));
+        let room = self.shared.queue.room(&self.core.key.tenant, records.payload.len() as u64);
+        let pushed = match records.check() {
+            Ok(()) => room.await.and_then(|room| self.push(records, room, &mut reply)),
+            Err(error) => Err(error),
+        };
+        refused(&pushed, reply);
+        pushed
     }
 
     /// Waits for nothing: `AppendError::Busy` if the queue is full.
@@ -298,17 +310,16 @@ impl Stream {
         records: Records,
         told: impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
     ) -> Result<(), AppendError> {
-        records.check()?;
-        let room = self.shared.queue.try_room(&self.core.key.tenant, records.payload.len() as u64)?;
-        self.push(records, room, told)
+        let mut reply = Some(Reply::new(told));
+        let room = || self.shared.queue.try_room(&self.core.key.tenant, records.payload.len() as u64);
+        let pushed = records.check().and_then(|()| room());
+        let pushed = pushed.and_then(|room| self.push(records, room, &mut reply));
+        refused(&pushed, reply);
+        pushed
     }
 
-    fn push(
-        &self,
-        records: Records,
-        room: Room,
-        told: impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
-    ) -> Result<(), AppendError> {
+    /// Queues records with their `reply`, or says at once what is known.
+    fn push(&self, records: Records, room: Room, reply: &mut Option<Reply>) -> Result<(), AppendError> {
         self.alive()?;
         if let Some(source) = records.source.as_ref().filter(|source| !source.position.is_empty()) {
             let state = self.shared.state();
@@ -321,7 +332,8 @@ impl Stream {
             }
         }
         if let Some(known) = self.known(&records) {
-            told(Ok(known?));
+            let known = known?;
+            reply.take().into_iter().for_each(|reply| reply.say(Ok(known)));
             return Ok(());
         }
         let mut header = Header::new(Kind::Records);
@@ -352,7 +364,7 @@ impl Stream {
             header,
             body,
             work: Work::Records(records),
-            reply: Some(Reply::new(told)),
+            reply: reply.take(),
             charge: Some(charge),
             room: Some(room),
         })?;

@@ -319,12 +319,28 @@ async fn early_record_is_written_behind_the_whole_group_that_a_file_ends_in() {
 /// On a disk that a test can fail, with every step in its hands.
 fn stepped(seed: u64) -> (FaultyDisk, Journal, Stream) {
     let disk = FaultyDisk::new(seed);
+    let (journal, stream) = open(&disk);
+    (disk, journal, stream)
+}
+
+/// Nothing is lost or corrupt.
+fn open(disk: &FaultyDisk) -> (Journal, Stream) {
     let options = Options { file_bytes: FILE, ..Options::default() };
-    let (journal, _) = Journal::open_stepped(Arc::new(disk.clone()), Path::new("/data"), options).unwrap();
+    let (journal, recovery) =
+        Journal::open_stepped(Arc::new(disk.clone()), Path::new("/data"), options).unwrap();
+    assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
     let key = StreamKey { tenant: "t".into(), name: "s".into() };
     let options = StreamOptions { max_bytes: 1 << 30, retention: None };
     let stream = journal.drive(journal.stream(&key, options)).unwrap();
-    (disk, journal, stream)
+    (journal, stream)
+}
+
+/// After the loss of power.
+fn reopen(disk: &FaultyDisk, journal: Journal, stream: Stream) -> (Journal, Stream) {
+    disk.crash();
+    drop((stream, journal));
+    disk.reboot();
+    open(disk)
 }
 
 #[test]
@@ -371,15 +387,7 @@ fn early_record_that_cannot_be_written_beside_a_sync_is_refused_and_the_others_s
     assert_eq!(journal.drive(next).unwrap().first_offset, 3);
     let all = vec![(0, "a".to_owned()), (1, "b".to_owned()), (3, "d".to_owned())];
     assert_eq!((read(&stream, 0), stream.voided()), ((all.clone(), 4), Voided::default()));
-    disk.crash();
-    drop((stream, journal));
-    disk.reboot();
-    let options = Options { file_bytes: FILE, ..Options::default() };
-    let (journal, recovery) = Journal::open_stepped(Arc::new(disk), Path::new("/data"), options).unwrap();
-    assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
-    let key = StreamKey { tenant: "t".into(), name: "s".into() };
-    let options = StreamOptions { max_bytes: 1 << 30, retention: None };
-    let stream = journal.drive(journal.stream(&key, options)).unwrap();
+    let (_journal, stream) = reopen(&disk, journal, stream);
     assert_eq!(read(&stream, 0), (all, 4));
 }
 
@@ -402,15 +410,8 @@ fn early_record_is_void_if_a_sync_failed_beside_its_own_which_then_succeeds() {
         let last = journal.drive(sent(early("next"))).unwrap().first_offset;
         let all = vec![(0, "kept".to_owned()), (last, "next".to_owned())];
         assert_eq!(read(&stream, 0).0, all);
-        disk.crash();
-        drop((stream, journal));
-        disk.reboot();
-        let options = Options { file_bytes: FILE, ..Options::default() };
-        let (journal, recovery) = Journal::open_stepped(Arc::new(disk), Path::new("/data"), options).unwrap();
-        assert!(recovery.lost.is_empty() && recovery.corrupt.is_empty(), "{recovery:?}");
-        let key = StreamKey { tenant: "t".into(), name: "s".into() };
-        let options = StreamOptions { max_bytes: 1 << 30, retention: None };
-        assert_eq!(read(&journal.drive(journal.stream(&key, options)).unwrap(), 0).0, all);
+        let (_journal, stream) = reopen(&disk, journal, stream);
+        assert_eq!(read(&stream, 0).0, all);
     }
 }
 

@@ -4,7 +4,7 @@
 //! answered before they are, unless the stream's definition says so; past the deadline the client gets what the stream's definition says, and the records go on.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -16,7 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use wasmill_ingest::{AppendError, RecordBatch};
+use wasmill_ingest::RecordBatch;
 
 use super::access::Caller;
 use super::error::ApiError;
@@ -61,18 +61,11 @@ pub(super) async fn decide<H: Host>(
     let _until_answered = shared.host.quota(&caller.tenant).enter()?;
     let put = |batch, on_its_way: OnItsWay| {
         let (asking, ticket) = decider.ask();
-        // It ends with the receipt, which may come when nobody waits here any more, or where there is none with the refusal.
-        let on_its_way = Arc::new(Mutex::new(Some(on_its_way)));
-        let end = |on_its_way: &Mutex<Option<OnItsWay>>, refused: Option<&AppendError>| {
-            let taken = on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
-            taken.into_iter().for_each(|on_its_way| on_its_way.end(refused));
-        };
-        let stored = Arc::clone(&on_its_way);
         let batch = RecordBatch { early: decider.early, ..batch };
-        let answer = stream.decide(batch, ticket, move |refused| end(&stored, refused));
-        async move {
+        // That ends with the receipt, whether or not anybody waits here then, and not with the answer.
+        let answer = stream.decide(batch, ticket, move |refused| on_its_way.end(refused));
+        async {
             let answer = answer.await;
-            end(&on_its_way, answer.as_ref().err());
             drop(asking);
             answer
         }

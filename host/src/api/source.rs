@@ -14,7 +14,7 @@ pub trait Pushed: Append {
     fn source(&self, name: &str) -> Position;
 
     /// Appends the batch as [`Append::append`] does, and waits for what becomes of its records; `None` if the stream ends before
-    /// that. Once it is queued `receipt` is called when it has its receipt, or with why it has none.
+    /// that. `receipt` is called when it has its receipt, or with why it has none.
     fn decide(
         &self,
         batch: RecordBatch,

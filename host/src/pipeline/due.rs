@@ -94,7 +94,7 @@ impl Due {
         let (reply, encoded) = oneshot::channel();
         let (due, job_context) = (Arc::clone(self), context.clone());
         context.workers.submit(&context.tenant, context.lane, move |worker| {
-            let pace = Pace::new(&due, synced);
+            let pace = Pace::new(&due, synced && job_context.workers.count() > 1);
             let staged = stage(&job_context, &due.key, &due.batch, (replay, pace), &mut worker.encoder);
             let staged = if synced { staged.and_then(|staged| staged.synced(&job_context)) } else { staged };
             // The stream may have been stopped meanwhile; then nobody waits.
@@ -138,8 +138,7 @@ impl<'a> Pace<'a> {
     const STOPS: Duration = Duration::from_millis(3);
 
     fn new(due: &'a Due, may: bool) -> Pace<'a> {
-        let several = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
-        let keeps = may && several && !PACED.swap(true, Ordering::AcqRel);
+        let keeps = may && !PACED.swap(true, Ordering::AcqRel);
         Pace { due, since: keeps.then(Instant::now) }
     }
 

@@ -89,10 +89,11 @@ impl Inlet {
         }
         let (count, bytes) = (batch.len() as u64, batch.payload.len() as u64);
         quota.take_patiently(count, bytes).map_err(|wait| AppendError::Full { retry_after: wait })?;
-        self.stream.submit_then(records(batch), then).map_err(|error| {
+        // What else it is refused for is told.
+        if self.stream.submit_then(records(batch), then).is_err() {
             quota.give_back(count, bytes);
-            refusal(&self.stats.label(), error)
-        })
+        }
+        Ok(())
     }
 }
 
@@ -117,15 +118,15 @@ impl Pushed for Inlet {
         receipt: impl FnOnce(Option<&AppendError>) + Send + 'static,
     ) -> impl Future<Output = Result<Option<Answer>, AppendError>> + Send + 'static {
         let counted = self.counted(&mut batch);
-        let (stream, stats) = (self.stream.clone(), Arc::clone(&self.stats));
+        let stream = self.stream.clone();
         let (then, answer) = ticket.waits();
         let then = move |what: Result<Receipt, AppendError>| {
             receipt(what.as_ref().err());
             then(what);
         };
         async move {
-            let queued = stream.enqueue_then(records(batch), counted.then(then)).await;
-            queued.map_err(|error| refusal(&stats.label(), error))?;
+            // A refusal is told, too.
+            let _queued = stream.enqueue_then(records(batch), counted.then(then)).await;
             // Nothing is sent where the stream ends before.
             answer.await.ok().transpose()
         }
@@ -192,7 +193,7 @@ struct Counted {
 }
 
 impl Counted {
-    /// For the journal to call: it may become durable, and counts, whether or not the client still waits.
+    /// For the buffer to call: the batch may become durable, and counts, whether or not the client still waits.
     fn then(
         self,
         then: impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
@@ -226,7 +227,6 @@ impl Append for Inlet {
     ) -> impl Future<Output = Result<Receipt, AppendError>> + Send + 'static {
         let counted = self.counted(&mut batch);
         let stream = self.stream.clone();
-        let stats = Arc::clone(&self.stats);
         let (reply, receipt) = oneshot::channel();
         // The client may have gone.
         let then = counted.then(move |what| drop(reply.send(what)));
@@ -237,8 +237,8 @@ impl Append for Inlet {
         };
         async move {
             if let Some((batch, then)) = left? {
-                let queued = stream.enqueue_then(records(batch), then).await;
-                queued.map_err(|error| refusal(&stats.label(), error))?;
+                // A refusal is told, too.
+                let _queued = stream.enqueue_then(records(batch), then).await;
             }
             receipt.await.unwrap_or(Err(AppendError::Unknown))
         }

@@ -239,8 +239,13 @@ impl Workers {
 
     /// How many slices of this chain run at a time at most.
     pub(crate) fn width(&self, chain: &Chain) -> usize {
+        if chain.waits() { waiting::THREADS } else { self.count() }
+    }
+
+    /// How many threads run jobs, at least one.
+    pub(crate) fn count(&self) -> usize {
         // Half of its threads stand by.
-        if chain.waits() { waiting::THREADS } else { (self.threads.len() / 2).max(1) }
+        (self.threads.len() / 2).max(1)
     }
 
     /// Quotas have changed: who had to wait may run now.
