@@ -34,6 +34,9 @@ pub(crate) struct Arguments {
     /// Only these of the whole-host measurements (job, push, firehose, latency, decide, state, reload, start, isolation, and those that take long and only run when they are named: neighbours, also one alone, such as neighbours.cpu_burner, and tenants), and not the transform stage
     #[arg(long, value_name = "NAMES")]
     only: Option<String>,
+    /// Where the hosts that are measured keep their data: the disk to measure, or a memory file system to leave it out [default: the target directory]
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
     /// How many tenants there are in `tenants`
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     tenants: u64,
@@ -57,7 +60,7 @@ pub(crate) struct Tenants {
 pub(crate) fn tenants(project: &Project, arguments: Tenants) -> Result<()> {
     let Tenants { count, quick, json } = arguments;
     let only = Some("tenants".to_owned());
-    run(project, &Arguments { json, quick, runs: 5, log: None, only, tenants: count })
+    run(project, &Arguments { json, quick, runs: 5, log: None, only, work: None, tenants: count })
 }
 
 /// What a figure must keep.
@@ -128,7 +131,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     // The product alone first: built together, it would have what only the measuring programs switch on.
     build(project, &["--package", "wasmill", "--bin", "wasmill"])?;
     build(project, &["--package", "wasmill-bench", "--package", "wasmill-bench-host"])?;
-    let work = project.target.join("bench");
+    let work = arguments.work.clone().unwrap_or_else(|| project.target.join("bench"));
     std::fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
     let log = log(arguments)?;
     let mut found = Map::new();
