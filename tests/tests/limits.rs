@@ -113,9 +113,10 @@ const ROWS: &[Row] = &[
         &[("transform/src/fault", &["REASON_BYTES_MAX"]), ("catalog/src/load", &["REASON_BYTES_MAX"])],
     ),
     (
-        "manifest; its schema",
+        "manifest: bytes, values; its schema",
         &[
             ("transform/src/manifest", &["MANIFEST_BYTES_MAX"]),
+            ("transform/src/manifest/values", &["MANIFEST_VALUES_MAX"]),
             ("transform/src/schema", &["PARTS_MAX", "DEPTH_MAX", "PATTERNS_MAX"]),
         ],
     ),

@@ -16,7 +16,7 @@
 //! It decides no test's outcome: what `cargo` answers is the answer.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -268,7 +268,7 @@ fn run_tests(
     let watched = if nextest { Watched::Stderr } else { Watched::Stdout };
     let status = process::run_watching(&mut command, watched, |line| tally.look(line))?;
     if !status.success() {
-        bail!("{} ({status})", tally.closing());
+        bail!(tally.closing_failed(status));
     }
     Ok(Some(tally.closing()))
 }
@@ -280,7 +280,7 @@ fn run_doc_tests(project: &Project, filter: Option<&str>) -> Result<Option<Strin
     let mut tally = Tally::default();
     let status = process::run_watching(&mut command, Watched::Stdout, |line| tally.look(line))?;
     if !status.success() {
-        bail!("{} ({status})", tally.closing());
+        bail!(tally.closing_failed(status));
     }
     Ok(Some(tally.closing()))
 }
@@ -306,13 +306,20 @@ pub(crate) fn cargo(project: &Project) -> Command {
     command
 }
 
-/// What the runners said in their closing lines.
+/// Lines of a failure that the summary repeats, and of all failures.
+const LINES_OF_A_FAILURE: usize = 8;
+const LINES_OF_FAILURES_MAX: usize = 80;
+
+/// What the runners said in their closing lines, and of what failed.
 #[derive(Default)]
 struct Tally {
     passed: u64,
     failed: u64,
     ignored: u64,
     nextest: Option<String>,
+    failures: Vec<String>,
+    /// Lines that still belong to the failure told last.
+    more: usize,
 }
 
 impl Tally {
@@ -324,6 +331,18 @@ impl Tally {
         } else if line.trim_start().starts_with("Summary [") {
             self.nextest = Some(line.trim().to_owned());
         }
+        if line.trim_start().starts_with("thread '") && line.contains(" panicked at ") {
+            self.more = LINES_OF_A_FAILURE;
+        } else if line.starts_with("stack backtrace:")
+            || line.starts_with("note: ")
+            || line.starts_with("---- ")
+        {
+            self.more = 0;
+        }
+        if self.more > 0 && self.failures.len() < LINES_OF_FAILURES_MAX {
+            self.more -= 1;
+            self.failures.push(line.trim_end().to_owned());
+        }
     }
 
     fn closing(&self) -> String {
@@ -331,6 +350,12 @@ impl Tally {
             Some(summary) => summary.clone(),
             None => format!("{} passed, {} failed, {} ignored", self.passed, self.failed, self.ignored),
         }
+    }
+
+    /// The same where something failed, and the beginning of what was said of it: it stands far above by then.
+    fn closing_failed(&self, status: ExitStatus) -> String {
+        let told = self.failures.iter().map(|line| format!("\n    {line}"));
+        format!("{} ({status}){}", self.closing(), told.collect::<String>())
     }
 }
 
@@ -413,6 +438,24 @@ mod tests {
         tally.look("running 3 tests");
         tally.look("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured");
         assert_eq!(tally.closing(), "14 passed, 1 failed, 1 ignored");
+    }
+
+    #[test]
+    fn tally_tells_the_beginning_of_each_failure_and_not_its_backtrace() {
+        let mut tally = Tally::default();
+        let said = "---- a::b stdout ----\nlooking\n\nthread 'a::b' (7) panicked at src/a.rs:3:5:\nassertion failed\n  \
+                    left: 1\nstack backtrace:\n   0: main\n\n---- c stdout ----\nthread 'c' panicked at src/c.rs:1:1:\nno\nnote: run with\n";
+        said.lines().for_each(|line| tally.look(line));
+        let told = [
+            "thread 'a::b' (7) panicked at src/a.rs:3:5:",
+            "assertion failed",
+            "  left: 1",
+            "thread 'c' panicked at src/c.rs:1:1:",
+            "no",
+        ];
+        assert_eq!(tally.failures, told);
+        (0..1000).for_each(|_| tally.look("thread 'd' panicked at src/d.rs:1:1:"));
+        assert_eq!(tally.failures.len(), LINES_OF_FAILURES_MAX);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The section is part of the file and so covered by its digest. It grants nothing: what it lists under `grants`
 //! is what the plugin *may ask for*; the operator's config hands it over. A sidecar may only narrow it.
 
+mod values;
+
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -111,6 +113,11 @@ pub enum ManifestError {
     Sections(#[from] wasmparser::BinaryReaderError),
     #[error("manifest of {bytes} bytes is over the limit of {max}")]
     TooLarge { bytes: usize, max: usize },
+    #[error(
+        "manifest of over {max} values, counting each name, text, number, list and object; a sample needs no more records \
+         than show that the plugin works"
+    )]
+    TooMany { max: usize },
     #[error("the manifest is not what this host expects: {0}")]
     Json(serde_json::Error),
     #[error("plugin name {name:?} must match [a-z0-9-]+ and be at most 64 characters")]
@@ -144,6 +151,7 @@ pub fn read_manifest(wasm: &[u8]) -> Result<Option<Manifest>, ManifestError> {
     if json.len() > MANIFEST_BYTES_MAX {
         return Err(ManifestError::TooLarge { bytes: json.len(), max: MANIFEST_BYTES_MAX });
     }
+    values::check(json)?;
     let manifest: Manifest = serde_json::from_slice(json).map_err(ManifestError::Json)?;
     check_manifest(&manifest)?;
     Ok(Some(manifest))
@@ -156,6 +164,7 @@ pub fn embed_manifest(wasm: &[u8], manifest: &Manifest) -> Result<Vec<u8>, Manif
     if json.len() > MANIFEST_BYTES_MAX {
         return Err(ManifestError::TooLarge { bytes: json.len(), max: MANIFEST_BYTES_MAX });
     }
+    values::check(&json)?;
     let mut out = Vec::with_capacity(wasm.len() + json.len() + 64);
     let mut kept = 0;
     for section in TopSections::new(wasm) {

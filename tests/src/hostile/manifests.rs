@@ -117,8 +117,26 @@ pub(super) fn cases() -> Vec<Case> {
                 models: names("model"),
             };
         }),
-        with("sample-by-the-hundred-thousand", Harmless, &plain, |manifest| {
-            manifest.sample = Some(Sample { records: vec![String::new(); 300_000], ..Sample::default() });
+        by_hand(
+            "sample-by-the-hundred-thousand",
+            Refused("over 32768 values"),
+            &format!(
+                "{},\"sample\":{{\"records\":[\"\"{}]}}}}",
+                head("sample-by-the-hundred-thousand"),
+                ",\"\"".repeat(299_999)
+            ),
+        ),
+        by_hand(
+            "schema-of-half-a-million-values",
+            Refused("over 32768 values"),
+            &format!(
+                "{},\"config_schema\":{{\"enum\":[0{}]}}}}",
+                head("schema-of-half-a-million-values"),
+                ",0".repeat(500_000)
+            ),
+        ),
+        with("sample-by-the-ten-thousand", Harmless, &plain, |manifest| {
+            manifest.sample = Some(Sample { records: vec![String::new(); 30_000], ..Sample::default() });
         }),
         with("sample-that-loops", Unfit("sample"), &endless, |manifest| {
             manifest.sample = Some(Sample { records: vec!["{}".to_owned()], ..Sample::default() });
