@@ -7,11 +7,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{Timespec, epoll};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use crate::samples::Samples;
 
 /// Longest time in which nothing is answered.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// The timer among the events, which have the number of their connection.
+const DUE: u64 = u64::MAX;
 
 /// What is asked, and how often.
 pub(crate) struct Load<'a> {
@@ -54,7 +60,11 @@ impl Load<'_> {
         }
         let started = Instant::now();
         let (mut samples, mut answered) = (Samples::default(), started);
-        let mut events = Vec::with_capacity(self.connections);
+        // A wait for events is rounded up to a millisecond: what is due would come late, and five at a time.
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+        let due = epoll::EventData::new_u64(DUE);
+        epoll::add(&poll, &timer, due, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
+        let mut events = Vec::with_capacity(self.connections + 1);
         while samples.0.len() < all {
             let mut next: Option<Duration> = None;
             for connection in &mut connections {
@@ -72,14 +82,16 @@ impl Load<'_> {
                 connection.next += self.connections;
             }
             ensure!(answered.elapsed() < ANSWER_MAX, "no answer within {ANSWER_MAX:?}");
-            let wait = next.map_or(ANSWER_MAX, |next| next.saturating_sub(started.elapsed()));
+            if let Some(next) = next {
+                // Zero would stop the timer.
+                let wait = next.saturating_sub(started.elapsed()).max(Duration::from_nanos(1));
+                let once = Itimerspec { it_interval: Timespec::default(), it_value: wait.try_into()? };
+                timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
+            }
             events.clear();
-            epoll::wait(
-                &poll,
-                rustix::buffer::spare_capacity(&mut events),
-                Some(&Timespec::try_from(wait)?),
-            )?;
-            for event in &events {
+            let longest = Timespec::try_from(ANSWER_MAX)?;
+            epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), Some(&longest))?;
+            for event in events.iter().filter(|event| event.data.u64() != DUE) {
                 let number = usize::try_from(event.data.u64())?;
                 let connection = connections.get_mut(number).context("an event of no connection")?;
                 if let Some(due) = connection.answer(self.expected)? {
