@@ -88,7 +88,7 @@ pub(super) async fn decide<H: Host>(
 
 /// The shorter of what the client and the stream's definition say.
 fn deadline(raw: Option<&str>, most: Duration) -> Result<Duration, ApiError> {
-    let mut deadline = most;
+    let mut deadline = None;
     for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
         if name == "source" {
@@ -99,13 +99,16 @@ fn deadline(raw: Option<&str>, most: Duration) -> Result<Duration, ApiError> {
             return Err(ApiError::Query { message });
         }
         let asked = text.parse().ok().map(Duration::from_millis);
-        deadline = asked.filter(|asked| !asked.is_zero() && *asked <= most).ok_or_else(|| {
+        let asked = asked.filter(|asked| !asked.is_zero() && *asked <= most).ok_or_else(|| {
             let message =
                 format!("deadline_ms {text:?}: expected 1 to {}, as the stream says", most.as_millis());
             ApiError::Query { message }
         })?;
+        if deadline.replace(asked).is_some() {
+            return Err(ApiError::Query { message: "deadline_ms twice: expected one".to_owned() });
+        }
     }
-    Ok(deadline)
+    Ok(deadline.unwrap_or(most))
 }
 
 fn fallback(decider: &Decider, deadline: Duration) -> Result<Response, ApiError> {
@@ -178,7 +181,14 @@ mod tests {
         assert_eq!(deadline(None, most).unwrap(), most);
         assert_eq!(deadline(Some("source=a"), most).unwrap(), most);
         assert_eq!(deadline(Some("deadline_ms=20"), most).unwrap(), Duration::from_millis(20));
-        for wrong in ["deadline_ms=0", "deadline_ms=201", "deadline_ms=", "deadline_ms=1s", "deadline=5"] {
+        for wrong in [
+            "deadline_ms=5&deadline_ms=6",
+            "deadline_ms=0",
+            "deadline_ms=201",
+            "deadline_ms=",
+            "deadline_ms=1s",
+            "deadline=5",
+        ] {
             let refused = deadline(Some(wrong), most).unwrap_err();
             assert!(
                 matches!(&refused, ApiError::Query { message } if message.contains("expected")),

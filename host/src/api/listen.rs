@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::access::Peer;
 use super::tls::Tls;
+use super::unread;
 
 /// How long to wait after a failed accept (out of descriptors, say) instead of spinning.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -42,6 +43,7 @@ pub async fn serve(
 ) {
     let permits = Arc::new(Semaphore::new(limits.max_connections.max(1) as usize));
     let graceful = GracefulShutdown::new();
+    let router = router.layer(axum::middleware::from_fn(unread::let_go));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
     let mut stop = std::pin::pin!(stop);

@@ -46,6 +46,7 @@ mod tls;
 mod tls_tests;
 #[cfg(test)]
 mod token_tests;
+mod unread;
 mod usage;
 mod versions;
 

@@ -1,0 +1,175 @@
+//! Answers that come before the body of their request was read: refusals, most of all.
+//!
+//! What is on its way is read and let go, so that the connection can be used again; of a body that goes on for longer the
+//! connection ends behind the answer, which says so (RFC 9112, section 9.6), so that no client sends another request into it.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+
+/// So much of a body is let go, and so long is waited for it.
+const LET_GO_BYTES_MAX: u64 = 1 << 20;
+const LET_GO_TIME_MAX: Duration = Duration::from_millis(100);
+
+/// Where a body goes that was not read to its end.
+type Left = Arc<Mutex<Option<Body>>>;
+
+/// A body that comes back when it is dropped before its end.
+struct Returning {
+    body: Body,
+    ended: bool,
+    left: Left,
+}
+
+impl HttpBody for Returning {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.ended |= matches!(polled, Poll::Ready(None | Some(Err(_))));
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        if !self.ended && !self.body.is_end_stream() {
+            let body = std::mem::take(&mut self.body);
+            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+        }
+    }
+}
+
+/// A layer around all routes.
+pub(super) async fn let_go(request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    // Who waits to be told to send the body is not told so by a refusal.
+    let waits = request.headers().contains_key(header::EXPECT);
+    let left = Left::default();
+    let back = Arc::clone(&left);
+    let request = request.map(|body| Body::new(Returning { body, ended: false, left: back }));
+    let mut answer = next.run(request).await;
+    let unread = left.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(body) = unread
+        && (waits || !ends(body).await)
+    {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// Whether the rest of the body came within the bounds.
+async fn ends(mut body: Body) -> bool {
+    if body.size_hint().lower() > LET_GO_BYTES_MAX {
+        return false;
+    }
+    let until = tokio::time::Instant::now() + LET_GO_TIME_MAX;
+    let mut bytes = 0;
+    loop {
+        let next = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+        match tokio::time::timeout_at(until, next).await {
+            Ok(None) => return true,
+            Ok(Some(Ok(frame))) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
+        if bytes > LET_GO_BYTES_MAX {
+            return false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::api::tests::{NDJSON, connect};
+
+    /// One answer, as its `content-length` says.
+    async fn answer(socket: &mut TcpStream) -> String {
+        let mut answer = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+            let whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                length.is_some_and(|length| body.len() == length.parse::<usize>().unwrap())
+            });
+            if whole {
+                return text;
+            }
+            let read = socket.read_buf(&mut answer).await.unwrap();
+            assert!(read > 0, "the connection ended behind {text:?}");
+        }
+    }
+
+    fn head(stream: &str, length: usize, more: &str) -> String {
+        format!(
+            "POST /v1/streams/{stream}/records HTTP/1.1\r\nhost: x\r\n{NDJSON}\r\n{more}content-length: {length}\r\n\r\n"
+        )
+    }
+
+    #[tokio::test]
+    async fn refusal_leaves_a_connection_whose_body_ends_soon_to_the_next_request() {
+        let (server, mut socket) = connect(&Arc::default()).await;
+        for _ in 0..3 {
+            let body = vec![b'x'; LET_GO_BYTES_MAX as usize];
+            socket.write_all(head("missing", body.len(), "").as_bytes()).await.unwrap();
+            socket.write_all(&body).await.unwrap();
+            let refused = answer(&mut socket).await;
+            assert!(
+                refused.starts_with("http/1.1 404") && !refused.contains("connection: close"),
+                "{refused}"
+            );
+        }
+        socket.write_all(&[head("access", 3, "").as_bytes(), b"{}\n"].concat()).await.unwrap();
+        let taken = answer(&mut socket).await;
+        assert!(taken.starts_with("http/1.1 200"), "{taken}");
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn refusal_of_a_body_that_goes_on_says_that_the_connection_ends_and_ends_it() {
+        // Announced as more than is let go; as less, of which the end does not come; and sent only when it is asked for.
+        let all = [(2 * LET_GO_BYTES_MAX as usize, ""), (500, ""), (500, "expect: 100-continue\r\n")];
+        for (length, more) in all {
+            let (server, mut socket) = connect(&Arc::default()).await;
+            socket.write_all(head("missing", length, more).as_bytes()).await.unwrap();
+            if more.is_empty() {
+                socket.write_all(b"{}\n").await.unwrap();
+            }
+            let refused = answer(&mut socket).await;
+            assert!(refused.starts_with("http/1.1 404"), "{refused}");
+            assert!(refused.contains("connection: close"), "{length} {more:?}: {refused}");
+            // Closed, or reset because of what was not read.
+            let behind = socket.read(&mut [0; 16]).await;
+            assert!(behind.is_err() || behind.is_ok_and(|read| read == 0));
+            server.abort();
+        }
+    }
+}
