@@ -75,9 +75,14 @@ impl Ledger {
         !self.files.is_empty()
     }
 
-    /// Staged files that have served, once it is durable that their batches are done.
+    /// Staged files that have served, for when it is durable that their batches are done.
     pub(crate) fn take_files(&mut self) -> Vec<(usize, String)> {
         std::mem::take(&mut self.files)
+    }
+
+    /// That did not become durable.
+    pub(crate) fn keep_files(&mut self, files: Vec<(usize, String)>) {
+        self.files.extend(files);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -99,17 +104,19 @@ impl Ledger {
         self.unmarked.retain(|(at, _)| *at >= needed_from);
     }
 
-    /// The mark to write for batches that were delivered although older outcomes are needed, if there are any.
-    pub(crate) fn mark(&self) -> Option<Bytes> {
+    /// The mark to write for batches that were delivered although older outcomes are needed, if there are any, and how many
+    /// these are.
+    pub(crate) fn mark(&self) -> Option<(Bytes, usize)> {
         if self.unmarked.is_empty() {
             return None;
         }
         let delivered = self.unmarked.iter().map(|(_, batch)| batch.clone()).collect();
-        serde_json::to_vec(&Mark { delivered }).ok().map(Bytes::from)
+        let mark = serde_json::to_vec(&Mark { delivered }).ok()?;
+        Some((Bytes::from(mark), self.unmarked.len()))
     }
 
-    /// That mark is durable.
-    pub(crate) fn marked(&mut self) {
-        self.unmarked.clear();
+    /// A mark of so many is durable; what was delivered since is behind them.
+    pub(crate) fn marked(&mut self, batches: usize) {
+        self.unmarked.drain(..batches.min(self.unmarked.len()));
     }
 }

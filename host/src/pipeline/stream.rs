@@ -137,6 +137,7 @@ pub(crate) struct StreamTask {
     /// Of a stream that has event time.
     clock: Option<Clock>,
     checkpoint: (u64, Position),
+    checkpointing: Option<checkpoint::Checkpointing>,
     /// When the checkpoint was written that nobody has made durable; it rides along with whatever is written next.
     riding_since: Option<Instant>,
     looked_after: Instant,
@@ -243,6 +244,7 @@ impl StreamTask {
                 .as_ref()
                 .map(|rules| Clock::of(rules, standing.watermark, &standing.watermarks)),
             checkpoint: (0, Position::default()),
+            checkpointing: None,
             riding_since: None,
             looked_after: Instant::now(),
             unfit: Unfit::default(),
@@ -294,9 +296,9 @@ impl StreamTask {
                 self.start_state_work();
             }
             self.refuse_stuck_replay();
-            self.look_after(earlier.is_none()).await;
+            self.look_after(earlier.is_none());
             self.hand_over();
-            if earlier.is_none() && self.drained() {
+            if earlier.is_none() && self.checkpointing.is_none() && self.drained() {
                 return self.write_last_checkpoint().await;
             }
             let (wake, read) = (self.wake(), self.intake.read());
@@ -312,6 +314,10 @@ impl StreamTask {
             tokio::select! {
                 biased;
                 committed = join(&mut self.commit), if self.commit.is_some() => self.committed(committed),
+                written = checkpoint::join(&mut self.checkpointing), if self.checkpointing.is_some() => {
+                    // Tried again with the next one.
+                    drop(self.checkpointed(written));
+                }
                 () = self.sealing.encoded(), if !self.sealing.is_empty() => {}
                 Some(finished) = self.finished.recv() => self.finished(&finished),
                 _stored = join_earlier(&mut earlier), if earlier.is_some() => earlier = None,

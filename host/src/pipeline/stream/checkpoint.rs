@@ -1,16 +1,54 @@
 //! What a stream looks after now and then: the checkpoint, staged files that have served, counters that others read.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use wasmill_buffer::{AppendError, EntryKind, Position};
 
 use super::{CHECKPOINT_RIDES_MAX, EXPIRE_EVERY, LOOK_AFTER_EVERY, Reached, StreamError, StreamTask};
+use crate::pipeline::context::StreamContext;
 use crate::pipeline::event_time::NO_TIME;
 use crate::pipeline::ledger::CheckpointBody;
 use crate::pipeline::stats::wall_clock_ns;
+
+/// A mark and a checkpoint on their way.
+pub(super) struct Checkpointing {
+    /// Batches of the mark.
+    batches: usize,
+    /// Nothing: a mark alone.
+    said: Option<Said>,
+    task: JoinHandle<Written>,
+}
+
+/// What a checkpoint says.
+struct Said {
+    next: (u64, Position),
+    durable: bool,
+    /// How far event time has come.
+    reached: Option<Reached>,
+    /// Outcomes of the stream that were durable.
+    commits: u64,
+    columns: BTreeMap<String, String>,
+    /// Staged files that are removed once it is durable.
+    files: Vec<(usize, String)>,
+}
+
+/// What became of both.
+pub(super) struct Written {
+    marked: bool,
+    checkpoint: Result<(), AppendError>,
+}
+
+impl Checkpointing {
+    /// How far event time has come, as it says.
+    pub(super) fn reached(&self) -> Option<&Reached> {
+        self.said.as_ref()?.reached.as_ref()
+    }
+}
 
 impl StreamTask {
     /// The oldest outcome that is still needed.
@@ -45,7 +83,7 @@ impl StreamTask {
 
     /// Now and then: counters that others read, and what the buffer need not keep. What fails is tried again.
     /// Nothing may be let go of before the letters of earlier runs are kept.
-    pub(super) async fn look_after(&mut self, may_let_go: bool) {
+    pub(super) fn look_after(&mut self, may_let_go: bool) {
         let now = Instant::now();
         if now < self.looked_after + LOOK_AFTER_EVERY {
             return;
@@ -54,19 +92,14 @@ impl StreamTask {
         self.context.buffer.expire(wall_clock_ns());
         self.observe();
         self.expire_letters(now);
-        if !may_let_go {
+        if !may_let_go || self.checkpointing.is_some() {
             return;
         }
         let next = (self.committed, self.entries_needed_from());
         // A quiet stream writes nothing that it could ride along with; without it, a crash much later would deliver
         // again what has long been taken away.
         let durable = self.riding_since.is_some_and(|since| now >= since + CHECKPOINT_RIDES_MAX);
-        if let Err(error) = self.checkpoint(next, durable).await {
-            tracing::warn!(
-                stream = %self.context.label(), error = &error as &dyn std::error::Error,
-                "checkpoint refused, trying again"
-            );
-        }
+        self.start_checkpoint(next, durable);
     }
 
     /// Now and then removes letters that are too old, off this thread.
@@ -90,41 +123,86 @@ impl StreamTask {
             );
         }
         let next = (self.committed, self.entries_needed_from());
-        self.checkpoint(next, true).await.map_err(StreamError::Checkpoint)
+        self.start_checkpoint(next, true);
+        let written = join(&mut self.checkpointing).await;
+        self.checkpointed(written).map_err(StreamError::Checkpoint)
     }
 
-    pub(super) async fn checkpoint(
-        &mut self,
-        next: (u64, Position),
-        durable: bool,
-    ) -> Result<(), AppendError> {
+    /// Writes a mark and a checkpoint, where they say anything new, beside whatever else the stream does: the disk may take its
+    /// time. There is one at a time.
+    fn start_checkpoint(&mut self, next: (u64, Position), durable: bool) {
         self.ledger.settle(next.1);
-        if let Some(mark) = self.ledger.mark() {
-            let at = self.committed..self.committed;
-            self.context.buffer.entry(EntryKind::Mark, at, mark).await?;
-            self.ledger.marked();
-        }
+        let (mark, batches) = self.ledger.mark().unzip();
         // Files that have served wait for a durable checkpoint, whether or not it says anything else.
-        if !durable && self.checkpoint == next && !self.ledger.has_files() {
-            return Ok(());
+        let says = durable || self.checkpoint != next || self.ledger.has_files();
+        if mark.is_none() && !says {
+            return;
         }
-        let columns = self.inferred_columns();
-        let reached = self.durable_clock();
+        let (columns, reached) = (self.inferred_columns(), self.durable_clock());
         let body = CheckpointBody {
             processed: next.0,
             columns: columns.clone(),
             watermark: reached.as_ref().map(|reached| reached.watermark).filter(|ns| *ns != NO_TIME),
             watermarks: reached.as_ref().map(Reached::by_source).unwrap_or_default(),
         };
-        let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
-        self.context.buffer.checkpoint(body, next.0, next.1, durable).await?;
-        self.clock_checkpointed(reached);
-        if durable {
-            self.note_columns(&columns);
-            self.discard_files().await;
+        let files = if durable { self.ledger.take_files() } else { Vec::new() };
+        let said = says.then_some(Said {
+            next,
+            durable,
+            reached,
+            commits: self.context.stats.commits.get(),
+            columns,
+            files: files.clone(),
+        });
+        let (context, at) = (self.context.clone(), self.committed..self.committed);
+        let task = tokio::spawn(async move {
+            if let Some(mark) = mark
+                && let Err(error) = context.buffer.entry(EntryKind::Mark, at, mark).await
+            {
+                return Written { marked: false, checkpoint: Err(error) };
+            }
+            if says {
+                let body = serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default();
+                if let Err(error) = context.buffer.checkpoint(body, next.0, next.1, durable).await {
+                    return Written { marked: true, checkpoint: Err(error) };
+                }
+                context.discard_files(files).await;
+            }
+            Written { marked: true, checkpoint: Ok(()) }
+        });
+        self.checkpointing = Some(Checkpointing { batches: batches.unwrap_or(0), said, task });
+    }
+
+    /// What became of it. An error is also told.
+    pub(super) fn checkpointed(&mut self, written: Result<Written, JoinError>) -> Result<(), AppendError> {
+        let Some(running) = self.checkpointing.take() else { return Ok(()) };
+        let Ok(Written { marked, checkpoint }) = written else {
+            tracing::error!(stream = %self.context.label(), "writing a checkpoint panicked, trying again");
+            self.ledger.keep_files(running.said.map(|said| said.files).unwrap_or_default());
+            return Err(AppendError::Closed);
+        };
+        if marked {
+            self.ledger.marked(running.batches);
         }
-        self.checkpoint = next;
-        self.riding_since = if durable { None } else { self.riding_since.or_else(|| Some(Instant::now())) };
+        let Some(said) = running.said else { return checkpoint };
+        if let Err(error) = &checkpoint {
+            self.ledger.keep_files(said.files);
+            tracing::warn!(
+                stream = %self.context.label(), error = error as &dyn std::error::Error,
+                "checkpoint refused, trying again"
+            );
+            return checkpoint;
+        }
+        // An outcome that has become durable since says more.
+        if said.commits == self.context.stats.commits.get() {
+            self.clock_checkpointed(said.reached);
+        }
+        if said.durable {
+            self.note_columns(&said.columns);
+        }
+        self.checkpoint = said.next;
+        self.riding_since =
+            if said.durable { None } else { self.riding_since.or_else(|| Some(Instant::now())) };
         Ok(())
     }
 
@@ -139,28 +217,6 @@ impl StreamTask {
     fn note_columns(&self, noted: &BTreeMap<String, String>) {
         for output in self.context.outputs.iter().filter(|output| noted.contains_key(&output.name)) {
             output.columns.iter().for_each(|columns| columns.note());
-        }
-    }
-
-    /// Removes staged files of batches that are done; until that was durable, a crash would have needed them again.
-    pub(super) async fn discard_files(&mut self) {
-        let files = self.ledger.take_files();
-        if files.is_empty() {
-            return;
-        }
-        let context = self.context.clone();
-        let discarding = self.context.off_runtime(move || {
-            for (output, file) in files {
-                if let Err((path, error)) = context.outputs[output].staging.discard(&file) {
-                    tracing::warn!(
-                        stream = %context.label(), path = %path.display(), %error,
-                        "staged object cannot be removed; the next start tries again"
-                    );
-                }
-            }
-        });
-        if let Err(error) = discarding.await {
-            tracing::error!(stream = %self.context.label(), %error, "removing staged objects panicked");
         }
     }
 
@@ -180,5 +236,36 @@ impl StreamTask {
         let sealing = self.commit.as_ref().and_then(|running| running.first_arrival);
         let oldest = [open, sealing, self.ledger.first_arrival(), unread].into_iter().flatten().min();
         stats.oldest_undelivered.store(oldest.unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+impl StreamContext {
+    /// Removes staged files of batches that are done; until that was durable, a crash would have needed them again.
+    async fn discard_files(self: &Arc<Self>, files: Vec<(usize, String)>) {
+        if files.is_empty() {
+            return;
+        }
+        let context = Arc::clone(self);
+        let discarding = self.off_runtime(move || {
+            for (output, file) in files {
+                if let Err((path, error)) = context.outputs[output].staging.discard(&file) {
+                    tracing::warn!(
+                        stream = %context.label(), path = %path.display(), %error,
+                        "staged object cannot be removed; the next start tries again"
+                    );
+                }
+            }
+        });
+        if let Err(error) = discarding.await {
+            tracing::error!(stream = %self.label(), %error, "removing staged objects panicked");
+        }
+    }
+}
+
+/// Waits for the one on its way; never ends without one.
+pub(super) async fn join(running: &mut Option<Checkpointing>) -> Result<Written, JoinError> {
+    match running {
+        Some(running) => (&mut running.task).await,
+        None => std::future::pending().await,
     }
 }

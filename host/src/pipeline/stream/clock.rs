@@ -196,9 +196,11 @@ impl StreamTask {
         self.tells_again();
     }
 
-    /// What no outcome covers is forgotten; `floor` is what the commit on its way has.
+    /// What no outcome covers is forgotten; `floor` is what the commit on its way has, or the checkpoint.
     pub(super) fn clock_withdraw(&mut self) {
-        let floor = self.commit.as_ref().and_then(|running| running.commit.event_time.clone());
+        let commit = self.commit.as_ref().and_then(|running| running.commit.event_time.as_ref());
+        let checkpoint = self.checkpointing.as_ref().and_then(|running| running.reached());
+        let floor = commit.or(checkpoint).cloned();
         let Some(clock) = &mut self.clock else { return };
         let floor = floor.map(|reached| (reached.watermark, reached.marks));
         (clock.watermark, clock.marks) = floor.unwrap_or_else(|| clock.durable.clone());
