@@ -92,7 +92,8 @@ impl StreamTask {
         self.context.buffer.expire(wall_clock_ns());
         self.observe();
         self.expire_letters(now);
-        if !may_let_go || self.checkpointing.is_some() {
+        // What has drained writes its last one.
+        if !may_let_go || self.checkpointing.is_some() || self.drained() {
             return;
         }
         let next = (self.committed, self.entries_needed_from());
@@ -184,15 +185,15 @@ impl StreamTask {
         if marked {
             self.ledger.marked(running.batches);
         }
-        let Some(said) = running.said else { return checkpoint };
         if let Err(error) = &checkpoint {
-            self.ledger.keep_files(said.files);
             tracing::warn!(
                 stream = %self.context.label(), error = error as &dyn std::error::Error,
                 "checkpoint refused, trying again"
             );
+            self.ledger.keep_files(running.said.map(|said| said.files).unwrap_or_default());
             return checkpoint;
         }
+        let Some(said) = running.said else { return Ok(()) };
         // An outcome that has become durable since says more.
         if said.commits == self.context.stats.commits.get() {
             self.clock_checkpointed(said.reached);

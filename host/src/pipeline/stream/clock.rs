@@ -122,6 +122,16 @@ impl Clock {
         self.marks.as_ref().map_or(NO_TIME, Marks::least)
     }
 
+    /// Back to what is durable, or will be: what a commit on its way has, or else a checkpoint, which may have begun before
+    /// outcomes that say more.
+    fn take_back(&mut self, commit: Option<&Reached>, checkpoint: Option<&Reached>) {
+        let ahead = checkpoint.filter(|reached| reached.watermark > self.durable.0);
+        let floor = commit.or(ahead).map(|reached| (reached.watermark, reached.marks.clone()));
+        (self.watermark, self.marks) = floor.unwrap_or_else(|| self.durable.clone());
+        self.late = LateCounts::default();
+        self.since.1 = self.watermark;
+    }
+
     /// How far any record has come.
     fn furthest(&self) -> i64 {
         self.watermark.max(self.marks.as_ref().map_or(NO_TIME, Marks::furthest))
@@ -196,16 +206,13 @@ impl StreamTask {
         self.tells_again();
     }
 
-    /// What no outcome covers is forgotten; `floor` is what the commit on its way has, or the checkpoint.
+    /// What no outcome covers is forgotten, but for what the commit on its way has, or the checkpoint.
     pub(super) fn clock_withdraw(&mut self) {
         let commit = self.commit.as_ref().and_then(|running| running.commit.event_time.as_ref());
         let checkpoint = self.checkpointing.as_ref().and_then(|running| running.reached());
-        let floor = commit.or(checkpoint).cloned();
-        let Some(clock) = &mut self.clock else { return };
-        let floor = floor.map(|reached| (reached.watermark, reached.marks));
-        (clock.watermark, clock.marks) = floor.unwrap_or_else(|| clock.durable.clone());
-        clock.late = LateCounts::default();
-        clock.since.1 = clock.watermark;
+        if let Some(clock) = &mut self.clock {
+            clock.take_back(commit, checkpoint);
+        }
     }
 
     /// For the next outcome.

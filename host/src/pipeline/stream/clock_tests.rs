@@ -127,3 +127,23 @@ async fn what_no_outcome_has_of_sources_is_not_durable() {
     clock.make_durable(8 * S, None);
     assert_eq!(clock.durable, (8 * S, clock.marks));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_back_falls_below_nothing_that_is_durable_or_on_its_way() {
+    let reached = |watermark| Reached { watermark, marks: None, late: LateCounts::default() };
+    let taken_back = |commit: Option<i64>, checkpoint: Option<i64>| {
+        let mut clock = single(None, Some(5 * S));
+        clock.make_durable(7 * S, None);
+        clock.watermark = 20 * S;
+        clock.take_back(commit.map(reached).as_ref(), checkpoint.map(reached).as_ref());
+        assert_eq!(clock.since.1, clock.watermark);
+        clock.watermark
+    };
+    assert_eq!(taken_back(None, None), 7 * S);
+    assert_eq!(taken_back(Some(9 * S), None), 9 * S);
+    // It began before the outcome that made 7 durable, or while nothing else was on its way.
+    assert_eq!(taken_back(None, Some(6 * S)), 7 * S);
+    assert_eq!(taken_back(None, Some(8 * S)), 8 * S);
+    assert_eq!(taken_back(Some(9 * S), Some(6 * S)), 9 * S);
+    assert_eq!(taken_back(Some(9 * S), Some(8 * S)), 9 * S);
+}
