@@ -16,17 +16,26 @@ use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-/// So much of a body is let go, and so long is waited for it.
+/// So much of a body that nobody reads is let go.
 const LET_GO_BYTES_MAX: u64 = 1 << 20;
+/// Wait for the end of such a body.
 const LET_GO_TIME_MAX: Duration = Duration::from_millis(100);
 
-/// Where a body goes that was not read to its end.
-type Left = Arc<Mutex<Option<Body>>>;
+/// What is left of a body that did not come to its end.
+enum Rest {
+    Unread(Body),
+    /// Nothing that could be told from another request.
+    Broken,
+}
+
+/// Where that goes.
+type Left = Arc<Mutex<Option<Rest>>>;
 
 /// A body that comes back when it is dropped before its end.
 struct Returning {
     body: Body,
-    ended: bool,
+    /// How it came to it.
+    ended: Option<Result<(), ()>>,
     left: Left,
 }
 
@@ -39,7 +48,11 @@ impl HttpBody for Returning {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.ended |= matches!(polled, Poll::Ready(None | Some(Err(_))));
+        match &polled {
+            Poll::Ready(None) => self.ended = Some(Ok(())),
+            Poll::Ready(Some(Err(_))) => self.ended = Some(Err(())),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
         polled
     }
 
@@ -54,10 +67,13 @@ impl HttpBody for Returning {
 
 impl Drop for Returning {
     fn drop(&mut self) {
-        if !self.ended && !self.body.is_end_stream() {
-            let body = std::mem::take(&mut self.body);
-            *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
-        }
+        let rest = match self.ended {
+            Some(Ok(())) => return,
+            Some(Err(())) => Rest::Broken,
+            None if self.body.is_end_stream() => return,
+            None => Rest::Unread(std::mem::take(&mut self.body)),
+        };
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
     }
 }
 
@@ -70,12 +86,16 @@ pub(super) async fn let_go(request: Request, next: Next) -> Response {
     let waits = request.headers().contains_key(header::EXPECT);
     let left = Left::default();
     let back = Arc::clone(&left);
-    let request = request.map(|body| Body::new(Returning { body, ended: false, left: back }));
+    let request = request.map(|body| Body::new(Returning { body, ended: None, left: back }));
     let mut answer = next.run(request).await;
-    let unread = left.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(body) = unread
-        && (waits || !ends(body).await)
-    {
+    let rest = left.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let usable = match rest {
+        None => true,
+        // Anything but a refusal is in a hurry: a fallback, when the deadline is over before the body is there.
+        Some(Rest::Unread(body)) => !waits && answer.status().is_client_error() && ends(body).await,
+        Some(Rest::Broken) => false,
+    };
+    if !usable {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer
@@ -105,6 +125,8 @@ async fn ends(mut body: Body) -> bool {
 mod tests {
     use std::sync::Arc;
 
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -151,6 +173,29 @@ mod tests {
         let taken = answer(&mut socket).await;
         assert!(taken.starts_with("http/1.1 200"), "{taken}");
         server.abort();
+    }
+
+    #[tokio::test]
+    async fn body_that_breaks_ends_its_connection_and_the_answer_says_so() {
+        let (server, mut socket) = connect(&Arc::default()).await;
+        let head = head("access", 0, "").replace("content-length: 0", "transfer-encoding: chunked");
+        socket.write_all(format!("{head}zz\r\n").as_bytes()).await.unwrap();
+        let refused = answer(&mut socket).await;
+        assert!(refused.starts_with("http/1.1 400") && refused.contains("connection: close"), "{refused}");
+        server.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answer_that_is_no_refusal_waits_for_no_body() {
+        let routes = axum::Router::new().route("/", axum::routing::post(async || "late"));
+        let routes = TowerToHyperService::new(routes.layer(axum::middleware::from_fn(let_go)));
+        let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        let request = Request::post("/").body(never).unwrap();
+        let begun = tokio::time::Instant::now();
+        let answer = routes.call(request).await.unwrap();
+        assert_eq!(answer.headers().get(header::CONNECTION).map(HeaderValue::as_bytes), Some(&b"close"[..]));
+        // The clock of the test moves where something waits for it.
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test]
