@@ -33,7 +33,8 @@ impl Chunk {
         self.check_limits()?;
         let mut groups = vec![0];
         groups.extend_from_slice(&self.turn.emitted);
-        if self.layout.overlapping {
+        let written = groups.iter().flat_map(|group| &self.turn.groups[*group].staged.fields);
+        if self.layout.touches(self.turn.transform, written.map(|(slot, _)| *slot)) {
             for &group in &groups {
                 self.edit_fields(group);
             }
@@ -128,7 +129,7 @@ impl Chunk {
         self.table.order.iter().filter_map(|&column| self.table.overlays[column as usize].as_ref())
     }
 
-    /// Paths that touch each other: fields are written into the text one by one, and the text is staged.
+    /// Writes that touch each other, or other paths: they are made in the text one by one, and the text is staged.
     fn edit_fields(&mut self, group: usize) {
         if self.turn.groups[group].staged.fields.is_empty() {
             return;

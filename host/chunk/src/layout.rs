@@ -23,8 +23,8 @@ pub struct Layout {
     pub(crate) nodes: Vec<Node>,
     /// Spans that a scan fills per row: one per column, then one per inner node.
     pub(crate) spans: usize,
-    /// A path is the start of another one, or a transform declared a path twice: writes touch each other.
-    pub(crate) overlapping: bool,
+    /// By transform: it declared a path twice.
+    twice: Vec<bool>,
 }
 
 /// A distinct path of the chain.
@@ -33,6 +33,8 @@ pub(crate) struct Field {
     pub(crate) path: Vec<String>,
     /// Spans of the objects on the way, outermost first.
     pub(crate) parents: Vec<u32>,
+    /// The path is the start of another one of the chain, or another one is the start of it.
+    touches: bool,
     /// `,"key":` of the last key.
     pub(crate) prefix: Vec<u8>,
     /// For messages: the path joined with dots.
@@ -66,11 +68,11 @@ impl Layout {
             slots: Vec::new(),
             nodes: vec![Node::default()],
             spans: 0,
-            overlapping: false,
+            twice: Vec::new(),
         };
         let mut columns: HashMap<&[String], u32> = HashMap::new();
         for (transform, paths) in fields_per_transform.iter().enumerate() {
-            let mut slots = Vec::with_capacity(paths.len());
+            let (mut slots, mut twice) = (Vec::with_capacity(paths.len()), false);
             for (slot, path) in paths.iter().enumerate() {
                 if path.is_empty() {
                     return Err(LayoutError::EmptyPath { transform, slot });
@@ -89,10 +91,11 @@ impl Layout {
                         column
                     }
                 };
-                layout.overlapping |= slots.contains(&column);
+                twice |= slots.contains(&column);
                 slots.push(column);
             }
             layout.slots.push(slots);
+            layout.twice.push(twice);
         }
         layout.number_inner_nodes();
         Ok(layout)
@@ -124,7 +127,13 @@ impl Layout {
             escape_into(key.as_bytes(), &mut prefix);
             prefix.extend_from_slice(b"\":");
         }
-        self.fields.push(Field { path: path.to_vec(), parents: Vec::new(), prefix, name: path.join(".") });
+        self.fields.push(Field {
+            path: path.to_vec(),
+            parents: Vec::new(),
+            touches: false,
+            prefix,
+            name: path.join("."),
+        });
         column
     }
 
@@ -133,17 +142,32 @@ impl Layout {
         for node in self.nodes.iter_mut().skip(1).filter(|node| !node.keys.is_empty()) {
             node.span = Some(spans);
             spans += 1;
-            self.overlapping |= node.column.is_some();
         }
         self.spans = spans as usize;
         for field in &mut self.fields {
             let mut node = 0usize;
-            for key in &field.path[..field.path.len() - 1] {
+            for (at, key) in field.path.iter().enumerate() {
                 let Some(child) = self.nodes[node].find(key.as_bytes()) else { break };
                 node = child as usize;
-                field.parents.extend(self.nodes[node].span);
+                if at + 1 < field.path.len() {
+                    field.parents.extend(self.nodes[node].span);
+                    field.touches |= self.nodes[node].column.is_some();
+                } else {
+                    field.touches |= self.nodes[node].has_children();
+                }
             }
         }
+    }
+
+    /// Whether what a transform writes to these slots touches another of these writes, or what is known of another path.
+    pub(crate) fn touches(&self, transform: usize, slots: impl Iterator<Item = u32> + Clone) -> bool {
+        let Some(columns) = self.slots.get(transform) else { return false };
+        let column = |slot: u32| columns[slot as usize];
+        let mut written = slots.clone();
+        slots.clone().any(|slot| self.fields[column(slot) as usize].touches)
+            || self.twice[transform]
+                && written
+                    .any(|slot| slots.clone().any(|other| other != slot && column(other) == column(slot)))
     }
 }
 
@@ -215,15 +239,24 @@ mod tests {
     fn layout_same_path_in_two_transforms_shares_a_column() {
         let layout = Layout::new(&[vec![path(&["a"]), path(&["b", "c"])], vec![path(&["b", "c"])]]).unwrap();
         assert_eq!(layout.slots, [vec![0, 1], vec![1]]);
-        assert!(!layout.overlapping);
+        assert!(!layout.touches(0, 0..2) && !layout.touches(1, 0..1));
         assert_eq!(layout.fields[1].parents, [2]);
     }
 
     #[test]
-    fn layout_path_that_starts_another_overlaps() {
-        assert!(Layout::new(&[vec![path(&["a"]), path(&["a", "b"])]]).unwrap().overlapping);
-        assert!(Layout::new(&[vec![path(&["a"]), path(&["a"])]]).unwrap().overlapping);
-        assert!(!Layout::new(&[vec![path(&["a.b"]), path(&["a", "b"])]]).unwrap().overlapping);
+    fn writes_touch_where_a_path_starts_another_or_is_written_twice() {
+        let chain = [
+            vec![path(&["a"]), path(&["c"]), path(&["a.b"])],
+            vec![path(&["d", "x"]), path(&["a", "b"]), path(&["d", "y"])],
+            vec![path(&["e"]), path(&["c"]), path(&["e"])],
+        ];
+        let layout = Layout::new(&chain).unwrap();
+        let touches = |transform, slots: &[u32]| layout.touches(transform, slots.iter().copied());
+        assert!(touches(0, &[0]) && touches(0, &[1, 0]) && touches(1, &[1]), "a starts a.b");
+        assert!(!touches(0, &[1, 2]) && !touches(1, &[0, 2]), "neighbours");
+        assert!(touches(2, &[0, 2]), "one path twice");
+        assert!(!touches(2, &[0, 1]) && !touches(2, &[2]), "read twice and written once");
+        assert!(!touches(0, &[]));
     }
 
     #[test]

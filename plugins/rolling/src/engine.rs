@@ -11,36 +11,24 @@ use crate::config::Feature;
 pub struct Kept {
     /// Nanoseconds since 1970.
     pub time: i64,
-    #[serde(with = "bits")]
-    values: Vec<Option<u64>>,
+    values: Vec<Option<Bits>>,
 }
 
 /// Numbers have their bits at the front, where a variable length saves nothing.
-mod bits {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(values: &[Option<u64>], to: S) -> Result<S::Ok, S::Error> {
-        let values: Vec<Option<[u8; 8]>> = values.iter().map(|value| value.map(u64::to_le_bytes)).collect();
-        values.serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Option<u64>>, D::Error> {
-        let values = Vec::<Option<[u8; 8]>>::deserialize(from)?;
-        Ok(values.into_iter().map(|value| value.map(u64::from_le_bytes)).collect())
-    }
-}
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Bits([u8; 8]);
 
 impl Kept {
     /// A record.
     #[must_use]
     pub fn new(time: i64, values: Vec<Option<u64>>) -> Self {
-        Self { time, values }
+        Self { time, values: values.into_iter().map(|value| Some(Bits(value?.to_le_bytes()))).collect() }
     }
 
     /// The print of a value, or a number's bits.
     #[must_use]
     pub fn value(&self, field: usize) -> Option<u64> {
-        self.values.get(field).copied().flatten()
+        self.values.get(field).copied().flatten().map(|Bits(bits)| u64::from_le_bytes(bits))
     }
 
     /// A number.

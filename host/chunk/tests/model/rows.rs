@@ -47,7 +47,9 @@ struct Plan {
 
 const PLAIN: &[&[&str]] =
     &[&["a"], &["b"], &["c", "d"], &["c", "e"], &["f.g"], &["longer-than-eight"], &["d", "d", "d"]];
-const OVERLAPPING: &[&[&str]] = &[&["a"], &["c"], &["c", "d"], &["a", "a"], &["b"]];
+const OVERLAPPING: &[&[&str]] = &[&["a"], &["c"], &["c", "d"], &["a", "a"], &["b"], &["e"]];
+/// What is read by one of them may be written by the other.
+const TWICE: &[&[&str]] = &[&["b"], &["a"], &["b"], &["e", "x"], &["a"], &["e", "y"]];
 
 fn parse(text: &[u8]) -> Option<Tree> {
     serde_json::from_str(std::str::from_utf8(text).ok()?).ok()
@@ -68,7 +70,11 @@ fn payload(rng: &mut Rng) -> Vec<u8> {
 
 /// A whole life of a chunk.
 pub(crate) fn run(rng: &mut Rng) {
-    let pool = if rng.below(4) == 0 { OVERLAPPING } else { PLAIN };
+    let pool = match rng.below(6) {
+        0 | 1 => OVERLAPPING,
+        2 => TWICE,
+        _ => PLAIN,
+    };
     let turns = 1 + rng.below(4);
     let slots: Vec<Vec<&[&str]>> =
         (0..turns).map(|_| pool.iter().copied().filter(|_| rng.below(3) > 0).collect()).collect();
