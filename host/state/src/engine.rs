@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::error::StoreError;
-use crate::limits::{BATCH_ENTRIES, BLOCK_BYTES};
+use crate::limits::{BATCH_ENTRIES, BLOCK_BYTES, SORTED_ENTRIES};
+use crate::pair::Pair;
 
 /// Blocks that were read; all tables of all streams together.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -41,6 +42,24 @@ impl Batch {
     }
 }
 
+/// Entries of one table in their order, in parts.
+pub(crate) struct Sorted {
+    /// What stands in front of their addresses.
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) parts: Vec<Vec<Pair>>,
+}
+
+impl Sorted {
+    fn each<E>(&self, mut told: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
+        let mut key = self.prefix.clone();
+        self.parts.iter().flatten().try_for_each(|pair| {
+            key.truncate(self.prefix.len());
+            key.extend_from_slice(pair.address());
+            told(&key, pair.value())
+        })
+    }
+}
+
 /// Keys and values in the order of the keys.
 pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -52,6 +71,13 @@ pub(crate) trait Engine: Send + Sync {
     fn write(&self, batch: Batch) -> Result<(), StoreError>;
     /// Makes everything durable that was written.
     fn persist(&self) -> Result<(), StoreError>;
+    /// Makes everything durable that was written, and then these tables' entries, the tables in the order of their keys, too: all of
+    /// them at once, or none.
+    fn write_sorted(&self, tables: &[Sorted]) -> Result<(), StoreError>;
+    /// So many entries are worth being sorted.
+    fn sorted_entries(&self) -> usize {
+        SORTED_ENTRIES
+    }
     /// Entries of a batch.
     fn batch_entries(&self) -> usize {
         BATCH_ENTRIES
@@ -150,6 +176,24 @@ impl Engine for OnDisk {
     fn persist(&self) -> Result<(), StoreError> {
         self.database.persist(PersistMode::SyncAll).map_err(failed("sync"))
     }
+
+    /// They go into files of their own, past the database's journal and the entries that wait in memory. Those are put into files,
+    /// too, before these become visible: what was written before would be there without what was written together with it,
+    /// if the journal were not durable.
+    fn write_sorted(&self, tables: &[Sorted]) -> Result<(), StoreError> {
+        self.persist()?;
+        let write = || {
+            let mut ingestion = self.entries.start_ingestion()?;
+            for table in tables {
+                table.each(|key, value| match value {
+                    Some(value) => ingestion.write(key, value),
+                    None => ingestion.write_tombstone(key),
+                })?;
+            }
+            ingestion.finish()
+        };
+        write().map_err(failed("write"))
+    }
 }
 
 type Map = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
@@ -246,8 +290,106 @@ impl Engine for InMemory {
         Ok(())
     }
 
+    fn write_sorted(&self, tables: &[Sorted]) -> Result<(), StoreError> {
+        self.persist()?;
+        let contents = &mut *self.contents();
+        contents.may("write")?;
+        let mut batch = Batch::default();
+        for table in tables {
+            let sorted = table.each(|key, value| {
+                let last = batch.0.last().is_none_or(|(_, last, _)| **last < *key);
+                batch.0.push((Space::Entries, key.to_vec(), value.map(<[u8]>::to_vec)));
+                last.then_some(()).ok_or("keys that are not in order")
+            });
+            sorted.map_err(|what| StoreError::Engine { action: "write", source: what.into() })?;
+        }
+        change(&mut contents.now, &batch);
+        change(&mut contents.durable, &batch);
+        Ok(())
+    }
+
     /// Few, so that crashes come between them.
     fn batch_entries(&self) -> usize {
         5
+    }
+
+    fn sorted_entries(&self) -> usize {
+        12
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PREFIX: [u8; 17] = [9; 17];
+
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => copy(&entry.path(), &to),
+                false => drop(std::fs::copy(entry.path(), to).unwrap()),
+            }
+        }
+    }
+
+    fn check(disk: &OnDisk, expected: &BTreeMap<Vec<u8>, Vec<u8>>) {
+        let (mut found, mut from) = (BTreeMap::new(), PREFIX.to_vec());
+        loop {
+            let (pairs, more) = disk.range(Space::Entries, &from, &[10], 100).unwrap();
+            from = pairs.last().map_or(from, |(last, _)| [&last[..], &[0]].concat());
+            found.extend(pairs);
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(&found, expected);
+        assert!(expected.keys().all(|key| disk.get(Space::Entries, key).unwrap().is_some()));
+    }
+
+    #[test]
+    fn what_was_sorted_is_over_what_was_written_before_and_under_what_came_later_also_after_a_kill() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |life: u32| directory.path().join(life.to_string());
+        let mut disk = OnDisk::open(&path(0)).unwrap();
+        let mut expected = BTreeMap::new();
+        let address = |number: u32| [&[(number % 7) as u8][..], &number.to_be_bytes()].concat();
+        let key = |number: u32| [&PREFIX[..], &address(number)].concat();
+        for life in 1..5_u32 {
+            let mut batch = Batch::default();
+            for number in (life..3000).step_by(3) {
+                batch.put(Space::Entries, key(number), vec![0; 20]);
+                expected.insert(key(number), vec![0; 20]);
+            }
+            batch.put(Space::About, vec![9], life.to_le_bytes().to_vec());
+            disk.write(batch).unwrap();
+            let mut parts = vec![Vec::new(); 7];
+            for number in (0..3000).filter(|number| number % 5 != life) {
+                let pair = match number % 4 == life % 4 {
+                    true => Pair::removed(&address(number)),
+                    false => Pair::put(&address(number), i64::from(life), 1, b"sorted"),
+                };
+                match pair.value() {
+                    Some(value) => expected.insert(key(number), value.to_vec()),
+                    None => expected.remove(&key(number)),
+                };
+                parts[(number % 7) as usize].push(pair);
+            }
+            disk.write_sorted(&[Sorted { prefix: PREFIX.to_vec(), parts }]).unwrap();
+            let mut batch = Batch::default();
+            for number in (0..3000).step_by(11 + life as usize) {
+                batch.remove(Space::Entries, key(number));
+                expected.remove(&key(number));
+            }
+            disk.write(batch).unwrap();
+            check(&disk, &expected);
+            // What another process finds: the database is not closed before.
+            copy(&path(life - 1), &path(life));
+            disk = OnDisk::open(&path(life)).unwrap();
+            check(&disk, &expected);
+            assert_eq!(disk.get(Space::About, &[9]).unwrap().unwrap(), life.to_le_bytes());
+        }
     }
 }

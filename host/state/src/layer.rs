@@ -3,7 +3,7 @@
 //! A layer is also what an outcome carries: [`Layer::write`] and [`Layer::read`] are its form there.
 //!
 //! ```text
-//! of each table, one after another in the order of their addresses:
+//! of each table, one after another, each address once:
 //!   u32 LE   length of the address
 //!   bytes    address: key group, key
 //!   u8       1 put, 0 removed
@@ -17,13 +17,13 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 use std::ops::Range;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::changes::{Change, Changes, Wanted};
+use crate::changes::{Changes, Wanted};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::table::{Entry, TableId, TableSpec};
+use crate::pair::Pair;
+use crate::table::{TableId, TableSpec};
 use crate::usage::Pending;
 
 /// By how much a table grows.
@@ -130,7 +130,7 @@ impl Layer {
             table
                 .entries
                 .iter()
-                .map(move |(address, change)| (id, &**address, change.entry().map(|entry| &*entry.value)))
+                .map(move |pair| (id, pair.address(), pair.split().map(|(_, _, value)| value)))
         })
     }
 
@@ -176,17 +176,16 @@ impl Layer {
         let mut tables = Vec::with_capacity(self.tables.len());
         for (id, table) in &self.tables {
             let start = base + blobs.len();
-            for (address, change) in table.entries.iter() {
-                write_bytes(blobs, address);
-                match change {
-                    Change::Put(entry) => {
-                        blobs.push(1);
-                        blobs.extend_from_slice(&entry.written.to_le_bytes());
-                        blobs.extend_from_slice(&entry.version.to_le_bytes());
-                        write_bytes(blobs, &entry.value);
-                    }
-                    Change::Removed => blobs.push(0),
-                }
+            for pair in table.entries.iter() {
+                write_bytes(blobs, pair.address());
+                let Some((written, version, value)) = pair.split() else {
+                    blobs.push(0);
+                    continue;
+                };
+                blobs.push(1);
+                blobs.extend_from_slice(&written.to_le_bytes());
+                blobs.extend_from_slice(&version.to_le_bytes());
+                write_bytes(blobs, value);
             }
             tables.push(WrittenTable {
                 transform: id.transform().to_owned(),
@@ -218,10 +217,9 @@ impl Layer {
                 growth: table.growth,
             };
             while !left.is_empty() {
-                let (address, change) = read_change(&mut left).ok_or(LayerError)?;
-                changes.entries.insert(Wanted::new(address), change);
+                let pair = read_change(&mut left).ok_or(LayerError)?;
+                changes.entries.insert(Wanted::new(pair.address()), pair.clone());
             }
-            changes.entries.arrange();
             if changes.entries.len() as u64 != table.entries {
                 return Err(LayerError);
             }
@@ -231,11 +229,11 @@ impl Layer {
         Ok(layer)
     }
 
-    /// What it says of an entry: nothing, or that it is there or not.
-    pub(crate) fn find(&self, table: &TableId, wanted: Wanted<'_>) -> Option<Option<&Entry>> {
+    /// What it says of an entry: nothing, or what became of it; `None` in that of one that a table was cleared of.
+    pub(crate) fn find(&self, table: &TableId, wanted: Wanted<'_>) -> Option<Option<&Pair>> {
         let table = self.tables.get(table)?;
         match table.entries.get(wanted) {
-            Some(change) => Some(change.entry()),
+            Some(pair) => Some(Some(pair)),
             None => table.cleared.then_some(None),
         }
     }
@@ -247,26 +245,24 @@ fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn read_change<'a>(left: &mut &'a [u8]) -> Option<(&'a [u8], Change)> {
+fn read_change(left: &mut &[u8]) -> Option<Pair> {
     let address = read_bytes(left, 1 + KEY_BYTES_MAX)?;
     if address.is_empty() {
         return None;
     }
     let (kind, rest) = left.split_first()?;
     *left = rest;
-    let change = match kind {
-        0 => Change::Removed,
+    match kind {
+        0 => Some(Pair::removed(address)),
         1 => {
             let (written, rest) = left.split_first_chunk::<8>()?;
             let (version, rest) = rest.split_first_chunk::<4>()?;
             *left = rest;
-            let value = Arc::from(read_bytes(left, VALUE_BYTES_MAX)?);
-            let (written, version) = (i64::from_le_bytes(*written), u32::from_le_bytes(*version));
-            Change::Put(Entry { written, version, value })
+            let value = read_bytes(left, VALUE_BYTES_MAX)?;
+            Some(Pair::put(address, i64::from_le_bytes(*written), u32::from_le_bytes(*version), value))
         }
-        _ => return None,
-    };
-    Some((address, change))
+        _ => None,
+    }
 }
 
 fn read_bytes<'a>(left: &mut &'a [u8], max: usize) -> Option<&'a [u8]> {
@@ -282,16 +278,18 @@ mod tests {
     use super::*;
     use crate::table::address;
 
-    fn put(value: &[u8]) -> Change {
-        Change::Put(Entry { written: 7, version: 2, value: value.into() })
+    fn put(value: &[u8]) -> Option<&[u8]> {
+        Some(value)
     }
 
-    fn layer(cleared: bool, entries: &[(&[u8], Change)]) -> Layer {
+    fn layer(cleared: bool, entries: &[(&[u8], Option<&[u8]>)]) -> Layer {
         let mut changes = Changes::default();
-        for (key, change) in entries {
-            changes.insert(Wanted::new(&address(3, key)), change.clone());
+        for (key, value) in entries {
+            let address = address(3, key);
+            let pair =
+                value.map_or_else(|| Pair::removed(&address), |value| Pair::put(&address, 7, 2, value));
+            changes.insert(Wanted::new(&address), pair);
         }
-        changes.arrange();
         let growth = Some(Growth { entries: 1, bytes: -7 });
         let table =
             TableChanges { spec: TableSpec { version: 2, ttl_ns: 5 }, cleared, entries: changes, growth };
@@ -306,7 +304,7 @@ mod tests {
 
     #[test]
     fn layer_written_and_read_is_the_same() {
-        let before = layer(true, &[(b"k", put(b"value")), (b"", put(b"")), (b"gone", Change::Removed)]);
+        let before = layer(true, &[(b"k", put(b"value")), (b"", put(b"")), (b"gone", None)]);
         let mut blobs = b"rows".to_vec();
         let written = before.write(&mut blobs, 0);
         assert_eq!((written.tables[0].entries, written.tables[0].blob.start), (3, 4));
@@ -317,7 +315,7 @@ mod tests {
 
     #[test]
     fn layer_that_is_cut_or_counts_otherwise_is_refused() {
-        let before = layer(false, &[(b"k", put(b"value")), (b"gone", Change::Removed)]);
+        let before = layer(false, &[(b"k", put(b"value")), (b"gone", None)]);
         let mut blobs = Vec::new();
         let written = before.write(&mut blobs, 0);
         for end in 0..blobs.len() {
@@ -334,8 +332,8 @@ mod tests {
     #[test]
     fn later_changes_win_and_a_cleared_table_forgets_what_was_before() {
         let mut layers = layer(false, &[(b"a", put(b"1")), (b"b", put(b"1"))]);
-        layers.add(layer(false, &[(b"a", Change::Removed), (b"c", put(b"2"))]));
-        let mut whole = layer(false, &[(b"a", Change::Removed), (b"b", put(b"1")), (b"c", put(b"2"))]);
+        layers.add(layer(false, &[(b"a", None), (b"c", put(b"2"))]));
+        let mut whole = layer(false, &[(b"a", None), (b"b", put(b"1")), (b"c", put(b"2"))]);
         for table in whole.tables.values_mut() {
             table.growth = Some(Growth { entries: 2, bytes: -14 });
         }

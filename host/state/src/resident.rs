@@ -14,17 +14,16 @@ mod writing;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use hashbrown::HashTable;
-
 use crate::changes::Wanted;
 use crate::error::StoreError;
 use crate::limits::{
     BLOCK_BYTES, CHANGED_BYTES, CHANGED_BYTES_MAX, RESIDENT_BYTES, RESIDENT_ENTRY_BYTES, RESIDENT_TABLE_BYTES,
 };
-use crate::stored;
+use crate::pair::Pair;
+use crate::places::{Places, TOGETHER};
 use crate::table::{Address, Entry};
 use order::Order;
-use slots::{CHANGED, DEAD, FREE, Pair, REMOVED, STORED, Slot, Slots, entry_pair, pair};
+use slots::{CHANGED, DEAD, FREE, REMOVED, STORED, Slot, Slots};
 use writing::Frozen;
 pub(crate) use writing::HandedOver;
 
@@ -78,20 +77,11 @@ fn bytes(pair: &Pair) -> usize {
     RESIDENT_ENTRY_BYTES + pair.len()
 }
 
-/// Half of a hash, and a whole one of that.
-fn half(hash: u64) -> u32 {
-    ((hash ^ (hash >> 32)) & 0xffff_ffff) as u32
-}
-
-fn spread(half: u32) -> u64 {
-    u64::from(half) | u64::from(half) << 32
-}
-
 /// What of a table is in memory. See the head of this file.
 pub(crate) struct Resident {
     slots: Slots,
     /// What is known of an address.
-    places: HashTable<u32>,
+    places: Places,
     order: Order,
     /// Everything of the table is here.
     whole: bool,
@@ -140,7 +130,7 @@ impl Resident {
     pub(crate) fn part(held: Arc<Held>) -> Resident {
         Resident {
             slots: Slots::default(),
-            places: HashTable::new(),
+            places: Places::default(),
             order: Order::default(),
             whole: false,
             asked: false,
@@ -170,8 +160,22 @@ impl Resident {
     }
 
     fn find(&self, wanted: Wanted<'_>) -> Option<u32> {
-        let is = |at: &u32| self.slots.address(*at) == wanted.address;
-        self.places.find(spread(half(wanted.hash)), is).copied()
+        self.places.find(wanted.hash, |at| self.slots.address(at) == wanted.address)
+    }
+
+    /// What is known of several entries, at most [`TOGETHER`].
+    pub(crate) fn get_many<'r>(&'r self, wanted: &[Wanted<'_>]) -> impl Iterator<Item = Found<'r>> + use<'r> {
+        let whole = self.whole;
+        let found = self.find_many(wanted).into_iter().take(wanted.len());
+        found.map(move |at| match at.and_then(|at| self.slots.get(at)) {
+            Some(slot) => slot.value().map_or(Found::Missing, Found::Value),
+            None if whole => Found::Missing,
+            None => Found::Unknown,
+        })
+    }
+
+    fn find_many(&self, wanted: &[Wanted<'_>]) -> [Option<u32>; TOGETHER] {
+        self.places.find_many(wanted, |at| self.slots.get(at).map(|slot| &slot.pair))
     }
 
     /// Whether nobody has asked for the whole table yet.
@@ -188,15 +192,39 @@ impl Resident {
         self.forgotten
     }
 
-    pub(crate) fn put(&mut self, wanted: Wanted<'_>, entry: &Entry) {
-        self.change(wanted, entry_pair(wanted.address, entry), 0);
+    /// What became of several entries, at most [`TOGETHER`]; no address is there twice.
+    pub(crate) fn put_many(&mut self, changes: &[(Wanted<'_>, &Pair)]) {
+        let wanted: Vec<Wanted<'_>> = changes.iter().map(|(wanted, _)| *wanted).collect();
+        let (found, forgotten) = (self.find_many(&wanted), self.forgotten);
+        for ((wanted, pair), at) in changes.iter().zip(found) {
+            // Nothing is where it was once something is forgotten.
+            let at = if self.forgotten == forgotten { at } else { self.find(*wanted) };
+            self.put_at(at, *wanted, pair);
+        }
+    }
+
+    /// What became of an entry.
+    #[cfg(test)]
+    pub(crate) fn put(&mut self, wanted: Wanted<'_>, pair: &Pair) {
+        self.put_many(&[(wanted, pair)]);
+    }
+
+    fn put_at(&mut self, at: Option<u32>, wanted: Wanted<'_>, pair: &Pair) {
+        match pair.is_removed() {
+            true => self.remove_at(at, wanted, || pair.clone()),
+            false => self.change(at, wanted, pair.clone(), 0),
+        }
     }
 
     pub(crate) fn remove(&mut self, wanted: Wanted<'_>) {
-        match self.find(wanted).and_then(|at| Some((at, self.slots.get(at)?))) {
+        self.remove_at(self.find(wanted), wanted, || Pair::removed(wanted.address));
+    }
+
+    fn remove_at(&mut self, at: Option<u32>, wanted: Wanted<'_>, removed: impl FnOnce() -> Pair) {
+        match at.and_then(|at| Some((at, self.slots.get(at)?))) {
             None if self.whole => {}
             Some((at, slot)) if !slot.is(STORED) && !self.is_frozen(slot) => self.drop_at(at),
-            _ => self.change(wanted, pair(wanted.address, &[]), REMOVED),
+            _ => self.change(at, wanted, removed(), REMOVED),
         }
     }
 
@@ -204,10 +232,9 @@ impl Resident {
         self.frozen.as_ref().is_some_and(|_| slot.is(CHANGED[1 - self.turn]))
     }
 
-    fn change(&mut self, wanted: Wanted<'_>, pair: Pair, removed: u8) {
+    fn change(&mut self, known: Option<u32>, wanted: Wanted<'_>, pair: Pair, removed: u8) {
         let more = bytes(&pair);
         let now = CHANGED[self.turn];
-        let known = self.find(wanted);
         let frozen = known.and_then(|at| self.slots.get(at)).is_some_and(|slot| self.is_frozen(slot));
         let Some((at, slot)) = known.and_then(|at| Some((at, self.slots.get_mut(at)?))) else {
             let stored = if self.whole { 0 } else { STORED };
@@ -217,7 +244,6 @@ impl Resident {
             return self.bound();
         };
         let stored = if frozen { STORED } else { slot.flags & STORED };
-        let was_removed = slot.is(REMOVED);
         let was_changed = slot.is(now);
         slot.flags = removed | stored | now;
         let before = std::mem::replace(&mut slot.pair, pair);
@@ -226,7 +252,7 @@ impl Resident {
         self.grow(more);
         match &mut self.frozen {
             // The write that is on its way takes what was there when it began; it counts there.
-            Some(write) if frozen && write.needs(at) => write.save(before, was_removed),
+            Some(write) if frozen && write.needs(at) => write.save(before),
             _ => self.shrink(less),
         }
         // What is frozen counts until it is written, wherever it is.
@@ -243,7 +269,7 @@ impl Resident {
         if self.whole || self.find(wanted).is_some() {
             return;
         }
-        self.add(wanted, pair(wanted.address, &[value]), STORED);
+        self.add(wanted, Pair::stored(wanted.address, value), STORED);
         self.bound();
     }
 
@@ -253,11 +279,10 @@ impl Resident {
     }
 
     fn add(&mut self, wanted: Wanted<'_>, pair: Pair, flags: u8) {
-        let hash = half(wanted.hash);
+        let hash = wanted.hash;
         self.grow(bytes(&pair));
         let at = self.slots.add(Slot { pair, hash, flags });
-        let slots = &self.slots;
-        self.places.insert_unique(spread(hash), at, |at| slots.get(*at).map_or(0, |slot| spread(slot.hash)));
+        self.places.add(hash, at);
         self.order.add(wanted.address.first().copied().unwrap_or(0), at);
     }
 
@@ -271,9 +296,7 @@ impl Resident {
         }
         slot.flags = DEAD;
         let group = slot.address().first().copied().unwrap_or(0);
-        if let Ok(known) = self.places.find_entry(spread(slot.hash), |known| *known == at) {
-            known.remove();
-        }
+        self.places.remove(slot.hash, at);
         let mut less = 0;
         self.order.died(group, &mut self.slots, |pair| less += bytes(&pair));
         self.shrink(less);
@@ -313,7 +336,7 @@ impl Resident {
         self.forgotten += 1;
         self.whole = false;
         if self.changed.entries == 0 && self.frozen.is_none() {
-            (self.slots, self.places, self.order) = (Slots::default(), HashTable::new(), Order::default());
+            (self.slots, self.places, self.order) = (Slots::default(), Places::default(), Order::default());
             return self.shrink(self.bytes);
         }
         let end = self.slots.end();
@@ -323,9 +346,7 @@ impl Resident {
                 continue;
             }
             slot.flags = DEAD;
-            if let Ok(known) = self.places.find_entry(spread(slot.hash), |known| *known == at) {
-                known.remove();
-            }
+            self.places.remove(slot.hash, at);
         }
         let mut less = 0;
         self.order.compact(&mut self.slots, |pair| less += bytes(&pair));
@@ -348,7 +369,7 @@ impl Resident {
                     return Ok(Ok(known));
                 }
                 read += slot.pair.len();
-                known.entries.push((slot.address().into(), slot.value().map(stored::entry).transpose()?));
+                known.entries.push((slot.address().into(), slot.pair.read()?));
             }
         }
         Ok(Ok(known))

@@ -3,23 +3,27 @@
 //! Reads see the slice's own writes. What is written since [`SliceState::begin`] is taken back by [`SliceState::rollback`]:
 //! an attempt at a chunk that fails leaves nothing behind. Nothing of it is seen by anybody else before the slice's layer is.
 
+mod seen;
+mod together;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-use hashbrown::HashTable;
-
-use crate::changes::{Change, Wanted};
+use crate::changes::{self, Wanted};
 use crate::error::StateError;
 use crate::layer::{Growth, Layer, TableChanges};
 use crate::limits::{
     BLOCK_BYTES, BLOCK_ENTRIES, CHANGE_BYTES, KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ENTRIES_MAX, SEEN_BYTES,
     SEEN_ENTRIES, SLICE_BYTES_MAX, VALUE_BYTES_MAX,
 };
+use crate::pair::Pair;
 use crate::strand::Strand;
 use crate::table::{Address, Entry, TableId, TableSpec, address, counted_bytes};
 use crate::usage::{Pending, Usage};
 use crate::view::{Range, View, group_start};
+use seen::{Seen, Size};
+use together::Together;
 
 /// Entries that a scan walks over before it asks whether it may go on.
 const ASK_EVERY: u32 = 256;
@@ -31,10 +35,10 @@ pub struct SliceState {
     tables: Vec<Table>,
     undo: Vec<Undo>,
     undo_bytes: usize,
-    /// Of what was read, over all tables.
-    seen: Seen,
     /// The address that is asked for.
     address: Vec<u8>,
+    /// Several that are.
+    together: Together,
     /// As they were at `begin`.
     before: Totals,
     totals: Totals,
@@ -62,27 +66,14 @@ struct Shared {
 struct Table {
     id: TableId,
     changes: TableChanges,
-    /// What was read from below, so that writing it needs no second read.
-    seen: HashTable<Read>,
-}
-
-struct Read {
-    hash: u64,
-    address: Address,
-    entry: Option<Entry>,
+    seen: Seen,
 }
 
 struct Undo {
     table: usize,
     place: u32,
-    before: Option<Change>,
+    before: Option<Pair>,
     growth: Growth,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Seen {
-    entries: usize,
-    bytes: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -93,10 +84,9 @@ struct Totals {
     counted: i64,
 }
 
-/// What an entry counts.
-fn counted(address: &[u8], entry: Option<&Entry>) -> Growth {
-    entry
-        .map_or(Growth::default(), |entry| Growth { entries: 1, bytes: counted_bytes(address, &entry.value) })
+/// What an entry counts, by the lengths of its address and its value.
+fn counted(address: usize, value: Size) -> Growth {
+    value.map_or(Growth::default(), |value| Growth { entries: 1, bytes: counted_bytes(address, value) })
 }
 
 /// Entries of a scan.
@@ -130,8 +120,8 @@ impl SliceState {
             tables: Vec::new(),
             undo: Vec::new(),
             undo_bytes: 0,
-            seen: Seen::default(),
             address: Vec::new(),
+            together: Together::default(),
             before: Totals::default(),
             totals: Totals::default(),
             usage,
@@ -202,7 +192,7 @@ impl SliceState {
         }
         let growth = self.usage.is_some().then(Growth::default);
         let changes = TableChanges { spec, growth, ..TableChanges::default() };
-        self.tables.push(Table { id, changes, seen: HashTable::new() });
+        self.tables.push(Table { id, changes, seen: Seen::default() });
         self.tables.len() - 1
     }
 
@@ -239,13 +229,8 @@ impl SliceState {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<(), StateError> {
-        if key.len() > KEY_BYTES_MAX {
-            return Err(StateError::KeyTooLong { bytes: key.len() });
-        }
-        if let Some(bytes) = value.map(<[u8]>::len).filter(|bytes| *bytes > VALUE_BYTES_MAX) {
-            return Err(StateError::ValueTooLong { bytes });
-        }
-        self.at(group, key, |state, wanted| state.change(table, wanted, value))
+        fits(key, value)?;
+        self.at(group, key, |state, wanted| state.change(table, wanted, None, value))
     }
 
     /// Does something at an address.
@@ -259,29 +244,36 @@ impl SliceState {
         done
     }
 
-    fn change(&mut self, table: usize, wanted: Wanted<'_>, value: Option<&[u8]>) -> Result<(), StateError> {
-        let address = wanted.address;
-        let change = match value {
-            Some(value) => {
-                let version = self.tables[table].changes.spec.version;
-                Change::Put(Entry { written: self.now, version, value: value.into() })
-            }
-            None => Change::Removed,
-        };
+    /// `known` is where the address was among the changes, if it was looked for; it may have come since.
+    fn change(
+        &mut self,
+        table: usize,
+        wanted: Wanted<'_>,
+        known: Option<u32>,
+        value: Option<&[u8]>,
+    ) -> Result<(), StateError> {
+        let (address, size) = (wanted.address.len(), value.map(<[u8]>::len));
         let mut totals = self.totals;
-        totals.bytes += change.bytes(address);
-        let mut undo_bytes = self.undo_bytes + CHANGE_BYTES + address.len();
-        if let Some(before) = self.tables[table].changes.entries.get(wanted) {
-            totals.bytes -= before.bytes(address);
-            undo_bytes += before.bytes(address);
+        totals.bytes += changes::bytes(address, size);
+        let mut undo_bytes = self.undo_bytes + CHANGE_BYTES + address;
+        let entries = &self.tables[table].changes.entries;
+        let known = known.or_else(|| entries.index(wanted));
+        let before = known.and_then(|place| entries.at(place)).map(Pair::value_len);
+        if let Some(before) = before {
+            let bytes = changes::bytes(address, before);
+            totals.bytes -= bytes;
+            undo_bytes += bytes;
         }
         if !self.may_take(totals.bytes + undo_bytes) {
             return Err(StateError::SliceFull);
         }
         let mut growth = Growth::default();
         if self.usage.is_some() {
-            let before = counted(address, self.physical(table, wanted)?.as_ref());
-            let after = counted(address, change.entry());
+            let before = match before {
+                Some(before) => before,
+                None => self.size_below(table, wanted)?,
+            };
+            let (before, after) = (counted(address, before), counted(address, size));
             growth = Growth { entries: after.entries - before.entries, bytes: after.bytes - before.bytes };
             totals.counted += growth.bytes;
             let counted = self.counted_with_others(totals.counted);
@@ -293,7 +285,11 @@ impl SliceState {
         (self.totals, self.undo_bytes) = (totals, undo_bytes);
         self.count(totals.counted);
         let changes = &mut self.tables[table].changes;
-        let (place, before) = changes.entries.insert(wanted, change);
+        let pair = match value {
+            Some(value) => Pair::put(wanted.address, self.now, changes.spec.version, value),
+            None => Pair::removed(wanted.address),
+        };
+        let (place, before) = changes.entries.insert_at(known, wanted.hash, pair);
         changes.growth.iter_mut().for_each(|all| all.add(growth));
         self.undo.push(Undo { table, place, before, growth });
         Ok(())
@@ -327,7 +323,6 @@ impl SliceState {
         scan: Scan<'_>,
         mut goes_on: impl FnMut() -> bool,
     ) -> Result<Scanned, StateError> {
-        self.tables[table].changes.entries.arrange();
         let Table { id, changes, .. } = &self.tables[table];
         let mut found = Scanned::default();
         let (limit, mut bytes) = (scan.limit.min(SCAN_ENTRIES_MAX), 0);
@@ -367,9 +362,13 @@ impl SliceState {
 
     /// What is written from here on can be taken back.
     pub fn begin(&mut self) {
-        self.undo = Vec::new();
+        self.undo.clear();
         self.undo_bytes = 0;
         self.before = self.totals;
+        // What a chunk reads it most often writes, and then knows by that; little of it stays near.
+        if !self.view.is_far() {
+            self.tables.iter_mut().for_each(|table| table.seen.clear());
+        }
     }
 
     /// Whether something was written since `begin`.
@@ -418,7 +417,6 @@ impl SliceState {
     /// # Errors
     /// The store cannot be read.
     pub fn page(&mut self, table: usize, from: &[u8]) -> Result<Range, StateError> {
-        self.tables[table].changes.entries.arrange();
         let Table { id, changes, .. } = &self.tables[table];
         let mut walk = self.view.walk(id, Some(changes), from.into());
         let (mut page, mut bytes) = (Range::default(), 0);
@@ -448,19 +446,16 @@ impl SliceState {
         let Table { id, changes, seen } = &self.tables[table];
         let addresses: BTreeSet<Address> = places.map(|(group, key)| address(group, key)).collect();
         let wanted: Vec<Wanted<'_>> = addresses.iter().map(|address| Wanted::new(address)).collect();
-        let unknown = |wanted: &Wanted<'_>| {
-            changes.entries.get(*wanted).is_none()
-                && seen.find(wanted.hash, |read| *read.address == *wanted.address).is_none()
-        };
+        let unknown =
+            |wanted: &Wanted<'_>| changes.entries.get(*wanted).is_none() && seen.fetched(*wanted).is_none();
         let wanted: Vec<Wanted<'_>> = wanted.into_iter().filter(unknown).collect();
         let entries = match wanted.as_slice() {
             [] => return Ok(()),
             wanted => self.view.find_many(id, wanted)?,
         };
         self.forget_if_full();
-        for (Wanted { address, hash }, entry) in wanted.into_iter().zip(entries) {
-            self.remember(table, hash, address.into(), entry);
-        }
+        let seen = &mut self.tables[table].seen;
+        wanted.into_iter().zip(entries).for_each(|(wanted, entry)| seen.fetch(wanted, entry));
         Ok(())
     }
 
@@ -468,11 +463,8 @@ impl SliceState {
     pub fn finish(self) -> Layer {
         let (Changing(all), own) = (self.changing.clone(), self.own.counted);
         let changed = self.tables.into_iter().filter(|table| !table.changes.entries.is_empty());
-        let arranged = |mut table: Table| {
-            table.changes.entries.arrange();
-            (table.id, table.changes)
-        };
-        let tables: BTreeMap<TableId, TableChanges> = changed.map(arranged).collect();
+        let tables: BTreeMap<TableId, TableChanges> =
+            changed.map(|table| (table.id, table.changes)).collect();
         let pending = self.usage.filter(|_| !tables.is_empty());
         let pending = pending.map(|usage| Pending::new(usage, self.totals.counted));
         // The layer counts it from here on.
@@ -482,32 +474,44 @@ impl SliceState {
 
     /// The entry, however old it is.
     fn physical(&mut self, number: usize, wanted: Wanted<'_>) -> Result<Option<Entry>, StateError> {
-        let Wanted { address, hash } = wanted;
         let table = &self.tables[number];
-        if let Some(change) = table.changes.entries.get(wanted) {
-            return Ok(change.entry().cloned());
+        if let Some(pair) = table.changes.entries.get(wanted) {
+            return Ok(pair.entry());
         }
-        if let Some(read) = table.seen.find(hash, |read| *read.address == *address) {
-            return Ok(read.entry.clone());
+        if let Some(entry) = table.seen.fetched(wanted) {
+            return Ok(entry.clone());
         }
         let entry = self.view.find(&table.id, wanted)?;
         self.forget_if_full();
-        self.remember(number, hash, address.into(), entry.clone());
+        self.tables[number].seen.add(wanted, entry.as_ref().map(|entry| entry.value.len()));
         Ok(entry)
     }
 
-    fn forget_if_full(&mut self) {
-        if self.seen.entries >= SEEN_ENTRIES || self.seen.bytes >= SEEN_BYTES {
-            self.tables.iter_mut().for_each(|table| table.seen.clear());
-            self.seen = Seen::default();
+    /// The size of what is below the slice.
+    fn size_below(&mut self, number: usize, wanted: Wanted<'_>) -> Result<Size, StateError> {
+        match self.tables[number].seen.get(wanted) {
+            Some(size) => Ok(size),
+            None => Ok(self.physical(number, wanted)?.map(|entry| entry.value.len())),
         }
     }
 
-    fn remember(&mut self, number: usize, hash: u64, address: Address, entry: Option<Entry>) {
-        self.seen.entries += 1;
-        self.seen.bytes += address.len() + entry.as_ref().map_or(0, |entry| entry.value.len());
-        let read = Read { hash, address, entry };
-        self.tables[number].seen.insert_unique(hash, read, |read| read.hash);
+    fn forget_if_full(&mut self) {
+        let seen = self.tables.iter().map(|table| &table.seen);
+        let (entries, bytes) =
+            seen.fold((0, 0), |(entries, bytes), seen| (entries + seen.len(), bytes + seen.bytes()));
+        if entries >= SEEN_ENTRIES || bytes >= SEEN_BYTES {
+            self.tables.iter_mut().for_each(|table| table.seen.clear());
+        }
+    }
+}
+
+fn fits(key: &[u8], value: Option<&[u8]>) -> Result<(), StateError> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(StateError::KeyTooLong { bytes: key.len() });
+    }
+    match value.map(<[u8]>::len).filter(|bytes| *bytes > VALUE_BYTES_MAX) {
+        Some(bytes) => Err(StateError::ValueTooLong { bytes }),
+        None => Ok(()),
     }
 }
 

@@ -133,7 +133,7 @@ impl Store {
                 let key = key.get(incarnation.len()..).ok_or_else(damaged)?;
                 let id = TableId::decode(key).ok_or_else(damaged)?;
                 let address = key.get(id.encoded().len()..).ok_or_else(damaged)?;
-                let bytes = counted_bytes(address, &stored::entry(value)?.value);
+                let bytes = counted_bytes(address.len(), stored::entry(value)?.value.len());
                 let new = || TableUse { id: id.clone(), spec: TableSpec::default(), entries: 0, bytes: 0 };
                 let table = counted.entry(id.clone()).or_insert_with(new);
                 table.entries += 1;

@@ -73,12 +73,14 @@ pub(crate) fn about_table(table: &TableUse) -> Vec<u8> {
     value
 }
 
+/// When it was written, its layout version, and the value itself.
+pub(crate) fn split(value: &[u8]) -> Option<(i64, u32, &[u8])> {
+    let (written, rest) = value.split_first_chunk::<8>()?;
+    let (version, value) = rest.split_first_chunk::<4>()?;
+    Some((i64::from_le_bytes(*written), u32::from_le_bytes(*version), value))
+}
+
 pub(crate) fn entry(value: &[u8]) -> Result<Entry, StoreError> {
-    let read = || {
-        let (written, rest) = value.split_first_chunk::<8>()?;
-        let (version, value) = rest.split_first_chunk::<4>()?;
-        let (written, version) = (i64::from_le_bytes(*written), u32::from_le_bytes(*version));
-        Some(Entry { written, version, value: value.into() })
-    };
-    read().ok_or(StoreError::Damaged { what: "an entry" })
+    let (written, version, value) = split(value).ok_or(StoreError::Damaged { what: "an entry" })?;
+    Ok(Entry { written, version, value: value.into() })
 }

@@ -15,12 +15,13 @@ use crate::changes::Wanted;
 use crate::engine::{Batch, Space};
 use crate::error::StoreError;
 use crate::limits::{BLOCK_ENTRIES, RESIDENT_READ_BYTES, RESIDENT_READS};
+use crate::places::TOGETHER;
 use crate::resident::{Found, Held, Known, Resident};
 use crate::store::{Incarnation, Mark, Store, TableUse};
 use crate::stored::{above, entry, mark_value};
 use crate::table::{Address, Entry, TableId, TableSpec};
 use crate::usage::Usage;
-use crate::view::{Base, Range};
+use crate::view::{Base, Range, Shown};
 use apply::Sweep;
 
 /// The state of one stream. Cheap to clone.
@@ -341,6 +342,34 @@ impl Base for StreamStore {
             resident.learn(wanted, &value);
         }
         entry(&value).map(Some)
+    }
+
+    fn show(
+        &self,
+        table: &TableId,
+        wanted: &[Wanted<'_>],
+        shown: &mut dyn FnMut(usize, Shown<'_>),
+    ) -> Result<(), StoreError> {
+        let mut unknown = Vec::new();
+        match self.memory.residents().get(table) {
+            None => unknown.extend(0..wanted.len()),
+            Some(resident) => {
+                for (block, wanted) in wanted.chunks(TOGETHER).enumerate() {
+                    for (number, found) in (block * TOGETHER..).zip(resident.get_many(wanted)) {
+                        match found {
+                            Found::Value(value) => shown(number, Shown::stored(value)?),
+                            Found::Missing => {}
+                            Found::Unknown => unknown.push(number),
+                        }
+                    }
+                }
+            }
+        }
+        for number in unknown {
+            let Some(wanted) = wanted.get(number) else { continue };
+            self.get(table, *wanted)?.iter().for_each(|entry| shown(number, Shown::of(entry)));
+        }
+        Ok(())
     }
 
     fn range(&self, table: &TableId, from: &[u8], most: usize) -> Result<Range, StoreError> {

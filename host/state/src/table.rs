@@ -137,13 +137,18 @@ pub struct Entry {
 impl Entry {
     /// Whether it is still there at this time.
     pub(crate) fn is_live(&self, ttl_ns: u64, now: i64) -> bool {
-        ttl_ns == 0 || i128::from(now) - i128::from(self.written) < i128::from(ttl_ns)
+        is_live(self.written, ttl_ns, now)
     }
 }
 
-/// What an entry counts against quotas, and in metrics.
-pub(crate) fn counted_bytes(address: &[u8], value: &[u8]) -> i64 {
-    i64::try_from(address.len() + value.len() + crate::limits::ENTRY_BYTES).unwrap_or(i64::MAX)
+/// Whether an entry that was written then is still there at this time.
+pub(crate) fn is_live(written: i64, ttl_ns: u64, now: i64) -> bool {
+    ttl_ns == 0 || i128::from(now) - i128::from(written) < i128::from(ttl_ns)
+}
+
+/// What an entry counts against quotas, and in metrics, by the lengths of its address and its value.
+pub(crate) fn counted_bytes(address: usize, value: usize) -> i64 {
+    i64::try_from(address + value + crate::limits::ENTRY_BYTES).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

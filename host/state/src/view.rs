@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::changes::{Change, Changes, Wanted};
+use crate::changes::{Ordered, Wanted};
 use crate::error::StoreError;
 use crate::layer::{Layer, TableChanges};
 use crate::limits::{BLOCK_ENTRIES, BLOCK_ENTRIES_FIRST};
+use crate::pair::Pair;
+use crate::stored;
 use crate::strand::Strands;
 use crate::table::{Address, Entry, TableId, TableSpec, address};
 
@@ -23,6 +25,22 @@ pub trait Base: Send + Sync {
     /// The store cannot be read.
     fn get_many(&self, table: &TableId, wanted: &[Wanted<'_>]) -> Result<Vec<Option<Entry>>, StoreError> {
         wanted.iter().map(|wanted| self.get(table, *wanted)).collect()
+    }
+
+    /// Shows several entries where they are, by their numbers: those that there are.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn show(
+        &self,
+        table: &TableId,
+        wanted: &[Wanted<'_>],
+        shown: &mut dyn FnMut(usize, Shown<'_>),
+    ) -> Result<(), StoreError> {
+        for (number, entry) in self.get_many(table, wanted)?.iter().enumerate() {
+            entry.iter().for_each(|entry| shown(number, Shown::of(entry)));
+        }
+        Ok(())
     }
 
     /// Whether many cost no more than one.
@@ -48,6 +66,31 @@ pub trait Base: Send + Sync {
     fn clock(&self) -> i64;
 }
 
+/// An entry where it is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// As in an [`Entry`].
+    pub(crate) written: i64,
+    pub(crate) value: &'a [u8],
+}
+
+impl Shown<'_> {
+    pub(crate) fn of(entry: &Entry) -> Shown<'_> {
+        Shown { written: entry.written, value: &entry.value }
+    }
+
+    /// Of a value as it is stored.
+    pub(crate) fn stored(value: &[u8]) -> Result<Shown<'_>, StoreError> {
+        let (written, _, value) = stored::split(value).ok_or(StoreError::Damaged { what: "an entry" })?;
+        Ok(Shown { written, value })
+    }
+
+    /// What a change left there, if it is there.
+    pub(crate) fn of_pair(pair: &Pair) -> Option<Shown<'_>> {
+        pair.split().map(|(written, _, value)| Shown { written, value })
+    }
+}
+
 /// Some of a table's entries.
 #[derive(Debug, Default)]
 pub struct Range {
@@ -57,7 +100,7 @@ pub struct Range {
 }
 
 /// Nothing is stored.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl Base for Nothing {
     fn get(&self, _table: &TableId, _wanted: Wanted<'_>) -> Result<Option<Entry>, StoreError> {
@@ -120,9 +163,43 @@ impl View {
     /// The entry, however old it is.
     pub(crate) fn find(&self, table: &TableId, wanted: Wanted<'_>) -> Result<Option<Entry>, StoreError> {
         match self.layers.iter().find_map(|layer| layer.find(table, wanted)) {
-            Some(found) => Ok(found.cloned()),
+            Some(found) => Ok(found.and_then(Pair::entry)),
             None => self.base.get(table, wanted),
         }
+    }
+
+    /// Shows those of several entries that there are, however old they are, by their numbers; `numbers` are those that are
+    /// meant, at most [`TOGETHER`](crate::places::TOGETHER).
+    pub(crate) fn show(
+        &self,
+        table: &TableId,
+        wanted: &[Wanted<'_>],
+        mut numbers: Vec<usize>,
+        shown: &mut dyn FnMut(usize, Shown<'_>),
+    ) -> Result<(), StoreError> {
+        let mut left: Vec<Wanted<'_>> =
+            numbers.iter().filter_map(|number| wanted.get(*number)).copied().collect();
+        for layer in self.layers.iter().filter_map(|layer| layer.tables.get(table)) {
+            let found = layer.entries.find_many(&left);
+            let mut is_below = |number: usize, place: Option<u32>| {
+                match place.and_then(|place| layer.entries.at(place)) {
+                    Some(pair) => {
+                        Shown::of_pair(pair).into_iter().for_each(|entry| shown(number, entry));
+                        false
+                    }
+                    None => !layer.cleared,
+                }
+            };
+            let each = numbers.into_iter().zip(left).zip(found);
+            let below = each.filter(|((number, _), place)| is_below(*number, *place));
+            (numbers, left) = below.map(|(one, _)| one).unzip();
+        }
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        self.base.show(table, &left, &mut |index, entry| {
+            numbers.get(index).into_iter().for_each(|number| shown(*number, entry));
+        })
     }
 
     /// Whether many entries that no layer has cost no more than one.
@@ -153,7 +230,7 @@ impl View {
         let mut base = Some(Block::default());
         let layers = self.layers.iter().filter_map(|layer| layer.tables.get(table));
         for layer in own.into_iter().chain(layers) {
-            changes.push(Cursor { changes: &layer.entries, next: 0 });
+            changes.push(layer.entries.ordered());
             if layer.cleared {
                 base = None;
                 break;
@@ -161,12 +238,6 @@ impl View {
         }
         Walk { view: self, table, changes, base, from: Some(from) }
     }
-}
-
-/// How far a walk has come in the changes of a layer.
-struct Cursor<'a> {
-    changes: &'a Changes,
-    next: usize,
 }
 
 /// Entries that were read from the store.
@@ -185,7 +256,7 @@ pub(crate) struct Walk<'a> {
     view: &'a View,
     table: &'a TableId,
     /// The newest first.
-    changes: Vec<Cursor<'a>>,
+    changes: Vec<Ordered<'a>>,
     base: Option<Block>,
     /// `None` at the end.
     from: Option<Address>,
@@ -200,12 +271,11 @@ impl Walk<'_> {
     /// The next entry.
     pub(crate) fn next(&mut self) -> Result<Option<(Address, Entry)>, StoreError> {
         while let Some(from) = self.from.take() {
-            let mut first: Option<(&Address, &Change)> = None;
-            for Cursor { changes, next } in &mut self.changes {
-                *next = changes.seek(*next, &from);
+            let mut first: Option<&Pair> = None;
+            for changes in &mut self.changes {
                 // Of the same address the newest.
-                if let Some(found) = changes.nth(*next)
-                    && first.is_none_or(|(address, _)| found.0 < address)
+                if let Some(found) = changes.seek(&from)
+                    && first.is_none_or(|first| found.address() < first.address())
                 {
                     first = Some(found);
                 }
@@ -213,10 +283,10 @@ impl Walk<'_> {
             let stored = self.stored(&from)?;
             let change = match (first, stored) {
                 (None, None) => return Ok(None),
-                (Some((address, change)), Some((stored, _))) if *address <= stored => {
-                    Some((address.clone(), change.entry().cloned()))
+                (Some(pair), Some((stored, _))) if *pair.address() <= *stored => {
+                    Some((pair.address().into(), pair.entry()))
                 }
-                (Some((address, change)), None) => Some((address.clone(), change.entry().cloned())),
+                (Some(pair), None) => Some((pair.address().into(), pair.entry())),
                 (_, Some((address, entry))) => Some((address, Some(entry))),
             };
             let Some((address, entry)) = change else { return Ok(None) };

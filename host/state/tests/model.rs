@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use wasmill_state::{
-    Base, Crashing, Layer, Scan, SliceState, Store, StreamStore, TableId, TableSpec, Usage, View, Written,
-    group_of,
+    Base, Crashing, Layer, Scan, SliceState, StateError, Store, StreamStore, TableId, TableSpec, Usage, View,
+    Written, group_of,
 };
 
 const INCARNATION: [u8; 16] = [7; 16];
@@ -301,6 +301,20 @@ impl World {
                 let found = state.get(handle, group, &[key]).unwrap();
                 assert_eq!(found.as_deref(), there.map(|(.., value)| &value[..]), "{table} {key}");
             }
+            let keys: Vec<[u8; 1]> = (0..24).chain(100..112).cycle().take(72).map(|key| [key]).collect();
+            let (mut state, _) = self.slice_state(self.now);
+            let mut values = keys.iter().map(|key| {
+                let there = |(of, _, found, _): &&(usize, u8, Vec<u8>, Vec<u8>)| {
+                    (*of, &found[..]) == (table, &key[..])
+                };
+                live.iter().find(there).map(|(.., value)| &value[..])
+            });
+            let asked = keys.iter().map(|key| (group_of(key), &key[..]));
+            let told = state.get_many(handle, asked, |found| {
+                assert_eq!(Some(found), values.next(), "{table}");
+                Ok::<_, StateError>(())
+            });
+            told.unwrap();
             let mut scanned = Vec::new();
             let mut after: Option<(u8, Vec<u8>)> = None;
             loop {

@@ -4,7 +4,8 @@
 //! its order is sorted and merged into it when somebody asks again. Places of which nothing is left stay in the list, with
 //! their addresses, until they are more than a fourth of it.
 
-use super::slots::{DEAD, Pair, Slots};
+use super::slots::{DEAD, Slots};
+use crate::pair::Pair;
 
 /// So few places of which nothing is left are no reason to go through a list.
 const DEAD_LEAST: usize = 64;
@@ -77,7 +78,7 @@ impl Group {
         self.places.retain(|place| {
             let dead = slots.get(*place).is_none_or(|slot| slot.is(DEAD));
             if dead {
-                released(slots.release(*place));
+                slots.release(*place).into_iter().for_each(&mut released);
                 self.sorted -= usize::from(number < sorted);
             }
             number += 1;
@@ -115,7 +116,7 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use super::super::slots::{Slot, pair};
+    use super::super::slots::Slot;
     use super::*;
 
     #[test]
@@ -127,7 +128,7 @@ mod tests {
             for _ in 0..(round * 7) % 30 {
                 number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 let address = [&[9][..], &number.to_be_bytes()].concat();
-                let place = slots.add(Slot { pair: pair(&address, &[]), hash: 0, flags: 0 });
+                let place = slots.add(Slot { pair: Pair::removed(&address), hash: 0, flags: 0 });
                 order.add(9, place);
                 there.insert((address, place));
             }

@@ -1,6 +1,6 @@
 //! Where the entries of a table stand in memory: places that keep their numbers.
 
-use crate::table::Entry;
+use crate::pair::Pair;
 
 /// Places that are made at a time, so that growing moves none.
 const CHUNK: usize = 4096;
@@ -16,28 +16,6 @@ pub(super) const DEAD: u8 = 16;
 /// Not even that.
 pub(super) const FREE: u8 = 32;
 
-/// An address behind its length (u16 LE), and the value as it is stored.
-pub(super) type Pair = Box<[u8]>;
-
-pub(super) fn pair(address: &[u8], value: &[&[u8]]) -> Pair {
-    let len = 2 + address.len() + value.iter().map(|part| part.len()).sum::<usize>();
-    let mut pair = Vec::with_capacity(len);
-    // Keys are far below 64 KiB.
-    pair.extend_from_slice(&u16::try_from(address.len()).unwrap_or(u16::MAX).to_le_bytes());
-    pair.extend_from_slice(address);
-    value.iter().for_each(|part| pair.extend_from_slice(part));
-    pair.into()
-}
-
-pub(super) fn entry_pair(address: &[u8], entry: &Entry) -> Pair {
-    pair(address, &[&entry.written.to_le_bytes(), &entry.version.to_le_bytes(), &entry.value])
-}
-
-pub(super) fn parts(pair: &[u8]) -> (&[u8], &[u8]) {
-    let Some((len, rest)) = pair.split_first_chunk::<2>() else { return (&[], &[]) };
-    rest.split_at_checked(usize::from(u16::from_le_bytes(*len))).unwrap_or_default()
-}
-
 pub(super) struct Slot {
     pub(super) pair: Pair,
     /// Half of the address's hash: there are far fewer entries than it tells apart.
@@ -51,20 +29,27 @@ impl Slot {
     }
 
     pub(super) fn address(&self) -> &[u8] {
-        parts(&self.pair).0
+        self.pair.address()
     }
 
     /// What is stored there; `None` where it is removed.
     pub(super) fn value(&self) -> Option<&[u8]> {
-        (!self.is(REMOVED)).then(|| parts(&self.pair).1)
+        self.pair.value()
     }
 }
 
 /// See the head of this file. There are fewer than 2^32: their memory is bounded far below.
-#[derive(Default)]
 pub(super) struct Slots {
     chunks: Vec<Vec<Slot>>,
     free: Vec<u32>,
+    /// What stands at free places.
+    none: Pair,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Slots { chunks: Vec::new(), free: Vec::new(), none: Pair::removed(&[]) }
+    }
 }
 
 impl Slots {
@@ -104,12 +89,13 @@ impl Slots {
     }
 
     /// Lets go of a place, and of what is there.
-    pub(super) fn release(&mut self, at: u32) -> Pair {
-        let Some(slot) = self.get_mut(at) else { return Pair::default() };
+    pub(super) fn release(&mut self, at: u32) -> Option<Pair> {
+        let none = self.none.clone();
+        let slot = self.get_mut(at)?;
         slot.flags = FREE;
-        let pair = std::mem::take(&mut slot.pair);
+        let pair = std::mem::replace(&mut slot.pair, none);
         self.free.push(at);
-        pair
+        Some(pair)
     }
 
     /// Places from this one on, up to `most`, with their numbers.

@@ -6,13 +6,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn entry(value: &[u8]) -> Entry {
-    Entry { written: 7, version: 1, value: value.into() }
+fn put(resident: &mut Resident, address: &[u8], value: &[u8]) {
+    resident.put(Wanted::new(address), &Pair::put(address, 7, 1, value));
 }
 
 fn get(resident: &Resident, address: &[u8]) -> Option<Option<Vec<u8>>> {
     match resident.get(Wanted::new(address)) {
-        Found::Value(value) => Some(Some(stored::entry(value).unwrap().value.to_vec())),
+        Found::Value(value) => Some(Some(crate::stored::entry(value).unwrap().value.to_vec())),
         Found::Missing => Some(None),
         Found::Unknown => None,
     }
@@ -23,7 +23,7 @@ fn held(held: &Held) -> (usize, usize) {
 }
 
 /// Writes all that is changed.
-fn write(resident: &mut Resident) -> Vec<(Address, Option<Box<[u8]>>)> {
+fn write(resident: &mut Resident) -> Vec<Pair> {
     let mut entries = Vec::new();
     if resident.freeze().is_none() {
         return entries;
@@ -46,20 +46,20 @@ fn what_comes_and_goes_between_two_writes_leaves_nothing_and_what_is_written_a_r
     let all = Arc::new(Held::default());
     let mut resident = Resident::whole(Arc::clone(&all));
     assert_eq!(get(&resident, b"a"), Some(None));
-    resident.put(Wanted::new(b"a"), &entry(b"1"));
-    resident.put(Wanted::new(b"a"), &entry(b"22"));
+    put(&mut resident, b"a", b"1");
+    put(&mut resident, b"a", b"22");
     assert_eq!(get(&resident, b"a"), Some(Some(b"22".to_vec())));
     let bytes = RESIDENT_ENTRY_BYTES + 2 + 1 + 12 + 2;
     assert_eq!(held(&all), (bytes, bytes));
     resident.remove(Wanted::new(b"a"));
     assert_eq!((get(&resident, b"a"), all.changed.load(Ordering::Relaxed)), (Some(None), 0));
     assert!(write(&mut resident).is_empty());
-    resident.put(Wanted::new(b"a"), &entry(b"3"));
+    put(&mut resident, b"a", b"3");
     assert_eq!(write(&mut resident).len(), 1);
     assert_eq!((get(&resident, b"a"), all.changed.load(Ordering::Relaxed)), (Some(Some(b"3".to_vec())), 0));
     resident.remove(Wanted::new(b"a"));
     assert_eq!(get(&resident, b"a"), Some(None));
-    assert_eq!(write(&mut resident), [(b"a"[..].into(), None)]);
+    assert_eq!(write(&mut resident), [Pair::removed(b"a")]);
     assert!(write(&mut resident).is_empty());
     drop(resident);
     assert_eq!(held(&all), (0, 0));
@@ -69,9 +69,9 @@ fn what_comes_and_goes_between_two_writes_leaves_nothing_and_what_is_written_a_r
 fn table_that_is_too_large_keeps_what_is_not_written_and_is_a_cache_from_then_on() {
     let all = Arc::new(Held::default());
     let mut resident = Resident::whole(Arc::clone(&all));
-    let large = entry(&vec![0; 1 << 20]);
+    let large = vec![0; 1 << 20];
     let most = u32::try_from((RESIDENT_TABLE_BYTES >> 20) + 5).unwrap();
-    (0..most).for_each(|number| resident.put(Wanted::new(&number.to_le_bytes()), &large));
+    (0..most).for_each(|number| put(&mut resident, &number.to_le_bytes(), &large));
     assert!(resident.is_too_large());
     assert!((0..most).all(|number| get(&resident, &number.to_le_bytes()).unwrap().is_some()));
     assert_eq!(get(&resident, b"none"), Some(None));
@@ -85,7 +85,7 @@ fn table_that_is_too_large_keeps_what_is_not_written_and_is_a_cache_from_then_on
     resident.learn(Wanted::new(b"l"), &[0; 12]);
     assert_eq!((get(&resident, b"k"), get(&resident, b"l")), (Some(None), Some(Some(Vec::new()))));
     let forgotten = resident.forgotten();
-    assert_eq!(write(&mut resident), [(b"k"[..].into(), None)]);
+    assert_eq!(write(&mut resident), [Pair::removed(b"k")]);
     assert_eq!(get(&resident, b"k"), None);
     assert!(resident.forgotten() > forgotten);
 }
@@ -153,7 +153,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Put(key, value) => {
-                    resident.put(Wanted::new(&address(key)), &entry(&[value]));
+                    put(&mut resident, &address(key), &[value]);
                     model.insert(address(key), value);
                 }
                 Step::Remove(key) => {
@@ -163,8 +163,8 @@ proptest! {
                 Step::Learn(key) => {
                     // Whoever read it has asked the memory first.
                     if let (None, Some(value)) = (get(&resident, &address(key)), database.get(&address(key))) {
-                        let pair = slots::entry_pair(&address(key), &entry(&[*value]));
-                        resident.learn(Wanted::new(&address(key)), slots::parts(&pair).1);
+                        let pair = Pair::put(&address(key), 7, 1, &[*value]);
+                        resident.learn(Wanted::new(&address(key)), pair.value().unwrap());
                     }
                 }
                 Step::Freeze if frozen.is_none() => {
@@ -179,10 +179,10 @@ proptest! {
                 }
                 Step::HandOver(most) if frozen.is_some() && !all_over => {
                     let handed = resident.hand_over(most).unwrap();
-                    for (address, value) in handed.entries {
-                        let address = [address[0], address[1]];
-                        match value {
-                            Some(value) => database.insert(address, stored::entry(&value).unwrap().value[0]),
+                    for pair in handed.entries {
+                        let address = [pair.address()[0], pair.address()[1]];
+                        match pair.split() {
+                            Some((_, _, value)) => database.insert(address, value[0]),
                             None => database.remove(&address),
                         };
                     }

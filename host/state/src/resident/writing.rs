@@ -5,10 +5,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::slots::{CHANGED, Pair, REMOVED, STORED, parts};
+use super::slots::{CHANGED, REMOVED, STORED, Slots};
 use super::{Amount, Resident, bytes};
 use crate::limits::BLOCK_BYTES;
-use crate::table::Address;
+use crate::pair::Pair;
 
 /// What was changed when a write began.
 pub(super) struct Frozen {
@@ -17,8 +17,8 @@ pub(super) struct Frozen {
     wipes: bool,
     /// The first place that was not handed over.
     next: usize,
-    /// What was changed since before it was handed over, and whether it was removed.
-    saved: Vec<(Pair, bool)>,
+    /// What was changed since before it was handed over.
+    saved: Vec<Pair>,
 }
 
 impl Frozen {
@@ -27,15 +27,14 @@ impl Frozen {
         at as usize >= self.next
     }
 
-    pub(super) fn save(&mut self, pair: Pair, removed: bool) {
-        self.saved.push((pair, removed));
+    pub(super) fn save(&mut self, pair: Pair) {
+        self.saved.push(pair);
     }
 }
 
 /// What a write takes of a table at a time.
 pub(crate) struct HandedOver {
-    /// Addresses and values; `None` where it is removed.
-    pub(crate) entries: Vec<(Address, Option<Box<[u8]>>)>,
+    pub(crate) entries: Vec<Pair>,
     pub(crate) more: bool,
 }
 
@@ -61,15 +60,17 @@ impl Resident {
     pub(crate) fn hand_over(&mut self, most: usize) -> Option<HandedOver> {
         let frozen = self.frozen.as_mut()?;
         let was = CHANGED[1 - self.turn];
-        let split = |pair: &[u8], removed: bool| {
-            let (address, value) = parts(pair);
-            (Box::from(address), (!removed).then(|| Box::from(value)))
-        };
         let (mut entries, mut read) = (Vec::new(), 0);
+        // All of them are fetched at once: counting who has one would wait for each.
+        let changed = |slots: &mut Slots| {
+            let slots = slots.some_mut(frozen.next, most).filter(|(_, slot)| slot.is(was));
+            slots.fold(0_u8, |sum, (_, slot)| sum.wrapping_add(slot.pair.first()))
+        };
+        let _ = std::hint::black_box(changed(&mut self.slots));
         let mut next = frozen.next.saturating_add(most);
         for (at, slot) in self.slots.some_mut(frozen.next, most).filter(|(_, slot)| slot.is(was)) {
             read += slot.pair.len();
-            entries.push(split(&slot.pair, slot.is(REMOVED)));
+            entries.push(slot.pair.clone());
             if read >= BLOCK_BYTES {
                 next = at as usize + 1;
                 break;
@@ -81,11 +82,11 @@ impl Resident {
         if !behind {
             while entries.len() < most
                 && read < BLOCK_BYTES
-                && let Some((pair, removed)) = frozen.saved.pop()
+                && let Some(pair) = frozen.saved.pop()
             {
                 less += bytes(&pair);
                 read += pair.len();
-                entries.push(split(&pair, removed));
+                entries.push(pair);
             }
         }
         let more = behind || !frozen.saved.is_empty();
@@ -137,6 +138,6 @@ impl Resident {
     fn end_write(&mut self) {
         let Some(frozen) = self.frozen.take() else { return };
         self.held.changed.fetch_sub(frozen.amount.bytes, Ordering::Relaxed);
-        self.shrink(frozen.saved.iter().map(|(pair, _)| bytes(pair)).sum());
+        self.shrink(frozen.saved.iter().map(bytes).sum());
     }
 }

@@ -89,3 +89,61 @@ fn tables_that_are_parted_otherwise_are_found_until_they_are_emptied() {
     store.apply(2, &[&cleared]).unwrap();
     assert_eq!(View::new([], Arc::new(store)).parted_otherwise(None), None);
 }
+
+#[test]
+fn many_keys_at_once_are_what_they_are_one_after_another() {
+    let id = TableId::new("t", "a").unwrap();
+    let usage = Arc::new(Usage::default());
+    let spec = TableSpec { version: 1, ttl_ns: 0 };
+    let new = |layers: &[Arc<Layer>]| {
+        let view = View::new(layers.to_vec(), Arc::new(crate::view::Nothing));
+        let mut state = SliceState::new(view, 5, Some(Arc::clone(&usage)));
+        let table = state.table(&id, spec);
+        state.begin();
+        (state, table)
+    };
+    let keys: Vec<[u8; 2]> = (0..300_u16).map(|number| (number % 170).to_be_bytes()).collect();
+    let value = |number: usize| (!number.is_multiple_of(5)).then(|| vec![7; number % 40]);
+    let values: Vec<Option<Vec<u8>>> = (0..keys.len()).map(value).collect();
+    // Two layers, of which the second is written over the first.
+    let mut layers = Vec::new();
+    for round in 0..2 {
+        let changes = || keys.iter().zip(&values).skip(round * 90);
+        let (mut one, table) = new(&layers);
+        changes().for_each(|(key, value)| one.put(table, key[1] / 2, key, value.as_deref()).unwrap());
+        let (mut many, table) = new(&layers);
+        let mut seen = Vec::new();
+        let asked = || keys.iter().map(|key| (key[1] / 2, &key[..]));
+        let all = |state: &mut SliceState, seen: &mut Vec<Option<Vec<u8>>>| {
+            state.get_many(table, asked(), |value| {
+                seen.push(value.map(<[u8]>::to_vec));
+                Ok::<_, StateError>(())
+            })
+        };
+        all(&mut many, &mut seen).unwrap();
+        let rows = changes().map(|(key, value)| Ok((key[1] / 2, &key[..], value.as_deref())));
+        many.put_many::<StateError>(table, rows).unwrap();
+        seen.clear();
+        all(&mut many, &mut seen).unwrap();
+        let expected = asked().map(|(group, key)| one.get(table, group, key).unwrap());
+        let expected: Vec<Option<Vec<u8>>> =
+            expected.map(|value| value.map(|value| value.to_vec())).collect();
+        assert_eq!(seen, expected);
+        let (one, many) = (one.finish(), many.finish());
+        assert_eq!(
+            (&one.tables, one.bytes, one.pending.as_ref().map(Pending::bytes)),
+            (&many.tables, many.bytes, many.pending.as_ref().map(Pending::bytes))
+        );
+        assert!(one.changes() > 2 * crate::places::TOGETHER);
+        layers.insert(0, Arc::new(many));
+    }
+    // What comes before a change that is refused was made, and is taken back.
+    let (mut state, table) = new(&layers);
+    let long = vec![0; VALUE_BYTES_MAX + 1];
+    let rows = [Ok((0, &b"a"[..], Some(&b"v"[..]))), Ok((0, b"b", Some(&long))), Ok((0, b"c", None))];
+    let refused = state.put_many::<StateError>(table, rows.into_iter());
+    assert!(matches!(refused, Err(StateError::ValueTooLong { .. })), "{refused:?}");
+    assert!(state.get(table, 0, b"a").unwrap().is_some() && state.has_written());
+    state.rollback();
+    assert!(state.get(table, 0, b"a").unwrap().is_none() && state.finish().is_empty());
+}

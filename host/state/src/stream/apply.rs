@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{StreamMemory, StreamStore, counted, new_resident};
-use crate::changes::{Change, Wanted};
+use crate::changes::Wanted;
 use crate::error::StoreError;
 use crate::layer::{Growth, Layer, TableChanges};
 use crate::limits::{
     BLOCK_ENTRIES, CHANGE_BYTES, CHANGE_WRITTEN_BYTES, COPIED_ENTRIES, SWEPT_ENTRIES, SWEPT_LEAST,
     SWEPT_PER_CHANGE,
 };
+use crate::places::TOGETHER;
 use crate::resident::Resident;
 use crate::store::{Mark, TableUse};
-use crate::table::{Address, Entry, TableId, TableSpec, counted_bytes};
+use crate::table::{Address, TableId, TableSpec, counted_bytes};
 use crate::view::Base;
 
 /// The search for entries that are too old.
@@ -113,18 +114,19 @@ impl StreamStore {
     /// with the newest.
     fn look(&self, id: &TableId, changes: &[&TableChanges], emptied: bool) -> Result<Growth, StoreError> {
         let mut growth = Growth::default();
-        let mut counts = |address: &[u8], entry: &Entry, sign: i64| {
-            growth.entries += sign;
-            growth.bytes += sign * counted_bytes(address, &entry.value);
+        let mut counts = |bytes: Option<i64>, sign: i64| {
+            growth.entries += bytes.map_or(0, |_| sign);
+            growth.bytes += bytes.map_or(0, |bytes| sign * bytes);
         };
         for (age, older) in changes.iter().enumerate() {
-            for (wanted, change) in older.entries.wanted() {
+            for (wanted, pair) in older.entries.wanted() {
                 if changes.iter().take(age).any(|newer| newer.entries.get(wanted).is_some()) {
                     continue;
                 }
                 let before = if emptied { None } else { self.stored(id, wanted)? };
-                before.iter().for_each(|entry| counts(wanted.address, entry, -1));
-                change.entry().into_iter().for_each(|entry| counts(wanted.address, entry, 1));
+                let len = wanted.address.len();
+                counts(before.map(|entry| counted_bytes(len, entry.value.len())), -1);
+                counts(pair.counted(), 1);
             }
         }
         Ok(growth)
@@ -176,7 +178,7 @@ impl StreamStore {
                     continue;
                 }
                 growth.entries -= 1;
-                growth.bytes -= counted_bytes(&address, &entry.value);
+                growth.bytes -= counted_bytes(address.len(), entry.value.len());
                 addresses.push(address);
             }
         }
@@ -206,11 +208,9 @@ impl StreamMemory {
                 while left.peek().is_some() {
                     let mut residents = self.residents_to_write();
                     let Some(resident) = residents.get_mut(id) else { break };
-                    for (wanted, change) in left.by_ref().take(COPIED_ENTRIES) {
-                        match change {
-                            Change::Put(entry) => resident.put(wanted, entry),
-                            Change::Removed => resident.remove(wanted),
-                        }
+                    for _ in 0..COPIED_ENTRIES / TOGETHER {
+                        let some: Vec<_> = left.by_ref().take(TOGETHER).collect();
+                        resident.put_many(&some);
                     }
                 }
             }

@@ -1,14 +1,16 @@
-//! How what is in memory comes to the database: what was changed up to one outcome, in batches, and its mark last.
+//! How what is in memory comes to the database: what was changed up to one outcome, in batches, or sorted where it is much, and its
+//! mark last.
 //!
-//! A crash may leave some of the batches. Outcomes say what entries are, not by how much they differ, so that applying them again from
+//! A crash may leave some of the batches, or what was sorted. Outcomes say what entries are, not by how much they differ, so that applying them again from
 //! the mark before on makes of it what it was; only counts that are made by looking at what is there would be wrong. So the first
-//! batch says that a write is on its way, the last one takes that back, and who finds it counts anew what is there, and goes on by
+//! batch says that a write is on its way, and is durable before anything sorted is; the last one takes that back, and who finds it counts anew what is there, and goes on by
 //! looking until it is past the mark that was to be written.
 
 use super::{StreamMemory, StreamStore};
-use crate::engine::{Batch, Space};
+use crate::engine::{Batch, Sorted, Space};
 use crate::error::StoreError;
 use crate::limits::{BATCH_BYTES, COPIED_ENTRIES};
+use crate::pair::Pair;
 use crate::resident::{Amount, HandedOver, Resident};
 use crate::store::{Mark, TableUse};
 use crate::stored::{about_table, mark_value, writing_key, writing_value};
@@ -23,7 +25,7 @@ struct Write {
     /// As they are at the mark.
     tables: Vec<TableUse>,
     /// Those that have changed entries, how many, and whether one is to be emptied first.
-    changed: Vec<TableId>,
+    changed: Vec<(TableId, Amount)>,
     amount: Amount,
     empties: bool,
     /// Bytes of outcomes that it makes needless.
@@ -66,7 +68,8 @@ impl StreamStore {
             let value = writing_value(position.max(mixed_to));
             batch.put(Space::About, writing_key(&memory.0.incarnation), value);
         }
-        for id in &write.changed {
+        let mut sorted = Vec::new();
+        for (id, amount) in &write.changed {
             let prefix = memory.prefix(id);
             match memory.residents().get(id).and_then(Resident::wipes_now) {
                 None => return Ok(false),
@@ -76,6 +79,11 @@ impl StreamStore {
                     self.store.remove_all(Space::Entries, &prefix)?;
                 }
             }
+            if amount.entries >= engine.sorted_entries() {
+                let Some(parts) = memory.sorted(id) else { return Ok(false) };
+                sorted.push(Sorted { prefix, parts });
+                continue;
+            }
             let mut more = true;
             while more {
                 let handed = memory.residents_to_write().get_mut(id).and_then(|resident| {
@@ -84,16 +92,20 @@ impl StreamStore {
                 });
                 let Some(HandedOver { entries, more: left }) = handed else { return Ok(false) };
                 more = left;
-                for (address, value) in entries {
-                    bytes += address.len() + value.as_ref().map_or(0, |value| value.len());
-                    let key = [&prefix[..], &address].concat();
-                    batch.0.push((Space::Entries, key, value.map(Vec::from)));
+                for pair in entries {
+                    bytes += pair.len();
+                    let key = [&prefix[..], pair.address()].concat();
+                    batch.0.push((Space::Entries, key, pair.value().map(Vec::from)));
                     if !whole && (batch.0.len() >= most || bytes >= BATCH_BYTES) {
                         engine.write(std::mem::take(&mut batch))?;
                         bytes = 0;
                     }
                 }
             }
+        }
+        if !sorted.is_empty() {
+            engine.write(std::mem::take(&mut batch))?;
+            engine.write_sorted(&sorted)?;
         }
         for table in &write.tables {
             let key = [&memory.0.incarnation[..], b"t", table.id.encoded()].concat();
@@ -131,16 +143,38 @@ impl StreamMemory {
             write.amount.entries += amount.entries;
             write.amount.bytes += amount.bytes;
             write.empties |= resident.wipes_now() == Some(true);
-            write.changed.push(id.clone());
+            write.changed.push((id.clone(), amount));
         }
-        // Runs of one seed are the same.
-        write.changed.sort();
+        // As their keys are; and runs of one seed are the same.
+        write.changed.sort_by(|(a, _), (b, _)| a.cmp(b));
         Some(write)
+    }
+
+    /// What a write takes of a table, in order by key group; `None` where there is no write any more.
+    fn sorted(&self, id: &TableId) -> Option<Vec<Vec<Pair>>> {
+        let mut groups: Vec<Vec<Pair>> = (0..=u8::MAX).map(|_| Vec::new()).collect();
+        let mut more = true;
+        while more {
+            let handed = {
+                let mut residents = self.residents_to_write();
+                // Not all at once: slices read meanwhile.
+                residents.get_mut(id).and_then(|resident| resident.hand_over(COPIED_ENTRIES))?
+            };
+            more = handed.more;
+            for pair in handed.entries {
+                let group = pair.address().first().map_or(0, |group| usize::from(*group));
+                if let Some(group) = groups.get_mut(group) {
+                    group.push(pair);
+                }
+            }
+        }
+        groups.iter_mut().for_each(|group| group.sort_unstable_by(|a, b| a.address().cmp(b.address())));
+        Some(groups)
     }
 
     /// It is durable.
     fn settle(&self, write: &Write) {
-        for id in &write.changed {
+        for (id, _) in &write.changed {
             let mut next = Some(0);
             while let Some(from) = next {
                 let mut residents = self.residents_to_write();

@@ -96,7 +96,7 @@ pub(crate) enum AbiCause {
     #[error(transparent)]
     Overdue(Interrupted),
     #[error(transparent)]
-    State(StateError),
+    State(#[from] StateError),
     #[error("{bytes} bytes of tensors, with which the instance would have more than the {limit} that it may")]
     NoRoom { bytes: usize, limit: usize },
 }

@@ -57,13 +57,11 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime:
         keeping(&mut store, "state.get", table, |keeping, table, store, limit| {
             let places = places(groups.as_le_slice(store), keys.view(store))?;
             keeping.state.fetch(table, places.clone()).map_err(AbiCause::State)?;
-            for (number, (group, key)) in places.enumerate() {
-                in_time(store, number)?;
-                let value = keeping.state.get(table, group, key).map_err(AbiCause::State)?;
-                cells.push_option(value.as_deref());
-                bounded(cells.values.data.len(), limit)?;
-            }
-            Ok(())
+            keeping.state.get_many(table, places, |value| {
+                in_time(store, cells.state.len())?;
+                cells.push_option(value);
+                bounded(cells.values.data.len(), limit)
+            })
         })?;
         Ok((store.data_mut().out.cells(cells.as_ref()),))
     })?;
@@ -94,17 +92,19 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, Guest>) -> wasmtime:
                 keeping.state.fetch(table, places.clone()).map_err(AbiCause::State)?;
             }
             let rows = places.zip(values.state).zip(values.values.iter());
-            for (number, (((group, key), what), value)) in rows.enumerate() {
-                in_time(store, number)?;
+            let change = |(number, (((group, key), what), value)): (usize, (((u8, _), &u8), _))| {
                 let value = match *what {
-                    write::LEAVE => continue,
+                    write::LEAVE => return in_time(store, number).err().map(Err),
                     write::REMOVE => None,
                     write::VALUE => Some(value),
-                    _ => return Err(AbiCause::Text("state has no null: 3 put, 2 remove, 0 leave alone")),
+                    _ => {
+                        let text = "state has no null: 3 put, 2 remove, 0 leave alone";
+                        return Some(Err(AbiCause::Text(text)));
+                    }
                 };
-                keeping.state.put(table, group, key, value).map_err(AbiCause::State)?;
-            }
-            Ok(())
+                Some(in_time(store, number).map(|()| (group, key, value)))
+            };
+            keeping.state.put_many(table, rows.enumerate().filter_map(change))
         })
     })?;
     linker.func_wrap(
