@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmill_sdk::state::{self as sdk, Keys, Scan};
 use wasmill_sdk::{Setup, TextColumn};
 
-use crate::state::{Address, Range, State, Table};
+use crate::state::{Address, Range, State, StateFault, Table};
 
 /// Most keys of one call: a quarter of what the host takes.
 const KEYS_MAX: usize = 16_384;
@@ -77,6 +77,26 @@ impl State for Host {
             }
             self.table(table).put(&keys(changes.iter().map(|(address, _)| address)), &values);
         }
+    }
+
+    fn write(
+        &mut self,
+        table: Table,
+        addresses: &[&Address],
+        encoded: &mut dyn FnMut(usize, &mut Vec<u8>) -> Result<bool, StateFault>,
+    ) -> Result<(), StateFault> {
+        let mut values = TextColumn::new();
+        for (part, addresses) in addresses.chunks(KEYS_MAX).enumerate() {
+            values.clear();
+            for number in 0..addresses.len() {
+                match encoded(part * KEYS_MAX + number, values.buffer())? {
+                    true => values.finish(),
+                    false => values.push_remove(),
+                }
+            }
+            self.table(table).put(&keys(addresses.iter().copied()), &values);
+        }
+        Ok(())
     }
 
     fn scan(&mut self, table: Table, range: Range<'_>, limit: u32) -> Vec<(Address, Vec<u8>)> {

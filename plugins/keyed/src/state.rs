@@ -60,6 +60,27 @@ pub trait State {
     /// Keeps `Some`, removes `None`. The last change of an address wins.
     fn put(&mut self, table: Table, changes: Vec<(Address, Option<Vec<u8>>)>);
 
+    /// Keeps at each of these addresses what `encoded` appends for its number, or removes it where that says that there is
+    /// nothing. No address is there twice.
+    ///
+    /// # Errors
+    /// Those of `encoded`.
+    fn write(
+        &mut self,
+        table: Table,
+        addresses: &[&Address],
+        encoded: &mut dyn FnMut(usize, &mut Vec<u8>) -> Result<bool, StateFault>,
+    ) -> Result<(), StateFault> {
+        let mut changes = Vec::with_capacity(addresses.len());
+        for (number, address) in addresses.iter().enumerate() {
+            let mut value = Vec::new();
+            let is_kept = encoded(number, &mut value)?;
+            changes.push(((*address).clone(), is_kept.then_some(value)));
+        }
+        self.put(table, changes);
+        Ok(())
+    }
+
     /// Entries group by group and within a group in the order of bytes; at most `limit`.
     fn scan(&mut self, table: Table, range: Range<'_>, limit: u32) -> Vec<(Address, Vec<u8>)>;
 }
@@ -103,11 +124,40 @@ pub fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, Stat
 /// The bytes of a value.
 pub fn encode<T: Serialize>(table: Table, value: &T) -> Result<Vec<u8>, StateFault> {
     // Most values are short: one piece of memory, and none that grows.
-    let bytes = postcard::to_extend(value, Vec::with_capacity(64)).map_err(|_| StateFault::layout(table))?;
-    if bytes.len() > VALUE_MAX {
-        return Err(StateFault::TooLong { bytes: bytes.len() });
-    }
+    let mut bytes = Vec::with_capacity(64);
+    encode_to(table, value, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Appends the bytes of a value.
+pub fn encode_to<T: Serialize>(table: Table, value: &T, to: &mut Vec<u8>) -> Result<(), StateFault> {
+    let before = to.len();
+    postcard::serialize_with_flavor(value, Appended(&mut *to)).map_err(|_| StateFault::layout(table))?;
+    let bytes = to.len() - before;
+    if bytes > VALUE_MAX {
+        return Err(StateFault::TooLong { bytes });
+    }
+    Ok(())
+}
+
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Appended<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 /// A signed number as bytes whose order is that of the numbers.

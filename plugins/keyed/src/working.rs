@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::front::Front;
-use crate::state::{Address, State, StateFault, Table, decode, encode};
+use crate::state::{Address, State, StateFault, Table, decode, encode_to};
 use crate::watermark::Timer;
 
 /// Most entries that are due which one call takes up; what is left is taken up by the next.
@@ -274,26 +274,29 @@ impl<E: Entry> Working<E> {
         state: &mut impl State,
         timer: impl Fn(&E, i64) -> Option<i64>,
     ) -> Result<(), StateFault> {
-        let mut entries = Vec::new();
+        let (mut entries, mut addresses) = (Vec::new(), Vec::new());
         let mut timers: Vec<_> = self.stray.into_iter().map(|timer| (timer.address(), None)).collect();
-        for loaded in self.loaded.into_iter().filter(|loaded| loaded.is_changed) {
+        for loaded in self.loaded.iter().filter(|loaded| loaded.is_changed) {
             let Loaded { address, entry, timer: before, wake, was, .. } = loaded;
             let is_kept = !entry.is_empty();
-            let timer = wake.filter(|_| is_kept).and_then(|at| timer(&entry, at));
-            if before != timer {
+            let timer = wake.filter(|_| is_kept).and_then(|at| timer(entry, at));
+            if *before != timer {
                 let place = |at| Timer { at, of: address.clone() }.address();
                 timers.extend(before.map(|at| (place(at), None)));
                 timers.extend(timer.map(|at| (place(at), Some(Vec::new()))));
             }
-            let value =
-                if is_kept { Some(encode(self.entries, &Keeps { timer, entry: &entry })?) } else { None };
             // What began and ended within this call was never kept.
-            if value.is_some() || was {
-                entries.push((address, value));
+            if is_kept || *was {
+                addresses.push(address);
+                entries.push(is_kept.then_some(Keeps { timer, entry }));
             }
         }
-        if !entries.is_empty() {
-            state.put(self.entries, entries);
+        let table = self.entries;
+        if !addresses.is_empty() {
+            state.write(table, &addresses, &mut |number, to| match entries.get(number) {
+                Some(Some(keeps)) => encode_to(table, keeps, to).map(|()| true),
+                _ => Ok(false),
+            })?;
         }
         if !timers.is_empty() {
             state.put(self.timers, timers);
@@ -306,6 +309,7 @@ impl<E: Entry> Working<E> {
 mod tests {
     use super::*;
     use crate::Memory;
+    use crate::state::encode;
 
     #[derive(Default, Serialize, Deserialize)]
     struct Times(Vec<i64>);

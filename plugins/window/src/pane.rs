@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Accumulator, Value};
+use crate::aggregate::{Accumulator, Aggregate, Value};
 use crate::engine::Spec;
 use crate::shape::Window;
 
@@ -97,14 +97,18 @@ impl Pane {
     /// Puts the accumulators in the order of the config: those of aggregates that it no longer has go, those of new
     /// ones start now.
     fn fit(&mut self, spec: &Spec) {
+        let is = |((print, aggregate), (known, kept)): (&(u32, Aggregate), &(u32, Accumulator))| {
+            print == known && aggregate.keeps(kept)
+        };
+        let same = spec.aggregates.len() == self.accumulators.len();
+        if same && spec.aggregates.iter().zip(&self.accumulators).all(is) {
+            return;
+        }
         let mut kept = std::mem::take(&mut self.accumulators);
         for (print, aggregate) in &spec.aggregates {
-            let start = aggregate.start();
-            let same = |(known, accumulator): &(u32, Accumulator)| {
-                known == print && std::mem::discriminant(accumulator) == std::mem::discriminant(&start)
-            };
+            let same = |(known, kept): &(u32, Accumulator)| known == print && aggregate.keeps(kept);
             let found = kept.iter().position(same).map(|at| kept.swap_remove(at).1);
-            self.accumulators.push((*print, found.unwrap_or(start)));
+            self.accumulators.push((*print, found.unwrap_or_else(|| aggregate.start())));
         }
     }
 }

@@ -101,6 +101,21 @@ impl Aggregate {
         }
     }
 
+    /// Whether this accumulator is one of its kind.
+    #[must_use]
+    pub fn keeps(&self, accumulator: &Accumulator) -> bool {
+        match accumulator {
+            Accumulator::Count(_) => matches!(self, Self::Count),
+            Accumulator::Sum(_) => matches!(self, Self::Sum | Self::Avg),
+            Accumulator::Extreme(_) => matches!(self, Self::Min | Self::Max),
+            Accumulator::Moments(_) => matches!(self, Self::Variance { .. }),
+            Accumulator::Edge(_) => matches!(self, Self::First | Self::Last),
+            Accumulator::Quantiles(_) => matches!(self, Self::ApproxPercentile { .. }),
+            Accumulator::Distinct(_) => matches!(self, Self::ApproxCountDistinct),
+            Accumulator::Top(_) => matches!(self, Self::ApproxTopK { .. }),
+        }
+    }
+
     /// Whether a newer edge takes the place of the one that is kept.
     fn is_edge(&self, kept: i64, time: i64) -> bool {
         if matches!(self, Self::First) { time < kept } else { time >= kept }
