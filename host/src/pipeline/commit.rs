@@ -249,6 +249,7 @@ impl Commit {
     async fn plant(&self, context: &Arc<StreamContext>, sealed: &[Sealed], inline: &[Option<Bytes>]) {
         if context.mutant == super::simulation::Mutant::StateAppliedTwice && !self.state.is_empty() {
             let _applied = context.state.apply(context.buffer.journal_end().0, &[&self.state]);
+            let _written = context.state.write_behind();
         }
         if context.mutant != super::simulation::Mutant::VisibleBeforeOutcome {
             return;

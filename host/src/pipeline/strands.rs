@@ -20,6 +20,8 @@ use wasmill_state::{Changing, Strand, Strands};
 use super::batch::{Piece, Rows};
 use super::event_time::Judged;
 use super::outcome::BatchKey;
+#[cfg(test)]
+use super::simulation::Mutant;
 use super::slice::{Cut, Done, Part, Route};
 use super::state::StateBelow;
 use super::workers::WorkerState;
@@ -29,6 +31,8 @@ use super::workers::WorkerState;
 pub(crate) struct Parallel {
     pub(crate) strands: Strands,
     layout: Arc<Layout>,
+    #[cfg(test)]
+    pub(crate) mutant: Mutant,
 }
 
 /// Records of a slice that run together: all of them, or those of one strand.
@@ -41,6 +45,17 @@ pub(crate) struct Share<'a> {
 }
 
 impl Share<'_> {
+    /// For the simulation: it once more, if it has records.
+    #[cfg(test)]
+    fn again(&self) -> Option<Share<'static>> {
+        let mut judged = self.judged.as_ref().map(Judged::beside);
+        for (again, judged) in judged.iter_mut().zip(&self.judged) {
+            again.times.clone_from(&judged.times);
+        }
+        let parts = Cow::Owned(self.parts.to_vec());
+        (!self.parts.is_empty()).then(|| Share { parts, judged, strand: self.strand.clone() })
+    }
+
     /// With those that do not go through the chain.
     pub(crate) fn records(&self) -> u64 {
         let beside = self.judged.as_ref().map_or(0, |judged| {
@@ -77,13 +92,22 @@ impl Parallel {
     pub(crate) fn new(written: &config::Parallel) -> Result<Parallel, String> {
         let config::Parallel { path, key, strands } = written;
         let layout = Layout::new(&[vec![path.clone()]]).map_err(|error| error.to_string())?;
-        Ok(Parallel { strands: Strands::new(*strands, key), layout: Arc::new(layout) })
+        Ok(Parallel {
+            strands: Strands::new(*strands, key),
+            layout: Arc::new(layout),
+            #[cfg(test)]
+            mutant: Mutant::None,
+        })
     }
 
     /// The strand of each row of all inputs, one behind the other.
     pub(crate) fn numbers(&self, inputs: &[Input<'_>]) -> Vec<u8> {
         let without = self.strands.number_of(b"");
         let rows = inputs.iter().map(|input| input.payloads.len()).sum();
+        #[cfg(test)]
+        if self.mutant == Mutant::StrandsMixed {
+            return (0..self.strands.count()).cycle().take(rows).collect();
+        }
         // Records that cannot be looked into at all have no key.
         self.read(inputs, without).unwrap_or_else(|_misuse| vec![without; rows])
     }
@@ -158,8 +182,22 @@ impl Parallel {
             let strand = Some((strand, changing.clone()));
             shares.push(Share { parts: Cow::Owned(parts), judged: of_share, strand });
         }
+        #[cfg(test)]
+        if self.mutant == Mutant::StrandTwice {
+            shares.extend(shares.last().and_then(Share::again));
+        }
         shares
     }
+}
+
+/// For the simulation.
+#[cfg(test)]
+pub(crate) fn plant(parallel: Option<&Parallel>, mut shares: Vec<Done>) -> Vec<Done> {
+    let lost = parallel.is_some_and(|parallel| parallel.mutant == Mutant::StrandStateLost);
+    if let Some(last) = shares.last_mut().filter(|_| lost) {
+        last.state = None;
+    }
+    shares
 }
 
 /// What came of a whole slice, of what came of its shares in the order of strands. If one could not run, the slice could not.

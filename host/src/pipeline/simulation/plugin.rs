@@ -1,6 +1,6 @@
 //! A plugin that is as little deterministic as one can be: what it does with a record is a throw of dice.
 //!
-//! The first byte of a payload says what may become of the record, so that a checker knows what must.
+//! A payload is a JSON object. The first byte of its name says what may become of the record, so that a checker knows what must.
 
 use std::sync::{Arc, OnceLock};
 
@@ -41,7 +41,7 @@ impl Class {
     }
 
     fn of(payload: &[u8]) -> Class {
-        let letter = payload.first().copied().map_or('k', char::from);
+        let letter = id(payload).first().copied().map_or('k', char::from);
         Class::ALL.into_iter().find(|class| class.letter() == letter).unwrap_or(Class::Keep)
     }
 }
@@ -50,6 +50,50 @@ impl Class {
 pub(super) const SEEN: &str = "seen";
 /// The key of all records.
 pub(super) const ALL: &[u8] = b"*";
+/// The field by which records are parted, where the stream has strands.
+pub(super) const KEY: &str = "k";
+/// The field with the time, milliseconds.
+pub(super) const TIME: &str = "t";
+/// How many values the first one has, with none at all.
+const KEYS: u64 = 7;
+
+/// What a record is called.
+pub(super) fn name(class: Class, n: u64) -> String {
+    format!("{}{n}", class.letter())
+}
+
+/// What a record has in the field by which they are parted; nothing where it has none.
+pub(super) fn key_of(n: u64) -> String {
+    if n.is_multiple_of(KEYS) { String::new() } else { (n % KEYS).to_string() }
+}
+
+/// The key of all records with this one in that field.
+pub(super) fn all_of(key: &[u8]) -> Vec<u8> {
+    [b"=", key].concat()
+}
+
+/// A record with a filler of so many bytes.
+pub(super) fn payload(class: Class, n: u64, time: i64, filler: usize) -> String {
+    let (name, key, filler) = (name(class, n), key_of(n), "x".repeat(filler));
+    let key = if key.is_empty() { key } else { format!(r#""{KEY}":{key},"#) };
+    format!(r#"{{"i":"{name}",{key}"{TIME}":{time},"x":"{filler}"}}"#)
+}
+
+/// What of a payload stands between two texts.
+fn between<'a>(payload: &'a [u8], before: &[u8], after: u8) -> &'a [u8] {
+    let begin = payload.windows(before.len()).position(|found| found == before);
+    let rest = begin.and_then(|begin| payload.get(begin + before.len()..)).unwrap_or_default();
+    rest.split(|byte| *byte == after).next().unwrap_or_default()
+}
+
+/// The name in it.
+pub(super) fn id(payload: &[u8]) -> &[u8] {
+    between(payload, b"\"i\":\"", b'"')
+}
+
+fn key(payload: &[u8]) -> &[u8] {
+    between(payload, b"\"k\":", b',')
+}
 
 struct Dice {
     disk: FaultyDisk,
@@ -79,11 +123,6 @@ pub(super) fn chain(disk: &FaultyDisk, keeps: bool, outputs: &[String]) -> Chain
     ChainVersion::new(1, chain, vec![plugin])
 }
 
-/// What stands in front of the filler.
-fn id(payload: &[u8]) -> &[u8] {
-    payload.split(|byte| *byte == b':').next().unwrap_or_default()
-}
-
 impl NativeInstance for Dice {
     fn fields(&self) -> &[Vec<String>] {
         &self.fields
@@ -102,9 +141,10 @@ impl NativeInstance for Dice {
     ) -> Result<(), String> {
         if let Some(seen) = tables.first() {
             let payloads = chunk.payloads(RowsId::MAIN).map_err(|misuse| format!("{misuse:?}"))?;
-            let ids: Vec<Vec<u8>> = payloads.iter().map(|payload| id(payload).to_vec()).collect();
-            for key in ids.iter().flat_map(|id| [&id[..], ALL]) {
-                state.add(*seen, group_of(key), key, 1).map_err(|error| error.to_string())?;
+            for payload in payloads.iter() {
+                for key in [id(payload), &all_of(key(payload)), ALL] {
+                    state.add(*seen, group_of(key), key, 1).map_err(|error| error.to_string())?;
+                }
             }
         }
         self.process(chunk)

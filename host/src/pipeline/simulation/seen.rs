@@ -13,6 +13,11 @@ pub(super) struct Seen {
     pub(super) letters: u64,
     /// Records that the state has counted.
     pub(super) counted: u64,
+    /// Those of them that ran in strands.
+    pub(super) in_strands: u64,
+    pub(super) late: u64,
+    /// Lives that began with a watermark.
+    pub(super) resumed: u64,
     /// Those that had an early receipt and did not become durable.
     pub(super) voided: u64,
     pub(super) restored: bool,

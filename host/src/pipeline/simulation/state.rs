@@ -1,51 +1,65 @@
-//! What the state must be when everything has ended: each record that had an outcome is counted once, and those that failed
-//! were never there.
+//! What the state has counted when everything has ended: by record, by key and in all, in the strand of its key where the stream
+//! has strands.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wasmill_state::{Crashing, Incarnation, SliceState, StateError, TableId, TableSpec, View, group_of};
+use wasmill_state::{
+    Crashing, Incarnation, SliceState, StateError, Strands, TableId, TableSpec, View, group_of,
+};
 
-use super::plugin::{self, Class};
+use super::plugin;
 use super::world::Sent;
 
-/// How many records are counted, or what is wrong.
-pub(super) fn check(
+/// How often each record is counted, or what does not agree.
+pub(super) fn counted(
     state: &Crashing,
     incarnation: Incarnation,
+    strands: Option<&Strands>,
     sent: &BTreeMap<u64, Sent>,
-    found: &HashMap<String, u64>,
-    failed: &HashMap<String, u64>,
-) -> Result<u64, String> {
+) -> Result<BTreeMap<u64, i64>, String> {
     let text = |error: StateError| error.to_string();
     let store = state.store().stream(incarnation, Arc::default()).map_err(|error| error.to_string())?;
     let mut state = SliceState::new(View::new([], Arc::new(store)), 0, None);
     let table = TableId::new("dice", plugin::SEEN).ok_or("no table")?;
-    let table = state.table(&table, TableSpec::default());
-    let mut count = |key: &[u8]| -> Result<i64, String> {
-        let value = state.get(table, group_of(key), key).map_err(text)?;
+    let tables: Vec<TableId> = match strands {
+        Some(strands) => strands.each().filter_map(|strand| table.in_strand(&strand)).collect(),
+        None => vec![table],
+    };
+    let tables: Vec<usize> = tables.iter().map(|table| state.table(table, TableSpec::default())).collect();
+    let strand_of = |key: &str| strands.map_or(0, |strands| usize::from(strands.number_of(key.as_bytes())));
+    let mut count = |strand: usize, key: &[u8]| -> Result<i64, String> {
+        let value = state.get(tables[strand], group_of(key), key).map_err(text)?;
         Ok(value.and_then(|value| value[..].try_into().ok()).map_or(0, i64::from_le_bytes))
     };
-    let mut all = 0;
+    let (mut by_record, mut by_key) = (BTreeMap::new(), BTreeMap::<String, i64>::new());
     for (n, sent) in sent {
-        let base = format!("{}{n}", sent.class.letter());
-        let counted = count(base.as_bytes())?;
-        all += counted;
-        // What is dropped leaves nothing else to see.
-        let was_there = found.contains_key(&base) || failed.contains_key(&base);
-        let right = match sent {
-            Sent { forgotten: true, .. } => true,
-            Sent { class: Class::Fail, .. } => counted == 0,
-            Sent { acknowledged: true, .. } => counted == 1,
-            _ => counted == 1 || counted == 0 && !was_there,
-        };
-        if !right {
-            return Err(format!("record {base} ({sent:?}) is counted {counted} times in the state"));
+        let (name, key) = (plugin::name(sent.class, *n), plugin::key_of(*n));
+        let own = strand_of(&key);
+        for strand in 0..tables.len() {
+            let counted = count(strand, name.as_bytes())?;
+            if strand != own && counted != 0 {
+                return Err(format!("record {name} of strand {own} is counted in strand {strand}"));
+            }
+            if strand == own {
+                by_record.insert(*n, counted);
+                *by_key.entry(key.clone()).or_default() += counted;
+            }
         }
     }
-    let total = count(plugin::ALL)?;
+    for (key, counted) in &by_key {
+        let total = count(strand_of(key), &plugin::all_of(key.as_bytes()))?;
+        if total != *counted {
+            return Err(format!("the state has counted {total} records of the key {key:?}, not {counted}"));
+        }
+    }
+    let mut total = 0;
+    for strand in 0..tables.len() {
+        total += count(strand, plugin::ALL)?;
+    }
+    let all: i64 = by_record.values().sum();
     if total != all {
         return Err(format!("the state has counted {total} records, and {all} of them by name"));
     }
-    Ok(all.unsigned_abs())
+    Ok(by_record)
 }

@@ -1,6 +1,6 @@
-//! The machine, its clients and its destination; lives of the host on it; the check at the end.
+//! The machine, its clients and its destination; lives of the host on it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -9,24 +9,29 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmill_buffer::testing::FaultyDisk;
-use wasmill_buffer::{Durability, Journal, Options, Records, Stream, StreamKey, StreamOptions};
+use wasmill_buffer::{
+    Durability, Journal, Options, Records, SourcePosition, Stream, StreamKey, StreamOptions,
+};
 use wasmill_deliver::{Destination, NameTemplate, RetryPolicy, SyncCount};
 use wasmill_encode::{Compression, Format};
 use wasmill_state::Crashing;
 use wasmill_transform::WORKER_STACK_BYTES;
 
 use super::Mutant;
+use super::kind::{SOURCES, Time};
+use super::model::Resumed;
 use super::plugin::{self, Class};
 use super::seen::Seen;
-use super::state;
 use super::store::{Objects, Way, locked};
 use crate::pipeline::batch::SealAt;
 use crate::pipeline::context::{Output, StreamContext};
 use crate::pipeline::dead_letters::Store;
 use crate::pipeline::reload::Demoter;
 use crate::pipeline::shadow::StreamShadows;
+use crate::pipeline::sources::names;
 use crate::pipeline::staging::Staging;
 use crate::pipeline::state::StateHouse;
 use crate::pipeline::stats::StreamStats;
@@ -34,7 +39,7 @@ use crate::pipeline::stream::{Parts, StreamError, StreamTask};
 use crate::pipeline::workers::Workers;
 use crate::pipeline::{delivery, recovery};
 
-const OUTPUTS: [&str; 2] = ["a", "b"];
+pub(super) const OUTPUTS: [&str; 2] = ["a", "b"];
 /// Steps of a life before it ends by itself.
 const STEPS: u64 = 220;
 /// Steps in which the last life must have finished everything.
@@ -61,11 +66,18 @@ pub(super) struct Plan {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub(super) class: Class,
+    /// Milliseconds.
+    pub(super) time: i64,
+    pub(super) source: Option<usize>,
+    /// As a receipt has said.
+    pub(super) offset: Option<u64>,
+    /// Lives with a stream that had begun.
+    pub(super) begun: usize,
     pub(super) acknowledged: bool,
     /// Before the data directory was put back to an earlier state: it may be gone or done twice.
     pub(super) forgotten: bool,
     /// Acknowledged before that state was saved: it may be done twice.
-    saved: bool,
+    pub(super) saved: bool,
 }
 
 /// A data directory as it was.
@@ -76,16 +88,20 @@ struct Saved {
     state: Crashing,
 }
 
-struct World {
-    plan: Plan,
-    disk: FaultyDisk,
-    objects: Arc<Objects>,
-    sent: Arc<Mutex<BTreeMap<u64, Sent>>>,
-    letters: TempDir,
-    state: Crashing,
-    incarnation: [u8; 16],
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) disk: FaultyDisk,
+    pub(super) objects: Arc<Objects>,
+    pub(super) sent: Arc<Mutex<BTreeMap<u64, Sent>>>,
+    pub(super) letters: TempDir,
+    pub(super) state: Crashing,
+    pub(super) incarnation: [u8; 16],
     saved: Option<Saved>,
-    seen: Seen,
+    /// Where lives with event time began.
+    pub(super) resumed: Vec<Resumed>,
+    /// The time that lives before this one took, and when it began.
+    pub(super) lived: (Duration, Instant),
+    pub(super) seen: Seen,
 }
 
 /// How a life ended.
@@ -107,6 +123,8 @@ fn simulate(plan: Plan) -> Result<Seen, String> {
         state: Crashing::default(),
         incarnation: [0; 16],
         saved: None,
+        resumed: Vec::new(),
+        lived: (Duration::ZERO, Instant::now()),
         seen: Seen::default(),
     };
     for life in 0..plan.lives {
@@ -137,22 +155,7 @@ pub(super) fn run(plans: impl Iterator<Item = Plan> + Send + 'static) -> Vec<(Pl
 }
 
 impl World {
-    /// Half of the seeds run a chain that keeps state: its slices run one by one.
-    fn keeps(&self) -> bool {
-        self.plan.seed.is_multiple_of(2)
-    }
-
-    /// Whether clients may wait for answers: large batches are encoded beside the commits then.
-    fn decides(&self) -> bool {
-        (self.plan.seed / 2).is_multiple_of(2)
-    }
-
-    /// Whether they may be answered before their records are durable: some are.
-    fn decides_early(&self) -> bool {
-        self.decides() && (self.plan.seed / 4).is_multiple_of(2)
-    }
-
-    fn random(&self, bound: u64) -> u64 {
+    pub(super) fn random(&self, bound: u64) -> u64 {
         self.disk.random(bound)
     }
 
@@ -223,7 +226,12 @@ impl World {
     fn live(&mut self, life: u64, last: bool) -> Result<End, String> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let end = runtime.block_on(self.live_on_runtime(life, last));
+        let end = runtime.block_on(async {
+            self.lived.1 = Instant::now();
+            let end = self.live_on_runtime(life, last).await;
+            self.lived.0 += self.lived.1.elapsed();
+            end
+        });
         runtime.shutdown_background();
         end
     }
@@ -259,6 +267,7 @@ impl World {
             Err(_) => return Ok(End::Crash),
         };
         let Task { parts, standing, deliveries, drain, context } = task;
+        self.resumed.push(Resumed::of(&standing, stream.durable_end()));
         for delivery in deliveries {
             tokio::spawn(delivery);
         }
@@ -347,26 +356,44 @@ impl World {
         if first + count > RECORDS_MAX {
             return;
         }
+        let index = |bound: usize| usize::try_from(self.random(bound as u64)).unwrap_or(0);
+        let source = (self.time() == Time::OfSources).then(|| index(SOURCES.len()));
+        let classes = self.classes();
         for n in first..first + count {
-            let class = Class::ALL[usize::try_from(self.random(Class::ALL.len() as u64)).unwrap_or(0)];
+            let class = classes[index(classes.len())];
             let long = if self.random(12) == 0 { 700 } else { 0 };
-            payload.extend_from_slice(format!("{}{n}:{}", class.letter(), "x".repeat(long)).as_bytes());
+            let time = self.time_of(n, source);
+            payload.extend_from_slice(plugin::payload(class, n, time, long).as_bytes());
             ends.push(u32::try_from(payload.len()).unwrap());
-            let sent = Sent { class, acknowledged: false, forgotten: false, saved: false };
+            let begun = self.resumed.len();
+            let sent = Sent {
+                class,
+                time,
+                source,
+                offset: None,
+                begun,
+                acknowledged: false,
+                forgotten: false,
+                saved: false,
+            };
             locked(&self.sent).insert(n, sent);
         }
         let arrival = i64::try_from(1_700_000_000_000_000_000 + life * 1_000_000_000 + first).unwrap();
         // What has an early receipt may be lost.
         let early = self.decides_early() && self.random(2) == 0;
-        let records = Records { early, ..Records::new(payload, ends, arrival) };
+        let source = source.map(|source| SourcePosition {
+            name: names::stored(Some(SOURCES[source]), ""),
+            partition: 0,
+            position: Vec::new(),
+        });
+        let records = Records { early, source, ..Records::new(payload, ends, arrival) };
         let Ok(pending) = stream.submit(records) else { return };
         let sent = self.sent.clone();
         tokio::spawn(async move {
-            if pending.wait().await.is_ok() && !early {
-                for n in first..first + count {
-                    if let Some(sent) = locked(&sent).get_mut(&n) {
-                        sent.acknowledged = true;
-                    }
+            let Ok(receipt) = pending.wait().await else { return };
+            for (n, offset) in (first..first + count).zip(receipt.first_offset..) {
+                if let Some(sent) = locked(&sent).get_mut(&n) {
+                    (sent.offset, sent.acknowledged) = (Some(offset), !early);
                 }
             }
         });
@@ -439,6 +466,11 @@ impl World {
             recovered.standing.open =
                 crate::pipeline::batch::OpenBatches::new(outputs.iter().map(|output| output.seal).collect());
         }
+        if self.plan.mutant == Mutant::SourcesMixed {
+            let marks = &mut recovered.standing.watermarks;
+            let furthest = marks.values().max().copied().unwrap_or_default();
+            marks.values_mut().for_each(|mark| *mark = furthest);
+        }
         if !recovered.lost.is_empty() {
             return Err(format!("outcomes lost: {:?}", recovered.lost));
         }
@@ -471,8 +503,8 @@ impl World {
             decides_early: self.decides_early(),
             fallback: None,
             backup: None,
-            event_time: None,
-            parallel: None,
+            event_time: self.event_time().map(Arc::new),
+            parallel: self.parallel().map(Arc::new),
             mutant: self.plan.mutant,
         });
         recovery::clean_staging(&context, &recovered.standing.undelivered);
@@ -506,84 +538,4 @@ impl World {
         };
         Ok(Task { parts, standing: recovered.standing, deliveries, drain, context })
     }
-
-    /// Every record is where it belongs, as often as it belongs there.
-    fn check(&mut self) -> Result<(), String> {
-        let mut found: HashMap<String, u64> = HashMap::new();
-        let mut trace = self.disk.trace();
-        let objects = locked(&self.objects.stored).clone();
-        for (name, object) in &objects {
-            for byte in name.bytes().chain(object.digest.to_le_bytes()) {
-                trace = (trace ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-            }
-            for line in object.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                *found.entry(id(&String::from_utf8_lossy(line))).or_default() += 1;
-            }
-        }
-        let mut failed: HashMap<String, u64> = HashMap::new();
-        let letters = std::fs::read_to_string(self.letters.path().join("letters.ndjson")).unwrap_or_default();
-        for line in letters.lines() {
-            let letter: serde_json::Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-            *failed.entry(id(letter["payload"].as_str().unwrap_or_default())).or_default() += 1;
-        }
-        let wrong = locked(&self.objects.wrong).clone();
-        if let Some(wrong) = wrong.first() {
-            return Err(wrong.clone());
-        }
-        let sent = locked(&self.sent).clone();
-        if self.keeps() {
-            self.seen.counted = state::check(&self.state, self.incarnation, &sent, &found, &failed)?;
-        }
-        for (n, sent) in &sent {
-            let base = format!("{}{n}", sent.class.letter());
-            let copies = [found.get(&base), found.get(&format!("{base}+")), failed.get(&base)];
-            let [rows, extra, letters] = copies.map(|count| count.copied().unwrap_or(0));
-            let (must, more, must_fail) = match sent.class {
-                Class::Keep | Class::Route | Class::Partition => (1, 0, 0),
-                Class::Twice => (1, 1, 0),
-                Class::Drop => (0, 0, 0),
-                Class::Coin => (rows.min(1), 0, 0),
-                Class::Fail => (0, 0, 1),
-            };
-            let exact = rows == must && extra == more && letters == must_fail;
-            let never = rows == 0 && extra == 0 && letters == 0;
-            let right = match sent {
-                // What was done before may be done again; nothing that the saved state had may be gone.
-                Sent { forgotten: true, saved: true, .. } => {
-                    rows >= must && extra >= more && letters == must_fail
-                }
-                Sent { forgotten: true, .. } => true,
-                Sent { acknowledged: true, .. } => exact,
-                _ => exact || never,
-            };
-            if !right {
-                let there: Vec<String> = objects
-                    .iter()
-                    .flat_map(|(name, object)| {
-                        let text = String::from_utf8_lossy(&object.body).into_owned();
-                        text.lines()
-                            .filter(|line| line.split(':').next() == Some(&base))
-                            .map(|line| format!("{} in {name}", &line[..line.len().min(20)]))
-                            .collect::<Vec<_>>()
-                    })
-                    .collect();
-                return Err(format!(
-                    "record {base} ({sent:?}): {rows} rows, {extra} copies, {letters} dead letters: {there:#?}"
-                ));
-            }
-        }
-        self.seen.trace = trace;
-        self.seen.acknowledged = sent.values().filter(|sent| sent.acknowledged).count() as u64;
-        self.seen.objects = objects.len() as u64;
-        self.seen.staged = objects.values().filter(|object| object.body.len() > 300).count() as u64;
-        self.seen.letters = failed.values().sum();
-        Ok(())
-    }
-}
-
-/// What stands in front of the filler.
-fn id(line: &str) -> String {
-    let (head, tail) = line.split_once(':').unwrap_or((line, ""));
-    let copy = if tail.ends_with('+') { "+" } else { "" };
-    format!("{head}{copy}")
 }

@@ -140,12 +140,17 @@ impl StreamTask {
             return;
         }
         let (columns, reached) = (self.inferred_columns(), self.durable_clock());
-        let body = CheckpointBody {
+        #[cfg_attr(not(test), expect(unused_mut, reason = "a planted bug changes it"))]
+        let mut body = CheckpointBody {
             processed: next.0,
             columns: columns.clone(),
             watermark: reached.as_ref().map(|reached| reached.watermark).filter(|ns| *ns != NO_TIME),
             watermarks: reached.as_ref().map(Reached::by_source).unwrap_or_default(),
         };
+        #[cfg(test)]
+        if self.context.mutant == crate::pipeline::simulation::Mutant::WatermarkForgotten {
+            (body.watermark, body.watermarks) = (None, BTreeMap::new());
+        }
         let files = if durable { self.ledger.take_files() } else { Vec::new() };
         let said = says.then_some(Said {
             next,

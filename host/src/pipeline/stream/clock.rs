@@ -208,7 +208,12 @@ impl StreamTask {
 
     /// What no outcome covers is forgotten, but for what the commit on its way has, or the checkpoint.
     pub(super) fn clock_withdraw(&mut self) {
-        let commit = self.commit.as_ref().and_then(|running| running.commit.event_time.as_ref());
+        #[cfg_attr(not(test), expect(unused_mut, reason = "a planted bug changes it"))]
+        let mut commit = self.commit.as_ref().and_then(|running| running.commit.event_time.as_ref());
+        #[cfg(test)]
+        if self.context.mutant == crate::pipeline::simulation::Mutant::WatermarkFalls {
+            commit = None;
+        }
         let checkpoint = self.checkpointing.as_ref().and_then(|running| running.reached());
         if let Some(clock) = &mut self.clock {
             clock.take_back(commit, checkpoint);
@@ -240,7 +245,12 @@ impl StreamTask {
     /// For checkpoints. While every record that ran has an outcome, idle time counts too: nothing else has moved it.
     pub(super) fn durable_clock(&self) -> Option<Reached> {
         let clock = self.clock.as_ref()?;
-        let all = self.commit.is_none() && self.gathered == self.committed;
+        #[cfg_attr(not(test), expect(unused_mut, reason = "a planted bug changes it"))]
+        let mut all = self.commit.is_none() && self.gathered == self.committed;
+        #[cfg(test)]
+        if self.context.mutant == crate::pipeline::simulation::Mutant::WatermarkAhead {
+            all = true;
+        }
         let now = || (clock.watermark, clock.marks.clone());
         let (watermark, marks) = if all { now() } else { clock.durable.clone() };
         Some(Reached { watermark, marks, late: LateCounts::default() })
