@@ -195,6 +195,12 @@ impl Journal {
         }
     }
 
+    /// Appends that were refused, or of which nobody knows, since the disk took one.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn refused(&self) -> u64 {
+        self.shared.refusal.borrow().as_ref().map_or(0, |refusal| refusal.appends)
+    }
+
     /// The stream of this name, created durably if there is none.
     pub async fn stream(&self, key: &StreamKey, options: StreamOptions) -> Result<Stream, StreamError> {
         for part in [&key.tenant, &key.name] {

@@ -264,7 +264,7 @@ impl Writer {
         group::place(&self.shared, &mut items, (self.end, self.durable), &mut self.ahead);
         if let Err(error) = group::write(&file, &items, &mut self.headers) {
             let error = Arc::new(error);
-            self.shared.refuses(&error, items.len() as u64);
+            self.shared.refuses(&error, (items.len() + repeats.len()) as u64);
             let refused = group::undo(&self.shared, &file, self.end, error);
             self.abandon();
             refuse(items, repeats, &refused);
@@ -289,15 +289,16 @@ impl Writer {
         let mut failed = false;
         for syncs in 1.. {
             let Written { file, items, repeats, len } = written;
-            let mut synced = self.sync(&file, items.len());
+            let mut synced = self.sync(&file);
             let (mut behind, mut end) = (Vec::new(), 0);
             if let Some(beside) = self.shared.beside.end() {
                 (behind, end) = (beside.items, beside.end);
                 self.ahead = beside.ahead;
                 failed |= beside.failed;
-                synced = synced.and(if beside.doubtful { Err(()) } else { Ok(()) });
+                synced = synced.and(beside.doubt.map_or(Ok(()), Err));
             }
-            if let Err(()) = synced {
+            if let Err(error) = synced {
+                self.shared.refuses(&error, (items.len() + repeats.len() + behind.len()) as u64);
                 self.abandon();
                 early::void(&items);
                 early::void(&behind);
@@ -328,15 +329,14 @@ impl Writer {
     }
 
     /// Makes a written group durable, in a file that others find.
-    fn sync(&self, file: &Store, items: usize) -> Result<(), ()> {
+    fn sync(&self, file: &Store) -> Result<(), Arc<io::Error>> {
         let counters = &self.shared.counters;
         if self.shared.options.durability == Durability::Fsync {
             count(&counters.syncs, 1);
             if let Err(error) = file.file.sync() {
                 tracing::error!(error = %error, "journal sync failed; waiting appends are unknown");
                 count(&counters.failed_syncs, 1);
-                self.shared.refuses(&Arc::new(error), items as u64);
-                return Err(());
+                return Err(Arc::new(error));
             }
         }
         if !matches!(file.file.is_at(&file.path), Ok(true)) {
@@ -348,9 +348,7 @@ impl Writer {
             count(&counters.failed_writes, 1);
             self.shared.gone.store(true, Ordering::Release);
             let gone = format!("journal file {} was removed, moved or replaced", file.path.display());
-            let gone = io::Error::new(io::ErrorKind::NotFound, gone);
-            self.shared.refuses(&Arc::new(gone), items as u64);
-            return Err(());
+            return Err(Arc::new(io::Error::new(io::ErrorKind::NotFound, gone)));
         }
         Ok(())
     }

@@ -392,6 +392,30 @@ fn early_record_that_cannot_be_written_beside_a_sync_is_refused_and_the_others_s
 }
 
 #[test]
+fn whatever_a_sync_that_fails_takes_along_is_counted_as_refused() {
+    let (disk, journal, stream) = stepped(1);
+    let sent = |records| Box::pin(stream.submit(records).unwrap().wait());
+    let one = Numbered { producer: "p".into(), sequence: 1, digest: [0; 16] };
+    let numbered = || Records { numbered: Some(one.clone()), ..Records::one("a", 1) };
+    // The second one waits for the first.
+    let (mut first, mut again, mut ahead) = (sent(numbered()), sent(numbered()), sent(early("b")));
+    journal.step_to_sync();
+    assert!(ready(&mut ahead).is_some());
+    let (mut plain, mut behind) = (sent(Records::one("c", 1)), sent(early("d")));
+    journal.step_to_sync();
+    assert!(ready(&mut behind).is_some());
+    assert_eq!(journal.refused(), 0);
+    disk.fail_next(&[Fault::Sync]);
+    journal.step();
+    for unknown in [&mut first, &mut again, &mut plain] {
+        assert!(matches!(ready(unknown), Some(Err(AppendError::Unknown))));
+    }
+    assert_eq!((journal.refused(), stream.voided().records), (5, 2));
+    assert_eq!(journal.drive(sent(early("e"))).unwrap().first_offset, 4);
+    assert_eq!((journal.refused(), stream.voided().records), (0, 2));
+}
+
+#[test]
 fn early_record_is_void_if_a_sync_failed_beside_its_own_which_then_succeeds() {
     for seed in 0..20 {
         let (disk, journal, stream) = stepped(seed);
@@ -407,6 +431,7 @@ fn early_record_is_void_if_a_sync_failed_beside_its_own_which_then_succeeds() {
         assert!(matches!(ready(&mut second), Some(Err(AppendError::Unknown))));
         journal.step();
         assert_eq!((stream.durable_end(), stream.voided()), (1, Voided { records: 1, bytes: 4 }));
+        assert_eq!(journal.refused(), 2);
         let last = journal.drive(sent(early("next"))).unwrap().first_offset;
         let all = vec![(0, "kept".to_owned()), (last, "next".to_owned())];
         assert_eq!(read(&stream, 0).0, all);

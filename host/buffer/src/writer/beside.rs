@@ -43,7 +43,7 @@ pub(crate) struct Syncing {
     /// A write failed: what comes goes to another file.
     pub(super) failed: bool,
     /// A sync failed beside this one: the error is told once, so that this one may succeed although what it is for is lost.
-    pub(super) doubtful: bool,
+    pub(super) doubt: Option<Arc<io::Error>>,
 }
 
 /// What the thread is told.
@@ -153,7 +153,7 @@ impl Beside {
             unshown: HashSet::new(),
             items: Vec::new(),
             failed: false,
-            doubtful: false,
+            doubt: None,
         };
         syncing.note(items);
         *lock(&self.syncing) = Some(syncing);
@@ -234,8 +234,8 @@ impl Syncing {
             self.failed = true;
             let error = Arc::new(error);
             shared.refuses(&error, items.len() as u64);
-            let refused = group::undo(shared, &self.file, self.end, error);
-            self.doubtful = matches!(refused, AppendError::Unknown);
+            let refused = group::undo(shared, &self.file, self.end, Arc::clone(&error));
+            self.doubt = matches!(refused, AppendError::Unknown).then_some(error);
             return refuse(items, Vec::new(), &refused);
         }
         early::show(&mut items);
