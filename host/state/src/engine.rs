@@ -5,7 +5,8 @@ use std::error::Error;
 use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
@@ -50,10 +51,11 @@ pub(crate) struct Sorted {
 }
 
 impl Sorted {
-    fn each<E>(&self, mut told: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
-        let mut key = self.prefix.clone();
-        self.parts.iter().flatten().try_for_each(|pair| {
-            key.truncate(self.prefix.len());
+    /// What was told is let go of, part by part.
+    fn each<E>(self, mut told: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>) -> Result<(), E> {
+        let (front, mut key) = (self.prefix.len(), self.prefix);
+        self.parts.into_iter().flatten().try_for_each(|pair| {
+            key.truncate(front);
             key.extend_from_slice(pair.address());
             told(&key, pair.value())
         })
@@ -73,7 +75,7 @@ pub(crate) trait Engine: Send + Sync {
     fn persist(&self) -> Result<(), StoreError>;
     /// Makes everything durable that was written, and then these tables' entries, the tables in the order of their keys, too: all of
     /// them at once, or none.
-    fn write_sorted(&self, tables: &[Sorted]) -> Result<(), StoreError>;
+    fn write_sorted(&self, tables: Vec<Sorted>) -> Result<(), StoreError>;
     /// So many entries are worth being sorted.
     fn sorted_entries(&self) -> usize {
         SORTED_ENTRIES
@@ -93,6 +95,10 @@ pub(crate) struct OnDisk {
     database: Database,
     about: Keyspace,
     entries: Keyspace,
+    /// Held alone by who puts what others wrote into files.
+    writing: RwLock<()>,
+    /// Bytes in the database's journal since it was last asked to begin anew, about.
+    journaled: AtomicU64,
 }
 
 impl OnDisk {
@@ -127,7 +133,7 @@ impl OnDisk {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
             let about = database.keyspace("about", options)?;
             let entries = database.keyspace("entries", options)?;
-            Ok(OnDisk { database, about, entries })
+            Ok(OnDisk { database, about, entries, writing: RwLock::default(), journaled: AtomicU64::new(0) })
         };
         open().map_err(|error: fjall::Error| StoreError::Open { path: path.to_owned(), source: error.into() })
     }
@@ -164,12 +170,16 @@ impl Engine for OnDisk {
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
         let mut write = self.database.batch();
+        let mut bytes = 0;
         for (space, key, value) in batch.0 {
+            bytes += key.len() + value.as_ref().map_or(0, Vec::len);
             match value {
                 Some(value) => write.insert(self.space(space), key, value),
                 None => write.remove(self.space(space), key),
             }
         }
+        let _beside = self.writing.read().unwrap_or_else(PoisonError::into_inner);
+        self.journaled.fetch_add(bytes as u64, Ordering::Relaxed);
         write.commit().map_err(failed("write"))
     }
 
@@ -178,10 +188,9 @@ impl Engine for OnDisk {
     }
 
     /// They go into files of their own, past the database's journal and the entries that wait in memory. Those are put into files,
-    /// too, before these become visible: what was written before would be there without what was written together with it,
-    /// if the journal were not durable.
-    fn write_sorted(&self, tables: &[Sorted]) -> Result<(), StoreError> {
-        self.persist()?;
+    /// too, before these become visible: what was written before, by whomever, would be there without what was written together
+    /// with it, if the journal were not durable.
+    fn write_sorted(&self, tables: Vec<Sorted>) -> Result<(), StoreError> {
         let write = || {
             let mut ingestion = self.entries.start_ingestion()?;
             for table in tables {
@@ -190,7 +199,15 @@ impl Engine for OnDisk {
                     None => ingestion.write_tombstone(key),
                 })?;
             }
-            ingestion.finish()
+            let _alone = self.writing.write().unwrap_or_else(PoisonError::into_inner);
+            self.database.persist(PersistMode::SyncAll)?;
+            ingestion.finish()?;
+            // The journal begins anew when entries that waited in memory go into files, which those have done here unasked.
+            if self.journaled.load(Ordering::Relaxed) > JOURNAL_BYTES / 2 {
+                self.journaled.store(0, Ordering::Relaxed);
+                self.about.rotate_memtable()?;
+            }
+            Ok(())
         };
         write().map_err(failed("write"))
     }
@@ -290,7 +307,7 @@ impl Engine for InMemory {
         Ok(())
     }
 
-    fn write_sorted(&self, tables: &[Sorted]) -> Result<(), StoreError> {
+    fn write_sorted(&self, tables: Vec<Sorted>) -> Result<(), StoreError> {
         self.persist()?;
         let contents = &mut *self.contents();
         contents.may("write")?;
@@ -377,7 +394,7 @@ mod tests {
                 };
                 parts[(number % 7) as usize].push(pair);
             }
-            disk.write_sorted(&[Sorted { prefix: PREFIX.to_vec(), parts }]).unwrap();
+            disk.write_sorted(vec![Sorted { prefix: PREFIX.to_vec(), parts }]).unwrap();
             let mut batch = Batch::default();
             for number in (0..3000).step_by(11 + life as usize) {
                 batch.remove(Space::Entries, key(number));
@@ -391,5 +408,39 @@ mod tests {
             check(&disk, &expected);
             assert_eq!(disk.get(Space::About, &[9]).unwrap().unwrap(), life.to_le_bytes());
         }
+    }
+
+    #[test]
+    fn journal_of_the_database_stays_bounded_where_all_that_is_much_is_sorted() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = OnDisk::open(&directory.path().join("state")).unwrap();
+        let journals = || -> u64 {
+            let files = std::fs::read_dir(directory.path().join("state")).unwrap().map(Result::unwrap);
+            let journals = files.filter(|file| file.path().extension().is_some_and(|name| name == "jnl"));
+            journals.map(|file| file.metadata().unwrap().len()).sum()
+        };
+        // Incompressible, and never so much that a memtable is full.
+        let mut random = 1_u64;
+        let mut noise = || {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            random.to_le_bytes()
+        };
+        for turn in 0..60_u32 {
+            let mut batch = Batch::default();
+            for number in 0..64_u32 {
+                let value = (0..8192).flat_map(|_| noise()).collect();
+                batch.put(Space::Entries, [&PREFIX[..], &number.to_be_bytes()].concat(), value);
+            }
+            batch.put(Space::About, vec![9], turn.to_le_bytes().to_vec());
+            disk.write(batch).unwrap();
+            let parts = vec![vec![Pair::put(&turn.to_be_bytes(), 0, 1, b"sorted")]];
+            disk.write_sorted(vec![Sorted { prefix: vec![8; 17], parts }]).unwrap();
+        }
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while journals() > 2 * JOURNAL_BYTES {
+            assert!(std::time::Instant::now() < deadline, "{} bytes of journals", journals());
+            std::thread::yield_now();
+        }
+        assert!(journals() > 0, "they have another name");
     }
 }

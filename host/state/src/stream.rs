@@ -133,11 +133,13 @@ impl StreamStore {
         tables.retain(TableUse::is_kept);
         let tables = if mixed_to.is_some() { store.recount(incarnation, tables)? } else { tables };
         usage.add_stored(counted(&tables));
+        // What was counted anew is not what the database has of them, also where nothing comes to it.
+        let recounted = tables.iter().filter(|_| mixed_to.is_some());
         let told = Told {
             mark,
             durable: mark,
+            changed: recounted.map(|table| table.id.clone()).collect(),
             tables: tables.into_iter().map(|table| (table.id.clone(), table)).collect(),
-            changed: BTreeSet::new(),
             behind: 0,
             writing: mixed_to.is_some(),
             mixed_to: mixed_to.unwrap_or(0),

@@ -181,15 +181,14 @@ impl View {
             numbers.iter().filter_map(|number| wanted.get(*number)).copied().collect();
         for layer in self.layers.iter().filter_map(|layer| layer.tables.get(table)) {
             let found = layer.entries.find_many(&left);
-            let mut is_below = |number: usize, place: Option<u32>| {
-                match place.and_then(|place| layer.entries.at(place)) {
+            let mut is_below =
+                |number: usize, place: Option<u32>| match place.and_then(|place| layer.entries.at(place)) {
                     Some(pair) => {
                         Shown::of_pair(pair).into_iter().for_each(|entry| shown(number, entry));
                         false
                     }
                     None => !layer.cleared,
-                }
-            };
+                };
             let each = numbers.into_iter().zip(left).zip(found);
             let below = each.filter(|((number, _), place)| is_below(*number, *place));
             (numbers, left) = below.map(|(one, _)| one).unzip();

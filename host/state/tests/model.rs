@@ -385,6 +385,33 @@ proptest! {
     }
 }
 
+#[test]
+fn counts_taken_anew_after_a_write_that_broke_off_are_written() {
+    let put = |key| Write::Put { table: 0, key, value: vec![key] };
+    let steps = |after, kept| {
+        let (first, more) = ((vec![put(0)], true), ((0..12).map(put).collect(), true));
+        let slice = |chunk| Step::Slice { chunks: vec![chunk], passed: 0, withdrawn: false };
+        let (apply, broken) = (Step::Apply { most: 2 }, Step::WriteFails { after });
+        let begun = [
+            slice(first),
+            Step::Commit,
+            apply.clone(),
+            Step::Write,
+            Step::Clear,
+            slice(more),
+            Step::Commit,
+            apply,
+        ];
+        // What came of the entries is what is counted in them then: nothing comes to it.
+        [&begun[..], &[broken, Step::Crash { kept }, Step::Write, Step::Crash { kept: 0 }]].concat()
+    };
+    for after in 0..10 {
+        for kept in [0, 50, 100] {
+            lives(World::new(Machine::Memory(Crashing::default())), &steps(after, kept));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 

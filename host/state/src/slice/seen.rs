@@ -1,7 +1,7 @@
 //! What a slice has read from below of one table: the sizes of what is there, so that writing it needs no second read, and what
 //! was read from far away before it was asked for.
 
-use hashbrown::HashMap;
+use std::collections::HashMap;
 
 use crate::changes::Wanted;
 use crate::places::Places;

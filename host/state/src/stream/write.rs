@@ -105,7 +105,7 @@ impl StreamStore {
         }
         if !sorted.is_empty() {
             engine.write(std::mem::take(&mut batch))?;
-            engine.write_sorted(&sorted)?;
+            engine.write_sorted(sorted)?;
         }
         for table in &write.tables {
             let key = [&memory.0.incarnation[..], b"t", table.id.encoded()].concat();
