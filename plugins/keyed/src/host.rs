@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmill_sdk::state::{self as sdk, Keys, Scan};
 use wasmill_sdk::{Setup, TextColumn};
 
-use crate::state::{Address, Range, State, StateFault, Table};
+use crate::state::{Address, Encoded, Range, State, StateFault, Table};
 
 /// Most keys of one call: a quarter of what the host takes.
 const KEYS_MAX: usize = 16_384;
@@ -83,7 +83,7 @@ impl State for Host {
         &mut self,
         table: Table,
         addresses: &[&Address],
-        encoded: &mut dyn FnMut(usize, &mut Vec<u8>) -> Result<bool, StateFault>,
+        encoded: &mut Encoded<'_>,
     ) -> Result<(), StateFault> {
         let mut values = TextColumn::new();
         for (part, addresses) in addresses.chunks(KEYS_MAX).enumerate() {

@@ -40,6 +40,9 @@ pub struct Range<'a> {
     pub after: Option<(u8, &'a [u8])>,
 }
 
+/// Appends what is to be kept of an address, by its number, or says that there is nothing.
+pub type Encoded<'a> = dyn FnMut(usize, &mut Vec<u8>) -> Result<bool, StateFault> + 'a;
+
 /// The state of one transform. Reads see what was written before, in this call too.
 pub trait State {
     /// Tells the values at these addresses by their number, in their order, where something is kept.
@@ -69,7 +72,7 @@ pub trait State {
         &mut self,
         table: Table,
         addresses: &[&Address],
-        encoded: &mut dyn FnMut(usize, &mut Vec<u8>) -> Result<bool, StateFault>,
+        encoded: &mut Encoded<'_>,
     ) -> Result<(), StateFault> {
         let mut changes = Vec::with_capacity(addresses.len());
         for (number, address) in addresses.iter().enumerate() {
