@@ -395,7 +395,9 @@ fn metrics_page_is_the_checked_in_one() {
         "# Metrics\n\n`GET /metrics` answers in Prometheus's text format. This page is generated from the table in \
          `host/src/telemetry/metrics/names.rs`.\n\nLabels are names from the configuration (`tenant`, where it is not `default`, `stream`, `output`, \
          `transform`, `plugin`) or from the plugin directory, never values of records, and at most 128 bytes long. \
-         Counters begin at 0 with the process.\n\n| name | kind | meaning |\n|---|---|---|\n",
+         Counters begin at 0 with the process, and those of a stream also when [its definition is replaced](control.md): it is opened anew. \
+         What was stored before that and is processed behind it counts as processed, and not as accepted: \
+         `wasmill_stream_records_processed_total` may pass `wasmill_stream_records_in_total`, after a kill above all. [Usage](quotas.md) goes on over both.\n\n| name | kind | meaning |\n|---|---|---|\n",
     );
     for metric in Metric::ALL {
         let kind = format!("{:?}", metric.kind()).to_lowercase();
