@@ -96,7 +96,7 @@ impl Access {
 #[derive(Debug, clap::Args)]
 pub(super) struct AtHost {
     /// Address of the running host, where the configuration does not say it: http://127.0.0.1:7070
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
     host: Option<String>,
     /// The configuration (TOML) that says where the host listens
     #[arg(long, value_name = "FILE", default_value = DEFAULT)]

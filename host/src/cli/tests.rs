@@ -74,6 +74,19 @@ fn command_line_that_is_wrong_is_refused_with_the_exit_code_of_usage() {
     ] {
         Arguments::try_parse_from(right).unwrap();
     }
+    // Either says which host is asked.
+    for both in [
+        &["wasmill", "stream", "list"][..],
+        &["wasmill", "usage"],
+        &["wasmill", "dead-letters", "list", "access"],
+    ] {
+        let words = [both, &["--config", "a.toml", "--host", "http://localhost"]].concat();
+        let error = Arguments::try_parse_from(&words).expect_err(&format!("{words:?}"));
+        let told = error.to_string();
+        assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{told}");
+        assert!(told.contains("--config <FILE>") && told.contains("--host <URL>"), "{told}");
+        Arguments::try_parse_from(&words[..words.len() - 2]).unwrap();
+    }
     let arguments = Arguments::try_parse_from(["wasmill", "run", "a.toml", "--log-format", "json"]).unwrap();
     assert_eq!(arguments.log.options("info").format, LogFormat::Json);
 }

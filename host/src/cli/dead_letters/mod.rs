@@ -115,7 +115,7 @@ pub(super) struct At {
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
     /// Address of the running host: http://127.0.0.1:7070
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
     host: Option<String>,
     #[command(flatten)]
     access: Access,
