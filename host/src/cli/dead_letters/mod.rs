@@ -193,7 +193,13 @@ impl Command {
             [first, rest @ ..] if rest.len() == least => (at.host.is_some() || at.config.is_some())
                 .then(|| format!("{first:?} says where the letters are, and so does --config or --host: give one of them")),
             words if words.len() == least => None,
-            words => Some(format!("expected {wanted}, and before that a configuration at most; there are {} words", words.len())),
+            words => {
+                let there = match words.len() {
+                    1 => "there is 1 word".to_owned(),
+                    words => format!("there are {words} words"),
+                };
+                Some(format!("expected {wanted}, and before that a configuration at most; {there}"))
+            }
         }
     }
 
