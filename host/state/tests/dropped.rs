@@ -1,4 +1,4 @@
-//! Tables that were dropped: nothing is left of them, and the next plugin may have any layout.
+//! Tables and streams that were dropped: nothing is left of them, and the next plugin may have any layout.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -60,4 +60,29 @@ fn dropped_table_is_not_there_any_more_and_takes_a_lower_layout() {
     let mut state = SliceState::new(View::new([], Arc::new(stream.clone())), 1, None);
     let table = state.table(&id, TableSpec::default());
     assert_eq!(state.get(table, 0, b"k").unwrap(), None);
+}
+
+#[test]
+fn dropped_stream_leaves_nothing_and_its_neighbours_as_they_were() {
+    let store = Crashing::default().store();
+    let id = TableId::new("t", "a").unwrap();
+    let incarnations = [[1; 16], [2; 16], [0xff; 16]];
+    for incarnation in incarnations {
+        let stream = store.stream(incarnation, Arc::default()).unwrap();
+        let mut state = SliceState::new(View::new([], Arc::new(stream.clone())), 1, None);
+        let table = state.table(&id, TableSpec { version: 1, ttl_ns: 0 });
+        for key in 0..9000_u32 {
+            state.put(table, 255, &key.to_be_bytes(), Some(b"v")).unwrap();
+        }
+        stream.apply(5, &[&state.finish()]).unwrap();
+        stream.write_behind().unwrap();
+    }
+    assert_eq!(store.incarnations().unwrap(), incarnations);
+    for (left, incarnation) in incarnations.iter().enumerate().skip(1).rev() {
+        store.drop_stream(*incarnation).unwrap();
+        assert_eq!(store.incarnations().unwrap(), incarnations[..left]);
+        assert_eq!(store.mark(*incarnation).unwrap(), None);
+    }
+    let left = store.stream(incarnations[0], Arc::default()).unwrap();
+    assert_eq!((left.tables()[0].entries, left.mark().unwrap().position), (9000, 5));
 }

@@ -527,31 +527,6 @@ fn entries_that_are_too_old_are_removed_from_the_store_bit_by_bit() {
 }
 
 #[test]
-fn dropped_stream_leaves_nothing_and_its_neighbours_as_they_were() {
-    let store = Crashing::default().store();
-    let id = TableId::new("t", "a").unwrap();
-    let incarnations = [[1; 16], [2; 16], [0xff; 16]];
-    for incarnation in incarnations {
-        let stream = store.stream(incarnation, Arc::default()).unwrap();
-        let mut state = SliceState::new(View::new([], Arc::new(stream.clone())), 1, None);
-        let table = state.table(&id, SPEC(0));
-        for key in 0..9000_u32 {
-            state.put(table, 255, &key.to_be_bytes(), Some(b"v")).unwrap();
-        }
-        stream.apply(5, &[&state.finish()]).unwrap();
-        stream.write_behind().unwrap();
-    }
-    assert_eq!(store.incarnations().unwrap(), incarnations);
-    for (left, incarnation) in incarnations.iter().enumerate().skip(1).rev() {
-        store.drop_stream(*incarnation).unwrap();
-        assert_eq!(store.incarnations().unwrap(), incarnations[..left]);
-        assert_eq!(store.mark(*incarnation).unwrap(), None);
-    }
-    let left = store.stream(incarnations[0], Arc::default()).unwrap();
-    assert_eq!((left.tables()[0].entries, left.mark().unwrap().position), (9000, 5));
-}
-
-#[test]
 fn memory_of_a_slice_is_bounded_also_where_it_writes_the_same_again_and_again() {
     let id = TableId::new("t", "a").unwrap();
     let mut state = SliceState::scratch(1);

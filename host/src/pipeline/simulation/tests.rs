@@ -80,8 +80,8 @@ fn found(mutant: Mutant, restore: bool) -> bool {
 fn found_among(mutant: Mutant, restore: bool, seeds: impl Iterator<Item = u64>) -> bool {
     let seeds: Vec<u64> = seeds.collect();
     seeds.chunks(10).any(|ten| {
-        let seeds = ten.to_vec().into_iter();
-        let results = run(seeds.map(move |seed| Plan { mutant, restore, ..plan(seed) }));
+        let plans: Vec<Plan> = ten.iter().map(|&seed| Plan { mutant, restore, ..plan(seed) }).collect();
+        let results = run(plans.into_iter());
         results.iter().any(|(_, result)| result.is_err())
     })
 }
