@@ -66,6 +66,14 @@ pub(crate) fn is_early(item: &Item) -> bool {
     matches!(&item.work, Work::Records(records) if records.early)
 }
 
+/// Of an entry that speaks of records that are void by now.
+pub(crate) fn is_void(item: &Item) -> bool {
+    match (&item.work, &item.stream) {
+        (Work::Entry(Some(seen)), Some(stream)) => stream.early().voided != *seen,
+        _ => false,
+    }
+}
+
 /// A group is written: shows what readers may have of it, and gives its early records their receipts. With one such record
 /// of a stream all of its frames in the group are shown, because readers read in order.
 pub(crate) fn show(items: &mut [Item]) {

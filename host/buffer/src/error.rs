@@ -55,6 +55,9 @@ pub enum AppendError {
     /// The stream remembers as many producers as it can.
     #[error("stream remembers {max} producers already")]
     Producers { max: usize, retry_after: Duration },
+    /// Of an entry: records that it may speak of did not become durable.
+    #[error("records that the entry speaks of are lost")]
+    Void,
     #[error("stream is deleted")]
     Deleted,
     #[error("journal is closed")]

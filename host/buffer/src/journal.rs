@@ -17,7 +17,6 @@ use crate::queue::Work;
 use crate::state::{Shared, StreamCore};
 use crate::stream::{self, Stream, StreamKey, StreamOptions};
 use crate::writer::Writer;
-use crate::writer::beside::Beside;
 use crate::{limits, recovery, snapshot};
 
 /// When an append counts as durable.
@@ -157,7 +156,6 @@ impl Journal {
             writer: None,
         };
         journal.threads.push(Mover::start(Arc::clone(&shared)).map_err(failed)?);
-        journal.threads.push(Beside::start(Arc::clone(&shared)).map_err(failed)?);
         let thread = std::thread::Builder::new().name("wasmill-journal".into());
         let thread = thread.spawn(move || {
             let _end = CloseOnDrop(shared);
@@ -369,7 +367,6 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.shared.queue.close();
         self.shared.mover.stop();
-        self.shared.beside.stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the journal panicked");
@@ -413,10 +410,11 @@ fn open(
             u64::from_le_bytes(id)
         }
     };
-    let shared = Arc::new(Shared::new(disk, dir, options, (journal_id, found.epoch), found.state));
+    let identity = (journal_id, found.epoch);
+    let shared = Arc::new(Shared::new(disk, dir, (options, threaded), identity, found.state));
     shared.counters.corruptions.store(found.recovery.corrupt.len() as u64, Ordering::Relaxed);
-    let writer = Writer::open(Arc::clone(&shared), found.end, found.next_number, threaded)
-        .map_err(failed("start a file in"))?;
+    let writer =
+        Writer::open(Arc::clone(&shared), found.end, found.next_number).map_err(failed("start a file in"))?;
     Ok((writer, shared, found.recovery))
 }
 

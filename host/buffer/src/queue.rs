@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use self::fair::Turns;
-use crate::early;
+use crate::early::{self, Voided};
 use crate::error::AppendError;
 use crate::format::Header;
 use crate::frame::Body;
@@ -60,7 +60,8 @@ impl Drop for Reply {
 pub(crate) enum Work {
     Create,
     Records(Records),
-    Entry,
+    /// What was void when it was made, of one that speaks of records that are not durable.
+    Entry(Option<Voided>),
     Checkpoint(Bytes),
     Delete,
     Close,
@@ -123,6 +124,10 @@ struct Inner {
     kicked: bool,
     asked: bool,
     closed: bool,
+    /// Something came since the writer took what waited for whose sync somebody waits.
+    awaited: bool,
+    /// The writer waits for that.
+    lingers: bool,
     turns: Turns,
     /// Whose item came last.
     last: Option<Arc<StreamCore>>,
@@ -227,9 +232,11 @@ impl Queue {
             }
             inner.last = Some(Arc::clone(stream));
         }
+        let early = early::is_early(&item);
+        inner.awaited |= !early;
         inner.items.push(item);
-        // The writer waits only while the list is empty.
-        let wake = inner.items.len() == 1;
+        // The writer waits only while the list is empty, or for others than early records.
+        let wake = if inner.lingers { !early } else { inner.items.len() == 1 };
         drop(inner);
         if wake {
             self.filled.notify_one();
@@ -305,6 +312,20 @@ impl Queue {
         into.items.extend(close);
         into.asked = std::mem::take(&mut inner.asked);
         inner.kicked = false;
+        inner.awaited = inner.items.iter().any(|item| !early::is_early(item));
+    }
+
+    /// Waits until somebody waits for a sync or the writer has something else to do, and for no longer than `at_most`.
+    pub(crate) fn linger(&self, at_most: Duration) {
+        let until = Instant::now() + at_most;
+        let mut inner = lock(&self.inner);
+        inner.lingers = true;
+        while !(inner.awaited || inner.kicked || inner.asked || inner.closed)
+            && let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        {
+            inner = self.filled.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        inner.lingers = false;
     }
 
     /// Whether several tenants append.

@@ -350,6 +350,8 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
+    /// Its threads do what else a test does step by step.
+    pub(crate) threaded: bool,
     pub(crate) journal_id: u64,
     pub(crate) epoch: u32,
     pub(crate) queue: Queue,
@@ -372,7 +374,7 @@ impl Shared {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        options: Options,
+        (options, threaded): (Options, bool),
         identity: (u64, u32),
         state: State,
     ) -> Shared {
@@ -384,6 +386,7 @@ impl Shared {
             mover: Mover::default(),
             beside: Beside::default(),
             options,
+            threaded,
             journal_id: identity.0,
             epoch: identity.1,
             counters: Counters::default(),

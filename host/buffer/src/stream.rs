@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::disk::read_full;
+use crate::early::Voided;
 use crate::error::{AppendError, ReadError};
 use crate::format::{Header, Kind};
 use crate::frame::{Body, Frame, content};
@@ -126,7 +127,7 @@ fn item(
     let mut header = Header { base, until, ..Header::new(kind) };
     let body = Body::of_content(&mut header, content);
     let charge = match (&work, core) {
-        (Work::Entry, Some(core)) => Some(Charge::new(shared, core, charge_of(header.frame_len()))),
+        (Work::Entry(_), Some(core)) => Some(Charge::new(shared, core, charge_of(header.frame_len()))),
         _ => None,
     };
     Item { stream: core.cloned(), header, body, work, reply: None, charge, room: None }
@@ -368,8 +369,8 @@ impl Stream {
             charge: Some(charge),
             room: Some(room),
         })?;
-        if early {
-            self.shared.beside.call();
+        if early && self.shared.threaded {
+            self.shared.beside.call(&self.shared);
         }
         Ok(())
     }
@@ -497,6 +498,18 @@ impl Stream {
         input: Range<u64>,
         body: impl Into<Bytes>,
     ) -> Result<Position, AppendError> {
+        self.entry_over(kind, input, body, None).await
+    }
+
+    /// The same of an entry that may speak of records that are readable and not durable yet, if no more than was `seen` is void
+    /// when it is written, else [`AppendError::Void`]. It lies behind these records, and is durable only if they are.
+    pub async fn entry_over(
+        &self,
+        kind: EntryKind,
+        input: Range<u64>,
+        body: impl Into<Bytes>,
+        seen: Option<Voided>,
+    ) -> Result<Position, AppendError> {
         self.alive()?;
         if input.end.max(input.start) > limits::PLACE_MAX {
             return Err(AppendError::Invalid { what: "an input range beyond all offsets" });
@@ -506,7 +519,8 @@ impl Stream {
             EntryKind::Mark => Kind::Mark,
         };
         let range = (input.start, input.end);
-        let receipt = send(&self.shared, Some(&self.core), kind, range, body.into(), Work::Entry).await?;
+        let receipt =
+            send(&self.shared, Some(&self.core), kind, range, body.into(), Work::Entry(seen)).await?;
         Ok(Position(receipt.position))
     }
 

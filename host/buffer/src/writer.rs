@@ -44,8 +44,6 @@ pub(crate) struct Writer {
     headers: Vec<u8>,
     /// The file was the last spare, and there is no other room: it takes only what frees space.
     lean: bool,
-    /// A thread moves frames to segments.
-    threaded: bool,
     /// The group waits for its sync, because a test wants to look.
     #[cfg(any(test, feature = "testing"))]
     held: Held,
@@ -115,7 +113,7 @@ fn answer(reply: Option<Reply>, with: Result<Receipt, AppendError>) {
 impl Writer {
     /// Starts a new file behind what recovery found. On a full disk that is left to the first append for which
     /// there is room.
-    pub(crate) fn open(shared: Arc<Shared>, end: u64, number: u64, threaded: bool) -> io::Result<Writer> {
+    pub(crate) fn open(shared: Arc<Shared>, end: u64, number: u64) -> io::Result<Writer> {
         let mut writer = Writer {
             shared,
             file: None,
@@ -125,7 +123,6 @@ impl Writer {
             ahead: Aheads::new(),
             headers: Vec::new(),
             lean: false,
-            threaded,
             #[cfg(any(test, feature = "testing"))]
             held: Held::default(),
         };
@@ -228,6 +225,10 @@ impl Writer {
                 answer(item.reply.take(), Err(AppendError::Deleted));
                 continue;
             }
+            if early::is_void(&item) {
+                answer(item.reply.take(), Err(AppendError::Void));
+                continue;
+            }
             len += frame;
             part.push(item);
         }
@@ -238,6 +239,7 @@ impl Writer {
             self.held.written = Some(written);
             return;
         }
+        let written = self.lingered(written);
         self.finish(written);
     }
 
@@ -282,6 +284,21 @@ impl Writer {
             let at = (self.end + len, self.durable);
             self.shared.beside.begin(&self.shared, file, items, at, &self.ahead);
         }
+    }
+
+    /// Nobody waits for the sync of what was written: others write behind it until somebody does, or for a while.
+    fn lingered(&self, mut written: Written) -> Written {
+        let Shared { queue, beside, .. } = &*self.shared;
+        let Written { items, repeats, .. } = &written;
+        let awaited = !repeats.is_empty() || items.iter().any(|item| item.reply.is_some());
+        if awaited || !beside.is_begun() || !self.shared.threaded || queue.is_shared() {
+            return written;
+        }
+        queue.linger(beside::UNSYNCED_MAX);
+        if let Some(end) = beside.join(&self.shared, &mut written.items) {
+            written.len = end - self.end;
+        }
+        written
     }
 
     /// Syncs what was written, applies it, and answers; then the same of what was written beside the sync.
@@ -453,7 +470,7 @@ impl Writer {
                                 let frame = Arc::new(Frame::from_records(&header, records));
                                 state.cache.insert(frame, self.shared.options.memory_bytes);
                             }
-                            Work::Entry => stream.push(FrameRef::new(&header, file, at)),
+                            Work::Entry(_) => stream.push(FrameRef::new(&header, file, at)),
                             Work::Checkpoint(content) => {
                                 stream.checkpoint = Some(content);
                                 stream.records_from = stream.records_from.max(header.base);

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use wasmill_buffer::testing::{Fault, FaultyDisk};
 use wasmill_buffer::{
-    AppendError, Disk, DiskFile, DiskLock, Journal, Numbered, Options, RealDisk, Records, Stream, StreamKey,
-    StreamOptions, Voided,
+    AppendError, Disk, DiskFile, DiskLock, EntryKind, Journal, Numbered, Options, RealDisk, Records, Stream,
+    StreamKey, StreamOptions, Voided,
 };
 
 const FILE: u64 = 16 << 10;
@@ -42,6 +42,17 @@ impl Gate {
     fn open(&self) {
         *self.verdicts.lock().unwrap() = None;
         self.changed.notify_all();
+    }
+
+    fn came(&self) -> u64 {
+        self.came.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many have come.
+    async fn arrived(&self, count: u64) {
+        while self.came() < count {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn pass(&self) -> io::Result<()> {
@@ -167,8 +178,10 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 async fn early_record_has_its_receipt_and_is_read_before_its_sync_and_once_after_it() {
     let World { gate, journal, stream, _dir } = world().await;
     gate.hold();
+    let before = gate.came();
     let receipt = soon(stream.append(early("a"))).await.unwrap();
     assert_eq!((receipt.first_offset, stream.durable_end()), (0, 0));
+    soon(gate.arrived(before + 1)).await;
     soon(stream.early_past(Some(0), None, Voided::default())).await;
     assert_eq!(read(&stream, 0), (vec![(0, "a".to_owned())], 1));
     assert_eq!(read(&stream, 1), (vec![], 1));
@@ -226,7 +239,9 @@ async fn early_record_whose_sync_fails_was_never_there_and_who_has_read_it_is_to
 async fn early_records_are_written_beside_a_sync_that_takes_long_and_are_durable_with_the_next() {
     let World { gate, journal, stream, _dir: dir } = world().await;
     gate.hold();
+    let before = gate.came();
     assert_eq!(soon(stream.append(early("a"))).await.unwrap().first_offset, 0);
+    soon(gate.arrived(before + 1)).await;
     // Nobody lets that sync end.
     let plain = stream.enqueue(Records::one("b", 1)).await.unwrap();
     assert_eq!(soon(stream.append(early("c"))).await.unwrap().first_offset, 2);
@@ -262,10 +277,38 @@ async fn early_records_are_written_beside_a_sync_that_takes_long_and_are_durable
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn early_records_share_a_sync_until_somebody_waits_for_one() {
+    let World { gate, journal, stream, _dir } = world().await;
+    let (mut shared, mut rounds) = (0, 0);
+    while shared < 100 && rounds < 10_000 {
+        let (before, durable) = (gate.came(), stream.durable_end());
+        let one = soon(stream.append(early("a"))).await.unwrap().first_offset;
+        let two = soon(stream.append(early("b"))).await.unwrap().first_offset;
+        assert_eq!((one, two), (durable, durable + 1));
+        // Whoever waits need not wait for long, and what stands before is durable with it.
+        let last = soon(stream.append(Records::one("c", 1))).await.unwrap();
+        assert_eq!((last.first_offset, stream.durable_end()), (durable + 2, durable + 3));
+        shared += u64::from(gate.came() - before <= 2);
+        rounds += 1;
+    }
+    assert_eq!(shared, 100, "of {rounds}");
+    // Nobody waits: it is synced all the same.
+    let last = soon(stream.append(early("d"))).await.unwrap().first_offset;
+    soon(stream.early_past(None, Some(last + 1), Voided::default())).await;
+    assert_eq!((stream.durable_end(), stream.voided()), (last + 1, Voided::default()));
+    // Nor does the end of the journal.
+    soon(stream.append(early("e"))).await.unwrap();
+    soon(journal.close()).await.unwrap();
+    assert_eq!(stream.durable_end(), last + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_beside_a_sync_that_fails_was_never_there_either() {
     let World { gate, journal, stream, _dir } = world().await;
     gate.hold();
+    let before = gate.came();
     soon(stream.append(early("a"))).await.unwrap();
+    soon(gate.arrived(before + 1)).await;
     let plain = stream.enqueue(Records::one("b", 1)).await.unwrap();
     soon(stream.append(early("cc"))).await.unwrap();
     gate.let_one(false);
@@ -286,21 +329,16 @@ async fn early_record_is_written_behind_the_whole_group_that_a_file_ends_in() {
     let options = StreamOptions { max_bytes: 1 << 30, retention: None };
     let other = journal.stream(&key, options).await.unwrap();
     gate.hold();
-    let before = gate.came.load(Ordering::SeqCst);
-    let syncs = async |count| {
-        while gate.came.load(Ordering::SeqCst) < before + count {
-            tokio::task::yield_now().await;
-        }
-    };
+    let before = gate.came();
     soon(stream.append(early("0"))).await.unwrap();
-    soon(syncs(1)).await;
+    soon(gate.arrived(before + 1)).await;
     // The next group: its second record needs a file of its own.
     let plain = |text: String| stream.enqueue(Records::one(text, 1));
     let first = plain("a".to_owned()).await.unwrap();
     let large = plain("x".repeat(FILE as usize)).await.unwrap();
     let last = plain("b".to_owned()).await.unwrap();
     gate.let_one(true);
-    soon(syncs(2)).await;
+    soon(gate.arrived(before + 2)).await;
     // Of a stream of which nothing is written that nobody may read.
     let behind = other.enqueue(early("c")).await.unwrap();
     let mut behind = std::pin::pin!(behind.wait());
@@ -438,6 +476,74 @@ fn early_record_is_void_if_a_sync_failed_beside_its_own_which_then_succeeds() {
         let (_journal, stream) = reopen(&disk, journal, stream);
         assert_eq!(read(&stream, 0).0, all);
     }
+}
+
+#[test]
+fn entry_over_early_records_is_durable_with_them_or_not_at_all() {
+    let (disk, journal, stream) = stepped(3);
+    let of = stream.clone();
+    let sent = |text: &str| Box::pin(of.submit(early(text)).unwrap().wait());
+    let over = |input: std::ops::Range<u64>| {
+        let (stream, seen) = (of.clone(), of.voided());
+        let mut entry = Box::pin(async move {
+            let body = format!("of {input:?}");
+            stream.entry_over(EntryKind::Outcome, input, body.into_bytes(), Some(seen)).await
+        });
+        // It waits in the queue.
+        assert!(ready(&mut entry).is_none());
+        entry
+    };
+    let kept = || of.entries().iter().map(|entry| entry.input.clone()).collect::<Vec<_>>();
+    let mut first = sent("a");
+    journal.step_to_sync();
+    assert!(ready(&mut first).is_some());
+    let (mut with, mut second) = (over(0..1), sent("b"));
+    // Written behind the record, in front of its sync.
+    journal.step_to_sync();
+    assert!(ready(&mut second).is_some() && ready(&mut with).is_none());
+    journal.step();
+    assert!(ready(&mut with).unwrap().is_ok());
+    assert_eq!((kept(), stream.durable_end()), (vec![0..1], 2));
+
+    // The sync fails, and what was written in front of it goes with it; what was only queued speaks of what is void.
+    let mut lost = sent("c");
+    journal.step_to_sync();
+    assert!(ready(&mut lost).is_some());
+    let (mut with, mut behind) = (over(2..3), sent("d"));
+    journal.step_to_sync();
+    assert!(ready(&mut behind).is_some());
+    let (mut late, mut plain) = (over(2..4), Box::pin(of.entry(EntryKind::Mark, 0..0, "mark")));
+    assert!(ready(&mut plain).is_none());
+    disk.fail_next(&[Fault::Sync]);
+    journal.step();
+    assert!(matches!(ready(&mut with), Some(Err(AppendError::Unknown))));
+    assert!(matches!(ready(&mut late), Some(Err(AppendError::Void))));
+    assert!(ready(&mut plain).unwrap().is_ok());
+    assert_eq!(kept(), [0..1, 0..0]);
+    // What is known to be void is no reason to refuse.
+    let mut known = over(0..2);
+    journal.step();
+    assert!(ready(&mut known).unwrap().is_ok());
+    let (_journal, stream) = reopen(&disk, journal, stream);
+    let inputs: Vec<_> = stream.entries().into_iter().map(|entry| entry.input).collect();
+    assert_eq!((inputs, read(&stream, 0).0.len()), (vec![0..1, 0..0, 0..2], 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entry_over_an_early_record_shares_its_sync() {
+    let World { gate, journal, stream, _dir } = world().await;
+    let (mut shared, mut rounds) = (0, 0);
+    while shared < 100 && rounds < 10_000 {
+        let before = gate.came();
+        let at = soon(stream.append(early("a"))).await.unwrap().first_offset;
+        let seen = Some(stream.voided());
+        soon(stream.entry_over(EntryKind::Outcome, at..at + 1, "x", seen)).await.unwrap();
+        assert_eq!(stream.durable_end(), at + 1);
+        shared += u64::from(gate.came() - before == 1);
+        rounds += 1;
+    }
+    assert_eq!(shared, 100, "of {rounds}");
+    journal.close().await.unwrap();
 }
 
 fn ready<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {

@@ -461,7 +461,7 @@ impl Default for Decide {
 pub(crate) enum Answer {
     /// What became of the record is durable: it is what is delivered, whatever happens.
     Durable,
-    /// The plugins have run; the record is durable, what became of it is not yet. After a crash they run again, and a plugin that then decides otherwise is not found out. Saves a sync.
+    /// The plugins have run; the record is durable, what became of it is not yet. After a crash they run again, and a plugin that then decides otherwise is not found out.
     Computed,
     /// The plugins have run; nothing is durable yet. What a crash of the machine, or a disk that fails, takes within the next milliseconds was answered and never happens: it is not delivered, and is in no state. For answers that must not wait for a disk.
     Early,

@@ -427,9 +427,9 @@ impl Decide {
         self.answer == DecideAnswer::Durable
     }
 
-    /// They do not even wait for the record to be.
-    pub fn early(&self) -> bool {
-        self.answer == DecideAnswer::Early
+    /// Records run before they are durable: answers wait for nothing, or for the outcome, which is durable no sooner than they are.
+    pub fn reads_early(&self) -> bool {
+        self.answer != DecideAnswer::Computed
     }
 }
 

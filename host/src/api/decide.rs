@@ -61,7 +61,7 @@ pub(super) async fn decide<H: Host>(
     let _until_answered = shared.host.quota(&caller.tenant).enter()?;
     let put = |batch, on_its_way: OnItsWay| {
         let (asking, ticket) = decider.ask();
-        let batch = RecordBatch { early: decider.early, ..batch };
+        let batch = RecordBatch { early: decider.reads_early, ..batch };
         // That ends with the receipt, whether or not anybody waits here then, and not with the answer.
         let answer = stream.decide(batch, ticket, move |refused| on_its_way.end(refused));
         async {

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wasmill_buffer::{EntryKind, Position};
+use wasmill_buffer::{EntryKind, Position, Voided};
 use wasmill_state::{Layer, Written};
 
 use super::batch::PieceId;
@@ -28,6 +28,9 @@ use super::dead_letters::{Changes, DeadLetter};
 use super::due::{Apart, Due};
 use super::outcome::{self, Counts, Letter, OpenRows, Outcome, OutcomeError, Ran, Sealed};
 use super::stream::Reached;
+
+/// Changes of state of so many bytes are put into the outcome where that is made; more of them would hold up others.
+const STATE_BYTES_AT_ONCE: usize = 64 << 10;
 
 /// What the stream has decided to make durable.
 pub(crate) struct Commit {
@@ -49,6 +52,8 @@ pub(crate) struct Commit {
     pub(crate) state: Arc<Layer>,
     /// Of a stream that has event time.
     pub(crate) event_time: Option<Reached>,
+    /// Its records may not be durable: what was void when they ran. It becomes durable with them, or not at all.
+    pub(crate) seen: Option<Voided>,
 }
 
 /// What makes a commit that of a replay.
@@ -177,7 +182,7 @@ impl Commit {
         let (body, blobs_at) = outcome::write(&outcome, &self.blobs, &blobs.parts)?;
         let at = context
             .buffer
-            .entry(EntryKind::Outcome, self.from..self.to, body)
+            .entry_over(EntryKind::Outcome, self.from..self.to, body, self.seen)
             .await
             .map_err(CommitError::Append)?;
         if let Some(changes) = &outcome.replay {
@@ -214,12 +219,16 @@ impl Commit {
             return Ok(None);
         }
         let (state, base) = (Arc::clone(&self.state), blobs.end);
-        let writing = context.off_runtime(move || {
+        let write = move || {
             let mut bytes = Vec::new();
             let written = state.write(&mut bytes, base);
             (written, bytes)
-        });
-        let (written, bytes) = writing.await.map_err(|_panicked| CommitError::Worker)?;
+        };
+        let (written, bytes) = if self.state.bytes() <= STATE_BYTES_AT_ONCE {
+            write()
+        } else {
+            context.off_runtime(write).await.map_err(|_panicked| CommitError::Worker)?
+        };
         blobs.push(Bytes::from(bytes));
         Ok(Some(written))
     }

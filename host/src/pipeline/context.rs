@@ -96,8 +96,8 @@ pub(crate) struct StreamContext {
     pub(crate) decides: bool,
     /// They are answered when that is durable, not already when it ran.
     pub(crate) decides_durably: bool,
-    /// Records run, and are answered, before they are durable.
-    pub(crate) decides_early: bool,
+    /// Records run before they are durable: nobody is answered that waits for that before it is.
+    pub(crate) reads_early: bool,
     /// Number of the output that takes what another one gave up.
     pub(crate) fallback: Option<usize>,
     /// Number of the output that takes records as they came in.

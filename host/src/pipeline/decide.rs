@@ -192,8 +192,8 @@ pub struct Decider {
     pub deadline: Duration,
     /// What is answered is durable.
     pub durable: bool,
-    /// Not even the records are when they are answered.
-    pub early: bool,
+    /// Records run before they are durable.
+    pub reads_early: bool,
     /// The answer past the deadline.
     pub fallback: Option<serde_json::Map<String, serde_json::Value>>,
 }
@@ -209,7 +209,7 @@ impl Decider {
             stats: Arc::clone(stats),
             deadline: settings.deadline,
             durable: settings.durable(),
-            early: settings.early(),
+            reads_early: settings.reads_early(),
             fallback: settings.fallback.clone(),
         }
     }
@@ -250,6 +250,13 @@ impl Decisions {
         self.asking.fetch_add(1, Ordering::AcqRel);
         drop(inner);
         (Asking(Arc::clone(self)), Ticket { of: Arc::clone(self), number })
+    }
+
+    /// Records that were on their way are lost: of none does anybody know which.
+    pub(crate) fn lost(&self) {
+        for waiting in std::mem::take(&mut self.locked().waiting) {
+            drop(waiting.reply.send(Err(AppendError::Unknown)));
+        }
     }
 
     /// Slices have answered, in order of their offsets.
@@ -382,6 +389,22 @@ mod tests {
         drop((missed, asking, asking_late));
         let inner = decisions.locked();
         assert!(inner.kept.is_empty() && inner.waiting.is_empty() && inner.kept_bytes == 0);
+    }
+
+    #[test]
+    fn who_waits_for_records_that_are_lost_learns_that_nobody_knows() {
+        let decisions = Arc::new(Decisions::default());
+        let ((_one, first), (_two, second), (_three, unplaced)) =
+            (decisions.ask(), decisions.ask(), decisions.ask());
+        let (mut first, mut second) = (placed(first, 0, 0), placed(second, 1, 2));
+        decisions.publish([slice(0, 2)]);
+        assert_eq!(offsets(&first.try_recv().unwrap()), [0]);
+        decisions.lost();
+        assert!(matches!(second.try_recv().unwrap(), Err(AppendError::Unknown)));
+        // What is stored afterwards is answered as ever.
+        let mut next = placed(unplaced, 3, 3);
+        decisions.publish([slice(3, 4)]);
+        assert_eq!(offsets(&next.try_recv().unwrap()), [3]);
     }
 
     #[test]

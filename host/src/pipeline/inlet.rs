@@ -172,7 +172,8 @@ fn refusal(stream: &str, error: buffer::AppendError) -> AppendError {
             AppendError::Forgotten { producer, sequence, floor }
         }
         buffer::AppendError::Producers { max, retry_after } => AppendError::Producers { max, retry_after },
-        buffer::AppendError::Unknown => AppendError::Unknown,
+        // The second is of entries alone.
+        buffer::AppendError::Unknown | buffer::AppendError::Void => AppendError::Unknown,
         buffer::AppendError::Deleted | buffer::AppendError::Closed => AppendError::Closed,
         // The journal tells the operator when that begins and when it is over.
         error @ buffer::AppendError::Storage { .. } => {

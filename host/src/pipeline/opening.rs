@@ -496,7 +496,7 @@ impl Opening {
             decisions: Arc::default(),
             decides: stream.decide.is_some(),
             decides_durably: stream.decide.as_ref().is_none_or(|decide| decide.durable()),
-            decides_early: stream.decide.as_ref().is_some_and(|decide| decide.early()),
+            reads_early: stream.decide.as_ref().is_some_and(|decide| decide.reads_early()),
             fallback: stream.fallback,
             backup: stream.backup.and_then(|number| u32::try_from(number).ok()),
             event_time: event_time.map(Arc::new),

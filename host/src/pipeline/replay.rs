@@ -205,6 +205,7 @@ async fn run(
             }),
             state: Arc::new(layer),
             event_time: None,
+            seen: None,
         };
         let committed = Arc::new(commit).run(context).await;
         let failed = |error: CommitError| ReplayError::Commit { reason: super::sources::with_causes(&error) };
@@ -257,6 +258,7 @@ async fn run(
             told: tell.map(|_| ran.letters),
         }),
         event_time: tell.map(|watermark| Reached { watermark, marks: None, late: LateCounts::default() }),
+        seen: None,
     });
     let committed = commit
         .run(context)

@@ -156,6 +156,8 @@ struct Running {
     /// Arrival of the oldest record that it seals.
     first_arrival: Option<i64>,
     answers: Vec<SliceAnswers>,
+    /// Of the records that it covers.
+    bytes: u64,
     /// Attempts that failed.
     failures: u32,
     task: JoinHandle<Result<Committed, CommitError>>,
@@ -306,8 +308,11 @@ impl StreamTask {
                 self.intake.full_at().filter(|_| !self.context.decides && !self.drain.is_cancelled());
             let may_read = self.halt == Halt::No && self.intake.may_read() && self.has_room();
             let may_read = may_read && earlier.is_none();
-            let early = self.context.decides_early;
-            let made = (early && !self.gathered_is_durable()).then_some(self.gathered);
+            let early = self.context.reads_early;
+            let waits = early && self.commit.is_none() && self.commit_due(Instant::now());
+            let made = (waits && !self.gathered_is_durable()).then_some(self.gathered);
+            // What is lost is taken back when the outcome has come back that speaks of it.
+            let seen = if self.commits_with_records() { self.context.buffer.voided() } else { self.voided };
             let may_replay = self.may_replay() && self.has_room() && !self.drain.is_cancelled();
             let may_gather = self.uncommitted_bytes() < 2 * PENDING_BYTES_MAX;
             // What makes room comes first; the rest cannot starve it, and it is bounded by what the rest lets in.
@@ -332,7 +337,7 @@ impl StreamTask {
                     self.gather(since, done)?;
                 }
                 () = more_durable(&self.context, read, full_at), if may_read && !early => {}
-                () = self.context.buffer.early_past(may_read.then_some(read), made, self.voided), if early => {}
+                () = self.context.buffer.early_past(may_read.then_some(read), made, seen), if early => {}
                 () = self.drain.cancelled(), if !self.drain.is_cancelled() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -495,7 +500,7 @@ impl StreamTask {
             due,
             outcome,
             halt,
-            self.keeping.due(),
+            self.state_due(),
             self.clock_wakes(now),
             Some(self.looked_after + LOOK_AFTER_EVERY),
         ]

@@ -82,7 +82,7 @@ mod tests {
         let mut header = Header { base: number, ..Header::new(Kind::Outcome) };
         let body = Body::of_content(&mut header, Bytes::from(vec![0; bytes]));
         let stream = Some(Arc::new(StreamCore::new(1, key, [0; 16], 0)));
-        Item { stream, header, body, work: Work::Entry, reply: None, charge: None, room: None }
+        Item { stream, header, body, work: Work::Entry(None), reply: None, charge: None, room: None }
     }
 
     fn taken(turns: &mut Turns, items: &mut Vec<Item>, bytes: u64) -> Vec<(String, u64)> {

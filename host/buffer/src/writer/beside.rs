@@ -1,17 +1,19 @@
-//! Early records are written beside the sync of the group in front of them.
+//! Early records are written behind the group whose sync is on its way, or is waited for by nobody yet.
 //!
-//! A disk that pauses holds up a sync, and whoever comes behind it. Who reads early waits for no sync: once one takes longer
-//! than [`PATIENCE`], a second thread writes such records behind the group whose sync it is. It does only what needs nothing
+//! Whoever reads early waits for no sync: neither for that of the group in front, however long the disk pauses, nor for a thread
+//! that writes. Who queues such a record writes it, and what waits in front of it. It does only what needs nothing
 //! else done: records and entries, in the order in which they wait, under numbers that nobody has used, as far as they fit
 //! into the file. All else waits for the writer. That takes what was written meanwhile for its next group when its sync has ended; if
 //! the sync failed, nothing of it is durable either.
+//!
+//! A group that has only early records is synced once somebody waits for a sync, or after [`UNSYNCED_MAX`]: what comes until then
+//! shares that sync, and wakes nobody.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-use std::{io, mem};
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::Duration;
 
 use super::group::{self, Aheads};
 use super::{count, numbered, refuse};
@@ -21,15 +23,14 @@ use crate::producers::Judgement;
 use crate::queue::{Item, Work};
 use crate::state::{Shared, Store, lock};
 
-/// How long a sync takes on a disk that does not pause, and some more.
-const PATIENCE: Duration = Duration::from_millis(1);
+/// How long what nobody waits for is written before it is synced.
+pub(super) const UNSYNCED_MAX: Duration = Duration::from_millis(5);
 
 /// Stream, producer and number of a request.
 type Number = (u32, Arc<str>, u64);
 
-/// A sync that is on its way, and what is written behind the group that it is for.
+/// A sync that is on its way or will be, and what is written behind the group that it is for.
 pub(crate) struct Syncing {
-    began: Instant,
     file: Arc<Store>,
     /// Journal position behind all that is written.
     pub(super) end: u64,
@@ -46,92 +47,62 @@ pub(crate) struct Syncing {
     pub(super) doubt: Option<Arc<io::Error>>,
 }
 
-/// What the thread is told.
-#[derive(Default)]
-struct Calls {
-    /// An early record waits.
-    called: bool,
-    stopped: bool,
-}
-
 /// See the head of this file.
 #[derive(Default)]
 pub(crate) struct Beside {
     syncing: Mutex<Option<Syncing>>,
-    /// There is one; whoever calls does not wait for a write.
+    /// There is one; whoever calls takes no lock else.
     is_syncing: AtomicBool,
-    calls: Mutex<Calls>,
-    called: Condvar,
     /// There has been an early record.
     wanted: AtomicBool,
 }
 
 impl Beside {
-    /// Starts the thread.
-    pub(crate) fn start(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
-        std::thread::Builder::new()
-            .name("wasmill-early".into())
-            .spawn(move || while shared.beside.turn(&shared) {})
-    }
-
-    pub(crate) fn stop(&self) {
-        lock(&self.calls).stopped = true;
-        self.called.notify_all();
-    }
-
     /// There will be early records.
     pub(crate) fn want(&self) {
         self.wanted.store(true, Ordering::Release);
     }
 
-    /// An early record was queued.
-    pub(crate) fn call(&self) {
-        if self.is_syncing.load(Ordering::SeqCst) && !mem::replace(&mut lock(&self.calls).called, true) {
-            self.called.notify_all();
+    /// An early record was queued: writes what can be written beside the sync.
+    pub(crate) fn call(&self, shared: &Shared) {
+        if !self.is_begun() {
+            return;
+        }
+        loop {
+            let mut syncing = match self.syncing.try_lock() {
+                Ok(syncing) => syncing,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                // Who holds it looks again when it has let go.
+                Err(TryLockError::WouldBlock) => return,
+            };
+            // Without one the writer takes what waits.
+            let Some(open) = &mut *syncing else { return };
+            let wrote = open.write(shared, false);
+            drop(syncing);
+            if !shared.queue.has_early() {
+                return;
+            }
+            if !wrote {
+                // It needs the writer.
+                return shared.queue.poke();
+            }
         }
     }
 
-    fn began(&self) -> Option<Instant> {
-        lock(&self.syncing).as_ref().map(|syncing| syncing.began)
+    /// Whether there is a sync that others write beside.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_syncing.load(Ordering::SeqCst)
     }
 
-    /// Waits for an early record that waits for a sync, and writes what it can; `false` once it is stopped.
-    fn turn(&self, shared: &Shared) -> bool {
-        let mut calls = lock(&self.calls);
-        while !calls.called && !calls.stopped {
-            calls = self.called.wait(calls).unwrap_or_else(PoisonError::into_inner);
-        }
-        calls.called = false;
-        drop(calls);
-        let Some(since) = self.began() else { return !lock(&self.calls).stopped };
-        let mut calls = lock(&self.calls);
-        while let Some(left) = (since + PATIENCE).checked_duration_since(Instant::now())
-            && !left.is_zero()
-            && !calls.stopped
-        {
-            calls = self.called.wait_timeout(calls, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        if calls.stopped {
-            return false;
-        }
-        drop(calls);
-        let mut syncing = lock(&self.syncing);
-        match &mut *syncing {
-            Some(syncing) if syncing.began == since => syncing.write(shared),
-            // Who called may wait for another one that has begun meanwhile.
-            Some(_) => lock(&self.calls).called = true,
-            None => {}
-        }
-        true
-    }
-
-    /// Writes what can be written beside the sync, however long it has taken.
+    /// Writes what can be written beside the sync.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn write(&self, shared: &Shared) {
-        lock(&self.syncing).iter_mut().for_each(|syncing| syncing.write(shared));
+        if let Some(syncing) = &mut *lock(&self.syncing) {
+            syncing.write(shared, false);
+        }
     }
 
-    /// The sync of a group begins.
+    /// A group is written, and its sync is to come.
     pub(super) fn begin(
         &self,
         shared: &Shared,
@@ -144,7 +115,6 @@ impl Beside {
             return;
         }
         let mut syncing = Syncing {
-            began: Instant::now(),
             file: Arc::clone(file),
             end,
             durable,
@@ -158,10 +128,25 @@ impl Beside {
         syncing.note(items);
         *lock(&self.syncing) = Some(syncing);
         self.is_syncing.store(true, Ordering::SeqCst);
-        // Those that came since the group was taken have called in vain.
-        if shared.queue.has_early() {
-            self.call();
+        self.call_missed(shared);
+    }
+
+    /// Those that came while there was no sync, or somebody else looked at it, have called in vain.
+    fn call_missed(&self, shared: &Shared) {
+        if shared.threaded && shared.queue.has_early() {
+            self.call(shared);
         }
+    }
+
+    /// The sync begins: what was written until now belongs to its group, and what waits for a sync. The journal position behind it.
+    pub(super) fn join(&self, shared: &Shared, items: &mut Vec<Item>) -> Option<u64> {
+        let end = lock(&self.syncing).as_mut().map(|syncing| {
+            syncing.write(shared, true);
+            items.append(&mut syncing.items);
+            syncing.end
+        });
+        self.call_missed(shared);
+        end
     }
 
     /// The sync has ended.
@@ -185,7 +170,7 @@ impl Syncing {
         }
     }
 
-    /// Of items in their order, how many can be written now: none if nobody is early among them.
+    /// Of items in their order, how many can be written now.
     fn count(&self, shared: &Shared, items: &[Item]) -> usize {
         let state = shared.state();
         let mut numbers: HashSet<Number> = HashSet::new();
@@ -209,23 +194,27 @@ impl Syncing {
             let fits = self.end - self.file.start + len <= self.file.bytes;
             let may = match &item.work {
                 Work::Records(records) if records.early => !self.unshown.contains(&id),
-                Work::Records(_) | Work::Entry => true,
+                Work::Records(_) => true,
+                Work::Entry(_) => !early::is_void(item),
                 Work::Create | Work::Checkpoint(_) | Work::Delete | Work::Close => false,
             };
             may && fits && is_new(&mut numbers)
         };
-        let count = items.iter().take_while(may).count();
-        if items.iter().take(count).any(early::is_early) { count } else { 0 }
+        items.iter().take_while(may).count()
     }
 
-    fn write(&mut self, shared: &Shared) {
+    /// Writes what waits up to the last early record, or `all`; true if there was something that could be written.
+    fn write(&mut self, shared: &Shared, all: bool) -> bool {
         // Others wait for no more than two short groups.
         if self.failed || (!self.items.is_empty() && shared.queue.is_shared()) {
-            return;
+            return false;
         }
-        let mut items = shared.queue.take_first(|items| self.count(shared, items));
+        let mut items = shared.queue.take_first(|items| {
+            let count = self.count(shared, items);
+            if all || items.iter().take(count).any(early::is_early) { count } else { 0 }
+        });
         if items.is_empty() {
-            return;
+            return false;
         }
         count(&shared.counters.groups, 1);
         shared.counters.largest_group_frames.fetch_max(items.len() as u64, Ordering::Relaxed);
@@ -236,11 +225,13 @@ impl Syncing {
             shared.refuses(&error, items.len() as u64);
             let refused = group::undo(shared, &self.file, self.end, Arc::clone(&error));
             self.doubt = matches!(refused, AppendError::Unknown).then_some(error);
-            return refuse(items, Vec::new(), &refused);
+            refuse(items, Vec::new(), &refused);
+            return true;
         }
         early::show(&mut items);
         self.note(&items);
         self.end += items.iter().map(|item| item.header.frame_len()).sum::<u64>();
         self.items.append(&mut items);
+        true
     }
 }

@@ -144,7 +144,7 @@ impl Writer {
         let most = options.max_journal_bytes.saturating_add(options.max_journal_bytes / 2);
         let bytes = self.shared.state().journal_bytes();
         let waits = bytes.saturating_sub(options.file_bytes) > most;
-        let result = match (self.threaded, waits) {
+        let result = match (self.shared.threaded, waits) {
             (true, true) => self.shared.mover.wait().map_err(|error| io::Error::new(error.kind(), error)),
             (true, false) => {
                 self.shared.mover.want();

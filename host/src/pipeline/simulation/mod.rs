@@ -54,4 +54,6 @@ pub(crate) enum Mutant {
     WatermarkAhead,
     /// What is void takes event time back further than to what an outcome on its way says.
     WatermarkFalls,
+    /// What is void is taken back while the outcome is on its way that speaks of it, as if that would become durable.
+    VoidTakenBackAtOnce,
 }

@@ -172,3 +172,9 @@ fn event_time_that_is_taken_back_below_an_outcome_on_its_way_is_found() {
     let seeds = (16..3000).filter(|seed| [0, 1, 8, 9].contains(&(seed % 16)) && seed / 16 % 4 != 0);
     assert!(found_among(Mutant::WatermarkFalls, false, seeds));
 }
+
+#[test]
+fn void_records_that_are_taken_back_before_their_outcome_is_known_to_be_void_are_found() {
+    let seeds = (0..3000).filter(|seed| seed / 2 % 4 == 0);
+    assert!(found_among(Mutant::VoidTakenBackAtOnce, false, seeds));
+}

@@ -500,7 +500,7 @@ impl World {
             decisions: Arc::default(),
             decides: self.decides(),
             decides_durably: true,
-            decides_early: self.decides_early(),
+            reads_early: self.decides_early(),
             fallback: None,
             backup: None,
             event_time: self.event_time().map(Arc::new),

@@ -77,10 +77,11 @@ impl StreamTask {
         if self.commit.is_some() || replaying || !self.keeping.has_room() || !self.commit_due(now) {
             return;
         }
-        if !self.gathered_is_durable() {
+        let all = (self.drain.is_cancelled() && self.intake_done()) || self.pressed_by_open_batches();
+        let seen = (!self.gathered_is_durable()).then_some(self.voided);
+        if seen.is_some() && !self.may_commit_with_records(now, all) {
             return;
         }
-        let all = (self.drain.is_cancelled() && self.intake_done()) || self.pressed_by_open_batches();
         let due = self.open.take_due(now, all);
         let turn = self.sealing.turn(&self.context, due, all);
         let journal_end = self.context.buffer.journal_end();
@@ -125,14 +126,26 @@ impl StreamTask {
             replay: None,
             state: self.keeping.take_pending(),
             event_time: self.clock_commit(),
+            seen,
         });
         self.letter_bytes = 0;
-        self.slice_bytes = 0;
+        let bytes = std::mem::take(&mut self.slice_bytes);
         self.uncommitted_since = None;
         let task = tokio::spawn(commit.clone().run(self.context.clone()));
         self.sealing.begin(&self.context, turn.set_aside, journal_end);
         let answers = std::mem::take(&mut self.answers);
-        self.commit = Some(Running { commit, needs_from, first_arrival, answers, failures: 0, task });
+        self.commit = Some(Running { commit, needs_from, first_arrival, answers, bytes, failures: 0, task });
+    }
+
+    /// Whether an outcome may be written behind records that are not durable yet: clients wait for both, and share a sync
+    /// then. It seals nothing: should the records be lost, it has not been.
+    fn may_commit_with_records(&self, now: Instant, all: bool) -> bool {
+        self.context.decides_durably
+            && self.context.buffer.voided() == self.voided
+            && !all
+            && !self.open.any_full()
+            && !self.sealing.has_next()
+            && self.open.next_due().is_none_or(|due| now < due)
     }
 
     /// As the store wants them: keys that grow, each there once.
@@ -156,6 +169,11 @@ impl StreamTask {
                     Ok(Err(error)) => error,
                     _ => CommitError::Worker,
                 };
+                if running.commit.seen.is_some_and(|seen| seen != self.context.buffer.voided()) {
+                    // Its records are lost, and it with them: what ran is taken back next.
+                    self.slice_bytes += running.bytes;
+                    return;
+                }
                 self.commit_again(running, &error);
                 return;
             }

@@ -98,24 +98,42 @@ impl StreamTask {
     pub(super) fn gathered_is_durable(&self) -> bool {
         // What is void was void before others became durable.
         let buffer = &self.context.buffer;
-        !self.context.decides_early
-            || (self.gathered <= buffer.durable_end() && buffer.voided() == self.voided)
+        !self.context.reads_early || (self.gathered <= buffer.durable_end() && buffer.voided() == self.voided)
+    }
+
+    /// An outcome is on its way that becomes durable with records of it, or not at all.
+    pub(super) fn commits_with_records(&self) -> bool {
+        self.commit.as_ref().is_some_and(|running| running.commit.seen.is_some())
     }
 
     /// Records that ran before they were durable, and will never be, have not run.
     pub(super) fn take_back_void(&mut self) {
         let voided = self.context.buffer.voided();
-        if voided == self.voided {
+        #[cfg_attr(not(test), expect(unused_mut, reason = "a planted bug changes it"))]
+        let mut unknown = self.commits_with_records();
+        #[cfg(test)]
+        if self.context.mutant == crate::pipeline::simulation::Mutant::VoidTakenBackAtOnce {
+            unknown = false;
+        }
+        // Whether an outcome is among what is lost is known when it has come back.
+        if voided == self.voided || unknown {
             return;
         }
+        self.context.decisions.lost();
         let (records, bytes) = (voided.records - self.voided.records, voided.bytes - self.voided.bytes);
         self.voided = voided;
         self.withdraw();
         self.context.stats.backlog_bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
-        tracing::error!(
-            stream = %self.context.label(), records,
-            "records that may have been answered early are lost: the journal's disk did not take them"
-        );
+        let stream = self.context.label();
+        if self.context.decides_durably {
+            let what =
+                "records are lost: the journal's disk did not take them; who waits is told that nobody knows";
+            tracing::error!(%stream, records, "{what}");
+        } else {
+            let what =
+                "records that may have been answered early are lost: the journal's disk did not take them";
+            tracing::error!(%stream, records, "{what}");
+        }
     }
 
     pub(super) fn take_chain(&mut self) {

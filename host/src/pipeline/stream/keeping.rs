@@ -26,6 +26,10 @@ const WRITE_FROM_PART: u64 = 4;
 const WRITE_PRESSED_EVERY: Duration = Duration::from_secs(1);
 /// Changes of several outcomes are applied at once up to this.
 const APPLIED_BYTES: usize = 8 << 20;
+/// Where clients wait for answers there are outcomes by the millisecond: those of this time are applied at once,
+const APPLY_AFTER_DECIDING: Duration = Duration::from_millis(10);
+/// or so many, as each slice looks through them.
+const APPLY_FROM_DECIDING: usize = 16;
 /// Changes of durable outcomes that the store has not applied; past it no outcome is written.
 const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
 /// The same by their number: each read of a slice looks through all of them.
@@ -37,7 +41,7 @@ pub(super) struct Keeping {
     /// Of gathered slices.
     pending: Arc<Layer>,
     /// Of durable outcomes, the oldest first.
-    unapplied: VecDeque<(Position, Arc<Layer>)>,
+    unapplied: VecDeque<Unapplied>,
     /// The oldest outcome that was applied and may not be durable in the store, and since when there is one.
     unwritten: Option<Applied>,
     /// The same of those that were applied since a write began.
@@ -48,6 +52,12 @@ pub(super) struct Keeping {
     write_failed: bool,
     failures: u32,
     retry: Option<Instant>,
+}
+
+struct Unapplied {
+    at: Position,
+    layer: Arc<Layer>,
+    since: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -84,7 +94,7 @@ impl Keeping {
 
     /// What the next slice sees, while the changes in `committing` are on their way.
     pub(super) fn below(&self, committing: Option<&Arc<Layer>>, stream: &Arc<StreamState>) -> StateBelow {
-        let unapplied = self.unapplied.iter().rev().map(|(_, layer)| layer);
+        let unapplied = self.unapplied.iter().rev().map(|unapplied| &unapplied.layer);
         let layers = std::iter::once(&self.pending).chain(committing).chain(unapplied);
         StateBelow { layers: layers.cloned().collect(), stream: Arc::clone(stream) }
     }
@@ -101,20 +111,21 @@ impl Keeping {
     /// An outcome is durable.
     pub(super) fn durable(&mut self, at: Position, layer: &Arc<Layer>) {
         if !layer.is_empty() {
-            self.unapplied.push_back((at, Arc::clone(layer)));
+            self.unapplied.push_back(Unapplied { at, layer: Arc::clone(layer), since: Instant::now() });
         }
     }
 
     /// Whether more outcomes may be written.
     pub(super) fn has_room(&self) -> bool {
         self.unapplied.len() < UNAPPLIED_MAX
-            && self.unapplied.iter().map(|(_, layer)| layer.bytes()).sum::<usize>() < UNAPPLIED_BYTES_MAX
+            && self.unapplied.iter().map(|unapplied| unapplied.layer.bytes()).sum::<usize>()
+                < UNAPPLIED_BYTES_MAX
     }
 
     /// The oldest outcomes that the store has not applied, as many as are applied at once, and where the last of them is.
     fn next_applied(&self) -> Option<(Position, Vec<Arc<Layer>>)> {
         let (mut last, mut layers, mut bytes) = (None, Vec::new(), 0);
-        for (at, layer) in &self.unapplied {
+        for Unapplied { at, layer, .. } in &self.unapplied {
             if !layers.is_empty() && bytes + layer.bytes() > APPLIED_BYTES {
                 break;
             }
@@ -127,7 +138,7 @@ impl Keeping {
 
     /// The oldest outcome that the journal must keep for the store.
     pub(super) fn needed_from(&self) -> Option<Position> {
-        let unapplied = self.unapplied.front().map(|(at, _)| *at);
+        let unapplied = self.unapplied.front().map(|unapplied| unapplied.at);
         let written = [self.unwritten, self.unwritten_behind].into_iter().flatten().map(|applied| applied.at);
         written.chain(unapplied).min()
     }
@@ -137,8 +148,8 @@ impl Keeping {
         self.needed_from().is_none() && !self.works()
     }
 
-    /// When to look again although nothing happened.
-    pub(super) fn due(&self) -> Option<Instant> {
+    /// When to try again, or to write what was applied, although nothing happened.
+    fn due(&self) -> Option<Instant> {
         let retry = self.retry.filter(|_| !self.unapplied.is_empty() || self.unwritten.is_some());
         let write =
             self.unwritten.filter(|_| self.write.is_none()).map(|applied| applied.since + WRITE_EVERY);
@@ -187,6 +198,9 @@ impl StreamTask {
         if self.keeping.apply.is_some() || self.context.state.held().is_full() {
             return;
         }
+        if self.apply_due().is_some_and(|at| now < at) {
+            return;
+        }
         let Some((at, layers)) = self.keeping.next_applied() else { return };
         let (context, outcomes) = (Arc::clone(&self.context), layers.len());
         let task = self.off_runtime(move || {
@@ -194,6 +208,23 @@ impl StreamTask {
             context.state.apply(at.0, &layers)
         });
         self.keeping.apply = Some(Apply { outcomes, task });
+    }
+
+    /// When the outcomes that there are are applied, if more are waited for until then.
+    fn apply_due(&self) -> Option<Instant> {
+        let waits = self.context.decides
+            && !self.drain.is_cancelled()
+            && self.keeping.unapplied.len() < APPLY_FROM_DECIDING;
+        self.keeping.unapplied.front().filter(|_| waits).map(|first| first.since + APPLY_AFTER_DECIDING)
+    }
+
+    /// When to look again although nothing happened.
+    pub(super) fn state_due(&self) -> Option<Instant> {
+        let may_apply = self.keeping.apply.is_none()
+            && self.keeping.retry.is_none()
+            && !self.context.state.held().is_full();
+        let apply = self.apply_due().filter(|_| may_apply);
+        [self.keeping.due(), apply].into_iter().flatten().min()
     }
 
     fn write_is_due(&self, now: Instant) -> bool {
@@ -231,7 +262,9 @@ impl StreamTask {
                     let newer = keeping.write.is_some();
                     let unwritten =
                         if newer { &mut keeping.unwritten_behind } else { &mut keeping.unwritten };
-                    for (at, _) in keeping.unapplied.drain(..outcomes.min(keeping.unapplied.len())) {
+                    for Unapplied { at, .. } in
+                        keeping.unapplied.drain(..outcomes.min(keeping.unapplied.len()))
+                    {
                         unwritten.get_or_insert_with(|| Applied { at, since: Instant::now() });
                     }
                     self.context.stats.keeps(tables);
