@@ -132,6 +132,11 @@ impl Keeping {
         written.chain(unapplied).min()
     }
 
+    /// Whether the store has applied every outcome.
+    pub(super) fn is_applied(&self) -> bool {
+        self.unapplied.is_empty()
+    }
+
     /// Whether everything is durable in the store.
     pub(super) fn settled(&self) -> bool {
         self.needed_from().is_none() && !self.works()
