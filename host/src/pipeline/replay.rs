@@ -400,6 +400,7 @@ fn transform_share(
         }
         Err(error) => (unreadable(chain, &error), None, false),
     };
+    context.quota.state_refused(&report.transforms);
     context.stats.with_transforms(|transforms| {
         let sent = report.transforms.iter().map(|transform| transform.http);
         transforms.iter_mut().zip(sent).for_each(|(stats, sent)| stats.http.add(sent));
