@@ -533,6 +533,15 @@ fn drop_takes_what_no_outcome_carries_and_no_list_tells_of_yet() {
 }
 
 #[test]
+fn drop_of_nothing_in_particular_names_both_ways_to_say_what() {
+    let Some(binary) = binary() else { return };
+    let said = Command::new(binary).args(["state", "drop", "events"]).stdin(Stdio::null()).output().unwrap();
+    let told = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(2), "{told}");
+    assert!(told.contains("<TABLE|--all>"), "{told}");
+}
+
+#[test]
 fn key_without_state_is_refused_at_its_place() {
     let Some(scratch) = scratch(
         &COUNTED
