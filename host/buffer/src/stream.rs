@@ -258,6 +258,13 @@ impl Stream {
         self.shared.buffered.load(Ordering::Relaxed) > self.shared.options.max_total_bytes / parts
     }
 
+    /// Whether what is written from a position on nears the journal's bound: past it, what is needed there is copied out of the way.
+    pub fn is_long_behind(&self, position: Position) -> bool {
+        let options = &self.shared.options;
+        let most = options.max_journal_bytes.saturating_sub(options.file_bytes).max(options.file_bytes);
+        self.journal_end().0.saturating_sub(position.0) > most / 4 * 3
+    }
+
     /// What counts against `max_bytes`: frames as on disk, waiting ones included, each at least 2 KiB.
     pub fn buffered_bytes(&self) -> u64 {
         self.core.buffered.load(Ordering::Relaxed)

@@ -69,6 +69,28 @@ fn disk_bytes(dir: &Path, folder: &str) -> u64 {
 }
 
 #[tokio::test]
+async fn position_is_long_behind_some_time_before_what_stands_there_is_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _, slow, fast) = open(dir.path(), BOUND).await;
+    let at = slow.entry(EntryKind::Outcome, 0..0, record(1)).await.unwrap();
+    let mut loaded = 0;
+    while !slow.is_long_behind(at) {
+        assert_eq!(disk_bytes(dir.path(), "segments"), 0);
+        load(&slow, &fast, loaded..loaded + 1).await;
+        loaded += 1;
+    }
+    assert!(loaded > 4, "{loaded}");
+    assert!(!slow.is_long_behind(slow.journal_end()));
+    // There is time to write elsewhere what stands there.
+    load(&slow, &fast, loaded..loaded + 2).await;
+    assert_eq!(disk_bytes(dir.path(), "segments"), 0);
+    load(&slow, &fast, loaded + 2..loaded + 20).await;
+    until("it is copied", || disk_bytes(dir.path(), "segments") > 0);
+    drop((slow, fast));
+    journal.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn slow_stream_leaves_the_journal_bounded_and_stays_readable() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _, slow, fast) = open(dir.path(), BOUND).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Version, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
@@ -84,6 +84,7 @@ pub(super) async fn let_go(request: Request, next: Next) -> Response {
     }
     // Who waits to be told to send the body is not told so by a refusal.
     let waits = request.headers().contains_key(header::EXPECT);
+    let version = request.version();
     let left = Left::default();
     let back = Arc::clone(&left);
     let request = request.map(|body| Body::new(Returning { body, ended: None, left: back }));
@@ -97,6 +98,10 @@ pub(super) async fn let_go(request: Request, next: Next) -> Response {
     };
     if !usable {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        if version == Version::HTTP_10 {
+            // To an answer of 1.1 hyper adds that the connection is kept, where the client has asked for that.
+            *answer.version_mut() = version;
+        }
     }
     answer
 }
@@ -224,10 +229,31 @@ mod tests {
             let refused = answer(&mut socket).await;
             assert!(refused.starts_with("http/1.1 404"), "{refused}");
             assert!(refused.contains("connection: close"), "{length} {more:?}: {refused}");
-            // Closed, or reset because of what was not read.
-            let behind = socket.read(&mut [0; 16]).await;
-            assert!(behind.is_err() || behind.is_ok_and(|read| read == 0));
+            assert_ended(&mut socket).await;
             server.abort();
         }
+    }
+
+    /// Closed, or reset because of what was not read.
+    async fn assert_ended(socket: &mut TcpStream) {
+        let behind = socket.read(&mut [0; 16]).await;
+        assert!(behind.is_err() || behind.is_ok_and(|read| read == 0));
+    }
+
+    #[tokio::test]
+    async fn refusal_that_ends_a_connection_kept_by_http_1_0_says_nothing_of_keeping_it() {
+        let (server, mut socket) = connect(&Arc::default()).await;
+        let keep = "connection: keep-alive\r\n";
+        // Its body is there: the connection is kept, as it is wanted.
+        let head_of = |length| head("missing", length, keep).replace("HTTP/1.1", "HTTP/1.0");
+        socket.write_all(&[head_of(3).as_bytes(), b"{}\n"].concat()).await.unwrap();
+        let kept = answer(&mut socket).await;
+        assert!(kept.starts_with("http/1.0 404") && kept.contains("connection: keep-alive"), "{kept}");
+        socket.write_all(&[head_of(500).as_bytes(), b"{}\n"].concat()).await.unwrap();
+        let refused = answer(&mut socket).await;
+        assert!(refused.starts_with("http/1.0 404"), "{refused}");
+        assert!(refused.contains("connection: close") && !refused.contains("keep-alive"), "{refused}");
+        assert_ended(&mut socket).await;
+        server.abort();
     }
 }

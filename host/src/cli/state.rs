@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use clap::Subcommand;
+use clap::{ArgGroup, Subcommand};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -59,13 +59,17 @@ pub(super) enum Command {
         at: AtHost,
     },
     /// Empty a table, or all of a stream's, for good: its transforms go on as if they had never seen a record
+    #[command(
+        group(ArgGroup::new("which").args(["table", "all"]).required(true)),
+        override_usage = "wasmill state drop [OPTIONS] <STREAM> <TABLE|--all>"
+    )]
     Drop {
         stream: String,
         /// A table: TRANSFORM/TABLE
-        #[arg(value_parser = table, required_unless_present = "all")]
+        #[arg(value_parser = table)]
         table: Option<Table>,
         /// All tables of the stream
-        #[arg(long, conflicts_with = "table")]
+        #[arg(long)]
         all: bool,
         /// Do not ask
         #[arg(long)]

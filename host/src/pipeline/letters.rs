@@ -210,7 +210,7 @@ impl DeadLetters {
         let (reply, done) = oneshot::channel();
         let request = replay::Request { letters, version: version.clone(), clear: None, tell: None, reply };
         self.replays.send(request).await.map_err(|_ended| ReplayError::Ended)?;
-        Ok(done.await.map_err(|_ended| ReplayError::Ended)??)
+        Ok(done.await.map_err(|_ended| ReplayError::Ended)??.replayed)
     }
 
     async fn resend(&self, letters: &[DeadLetter]) -> Result<Replayed, LettersError> {

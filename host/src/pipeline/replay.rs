@@ -36,8 +36,10 @@ use wasmill_chunk::{ColumnRef, Input};
 use wasmill_state::{Changing, Layer, Strand};
 use wasmill_transform::{Kept, PluginFault, RowTimes, Slice, Times};
 
+mod emptying;
 mod resend;
 
+pub(crate) use self::emptying::Emptying;
 pub(crate) use self::resend::resend;
 use super::batch::{OpenBatch, Piece};
 use super::commit::{Commit, CommitError, Committed};
@@ -106,17 +108,24 @@ pub enum ReplayError {
         "its plugins keep state, so this waits for an outcome whose dead letters have no room: purge some, or raise \"max_bytes\""
     )]
     NoRoom,
+    #[error("its state cannot be read: {reason}")]
+    State { reason: String },
+    #[error(
+        "state cannot be stored now, and what ran before the drop has to be: try again when the stream goes on"
+    )]
+    Unapplied,
 }
 
 /// Letters of records for the stream's task.
 pub(crate) struct Request {
     pub(crate) letters: Vec<DeadLetter>,
     pub(crate) version: Arc<ChainVersion>,
-    /// No letters run: this is what changes of state.
-    pub(crate) clear: Option<Layer>,
+    /// No letters run: tables are emptied.
+    pub(crate) clear: Option<Emptying>,
     /// No letters run: transforms are told of this watermark.
     pub(crate) tell: Option<i64>,
-    pub(crate) reply: oneshot::Sender<Result<Replayed, ReplayError>>,
+    /// Without what was committed.
+    pub(crate) reply: oneshot::Sender<Result<Ran, ReplayError>>,
 }
 
 /// A replay on its way.
@@ -127,14 +136,17 @@ pub(crate) struct Running {
     pub(crate) keeps_state: bool,
     pub(crate) tell: Option<i64>,
     pub(crate) task: JoinHandle<Result<Ran, ReplayError>>,
-    pub(crate) reply: oneshot::Sender<Result<Replayed, ReplayError>>,
+    pub(crate) reply: oneshot::Sender<Result<Ran, ReplayError>>,
 }
 
 /// What came of it.
+#[derive(Default)]
 pub(crate) struct Ran {
     /// None where nothing did.
     pub(crate) committed: Option<Committed>,
     pub(crate) replayed: Replayed,
+    /// Entries of the tables that were emptied; none where there is no such table.
+    pub(crate) emptied: Option<u64>,
     /// Transforms have more to do at the watermark.
     pub(crate) owed: bool,
 }
@@ -169,8 +181,8 @@ struct Over {
     seed: u64,
     /// Of a chain that keeps some.
     state: Option<StateBelow>,
-    /// In place of what letters change.
-    clear: Option<Layer>,
+    /// In place of letters: which tables are emptied.
+    clear: Option<Emptying>,
     /// Of a stream that has event time.
     clock: Option<SliceClock>,
     /// In place of letters: what transforms are told.
@@ -186,31 +198,8 @@ async fn run(
     over: Over,
 ) -> Result<Ran, ReplayError> {
     let Over { seed, state, clear, clock, tell } = over;
-    if let Some(layer) = clear {
-        let commit = Commit {
-            from: processed,
-            to: processed,
-            chain: Vec::new(),
-            counts: Counts::default(),
-            rows: vec![0; context.outputs.len()],
-            due: Vec::new(),
-            open: Vec::new(),
-            pieces: Vec::new(),
-            blobs: Vec::new(),
-            letters: Vec::new(),
-            replay: Some(super::commit::Replay {
-                journal_end: journal_end.0,
-                changes: Changes::new(),
-                told: None,
-            }),
-            state: Arc::new(layer),
-            event_time: None,
-            seen: None,
-        };
-        let committed = Arc::new(commit).run(context).await;
-        let failed = |error: CommitError| ReplayError::Commit { reason: super::sources::with_causes(&error) };
-        let committed = Some(committed.map_err(failed)?);
-        return Ok(Ran { committed, replayed: Replayed::default(), owed: false });
+    if let Some(emptying) = clear {
+        return emptying.run(context, processed, journal_end).await;
     }
     let (reply, done) = oneshot::channel();
     let (job_context, job_version) = (context.clone(), version.clone());
@@ -233,7 +222,7 @@ async fn run(
     let ran = ran.map_err(|_gone| ReplayError::Worker)??;
     let owed = ran.owed;
     if tell.is_some() && ran.pieces.is_empty() && ran.state.is_empty() && ran.letters.is_empty() {
-        return Ok(Ran { committed: None, replayed: ran.replayed, owed });
+        return Ok(Ran { replayed: ran.replayed, owed, ..Ran::default() });
     }
     let now = Instant::now();
     let mut rows = vec![0; context.outputs.len()];
@@ -264,7 +253,7 @@ async fn run(
         .run(context)
         .await
         .map_err(|error: CommitError| ReplayError::Commit { reason: super::sources::with_causes(&error) })?;
-    Ok(Ran { committed: Some(committed), replayed: ran.replayed, owed })
+    Ok(Ran { committed: Some(committed), replayed: ran.replayed, emptied: None, owed })
 }
 
 /// What runs.
@@ -412,6 +401,7 @@ fn transform_share(
         }
         Err(error) => (unreadable(chain, &error), None, false),
     };
+    context.quota.state_refused(&report.transforms);
     context.stats.with_transforms(|transforms| {
         let sent = report.transforms.iter().map(|transform| transform.http);
         transforms.iter_mut().zip(sent).for_each(|(stats, sent)| stats.http.add(sent));

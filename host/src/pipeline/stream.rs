@@ -434,6 +434,7 @@ impl StreamTask {
 
     fn count_transforms(&self, done: &Done) {
         let stats = &self.context.stats;
+        self.context.quota.state_refused(&done.transforms);
         stats.slices.add(1);
         stats.chunks_bisected.add(done.chunks_bisected);
         stats.with_transforms(|transforms| {

@@ -1,7 +1,7 @@
 //! The state of one running stream, as the API and the command line ask for it: its tables, their entries, and an end of some.
 //!
 //! What is told is what was applied: moments behind what slices see. A table is emptied by an outcome of its
-//! own, between those of slices, so that a crash brings nothing of it back.
+//! own (`replay/emptying.rs`), behind those of all slices that ran before, so that nothing brings any of it back.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
-use wasmill_state::{Layer, SCAN_BYTES_MAX, Scan, SliceState, StateError, TableId, TableUse, View};
+use wasmill_state::{SCAN_BYTES_MAX, Scan, SliceState, StateError, TableId, TableUse, View};
 
 use super::context::StreamContext;
 use super::plan::ChainVersion;
-use super::replay::{self, ReplayError};
+use super::replay::{self, Emptying, Ran, ReplayError};
 use super::state::StateTrouble;
 use super::stats::TableStats;
 
@@ -47,7 +47,7 @@ pub struct TableName {
 
 impl TableName {
     /// Whether it is this table, or the part of it that a strand has.
-    fn is(&self, id: &TableId) -> bool {
+    pub(super) fn is(&self, id: &TableId) -> bool {
         id.transform() == self.transform && id.table() == self.table
     }
 }
@@ -143,48 +143,24 @@ impl StateDesk {
         read.map_err(failed)?.ok_or_else(|| self.no_table(&of))
     }
 
-    /// Empties a table, or all. Returns how many entries were stored of them.
+    /// Empties a table, or all. Returns how many entries were in them, of everything that ran before.
     pub(crate) async fn empty(&self, of: Option<TableName>) -> Result<u64, StateDeskError> {
-        let context = Arc::clone(&self.context);
-        let stored = tokio::task::spawn_blocking(move || stored(&context)).await;
-        let failed = |reason: String| StateDeskError::Failed { reason };
-        let mut tables = stored.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
-        if let Some(of) = &of {
-            tables.retain(|table| of.is(&table.id));
-            if tables.is_empty() {
-                return Err(self.no_table(of));
-            }
-        }
-        if tables.is_empty() {
-            return Ok(0);
-        }
-        let entries = tables.iter().map(|table| table.entries).sum();
-        // What a plugin writes from here on may have any layout.
-        let cleared =
-            tables.into_iter().map(|table| (table.id, wasmill_state::TableSpec { version: 0, ..table.spec }));
         let (reply, done) = oneshot::channel();
         let version = self.chains.borrow().clone();
-        let request = replay::Request {
-            letters: Vec::new(),
-            version,
-            clear: Some(Layer::clearing(cleared)),
-            tell: None,
-            reply,
-        };
+        let clear = Some(Emptying { of: of.clone() });
+        let request = replay::Request { letters: Vec::new(), version, clear, tell: None, reply };
         self.replays.send(request).await.map_err(|_ended| ReplayError::Ended)?;
-        done.await.map_err(|_ended| ReplayError::Ended)??;
+        let Ran { emptied, .. } = done.await.map_err(|_ended| ReplayError::Ended)??;
+        let entries = match (emptied, &of) {
+            (None, Some(of)) => return Err(self.no_table(of)),
+            (entries, _) => entries.unwrap_or(0),
+        };
         tracing::info!(
             stream = %self.context.label(), entries, transform = of.as_ref().map(|of| of.transform.as_str()),
             table = of.as_ref().map(|of| of.table.as_str()), "state dropped"
         );
         Ok(entries)
     }
-}
-
-/// Blocks.
-fn stored(context: &StreamContext) -> Result<Vec<TableUse>, String> {
-    let shown = |error: StateTrouble| super::sources::with_causes(&error);
-    Ok(context.state.existing().map_err(shown)?.map_or_else(Vec::new, |store| store.tables()))
 }
 
 /// Blocks. `None`: there is no such table.

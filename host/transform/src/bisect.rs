@@ -35,6 +35,8 @@ struct Pending {
     pair: usize,
     step: usize,
     reason: String,
+    /// That the tenant's quota of state had no room.
+    of_quota: bool,
 }
 
 impl Bisection {
@@ -59,6 +61,7 @@ impl Bisection {
             pair: pairs,
             step: failed.step,
             reason: failed.fault.reason(),
+            of_quota: failed.fault.is_of_state_quota(),
         };
         run.report.note(failed.step, failed.fault);
         let mut stack = vec![whole];
@@ -72,7 +75,7 @@ impl Bisection {
             // A lone row is always tried alone: it may have failed only together with others.
             if pending.known && pending.rows.len() > 1 {
                 let middle = pending.rows.start + pending.rows.len() / 2;
-                let Pending { rows, step, reason, .. } = pending;
+                let Pending { rows, step, reason, of_quota, .. } = pending;
                 pairs += 1;
                 let pair = pairs;
                 stack.push(Pending {
@@ -81,8 +84,9 @@ impl Bisection {
                     pair,
                     step,
                     reason: reason.clone(),
+                    of_quota,
                 });
-                stack.push(Pending { rows: rows.start..middle, known: false, pair, step, reason });
+                stack.push(Pending { rows: rows.start..middle, known: false, pair, step, reason, of_quota });
                 continue;
             }
             pick(parts, &pending.rows, &mut some);
@@ -98,13 +102,13 @@ impl Bisection {
                 }
                 Err(failed) => {
                     self.slow |= matches!(failed.fault, PluginFault::Deadline { .. });
-                    let reason = failed.fault.reason();
+                    let (reason, of_quota) = (failed.fault.reason(), failed.fault.is_of_state_quota());
                     let step = failed.step;
                     run.report.note(step, failed.fault);
                     if pending.rows.len() == 1 {
-                        fail(worker.chain(), run.slice, &mut run.report, &some, step, &reason);
+                        fail(worker.chain(), run.slice, &mut run.report, &some, step, (&reason, of_quota));
                     } else {
-                        stack.push(Pending { known: true, step, reason, ..pending });
+                        stack.push(Pending { known: true, step, reason, of_quota, ..pending });
                     }
                 }
             }
@@ -132,7 +136,8 @@ impl Bisection {
             pending.rows.len(),
             self.budget.as_millis(),
         );
-        fail(worker.chain(), run.slice, &mut run.report, &some, pending.step, &reason);
+        let why = (reason.as_str(), pending.of_quota);
+        fail(worker.chain(), run.slice, &mut run.report, &some, pending.step, why);
     }
 }
 
@@ -151,14 +156,14 @@ pub(crate) fn pick(parts: &[Part], rows: &Range<usize>, out: &mut Vec<Part>) {
     }
 }
 
-/// Every row of `parts` becomes a dead letter.
+/// Every row of `parts` becomes a dead letter with this reason, and says whether that is the tenant's quota of state.
 pub(crate) fn fail(
     chain: &Chain,
     slice: &Slice<'_>,
     report: &mut SliceReport,
     parts: &[Part],
     step: usize,
-    reason: &str,
+    (reason, of_quota): (&str, bool),
 ) {
     let place = step;
     let Some(step) = chain.steps.get(place) else { return };
@@ -166,6 +171,9 @@ pub(crate) fn fail(
         let Some(input) = slice.inputs.get(part.input) else { continue };
         for row in part.rows.clone() {
             count_failed(&mut report.transforms, place, slice.bytes_of(part.input, row));
+            if let Some(transform) = report.transforms.get_mut(place).filter(|_| of_quota) {
+                transform.state_refused += 1;
+            }
             report.failures.push(DeadLetter {
                 input: part.input,
                 row: u32::try_from(row).unwrap_or(u32::MAX),

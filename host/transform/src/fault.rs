@@ -50,7 +50,7 @@ pub enum PluginFault {
     /// The guest returned something that the ABI does not allow.
     BadOutput { message: String },
     /// State could not be written: the tenant's quota, or a bound of its own.
-    State { message: String },
+    State { message: String, of_quota: bool },
     /// The plugin cannot be used at all: wrong imports, no such export, refused grants.
     Refused { message: String },
     /// The host could not run the guest.
@@ -82,6 +82,11 @@ impl PluginFault {
         }
     }
 
+    /// Whether the tenant's quota of state had no room.
+    pub(crate) fn is_of_state_quota(&self) -> bool {
+        matches!(self, PluginFault::State { of_quota: true, .. })
+    }
+
     /// The reason that goes into a dead letter: one line, at most 1 KiB.
     pub fn reason(&self) -> String {
         cut_text(&self.to_string(), REASON_BYTES_MAX)
@@ -103,7 +108,9 @@ impl PluginFault {
             }
             PluginFault::OutputTooLarge { message } => PluginFault::OutputTooLarge { message: cut(message) },
             PluginFault::BadOutput { message } => PluginFault::BadOutput { message: cut(message) },
-            PluginFault::State { message } => PluginFault::State { message: cut(message) },
+            PluginFault::State { message, of_quota } => {
+                PluginFault::State { message: cut(message), of_quota }
+            }
             PluginFault::Refused { message } => PluginFault::Refused { message: cut(message) },
             PluginFault::Host { message } => PluginFault::Host { message: cut(message) },
         }
@@ -129,7 +136,7 @@ impl fmt::Display for PluginFault {
             }
             PluginFault::OutputTooLarge { message } => write!(f, "output too large: {message}"),
             PluginFault::BadOutput { message } => write!(f, "bad output: {message}"),
-            PluginFault::State { message } => write!(f, "{message}"),
+            PluginFault::State { message, .. } => write!(f, "{message}"),
             PluginFault::Refused { message } => write!(f, "refused: {message}"),
             PluginFault::Host { message } => write!(f, "host: {message}"),
         }
@@ -205,9 +212,8 @@ pub(crate) fn fault_of(error: &wasmtime::Error, guest: &Guest, stderr: &str) -> 
             AbiCause::NoRoom { limit, .. } => PluginFault::Memory { limit_bytes: limit as u64, message },
             AbiCause::Overdue(interrupted) => PluginFault::Deadline { message: interrupted.to_string() },
             AbiCause::State(StateError::Store(_)) => PluginFault::Host { message: with_causes(abi) },
-            AbiCause::State(StateError::Full { .. } | StateError::SliceFull) => {
-                PluginFault::State { message }
-            }
+            AbiCause::State(StateError::Full { .. }) => PluginFault::State { message, of_quota: true },
+            AbiCause::State(StateError::SliceFull) => PluginFault::State { message, of_quota: false },
             _ => PluginFault::BadOutput { message },
         };
     }

@@ -72,6 +72,8 @@ pub struct TransformReport {
     pub bytes_out: u64,
     /// Records, and rows that no record stands behind, that failed in it.
     pub dead_letters: u64,
+    /// Records that failed because the tenant's quota of state had no room; and tellings of a watermark.
+    pub state_refused: u64,
 }
 
 impl TransformReport {
@@ -90,6 +92,7 @@ impl TransformReport {
             records_out,
             bytes_out,
             dead_letters,
+            state_refused,
         } = more;
         self.cpu = self.cpu.saturating_add(cpu);
         self.memory_bytes_peak = self.memory_bytes_peak.max(memory_bytes_peak);
@@ -104,6 +107,7 @@ impl TransformReport {
             (&mut self.records_out, records_out),
             (&mut self.bytes_out, bytes_out),
             (&mut self.dead_letters, dead_letters),
+            (&mut self.state_refused, state_refused),
         ] {
             *sum = sum.saturating_add(more);
         }

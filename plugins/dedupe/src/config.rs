@@ -16,8 +16,7 @@ pub struct Config {
     /// The field with the event time; none = that of the stream, or of arrival.
     pub time: Option<Path>,
     /// How it stands there.
-    #[serde(default)]
-    pub time_format: TimeFormat,
+    pub time_format: Option<TimeFormat>,
     /// How much later than newer ones records may come.
     #[serde(default)]
     pub delay: Span,
@@ -39,8 +38,22 @@ pub struct Config {
 }
 
 impl Config {
-    /// What contradicts itself.
-    pub fn check(&self) -> Result<(), String> {
+    /// What contradicts itself, or has no effect in a stream with or without event time.
+    pub fn check(&self, of_stream: bool) -> Result<(), String> {
+        if self.time.is_none() && self.time_format.is_some() {
+            return Err(
+                "config: `time_format` says how the time stands in the field `time`, which is not given: name the field, or leave \
+                 `time_format` out"
+                    .to_owned(),
+            );
+        }
+        if self.time.is_none() && !of_stream && !self.delay.is_zero() {
+            return Err(
+                "config: `delay` has no effect by the time of arrival, behind which nothing is late: name a field in `time`, or give \
+                 the stream an `event_time`, which has a delay of its own"
+                    .to_owned(),
+            );
+        }
         if self.within.is_zero() {
             return Err("config: `within` must not be 0".to_owned());
         }

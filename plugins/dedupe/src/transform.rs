@@ -30,7 +30,7 @@ impl Deduplication {
         setup: &mut Setup,
         mut table: impl FnMut(&mut Setup, &str) -> Result<Table, String>,
     ) -> Result<Self, String> {
-        config.check()?;
+        config.check(setup.has_event_time())?;
         let tables = Tables {
             entries: table(setup, "passed")?,
             timers: table(setup, "timers")?,
@@ -46,7 +46,12 @@ impl Deduplication {
                 delay: config.delay.ns(),
                 extend: config.extend,
             },
-            time: EventTime::or_of_stream(config.time.as_ref(), config.time_format, config.delay, setup)?,
+            time: EventTime::or_of_stream(
+                config.time.as_ref(),
+                config.time_format.unwrap_or_default(),
+                config.delay,
+                setup,
+            )?,
             by: if config.by.is_empty() { None } else { Some(By::new(&config.by, setup)?) },
             duplicates: config.duplicates,
             duplicates_output,

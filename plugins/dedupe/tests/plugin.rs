@@ -46,4 +46,7 @@ fn record_without_a_time_of_the_stream_fails_and_its_own_delay_is_refused() {
     let refused = Run::new(r#"{"within":"10s","delay":"1s"}"#).event_time(vec![], 0);
     let refused = refused.records::<Dedupe>(&[""; 0]).unwrap_err();
     assert!(refused.contains("`delay` is that of the stream's `event_time`"), "{refused}");
+    let refused = Run::new(r#"{"within":"10s","time_format":"s"}"#).event_time(vec![], 0);
+    let refused = refused.records::<Dedupe>(&[""; 0]).unwrap_err();
+    assert!(refused.contains("`time_format` says how the time stands in the field `time`"), "{refused}");
 }

@@ -1,6 +1,7 @@
 //! The engine over the columns of a chunk: reads times, keys and values, fails what cannot be read, writes results.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use wasmill_keyed::key::{Part, part, quote};
 use wasmill_keyed::{By, EventTime, Fate, State, Table, TimeFormat};
@@ -69,10 +70,10 @@ impl Windows {
             progress: table(setup, "progress")?,
         };
         let mut written = Written::default();
-        config.by.iter().try_for_each(|path| written.add(path))?;
-        written.add(&config.start)?;
-        written.add(&config.end)?;
-        config.timing.iter().try_for_each(|path| written.add(path))?;
+        config.by.iter().try_for_each(|path| written.add(path, Writer::Key))?;
+        written.add(&config.start, Writer::Named("start"))?;
+        written.add(&config.end, Writer::Named("end"))?;
+        config.timing.iter().try_for_each(|path| written.add(path, Writer::Named("timing")))?;
         let (mut aggregates, mut inputs, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
         for (name, wanted) in &config.aggregates {
             let wrong = |what| format!("config: aggregate `{name}`: {what}");
@@ -81,7 +82,7 @@ impl Windows {
             if target.0.iter().any(String::is_empty) {
                 return Err(wrong("a field has no empty keys".to_owned()));
             }
-            written.add(&target)?;
+            written.add(&target, Writer::Aggregate(name))?;
             outputs.push(setup.field(&target.0));
             inputs.push(wanted.field.as_ref().map(|path| (setup.field(&path.0), path.shown())));
             // Quantiles and top-k need state of their own kind by error and counters; how they are shown does not.
@@ -313,21 +314,55 @@ fn early(config: &Config) -> Result<(Option<i64>, Option<u64>), String> {
     }
 }
 
+/// Who writes a field of the result.
+#[derive(Clone, Copy)]
+enum Writer<'a> {
+    /// `by`.
+    Key,
+    /// The key of the config that names the field.
+    Named(&'a str),
+    /// The aggregate of this name.
+    Aggregate(&'a str),
+}
+
+impl fmt::Display for Writer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key => write!(f, "the key (`by`)"),
+            Self::Named(name) => write!(f, "`{name}`"),
+            Self::Aggregate(name) => write!(f, "the aggregate `{name}`"),
+        }
+    }
+}
+
+impl Writer<'_> {
+    /// What gives it another field.
+    fn otherwise(self) -> String {
+        match self {
+            Self::Key => "leave one of them out of `by`".to_owned(),
+            Self::Named(name) => format!("name another field in `{name}`"),
+            Self::Aggregate(_) => "give the aggregate another name".to_owned(),
+        }
+    }
+}
+
 /// Fields of the result: none may be written twice.
 #[derive(Default)]
-struct Written(Vec<Path>);
+struct Written<'a>(Vec<(Path, Writer<'a>)>);
 
-impl Written {
-    fn add(&mut self, path: &Path) -> Result<(), String> {
-        let clash = |other: &&Path| other.0.starts_with(&path.0) || path.0.starts_with(&other.0);
-        if let Some(other) = self.0.iter().find(clash) {
+impl<'a> Written<'a> {
+    fn add(&mut self, path: &Path, writer: Writer<'a>) -> Result<(), String> {
+        let clash =
+            |(other, _): &&(Path, Writer<'_>)| other.0.starts_with(&path.0) || path.0.starts_with(&other.0);
+        if let Some((other, its)) = self.0.iter().find(clash) {
             return Err(format!(
-                "config: the result's field `{}` is written twice (also as `{}`)",
+                "config: {writer} writes the field `{}` of the result, where {its} writes `{}`: {}",
                 path.shown(),
-                other.shown()
+                other.shown(),
+                writer.otherwise()
             ));
         }
-        self.0.push(path.clone());
+        self.0.push((path.clone(), writer));
         Ok(())
     }
 }

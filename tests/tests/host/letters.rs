@@ -134,9 +134,11 @@ fn commands_work_on_the_files_when_no_host_runs_and_through_the_host_when_one_do
     assert!(code == Some(1) && told.contains("--host URL"), "{told}");
     let (code, _, told) = dead_letters(&["list", config, "events", "--host", &url]);
     assert!(code == Some(2) && told.contains("give one of them"), "{told}");
+    let (code, _, told) = dead_letters(&["show", "events", "--host", &url]);
+    assert!(code == Some(2) && told.contains("there is 1 word\n"), "{told}");
     for wrong in [
         &["show", "events", "two", "--host", &url][..],
-        &["show", "events", "--host", &url],
+        &["list", "events", "--host", &url, "--config", config],
         &["list", &url, "events", "more"],
     ] {
         assert_eq!(dead_letters(wrong).0, Some(2), "{wrong:?}");

@@ -492,6 +492,56 @@ fn commands_list_show_export_and_drop_what_is_kept() {
 }
 
 #[test]
+fn drop_takes_what_no_outcome_carries_and_no_list_tells_of_yet() {
+    // No outcome comes of itself within the hour.
+    let (Some(binary), Some(scratch)) = (binary(), scratch(&COUNTED.replace("50ms", "1h"))) else { return };
+    let program = Program::start(&binary, &scratch.config());
+    let push = |address, records: &[String], in_all: usize| {
+        assert_eq!(client::push(address, "events", &records.join("\n")).unwrap().status, 200);
+        wait_until("they have run", || {
+            let metrics = client::get(address, "/metrics").unwrap().body;
+            let mut of = metrics.lines().filter(|line| line.starts_with("wasmill_transform_records_total"));
+            of.any(|line| line.contains("\"in\"") && line.ends_with(&format!(" {in_all}")))
+        });
+    };
+    let dropped = |address, what: &str| {
+        let (code, text, told) = state(address, &["drop", "events", what, "--yes"]);
+        assert_eq!(code, Some(0), "{told}");
+        text
+    };
+    let list = |address| state(address, &["list", "events"]).1;
+    let address = program.address();
+    push(address, &(0..30).map(|n| user(n, &format!("user-{}", n % 10), "-")).collect::<Vec<_>>(), 30);
+    assert_eq!(list(address), "");
+    assert_eq!(dropped(address, "counter/counts"), "10 entries dropped\n");
+    let (code, _, told) = state(address, &["drop", "events", "counter/other", "--yes"]);
+    assert!(code == Some(1) && told.contains("keeps no table \"other\""), "{told}");
+    assert_eq!(dropped(address, "--all"), "10 entries dropped\n");
+    wait_until("the drop is applied", || list(address).is_empty());
+    program.kill();
+    let program = Program::start(&binary, &scratch.config());
+    let address = program.address();
+    // Some in the store, some of the same and others on their way to it.
+    push(address, &(100..105).map(|n| user(n, &format!("user-{n}"), "-")).collect::<Vec<_>>(), 5);
+    assert_eq!(dropped(address, "counter/last"), "5 entries dropped\n");
+    push(address, &(102..112).map(|n| user(n + 100, &format!("user-{n}"), "-")).collect::<Vec<_>>(), 15);
+    assert_eq!(dropped(address, "--all"), "22 entries dropped\n");
+    push(address, &[user(300, "user-103", "last")], 16);
+    program.stop();
+    let row = objects::lines(&scratch.out()).into_iter().find(|line| line.contains("\"n\":300")).unwrap();
+    assert!(row.contains("\"count\":1") && !row.contains("\"before\""), "{row}");
+}
+
+#[test]
+fn drop_of_nothing_in_particular_names_both_ways_to_say_what() {
+    let Some(binary) = binary() else { return };
+    let said = Command::new(binary).args(["state", "drop", "events"]).stdin(Stdio::null()).output().unwrap();
+    let told = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(2), "{told}");
+    assert!(told.contains("<TABLE|--all>"), "{told}");
+}
+
+#[test]
 fn key_without_state_is_refused_at_its_place() {
     let Some(scratch) = scratch(
         &COUNTED

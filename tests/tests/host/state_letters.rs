@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use wasmill_tests::client;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::running::Running;
-use wasmill_tests::scratch::Scratch;
+use wasmill_tests::scratch::{Scratch, apart};
 use wasmill_tests::wait::wait_until;
 
 use crate::COMPILER;
@@ -53,6 +53,31 @@ fn letters_that_are_replayed_go_on_where_the_state_is_and_quota_is_one_of_the_te
     assert_eq!((of(201), of(99), of(202)), (1, 2, 3));
     assert!(before.iter().all(|(n, counted)| after[n] == *counted));
     assert!((1..99).all(|n| of(n) == 1));
+}
+
+#[test]
+fn records_whose_changes_find_no_room_count_as_refusals_of_the_quota() {
+    for config in [COUNTED.to_owned(), apart(COUNTED)] {
+        let Some(scratch) = scratch(&format!("{config}[quota]\nstate_bytes = \"4KiB\"\n")) else { return };
+        let host = Running::start(&scratch.config(), COMPILER);
+        let body: Vec<String> = (0..100).map(|n| user(n, &format!("user-{n}"), "-")).collect();
+        host.push("events", &body.join("\n"));
+        let stats = host.stats("events");
+        wait_until("all are processed", || stats.processed.get() == 100);
+        let refused = stats.failed.get();
+        assert!((40..80).contains(&refused), "{refused}");
+        let shown = client::get(host.address(), "/v1/quotas").unwrap().json();
+        let of_state =
+            shown["quotas"].as_array().unwrap().iter().find(|quota| quota["quota"] == "state_bytes");
+        assert_eq!(of_state.unwrap()["refused"], refused, "{shown}");
+        let metrics = client::get(host.address(), "/metrics").unwrap().body;
+        let of_state = |line: &&str| {
+            line.starts_with("wasmill_quota_refusals_total") && line.contains("quota=\"state_bytes\"")
+        };
+        let line = metrics.lines().find(of_state).unwrap();
+        assert!(line.ends_with(&format!(" {refused}")), "{line}");
+        host.drain();
+    }
 }
 
 /// What the counter has of this key, as the store tells it.

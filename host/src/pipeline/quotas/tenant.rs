@@ -8,6 +8,7 @@ use std::time::Duration;
 use wasmill_deliver::DirectoryThreads;
 use wasmill_state::Usage;
 use wasmill_tenant::{Bucket, Quota, Quotas as Limits};
+use wasmill_transform::TransformReport;
 
 use super::rate::Rate;
 use super::turns::{Turn, Turns};
@@ -131,6 +132,17 @@ impl TenantQuota {
         &self.state
     }
 
+    /// Counts what found no room for what it changes of state, of a slice that ran.
+    pub(crate) fn state_refused(&self, transforms: &[TransformReport]) {
+        let times = transforms.iter().map(|transform| transform.state_refused).sum();
+        if times > 0 {
+            // It may be another one by now.
+            let limit = self.state.limit().unwrap_or(u64::MAX);
+            let why = Past::Full { there: self.state_bytes() };
+            self.refuse_each(QuotaRefusal { quota: Quota::StateBytes, limit, why }, times);
+        }
+    }
+
     /// Bytes of state that are stored.
     pub fn state_bytes(&self) -> u64 {
         self.state.stored()
@@ -151,11 +163,16 @@ impl TenantQuota {
 
     /// Counts a refusal, and logs it now and then.
     pub fn refuse(&self, refusal: QuotaRefusal) -> QuotaRefusal {
+        self.refuse_each(refusal, 1)
+    }
+
+    /// The same of so many.
+    fn refuse_each(&self, refusal: QuotaRefusal, times: u64) -> QuotaRefusal {
         let place = refusal.quota as usize;
         let (Some(count), Some(logged)) = (self.refused.get(place), self.logged.get(place)) else {
             return refusal;
         };
-        count.add(1);
+        count.add(times);
         let (last, now) = (logged.load(Ordering::Relaxed), now());
         let due = last == 0 || now.saturating_sub(last) >= LOG_EVERY_NS;
         if due && logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {

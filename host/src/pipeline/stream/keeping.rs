@@ -21,7 +21,8 @@ use crate::pipeline::stats::Pause;
 const WRITE_EVERY: Duration = Duration::from_secs(10);
 /// or when the journal keeps so many bytes of it, of all streams,
 const WRITE_BYTES: u64 = 128 << 20;
-/// or when the stream's buffer, or that of all streams, is full to this part, with whatever: then as often as this.
+/// or when the stream's buffer, or that of all streams, is full to this part, with whatever, or the journal from the oldest of
+/// it on nears its bound: then as often as this.
 const WRITE_FROM_PART: u64 = 4;
 const WRITE_PRESSED_EVERY: Duration = Duration::from_secs(1);
 /// Changes of several outcomes are applied at once up to this.
@@ -143,6 +144,11 @@ impl Keeping {
         written.chain(unapplied).min()
     }
 
+    /// Whether the store has applied every outcome.
+    pub(super) fn is_applied(&self) -> bool {
+        self.unapplied.is_empty()
+    }
+
     /// Whether everything is durable in the store.
     pub(super) fn settled(&self) -> bool {
         self.needed_from().is_none() && !self.works()
@@ -228,7 +234,7 @@ impl StreamTask {
     }
 
     fn write_is_due(&self, now: Instant) -> bool {
-        let Some(Applied { since, .. }) = self.keeping.unwritten else { return false };
+        let Some(Applied { at, since }) = self.keeping.unwritten else { return false };
         if self.drain.is_cancelled() && self.keeping.unapplied.is_empty() && self.keeping.apply.is_none() {
             return true;
         }
@@ -236,6 +242,7 @@ impl StreamTask {
         let pressed = || {
             buffer.is_full_to(WRITE_FROM_PART)
                 || buffer.buffered_bytes() > self.context.buffer_bytes_max / WRITE_FROM_PART
+                || buffer.is_long_behind(at)
         };
         let bytes = WRITE_BYTES.min(self.context.buffer_bytes_max / WRITE_FROM_PART);
         now >= since + WRITE_EVERY

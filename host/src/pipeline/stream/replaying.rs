@@ -27,21 +27,34 @@ impl StreamTask {
         self.replay_waits.is_some() || self.replay.as_ref().is_some_and(|running| running.keeps_state)
     }
 
-    /// Refuses the one that waits for an outcome which itself waits for room among the dead letters: nothing would ever happen.
+    /// Refuses the one that waits for an outcome which itself waits for room among the dead letters, or for a store that does not
+    /// take what ran before: nothing would happen for long.
     pub(super) fn refuse_stuck_replay(&mut self) {
-        if self.replay_waits.is_some()
-            && self.context.stats.is_paused_by(Pause::Letters)
-            && let Some(request) = self.replay_waits.take()
-        {
+        let Some(request) = &self.replay_waits else { return };
+        let stats = &self.context.stats;
+        let waits_for_store = request.clear.is_some() && !self.keeping.is_applied();
+        let error = if stats.is_paused_by(Pause::Letters) {
+            ReplayError::NoRoom
+        } else if waits_for_store && stats.is_paused_by(Pause::State) {
+            ReplayError::Unapplied
+        } else {
+            return;
+        };
+        if let Some(request) = self.replay_waits.take() {
             // The client may have gone.
-            drop(request.reply.send(Err(ReplayError::NoRoom)));
+            drop(request.reply.send(Err(error)));
         }
     }
 
-    /// Starts the one that waits, once everything before it has an outcome.
+    /// Starts the one that waits, once everything before it has an outcome; one that empties tables once that is applied, too.
     pub(super) fn start_waiting_replay(&mut self) {
         let quiet = self.commit.is_none() && !self.intake.has_slices() && self.gathered == self.committed;
-        if quiet && let Some(request) = self.replay_waits.take() {
+        let empties = self.replay_waits.as_ref().is_some_and(|request| request.clear.is_some());
+        let known = !empties || self.keeping.is_applied();
+        if quiet
+            && known
+            && let Some(request) = self.replay_waits.take()
+        {
             self.start_replay(request);
         }
     }
@@ -61,12 +74,12 @@ impl StreamTask {
             self.told(watermark, result);
             return;
         }
-        let answer = result.map(|Ran { committed, replayed, .. }| {
-            if let Some(committed) = committed {
+        let answer = result.map(|mut ran| {
+            if let Some(committed) = ran.committed.take() {
                 self.keeping.durable(committed.at, &committed.state);
                 self.emitted(committed);
             }
-            replayed
+            ran
         });
         // The client may have gone.
         drop(running.reply.send(answer));

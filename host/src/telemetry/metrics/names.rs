@@ -208,7 +208,7 @@ table! {
     TenantWarmBytes Gauge "wasmill_tenant_warm_bytes" "Linear memory of these instances."
 
     // What a tenant may use: labels `tenant`, `quota`.
-    QuotaRefusals Counter "wasmill_quota_refusals_total" "Requests and the like that were not let through because the tenant was past the quota that the label names."
+    QuotaRefusals Counter "wasmill_quota_refusals_total" "Requests, records and the like that were not let through because the tenant was past the quota that the label names; of `state_bytes` records that fail for it."
 
     // The journal of the data directory.
     JournalSyncs Counter "wasmill_journal_syncs_total" "Syncs to disk."

@@ -294,6 +294,7 @@ impl Asked<'_> {
         for (transform, step) in transforms.iter_mut().zip(&self.chain.steps) {
             transform.cpu = Duration::from_secs_f64(transform.cpu.as_secs_f64() * share).min(cpu);
             transform.memory_bytes_peak = transform.memory_bytes_peak.min(step.limits.memory_bytes);
+            transform.state_refused = transform.state_refused.min(self.records().max(1));
             for count in [&mut transform.records_in, &mut transform.records_out] {
                 *count = (*count).min((self.rows_max() / ROW_BYTES) as u64);
             }

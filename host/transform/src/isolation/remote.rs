@@ -347,7 +347,8 @@ impl Remote {
                             format!("{fault} (in a part of {rows} records; {LOST_MAX} processes were lost)")
                         }
                     };
-                    bisect::fail(chain, slice, &mut going.whole, &some, step, &reason);
+                    let why = (reason.as_str(), fault.is_of_state_quota());
+                    bisect::fail(chain, slice, &mut going.whole, &some, step, why);
                     continue;
                 }
                 if rows.len() == 1 {
@@ -440,6 +441,10 @@ impl Remote {
                     StateError::Store(error) => {
                         let message = format!("its state cannot be read: {error}");
                         Unanswered::Unrunnable(step, PluginFault::Host { message })
+                    }
+                    StateError::Full { .. } => {
+                        let message = error.to_string();
+                        Unanswered::Lost(step, PluginFault::State { message, of_quota: true })
                     }
                     refused => Unanswered::Lost(step, PluginFault::Returned { message: refused.to_string() }),
                 })

@@ -68,7 +68,13 @@ impl Telling {
                     return;
                 }
                 Ok(true) => {}
-                Err(failed) => run.report.unrunnable = Some((failed.step, failed.fault)),
+                Err(failed) => {
+                    let transform = run.report.transforms.get_mut(failed.step);
+                    if let Some(transform) = transform.filter(|_| failed.fault.is_of_state_quota()) {
+                        transform.state_refused += 1;
+                    }
+                    run.report.unrunnable = Some((failed.step, failed.fault));
+                }
             }
         }
     }
