@@ -242,7 +242,7 @@ impl Decisions {
     }
 
     /// To be called before the records are stored.
-    fn ask(self: &Arc<Decisions>) -> (Asking, Ticket) {
+    pub(crate) fn ask(self: &Arc<Decisions>) -> (Asking, Ticket) {
         let mut inner = self.locked();
         let number = inner.next_ticket;
         inner.next_ticket += 1;

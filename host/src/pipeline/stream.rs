@@ -309,12 +309,13 @@ impl StreamTask {
             let may_read = self.halt == Halt::No && self.intake.may_read() && self.has_room();
             let may_read = may_read && earlier.is_none();
             let early = self.context.reads_early;
-            let waits = early && self.commit.is_none() && self.commit_due(Instant::now());
-            let made = (waits && !self.gathered_is_durable()).then_some(self.gathered);
+            let waits = self.commit_waits();
+            let made = waits.then_some(self.gathered);
             // What is lost is taken back when the outcome has come back that speaks of it.
             let seen = if self.commits_with_records() { self.context.buffer.voided() } else { self.voided };
             let may_replay = self.may_replay() && self.has_room() && !self.drain.is_cancelled();
-            let may_gather = self.uncommitted_bytes() < 2 * PENDING_BYTES_MAX;
+            // What ran goes on ahead of what is durable: an outcome that waits for that would wait for ever.
+            let may_gather = self.uncommitted_bytes() < 2 * PENDING_BYTES_MAX && !waits;
             // What makes room comes first; the rest cannot starve it, and it is bounded by what the rest lets in.
             tokio::select! {
                 biased;
@@ -491,7 +492,8 @@ impl StreamTask {
     /// When to look again although nothing happened.
     fn wake(&self) -> Instant {
         let now = Instant::now();
-        let due = if self.commit.is_none() { self.open.next_due() } else { None };
+        let may_commit = self.commit.is_none() && !self.commit_waits();
+        let due = if may_commit { self.open.next_due() } else { None };
         let halt = if let Halt::Until(when) = self.halt { Some(when) } else { None };
         let slice = if self.replay_has_state() { None } else { self.intake.due() };
         // What is due and cannot be yet is waited for elsewhere.

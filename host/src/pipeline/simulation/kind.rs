@@ -46,6 +46,11 @@ impl World {
         self.decides() && (self.plan.seed / 4).is_multiple_of(2)
     }
 
+    /// Whether somebody waits for an answer, in half of these.
+    pub(super) fn asks(&self) -> bool {
+        self.decides_early() && (self.plan.seed / 64).is_multiple_of(2)
+    }
+
     /// Half of those that keep state run in strands.
     pub(super) fn parallel(&self) -> Option<Parallel> {
         let parted = self.keeps() && !(self.plan.seed / 8).is_multiple_of(2);

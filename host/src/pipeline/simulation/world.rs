@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wasmill_buffer::testing::FaultyDisk;
+use wasmill_buffer::testing::{Fault, FaultyDisk};
 use wasmill_buffer::{
     Durability, Journal, Options, Records, SourcePosition, Stream, StreamKey, StreamOptions,
 };
@@ -271,6 +271,8 @@ impl World {
         for delivery in deliveries {
             tokio::spawn(delivery);
         }
+        // Somebody waits: outcomes are written at once.
+        let _asking = self.asks().then(|| context.decisions.ask().0);
         let mut running = tokio::spawn(StreamTask::new(parts, standing).run());
         let steps = if last { STEPS / 2 } else { STEPS };
         let mut voided = 0;
@@ -333,7 +335,13 @@ impl World {
     async fn step(&mut self, stream: &Stream, journal: &Journal, workers: &Workers, life: u64) {
         match self.random(20) {
             0..4 => self.send(stream, life),
-            4..7 if self.decides_early() => journal.step_to_sync(),
+            4..7 if self.decides_early() => {
+                // What goes wrong in the last life is not tried again.
+                if self.random(40) == 0 && life + 1 < self.plan.lives {
+                    self.disk.fail_next(&[Fault::Sync]);
+                }
+                journal.step_to_sync();
+            }
             4..11 => journal.step(),
             11..17 => {
                 workers.step();

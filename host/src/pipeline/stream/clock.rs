@@ -125,6 +125,8 @@ impl Clock {
     /// Back to what is durable, or will be: what a commit on its way has, or else a checkpoint, which may have begun before
     /// outcomes that say more.
     fn take_back(&mut self, commit: Option<&Reached>, checkpoint: Option<&Reached>) {
+        // What ran may have been owed more, or have done what was.
+        (self.due, self.told) = (true, None);
         let ahead = checkpoint.filter(|reached| reached.watermark > self.durable.0);
         let floor = commit.or(ahead).map(|reached| (reached.watermark, reached.marks.clone()));
         (self.watermark, self.marks) = floor.unwrap_or_else(|| self.durable.clone());

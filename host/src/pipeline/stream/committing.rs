@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
+use super::sealing::Turn;
 use super::{
     COMMIT_RETRY_MAX, OPEN_BYTES_MEMORY, PENDING_BYTES_MAX, RETRY_AFTER, Running, StreamTask,
     UNDELIVERED_BYTES_MEMORY,
@@ -77,13 +78,19 @@ impl StreamTask {
         if self.commit.is_some() || replaying || !self.keeping.has_room() || !self.commit_due(now) {
             return;
         }
-        let all = (self.drain.is_cancelled() && self.intake_done()) || self.pressed_by_open_batches();
+        let all = self.seals_all();
         let seen = (!self.gathered_is_durable()).then_some(self.voided);
-        if seen.is_some() && !self.may_commit_with_records(now, all) {
+        if seen.is_some() && !self.may_commit_with_records(now) {
             return;
         }
-        let due = self.open.take_due(now, all);
-        let turn = self.sealing.turn(&self.context, due, all);
+        // What seals batches waits for their records.
+        let turn = match seen {
+            Some(_) => Turn::default(),
+            None => {
+                let due = self.open.take_due(now, all);
+                self.sealing.turn(&self.context, due, all)
+            }
+        };
         let journal_end = self.context.buffer.journal_end();
         let mut blobs = Vec::with_capacity(self.open.pending_bytes());
         let mut open = Vec::new();
@@ -137,12 +144,26 @@ impl StreamTask {
         self.commit = Some(Running { commit, needs_from, first_arrival, answers, bytes, failures: 0, task });
     }
 
+    /// Whether an outcome is due that waits until its records are durable.
+    pub(super) fn commit_waits(&self) -> bool {
+        let now = Instant::now();
+        self.commit.is_none()
+            && !self.gathered_is_durable()
+            && self.commit_due(now)
+            && !self.may_commit_with_records(now)
+    }
+
+    /// Whether the next outcome seals whatever there is.
+    fn seals_all(&self) -> bool {
+        (self.drain.is_cancelled() && self.intake_done()) || self.pressed_by_open_batches()
+    }
+
     /// Whether an outcome may be written behind records that are not durable yet: clients wait for both, and share a sync
     /// then. It seals nothing: should the records be lost, it has not been.
-    fn may_commit_with_records(&self, now: Instant, all: bool) -> bool {
+    fn may_commit_with_records(&self, now: Instant) -> bool {
         self.context.decides_durably
             && self.context.buffer.voided() == self.voided
-            && !all
+            && !self.seals_all()
             && !self.open.any_full()
             && !self.sealing.has_next()
             && self.open.next_due().is_none_or(|due| now < due)
@@ -172,6 +193,7 @@ impl StreamTask {
                 if running.commit.seen.is_some_and(|seen| seen != self.context.buffer.voided()) {
                     // Its records are lost, and it with them: what ran is taken back next.
                     self.slice_bytes += running.bytes;
+                    self.context.stats.resume(Pause::Commit);
                     return;
                 }
                 self.commit_again(running, &error);

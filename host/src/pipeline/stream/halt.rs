@@ -123,6 +123,8 @@ impl StreamTask {
         let (records, bytes) = (voided.records - self.voided.records, voided.bytes - self.voided.bytes);
         self.voided = voided;
         self.withdraw();
+        // What was to be told was reached by them.
+        self.replay_waits.take_if(|request| request.tell.is_some());
         self.context.stats.backlog_bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
         let stream = self.context.label();
         if self.context.decides_durably {
