@@ -17,6 +17,7 @@
 
 mod disk;
 mod early;
+mod entries;
 mod error;
 pub mod format;
 mod frame;
@@ -40,10 +41,11 @@ mod writer;
 
 pub use disk::{Disk, DiskFile, DiskLock, RealDisk};
 pub use early::Voided;
+pub use entries::{Entry, EntryKind};
 pub use error::{AppendError, OpenError, ReadError, StreamError};
 pub use frame::Frame;
 pub use journal::{Corrupt, Damage, Durability, Journal, Options, Place, Recovery, Stats, Torn};
 pub use limits::ONCE_PREFIX;
 pub use records::{Cells, Numbered, Producer, Receipt, Records, SourcePosition};
 pub use retention::{History, Retention};
-pub use stream::{Entry, EntryKind, Frames, Pending, Position, Stream, StreamKey, StreamOptions};
+pub use stream::{Frames, Pending, Position, Stream, StreamKey, StreamOptions};
