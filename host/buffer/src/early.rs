@@ -1,4 +1,4 @@
-//! Records that can be read before they are durable, because somebody waits for what becomes of them and wants no more.
+//! Records that can be read before they are durable, because somebody waits for what becomes of them.
 //!
 //! Such records have their receipt, and readers that ask for them have their frames, once they are written and before they
 //! are synced. They are in the journal in front of everything that is appended afterwards, so whatever is durable of what was
@@ -126,6 +126,9 @@ impl Stream {
                 || made.is_some_and(|made| durable >= made)
                 || early.voided != seen
         };
+        if made.is_some_and(|made| self.durable_end() < made) {
+            self.shared.queue.await_sync();
+        }
         self.wait_until(is).await;
     }
 

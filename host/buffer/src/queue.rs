@@ -124,7 +124,7 @@ struct Inner {
     kicked: bool,
     asked: bool,
     closed: bool,
-    /// Something came since the writer took what waited for whose sync somebody waits.
+    /// Since the writer took what waited, something came for whose sync somebody waits, or somebody waits for that of what it took.
     awaited: bool,
     /// The writer waits for that.
     lingers: bool,
@@ -315,6 +315,12 @@ impl Queue {
         inner.awaited = inner.items.iter().any(|item| !early::is_early(item));
     }
 
+    /// Somebody waits until what is written is durable.
+    pub(crate) fn await_sync(&self) {
+        lock(&self.inner).awaited = true;
+        self.filled.notify_one();
+    }
+
     /// Waits until somebody waits for a sync or the writer has something else to do, and for no longer than `at_most`.
     pub(crate) fn linger(&self, at_most: Duration) {
         let until = Instant::now() + at_most;
@@ -362,5 +368,31 @@ impl Queue {
         self.room.close();
         lock(&self.parts).values().for_each(|part| part.close());
         self.filled.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writer_lingers_until_somebody_waits_for_a_sync() {
+        let queue = Queue::new(1 << 20);
+        let began = Instant::now();
+        let long = Duration::from_secs(600);
+        std::thread::scope(|scope| {
+            let lingers = scope.spawn(|| queue.linger(long));
+            while !lock(&queue.inner).lingers {
+                std::thread::yield_now();
+            }
+            queue.await_sync();
+            lingers.join().unwrap();
+            // Also where that was said in front of it.
+            queue.linger(long);
+            queue.try_take(&mut Taken::default());
+            queue.linger(Duration::from_millis(1));
+        });
+        assert!(began.elapsed() < long);
+        assert!(!lock(&queue.inner).awaited);
     }
 }

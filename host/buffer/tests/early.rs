@@ -294,7 +294,7 @@ async fn early_records_share_a_sync_until_somebody_waits_for_one() {
     assert_eq!(shared, 100, "of {rounds}");
     // Nobody waits: it is synced all the same.
     let last = soon(stream.append(early("d"))).await.unwrap().first_offset;
-    soon(stream.early_past(None, Some(last + 1), Voided::default())).await;
+    soon(stream.watch_durable_end().wait_for(|end| *end > last)).await.unwrap();
     assert_eq!((stream.durable_end(), stream.voided()), (last + 1, Voided::default()));
     // Nor does the end of the journal.
     soon(stream.append(early("e"))).await.unwrap();

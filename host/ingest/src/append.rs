@@ -45,7 +45,7 @@ pub struct RecordBatch {
     pub source: Option<Position>,
     /// Only of clients that push.
     pub numbered: Option<Numbered>,
-    /// The receipt comes before they are durable: their client waits for what becomes of them, and for no more.
+    /// The receipt comes before they are durable: their client waits for what becomes of them.
     pub early: bool,
 }
 

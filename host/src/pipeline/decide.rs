@@ -252,7 +252,7 @@ impl Decisions {
         (Asking(Arc::clone(self)), Ticket { of: Arc::clone(self), number })
     }
 
-    /// Records that were on their way are lost: of none does anybody know which.
+    /// Records that were on their way are lost: whoever waits learns that nobody knows of which.
     pub(crate) fn lost(&self) {
         for waiting in std::mem::take(&mut self.locked().waiting) {
             drop(waiting.reply.send(Err(AppendError::Unknown)));

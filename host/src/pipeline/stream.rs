@@ -303,13 +303,13 @@ impl StreamTask {
             if earlier.is_none() && self.checkpointing.is_none() && self.drained() {
                 return self.write_last_checkpoint().await;
             }
-            let (wake, read) = (self.wake(), self.intake.read());
+            let waits = self.commit_waits();
+            let (wake, read) = (self.wake(waits), self.intake.read());
             let full_at =
                 self.intake.full_at().filter(|_| !self.context.decides && !self.drain.is_cancelled());
             let may_read = self.halt == Halt::No && self.intake.may_read() && self.has_room();
             let may_read = may_read && earlier.is_none();
             let early = self.context.reads_early;
-            let waits = self.commit_waits();
             let made = waits.then_some(self.gathered);
             // What is lost is taken back when the outcome has come back that speaks of it.
             let seen = if self.commits_with_records() { self.context.buffer.voided() } else { self.voided };
@@ -489,11 +489,10 @@ impl StreamTask {
             && self.ledger.is_empty()
     }
 
-    /// When to look again although nothing happened.
-    fn wake(&self) -> Instant {
+    /// When to look again although nothing happened; an outcome may be due that `waits` until its records are durable.
+    fn wake(&self, waits: bool) -> Instant {
         let now = Instant::now();
-        let may_commit = self.commit.is_none() && !self.commit_waits();
-        let due = if may_commit { self.open.next_due() } else { None };
+        let due = if self.commit.is_none() && !waits { self.open.next_due() } else { None };
         let halt = if let Halt::Until(when) = self.halt { Some(when) } else { None };
         let slice = if self.replay_has_state() { None } else { self.intake.due() };
         // What is due and cannot be yet is waited for elsewhere.

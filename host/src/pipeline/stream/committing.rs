@@ -158,11 +158,10 @@ impl StreamTask {
         (self.drain.is_cancelled() && self.intake_done()) || self.pressed_by_open_batches()
     }
 
-    /// Whether an outcome may be written behind records that are not durable yet: clients wait for both, and share a sync
-    /// then. It seals nothing: should the records be lost, it has not been.
+    /// Whether an outcome may be written behind records that are not durable yet, and share their sync. It seals nothing: should
+    /// the records be lost, it has not been.
     fn may_commit_with_records(&self, now: Instant) -> bool {
-        self.context.decides_durably
-            && self.context.buffer.voided() == self.voided
+        self.context.buffer.voided() == self.voided
             && !self.seals_all()
             && !self.open.any_full()
             && !self.sealing.has_next()

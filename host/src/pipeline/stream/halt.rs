@@ -126,16 +126,11 @@ impl StreamTask {
         // What was to be told was reached by them.
         self.replay_waits.take_if(|request| request.tell.is_some());
         self.context.stats.backlog_bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
-        let stream = self.context.label();
-        if self.context.decides_durably {
-            let what =
-                "records are lost: the journal's disk did not take them; who waits is told that nobody knows";
-            tracing::error!(%stream, records, "{what}");
-        } else {
-            let what =
-                "records that may have been answered early are lost: the journal's disk did not take them";
-            tracing::error!(%stream, records, "{what}");
-        }
+        let which = if self.context.decides_durably { "" } else { " that may have been answered early" };
+        tracing::error!(
+            stream = %self.context.label(), records,
+            "records{which} are lost: the journal's disk did not take them; who waits is told that nobody knows"
+        );
     }
 
     pub(super) fn take_chain(&mut self) {
