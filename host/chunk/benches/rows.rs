@@ -149,6 +149,21 @@ fn benches(criterion: &mut Criterion) {
             finish(&mut splice, &mut lines);
         });
     });
+    const MADE: &[&str] = &["past/count", "past/sum", "past/mean", "past/std", "past/max", "past/elapsed"];
+    let mut made = chunk(&[paths(MADE), paths(&["risk"])]);
+    group.bench_function("JSON, an object of 6 members made, 1 field written", |bencher| {
+        bencher.iter(|| {
+            made.begin(&input, input.rows()).unwrap();
+            made.enter(0, 0);
+            (0..MADE.len() as u32)
+                .for_each(|slot| made.set_text(RowsId::MAIN, slot, class.as_ref()).unwrap());
+            made.apply().unwrap();
+            made.enter(1, 0);
+            made.set_text(RowsId::MAIN, 0, class.as_ref()).unwrap();
+            made.apply().unwrap();
+            finish(&mut made, &mut lines);
+        });
+    });
     group.bench_function("JSON, scan and read 1 field", |bencher| {
         bencher.iter(|| {
             splice.begin(&input, input.rows()).unwrap();

@@ -37,6 +37,8 @@ pub(crate) struct Field {
     touches: bool,
     /// `,"key":` of the last key.
     pub(crate) prefix: Vec<u8>,
+    /// The same of the keys before it.
+    pub(crate) ways: Vec<Vec<u8>>,
     /// For messages: the path joined with dots.
     pub(crate) name: String,
 }
@@ -121,17 +123,14 @@ impl Layout {
             };
         }
         self.nodes[node].column = Some(column);
-        let mut prefix = Vec::new();
-        if let Some(key) = path.last() {
-            prefix.extend_from_slice(b",\"");
-            escape_into(key.as_bytes(), &mut prefix);
-            prefix.extend_from_slice(b"\":");
-        }
+        let mut ways: Vec<Vec<u8>> = path.iter().map(|key| prefix(key)).collect();
+        let prefix = ways.pop().unwrap_or_default();
         self.fields.push(Field {
             path: path.to_vec(),
             parents: Vec::new(),
             touches: false,
             prefix,
+            ways,
             name: path.join("."),
         });
         column
@@ -223,6 +222,14 @@ impl Node {
             self.table[bucket] = at as u16 + 1;
         }
     }
+}
+
+/// `,"key":`
+fn prefix(key: &str) -> Vec<u8> {
+    let mut prefix = b",\"".to_vec();
+    escape_into(key.as_bytes(), &mut prefix);
+    prefix.extend_from_slice(b"\":");
+    prefix
 }
 
 /// First 8 bytes, little-endian, padded with zeros.

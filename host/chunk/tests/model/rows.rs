@@ -51,6 +51,19 @@ const OVERLAPPING: &[&[&str]] = &[&["a"], &["c"], &["c", "d"], &["a", "a"], &["b
 /// What is read by one of them may be written by the other.
 const TWICE: &[&[&str]] = &[&["b"], &["a"], &["b"], &["e", "x"], &["a"], &["e", "y"]];
 
+/// Objects with several members, which are made where they are missing, in another order than that of their members.
+const NESTED: &[&[&str]] = &[
+    &["c", "a"],
+    &["e", "d", "a"],
+    &["b"],
+    &["e", "a"],
+    &["c", "d", "e"],
+    &["e", "d", "b"],
+    &["c", "d", "\"x"],
+    &["c", "e"],
+    &["e", "c", "d", "a"],
+];
+
 fn parse(text: &[u8]) -> Option<Tree> {
     serde_json::from_str(std::str::from_utf8(text).ok()?).ok()
 }
@@ -70,9 +83,10 @@ fn payload(rng: &mut Rng) -> Vec<u8> {
 
 /// A whole life of a chunk.
 pub(crate) fn run(rng: &mut Rng) {
-    let pool = match rng.below(6) {
+    let pool = match rng.below(8) {
         0 | 1 => OVERLAPPING,
         2 => TWICE,
+        3 | 4 => NESTED,
         _ => PLAIN,
     };
     let turns = 1 + rng.below(4);
