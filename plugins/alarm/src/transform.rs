@@ -81,7 +81,7 @@ impl Alarms {
                 key_rate,
                 overall_rate,
             },
-            time: EventTime::new(config.time.as_ref(), config.time_format, setup),
+            time: EventTime::new(config.time.as_ref(), config.time_format, setup)?,
             by: By::new(&config.by, setup)?,
             labels: config.by.iter().map(wasmill_sdk::path::Path::shown).collect(),
             fields,

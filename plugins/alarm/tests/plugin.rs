@@ -51,6 +51,13 @@ fn output_that_is_not_there_is_refused() {
 }
 
 #[test]
+fn format_of_a_time_that_no_field_has_is_refused() {
+    let refused = Run::new(&config(r#","time_format":"s""#)).output("alarms");
+    let refused = refused.records::<Alarm>(&RECORDS).unwrap_err();
+    assert!(refused.contains("`time_format` says how the time stands in the field `time`"), "{refused}");
+}
+
+#[test]
 fn what_is_held_back_is_logged() {
     let limited = config(r#","rate_limit":{"overall":{"notices":1,"per":"1h"}}"#);
     drop(take_log());

@@ -32,8 +32,7 @@ pub struct Config {
     /// The field with the event time; none = the time of arrival.
     pub time: Option<Path>,
     /// How it stands there.
-    #[serde(default)]
-    pub time_format: TimeFormat,
+    pub time_format: Option<TimeFormat>,
     /// The detectors by name.
     pub detectors: BTreeMap<String, DetectorConfig>,
     /// The object that gets what they say.

@@ -63,7 +63,7 @@ impl Detection {
         }
         Ok(Self {
             table: table(setup, "keys")?,
-            time: EventTime::new(config.time.as_ref(), config.time_format, setup),
+            time: EventTime::new(config.time.as_ref(), config.time_format, setup)?,
             by: By::new(&config.by, setup)?,
             detectors,
             inputs,

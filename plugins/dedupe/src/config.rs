@@ -30,29 +30,31 @@ pub struct Config {
     pub duplicates_output: Option<String>,
     /// A field that is true in duplicates that are kept.
     pub mark: Option<Path>,
-    /// What becomes of late records.
-    #[serde(default = "Fate::keep")]
-    pub late: Fate,
+    /// What becomes of late records; they pass unless this says otherwise.
+    pub late: Option<Fate>,
     /// The output of late records that are kept.
     pub late_output: Option<String>,
 }
 
 impl Config {
+    /// What becomes of late records.
+    pub fn late(&self) -> Fate {
+        self.late.unwrap_or(Fate::Keep)
+    }
+
     /// What contradicts itself, or has no effect in a stream with or without event time.
     pub fn check(&self, of_stream: bool) -> Result<(), String> {
-        if self.time.is_none() && self.time_format.is_some() {
-            return Err(
-                "config: `time_format` says how the time stands in the field `time`, which is not given: name the field, or leave \
-                 `time_format` out"
-                    .to_owned(),
-            );
-        }
-        if self.time.is_none() && !of_stream && !self.delay.is_zero() {
-            return Err(
-                "config: `delay` has no effect by the time of arrival, behind which nothing is late: name a field in `time`, or give \
+        let of_lateness = [
+            ("delay", !self.delay.is_zero()),
+            ("late", self.late.is_some()),
+            ("late_output", self.late_output.is_some()),
+        ];
+        let of_lateness = of_lateness.into_iter().find(|(_, is_given)| *is_given);
+        if let (None, false, Some((name, _))) = (&self.time, of_stream, of_lateness) {
+            return Err(format!(
+                "config: `{name}` has no effect by the time of arrival, behind which nothing is late: name a field in `time`, or give \
                  the stream an `event_time`, which has a delay of its own"
-                    .to_owned(),
-            );
+            ));
         }
         if self.within.is_zero() {
             return Err("config: `within` must not be 0".to_owned());
@@ -67,7 +69,7 @@ impl Config {
         if self.duplicates != Fate::Keep && told {
             return Err("config: `mark` and `duplicates_output` need `duplicates = \"keep\"`".to_owned());
         }
-        if self.late != Fate::Keep && self.late_output.is_some() {
+        if self.late() != Fate::Keep && self.late_output.is_some() {
             return Err("config: `late_output` needs `late = \"keep\"`".to_owned());
         }
         Ok(())

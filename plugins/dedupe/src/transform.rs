@@ -46,17 +46,12 @@ impl Deduplication {
                 delay: config.delay.ns(),
                 extend: config.extend,
             },
-            time: EventTime::or_of_stream(
-                config.time.as_ref(),
-                config.time_format.unwrap_or_default(),
-                config.delay,
-                setup,
-            )?,
+            time: EventTime::or_of_stream(config.time.as_ref(), config.time_format, config.delay, setup)?,
             by: if config.by.is_empty() { None } else { Some(By::new(&config.by, setup)?) },
             duplicates: config.duplicates,
             duplicates_output,
             mark: config.mark.as_ref().map(|path| setup.field(&path.0)),
-            late: config.late,
+            late: config.late(),
             late_output,
         })
     }

@@ -50,3 +50,16 @@ fn record_without_a_time_of_the_stream_fails_and_its_own_delay_is_refused() {
     let refused = refused.records::<Dedupe>(&[""; 0]).unwrap_err();
     assert!(refused.contains("`time_format` says how the time stands in the field `time`"), "{refused}");
 }
+
+#[test]
+fn what_becomes_of_late_records_is_refused_by_arrival_behind_which_none_is_late() {
+    for (name, value) in [("delay", "1s"), ("late", "drop"), ("late_output", "late")] {
+        let refused = Run::new(&format!(r#"{{"within":"10s","{name}":"{value}"}}"#));
+        let refused = refused.records::<Dedupe>(&[""; 0]).unwrap_err();
+        assert!(refused.contains(&format!("`{name}` has no effect by the time of arrival")), "{refused}");
+        let more = if name == "delay" { r#","time":"t","time_format":"s""# } else { "" };
+        let taken = Run::new(&format!(r#"{{"within":"10s","{name}":"{value}"{more}}}"#)).output("late");
+        let taken = if more.is_empty() { taken.event_time(vec![], 0) } else { taken };
+        assert_eq!(taken.records::<Dedupe>(&[""; 0]).err(), None, "{name}");
+    }
+}

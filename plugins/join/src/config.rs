@@ -120,8 +120,7 @@ pub struct StreamsConfig {
     /// The field with the event time; none = that of the stream, or of arrival.
     pub time: Option<Path>,
     /// How it stands there.
-    #[serde(default)]
-    pub time_format: TimeFormat,
+    pub time_format: Option<TimeFormat>,
     /// How much later than newer ones records may come.
     #[serde(default)]
     pub delay: Span,

@@ -97,29 +97,44 @@ pub struct EventTime {
 
 impl EventTime {
     /// The time in a field, or where none is named the time of arrival.
-    pub fn new(path: Option<&Path>, format: TimeFormat, setup: &mut Setup) -> Self {
-        Self { field: path.map(|path| (setup.field(&path.0), path.shown())), format, of_stream: false }
+    ///
+    /// # Errors
+    /// A format of a field that is not named.
+    pub fn new(path: Option<&Path>, format: Option<TimeFormat>, setup: &mut Setup) -> Result<Self, String> {
+        if path.is_none() && format.is_some() {
+            return Err(
+                "config: `time_format` says how the time stands in the field `time`, which is not given: name the field, or leave \
+                 `time_format` out"
+                    .to_owned(),
+            );
+        }
+        Ok(Self {
+            field: path.map(|path| (setup.field(&path.0), path.shown())),
+            format: format.unwrap_or_default(),
+            of_stream: false,
+        })
     }
 
     /// The time in a field; where none is named that of the stream, in streams that have event time, else that of arrival.
     ///
     /// # Errors
-    /// A `delay` beside the stream's event time, which has its own.
+    /// A format of a field that is not named; a `delay` beside the stream's event time, which has its own.
     pub fn or_of_stream(
         path: Option<&Path>,
-        format: TimeFormat,
+        format: Option<TimeFormat>,
         delay: Span,
         setup: &mut Setup,
     ) -> Result<Self, String> {
+        let of_field = Self::new(path, format, setup)?;
         if path.is_some() || !setup.has_event_time() {
-            return Ok(Self::new(path, format, setup));
+            return Ok(of_field);
         }
         if !delay.is_zero() {
             return Err(
                 "config: `delay` is that of the stream's `event_time`, whose watermark counts".to_owned()
             );
         }
-        Ok(Self { field: None, format, of_stream: true })
+        Ok(Self { of_stream: true, ..of_field })
     }
 
     /// Whether time and watermark are those that the host keeps of the stream.

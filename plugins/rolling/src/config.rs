@@ -26,8 +26,7 @@ pub struct Config {
     /// The field with the event time; none = the time of arrival.
     pub time: Option<Path>,
     /// How it stands there.
-    #[serde(default)]
-    pub time_format: TimeFormat,
+    pub time_format: Option<TimeFormat>,
     /// What is written.
     pub features: Vec<Group>,
     /// The object that gets it.

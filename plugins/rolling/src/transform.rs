@@ -42,7 +42,7 @@ impl Features {
         Ok(Self {
             outputs: outputs.collect(),
             inputs,
-            time: EventTime::new(config.time.as_ref(), config.time_format, setup),
+            time: EventTime::new(config.time.as_ref(), config.time_format, setup)?,
             by: By::new(&config.by, setup)?,
             spec: Spec { table, features: plan.features, print, keep: config.keep },
         })

@@ -94,7 +94,9 @@ impl Windows {
             };
             aggregates.push((fingerprint(&format!("{name} {:?} {definition}", wanted.field)), aggregate));
         }
-        let time = EventTime::or_of_stream(config.time.as_ref(), config.time_format, config.delay, setup)?;
+        // Results have the format whatever the time is from.
+        let format = config.time.as_ref().map(|_| config.time_format);
+        let time = EventTime::or_of_stream(config.time.as_ref(), format, config.delay, setup)?;
         Ok(Self {
             spec: Spec {
                 tables,
@@ -106,10 +108,7 @@ impl Windows {
                 early_every,
                 early_records,
             },
-            time_format: match config.time.is_some() || time.is_of_stream() {
-                true => config.time_format,
-                false => TimeFormat::Rfc3339,
-            },
+            time_format: config.time_format,
             time,
             by,
             inputs,

@@ -77,6 +77,15 @@ fn windows_by_the_streams_watermark_are_the_same_however_it_is_cut_and_close_beh
 }
 
 #[test]
+fn results_by_arrival_have_the_format_that_is_asked_for() {
+    let config = r#"{"window":{"kind":"tumbling","size":"10s"},"time_format":"ms","emit":"update","aggregates":{"n":{"op":"count"}}}"#;
+    let outcome = Run::new(config).records::<Window>(&["{}"]).unwrap();
+    let [row] = outcome.rows()[..] else { panic!("{:?}", outcome.rows()) };
+    let row: serde_json::Value = serde_json::from_str(row).unwrap();
+    assert_eq!(row["window_start"].as_i64().map(|start| start + 10_000), row["window_end"].as_i64(), "{row}");
+}
+
+#[test]
 fn record_without_a_time_of_the_stream_fails_and_its_own_delay_is_refused() {
     let config = r#"{"window":{"kind":"tumbling","size":"10s"},"aggregates":{"n":{"op":"count"}}}"#;
     let run = Run::new(config).event_time(vec![Some(0), None], 0);
