@@ -8,6 +8,7 @@
 
 mod bench;
 mod conformance;
+mod datasets;
 mod demo;
 mod doors;
 mod fuzz;

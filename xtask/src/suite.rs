@@ -5,13 +5,14 @@
 //! - `WASMILL_GUESTS`: directory with the components that only tests use;
 //! - `WASMILL_BIN`: the `wasmill` binary, for the black-box tests;
 //! - `WASMILL_READERS`: packages of Python that read what the host writes or speak to it, for `PYTHONPATH`;
-//! - `WASMILL_TRAINERS`: packages of Python that train models, export and run them, for `PYTHONPATH`;
+//! - `WASMILL_TRAINERS`: packages of Python that train models, export and run them, and read what R keeps, for `PYTHONPATH`;
 //! - `WASMILL_NODE_CLIENTS`: packages of npm that speak to it, for `NODE_PATH`;
 //! - `WASMILL_KINESIS`: packages of npm that play Kinesis Data Streams and its producers, for `NODE_PATH`;
 //! - `WASMILL_POSTGRESQL`: packages of npm with a server of PostgreSQL;
 //! - `WASMILL_OPENSEARCH`: a node of OpenSearch that it delivers to;
 //! - `WASMILL_CATALOGUE`: a catalog of Iceberg tables that it appends to;
-//! - `WASMILL_SPARK`: Apache Spark, which reads what it writes.
+//! - `WASMILL_SPARK`: Apache Spark, which reads what it writes;
+//! - `WASMILL_SHUTTLE`: the data set Shuttle, as R keeps it.
 //!
 //! It decides no test's outcome: what `cargo` answers is the answer.
 
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::project::Project;
-use crate::{conformance, java, plugins};
+use crate::{conformance, datasets, java, plugins};
 use wasmill_author::process::{self, Watched};
 use wasmill_author::rust::toolchain;
 use wasmill_author::{NpmPackages, python_packages};
@@ -72,8 +73,8 @@ const READERS: [&str; 41] = [
     "zstandard==0.25.0",
 ];
 
-/// What models are trained, exported and run with where they are made, with all that they need.
-const TRAINERS: [&str; 17] = [
+/// What models are trained, exported and run with where they are made, and data sets of R are read with; with all that they need.
+const TRAINERS: [&str; 22] = [
     "cloudpickle==3.1.3",
     "flatbuffers==25.12.19",
     "joblib==1.6.0",
@@ -85,17 +86,22 @@ const TRAINERS: [&str; 17] = [
     "onnxmltools==1.16.0",
     "onnxruntime==1.32.0",
     "packaging==26.4",
+    "pandas==3.1.1",
     "protobuf==7.36.2",
+    "python-dateutil==4.0.0",
+    "rdata==1.1.0",
     "scikit-learn==1.9.1",
     "scipy==1.17.1",
     "skl2onnx==1.20.0",
     "threadpoolctl==3.8.0",
     "typing_extensions==4.16.0",
+    "tzdata==2026.6",
+    "xarray==2026.9.0",
 ];
 
 /// Installs the trainers if they are not there; says where they are, for `PYTHONPATH`.
 pub(crate) fn trainers() -> Result<PathBuf> {
-    python_packages("trainers", &TRAINERS.map(str::to_owned), "about 130 MB")
+    python_packages("trainers", &TRAINERS.map(str::to_owned), "about 150 MB")
 }
 
 /// Others' clients of the Firehose API that run on Node, with all that they need.
@@ -168,6 +174,7 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
     let (mut readers, mut trainers, mut clients) = (None, None, None);
     let (mut kinesis, mut postgresql) = (None, None);
     let (mut opensearch, mut catalogue, mut spark) = (None, None, None);
+    let mut shuttle = None;
     if !fast {
         steps.run("readers", || {
             let found = python_packages("readers", &READERS.map(str::to_owned), "about 110 MB");
@@ -202,6 +209,10 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
             spark = unless_needed("Apache Spark", java::SPARK.installed(), all)?;
             Ok(left_out(&spark))
         });
+        steps.run("shuttle", || {
+            shuttle = unless_needed("the data set Shuttle", datasets::shuttle(), all)?;
+            Ok(left_out(&shuttle))
+        });
     }
     let packages = [
         ("WASMILL_READERS", readers),
@@ -212,6 +223,7 @@ fn test_steps(project: &Project, filter: Option<&str>, fast: bool, all: bool, st
         ("WASMILL_OPENSEARCH", opensearch),
         ("WASMILL_CATALOGUE", catalogue),
         ("WASMILL_SPARK", spark),
+        ("WASMILL_SHUTTLE", shuttle),
     ];
     steps.run("tests", || run_tests(project, filter, fast, nextest, &packages));
     // `cargo test` runs them among the rest.

@@ -59,6 +59,7 @@ mod replay;
 mod s3;
 mod s3_faults;
 mod shadow;
+mod shuttle;
 mod signing;
 mod sources;
 mod sql;
