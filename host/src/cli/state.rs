@@ -36,6 +36,9 @@ pub(super) enum Command {
         at: AtHost,
     },
     /// Show the entry of a key, whatever its key group
+    #[command(after_help = "Examples:\n  \
+        wasmill state get visits count/counts user-7\n  \
+        wasmill state get payments rolling/keys --base64 AwIAYzE=")]
     Get {
         stream: String,
         /// A table: TRANSFORM/TABLE
@@ -43,6 +46,9 @@ pub(super) enum Command {
         table: Table,
         #[arg(value_name = "KEY")]
         of: String,
+        /// The key is in base64, as `key_base64` of the list: plugins that make keys of several fields, as those that come with Wasmill, have keys that are no text
+        #[arg(long)]
+        base64: bool,
         #[command(flatten)]
         at: AtHost,
     },
@@ -122,8 +128,8 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
                 |answer| Ok(lines(&answer["entries"])),
             )
         }
-        Command::Get { stream, table, of, at } => {
-            let pairs = [("key", of.clone())];
+        Command::Get { stream, table, of, base64, at } => {
+            let pairs = [(if *base64 { "key_base64" } else { "key" }, of.clone())];
             at.with(
                 async |client: &HostClient| client.ask(Method::GET, &path(stream, Some(table)), &pairs).await,
                 |answer| match answer["entries"].as_array().map(Vec::len) {
