@@ -31,7 +31,7 @@ use super::quotas::QuotaRefusal;
 use super::sources::with_causes;
 use super::staging::{remove_spooled, remove_staged, staging_dirs};
 use super::state::parted_otherwise;
-use super::stats::{TableStats, label};
+use super::stats::{StreamStats, TableStats, label};
 use super::tenants::Tenant;
 
 /// Why a change is refused. The stream goes on as it was, where nothing else is said.
@@ -119,7 +119,20 @@ async fn commit(commit: Option<Commit>, discarded: Discarded) -> Result<(), Chan
     done.map_err(ChangeError::Control)
 }
 
-/// What a stream that is removed ran, and what failed in it, is nothing to the next one of its name.
+/// State stays where its keys are: what is stored is not parted anew.
+fn keeps_its_strands(stats: &StreamStats, stream: &config::Stream) -> Result<(), ChangeError> {
+    let wanted = stream.parallel.as_ref().map(|parallel| Strands::new(parallel.strands, &parallel.key));
+    let kept = stats.kept();
+    match kept.iter().find(|table| table.entries > 0 && table.parted != wanted) {
+        Some(TableStats { transform, table, parted, .. }) => {
+            let table = format!("{transform}/{table}");
+            let message = parted_otherwise(&table, parted.as_ref(), wanted.as_ref());
+            Err(ChangeError::Invalid(vec![Flaw { key: "parallel".to_owned(), message }]))
+        }
+        None => Ok(()),
+    }
+}
+
 /// What waits in its destinations, after everything else of a stream that is removed.
 async fn discard_staged(
     key: &StreamKey,
@@ -137,6 +150,7 @@ async fn discard_staged(
     removed.await.map_err(|error| error.to_string())
 }
 
+/// What a stream that is removed ran, and what failed in it, is nothing to the next one of its name.
 async fn forget_versions(tenant: &Tenant, key: &StreamKey) {
     let forgotten = match tenant.reloader() {
         Some(reloader) => reloader.forget(&key.name).await,
@@ -249,32 +263,22 @@ impl Host {
         // What can be known of it before is said before anything stops.
         let chain = self.judged(tenant, wanted.stream, wanted.defined).await?;
         let stream = wanted.stream;
-        if chain.version.chain.keeps_state() {
-            self.keeps_its_strands(stream)?;
-        }
+        let live = self.inner.streams.get(&stream.tenant, &stream.name);
+        let stats = live.filter(|_| chain.version.chain.keeps_state()).map(|live| Arc::clone(&live.stats));
+        let keeps = || stats.as_ref().map_or(Ok(()), |stats| keeps_its_strands(stats, stream));
+        keeps()?;
         let _changing = self.inner.streams.changing(key_of(stream));
         let before = self.stop(tenant, &stream.name, within, false).await?;
+        // What was still to be done may have left state.
+        if let Err(error) = keeps() {
+            return self.go_on(tenant, &before, error).await;
+        }
         match self.open(tenant, stream, chain, wanted.commit).await {
             Ok(()) => {
                 tracing::info!(stream = %label(&stream.tenant, &stream.name), "stream was changed");
                 Ok(())
             }
             Err(error) => self.go_on(tenant, &before, error).await,
-        }
-    }
-
-    /// State stays where its keys are: what is stored is not parted anew.
-    fn keeps_its_strands(&self, stream: &config::Stream) -> Result<(), ChangeError> {
-        let Some(live) = self.inner.streams.get(&stream.tenant, &stream.name) else { return Ok(()) };
-        let wanted = stream.parallel.as_ref().map(|parallel| Strands::new(parallel.strands, &parallel.key));
-        let kept = live.stats.kept();
-        match kept.iter().find(|table| table.entries > 0 && table.parted != wanted) {
-            Some(TableStats { transform, table, parted, .. }) => {
-                let table = format!("{transform}/{table}");
-                let message = parted_otherwise(&table, parted.as_ref(), wanted.as_ref());
-                Err(ChangeError::Invalid(vec![Flaw { key: "parallel".to_owned(), message }]))
-            }
-            None => Ok(()),
         }
     }
 

@@ -32,8 +32,9 @@ use super::plan::{ChainPlan, FirstChain, GivenPlugins};
 use super::quotas::Quotas;
 use super::recovery::{self, RecoveryError};
 use super::shadow::{self, StreamShadows};
+use super::sources::with_causes;
 use super::staging::remove_spooled_of_others;
-use super::state::StateHouse;
+use super::state::{StateHouse, is_full};
 use super::stats::StreamStats;
 use super::strands::Parallel;
 use super::stream::Standing;
@@ -367,9 +368,14 @@ impl Opening {
         let known: Vec<_> = self.journal.streams().iter().map(wasmill_buffer::Stream::incarnation).collect();
         let state = Arc::clone(&self.state);
         let removed = tokio::task::spawn_blocking(move || state.remove_others(&known)).await;
-        match removed.map_err(|error| StartError::Thread(std::io::Error::other(error)))? {
+        let removed = removed.map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
+        match removed {
             Ok(0) => {}
             Ok(streams) => tracing::info!(streams, "state of streams that are gone was removed"),
+            Err(full) if is_full(&full) => {
+                let error = with_causes(&full);
+                tracing::warn!(error, "the disk is too full to look for state of streams that are gone");
+            }
             Err(error) => return Err(StartError::State(error)),
         }
         Ok(())
@@ -416,7 +422,12 @@ impl Opening {
             let mut letters = Store::open(&job_dir, job_stream.dead_letters.max_bytes, Some(&incarnation))
                 .map_err(|error| StartError::DeadLetters { stream: name(), error })?;
             recovery::settle_given_up(&mut recovered.standing.undelivered, &mut letters);
-            let kept = job_state.existing().map(|kept| kept.map_or_else(Vec::new, |kept| kept.tables()));
+            let kept = match job_state.existing() {
+                Ok(kept) => Ok(kept.map_or_else(Vec::new, |kept| kept.tables())),
+                // They are told once it can be opened.
+                Err(full) if is_full(&full) => Ok(Vec::new()),
+                Err(error) => Err(error),
+            };
             let kept = kept.map_err(|error| StartError::Recovery {
                 stream: name(),
                 error: RecoveryError::StateStore(error).into(),

@@ -22,8 +22,9 @@ use super::context::{Output, StreamContext};
 use super::dead_letters::{Changes, Store};
 use super::ledger::{CheckpointBody, Mark};
 use super::outcome::{self, BatchKey, Outcome, OutcomeError, OutputThen};
-use super::state::{StateTrouble, StreamState};
-use super::stream::Standing;
+use super::sources::with_causes;
+use super::state::{StateTrouble, StreamState, is_full};
+use super::stream::{Standing, StateBehind};
 
 type Partition = Vec<(String, String)>;
 
@@ -100,8 +101,8 @@ pub(crate) fn recover(
     outputs: &[Output],
     state: &StreamState,
 ) -> Result<Recovered, RecoveryError> {
-    state.check(buffer.journal_end().0).map_err(RecoveryError::StateStore)?;
-    let mut applied = false;
+    with_room(state.check(buffer.journal_end().0)).map_err(RecoveryError::StateStore)?;
+    let mut behind = StateBehind::default();
     let CheckpointBody { mut processed, columns: mut pinned, mut watermark, mut watermarks } =
         checkpoint(buffer)?;
     let mut open = OpenBatches::new(outputs.iter().map(|output| output.seal).collect());
@@ -165,11 +166,7 @@ pub(crate) fn recover(
         if let Some(written) = &outcome.state {
             let layer = Layer::read(written, &body[blobs_at..]);
             let layer = layer.map_err(|error| RecoveryError::Layer { position, error })?;
-            state.apply(position.0, &[&layer]).map_err(|error| RecoveryError::State { position, error })?;
-            applied = true;
-            if state.held().presses() {
-                state.write_behind().map_err(RecoveryError::StateStore)?;
-            }
+            apply(state, position, layer, &mut behind)?;
         }
         for letter in &outcome.letters {
             let blob = letter.blob.start + blobs_at..letter.blob.end + blobs_at;
@@ -177,14 +174,55 @@ pub(crate) fn recover(
         }
     }
     // From here on the journal may let go of them.
-    if applied {
-        state.write_behind().map_err(RecoveryError::StateStore)?;
+    if behind.unwritten.is_some()
+        && let Some(_) = with_room(state.write_behind()).map_err(RecoveryError::StateStore)?
+    {
+        behind.unwritten = None;
     }
     pin(outputs, &pinned)?;
     undelivered.retain(|ready| !delivered.contains(&ready.sealed.batch_id));
     lost.extend(covered.filter(|end| *end < processed).map(|end| end..processed));
-    let standing = Standing { open, undelivered, processed, letters, replayed, watermark, watermarks };
+    let standing =
+        Standing { open, undelivered, processed, letters, replayed, watermark, watermarks, state: behind };
     Ok(Recovered { standing, lost })
+}
+
+/// `None` where the disk is too full for it, which ends: no reason not to start.
+fn with_room<T>(done: Result<T, StateTrouble>) -> Result<Option<T>, StateTrouble> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(full) if is_full(&full) => {
+            tracing::warn!(
+                error = with_causes(&full),
+                "the disk is too full for state; its streams wait for room"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives the store what an outcome has changed, or what it could not take to `behind`.
+fn apply(
+    state: &StreamState,
+    position: Position,
+    layer: Layer,
+    behind: &mut StateBehind,
+) -> Result<(), RecoveryError> {
+    let failed = |error| RecoveryError::State { position, error };
+    // In their order, or not at all.
+    if !behind.unapplied.is_empty()
+        || with_room(state.apply(position.0, &[&layer])).map_err(failed)?.is_none()
+    {
+        behind.unapplied.push((position, layer));
+        return Ok(());
+    }
+    behind.unwritten.get_or_insert(position);
+    if state.held().presses() {
+        let written = with_room(state.write_behind()).map_err(RecoveryError::StateStore)?;
+        behind.unwritten = behind.unwritten.filter(|_| written.is_none());
+    }
+    Ok(())
 }
 
 /// How many records of a stream that does not run are not delivered, as far as its journal tells: a batch of which nobody

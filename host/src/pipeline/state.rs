@@ -7,6 +7,8 @@
 //! A journal that is not synced (`durability = "os"`) may lose outcomes with the machine that the store has applied. Their
 //! records run again, and count again, as their objects are delivered again.
 
+use std::error::Error;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -46,6 +48,15 @@ pub(crate) enum StateTrouble {
          put back a state store of the journal's time, or remove {path} to begin without state"
     )]
     Ahead { found: u64, end: u64, path: PathBuf },
+}
+
+/// Whether the disk is full: with room it goes on.
+pub(crate) fn is_full(error: &dyn Error) -> bool {
+    let mut causes = std::iter::successors(error.source(), |&error| error.source());
+    causes.any(|error| {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    })
 }
 
 /// What becomes of a stream whose keys are parted otherwise than those of its state.
@@ -168,6 +179,8 @@ struct Open {
     store: Option<StreamStore>,
     /// Since it was opened first.
     memory: Option<StreamMemory>,
+    /// Where the journal ended before that: every outcome that the store has lies before.
+    journal_end: Option<u64>,
 }
 
 impl StreamState {
@@ -179,7 +192,11 @@ impl StreamState {
         }
         let house = self.house.store()?;
         let opened = match &open.memory {
-            None => house.stream(self.incarnation, Arc::clone(&self.usage))?,
+            None => {
+                let first = house.stream(self.incarnation, Arc::clone(&self.usage))?;
+                open.journal_end.map_or(Ok(()), |end| self.is_of_time(&first, end))?;
+                first
+            }
             Some(memory) => {
                 let [found, had] = [house.mark(self.incarnation)?, memory.durable()].map(position);
                 if found < had {
@@ -188,7 +205,7 @@ impl StreamState {
                 house.resume(memory.clone())
             }
         };
-        *open = Open { memory: Some(opened.memory()), store: Some(opened.clone()) };
+        *open = Open { memory: Some(opened.memory()), store: Some(opened.clone()), journal_end: None };
         Ok(opened)
     }
 
@@ -226,9 +243,14 @@ impl StreamState {
         &self.house.held
     }
 
-    /// Whether the store is of the journal's time, which ends there: every outcome that it has lies before. Blocks.
+    /// Whether the store is of the journal's time, which ends there: every outcome that it has lies before. If it cannot be opened
+    /// now that is asked when it is. Blocks.
     pub(crate) fn check(&self, end: u64) -> Result<(), StateTrouble> {
-        let Some(store) = self.existing()? else { return Ok(()) };
+        locked(&self.open).journal_end = Some(end);
+        self.existing().map(drop)
+    }
+
+    fn is_of_time(&self, store: &StreamStore, end: u64) -> Result<(), StateTrouble> {
         let found = position(store.mark());
         if found == 0 || found < end {
             return Ok(());

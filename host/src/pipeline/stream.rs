@@ -45,6 +45,7 @@ use clock::Clock;
 pub(crate) use clock::Reached;
 use halt::Halt;
 use keeping::Keeping;
+pub(crate) use keeping::StateBehind;
 use sealing::Sealing;
 
 /// Records of a slice take at most this many bytes.
@@ -89,6 +90,7 @@ pub(crate) struct Standing {
     pub(crate) watermark: Option<i64>,
     /// The same of each source, of a stream with several.
     pub(crate) watermarks: BTreeMap<String, i64>,
+    pub(crate) state: StateBehind,
 }
 
 /// See the head of this file.
@@ -240,7 +242,7 @@ impl StreamTask {
             committed: standing.processed,
             commit: None,
             ledger: Ledger::default(),
-            keeping: Keeping::default(),
+            keeping: Keeping::of(standing.state),
             clock: context
                 .event_time
                 .as_ref()

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde_json::json;
 use wasmill_tests::program::{Program, binary};
 use wasmill_tests::running::{Running, large, numbered};
 use wasmill_tests::scratch::Scratch;
@@ -14,6 +15,7 @@ use wasmill_tests::wait::{wait_for, wait_until};
 use wasmill_tests::{client, objects};
 
 use crate::COMPILER;
+use crate::state::{self, COUNTED, counted, user};
 
 /// A small disk of its own; unmounted when dropped.
 struct SmallDisk(PathBuf);
@@ -298,6 +300,48 @@ fn full_data_disk_is_told_to_clients_to_the_operator_once_and_to_who_asks_whethe
     assert!(counted.is_some_and(|counted| counted.parse::<u64>().unwrap() >= 20), "{last}");
     assert!(said("append refused").is_empty());
     program.stop();
+}
+
+#[test]
+fn host_starts_on_a_full_disk_with_state_that_only_the_journal_has_and_counts_on_once_there_is_room() {
+    let plain = r#"
+    [streams.plain]
+    source = { type = "http" }
+    outputs = [{ type = "directory", path = "plain", interval = "0s" }]
+    "#;
+    let (Some(binary), Some(scratch)) = (binary(), state::scratch(&format!("{COUNTED}{plain}"))) else {
+        return;
+    };
+    let Some(_disk) = SmallDisk::mount(&scratch.path("data"), 32 << 20) else { return };
+    let program = Program::start(&binary, &scratch.config());
+    let push =
+        |to: &Program, stream: &str, body: &str| client::push(to.address(), stream, body).unwrap().status;
+    let users = |from: usize| {
+        (from..from + 100).map(|n| user(n, &format!("user-{}", n % 7), "-")).collect::<Vec<_>>()
+    };
+    assert_eq!(push(&program, "events", &users(0).join("\n")), 200);
+    wait_until("they are counted", || counted(&scratch).len() == 100);
+    assert_eq!(push(&program, "events", &users(100).join("\n")), 200);
+    // Before any of it is written to the database, which is seconds later.
+    program.kill();
+    let filler = scratch.path("data/filler");
+    let mut file = File::create(&filler).unwrap();
+    fill(&mut file);
+    let program = Program::start(&binary, &scratch.config());
+    let told = wait_for("the stream with state says what it waits for", || {
+        let stream = client::get(program.address(), "/v1/streams/events").unwrap().body;
+        stream.contains("No space left on device").then_some(stream)
+    });
+    assert!(told.contains("state"), "{told}");
+    let other = client::get(program.address(), "/v1/streams/plain").unwrap();
+    assert_eq!((other.status, &other.json()["state"]), (200, &json!("running")), "{}", other.body);
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    wait_until("both streams take records", || push(&program, "plain", &numbered(0, 1)) == 200);
+    assert_eq!(push(&program, "events", &users(200).join("\n")), 200);
+    program.stop();
+    let all: Vec<String> = (0..300).map(|n| format!("user-{}", n % 7)).collect();
+    assert_eq!(counted(&scratch), state::expected((0..).zip(all.iter().map(String::as_str))));
 }
 
 /// The journal's files, the newest last.

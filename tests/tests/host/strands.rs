@@ -145,6 +145,9 @@ fn how_a_stream_is_parted_stays_while_there_is_state() {
     assert_eq!(put(four()).status, 200);
     let body: Vec<String> = (0..40).map(|n| user(n, &format!("user-{}", n % 20), "-")).collect();
     host.push("events", &body.join("\n"));
+    // Nothing of what was pushed is state yet, and all of it once the stream has stopped.
+    let answer = put(json!({ "key": "user", "strands": 5 }));
+    assert_eq!(answer.status, 422, "{}", answer.body);
     let stats = host.stats("events");
     wait_until("the state is stored", || stats.kept_whole().first().is_some_and(|table| table.entries == 20));
     for (parallel, told) in [

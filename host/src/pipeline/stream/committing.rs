@@ -249,7 +249,17 @@ impl StreamTask {
         self.context.stats.pause(Pause::Commit, &reason);
         let (commit, context) = (running.commit.clone(), self.context.clone());
         let task = tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
+            // Where its records are lost meanwhile it is, too, and who waits for them is told once it has come back.
+            let lost = async {
+                match commit.seen {
+                    Some(seen) => context.buffer.early_past(None, None, seen).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = lost => {}
+            }
             commit.run(context).await
         });
         self.commit = Some(Running { task, failures, ..running });

@@ -47,7 +47,7 @@ impl StreamTask {
         if version.generation == self.current.generation {
             let reason = format!("transform {:?} cannot run: {fault}", version.transform(transform));
             if self.halt_for(RETRY_AFTER, &reason) {
-                tracing::error!(stream = %self.context.label(), reason, "stream waits for its plugins");
+                tracing::error!(stream = %self.context.label(), reason, "stream cannot run now, trying again; no record is lost");
             }
             let blame = Blame { transform: Some(transform), reason: fault.to_string(), lasting: false };
             self.demoter.demote(version.generation, blame);

@@ -36,6 +36,15 @@ const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
 /// The same by their number: each read of a slice looks through all of them.
 const UNAPPLIED_MAX: usize = 256;
 
+/// What a start could not give the store, as its disk was full.
+#[derive(Default)]
+pub(crate) struct StateBehind {
+    /// Changes of outcomes that it could not apply, the oldest first.
+    pub(crate) unapplied: Vec<(Position, Layer)>,
+    /// The oldest outcome that it has applied and could not write.
+    pub(crate) unwritten: Option<Position>,
+}
+
 /// See the head of this file.
 #[derive(Default)]
 pub(super) struct Keeping {
@@ -82,6 +91,17 @@ pub(super) enum Worked {
 }
 
 impl Keeping {
+    /// What a start leaves to do.
+    pub(super) fn of(behind: StateBehind) -> Keeping {
+        let since = Instant::now();
+        let unapplied = behind.unapplied.into_iter();
+        Keeping {
+            unapplied: unapplied.map(|(at, layer)| Unapplied { at, layer: Arc::new(layer), since }).collect(),
+            unwritten: behind.unwritten.map(|at| Applied { at, since }),
+            ..Keeping::default()
+        }
+    }
+
     /// What a slice has changed.
     pub(super) fn gather(&mut self, layer: Layer) {
         // Nobody else has it: the next slice is started after this.
