@@ -194,7 +194,7 @@ fn with_room<T>(done: Result<T, StateTrouble>) -> Result<Option<T>, StateTrouble
         Err(full) if is_full(&full) => {
             tracing::warn!(
                 error = with_causes(&full),
-                "the disk is too full for state; its streams wait for room"
+                "the disk is too full for the state store; what it cannot take stays in memory and in the journal until there is room"
             );
             Ok(None)
         }

@@ -388,9 +388,9 @@ mod tests {
             stream.apply(700, &[&layer(b"one")]).unwrap();
             stream.write_behind().unwrap();
         }
-        let stream = house.stream([1; 16], Arc::default());
-        assert!(stream.check(701).is_ok());
-        let ahead = stream.check(700).unwrap_err().to_string();
+        let check = |end| house.stream([1; 16], Arc::default()).check(end);
+        assert!(check(701).is_ok());
+        let ahead = check(700).unwrap_err().to_string();
         assert!(ahead.contains("up to journal position 700, where the journal ends at 700"), "{ahead}");
         assert_eq!(house.remove_others(&[[1; 16]]).unwrap(), 1);
         assert_eq!(house.store().unwrap().incarnations().unwrap(), [[1; 16]]);
