@@ -2,7 +2,8 @@
 //!
 //! Three ways, from fast to general: rows that start from `{}` with top-level fields are put together from
 //! prefixes and values; values that exist once are spliced into the base text, and new ones put behind the last
-//! member of the innermost object there is, with the objects that are missing; all else is one edit after the other. Refuses nothing: what can fail was refused when it was applied.
+//! member of the innermost object there is, with the objects that are missing; all else is one edit after the other.
+//! Refuses nothing: what can fail was refused when it was applied.
 
 use crate::blocks::{Blocks, Piece};
 use crate::cells::write;
@@ -193,7 +194,7 @@ impl<'a> Writer<'a> {
                 continue;
             }
             let (overlay, from) = (&overlays[index], start as usize);
-            // Members end otherwise.
+            // A brace that opens stands there only in front of the first member: no member ends in one.
             let first = done != from && table.arena[from - 1] == b'{';
             line.put(&table.arena, done, from);
             if start != end {
